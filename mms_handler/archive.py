@@ -1,0 +1,150 @@
+"""Pack a model_dir and a script as ``.mar``, the archive that MMS serves.
+
+The same files give the same bytes: entries are sorted and carry one fixed time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import zipfile
+from pathlib import Path
+from typing import Callable, Iterator
+
+from mms_handler import script
+from mms_handler.errors import ArchiveError
+
+HANDLER = "mms_handler.service:handle"
+MANIFEST = "MAR-INF/MANIFEST.json"
+
+#: What MMS can address in a URL and the worker's command line can take (``-rf`` it cannot).
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+_OLDEST = (1980, 1, 1, 0, 0, 0)  # the first time a zip entry can carry
+_NEVER = {"__pycache__", "__MACOSX", "MAR-INF"}
+_STORED = {".params", ".npy", ".npz", ".png", ".jpg", ".jpeg", ".gz", ".zip", ".whl"}
+
+
+def check_name(name: str) -> str:
+    """``name`` if it can name a model.
+
+    Raises:
+        ArchiveError: it cannot; says what can.
+    """
+    if not NAME.fullmatch(name):
+        raise ArchiveError(
+            f"{name!r} cannot name a model: letters, digits, '_', '.' and '-' can, "
+            "and the first is a letter or digit"
+        )
+    return name
+
+
+def pack(
+    model_dir: Path,
+    target: Path,
+    *,
+    code: Path | None = None,
+    program: str | None = None,
+    force: bool = False,
+    packed: Callable[[str], None] = lambda name: None,
+) -> Path:
+    """Write the archive of a model.
+
+    Args:
+        model_dir: folder with the artifacts, and the script in ``code/`` if it has one.
+        target: the ``.mar`` to write; its stem is the model's name.
+        code: a script, or a folder with one, that takes the place of model_dir's ``code/``.
+        program: SAGEMAKER_PROGRAM, as ``script.find`` takes it.
+        force: replace ``target`` if it is there.
+        packed: called with each name when it is in the archive.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        ArchiveError: nothing to pack, a link, a name MMS cannot take, or ``target`` is there.
+        ScriptError: the script cannot be told among several files.
+    """
+    name = check_name(target.stem)
+    if target.exists() and not force:
+        raise ArchiveError(f"{target} is there already; --force replaces it")
+    files = contents(model_dir, code)
+    if not files:
+        raise ArchiveError(f"{model_dir} has no files to pack")
+    _check_script(files, program)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    try:
+        with zipfile.ZipFile(partial, "w") as archive:
+            _write(archive, MANIFEST, json.dumps(_manifest(name), indent=2).encode())
+            for inner, path in sorted(files.items()):
+                _write(archive, inner, path)
+                packed(inner)
+        os.replace(partial, target)
+    finally:
+        if partial.exists():
+            partial.unlink()
+    return target
+
+
+def contents(model_dir: Path, code: Path | None = None) -> dict[str, Path]:
+    """What belongs into the archive of ``model_dir``: name inside to file outside.
+
+    Left out: hidden files and folders (``.env``, ``.git``), compiled Python, other archives.
+
+    Raises:
+        ArchiveError: a folder is not there, or something is a link.
+    """
+    if not model_dir.is_dir():
+        raise ArchiveError(f"there is no folder {model_dir}")
+    files = {name: path for name, path in _walk(model_dir)}
+    if code is None:
+        return files
+    if not code.exists():
+        raise ArchiveError(f"there is no {code}")
+    files = {name: path for name, path in files.items() if not name.startswith("code/")}
+    found = _walk(code) if code.is_dir() else [(code.name, code)]
+    return {**files, **{f"code/{name}": path for name, path in found}}
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name in _NEVER or path.suffix in (".pyc", ".mar"):
+            continue
+        if path.is_symlink():
+            raise ArchiveError(f"{path} is a link; put the file itself there")
+        if path.is_dir():
+            yield from ((f"{path.name}/{name}", inner) for name, inner in _walk(path))
+        elif path.is_file():
+            yield path.name, path
+
+
+def _check_script(files: dict[str, Path], program: str | None) -> None:
+    """Raise what the worker would raise when it looks for the script."""
+    code = {name for name in files if name.startswith("code/")}
+    script.choose([name[5:] for name in code] if code else list(files), program)
+
+
+def _manifest(name: str) -> dict[str, object]:
+    return {
+        "runtime": "python",
+        "model": {"modelName": name, "handler": HANDLER},
+        "modelServerVersion": "1.0",
+        "implementationVersion": "1.0",
+        "specificationVersion": "1.0",
+    }
+
+
+def _write(archive: zipfile.ZipFile, name: str, source: bytes | Path) -> None:
+    entry = zipfile.ZipInfo(name, _OLDEST)
+    stored = Path(name).suffix in _STORED  # weights do not get smaller, only slower
+    entry.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
+    entry.external_attr = 0o644 << 16
+    if isinstance(source, bytes):
+        archive.writestr(entry, source)
+        return
+    entry.file_size = source.stat().st_size  # decides on zip64 before the first byte
+    with source.open("rb") as data, archive.open(entry, "w") as out:
+        while chunk := data.read(2**20):
+            out.write(chunk)

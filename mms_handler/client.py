@@ -1,0 +1,130 @@
+"""MMS's inference and management APIs, as a client sees them."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from typing import Any, Mapping, NamedTuple
+
+from mms_handler.errors import ServerError
+
+# The servers are ours and near: no proxy that the environment names stands between.
+_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+
+
+class Answer(NamedTuple):
+    """An HTTP response, whatever its status."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def content_type(self) -> str:
+        return self.headers.get("content-type", "")
+
+    def message(self) -> str:
+        """What a failed request was told, in words."""
+        try:
+            return str(json.loads(self.body)["message"])
+        except (ValueError, KeyError, TypeError):
+            return self.body.decode("utf-8", "replace").strip()
+
+
+def call(
+    method: str,
+    url: str,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout_s: float = 60,
+) -> Answer:
+    """Make one HTTP request.
+
+    Raises:
+        ServerError: no answer came.
+    """
+    try:
+        request = urllib.request.Request(url, body, dict(headers or {}), method=method)
+        with _open(request, timeout=timeout_s) as response:
+            return _answer(response.status, response)
+    except urllib.error.HTTPError as exc:
+        with exc:
+            return _answer(exc.code, exc)
+    except (OSError, http.client.HTTPException, ValueError) as exc:
+        reason = getattr(exc, "reason", None) or exc
+        raise ServerError(f"no answer from {url}: {reason}") from exc
+
+
+def _answer(status: int, response: Any) -> Answer:
+    headers = {name.lower(): value for name, value in response.headers.items()}
+    return Answer(status, headers, response.read())
+
+
+def invoke(
+    url: str,
+    body: bytes,
+    content_type: str = "application/json",
+    accept: str = "*/*",
+    timeout_s: float = 60,
+) -> Answer:
+    """Send ``body`` to a model: ``url`` is http://host:port/predictions/name, or /invocations."""
+    headers = {"Content-Type": content_type, "Accept": accept}
+    return call("POST", url, body, headers, timeout_s)
+
+
+def listening(inference_url: str) -> bool:
+    """Whether a front end answers; it says nothing of its models (MMS's ping is always 200)."""
+    try:
+        return call("GET", f"{inference_url}/ping", timeout_s=2).status == 200
+    except ServerError:
+        return False
+
+
+def register(
+    management_url: str,
+    name: str,
+    archive: str,
+    *,
+    workers: int,
+    batch_size: int,
+    max_batch_delay_ms: int,
+    timeout_s: int,
+) -> Answer:
+    """Register a model; the answer comes when all its workers have loaded it, or one failed.
+
+    Args:
+        management_url: http://host:port of the management API.
+        name: the model's name from here on.
+        archive: its ``.mar``, relative to the model store.
+        workers: worker processes, each with the model loaded.
+        batch_size: requests handed over together at most.
+        max_batch_delay_ms: how long the first of them waits for the others.
+        timeout_s: for one batch, and for loading.  In the body MMS reads it in seconds, in
+            the query in minutes (RegisterModelRequest.java:43, 65-71).
+    """
+    wanted = {
+        "model_name": name,
+        "url": archive,
+        "initial_workers": workers,
+        "synchronous": True,
+        "batch_size": batch_size,
+        "max_batch_delay": max_batch_delay_ms,
+        "response_timeout": timeout_s,
+    }
+    # Each worker may take MMS a minute to start and two to connect to, beside its load.
+    limit_s = workers * (timeout_s + 180)
+    headers = {"Content-Type": "application/json"}
+    return call("POST", f"{management_url}/models", json.dumps(wanted).encode(), headers, limit_s)
+
+
+def unregister(management_url: str, name: str) -> Answer:
+    """Unregister a model and end its workers."""
+    return call("DELETE", f"{management_url}/models/{urllib.parse.quote(name)}", timeout_s=120)
+
+
+def describe(management_url: str, name: str) -> Answer:
+    """Ask for a model's settings and workers."""
+    return call("GET", f"{management_url}/models/{urllib.parse.quote(name)}")

@@ -1,0 +1,169 @@
+"""From one request to one reply.  Knows the contract; knows no server.
+
+    body ─decode─▶ array ─▶ NDArray ─▶ data ─predict─▶ prediction ─encode─▶ body
+    └─────── input_fn ────────┘         predict_fn        └──── output_fn ────┘
+    └─────────────────────────────── transform_fn ────────────────────────────┘
+
+For a Module, ``data`` is a DataIter of the Module's own batch size; for a Block, the NDArray.
+What the script leaves out has the contract's default, passed its arguments the same way.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Callable, Mapping, NamedTuple
+
+from mms_handler import codecs, models
+from mms_handler.errors import ScriptError
+from mms_handler.script import Bound, bind
+
+log = logging.getLogger(__name__)
+
+
+class Reply(NamedTuple):
+    """What goes back to the client."""
+
+    body: bytes
+    content_type: str
+    status: int = 200
+
+
+class Text(str):
+    """A body of text.  Scripts were written against str and against bytes; this serves both."""
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> Text:
+        return self
+
+
+class Pipeline:
+    """A loaded model, with the script's functions where it has them.
+
+    Raises (when made):
+        ScriptError: a function's signature fits no documented form, or nothing can run a
+            model of this kind.
+    """
+
+    def __init__(
+        self,
+        hooks: Mapping[str, Callable[..., Any]],
+        model: Any,
+        *,
+        device: Any,
+        accept: str = codecs.JSON,
+        predict_order: str | None = None,
+    ) -> None:
+        """Bind ``hooks`` to ``model``.
+
+        Args:
+            hooks: the script's functions by name; may be empty.
+            model: what model_fn returned.
+            device: where the default input_fn puts arrays.
+            accept: the content type for ``*/*`` and for a request without Accept.
+            predict_order: "model,data" or "data,model", for a predict_fn whose parameters'
+                names do not tell.
+        """
+        self._model, self._device, self._accept = model, device, accept
+        if "transform_fn" in hooks:
+            self._transform = bind("transform_fn", hooks["transform_fn"])
+            self._answer = self._transformed
+            ignored = sorted({"input_fn", "predict_fn", "output_fn"} & hooks.keys())
+            if ignored:
+                log.warning("transform_fn takes the whole request; ignored: %s", ", ".join(ignored))
+            return
+        self._answer = self._stepped
+        defaults = models.is_module(model) or models.is_block(model)
+        if not defaults and "predict_fn" not in hooks:
+            raise ScriptError(
+                f"model_fn returned a {type(model).__name__}; without transform_fn or predict_fn "
+                "only a Module or a gluon Block can be served"
+            )
+        self._input = bind("input_fn", hooks.get("input_fn", self._default_input))
+        self._predict = bind(
+            "predict_fn",
+            hooks.get("predict_fn", models.predict),
+            model_first=(
+                self._input.model_first if predict_order is None else predict_order == "model,data"
+            ),
+        )
+        self._output = bind("output_fn", hooks.get("output_fn", self._default_output))
+        # The guide's predict_fn(module, data) takes a DataIter, whoever made the array; the
+        # SDK's predict_fn(data, model) takes what the script's own input_fn returned.
+        self._wraps = models.is_module(model) and (
+            "input_fn" not in hooks or "predict_fn" not in hooks or self._predict.model_first
+        )
+
+    def transform(
+        self, body: bytes, content_type: str, accept: str, by_name: Mapping[str, Any]
+    ) -> Reply:
+        """Serve one request.
+
+        Args:
+            body: as it came.
+            content_type: the header as sent; never empty.
+            accept: the header as sent, or "".
+            by_name: for functions that ask by name: context, gpu_id, request_id, headers.
+
+        Raises:
+            HandlerError: written to be read by the client.
+            Exception: anything else is the script's, or a bug.
+        """
+        accept = self._accept if accept.strip() in ("", "*/*") else accept
+        given = {
+            **by_name,
+            "ctx": self._device,
+            "model": self._model,
+            "data": body,
+            "content_type": content_type,
+            "accept": accept,
+        }
+        return self._reply(self._answer(given), accept)
+
+    def _transformed(self, given: Mapping[str, Any]) -> Any:
+        return self._transform({**given, "data": _for_script(given)})
+
+    def _stepped(self, given: Mapping[str, Any]) -> Any:
+        data = self._input({**given, "data": _for_script(given)})
+        if self._wraps and models.is_array(data):
+            data = models.to_data(data, self._model)
+        prediction = self._predict({**given, "data": data})
+        return self._output({**given, "prediction": prediction})
+
+    def _default_input(self, input_data: bytes | Text, content_type: str) -> Any:
+        array = codecs.decode(input_data, content_type)
+        return models.to_ndarray(array, self._model, self._device)
+
+    def _default_output(self, prediction: Any, accept: str) -> tuple[bytes, str]:
+        return codecs.encode(models.to_plain(prediction), accept, self._accept)
+
+    def _reply(self, answer: Any, accept: str) -> Reply:
+        """The reply in ``answer``, in any of the forms scripts have returned it (CONTRACT B7)."""
+        while _is_pair(answer) and _is_pair(answer[0]):
+            answer = answer[0]  # transform_fn returned (output_fn(...), content_type)
+        if _is_pair(answer):
+            value, content_type = answer
+        else:
+            value, content_type = answer, self._single(accept)
+        if value is None:
+            return Reply(b"", content_type)
+        if isinstance(value, (bytes, bytearray)):
+            return Reply(bytes(value), content_type)
+        if isinstance(value, str):
+            return Reply(value.encode("utf-8"), content_type)
+        wanted = content_type if _is_pair(answer) else accept
+        return Reply(*codecs.encode(models.to_plain(value), wanted, self._accept))
+
+    def _single(self, accept: str) -> str:
+        """One content type for a bare body: Accept's first, unless that is a range."""
+        first = codecs.ranges(accept)[0][0]
+        return self._accept if "*" in first else first
+
+
+def _is_pair(answer: Any) -> bool:
+    """Whether ``answer`` is the contract's (body, content type)."""
+    return isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], str)
+
+
+def _for_script(given: Mapping[str, Any]) -> bytes | Text:
+    """The body as the contract hands it out: text for JSON and CSV, bytes otherwise."""
+    body: bytes = given["data"]
+    return Text(codecs.text(body)) if codecs.is_text(given["content_type"]) else body

@@ -1,0 +1,265 @@
+"""The user's script: find it, import it by its real path, fit its hooks to what we can pass.
+
+A script is imported once in a process, with its folder first on ``sys.path``, so that
+siblings, star imports and data files beside it work as they did when it was written.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Callable, Iterable, Mapping, NamedTuple
+
+from mms_handler.errors import ScriptError
+
+#: The hosting functions of the contract.
+HOOKS = ("model_fn", "transform_fn", "input_fn", "predict_fn", "output_fn")
+
+#: Parameter names that say "the model" (CONTRACT B7); so does a suffix ``_model`` or ``_net``.
+MODEL = frozenset(
+    "model models mod module mx_model net network block symbol_block predictor classifier "
+    "estimator detector clf learner graph booster trained_model loaded_model".split()
+)
+#: Parameter names that say "the data".
+DATA = frozenset(
+    "data input inputs input_data input_object x array arr nda ndarray nd_array tensor batch "
+    "iter data_iter iterator request payload body request_body image images instances features "
+    "sample samples".split()
+)
+#: What is passed to a parameter of exactly this name, wherever it stands.
+BY_NAME = ("context", "ctx", "gpu_id", "request_id", "headers")
+
+
+# --- finding and importing -------------------------------------------------------------------
+
+
+def find(model_dir: Path, program: str | None) -> Path | None:
+    """The script of a model_dir: in ``code/`` where there is one, else beside the artifacts.
+
+    Args:
+        model_dir: folder with artifacts and perhaps ``code/``.
+        program: SAGEMAKER_PROGRAM, a name relative to the folder; it counts if it is there.
+
+    Returns:
+        ``program``, else ``inference.py``, else the only .py file; None where there is none.
+
+    Raises:
+        ScriptError: several files, and none is named as the script.
+    """
+    folder = model_dir / "code" if (model_dir / "code").is_dir() else model_dir
+    files = [p.relative_to(folder).as_posix() for p in folder.rglob("*.py") if p.is_file()]
+    name = choose(files, program)
+    return folder / name if name else None
+
+
+def choose(files: Iterable[str], program: str | None) -> str | None:
+    """The script among ``files``, given relative to the folder it is looked for in.
+
+    Raises:
+        ScriptError: several could be it, and none is named as it.
+    """
+    found = sorted(name for name in files if name.endswith(".py"))
+    for name in (program, "inference.py"):
+        if name in found:
+            return name
+    found = [name for name in found if "/" not in name]
+    if len(found) > 1:
+        raise ScriptError(
+            f"which file is the script? {', '.join(found)}; "
+            "call it inference.py, or name it in SAGEMAKER_PROGRAM"
+        )
+    return found[0] if found else None
+
+
+def load(path: Path) -> ModuleType:
+    """Import the script at ``path``; its folder is first on ``sys.path`` from here on.
+
+    A script with a library's name (``gluon.py``, ``pandas.py``) leaves that name to the library:
+    the library is imported first and the script gets another name in ``sys.modules``.
+    """
+    path = path.resolve()
+    name = f"{path.stem}_script" if _is_library(path) else path.stem
+    sys.path.insert(0, str(path.parent))
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None  # any .py file has both
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # as the import system does: pickles and dataclasses look there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _is_library(path: Path) -> bool:
+    """Whether the name of ``path`` is already a module's outside its model_dir: imports that."""
+    if path.stem not in sys.modules:
+        spec = importlib.util.find_spec(path.stem) if path.stem.isidentifier() else None
+        model_dir = path.parent.parent if path.parent.name == "code" else path.parent
+        if spec is None or model_dir in Path(spec.origin or model_dir / "x").resolve().parents:
+            return False
+        importlib.import_module(path.stem)
+    return True
+
+
+def hooks(module: ModuleType | None) -> dict[str, Callable[..., Any]]:
+    """The hooks ``module`` has, by definition, assignment, import or star import.
+
+    Raises:
+        ScriptError: a hook's name stands for something that cannot be called.
+    """
+    found = {name: getattr(module, name) for name in HOOKS if hasattr(module, name)}
+    for name, hook in found.items():
+        if not callable(hook):
+            raise ScriptError(f"{name} is a {type(hook).__name__}, not a function")
+    return found
+
+
+# --- binding ---------------------------------------------------------------------------------
+
+
+class Bound(NamedTuple):
+    """A hook and what it is passed, decided once, at load."""
+
+    func: Callable[..., Any]
+    order: tuple[str, ...]  # by position: "model", "data", ... and some of BY_NAME
+    named: tuple[str, ...]  # by name: some of BY_NAME
+
+    def __call__(self, given: Mapping[str, Any]) -> Any:
+        """Call the hook with its part of ``given``; what was not given is None."""
+        return self.func(
+            *[given.get(name) for name in self.order],
+            **{name: given.get(name) for name in self.named},
+        )
+
+    @property
+    def model_first(self) -> bool:
+        return next((name for name in self.order if name not in BY_NAME), None) == "model"
+
+
+def bind(hook: str, func: Callable[..., Any], *, model_first: bool | None = None) -> Bound:
+    """Fit ``func`` to the contract of ``hook``, in the guide's order or the SDK's.
+
+    The order is told by the parameters' names where they tell it.  Parameters with defaults
+    beyond the contract's are never filled, and BY_NAME's only by name.
+
+    Args:
+        hook: one of HOOKS.
+        func: the script's function.
+        model_first: for a predict_fn whose names tell nothing: whether the model comes first.
+            None: it comes last, as the SDK documents.
+
+    Raises:
+        ScriptError: the signature fits no documented form; says what was found and wanted.
+
+    Source: CONTRACT B7; the developer guide, "inference code interface".
+    """
+    try:
+        signature = inspect.signature(func)
+    except (ValueError, TypeError) as exc:  # some built-in callables have none
+        raise ScriptError(f"{hook}: its parameters cannot be told: {exc}") from exc
+    parameters = list(signature.parameters.values())
+    ours = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    contract = [p for p in ours if p.name not in BY_NAME]
+    names = [p.name.lower() for p in contract]
+    required = sum(p.default is p.empty for p in contract)
+    if not names and any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return Bound(func, _LONGEST[hook], ())  # a wrapper that hides what it wraps
+    order = _order(hook, names, required, model_first)
+    strays = names[len(order or ()) : required] + [
+        p.name
+        for p in parameters
+        if p.kind is p.KEYWORD_ONLY and p.default is p.empty and p.name not in BY_NAME
+    ]
+    if order is None or strays:
+        strange = f"; nothing is known to pass as {', '.join(strays)}" if order else ""
+        raise ScriptError(
+            f"{hook}{signature}: wanted {_WANTED[hook]}{strange}; "
+            f"{', '.join(BY_NAME)} may be added by name"
+        )
+    by_position: list[str] = []
+    rest = iter(order)
+    for p in ours:
+        name = p.name if p.name in BY_NAME else next(rest, None)
+        if name is None:
+            break
+        by_position.append(name)
+    named = [p.name for p in parameters if p.name in BY_NAME and p.name not in by_position]
+    return Bound(func, tuple(by_position), tuple(named))
+
+
+_LONGEST = {
+    "model_fn": ("model_dir",),
+    "transform_fn": ("model", "data", "content_type", "accept"),
+    "input_fn": ("data", "content_type"),
+    "predict_fn": ("data", "model"),
+    "output_fn": ("prediction", "accept"),
+}
+
+_WANTED = {
+    "model_fn": "(model_dir)",
+    "transform_fn": "(model, input_data, content_type, accept)",
+    "input_fn": "(input_data, content_type), or with the model first or last",
+    "predict_fn": "(block, array) or (data, model), one of them with a name that tells",
+    "output_fn": "(prediction, accept)",
+}
+
+
+def _order(
+    hook: str, names: list[str], required: int, model_first: bool | None
+) -> tuple[str, ...] | None:
+    """What the parameters ``names`` mean to ``hook``, as far as the contract goes; or None."""
+    if hook == "transform_fn":
+        return _transform_order(names, required)
+    if hook == "input_fn":
+        return _input_order(names, required)
+    if hook == "predict_fn":
+        return _predict_order(names[:2], model_first)
+    longest = _LONGEST[hook]
+    return longest[: len(names)] if names or hook == "model_fn" else None
+
+
+def _is_model(name: str) -> bool:
+    return name in MODEL or name.endswith(("_model", "_net"))
+
+
+def _transform_order(names: list[str], required: int) -> tuple[str, ...] | None:
+    longest = _LONGEST["transform_fn"]
+    if not names:
+        return None
+    if _is_model(names[0]) or required >= 4:
+        return longest[: len(names)]
+    if required == 3 and (len(names) == 3 or names[0] in DATA):
+        return longest[1:]
+    if len(names) >= 4 or names[1:2] and names[1] in DATA:
+        return longest[: len(names)]
+    return None
+
+
+def _input_order(names: list[str], required: int) -> tuple[str, ...] | None:
+    places = [i for i, name in enumerate(names[:3]) if _is_model(name)]
+    if len(places) > 1 or not names:
+        return None
+    if not places:
+        count = 3 if required >= 3 else 2
+        return ("data", "content_type", "model")[: min(count, len(names))]
+    order = ["data", "content_type"]
+    order.insert(places[0], "model")
+    return tuple(order[: len(names)]) if "data" in order[: len(names)] else None
+
+
+def _predict_order(names: list[str], model_first: bool | None) -> tuple[str, ...] | None:
+    if len(names) == 1:
+        return None if _is_model(names[0]) else ("data",)
+    if len(names) < 2:
+        return None
+    for told in (_is_model, lambda name: name not in DATA):
+        places = [i for i, name in enumerate(names) if told(name)]
+        if len(places) == 1:
+            return ("model", "data") if places[0] == 0 else ("data", "model")
+    return ("model", "data") if model_first else ("data", "model")

@@ -1,0 +1,203 @@
+"""MMS's entry point, ``mms_handler.service:handle``: a list of requests in, as many replies out.
+
+The only module that knows MMS's context.  MMS calls ``handle(None, context)`` when a worker
+loads its model and ``handle([request, ...], context)`` for each batch.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+from mms_handler import codecs, errors, script, settings
+from mms_handler.errors import BadInput, LoadError, OutOfResources
+from mms_handler.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Service:
+    """One model in one worker process.
+
+    It is given to MMS as a function, not as a class with ``initialize``: MMS logs and drops
+    what ``initialize`` raises (mms/model_loader.py:147-154), so a model that failed to load
+    would be registered and answer 200.
+    """
+
+    def __init__(self, load: Callable[[Any, Settings], Any]) -> None:
+        """``load`` makes the Pipeline from MMS's context and our settings."""
+        self._load = load
+
+    def __call__(self, data: list[dict[str, Any]] | None, context: Any) -> list[bytes] | None:
+        """Load the model (``data`` is None) or answer each request of a batch."""
+        if data is None:
+            self._start(context)
+            return None
+        return [self._answer(index, request, context) for index, request in enumerate(data)]
+
+    def _start(self, context: Any) -> None:
+        # MMS would parse JSON and text itself, and a body that is neither kills the worker;
+        # its codec asks the environment anew for each message (otf_message_handler.py:289).
+        settings.export("MMS_DECODE_INPUT_REQUEST", "false")
+        try:
+            self._settings = settings.current()
+            self._pipeline = self._load(context, self._settings)
+        except Exception as exc:
+            # One line first; MMS logs the traceback.  Its log readers are told to stop as
+            # soon as the worker dies, hence the pause.
+            log.error("cannot load model %s: %s", context.model_name, " ".join(str(exc).split()))
+            sys.stdout.flush()
+            time.sleep(0.1)
+            raise
+        log.info("model %s is loaded", context.model_name)
+
+    def _answer(self, index: int, request: dict[str, Any], context: Any) -> bytes:
+        """Answer one request of the batch.  What it raises stays its own."""
+        try:
+            reply = self._pipeline.transform(**_arguments(index, request, context))
+            if len(reply.body) > self._settings.max_response_bytes:  # would kill the worker
+                raise OutOfResources(
+                    f"the reply has {len(reply.body)} bytes, the server sends at most "
+                    f"{self._settings.max_response_bytes}"
+                )
+            body, content_type = reply.body, reply.content_type
+            status, phrase = context.get_response_status(index)  # the script may have set them
+        except (Exception, SystemExit) as exc:
+            found = self._note(exc, index, context)
+            body, content_type = _fault_body(found, context.get_request_id(index)), codecs.JSON
+            status, phrase = found.status, found.phrase
+        context.set_response_content_type(index, content_type)
+        context.set_response_status(*_sendable_status(status, phrase), index)
+        _make_sendable(context.get_response_headers(index))
+        return body
+
+    def _note(self, exc: BaseException, index: int, context: Any) -> errors.Fault:
+        """Log what went wrong with a request: in one line, and a bug with its traceback."""
+        found = errors.fault(exc)
+        bug = found.status >= 500
+        log.log(
+            logging.ERROR if bug else logging.WARNING,
+            "request %s: %d %s",
+            context.get_request_id(index),
+            found.status,
+            errors.cause(exc, context.system_properties["model_dir"]),
+            exc_info=exc if bug else None,
+        )
+        return found
+
+
+def _arguments(index: int, request: dict[str, Any], context: Any) -> dict[str, Any]:
+    """What Pipeline.transform wants of one request."""
+    headers = {
+        name.lower(): value
+        for name, value in context.get_all_request_header(index).items()
+        if isinstance(value, str)  # MMS keeps each body part's own headers in the same dict
+    }
+    if "body" not in request:
+        parts = ", ".join(sorted(request)) or "nothing"
+        raise BadInput(f"one body was wanted, got {parts}")
+    return {
+        "body": bytes(request["body"]),
+        "content_type": headers.get("content-type") or codecs.JSON,
+        "accept": headers.get("accept", ""),
+        "by_name": {
+            "context": context,
+            "gpu_id": context.system_properties["gpu_id"],
+            "request_id": context.get_request_id(index),
+            "headers": headers,
+        },
+    }
+
+
+# --- what MMS can send -----------------------------------------------------------------------
+#
+# Its frame writes a text's length in characters and its bytes in UTF-8, and it does not check
+# what goes into the status line and the headers (otf_message_handler.py:47-55, 89-106): one
+# letter outside ASCII kills the worker, a line break splits the reply or hangs the client.
+
+
+def _sendable_status(status: Any, phrase: Any) -> tuple[int, str]:
+    if not isinstance(status, int) or not 200 <= status <= 599:
+        log.warning("status %r is not a number from 200 to 599; 500 sent", status)
+        status = 500
+    if not phrase:
+        return status, "OK" if status == 200 else ""
+    return status, "".join(c if c.isascii() and c.isprintable() else "?" for c in str(phrase))
+
+
+def _make_sendable(headers: dict[Any, Any]) -> None:
+    """Take out of ``headers`` what would break the frame or split the reply."""
+    for name, value in list(headers.items()):
+        if not (_is_token(name) and isinstance(value, str) and _is_printable(value)):
+            log.warning("reply header %r: %r cannot be sent; left out", name, value)
+            del headers[name]
+
+
+def _is_printable(text: str) -> bool:
+    return text.isascii() and text.isprintable()
+
+
+def _is_token(name: Any) -> bool:
+    return isinstance(name, str) and bool(re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name))
+
+
+#: MMS closes a failed request's connection without waiting for its body to be read, so a slow
+#: client loses the end of a long one (NettyUtils.java:204-207).
+MAX_MESSAGE = 2_000
+
+
+def _fault_body(found: errors.Fault, request_id: str) -> bytes:
+    message = found.message[:MAX_MESSAGE]
+    body = {"code": found.status, "type": found.type, "message": message, "request_id": request_id}
+    return json.dumps(body).encode()
+
+
+# --- loading ---------------------------------------------------------------------------------
+
+
+def load(context: Any, chosen: Settings) -> Any:
+    """The Pipeline of a model_dir: import the script, load the model once, bind the functions.
+
+    Raises:
+        LoadError: names the phase, the exception and the line of the script.
+    """
+    model_dir = Path(context.system_properties["model_dir"])
+    gpu_id = context.system_properties["gpu_id"]
+    with _phase("mxnet", model_dir):
+        from mms_handler import models
+        from mms_handler.pipeline import Pipeline
+    with _phase("script", model_dir):
+        path = script.find(model_dir, chosen.program)
+        hooks = script.hooks(script.load(path) if path else None)
+    device = models.device(gpu_id)
+    with _phase("model_fn", model_dir):
+        if "model_fn" in hooks:
+            given = {"model_dir": str(model_dir), "context": context, "ctx": device}
+            model = script.bind("model_fn", hooks["model_fn"])({**given, "gpu_id": gpu_id})
+        else:
+            model = models.load(model_dir, chosen.first_dimension, device)
+    with _phase("functions", model_dir):
+        return Pipeline(
+            hooks,
+            model,
+            device=device,
+            accept=chosen.accept,
+            predict_order=chosen.predict_order,
+        )
+
+
+@contextmanager
+def _phase(name: str, model_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except (Exception, SystemExit) as exc:
+        raise LoadError(f"{name}: {errors.cause(exc, str(model_dir))}") from exc
+
+
+handle = Service(load)

