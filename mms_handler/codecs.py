@@ -15,6 +15,7 @@ import warnings
 from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from mms_handler.errors import BadInput, NotAcceptable, ScriptError, UnsupportedType
 
@@ -29,7 +30,7 @@ class Codec(NamedTuple):
     """
 
     content_type: str
-    decode: Callable[[Any], np.ndarray]  # from bytes; from str for a type that is text
+    decode: Callable[[Any], npt.NDArray[Any]]  # from bytes; from str for a type that is text
     encode: Callable[[Any], bytes]
 
 
@@ -68,7 +69,7 @@ def text(body: bytes | str) -> str:
         raise BadInput(f"the body is not UTF-8: {exc.reason} at byte {exc.start}") from None
 
 
-def decode(body: bytes | str, content_type: str) -> np.ndarray:
+def decode(body: bytes | str, content_type: str) -> npt.NDArray[Any]:
     """Read a request body.
 
     Args:
@@ -179,14 +180,14 @@ def _position(name: str, wanted: list[tuple[str, float]]) -> int:
 # --- JSON ---------------------------------------------------------------------------------
 
 
-def _decode_json(body: bytes | str) -> np.ndarray:
+def _decode_json(body: bytes | str) -> npt.NDArray[Any]:
     value = json.loads(text(body))
     if isinstance(value, dict):
         raise ValueError(f"an array of numbers was wanted, got an object with {sorted(value)}")
     return numbers(value)
 
 
-def numbers(value: Any) -> np.ndarray:
+def numbers(value: Any) -> npt.NDArray[Any]:
     """Nested lists of numbers as a float32 array; ``null`` is NaN.
 
     Raises:
@@ -247,7 +248,7 @@ def _jsonable(item: Any) -> Any:
 # --- CSV ----------------------------------------------------------------------------------
 
 
-def _decode_csv(body: bytes | str) -> np.ndarray:
+def _decode_csv(body: bytes | str) -> npt.NDArray[Any]:
     lines = io.StringIO(text(body))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an empty body; decode() says so in words
@@ -270,14 +271,15 @@ def _encode_csv(value: Any) -> bytes:
 # --- NPY ----------------------------------------------------------------------------------
 
 
-def _decode_npy(body: bytes) -> np.ndarray:
+def _decode_npy(body: bytes) -> npt.NDArray[Any]:
     """Read an array without pickle, and without believing its header's size."""
     stream = io.BytesIO(body)
-    version = np.lib.format.read_magic(stream)
+    npy: Any = np.lib.format
+    version = npy.read_magic(stream)
     if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+        shape, fortran, dtype = npy.read_array_header_1_0(stream)
     elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(stream)
+        shape, fortran, dtype = npy.read_array_header_2_0(stream)
     else:
         raise ValueError(f"NPY version {version} is not 1.0 or 2.0")
     if dtype.kind not in "biuf":
@@ -304,7 +306,7 @@ def _encode_npy(value: Any) -> bytes:
     if array.dtype.kind not in "biuf":
         raise ValueError("it is not an array of numbers")
     out = io.BytesIO()
-    np.lib.format.write_array(out, array, allow_pickle=False)
+    np.save(out, array, allow_pickle=False)
     return out.getvalue()
 
 

@@ -11,10 +11,16 @@ import re
 from pathlib import Path
 from typing import Any
 
-import mxnet as mx
 import numpy as np
+import numpy.typing as npt
 
 from mms_handler.errors import BadInput, ModelError
+
+if np.lib.NumpyVersion(np.__version__) >= "1.24.0":  # pip replaces it for other packages' sake
+    raise ModelError(
+        f"mxnet 1.9.1 needs numpy < 1.24, this is {np.__version__}: pip install 'numpy<1.24'"
+    )
+import mxnet as mx  # noqa: E402
 
 SYMBOL, PARAMS, SHAPES = "model-symbol.json", "model-0000.params", "model-shapes.json"
 
@@ -109,7 +115,7 @@ def load(model_dir: Path, first_dimension: int, on: Any) -> Any:
 # --- running ---------------------------------------------------------------------------------
 
 
-def to_ndarray(array: np.ndarray, model: Any, on: Any) -> Any:
+def to_ndarray(array: npt.NDArray[Any], model: Any, on: Any) -> Any:
     """``array`` as an NDArray where ``model`` computes."""
     if is_block(model):
         parameters = model.collect_params().values()

@@ -85,7 +85,8 @@ def load(path: Path) -> ModuleType:
     name = f"{path.stem}_script" if _is_library(path) else path.stem
     sys.path.insert(0, str(path.parent))
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None  # any .py file has both
+    if spec is None or spec.loader is None:
+        raise ScriptError(f"{path.name} is not a .py file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # as the import system does: pickles and dataclasses look there
     try:

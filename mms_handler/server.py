@@ -46,7 +46,8 @@ def properties(chosen: Settings) -> str:
     """MMS's config.properties for ``chosen``, each line with its reason."""
     return f"""\
 # What `mms-handler config` prints for its defaults; `mms-handler serve` writes its own.
-# Works as it is: multi-model-server --start --mms-config config.properties --models linear.mar
+# It works with MMS's own command too: multi-model-server --start \\
+#   --mms-config config.properties --model-store model_archives --models linear=linear.mar
 
 # Where clients come.
 inference_address=http://{chosen.host}:{chosen.port}
@@ -230,7 +231,13 @@ def _front_end(
         guard.wait()
 
 
-_GUARD = 'read -r _; kill -TERM -- "-$1"; sleep 2; kill -KILL -- "-$1"; rm -rf -- "$2"'
+_GUARD = """\
+read -r _
+kill -s TERM -- "-$1"
+sleep 2
+kill -s KILL -- "-$1"
+rm -rf -- "$2"
+"""
 
 
 def _guard(group: int, folder: Path) -> subprocess.Popen[bytes]:
@@ -240,6 +247,7 @@ def _guard(group: int, folder: Path) -> subprocess.Popen[bytes]:
     """
     return subprocess.Popen(
         ["/bin/sh", "-c", _GUARD, "mms-handler-guard", str(group), str(folder)],
+        env={"PATH": "/usr/bin:/bin"},
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,

@@ -66,7 +66,8 @@ class Service:
                     f"the reply has {len(reply.body)} bytes, the server sends at most "
                     f"{self._settings.max_response_bytes}"
                 )
-            body, content_type = reply.body, reply.content_type
+            body: bytes = reply.body
+            content_type = reply.content_type
             status, phrase = context.get_response_status(index)  # the script may have set them
         except (Exception, SystemExit) as exc:
             found = self._note(exc, index, context)

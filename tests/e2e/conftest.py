@@ -1,0 +1,50 @@
+"""One real MMS a session, under its own command and our config.properties."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+from running_mms import EXAMPLES, ROOT, Front, end, free_ports, start_mms, wait_for
+
+from mms_handler import archive, client
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything in this folder needs Java."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.e2e)
+
+
+@pytest.fixture
+def ports() -> tuple[int, int]:
+    """Two free loopback ports."""
+    return free_ports()
+
+
+@pytest.fixture(scope="session")
+def session_ports() -> tuple[int, int]:
+    """The ports of ``front``."""
+    return free_ports()
+
+
+@pytest.fixture(scope="session")
+def front(tmp_path_factory, session_ports) -> Iterator[Front]:
+    """``multi-model-server`` with the examples, the MNIST Module, and room for more."""
+    folder = tmp_path_factory.mktemp("mms")
+    store = folder / "store"
+    for name in ("linear", "gluon_blocks", "transform"):
+        archive.pack(EXAMPLES / name, store / f"{name}.mar")
+    archive.pack(ROOT / "tests" / "data" / "mnist", store / "mnist.mar")
+    process = start_mms("multi-model-server", folder, session_ports)
+    inference, management = (f"http://127.0.0.1:{port}" for port in session_ports)
+    try:
+        wait_for(lambda: client.listening(inference), 30)
+        front = Front(inference, management, store, folder / "log")
+        for path in sorted(store.glob("*.mar")):
+            assert front.add(path.stem).status == 200
+        yield front
+    finally:
+        end(process)

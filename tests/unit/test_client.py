@@ -1,0 +1,200 @@
+"""client: what is sent to MMS, and what becomes of each kind of answer."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from mms_handler import client
+from mms_handler.errors import ServerError
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers with what the test put into ``server.reply``, notes what came."""
+
+    def do_any(self):
+        length = int(self.headers.get("Content-Length", 0))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.requests.append((self.command, self.path, headers, self.rfile.read(length)))
+        self.wfile.write(self.server.reply)
+        self.server.hold.wait(5)
+
+    do_GET = do_POST = do_DELETE = do_any
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.requests, server.reply, server.hold = [], b"", threading.Event()
+    server.hold.set()
+    server.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.hold.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def reply(status, body=b"", headers="", length=None):
+    length = len(body) if length is None else length
+    return f"HTTP/1.0 {status}\r\n{headers}Content-Length: {length}\r\n\r\n".encode() + body
+
+
+@pytest.fixture
+def closed_url():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("status", [200, 201, 400, 404, 415, 500, 503, 507])
+def test_every_status_is_an_answer(server, status):
+    """A refusal is an answer like any other: status, headers by lower-case name, body."""
+    server.reply = reply(f"{status} Any Phrase", b"[1]", "Content-Type: text/csv\r\nX-Id: 7\r\n")
+    answer = client.call("GET", f"{server.url}/x")
+    assert answer.status == status
+    assert answer.headers["x-id"] == "7"
+    assert answer.content_type == "text/csv"
+    assert answer.body == b"[1]"
+
+
+def test_an_answer_without_a_content_type(server):
+    """MMS sends no content type unless a handler sets one."""
+    server.reply = reply("200 OK")
+    assert client.call("GET", server.url).content_type == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        pytest.param(b'{"code": 404, "message": "no model x"}', "no model x", id="MMS's JSON"),
+        pytest.param(b" plain \n", "plain", id="plain text"),
+        pytest.param(b'{"code": 404}', '{"code": 404}', id="JSON without a message"),
+        pytest.param(b"[1]", "[1]", id="JSON that is no object"),
+        pytest.param(b"\xff", "\ufffd", id="no text at all"),
+        pytest.param(b"", "", id="nothing"),
+    ],
+)
+def test_what_a_failed_request_was_told(body, message):
+    """The message is MMS's own words, or the body."""
+    assert client.Answer(404, {}, body).message() == message
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"", id="the server hangs up"),
+        pytest.param(b"nonsense\r\n\r\n", id="no HTTP"),
+        pytest.param(reply("200 OK", b"half", length=8), id="half an answer"),
+        pytest.param(reply("500 No", b"half", length=8), id="half a refusal"),
+    ],
+)
+def test_no_whole_answer_is_a_server_error(server, answer):
+    """An answer that breaks off, as MMS's refusals may, is told apart from one that came."""
+    server.reply = answer
+    with pytest.raises(ServerError, match=f"no answer from {server.url}/x: "):
+        client.call("GET", f"{server.url}/x")
+
+
+def test_nobody_listening(closed_url):
+    """The error names the address and the reason."""
+    with pytest.raises(ServerError) as caught:
+        client.call("GET", closed_url)
+    assert str(caught.value) == f"no answer from {closed_url}: [Errno 111] Connection refused"
+
+
+def test_no_answer_in_time(server):
+    """A silent server is given up after timeout_s."""
+    server.hold.clear()
+    with pytest.raises(ServerError, match="timed out"):
+        client.call("GET", server.url, timeout_s=0.1)
+
+
+@pytest.mark.parametrize("url", ["no url", "http://127.0.0.1:port/", "htp://127.0.0.1/"])
+def test_an_address_that_is_none(url):
+    """A mistyped address is told as such."""
+    with pytest.raises(ServerError, match=f"no answer from {url}: "):
+        client.call("GET", url)
+
+
+def test_a_proxy_does_not_stand_between(server, closed_url, monkeypatch):
+    """The environment's proxy is for the outside; our servers are near."""
+    monkeypatch.setenv("http_proxy", closed_url)
+    server.reply = reply("200 OK")
+    assert client.call("GET", server.url).status == 200
+
+
+def test_invoke_posts_the_body_with_its_types(server):
+    """A model gets the body as it is, with Content-Type and Accept."""
+    server.reply = reply("200 OK", b"2.0\r\n")
+    url = f"{server.url}/predictions/m"
+    assert client.invoke(url, b"1,\xff", "text/csv", "text/csv").body == b"2.0\r\n"
+    ((method, path, headers, body),) = server.requests
+    assert (method, path, body) == ("POST", "/predictions/m", b"1,\xff")
+    assert (headers["content-type"], headers["accept"]) == ("text/csv", "text/csv")
+
+
+def test_invoke_sends_json_and_takes_anything(server):
+    """Left out, the body is JSON and every type is welcome."""
+    server.reply = reply("200 OK")
+    client.invoke(server.url, b"[1]")
+    headers = server.requests[0][2]
+    assert (headers["content-type"], headers["accept"]) == ("application/json", "*/*")
+
+
+@pytest.mark.parametrize(("status", "listens"), [("200 OK", True), ("500 No", False)])
+def test_listening(server, status, listens):
+    """A front end that answers its ping listens."""
+    server.reply = reply(status)
+    assert client.listening(server.url) is listens
+    assert server.requests[0][:2] == ("GET", "/ping")
+
+
+def test_nobody_is_not_listening(closed_url):
+    """No answer is no error here."""
+    assert client.listening(closed_url) is False
+
+
+def test_register_asks_in_seconds_and_waits(server):
+    """The wish is in the body, where MMS reads the timeout in seconds."""
+    server.reply = reply("200 OK", b'{"status": "Workers scaled"}')
+    answer = client.register(
+        server.url,
+        "m",
+        "m.mar",
+        workers=2,
+        batch_size=4,
+        max_batch_delay_ms=50,
+        timeout_s=60,
+    )
+    ((method, path, headers, body),) = server.requests
+    assert (answer.status, method, path) == (200, "POST", "/models")
+    assert headers["content-type"] == "application/json"
+    assert json.loads(body) == {
+        "model_name": "m",
+        "url": "m.mar",
+        "initial_workers": 2,
+        "synchronous": True,
+        "batch_size": 4,
+        "max_batch_delay": 50,
+        "response_timeout": 60,
+    }
+
+
+@pytest.mark.parametrize(
+    ("function", "method"), [(client.unregister, "DELETE"), (client.describe, "GET")]
+)
+def test_a_models_own_address(server, function, method):
+    """Names are quoted, so that none of them is another address."""
+    server.reply = reply("404 Not Found", b'{"message": "Model not found: a b"}')
+    assert function(server.url, "a b").message() == "Model not found: a b"
+    assert server.requests[0][:2] == (method, "/models/a%20b")

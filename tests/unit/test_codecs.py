@@ -1,0 +1,486 @@
+"""codecs: exact bytes in and out, what is refused, and which type Accept gets."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import random
+import struct
+
+import numpy as np
+import pytest
+
+from mms_handler import codecs
+from mms_handler.errors import BadInput, NotAcceptable, ScriptError, UnsupportedType
+
+JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
+
+
+def npy(descr="<f4", shape="(2,)", data=b"", *, header=None, version=(1, 0)):
+    """An NPY body, its header as text of our own."""
+    header = header or f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n"
+    length = struct.pack("<H" if version == (1, 0) else "<I", len(header))
+    return b"\x93NUMPY" + bytes(version) + length + header.encode("latin-1") + data
+
+
+ONE_TWO = b"\x00\x00\x80?\x00\x00\x00@"  # 1.0 and 2.0, little-endian float32
+
+
+# --- decode ---
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "wanted"),
+    [
+        pytest.param(JSON, b"[[1, 2], [3, 4.5]]", [[1, 2], [3, 4.5]], id="JSON rows"),
+        pytest.param(JSON, b"5", 5, id="a JSON number alone"),
+        pytest.param(JSON, b"\xef\xbb\xbf[1]", [1], id="JSON with a byte order mark"),
+        pytest.param(JSON, b"[1, null, NaN]", [1, np.nan, np.nan], id="JSON null is NaN"),
+        pytest.param(JSON, b"[[[1]], [[2]]]", [[[1]], [[2]]], id="JSON of three dimensions"),
+        pytest.param(JSON, b"[18446744073709551616, 1]", [2.0**64, 1], id="JSON beyond 64 bits"),
+        pytest.param(JSON, "[1, 2]", [1, 2], id="JSON that is text already"),
+        pytest.param("Application/JSON ; charset=utf-8", b"[1]", [1], id="type with parameters"),
+        pytest.param(CSV, b"1,2\n3,4\n", [[1, 2], [3, 4]], id="CSV lines"),
+        pytest.param(CSV, b"1,2\r\n3,4\r\n", [[1, 2], [3, 4]], id="CSV with CRLF"),
+        pytest.param(CSV, b"1,2", [[1, 2]], id="one CSV line without an end"),
+        pytest.param(CSV, b"1\n2\n", [[1], [2]], id="one CSV column"),
+        pytest.param(CSV, b"7", [[7]], id="one CSV value"),
+        pytest.param(CSV, b'"1.5"," 2 "\n', [[1.5, 2]], id="quoted CSV values"),
+        pytest.param(CSV, b"\xef\xbb\xbf1,2\n", [[1, 2]], id="CSV with a byte order mark"),
+        pytest.param(CSV, b"nan,-inf\n", [[np.nan, -np.inf]], id="CSV NaN and infinity"),
+        pytest.param(CSV, b"1,2\n\n3,4\n\n", [[1, 2], [3, 4]], id="empty CSV lines"),
+        pytest.param(CSV, "1,2\n", [[1, 2]], id="CSV that is text already"),
+        pytest.param(NPY, npy("<f4", "(2,)", ONE_TWO), [1, 2], id="NPY 1.0"),
+        pytest.param(
+            NPY, npy("<f4", "(2, 1)", ONE_TWO, version=(2, 0)), [[1], [2]], id="NPY 2.0"
+        ),
+        pytest.param(NPY, npy("<f4", "()", ONE_TWO[:4]), 1, id="an NPY number alone"),
+        pytest.param(NPY, npy(">i2", "(2,)", b"\x00\x01\x00\x02"), [1, 2], id="NPY big-endian"),
+        pytest.param(NPY, npy("|b1", "(2,)", b"\x01\x00"), [1, 0], id="NPY booleans"),
+        pytest.param(NPY, npy("<f8", "(1,)", struct.pack("<d", 0.5)), [0.5], id="NPY doubles"),
+        pytest.param(
+            NPY,
+            npy(
+                header="{'descr': '<u1', 'fortran_order': True, 'shape': (2, 2), }\n",
+                data=b"\x01\x02\x03\x04",
+            ),
+            [[1, 3], [2, 4]],
+            id="NPY in Fortran's order",
+        ),
+    ],
+)
+def test_decode_gives_float32(content_type, body, wanted):
+    """A body becomes a float32 array of exactly these values and this shape."""
+    array = codecs.decode(body, content_type)
+    assert array.dtype == np.float32
+    assert array.shape == np.shape(wanted)
+    np.testing.assert_array_equal(array, np.array(wanted, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "message"),
+    [
+        pytest.param(
+            JSON,
+            b"[[1, 2], [3]]",
+            "not valid application/json: 1 items at [1], 2 in its siblings",
+            id="ragged JSON",
+        ),
+        pytest.param(
+            JSON,
+            b"[[1, 2], 3]",
+            "not valid application/json: 3 at [1] is not a list, its siblings are",
+            id="JSON of mixed depth",
+        ),
+        pytest.param(
+            JSON,
+            b'[[1, 2], [3, "x"]]',
+            'not valid application/json: "x" at [1][1] is not a number',
+            id="a JSON text among numbers",
+        ),
+        pytest.param(
+            JSON,
+            b'["1"]',
+            'not valid application/json: "1" at [0] is not a number',
+            id="a JSON number in quotes",
+        ),
+        pytest.param(
+            JSON,
+            b'{"b": 1, "a": 2}',
+            "not valid application/json: an array of numbers was wanted, "
+            "got an object with ['a', 'b']",
+            id="a JSON object",
+        ),
+        pytest.param(
+            JSON,
+            b"",
+            "not valid application/json: Expecting value: line 1 column 1 (char 0)",
+            id="an empty JSON body",
+        ),
+        pytest.param(
+            JSON,
+            b"[1, 2",
+            "not valid application/json: Expecting ',' delimiter: line 1 column 6 (char 5)",
+            id="truncated JSON",
+        ),
+        pytest.param(
+            JSON,
+            b"[]",
+            "no values in the application/json body (shape (0,))",
+            id="an empty JSON list",
+        ),
+        pytest.param(
+            JSON,
+            b"[[], []]",
+            "no values in the application/json body (shape (2, 0))",
+            id="empty JSON rows",
+        ),
+        pytest.param(
+            JSON,
+            b"\xff[1]",
+            "the body is not UTF-8: invalid start byte at byte 0",
+            id="JSON that is not UTF-8",
+        ),
+        pytest.param(
+            CSV,
+            b"1,2\n3\n",
+            "not valid text/csv: the number of columns changed from 2 to 1 at row 2",
+            id="ragged CSV",
+        ),
+        pytest.param(
+            CSV,
+            b"a,b\n1,2\n",
+            "not valid text/csv: could not convert string 'a' to float32 at row 0, column 1.",
+            id="a CSV header",
+        ),
+        pytest.param(
+            CSV,
+            b"1,,3\n",
+            "not valid text/csv: could not convert string '' to float32 at row 0, column 2.",
+            id="an empty CSV cell",
+        ),
+        pytest.param(
+            CSV,
+            b"#1,2\n",
+            "not valid text/csv: could not convert string '#1' to float32 at row 0, column 1.",
+            id="a CSV comment, which CSV does not have",
+        ),
+        pytest.param(
+            CSV, b"", "no values in the text/csv body (shape (0, 1))", id="an empty CSV body"
+        ),
+        pytest.param(
+            CSV, b"\n\n", "no values in the text/csv body (shape (0, 1))", id="blank CSV lines"
+        ),
+        pytest.param(
+            CSV,
+            b"1,\xe9\n",
+            "the body is not UTF-8: invalid continuation byte at byte 2",
+            id="CSV in Latin-1",
+        ),
+        pytest.param(
+            NPY,
+            b"",
+            "not valid application/x-npy: "
+            "EOF: reading magic string, expected 8 bytes got 0",
+            id="an empty NPY body",
+        ),
+        pytest.param(
+            NPY,
+            npy("<f4", "(2,)", ONE_TWO[:-1]),
+            "not valid application/x-npy: "
+            "shape (2,) of float32 takes 8 bytes, 7 follow the header",
+            id="truncated NPY",
+        ),
+        pytest.param(
+            NPY,
+            npy("<f4", "(2,)", ONE_TWO + b"\x00"),
+            "not valid application/x-npy: "
+            "shape (2,) of float32 takes 8 bytes, 9 follow the header",
+            id="NPY with more behind it",
+        ),
+        pytest.param(
+            NPY,
+            npy("<f4", "(999999999999,)", b"x"),
+            "not valid application/x-npy: "
+            "shape (999999999999,) of float32 takes 3999999999996 bytes, 1 follow the header",
+            id="an NPY header that claims terabytes",
+        ),
+        pytest.param(
+            NPY,
+            npy("<f4", "(0,)"),
+            "no values in the application/x-npy body (shape (0,))",
+            id="NPY without values",
+        ),
+        pytest.param(
+            NPY,
+            npy("<c8", "(1,)", bytes(8)),
+            "not valid application/x-npy: values of dtype complex64 are not numbers",
+            id="complex NPY",
+        ),
+        pytest.param(
+            NPY,
+            npy("<f4", "(2,)", ONE_TWO, version=(3, 0)),
+            "not valid application/x-npy: NPY version (3, 0) is not 1.0 or 2.0",
+            id="NPY 3.0",
+        ),
+    ],
+)
+def test_decode_says_what_is_wrong(content_type, body, message):
+    """A body that is not of its type is the client's fault, told in one sentence."""
+    with pytest.raises(BadInput) as caught:
+        codecs.decode(body, content_type)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        pytest.param(JSON, b"[" * 100_000, id="JSON opened a hundred thousand times"),
+        pytest.param(JSON, b"[" * 500 + b"]" * 500, id="JSON five hundred deep"),
+        pytest.param(JSON, b"[1" + b"0" * 400 + b"]", id="a JSON integer beyond any float"),
+        pytest.param(CSV, b"1\r2\r", id="CSV with the line ends of old Macs"),
+        pytest.param(NPY, b"\x93NUMPY", id="NPY cut in its magic"),
+        pytest.param(NPY, b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}", id="NPY with a 4 GiB header"),
+        pytest.param(NPY, npy(header=" " * 60_000), id="NPY with a header of blanks"),
+        pytest.param(NPY, npy(header="[" * 200_000, version=(2, 0)), id="NPY header of brackets"),
+        pytest.param(NPY, npy(header="{'shape': (2"), id="NPY header not closed"),
+        pytest.param(NPY, npy(header="{1: 2, 'a': 3}"), id="NPY header with other keys"),
+        pytest.param(NPY, npy(header="open('/')"), id="NPY header with a call"),
+        pytest.param(NPY, npy("<f4", "(-1, -2)", ONE_TWO), id="NPY with negative lengths"),
+        pytest.param(NPY, npy("<f4", f"({2**70}, 0)"), id="NPY wider than any memory but empty"),
+        pytest.param(NPY, npy("<f3", "(1,)", b"abc"), id="NPY of no known dtype"),
+        pytest.param(NPY, npy("|V4", "(1,)", b"abcd"), id="NPY of raw bytes"),
+    ],
+)
+def test_decode_refuses_bodies_made_to_hurt(content_type, body):
+    """What such a body breaks, it breaks as BadInput: 400, not 500."""
+    with pytest.raises(BadInput):
+        codecs.decode(body, content_type)
+
+
+class Touch:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_a_pickle_in_npy_does_not_run(tmp_path):
+    """An NPY body of objects, which NumPy would unpickle, is refused unread."""
+    path = tmp_path / "touched"
+    body = npy("|O", "(1,)", pickle.dumps(np.array([Touch(path)], object)))
+    with pytest.raises(BadInput, match="values of dtype object are not numbers"):
+        codecs.decode(body, NPY)
+    assert not path.exists()
+    np.load(io.BytesIO(body), allow_pickle=True)[0].close()
+    assert path.exists()  # the body was loaded, in both senses
+
+
+@pytest.mark.parametrize("content_type", ["image/png", "", "application/x-www-form-urlencoded"])
+def test_an_unknown_type_is_named_beside_the_known_ones(content_type):
+    """What nothing reads is refused with the list of what is read."""
+    with pytest.raises(UnsupportedType) as caught:
+        codecs.decode(b"1", content_type)
+    assert str(caught.value) == (
+        f"cannot read {content_type!r}, only application/json, text/csv, application/x-npy"
+    )
+
+
+def test_a_type_has_one_codec():
+    """A second codec for a type is refused, not preferred."""
+    with pytest.raises(ValueError, match="text/csv already has a codec"):
+        codecs.register(codecs.Codec("text/csv", np.array, bytes))
+
+
+@pytest.mark.parametrize(
+    ("content_type", "is_text"),
+    [
+        ("application/json", True),
+        ("Application/JSON; charset=utf-8", True),
+        ("text/csv;header=absent", True),
+        ("application/x-npy", False),
+        ("text/plain", False),
+        ("application/jsonlines", False),
+    ],
+)
+def test_scripts_get_text_for_json_and_csv(content_type, is_text):
+    """JSON and CSV are text to a script, with whatever parameters; all else is bytes."""
+    assert codecs.is_text(content_type) is is_text
+
+
+# --- encode ---
+
+F = np.float32
+
+
+@pytest.mark.parametrize(
+    ("value", "accept", "body"),
+    [
+        pytest.param(np.array([[0.1, 2]]), JSON, b"[[0.1, 2.0]]", id="JSON of doubles"),
+        pytest.param(
+            np.array([[0.1, 2]], F), JSON, b"[[0.10000000149011612, 2.0]]", id="JSON of float32"
+        ),
+        pytest.param(
+            [np.array([[1], [2]], F), np.array([3], F)],
+            JSON,
+            b"[[[1.0], [2.0]], [3.0]]",
+            id="JSON of several outputs",
+        ),
+        pytest.param(
+            [[np.array([1], F)], [np.array([2], F)]],
+            JSON,
+            b"[[[1.0]], [[2.0]]]",
+            id="JSON of lists of outputs",
+        ),
+        pytest.param(
+            {"label": "caf\u00e9", "p": F(0.5), "n": np.int64(3)},
+            JSON,
+            b'{"label": "caf\\u00e9", "p": 0.5, "n": 3}',
+            id="JSON of a script's own",
+        ),
+        pytest.param(b"abc", JSON, b'"abc"', id="JSON of bytes"),
+        pytest.param(None, JSON, b"null", id="JSON of nothing"),
+        pytest.param(
+            np.array([[0.1, 1e-8], [3, -2.5]], F), CSV, b"0.1,1e-08\r\n3.0,-2.5\r\n", id="CSV rows"
+        ),
+        pytest.param(np.array([1, 2], F), CSV, b"1.0\r\n2.0\r\n", id="CSV of one dimension"),
+        pytest.param(F(5), CSV, b"5.0\r\n", id="CSV of one value"),
+        pytest.param(
+            np.array([[[1, 2], [3, 4]]], F), CSV, b"1.0,2.0,3.0,4.0\r\n", id="CSV row, flattened"
+        ),
+        pytest.param(
+            [np.array([[1], [2]], F), np.array([[3, 4]], F)],
+            CSV,
+            b"1.0,2.0\r\n3.0,4.0\r\n",
+            id="CSV line for each of several outputs",
+        ),
+        pytest.param(np.array([[1, 2]]), CSV, b"1,2\r\n", id="CSV of integers"),
+        pytest.param(["a,b", "c"], CSV, b'"a,b"\r\nc\r\n', id="CSV of texts"),
+        pytest.param(np.array([[np.nan, np.inf]], F), CSV, b"nan,inf\r\n", id="CSV of NaN"),
+        pytest.param(
+            np.array([1, 2], "<f4"),
+            NPY,
+            b"\x93NUMPY\x01\x00v\x00"
+            b"{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }"
+            + b" " * 60
+            + b"\n"
+            + ONE_TWO,
+            id="NPY of float32",
+        ),
+    ],
+)
+def test_encode_gives_these_bytes(value, accept, body):
+    """A prediction becomes exactly these bytes, of the type that was asked for."""
+    assert codecs.encode(value, accept, JSON) == (body, accept)
+
+
+@pytest.mark.parametrize(
+    ("value", "accept", "exception"),
+    [
+        pytest.param({"a": 1}, CSV, NotAcceptable, id="an object as CSV"),
+        pytest.param({"a": 1}, NPY, NotAcceptable, id="an object as NPY"),
+        pytest.param(["a"], NPY, NotAcceptable, id="texts as NPY"),
+        pytest.param([np.zeros(2), np.zeros(3)], NPY, NotAcceptable, id="unequal outputs as NPY"),
+        pytest.param(object(), JSON, ScriptError, id="an object of a class as JSON"),
+        pytest.param({1, 2}, JSON, ScriptError, id="a set as JSON"),
+        pytest.param(b"\xff", JSON, ScriptError, id="bytes that are no text as JSON"),
+    ],
+)
+def test_what_a_type_cannot_hold(value, accept, exception):
+    """The client's fault if another type could hold it, the script's if none could."""
+    with pytest.raises(exception):
+        codecs.encode(value, accept, JSON)
+
+
+SPECIAL = [0.0, -0.0, 1e-45, 1.1754944e-38, 3.4028235e38, -3.4028235e38, 0.1, 16777217.0, 1 / 3]
+
+
+def arrays():
+    """Arrays of every bit pattern that is a finite float32, in shapes of 1 to 3 dimensions."""
+    rng = np.random.default_rng(20180508)
+    yield np.array(SPECIAL, np.float32)
+    for dimensions in (1, 2, 3) * 40:
+        shape = tuple(rng.integers(1, 5, dimensions))
+        array = rng.integers(0, 2**32, shape, np.uint32).view(np.float32)
+        yield np.where(np.isfinite(array), array, np.float32(1.5))
+
+
+@pytest.mark.parametrize("content_type", [JSON, CSV, NPY])
+def test_decode_undoes_encode(content_type):
+    """decode(encode(a)) == a for float32, to the last bit; CSV has two dimensions only."""
+    for array in arrays():
+        if content_type == CSV:
+            array = array.reshape(array.shape[0], -1)
+        body, _ = codecs.encode(array, content_type, JSON)
+        again = codecs.decode(body, content_type)
+        assert again.shape == array.shape
+        assert again.tobytes() == array.tobytes()
+
+
+def test_json_of_finite_values_is_json():
+    """Any other reader of JSON gets the same doubles."""
+    for array in arrays():
+        body, _ = codecs.encode(array, JSON, JSON)
+        assert json.loads(body, parse_constant=pytest.fail) == array.tolist()
+
+
+# --- Accept ---
+
+
+@pytest.mark.parametrize(
+    ("accept", "default", "chosen"),
+    [
+        pytest.param("", JSON, JSON, id="nothing"),
+        pytest.param("*/*", JSON, JSON, id="anything"),
+        pytest.param("*/*", CSV, CSV, id="anything with CSV as default"),
+        pytest.param("application/*", NPY, NPY, id="a range with the default in it"),
+        pytest.param("application/*", CSV, JSON, id="a range without the default in it"),
+        pytest.param("text/*", JSON, CSV, id="a range of text"),
+        pytest.param("text/csv", JSON, CSV, id="one type"),
+        pytest.param(" Text/CSV ; charset=utf-8", JSON, CSV, id="case and parameters"),
+        pytest.param("text/csv, application/json", JSON, CSV, id="the first of two equals"),
+        pytest.param("text/csv;q=0.5, application/json", JSON, JSON, id="the better of two"),
+        pytest.param("application/json; q=0.4, text/csv; Q=0.8", JSON, CSV, id="capital Q"),
+        pytest.param("text/html, application/x-npy;q=0.1", JSON, NPY, id="the only one we write"),
+        pytest.param("*/*;q=0.1, text/csv;q=0.9", JSON, CSV, id="a range as second choice"),
+        pytest.param("*/*, application/json;q=0", JSON, CSV, id="anything but JSON"),
+        pytest.param(
+            "application/json;q=0.2, application/*;q=0.9", JSON, NPY, id="the specific q counts"
+        ),
+        pytest.param("text/csv;q=x, application/json;q=0.1", CSV, JSON, id="a q that is a word"),
+        pytest.param("text/csv;q=nan, application/json;q=0.1", CSV, JSON, id="a q that is nan"),
+        pytest.param("text/csv;q=7, application/json", JSON, CSV, id="a q over one is one"),
+        pytest.param(",, text/csv ,", JSON, CSV, id="empty items"),
+        pytest.param("*/*", "pickle_buffer", JSON, id="a default that only scripts can write"),
+    ],
+)
+def test_accept_gets_its_best(accept, default, chosen):
+    """RFC 9110's rules choose among JSON, CSV and NPY; the default wins a tie."""
+    assert codecs.negotiate(accept, default) == chosen
+
+
+@pytest.mark.parametrize(
+    "accept",
+    ["image/png", "application/json;q=0", "*/*;q=0", "text/html, image/*", "application/jsonlines"],
+)
+def test_accept_that_nothing_meets(accept):
+    """What cannot be written is refused with the list of what can."""
+    with pytest.raises(NotAcceptable) as caught:
+        codecs.negotiate(accept, JSON)
+    assert str(caught.value) == (
+        f"cannot write {accept!r}, only application/json, text/csv, application/x-npy"
+    )
+
+
+def test_any_accept_is_answered_or_refused():
+    """No header a client can send does anything else."""
+    rng = random.Random(9110)
+    pieces = ["text/csv", "*/*", "application/*", ";", "q=", "0.5", "1e400", "=", ",", " ", "\u00e9"]
+    for _ in range(500):
+        accept = "".join(rng.choices(pieces, k=rng.randint(0, 8)))
+        try:
+            assert codecs.negotiate(accept, JSON) in (JSON, CSV, NPY)
+        except NotAcceptable:
+            pass

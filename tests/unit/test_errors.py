@@ -1,0 +1,199 @@
+"""errors: the status, the phrase and the words that each exception becomes."""
+
+from __future__ import annotations
+
+import runpy
+
+import pytest
+from mms.service import PredictionException
+from sagemaker_inference.errors import (
+    BaseInferenceToolkitError,
+    GenericInferenceToolkitError,
+    UnsupportedFormatError,
+)
+
+from mms_handler import errors
+
+
+def family(cls):
+    return [cls] + [one for sub in cls.__subclasses__() for one in family(sub)]
+
+
+@pytest.mark.parametrize("cls", family(errors.HandlerError), ids=lambda cls: cls.__name__)
+def test_phrase_fits_the_wire(cls):
+    """MMS's frame counts characters and writes bytes: they must be as many."""
+    assert cls.phrase.isascii()
+    assert cls.phrase.isprintable()
+    assert 400 <= cls.status <= 599
+
+
+def test_the_errors_a_client_meets_have_these_statuses():
+    """Each error class has the status its name stands for in HTTP."""
+    assert {cls.__name__: cls.status for cls in family(errors.HandlerError)} == {
+        "HandlerError": 500,
+        "BadInput": 400,
+        "NotAcceptable": 406,
+        "UnsupportedType": 415,
+        "OutOfResources": 507,
+        "ScriptError": 500,
+        "ModelError": 500,
+        "LoadError": 500,
+        "SettingsError": 500,
+        "ArchiveError": 500,
+        "ServerError": 500,
+        "TrainingError": 500,
+    }
+
+
+@pytest.mark.parametrize(
+    ("exc", "wanted"),
+    [
+        pytest.param(
+            errors.BadInput("three values wanted"),
+            (400, "Bad Input", "BadInput", "three values wanted"),
+            id="our error goes out with its text",
+        ),
+        pytest.param(
+            errors.UnsupportedType("no"),
+            (415, "Unsupported Media Type", "UnsupportedType", "no"),
+            id="an unreadable content type is 415",
+        ),
+        pytest.param(
+            errors.NotAcceptable("no"),
+            (406, "Not Acceptable", "NotAcceptable", "no"),
+            id="an unwritable Accept is 406",
+        ),
+        pytest.param(
+            BaseInferenceToolkitError(422, "age is negative", "ignored\r\nphrase"),
+            (422, "Script Error", "BaseInferenceToolkitError", "age is negative"),
+            id="the toolkit's error keeps status and message but not its phrase",
+        ),
+        pytest.param(
+            GenericInferenceToolkitError(403),
+            (403, "Script Error", "GenericInferenceToolkitError", "Invalid Request"),
+            id="the toolkit's generic error has its own default message",
+        ),
+        pytest.param(
+            BaseInferenceToolkitError(200, "odd", "odd"),
+            (500, "Script Error", "BaseInferenceToolkitError", "odd"),
+            id="an error with a success status is 500",
+        ),
+        pytest.param(
+            PredictionException("no such user", 404),
+            (404, "Script Error", "PredictionException", "no such user"),
+            id="MMS's error keeps status and message",
+        ),
+        pytest.param(
+            PredictionException("odd", -1),
+            (500, "Script Error", "PredictionException", "odd"),
+            id="a negative status, which MMS never answers, is 500",
+        ),
+        pytest.param(
+            PredictionException("odd", "many"),
+            (500, "Script Error", "PredictionException", "odd"),
+            id="a status that is no number is 500",
+        ),
+        pytest.param(
+            PredictionException("odd", 600),
+            (500, "Script Error", "PredictionException", "odd"),
+            id="a status beyond HTTP is 500",
+        ),
+        pytest.param(
+            MemoryError("secret"),
+            (507, "Out Of Resources", "MemoryError", "not enough memory for this request"),
+            id="no memory is 507",
+        ),
+        pytest.param(
+            KeyError("secret"),
+            (
+                500,
+                "Internal Server Error",
+                "KeyError",
+                "KeyError while answering; the server's log has the rest",
+            ),
+            id="a bug's text stays in the log",
+        ),
+        pytest.param(
+            SystemExit(3),
+            (
+                500,
+                "Internal Server Error",
+                "SystemExit",
+                "SystemExit while answering; the server's log has the rest",
+            ),
+            id="a script that exits is a bug",
+        ),
+    ],
+)
+def test_what_a_client_sees(exc, wanted):
+    """A fault has the status, phrase, type and message written here."""
+    assert errors.fault(exc) == wanted
+
+
+def test_the_toolkits_format_error_is_415():
+    """AWS's toolkit answers 500 for a format it cannot read; here it is 415, text and all."""
+    status, phrase, kind, message = errors.fault(UnsupportedFormatError("image/png"))
+    assert (status, phrase, kind) == (415, "Unsupported Media Type", "UnsupportedFormatError")
+    assert message.startswith("Content type image/png is not supported by this framework.")
+
+
+def raised(path):
+    with pytest.raises(BaseException) as caught:  # noqa: PT011
+        runpy.run_path(str(path))
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("source", "line"),
+    [
+        pytest.param(
+            "x = 1\nraise ValueError('no\\n  good')\n",
+            "ValueError: no good (code/inference.py, line 2)",
+            id="text on several lines becomes one",
+        ),
+        pytest.param(
+            "\n\ndef f(:\n", "SyntaxError: invalid syntax (code/inference.py, line 3)", id="syntax"
+        ),
+        pytest.param(
+            "import no_such_library\n",
+            "ModuleNotFoundError: No module named 'no_such_library' (code/inference.py, line 1)",
+            id="missing library",
+        ),
+        pytest.param(
+            "def f():\n    raise KeyError\nf()\n",
+            "KeyError (code/inference.py, line 2)",
+            id="the innermost line counts and an exception without text is its name",
+        ),
+        pytest.param(
+            "import json\njson.loads('')\n",
+            "JSONDecodeError: Expecting value: line 1 column 1 (char 0) "
+            "(code/inference.py, line 2)",
+            id="the script's own last line even if a library raised",
+        ),
+        pytest.param(
+            "import sys\nsys.exit('bye')\n",
+            "SystemExit: bye (code/inference.py, line 2)",
+            id="exit",
+        ),
+    ],
+)
+def test_cause_is_one_line_with_the_scripts_place(tmp_path, source, line):
+    """A cause gives the exception's type, its text, and where in the model_dir it came from."""
+    path = tmp_path / "code" / "inference.py"
+    path.parent.mkdir()
+    path.write_text(source)
+    assert errors.cause(raised(path), str(tmp_path)) == line
+
+
+def test_cause_without_a_place_in_the_model_dir(tmp_path):
+    """An exception that never passed through the model_dir has no place."""
+    assert errors.cause(ValueError("no"), str(tmp_path)) == "ValueError: no"
+
+
+def test_cause_sees_through_a_linked_model_dir(tmp_path):
+    """A model_dir reached by a link is the same folder."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "inference.py").write_text("raise ValueError('no')\n")
+    (tmp_path / "link").symlink_to("real")
+    exc = raised(tmp_path / "real" / "inference.py")
+    assert errors.cause(exc, str(tmp_path / "link")) == "ValueError: no (inference.py, line 1)"

@@ -1,0 +1,316 @@
+"""models: the default save format, rows through Modules and Blocks, and what comes out."""
+
+from __future__ import annotations
+
+import json
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from mms_handler import models
+from mms_handler.errors import BadInput, ModelError
+
+FILES = ["model-0000.params", "model-shapes.json", "model-symbol.json"]
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# --- save ---
+
+
+def test_save_writes_the_three_files_of_the_default_format(tmp_path, sums):
+    """Symbol, parameters with arg: keys, and the shapes, with the batch size of the training."""
+    models.save(sums(bound=4), tmp_path / "made")
+    assert names(tmp_path / "made") == FILES
+    shapes = (tmp_path / "made" / "model-shapes.json").read_text()
+    assert shapes == '[{"name": "data", "shape": [4, 2]}]'
+    saved = mx.nd.load(str(tmp_path / "made" / "model-0000.params"))
+    assert {key: value.asnumpy().tolist() for key, value in saved.items()} == {
+        "arg:fc_weight": [[1.0, 2.0]],
+        "arg:fc_bias": [10.0],
+    }
+    symbol = json.loads((tmp_path / "made" / "model-symbol.json").read_text())
+    assert [node["name"] for node in symbol["nodes"]] == ["data", "fc_weight", "fc_bias", "fc"]
+
+
+def test_save_replaces_what_is_there(tmp_path, sums):
+    """A second save leaves its own files and nothing of the first."""
+    for name in FILES:
+        (tmp_path / name).write_text("old")
+    models.save(sums(bound=3), tmp_path)
+    assert names(tmp_path) == FILES
+    assert models.load(tmp_path, 0, mx.cpu()).data_shapes[0].shape == (3, 2)
+
+
+def test_save_keeps_auxiliary_states(tmp_path):
+    """A batch norm's moving averages are in the params as aux: keys, and come back."""
+    symbol = mx.sym.BatchNorm(mx.sym.var("data"), name="bn", fix_gamma=False)
+    module = mx.mod.Module(symbol, label_names=None)
+    module.bind(data_shapes=[("data", (2, 1))], for_training=False)
+    module.init_params(mx.init.One())
+    arg, aux = module.get_params()
+    module.set_params(arg, {**aux, "bn_moving_mean": mx.nd.array([7])})
+    models.save(module, tmp_path)
+    saved = mx.nd.load(str(tmp_path / "model-0000.params"))
+    assert saved["aux:bn_moving_mean"].asnumpy().tolist() == [7.0]
+    _, aux = models.load(tmp_path, 1, mx.cpu()).get_params()
+    assert aux["bn_moving_mean"].asnumpy().tolist() == [7.0]
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        pytest.param(mx.gluon.nn.Dense(1), "Dense", id="a Block"),
+        pytest.param((1, 2), "tuple", id="a tuple"),
+        pytest.param({}, "dict", id="a dict"),
+    ],
+)
+def test_save_is_for_modules(tmp_path, model, kind):
+    """Anything else is refused on every host, with what to write instead."""
+    with pytest.raises(ModelError) as caught:
+        models.save(model, tmp_path / "made")
+    assert str(caught.value) == (
+        f"the default save writes Modules, train returned a {kind}; "
+        "define save(model, model_dir) in the script, or save in train and return nothing"
+    )
+    assert not (tmp_path / "made").exists()
+
+
+# --- load ---
+
+
+@pytest.mark.parametrize(
+    ("first_dimension", "shape"),
+    [
+        pytest.param(1, (1, 2), id="bound to one row"),
+        pytest.param(8, (8, 2), id="bound to eight"),
+        pytest.param(0, (4, 2), id="as it was saved"),
+    ],
+)
+def test_load_binds_what_save_wrote(tmp_path, sums, first_dimension, shape):
+    """The first dimension is the setting's; 0 keeps the training's."""
+    models.save(sums(bound=4), tmp_path)
+    module = models.load(tmp_path, first_dimension, mx.cpu())
+    assert [(desc.name, desc.shape) for desc in module.data_shapes] == [("data", shape)]
+    assert not module.for_training
+    data = models.to_data(np.array([[1, 1]], np.float32), module)
+    assert models.predict(module, data).asnumpy().tolist() == [[13.0]]
+
+
+def test_load_leaves_a_label_unbound(tmp_path):
+    """A symbol with a loss, as trained, is loaded without its label."""
+    y = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=1, name="fc")
+    loss = mx.sym.LinearRegressionOutput(y, mx.sym.var("lin_reg_label"), name="lro")
+    module = mx.mod.Module(loss, label_names=["lin_reg_label"])
+    module.bind([("data", (2, 2))], [("lin_reg_label", (2, 1))])
+    module.init_params(mx.init.One())
+    models.save(module, tmp_path)
+    loaded = models.load(tmp_path, 1, mx.cpu())
+    data = models.to_data(np.array([[1, 2], [3, 4]], np.float32), loaded)
+    assert models.predict(loaded, data).asnumpy().tolist() == [[3.0], [7.0]]
+
+
+@pytest.mark.parametrize("missing", FILES)
+def test_load_names_the_missing_file(tmp_path, sums, missing):
+    """Each of the three files is needed, and the one that is not there is named."""
+    models.save(sums(), tmp_path)
+    (tmp_path / missing).unlink()
+    with pytest.raises(ModelError, match=f"^no {missing} in the model directory: "):
+        models.load(tmp_path, 1, mx.cpu())
+
+
+def test_load_of_an_empty_folder_names_all_three(tmp_path):
+    """A model_dir without artifacts and without model_fn cannot be served."""
+    with pytest.raises(ModelError) as caught:
+        models.load(tmp_path, 1, mx.cpu())
+    assert str(caught.value) == (
+        "no model-symbol.json, model-0000.params, model-shapes.json in the model directory: the "
+        "default model_fn reads what the default save wrote; a script with a model_fn can load "
+        "anything"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("model-shapes.json", "", "model-shapes.json is not a list of names and shapes"),
+        ("model-shapes.json", "3", "model-shapes.json is not a list of names and shapes"),
+        ("model-shapes.json", "{}", "model-shapes.json is not a list of names and shapes"),
+        ("model-shapes.json", "[]", "model-shapes.json is not a list of names and shapes"),
+        ("model-shapes.json", '[{"name": "x"}]', "model-shapes.json is not a list of names"),
+        (
+            "model-shapes.json",
+            '[{"name": "other", "shape": [1, 2]}]',
+            "the artifacts do not make a Module: ",
+        ),
+        (
+            "model-shapes.json",
+            '[{"name": "data", "shape": [1, 3]}]',
+            "the artifacts do not make a Module: ",
+        ),
+        ("model-symbol.json", "{", "the artifacts do not make a Module: "),
+        ("model-symbol.json", "", "the artifacts do not make a Module: "),
+        ("model-0000.params", "weights", "the artifacts do not make a Module: "),
+        ("model-0000.params", "", "the artifacts do not make a Module: "),
+    ],
+    ids=[
+        "empty shapes",
+        "shapes that are a number",
+        "shapes that are an object",
+        "no shapes at all",
+        "shapes without a shape",
+        "shapes of another input",
+        "shapes that do not fit the parameters",
+        "a symbol cut off",
+        "an empty symbol",
+        "params that are text",
+        "empty params",
+    ],
+)
+def test_load_of_files_that_are_something_else(tmp_path, sums, name, text, message):
+    """Broken artifacts are a ModelError of one line, found when loading."""
+    models.save(sums(), tmp_path)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ModelError) as caught:
+        models.load(tmp_path, 1, mx.cpu())
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+# --- rows through a Module ---
+
+B = 4
+ROWS = [[0, 0], [1, 0], [0, 1], [2, 3], [5, 5], [-1, 1], [10, 0], [0.5, 0.25], [100, -1]]
+SUMS = [[10.0], [11.0], [12.0], [18.0], [25.0], [11.0], [20.0], [11.0], [108.0]]
+
+
+@pytest.mark.parametrize("kind", [np.array, mx.nd.array], ids=["ndarray", "NDArray"])
+@pytest.mark.parametrize("n", range(1, 2 * B + 2))
+def test_as_many_rows_out_as_in(sums, n, kind):
+    """N rows in, N rows out, each with its own value, for N in 1..2B+1 (B the bound size)."""
+    module = sums(bound=B)
+    data = models.to_data(kind(ROWS[:n], dtype=np.float32), module)
+    assert [batch.data[0].shape for batch in data] == [(B, 2)] * (1 + (n - 1) // B)
+    data.reset()
+    assert models.predict(module, data).asnumpy().tolist() == SUMS[:n]
+
+
+@pytest.mark.parametrize("n", range(1, 2 * B + 2))
+def test_as_many_rows_out_of_several_outputs(sums, n):
+    """The same holds for each of several outputs."""
+    module = sums(bound=B, outputs=2)
+    data = models.to_data(np.array(ROWS[:n], np.float32), module)
+    one, two = models.to_plain(models.predict(module, data))
+    assert one.tolist() == SUMS[:n]
+    assert two.tolist() == [[2 * y] for (y,) in SUMS[:n]]
+
+
+def bound_to(*shape):
+    module = mx.mod.Module(mx.sym.flatten(mx.sym.var("data")), label_names=None)
+    module.bind(data_shapes=[("data", shape)], for_training=False)
+    module.init_params()
+    return module
+
+
+@pytest.mark.parametrize(
+    ("bound", "shape", "rows"),
+    [
+        pytest.param((2, 3), (5, 3), 5, id="rows"),
+        pytest.param((2, 3), (3,), 1, id="one sample alone"),
+        pytest.param((1, 1, 2, 2), (3, 4), 3, id="lines of CSV for images"),
+        pytest.param((1, 1, 2, 2), (1, 2, 2), 1, id="one image alone"),
+        pytest.param((1, 1, 2, 2), (2, 2), 1, id="one image without its channel"),
+        pytest.param((1, 1, 2, 2), (3, 2, 2), 3, id="images without their channel"),
+        pytest.param((4, 1), (6,), 6, id="a value a row"),
+        pytest.param((4,), (6,), 6, id="samples without a dimension"),
+    ],
+)
+def test_shapes_that_are_rows_of_samples(bound, shape, rows):
+    """Rows may come in another shape, as long as no row's values mix with another's."""
+    data = models.to_data(np.zeros(shape, np.float32), bound_to(*bound))
+    assert data.num_data == rows
+    assert data.provide_data[0].shape == bound
+
+
+@pytest.mark.parametrize(
+    ("bound", "shape", "message"),
+    [
+        pytest.param(
+            (2, 3), (2, 2), "the model takes shape (N, 3), the body has (2, 2)", id="short rows"
+        ),
+        pytest.param(
+            (2, 3), (3, 2), "the model takes shape (N, 3), the body has (3, 2)", id="mixed up rows"
+        ),
+        pytest.param(
+            (2, 3), (6,), "the model takes shape (N, 3), the body has (6,)", id="rows run together"
+        ),
+        pytest.param((2, 3), (), "the model takes shape (N, 3), the body has ()", id="a number"),
+        pytest.param(
+            (2, 3), (0, 3), "the model takes shape (N, 3), the body has (0, 3)", id="no rows"
+        ),
+    ],
+)
+def test_shapes_that_are_not(bound, shape, message):
+    """What does not divide into samples is the client's fault: what came, what was wanted."""
+    with pytest.raises(BadInput) as caught:
+        models.to_data(np.zeros(shape, np.float32), bound_to(*bound))
+    assert str(caught.value) == message
+
+
+def test_a_model_of_two_inputs_needs_a_script():
+    """One body cannot feed two inputs; both are named."""
+    module = mx.mod.Module(
+        mx.sym.var("left") + mx.sym.var("right"),
+        data_names=["left", "right"],
+        label_names=None,
+    )
+    module.bind(data_shapes=[("left", (1, 2)), ("right", (1, 2))], for_training=False)
+    with pytest.raises(BadInput) as caught:
+        models.to_data(np.zeros((1, 2), np.float32), module)
+    assert str(caught.value) == "the model has 2 inputs (left, right), the body has one"
+
+
+# --- Blocks ---
+
+
+def test_a_block_is_called_with_the_array(block):
+    """block(array), where the Block computes."""
+    array = models.to_ndarray(np.array([[1, 1], [2, 0]], np.float32), block, mx.cpu())
+    assert models.predict(block, array).asnumpy().tolist() == [[13.0], [12.0]]
+
+
+def test_a_block_that_takes_another_shape(block):
+    """MXNet raises that only when the result is read; it is the client's fault all the same."""
+    array = models.to_ndarray(np.zeros((1, 3), np.float32), block, mx.cpu())
+    with pytest.raises(BadInput, match="^the model does not take this body: ") as caught:
+        models.predict(block, array)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_block_without_parameters_computes_on_the_device():
+    """Where there are no parameters to tell, the worker's device counts."""
+    array = models.to_ndarray(np.zeros((1, 3), np.float32), mx.gluon.nn.Flatten(), mx.cpu(0))
+    assert array.context == mx.cpu(0)
+
+
+@pytest.mark.parametrize(("gpu_id", "text"), [(None, "cpu(0)"), (0, "gpu(0)"), ("1", "gpu(1)")])
+def test_the_device_is_the_one_mms_gave(gpu_id, text):
+    """A worker computes on its GPU, or on the CPU where it has none."""
+    assert str(models.device(gpu_id)) == text
+
+
+def test_what_is_a_module_and_what_a_block(sums, block):
+    """MXNet's two kinds of models are told apart, and from all else."""
+    kinds = [(models.is_module(one), models.is_block(one)) for one in (sums(), block, object())]
+    assert kinds == [(True, False), (False, True), (False, False)]
+
+
+def test_to_plain_reaches_every_ndarray():
+    """NDArrays in lists of lists, tuples and dicts become ndarrays; other values stay."""
+    one = mx.nd.array([1])
+    plain = models.to_plain({"a": [[one], (one, "x")], "b": 3})
+    assert type(plain["a"][0][0]) is type(plain["a"][1][0]) is np.ndarray
+    assert plain == {"a": [[np.array([1])], [np.array([1]), "x"]], "b": 3}

@@ -1,0 +1,384 @@
+"""pipeline: a request to a reply, by the defaults and by every mix of a script's functions."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from mms_handler.errors import BadInput, NotAcceptable, ScriptError, UnsupportedType
+from mms_handler.pipeline import Pipeline
+
+JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
+
+
+def pipeline(model, hooks=None, **options):
+    return Pipeline(hooks or {}, model, device=mx.cpu(), **options)
+
+
+def ask(pipe, body=b"[[1, 1]]", content_type=JSON, accept=JSON, **by_name):
+    return pipe.transform(body, content_type, accept, by_name)
+
+
+def answer(value, **request):
+    """The reply to a transform_fn that returns ``value``."""
+    return ask(pipeline(object(), {"transform_fn": lambda *args: value}), **request)
+
+
+# --- the defaults ---
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        pytest.param(JSON, b"[[1, 1], [2, 3]]", id="JSON in"),
+        pytest.param(CSV, b"1,1\n2,3\n", id="CSV in"),
+        pytest.param("text/csv; charset=utf-8", b"1,1\r\n2,3", id="CSV with a parameter in"),
+        pytest.param(
+            NPY,
+            b"\x93NUMPY\x01\x00\x3a\x00{'descr': '|i1', 'fortran_order': False, 'shape': (2, 2)}\n"
+            b"\x01\x01\x02\x03",
+            id="NPY in",
+        ),
+    ],
+)
+@pytest.mark.parametrize(
+    ("accept", "wanted"),
+    [
+        pytest.param(JSON, (b"[[13.0], [18.0]]", JSON, 200), id="JSON out"),
+        pytest.param(CSV, (b"13.0\r\n18.0\r\n", CSV, 200), id="CSV out"),
+        pytest.param("", (b"[[13.0], [18.0]]", JSON, 200), id="no Accept"),
+        pytest.param("text/html, text/csv;q=0.5", (b"13.0\r\n18.0\r\n", CSV, 200), id="a list"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["Module", "Block"])
+def test_the_defaults(sums, block, kind, content_type, body, accept, wanted):
+    """Without a script a Module and a Block answer every type in every type."""
+    pipe = pipeline(sums(bound=4) if kind == "Module" else block)
+    assert ask(pipe, body, content_type, accept) == wanted
+
+
+@pytest.mark.parametrize(
+    ("accept", "body"),
+    [
+        pytest.param(JSON, b"[[[13.0], [18.0]], [[26.0], [36.0]]]", id="JSON: a list of outputs"),
+        pytest.param(CSV, b"13.0,18.0\r\n26.0,36.0\r\n", id="CSV: a line for each output"),
+    ],
+)
+def test_several_outputs(sums, accept, body):
+    """A Module of several outputs gives each with all its rows."""
+    reply = ask(pipeline(sums(outputs=2)), b"[[1, 1], [2, 3]]", accept=accept)
+    assert reply == (body, accept, 200)
+
+
+@pytest.mark.parametrize("accept", ["", "*/*", " */* ", "text/*"])
+def test_the_default_accept_is_a_setting(block, accept):
+    """The setting is for */*, for no Accept, and for a range it lies in."""
+    assert ask(pipeline(block, accept=CSV), accept=accept) == (b"13.0\r\n", CSV, 200)
+
+
+@pytest.mark.parametrize(
+    ("request_", "exception"),
+    [
+        pytest.param({"body": b"[["}, BadInput, id="broken JSON"),
+        pytest.param({"body": b"[[1, 2, 3]]"}, BadInput, id="another shape"),
+        pytest.param({"body": b""}, BadInput, id="nothing"),
+        pytest.param({"body": b"\xff"}, BadInput, id="JSON that is not UTF-8"),
+        pytest.param({"content_type": "image/png"}, UnsupportedType, id="a picture"),
+        pytest.param({"accept": "image/png"}, NotAcceptable, id="a picture wanted"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["Module", "Block"])
+def test_the_clients_faults(sums, block, kind, request_, exception):
+    """What the client did wrong is told apart from what we or the script did."""
+    with pytest.raises(exception):
+        ask(pipeline(sums() if kind == "Module" else block), **request_)
+
+
+# --- the script's functions ---
+
+
+def test_functions_replace_their_own_step_only(block):
+    """With one function given, the other two steps are the defaults."""
+    doubled = {"input_fn": lambda data, content_type: mx.nd.array(json.loads(data)) * 2}
+    negated = {"predict_fn": lambda data, model: -model(data)}
+    counted = {"output_fn": lambda prediction, accept: (str(prediction.shape), "text/plain")}
+    assert ask(pipeline(block, doubled)).body == b"[[16.0]]"
+    assert ask(pipeline(block, negated)).body == b"[[-13.0]]"
+    assert ask(pipeline(block, counted)) == (b"(1, 1)", "text/plain", 200)
+    assert ask(pipeline(block, {**doubled, **negated, **counted})).body == b"(1, 1)"
+
+
+def legacy_input(model, input_data, content_type):
+    return mx.nd.array(json.loads(input_data))
+
+
+def sdk_input(request_body, content_type):
+    return mx.nd.array(json.loads(request_body))
+
+
+def ndarray_input(request_body, content_type):
+    return np.array(json.loads(request_body), np.float32)
+
+
+@pytest.mark.parametrize("input_fn", [legacy_input, sdk_input, ndarray_input])
+@pytest.mark.parametrize("n", [1, 4, 5])
+def test_a_modules_array_becomes_a_data_iter(sums, input_fn, n):
+    """The guide: the returned array is wrapped in a DataIter of the model's batch size."""
+    reply = ask(pipeline(sums(bound=4), {"input_fn": input_fn}), json.dumps([[1, 1]] * n).encode())
+    assert json.loads(reply.body) == [[13.0]] * n
+
+
+def test_a_data_iter_of_the_scripts_own_passes(sums):
+    """An input_fn that makes a DataIter itself keeps it."""
+
+    def input_fn(model, input_data, content_type):
+        return mx.io.NDArrayIter(mx.nd.array(json.loads(input_data)), batch_size=1)
+
+    assert ask(pipeline(sums(), {"input_fn": input_fn})).body == b"[[13.0]]"
+
+
+@pytest.mark.parametrize(
+    ("hooks", "kind"),
+    [
+        pytest.param(
+            {"predict_fn": lambda module, data: type(data).__name__},
+            "NDArrayIter",
+            id="the guide's predict_fn",
+        ),
+        pytest.param(
+            {"input_fn": sdk_input, "predict_fn": lambda module, data: type(data).__name__},
+            "NDArrayIter",
+            id="the guide's predict_fn behind the script's input_fn",
+        ),
+        pytest.param(
+            {"predict_fn": lambda data, model: type(data).__name__},
+            "NDArrayIter",
+            id="the SDK's predict_fn behind the default input_fn",
+        ),
+        pytest.param(
+            {"input_fn": sdk_input, "predict_fn": lambda data, model: type(data).__name__},
+            "NDArray",
+            id="the SDK's predict_fn behind the script's input_fn",
+        ),
+        pytest.param(
+            {"input_fn": legacy_input, "predict_fn": lambda foo, bar: type(bar).__name__},
+            "NDArrayIter",
+            id="silent names behind a legacy input_fn are the guide's order",
+        ),
+        pytest.param(
+            {"input_fn": sdk_input, "predict_fn": lambda foo, bar: type(foo).__name__},
+            "NDArray",
+            id="silent names elsewhere are the SDK's order",
+        ),
+    ],
+)
+def test_what_a_modules_predict_fn_is_given(sums, hooks, kind):
+    """The guide's predict_fn gets a DataIter, the SDK's what the script's input_fn returned."""
+    assert ask(pipeline(sums(), hooks)).body == kind.encode()
+
+
+def test_the_predict_order_is_a_setting(block):
+    """Names that tell nothing can be told by the setting, which a legacy input_fn cannot beat."""
+    hooks = {"predict_fn": lambda foo, bar: type(foo).__name__}
+    assert ask(pipeline(block, hooks)).body == b"NDArray"
+    assert ask(pipeline(block, hooks, predict_order="model,data")).body == b"Dense"
+    legacy = {"input_fn": legacy_input, **hooks}
+    assert ask(pipeline(block, legacy, predict_order="data,model")).body == b"NDArray"
+
+
+def test_a_model_of_another_kind_needs_a_predict_fn():
+    """Any model can be served by a predict_fn; without one it is refused when loading."""
+    hooks = {"predict_fn": lambda data, model: model["scale"] * data}
+    assert ask(pipeline({"scale": 3}, hooks)).body == b"[[3.0, 3.0]]"
+    with pytest.raises(ScriptError) as caught:
+        pipeline({"scale": 3}, {"input_fn": lambda data: data})
+    assert str(caught.value) == (
+        "model_fn returned a dict; without transform_fn or predict_fn "
+        "only a Module or a gluon Block can be served"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "given"),
+    [
+        pytest.param(JSON, b"[1]", "str", id="JSON is text"),
+        pytest.param(CSV + "; charset=utf-8", b"1", "str", id="CSV is text, parameters or not"),
+        pytest.param(NPY, b"\x93", "bytes", id="NPY is bytes"),
+        pytest.param("image/png", b"\x89", "bytes", id="anything else is bytes"),
+    ],
+)
+@pytest.mark.parametrize("hook", ["transform_fn", "input_fn"])
+def test_scripts_get_text_or_bytes(hook, content_type, body, given):
+    """JSON and CSV come as str, whatever their parameters; all other types as bytes."""
+    seen = []
+
+    def note(data):
+        seen.append(data)
+
+    def transform_fn(model, data, content_type, accept):
+        note(data)
+
+    def input_fn(data, content_type):
+        note(data)
+
+    hooks = {"transform_fn": transform_fn} if hook == "transform_fn" else {"input_fn": input_fn}
+    ask(pipeline(object(), {**hooks, "predict_fn": lambda data, model: ""}), body, content_type)
+    assert isinstance(seen[0], str if given == "str" else bytes)
+    assert seen[0] == (body.decode() if given == "str" else body)
+
+
+def test_text_can_be_decoded_once_more():
+    """Scripts were written for str and for bytes: a text's decode() is the text."""
+
+    def transform_fn(model, data, content_type, accept):
+        return data.decode("utf-8") + data.decode() + data
+
+    reply = ask(pipeline(None, {"transform_fn": transform_fn}), b"\xef\xbb\xbf\xc3\xa9")
+    assert reply.body.decode() == "\u00e9\u00e9\u00e9"
+
+
+def test_transform_fn_takes_the_whole_request(caplog):
+    """The other three are ignored, as the guide says, and the log says so."""
+    seen = []
+
+    def transform_fn(model, input_data, content_type, accept):
+        seen.append((model, input_data, content_type, accept))
+        return b"done", "text/x-own"
+
+    hooks = {"transform_fn": transform_fn, "predict_fn": None, "input_fn": None}
+    with caplog.at_level(logging.WARNING):
+        pipe = pipeline("the model", hooks)
+    assert caplog.messages == [
+        "transform_fn takes the whole request; ignored: input_fn, predict_fn"
+    ]
+    assert ask(pipe, b"x", "text/odd", "image/*") == (b"done", "text/x-own", 200)
+    assert seen == [("the model", b"x", "text/odd", "image/*")]
+
+
+@pytest.mark.parametrize("accept", ["", "*/*"])
+def test_scripts_get_the_default_for_any_accept(accept):
+    """A script compares accept with types; */* and nothing reach it as the setting."""
+
+    def transform_fn(model, data, content_type, accept):
+        return b"", accept
+
+    pipe = pipeline(None, {"transform_fn": transform_fn}, accept=CSV)
+    assert ask(pipe, accept=accept).content_type == CSV
+
+
+def test_functions_ask_for_more_by_name():
+    """context, device, request id and headers are passed to parameters of these names."""
+
+    def transform_fn(model, data, content_type, accept, request_id, *, headers, ctx, context):
+        return [request_id, headers, str(ctx), context]
+
+    reply = ask(
+        pipeline(None, {"transform_fn": transform_fn}),
+        request_id="r-1",
+        headers={"x-a": "1"},
+        context="MMS's",
+    )
+    assert json.loads(reply.body) == ["r-1", {"x-a": "1"}, "cpu(0)", "MMS's"]
+
+
+def test_signatures_are_checked_when_loading(block):
+    """A function that fits nothing is refused before the first request."""
+    with pytest.raises(ScriptError, match=r"^output_fn\(prediction, accept, indent\): wanted"):
+        pipeline(block, {"output_fn": lambda prediction, accept, indent: ""})
+
+
+# --- what a script may return ---
+
+
+class Response:
+    """The shape of Flask's and werkzeug's responses, which scripts of 2018 returned."""
+
+    mimetype = "text/html"
+    status_code = 418
+
+    def get_data(self):
+        return b"<p>tea</p>"
+
+
+@pytest.mark.parametrize(
+    ("value", "reply"),
+    [
+        pytest.param((b"x", "a/b"), (b"x", "a/b", 200), id="the contract's pair"),
+        pytest.param(("\u00e9", "a/b"), (b"\xc3\xa9", "a/b", 200), id="a pair with text"),
+        pytest.param(
+            (b"\x80", "pickle_buffer"), (b"\x80", "pickle_buffer", 200), id="a type of its own"
+        ),
+        pytest.param(((b"x", "a/b"), "c/d"), (b"x", "a/b", 200), id="a pair in a pair"),
+        pytest.param(({"a": 1}, JSON), (b'{"a": 1}', JSON, 200), id="a pair with an object"),
+        pytest.param(
+            ({"a": 1}, "application/json; charset=utf-8"),
+            (b'{"a": 1}', "application/json; charset=utf-8", 200),
+            id="an object with the type as the script wrote it",
+        ),
+        pytest.param(
+            (mx.nd.array([[1, 2]]), CSV), (b"1.0,2.0\r\n", CSV, 200), id="a pair with an NDArray"
+        ),
+        pytest.param((None, "a/b"), (b"", "a/b", 200), id="a pair with nothing"),
+        pytest.param(b"x", (b"x", JSON, 200), id="bytes"),
+        pytest.param(bytearray(b"x"), (b"x", JSON, 200), id="bytearray"),
+        pytest.param("x", (b"x", JSON, 200), id="text"),
+        pytest.param(None, (b"", JSON, 200), id="nothing"),
+        pytest.param({"a": [1]}, (b'{"a": [1]}', JSON, 200), id="a dict"),
+        pytest.param([0.5, "x"], (b'[0.5, "x"]', JSON, 200), id="a list"),
+        pytest.param(3, (b"3", JSON, 200), id="a number"),
+        pytest.param(np.float32(0.5), (b"0.5", JSON, 200), id="NumPy's number"),
+        pytest.param(np.array([1, 2]), (b"[1, 2]", JSON, 200), id="an ndarray"),
+        pytest.param(mx.nd.array([1]), (b"[1.0]", JSON, 200), id="an NDArray"),
+        pytest.param([[mx.nd.array([1])]], (b"[[[1.0]]]", JSON, 200), id="lists of NDArrays"),
+        pytest.param(Response(), (b"<p>tea</p>", "text/html", 418), id="a web framework's reply"),
+    ],
+)
+@pytest.mark.parametrize("hook", ["transform_fn", "output_fn"])
+def test_every_form_of_a_return_value(block, hook, value, reply):
+    """Scripts of all generations return these; each becomes body, type and status."""
+    hooks = {"transform_fn": lambda *args: value}
+    if hook == "output_fn":
+        hooks = {"output_fn": lambda *args: value}
+    assert ask(pipeline(block, hooks)) == reply
+
+
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [
+        pytest.param("text/plain", "text/plain", id="one type"),
+        pytest.param("text/plain;q=0.9, text/csv", "text/plain", id="the first of several"),
+        pytest.param("image/*", JSON, id="a range is no type"),
+    ],
+)
+def test_a_bare_body_has_the_accepted_type(accept, content_type):
+    """A body without its type is labelled with what the client accepts, one type only."""
+    assert answer(b"x", accept=accept) == (b"x", content_type, 200)
+
+
+@pytest.mark.parametrize(
+    ("value", "request_", "exception"),
+    [
+        pytest.param(object(), {}, ScriptError, id="an object of a class"),
+        pytest.param({1: {2}}, {}, ScriptError, id="a set inside"),
+        pytest.param({"a": 1}, {"accept": CSV}, NotAcceptable, id="a dict wanted as CSV"),
+        pytest.param([1], {"accept": "image/png"}, NotAcceptable, id="a list wanted as a picture"),
+    ],
+)
+def test_a_return_value_that_cannot_be_sent(value, request_, exception):
+    """What is no data is the script's fault; data that the client's type cannot hold is its own."""
+    with pytest.raises(exception):
+        answer(value, **request_)
+
+
+def test_a_scripts_exception_passes_through(block):
+    """Nothing here hides what a script raises."""
+
+    def predict_fn(data, model):
+        raise KeyError("label")
+
+    with pytest.raises(KeyError, match="label"):
+        ask(pipeline(block, {"predict_fn": predict_fn}))

@@ -1,0 +1,463 @@
+"""script: finding and importing it, and fitting its hooks to the contract by their names."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import os
+import pickle
+import sys
+
+import pytest
+
+from mms_handler import script
+from mms_handler.errors import ScriptError
+
+
+@pytest.fixture(autouse=True)
+def as_before(tmp_path):
+    """What importing a script leaves in this process is taken out again."""
+    path, modules, cwd = list(sys.path), set(sys.modules), os.getcwd()
+    yield
+    os.chdir(cwd)
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", None)):
+            del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+# --- finding ---
+
+
+@pytest.mark.parametrize(
+    ("files", "program", "found"),
+    [
+        pytest.param([], None, None, id="no file, no script"),
+        pytest.param(["model.params", "notes.txt"], None, None, id="no Python file, no script"),
+        pytest.param(["serve.py"], None, "serve.py", id="the only file"),
+        pytest.param(["a.py", "inference.py", "z.py"], None, "inference.py", id="inference.py"),
+        pytest.param(["a.py", "inference.py"], "a.py", "a.py", id="the program that is named"),
+        pytest.param(["a.py"], "gone.py", "a.py", id="a named program that is not there"),
+        pytest.param(["inference.py"], "train.py", "inference.py", id="the training's program"),
+        pytest.param(["sub/b.py", "a.py"], "sub/b.py", "sub/b.py", id="a program in a folder"),
+        pytest.param(["lib/x.py", "lib/y.py", "a.py"], None, "a.py", id="a library in a folder"),
+        pytest.param(["lib/x.py"], None, None, id="only a library in a folder"),
+    ],
+)
+@pytest.mark.parametrize("folder", ["", "code"], ids=["beside the artifacts", "in code"])
+def test_find(tmp_path, folder, files, program, found):
+    """The script is the program, else inference.py, else the only .py file."""
+    (tmp_path / folder).mkdir(exist_ok=True)
+    for name in files:
+        (tmp_path / folder / name).parent.mkdir(exist_ok=True)
+        (tmp_path / folder / name).write_text("")
+    wanted = found and tmp_path / folder / found
+    assert script.find(tmp_path, program) == wanted
+
+
+def test_code_folder_goes_before_the_artifacts(tmp_path):
+    """Where there is a code folder, Python files beside the artifacts are not the script."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "serve.py").write_text("")
+    (tmp_path / "inference.py").write_text("")
+    assert script.find(tmp_path, None) == tmp_path / "code" / "serve.py"
+
+
+def test_two_files_and_no_name_are_refused():
+    """Which of several files is the script is not guessed."""
+    with pytest.raises(ScriptError) as caught:
+        script.choose(["b.py", "a.py", "model.params"], None)
+    assert str(caught.value) == (
+        "which file is the script? a.py, b.py; "
+        "call it inference.py, or name it in SAGEMAKER_PROGRAM"
+    )
+
+
+# --- importing ---
+
+
+def put(tmp_path, **sources):
+    for name, source in sources.items():
+        (tmp_path / f"{name}.py").write_text(source)
+    return tmp_path
+
+
+def test_siblings_and_star_imports_work(tmp_path):
+    """The script's folder is importable, and a hook may come through a star import."""
+    put(
+        tmp_path,
+        serving="from other_hooks import *\nimport sys\nassert __name__ == 'serving'\n",
+        other_hooks="def model_fn(model_dir):\n    return model_dir\n",
+    )
+    hooks = script.hooks(script.load(tmp_path / "serving.py"))
+    assert list(hooks) == ["model_fn"]
+    assert hooks["model_fn"]("here") == "here"
+    assert sys.path[0] == str(tmp_path)
+
+
+def test_the_main_guard_does_not_run(tmp_path):
+    """A script made to train when run as a program only defines its functions here."""
+    put(tmp_path, guarded="if __name__ == '__main__':\n    raise SystemExit('trained')\n")
+    assert script.hooks(script.load(tmp_path / "guarded.py")) == {}
+
+
+def test_what_a_script_defines_can_be_pickled(tmp_path):
+    """The script is in sys.modules, where pickle and dataclasses look for it."""
+    put(
+        tmp_path,
+        with_class="from __future__ import annotations\nfrom dataclasses import dataclass\n"
+        "@dataclass\nclass Point:\n    x: int\n",
+    )
+    point = script.load(tmp_path / "with_class.py").Point(3)
+    assert pickle.loads(pickle.dumps(point)) == point
+
+
+@pytest.mark.parametrize("name", ["json", "wsgiref", "mms_handler", "numpy"])
+def test_a_library_keeps_its_name(tmp_path, name):
+    """A script called like a library gets another name; the library stays importable."""
+    put(tmp_path, **{name: "def model_fn(model_dir): pass\n"})
+    module = script.load(tmp_path / f"{name}.py")
+    assert module.__file__ == str(tmp_path / f"{name}.py")
+    assert sys.modules[f"{name}_script"] is module
+    assert importlib.import_module(name).__file__ != module.__file__
+
+
+def test_a_name_that_is_no_identifier(tmp_path):
+    """Any file can be a script, whatever its name."""
+    put(tmp_path, **{"my-script 2": "def model_fn(model_dir): pass\n"})
+    assert list(script.hooks(script.load(tmp_path / "my-script 2.py"))) == ["model_fn"]
+
+
+def test_a_broken_script_is_not_left_importable(tmp_path):
+    """After a failed import the script is not in sys.modules, half made."""
+    put(tmp_path, half_made="x = 1\nraise SystemExit\n")
+    with pytest.raises(SystemExit):
+        script.load(tmp_path / "half_made.py")
+    assert "half_made" not in sys.modules
+
+
+def test_a_hook_that_cannot_be_called(tmp_path):
+    """A hook's name that stands for a value is found at load."""
+    put(tmp_path, no_function="predict_fn = 3\n")
+    with pytest.raises(ScriptError, match="predict_fn is a int, not a function"):
+        script.hooks(script.load(tmp_path / "no_function.py"))
+
+
+def test_no_script_has_no_hooks():
+    """A model_dir without a script is served by the defaults alone."""
+    assert script.hooks(None) == {}
+
+
+def test_other_functions_are_no_hooks(tmp_path):
+    """Helpers, and the training's functions, are left alone."""
+    put(tmp_path, helpers="def _input_fn(): pass\ndef train(): pass\ndef save(): pass\n")
+    assert script.hooks(script.load(tmp_path / "helpers.py")) == {}
+
+
+# --- binding ---
+#
+# ``signature`` is made a function, so that each case reads as it would stand in a script.
+
+
+def function(signature):
+    scope = {}
+    exec(f"def f{signature}: return locals()", scope)
+    return scope["f"]
+
+
+M, D, C, A = "model", "data", "content_type", "accept"
+
+ORDERS = {
+    "model_fn": {
+        "the documented one": ("(model_dir)", ("model_dir",)),
+        "any name for the folder": ("(path_to_model_files)", ("model_dir",)),
+        "extras with defaults are never filled": (
+            "(model_dir, prefered_batch_size=1, image_size=(112, 112))",
+            ("model_dir",),
+        ),
+        "the context by its name": ("(model_dir, context)", ("model_dir", "context")),
+        "the context even with a default": ("(model_dir, context=None)", ("model_dir", "context")),
+        "the device by its name": ("(model_dir, ctx)", ("model_dir", "ctx")),
+        "no parameter": ("()", ()),
+        "a wrapper": ("(*args, **kwargs)", ("model_dir",)),
+    },
+    "input_fn": {
+        "no model name: the first two are body and type": (
+            "(request_body, request_content_type)",
+            (D, C),
+        ),
+        "Gluon's in the guide": ("(input_data, content_type)", (D, C)),
+        "names that tell nothing": ("(foo, bar)", (D, C)),
+        "one required": ("(request_body)", (D,)),
+        "a type with a default": ("(request_body, content_type='text/csv')", (D, C)),
+        "Module's in the guide, the model first": ("(model, input_data, content_type)", (M, D, C)),
+        "the model first under another name": ("(net, data, ct)", (M, D, C)),
+        "the model first and no type": ("(model, data)", (M, D)),
+        "the SDK's of 2018, the model last": (
+            "(request_body, request_content_type, model)",
+            (D, C, M),
+        ),
+        "a third required parameter of any name is the model": ("(foo, bar, baz)", (D, C, M)),
+        "extras with defaults are never filled": ("(data, content_type, scale=255)", (D, C)),
+        "the context by its name": ("(data, content_type, context)", (D, C, "context")),
+        "the context first": ("(context, data, content_type)", ("context", D, C)),
+        "a wrapper": ("(*args)", (D, C)),
+    },
+    "predict_fn": {
+        "the guide's for Gluon": ("(block, array)", (M, D)),
+        "the guide's for Module": ("(module, data)", (M, D)),
+        "the SDK's": ("(input_object, model)", (D, M)),
+        "the toolkit's tests": ("(nda, net)", (D, M)),
+        "the data's name alone tells, first": ("(x, foo)", (D, M)),
+        "the data's name alone tells, second": ("(foo, x)", (M, D)),
+        "the model's name alone tells, first": ("(net, foo)", (M, D)),
+        "the model's name alone tells, second": ("(foo, net)", (D, M)),
+        "the model's name wins over two of data": ("(data, my_model)", (D, M)),
+        "nothing tells: the SDK's order": ("(foo, bar)", (D, M)),
+        "two names of data: the SDK's order": ("(data, batch)", (D, M)),
+        "capitals do not matter": ("(Model, Data)", (M, D)),
+        "a suffix that says model": ("(face_net, whatever)", (M, D)),
+        "extras with defaults are never filled": ("(data, model, top_k=5)", (D, M)),
+        "the context by its name": ("(data, model, context)", (D, M, "context")),
+        "the context between": ("(data, context, model)", (D, "context", M)),
+        "one parameter that is the data": ("(data)", (D,)),
+        "a wrapper": ("(*args, **kwargs)", (D, M)),
+    },
+    "output_fn": {
+        "the guide's": ("(ndarray, accept)", ("prediction", A)),
+        "the SDK's": ("(prediction, content_type)", ("prediction", A)),
+        "names that tell nothing": ("(foo, bar)", ("prediction", A)),
+        "one parameter": ("(prediction)", ("prediction",)),
+        "extras with defaults are never filled": (
+            "(prediction, accept, indent=2)",
+            ("prediction", A),
+        ),
+        "the context by its name": ("(prediction, accept, context)", ("prediction", A, "context")),
+        "a wrapper": ("(*args)", ("prediction", A)),
+    },
+    "transform_fn": {
+        "the guide's": ("(model, input_data, content_type, accept)", (M, D, C, A)),
+        "the examples'": ("(net, data, input_content_type, output_content_type)", (M, D, C, A)),
+        "four names that tell nothing": ("(a, b, c, d)", (M, D, C, A)),
+        "three required, the first not a model": ("(data, content_type, accept)", (D, C, A)),
+        "three that tell nothing": ("(a, b, c)", (D, C, A)),
+        "three required, the first a model": ("(model, data, content_type)", (M, D, C)),
+        "defaults within the contract are filled": (
+            "(model, request_body, content_type='a', accept_type='b')",
+            (M, D, C, A),
+        ),
+        "a fifth with a default is never filled": (
+            "(model, request_body, content_type='a', accept_type='b', num_samples=1000)",
+            (M, D, C, A),
+        ),
+        "three required and accept with a default": (
+            "(model, request_body, input_content_type, output_content_type='application/json')",
+            (M, D, C, A),
+        ),
+        "the context by its name": (
+            "(model, data, content_type, accept, context)",
+            (M, D, C, A, "context"),
+        ),
+        "a wrapper": ("(*args, **kwargs)", (M, D, C, A)),
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("hook", "signature", "order"),
+    [
+        pytest.param(hook, signature, order, id=f"{hook}: {says}")
+        for hook, cases in ORDERS.items()
+        for says, (signature, order) in cases.items()
+    ],
+)
+def test_the_order_of_each_signature(hook, signature, order):
+    """The contract's rule for both generations of scripts (CONTRACT B7), case by case."""
+    bound = script.bind(hook, function(signature))
+    assert bound.order == order
+    assert bound.named == ()
+
+
+MODEL = (
+    "model models mod module mx_model net network block symbol_block predictor classifier "
+    "estimator detector clf learner graph booster trained_model loaded_model "
+    "resnet_model embedding_net MODEL Net"
+)
+DATA = (
+    "data input inputs input_data input_object x array arr nda ndarray nd_array tensor batch "
+    "iter data_iter iterator request payload body request_body image images instances features "
+    "sample samples X Payload"
+)
+
+
+@pytest.mark.parametrize("name", MODEL.split())
+def test_names_that_say_model(name):
+    """Each of these names means the model, wherever it stands."""
+    assert script.bind("predict_fn", function(f"({name}, foo)")).order == (M, D)
+    assert script.bind("predict_fn", function(f"(foo, {name})")).order == (D, M)
+    assert script.bind("input_fn", function(f"({name}, foo, bar)")).order == (M, D, C)
+    assert script.bind("input_fn", function(f"(foo, bar, {name})")).order == (D, C, M)
+    assert script.bind("transform_fn", function(f"({name}, foo, bar)")).order == (M, D, C)
+
+
+@pytest.mark.parametrize("name", DATA.split())
+def test_names_that_say_data(name):
+    """Each of these names means the data, wherever it stands."""
+    assert script.bind("predict_fn", function(f"({name}, foo)")).order == (D, M)
+    assert script.bind("predict_fn", function(f"(foo, {name})")).order == (M, D)
+
+
+@pytest.mark.parametrize(
+    ("signature", "model_first", "order"),
+    [
+        pytest.param("(foo, bar)", True, (M, D), id="told that the model is first"),
+        pytest.param("(foo, bar)", False, (D, M), id="told that the model is last"),
+        pytest.param("(foo, bar)", None, (D, M), id="told nothing"),
+        pytest.param("(data, model)", True, (D, M), id="names win over being told"),
+        pytest.param("(model, data)", False, (M, D), id="names win over being told, too"),
+    ],
+)
+def test_an_explicit_order_counts_where_names_do_not_tell(signature, model_first, order):
+    """A setting, or a legacy input_fn, decides about a predict_fn with silent names."""
+    assert script.bind("predict_fn", function(signature), model_first=model_first).order == order
+
+
+@pytest.mark.parametrize(
+    ("signature", "first"),
+    [
+        ("(model, data, content_type)", True),
+        ("(context, model, data, content_type)", True),
+        ("(data, content_type, model)", False),
+        ("(data, content_type)", False),
+    ],
+)
+def test_a_legacy_input_fn_is_told_by_its_model(signature, first):
+    """An input_fn with the model first was written for the guide's order."""
+    assert script.bind("input_fn", function(signature)).model_first is first
+
+
+@pytest.mark.parametrize(
+    ("hook", "signature", "message"),
+    [
+        pytest.param(
+            "model_fn",
+            "(model_dir, vocabulary)",
+            "model_fn(model_dir, vocabulary): wanted (model_dir); nothing is known to pass as "
+            "vocabulary; context, ctx, gpu_id, request_id, headers may be added by name",
+            id="a second required parameter of model_fn",
+        ),
+        pytest.param(
+            "output_fn",
+            "(prediction, accept, *, indent)",
+            "output_fn(prediction, accept, *, indent): wanted (prediction, accept); nothing is "
+            "known to pass as indent; "
+            "context, ctx, gpu_id, request_id, headers may be added by name",
+            id="a required keyword",
+        ),
+        pytest.param(
+            "transform_fn",
+            "(model, data, content_type, accept, extra)",
+            "transform_fn(model, data, content_type, accept, extra): wanted "
+            "(model, input_data, content_type, accept); nothing is known to pass as extra; "
+            "context, ctx, gpu_id, request_id, headers may be added by name",
+            id="a fifth required parameter of transform_fn",
+        ),
+        pytest.param(
+            "predict_fn",
+            "(model)",
+            "predict_fn(model): wanted (block, array) or (data, model), one of them with a name "
+            "that tells; context, ctx, gpu_id, request_id, headers may be added by name",
+            id="a predict_fn without data",
+        ),
+        pytest.param(
+            "predict_fn",
+            "(data, model, extra)",
+            "predict_fn(data, model, extra): wanted (block, array) or (data, model), one of them "
+            "with a name that tells; nothing is known to pass as extra; "
+            "context, ctx, gpu_id, request_id, headers may be added by name",
+            id="a third required parameter of predict_fn",
+        ),
+        pytest.param(
+            "input_fn",
+            "(model, net, data)",
+            "input_fn(model, net, data): wanted (input_data, content_type), or with the model "
+            "first or last; context, ctx, gpu_id, request_id, headers may be added by name",
+            id="two models in input_fn",
+        ),
+        pytest.param(
+            "output_fn",
+            "()",
+            "output_fn(): wanted (prediction, accept); "
+            "context, ctx, gpu_id, request_id, headers may be added by name",
+            id="an output_fn without parameters",
+        ),
+    ],
+)
+def test_a_signature_that_fits_nothing(hook, signature, message):
+    """What cannot be bound is refused at load, with what came and what was wanted."""
+    with pytest.raises(ScriptError) as caught:
+        script.bind(hook, function(signature))
+    assert str(caught.value) == message
+
+
+GIVEN = {"model": "m", "data": "d", "content_type": "c", "accept": "a", "context": "ctx!"}
+
+
+@pytest.mark.parametrize(
+    ("signature", "got"),
+    [
+        pytest.param(
+            "(model, input_data, content_type, accept)",
+            {"model": "m", "input_data": "d", "content_type": "c", "accept": "a"},
+            id="by position",
+        ),
+        pytest.param(
+            "(model, data, ct, accept, n=9, *, context)",
+            {"model": "m", "data": "d", "ct": "c", "accept": "a", "n": 9, "context": "ctx!"},
+            id="the context behind an extra that keeps its default",
+        ),
+        pytest.param(
+            "(model, data, ct, accept, n=9, context=None)",
+            {"model": "m", "data": "d", "ct": "c", "accept": "a", "n": 9, "context": "ctx!"},
+            id="the context by name where an extra is in between",
+        ),
+        pytest.param(
+            "(model, data, ct, accept, headers)",
+            {"model": "m", "data": "d", "ct": "c", "accept": "a", "headers": None},
+            id="what was not given is None",
+        ),
+        pytest.param(
+            "(model, data, ct, accept, **kwargs)",
+            {"model": "m", "data": "d", "ct": "c", "accept": "a", "kwargs": {}},
+            id="no keywords nobody asked for",
+        ),
+    ],
+)
+def test_a_bound_hook_gets_its_part(signature, got):
+    """Calling passes each parameter what it was bound to, and nothing else."""
+    assert script.bind("transform_fn", function(signature))(GIVEN) == got
+
+
+def test_positional_only_parameters():
+    """Parameters that cannot be named are bound as well."""
+
+    class Predictor:
+        def __call__(self, data, model, /):
+            return data, model
+
+    assert script.bind("predict_fn", Predictor())(GIVEN) == ("d", "m")
+
+
+def test_methods_partials_and_wrapped_functions():
+    """What is bound is what is left to fill; a decorator's wraps is seen through."""
+
+    def predict(scale, model, data):
+        return scale, model, data
+
+    @functools.wraps(function("(block, array)"))
+    def wrapper(*args):
+        return args
+
+    assert script.bind("predict_fn", functools.partial(predict, 2))(GIVEN) == (2, "m", "d")
+    assert script.bind("predict_fn", wrapper)(GIVEN) == ("m", "d")
