@@ -45,6 +45,11 @@ def register(codec: Codec) -> Codec:
     return codec
 
 
+def known(content_type: str) -> bool:
+    """Whether there is a codec for a Content-Type, parameters and all."""
+    return main_type(content_type) in _codecs
+
+
 def main_type(content_type: str) -> str:
     """A Content-Type without its parameters: ``text/CSV; charset=utf-8`` is ``text/csv``."""
     return content_type.partition(";")[0].strip().lower()
@@ -256,16 +261,23 @@ def _decode_csv(body: bytes | str) -> npt.NDArray[Any]:
 
 
 def _encode_csv(value: Any) -> bytes:
-    """One line a row, or a line for each of several outputs; CRLF, float32 as short text."""
+    """One line a row, or a line for each item of a list; CRLF, float32 as short text."""
     rows = value if isinstance(value, (list, tuple)) else np.atleast_1d(np.asarray(value))
     out = io.StringIO()
     writer = csv.writer(out)
     for row in rows:
-        cells = np.ravel(row)
-        if cells.dtype.kind == "O":
-            raise TypeError("rows of numbers or texts were wanted")
-        writer.writerow(cells)
+        writer.writerow(_cells(row))
     return out.getvalue().encode()
+
+
+def _cells(row: Any) -> list[Any]:
+    """Everything in ``row``, however deep its lists and arrays, as cells of one line."""
+    if isinstance(row, (list, tuple)):
+        return [cell for one in row for cell in _cells(one)]
+    cells = np.ravel(row)
+    if cells.dtype.kind == "O":
+        raise TypeError("numbers or texts were wanted")
+    return list(cells)
 
 
 # --- NPY ----------------------------------------------------------------------------------

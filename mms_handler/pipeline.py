@@ -139,18 +139,19 @@ class Pipeline:
         """The reply in ``answer``, in any of the forms scripts have returned it (CONTRACT B7)."""
         while _is_pair(answer) and _is_pair(answer[0]):
             answer = answer[0]  # transform_fn returned (output_fn(...), content_type)
-        if _is_pair(answer):
-            value, content_type = answer
-        else:
-            value, content_type = answer, self._single(accept)
+        value, content_type = answer if _is_pair(answer) else (answer, None)
         if value is None:
-            return Reply(b"", content_type)
-        if isinstance(value, (bytes, bytearray)):
-            return Reply(bytes(value), content_type)
+            return Reply(b"", content_type or self._single(accept))
         if isinstance(value, str):
-            return Reply(value.encode("utf-8"), content_type)
-        wanted = content_type if _is_pair(answer) else accept
-        return Reply(*codecs.encode(models.to_plain(value), wanted, self._accept))
+            value = value.encode("utf-8")
+        if isinstance(value, (bytes, bytearray)):
+            return Reply(bytes(value), content_type or self._single(accept))
+        value = models.to_plain(value)
+        if content_type is None:
+            return Reply(*codecs.encode(value, accept, self._accept))
+        written_as = content_type if codecs.known(content_type) else codecs.JSON
+        body, _ = codecs.encode(value, codecs.main_type(written_as), self._accept)
+        return Reply(body, content_type)  # as the script has it: odd types pass through
 
     def _single(self, accept: str) -> str:
         """One content type for a bare body: Accept's first, unless that is a range."""

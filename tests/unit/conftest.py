@@ -23,7 +23,7 @@ def sums():
 
 
 @pytest.fixture
-def block():
+def sum_block():
     """A Block of the same y = x0 + 2 x1 + 10."""
     import mxnet as mx
 

@@ -276,17 +276,17 @@ def test_a_model_of_two_inputs_needs_a_script():
 # --- Blocks ---
 
 
-def test_a_block_is_called_with_the_array(block):
+def test_a_block_is_called_with_the_array(sum_block):
     """block(array), where the Block computes."""
-    array = models.to_ndarray(np.array([[1, 1], [2, 0]], np.float32), block, mx.cpu())
-    assert models.predict(block, array).asnumpy().tolist() == [[13.0], [12.0]]
+    array = models.to_ndarray(np.array([[1, 1], [2, 0]], np.float32), sum_block, mx.cpu())
+    assert models.predict(sum_block, array).asnumpy().tolist() == [[13.0], [12.0]]
 
 
-def test_a_block_that_takes_another_shape(block):
+def test_a_block_that_takes_another_shape(sum_block):
     """MXNet raises that only when the result is read; it is the client's fault all the same."""
-    array = models.to_ndarray(np.zeros((1, 3), np.float32), block, mx.cpu())
+    array = models.to_ndarray(np.zeros((1, 3), np.float32), sum_block, mx.cpu())
     with pytest.raises(BadInput, match="^the model does not take this body: ") as caught:
-        models.predict(block, array)
+        models.predict(sum_block, array)
     assert "\n" not in str(caught.value)
 
 
@@ -302,9 +302,9 @@ def test_the_device_is_the_one_mms_gave(gpu_id, text):
     assert str(models.device(gpu_id)) == text
 
 
-def test_what_is_a_module_and_what_a_block(sums, block):
+def test_what_is_a_module_and_what_a_block(sums, sum_block):
     """MXNet's two kinds of models are told apart, and from all else."""
-    kinds = [(models.is_module(one), models.is_block(one)) for one in (sums(), block, object())]
+    kinds = [(models.is_module(one), models.is_block(one)) for one in (sums(), sum_block, object())]
     assert kinds == [(True, False), (False, True), (False, False)]
 
 

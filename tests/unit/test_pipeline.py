@@ -55,9 +55,9 @@ def answer(value, **request):
     ],
 )
 @pytest.mark.parametrize("kind", ["Module", "Block"])
-def test_the_defaults(sums, block, kind, content_type, body, accept, wanted):
+def test_the_defaults(sums, sum_block, kind, content_type, body, accept, wanted):
     """Without a script a Module and a Block answer every type in every type."""
-    pipe = pipeline(sums(bound=4) if kind == "Module" else block)
+    pipe = pipeline(sums(bound=4) if kind == "Module" else sum_block)
     assert ask(pipe, body, content_type, accept) == wanted
 
 
@@ -75,9 +75,9 @@ def test_several_outputs(sums, accept, body):
 
 
 @pytest.mark.parametrize("accept", ["", "*/*", " */* ", "text/*"])
-def test_the_default_accept_is_a_setting(block, accept):
+def test_the_default_accept_is_a_setting(sum_block, accept):
     """The setting is for */*, for no Accept, and for a range it lies in."""
-    assert ask(pipeline(block, accept=CSV), accept=accept) == (b"13.0\r\n", CSV, 200)
+    assert ask(pipeline(sum_block, accept=CSV), accept=accept) == (b"13.0\r\n", CSV, 200)
 
 
 @pytest.mark.parametrize(
@@ -92,24 +92,24 @@ def test_the_default_accept_is_a_setting(block, accept):
     ],
 )
 @pytest.mark.parametrize("kind", ["Module", "Block"])
-def test_the_clients_faults(sums, block, kind, request_, exception):
+def test_the_clients_faults(sums, sum_block, kind, request_, exception):
     """What the client did wrong is told apart from what we or the script did."""
     with pytest.raises(exception):
-        ask(pipeline(sums() if kind == "Module" else block), **request_)
+        ask(pipeline(sums() if kind == "Module" else sum_block), **request_)
 
 
 # --- the script's functions ---
 
 
-def test_functions_replace_their_own_step_only(block):
+def test_functions_replace_their_own_step_only(sum_block):
     """With one function given, the other two steps are the defaults."""
     doubled = {"input_fn": lambda data, content_type: mx.nd.array(json.loads(data)) * 2}
     negated = {"predict_fn": lambda data, model: -model(data)}
     counted = {"output_fn": lambda prediction, accept: (str(prediction.shape), "text/plain")}
-    assert ask(pipeline(block, doubled)).body == b"[[16.0]]"
-    assert ask(pipeline(block, negated)).body == b"[[-13.0]]"
-    assert ask(pipeline(block, counted)) == (b"(1, 1)", "text/plain", 200)
-    assert ask(pipeline(block, {**doubled, **negated, **counted})).body == b"(1, 1)"
+    assert ask(pipeline(sum_block, doubled)).body == b"[[16.0]]"
+    assert ask(pipeline(sum_block, negated)).body == b"[[-13.0]]"
+    assert ask(pipeline(sum_block, counted)) == (b"(1, 1)", "text/plain", 200)
+    assert ask(pipeline(sum_block, {**doubled, **negated, **counted})).body == b"(1, 1)"
 
 
 def legacy_input(model, input_data, content_type):
@@ -181,13 +181,13 @@ def test_what_a_modules_predict_fn_is_given(sums, hooks, kind):
     assert ask(pipeline(sums(), hooks)).body == kind.encode()
 
 
-def test_the_predict_order_is_a_setting(block):
+def test_the_predict_order_is_a_setting(sum_block):
     """Names that tell nothing can be told by the setting, which a legacy input_fn cannot beat."""
     hooks = {"predict_fn": lambda foo, bar: type(foo).__name__}
-    assert ask(pipeline(block, hooks)).body == b"NDArray"
-    assert ask(pipeline(block, hooks, predict_order="model,data")).body == b"Dense"
+    assert ask(pipeline(sum_block, hooks)).body == b"NDArray"
+    assert ask(pipeline(sum_block, hooks, predict_order="model,data")).body == b"Dense"
     legacy = {"input_fn": legacy_input, **hooks}
-    assert ask(pipeline(block, legacy, predict_order="data,model")).body == b"NDArray"
+    assert ask(pipeline(sum_block, legacy, predict_order="data,model")).body == b"NDArray"
 
 
 def test_a_model_of_another_kind_needs_a_predict_fn():
@@ -285,10 +285,10 @@ def test_functions_ask_for_more_by_name():
     assert json.loads(reply.body) == ["r-1", {"x-a": "1"}, "cpu(0)", "MMS's"]
 
 
-def test_signatures_are_checked_when_loading(block):
+def test_signatures_are_checked_when_loading(sum_block):
     """A function that fits nothing is refused before the first request."""
     with pytest.raises(ScriptError, match=r"^output_fn\(prediction, accept, indent\): wanted"):
-        pipeline(block, {"output_fn": lambda prediction, accept, indent: ""})
+        pipeline(sum_block, {"output_fn": lambda prediction, accept, indent: ""})
 
 
 # --- what a script may return ---
@@ -338,12 +338,12 @@ class Response:
     ],
 )
 @pytest.mark.parametrize("hook", ["transform_fn", "output_fn"])
-def test_every_form_of_a_return_value(block, hook, value, reply):
+def test_every_form_of_a_return_value(sum_block, hook, value, reply):
     """Scripts of all generations return these; each becomes body, type and status."""
     hooks = {"transform_fn": lambda *args: value}
     if hook == "output_fn":
         hooks = {"output_fn": lambda *args: value}
-    assert ask(pipeline(block, hooks)) == reply
+    assert ask(pipeline(sum_block, hooks)) == reply
 
 
 @pytest.mark.parametrize(
@@ -374,11 +374,11 @@ def test_a_return_value_that_cannot_be_sent(value, request_, exception):
         answer(value, **request_)
 
 
-def test_a_scripts_exception_passes_through(block):
+def test_a_scripts_exception_passes_through(sum_block):
     """Nothing here hides what a script raises."""
 
     def predict_fn(data, model):
         raise KeyError("label")
 
     with pytest.raises(KeyError, match="label"):
-        ask(pipeline(block, {"predict_fn": predict_fn}))
+        ask(pipeline(sum_block, {"predict_fn": predict_fn}))
