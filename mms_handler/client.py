@@ -7,7 +7,7 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
-from typing import Any, Mapping, NamedTuple
+from typing import Mapping, NamedTuple
 
 from mms_handler.errors import ServerError
 
@@ -48,19 +48,16 @@ def call(
     """
     try:
         request = urllib.request.Request(url, body, dict(headers or {}), method=method)
-        with _open(request, timeout=timeout_s) as response:
-            return _answer(response.status, response)
-    except urllib.error.HTTPError as exc:
-        with exc:
-            return _answer(exc.code, exc)
+        try:
+            response = _open(request, timeout=timeout_s)
+        except urllib.error.HTTPError as refusal:  # an answer like any other, so far
+            response = refusal
+        with response:
+            found = {name.lower(): value for name, value in response.headers.items()}
+            return Answer(response.code, found, response.read())
     except (OSError, http.client.HTTPException, ValueError) as exc:
         reason = getattr(exc, "reason", None) or exc
         raise ServerError(f"no answer from {url}: {reason}") from exc
-
-
-def _answer(status: int, response: Any) -> Answer:
-    headers = {name.lower(): value for name, value in response.headers.items()}
-    return Answer(status, headers, response.read())
 
 
 def invoke(

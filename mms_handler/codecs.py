@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tokenize
 import warnings
 from typing import Any, Callable, NamedTuple, Sequence
 
@@ -93,7 +94,7 @@ def decode(body: bytes | str, content_type: str) -> npt.NDArray[Any]:
         raise UnsupportedType(f"cannot read {content_type!r}, only {', '.join(_codecs)}")
     try:
         array = codec.decode(body)
-    except (ValueError, TypeError, RecursionError) as exc:
+    except (ValueError, TypeError, RecursionError, OverflowError) as exc:
         reason = str(exc).partition(";")[0]  # numpy goes on with advice for programmers
         raise BadInput(f"not valid {codec.content_type}: {reason}") from exc
     if not array.size:
@@ -160,9 +161,10 @@ def _q(parameters: Sequence[str]) -> float:
         name, _, value = parameter.partition("=")
         if name.strip() == "q":
             try:
-                return max(0.0, min(1.0, float(value)))
+                q = float(value)
             except ValueError:
                 return 0.0
+            return min(1.0, q) if q > 0 else 0.0  # NaN is not above 0
     return 1.0
 
 
@@ -287,13 +289,14 @@ def _decode_npy(body: bytes) -> npt.NDArray[Any]:
     """Read an array without pickle, and without believing its header's size."""
     stream = io.BytesIO(body)
     npy: Any = np.lib.format
+    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     version = npy.read_magic(stream)
-    if version == (1, 0):
-        shape, fortran, dtype = npy.read_array_header_1_0(stream)
-    elif version == (2, 0):
-        shape, fortran, dtype = npy.read_array_header_2_0(stream)
-    else:
+    if version not in readers:
         raise ValueError(f"NPY version {version} is not 1.0 or 2.0")
+    try:
+        shape, fortran, dtype = readers[version](stream)
+    except (SyntaxError, tokenize.TokenError) as exc:  # the header is a Python literal
+        raise ValueError(f"its header cannot be read: {exc}") from exc
     if dtype.kind not in "biuf":
         raise ValueError(f"values of dtype {dtype} are not numbers")
     data = body[stream.tell() :]

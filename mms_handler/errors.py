@@ -1,8 +1,9 @@
 """Everything that can go wrong, and the status a client is answered with.
 
 HandlerError            500
-  BadInput              400   the body is not what its Content-Type says, or not what the model takes
+  BadInput              400   the body is not what its type says, or not what the model takes
   NotAcceptable         406   nothing in Accept can be written
+  UnsupportedShape      412   the model has several inputs and the body is one array
   UnsupportedType       415   nothing reads the request's Content-Type
   OutOfResources        507   no memory, or a reply larger than the front end takes
   ScriptError           500   the script breaks the contract; raised at load
@@ -17,6 +18,7 @@ HandlerError            500
 from __future__ import annotations
 
 import os
+import re
 import traceback
 from typing import NamedTuple
 
@@ -44,6 +46,12 @@ class NotAcceptable(HandlerError):
     """Nothing the client accepts can be written."""
 
     status, phrase = 406, "Not Acceptable"
+
+
+class UnsupportedShape(HandlerError):
+    """The model has several inputs and the body is one array."""
+
+    status, phrase = 412, "Unsupported Shape"
 
 
 class UnsupportedType(HandlerError):
@@ -92,6 +100,11 @@ class TrainingError(HandlerError):
     """A training cannot start, or did not give what it should."""
 
 
+#: Characters of an exception's own text in a line of the log: a megabyte of log holds a worker up
+#: for seconds, and some texts quote the body.
+MAX_TEXT = 1_000
+
+
 class Fault(NamedTuple):
     """A failed request as the client sees it."""
 
@@ -120,12 +133,20 @@ def fault(exc: BaseException) -> Fault:
         return Fault(_status(exc.status_code), ScriptError.phrase, kind, str(exc.message))
     if isinstance(exc, PredictionException):
         return Fault(_status(exc.error_code), ScriptError.phrase, kind, str(exc.message))
-    if isinstance(exc, MemoryError):
+    if out_of_memory(exc):
         return Fault(
             OutOfResources.status, OutOfResources.phrase, kind, "not enough memory for this request"
         )
     return Fault(
         500, "Internal Server Error", kind, f"{kind} while answering; the server's log has the rest"
+    )
+
+
+def out_of_memory(exc: BaseException) -> bool:
+    """Whether ``exc`` says there is no memory left; MXNet says it in words only."""
+    words = r"out of memory|Failed to allocate|Memory allocation failed"
+    return isinstance(exc, MemoryError) or (
+        type(exc).__name__ == "MXNetError" and bool(re.search(words, str(exc), re.IGNORECASE))
     )
 
 
@@ -145,7 +166,7 @@ def cause(exc: BaseException, folder: str) -> str:
         exc: what a user's script, or we on its behalf, raised.
         folder: the model_dir; places are given relative to it.
     """
-    text = " ".join(str(exc.msg if isinstance(exc, SyntaxError) else exc).split())
+    text = " ".join(str(exc.msg if isinstance(exc, SyntaxError) else exc)[:MAX_TEXT].split())
     line = f"{type(exc).__name__}: {text}" if text else type(exc).__name__
     if isinstance(exc, SyntaxError) and exc.filename:
         return f"{line} ({_within(exc.filename, folder)}, line {exc.lineno})"

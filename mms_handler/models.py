@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from mms_handler.errors import BadInput, ModelError
+from mms_handler.errors import BadInput, ModelError, UnsupportedShape
 
 if np.lib.NumpyVersion(np.__version__) >= "1.24.0":  # pip replaces it for other packages' sake
     raise ModelError(
         f"mxnet 1.9.1 needs numpy < 1.24, this is {np.__version__}: pip install 'numpy<1.24'"
     )
-import mxnet as mx  # noqa: E402
+import mxnet as mx
 
 SYMBOL, PARAMS, SHAPES = "model-symbol.json", "model-0000.params", "model-shapes.json"
 
@@ -93,15 +93,12 @@ def load(model_dir: Path, first_dimension: int, on: Any) -> Any:
             f"no {', '.join(missing)} in the model directory: the default model_fn reads what "
             "the default save wrote; a script with a model_fn can load anything"
         )
-    try:
-        saved = json.loads((model_dir / SHAPES).read_text())
-        shapes = [(str(one["name"]), tuple(map(int, one["shape"]))) for one in saved]
-    except (ValueError, TypeError, KeyError) as exc:
-        raise ModelError(f"{SHAPES} is not a list of names and shapes: {exc!r}") from exc
+    shapes = _saved_shapes(model_dir / SHAPES)
     if first_dimension:
         shapes = [(name, (first_dimension, *shape[1:])) for name, shape in shapes]
     try:
         symbol, arg_params, aux_params = mx.model.load_checkpoint(str(model_dir / "model"), 0)
+        _check_names(symbol, [name for name, _ in shapes], {*arg_params, *aux_params})
         module = mx.mod.Module(
             symbol, data_names=[name for name, _ in shapes], label_names=None, context=on
         )
@@ -110,6 +107,36 @@ def load(model_dir: Path, first_dimension: int, on: Any) -> Any:
     except (mx.base.MXNetError, ValueError, RuntimeError) as exc:
         raise ModelError(f"the artifacts do not make a Module: {_first_line(exc)}") from exc
     return module
+
+
+def _saved_shapes(path: Path) -> list[tuple[str, tuple[int, ...]]]:
+    """The input names and shapes that the default save wrote."""
+    try:
+        saved = json.loads(path.read_text())
+        shapes = [(one["name"], tuple(one["shape"])) for one in saved]
+    except (ValueError, TypeError, KeyError):
+        shapes = []
+    sizes = [size for _, shape in shapes for size in shape]
+    right = all(isinstance(size, int) and size > 0 for size in sizes)
+    if not (shapes and right and all(isinstance(name, str) for name, _ in shapes)):
+        wanted = '[{"name": "data", "shape": [1, 784]}]'
+        raise ModelError(f"{path.name} is not a list of names and shapes such as {wanted}")
+    return shapes
+
+
+def _check_names(symbol: Any, inputs: list[str], parameters: set[str]) -> None:
+    """Every input and parameter is where it should be.
+
+    Labels apart, which only training has, a parameter left out would silently be zero.
+    """
+    wanted = [*symbol.list_arguments(), *symbol.list_auxiliary_states()]
+    strange = [name for name in inputs if name not in wanted]
+    if strange:
+        raise ModelError(f"the symbol has no input {', '.join(strange)}; {SHAPES} names it")
+    given = {*parameters, *inputs}
+    missing = [name for name in wanted if name not in given and not name.endswith("label")]
+    if missing:
+        raise ModelError(f"{PARAMS} has no values for {', '.join(missing)}")
 
 
 # --- running ---------------------------------------------------------------------------------
@@ -142,12 +169,13 @@ def to_data(value: Any, module: Any) -> Any:
 
     Raises:
         BadInput: the values do not divide into samples.
+        UnsupportedShape: the Module has several inputs.
 
     Source: the developer guide, "Request handlers for Module models".
     """
     if len(module.data_shapes) != 1:
         names = ", ".join(name for name, _ in map(_described, module.data_shapes))
-        raise BadInput(
+        raise UnsupportedShape(
             f"the model has {len(module.data_shapes)} inputs ({names}), the body has one"
         )
     name, (bound, *sample) = _described(module.data_shapes[0])

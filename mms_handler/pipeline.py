@@ -15,7 +15,7 @@ from typing import Any, Callable, Mapping, NamedTuple
 
 from mms_handler import codecs, models
 from mms_handler.errors import ScriptError
-from mms_handler.script import Bound, bind
+from mms_handler.script import bind
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +139,8 @@ class Pipeline:
         """The reply in ``answer``, in any of the forms scripts have returned it (CONTRACT B7)."""
         while _is_pair(answer) and _is_pair(answer[0]):
             answer = answer[0]  # transform_fn returned (output_fn(...), content_type)
+        if all(hasattr(answer, name) for name in ("get_data", "mimetype", "status_code")):
+            return Reply(answer.get_data(), answer.mimetype, answer.status_code)  # Flask's
         value, content_type = answer if _is_pair(answer) else (answer, None)
         if value is None:
             return Reply(b"", content_type or self._single(accept))

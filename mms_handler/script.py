@@ -27,8 +27,8 @@ MODEL = frozenset(
 #: Parameter names that say "the data".
 DATA = frozenset(
     "data input inputs input_data input_object x array arr nda ndarray nd_array tensor batch "
-    "iter data_iter iterator request payload body request_body image images instances features "
-    "sample samples".split()
+    "iter data_iter iterator request payload body request_body image images instances "
+    "features sample samples".split()
 )
 #: What is passed to a parameter of exactly this name, wherever it stands.
 BY_NAME = ("context", "ctx", "gpu_id", "request_id", "headers")
@@ -167,6 +167,8 @@ def bind(hook: str, func: Callable[..., Any], *, model_first: bool | None = None
     parameters = list(signature.parameters.values())
     ours = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     contract = [p for p in ours if p.name not in BY_NAME]
+    most = len(_LONGEST[hook])
+    contract[most:] = [p for p in contract[most:] if p.default in (p.empty, None)]
     names = [p.name.lower() for p in contract]
     required = sum(p.default is p.empty for p in contract)
     if not names and any(p.kind is p.VAR_POSITIONAL for p in parameters):
@@ -220,7 +222,7 @@ def _order(
     if hook == "input_fn":
         return _input_order(names, required)
     if hook == "predict_fn":
-        return _predict_order(names[:2], model_first)
+        return _predict_order(names[:2], required, model_first)
     longest = _LONGEST[hook]
     return longest[: len(names)] if names or hook == "model_fn" else None
 
@@ -237,7 +239,7 @@ def _transform_order(names: list[str], required: int) -> tuple[str, ...] | None:
         return longest[: len(names)]
     if required == 3 and (len(names) == 3 or names[0] in DATA):
         return longest[1:]
-    if len(names) >= 4 or names[1:2] and names[1] in DATA:
+    if len(names) >= 4 or (names[1:2] and names[1] in DATA):
         return longest[: len(names)]
     return None
 
@@ -254,7 +256,11 @@ def _input_order(names: list[str], required: int) -> tuple[str, ...] | None:
     return tuple(order[: len(names)]) if "data" in order[: len(names)] else None
 
 
-def _predict_order(names: list[str], model_first: bool | None) -> tuple[str, ...] | None:
+def _predict_order(
+    names: list[str], required: int, model_first: bool | None
+) -> tuple[str, ...] | None:
+    if required == 1 and not any(map(_is_model, names)):
+        names = names[:1]  # predict_fn(data, threshold=0.5)
     if len(names) == 1:
         return None if _is_model(names[0]) else ("data",)
     if len(names) < 2:

@@ -11,6 +11,7 @@ import logging
 import re
 import sys
 import time
+import traceback
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -69,9 +70,11 @@ class Service:
             body: bytes = reply.body
             content_type = reply.content_type
             status, phrase = context.get_response_status(index)  # the script may have set them
+            status = status if reply.status == 200 else reply.status
         except (Exception, SystemExit) as exc:
             found = self._note(exc, index, context)
             body, content_type = _fault_body(found, context.get_request_id(index)), codecs.JSON
+            context.get_response_headers(index).clear()
             status, phrase = found.status, found.phrase
         context.set_response_content_type(index, content_type)
         context.set_response_status(*_sendable_status(status, phrase), index)
@@ -87,8 +90,8 @@ class Service:
             "request %s: %d %s",
             context.get_request_id(index),
             found.status,
-            errors.cause(exc, context.system_properties["model_dir"]),
-            exc_info=exc if bug else None,
+            errors.cause(exc, context.system_properties["model_dir"])
+            + (_traceback(exc) if bug else ""),
         )
         return found
 
@@ -132,10 +135,25 @@ def _sendable_status(status: Any, phrase: Any) -> tuple[int, str]:
     return status, "".join(c if c.isascii() and c.isprintable() else "?" for c in str(phrase))
 
 
+#: Headers of the connection, which is the front end's; it corrupts a chunked reply.
+_HOP_BY_HOP = {
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
+
+
 def _make_sendable(headers: dict[Any, Any]) -> None:
     """Take out of ``headers`` what would break the frame or split the reply."""
     for name, value in list(headers.items()):
-        if not (_is_token(name) and isinstance(value, str) and _is_printable(value)):
+        sendable = _is_token(name) and isinstance(value, str) and _is_printable(value)
+        if not sendable or name.lower() in _HOP_BY_HOP:
             log.warning("reply header %r: %r cannot be sent; left out", name, value)
             del headers[name]
 
@@ -148,15 +166,21 @@ def _is_token(name: Any) -> bool:
     return isinstance(name, str) and bool(re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name))
 
 
-#: MMS closes a failed request's connection without waiting for its body to be read, so a slow
-#: client loses the end of a long one (NettyUtils.java:204-207).
-MAX_MESSAGE = 2_000
+def _traceback(exc: BaseException) -> str:
+    """The end of the traceback; MMS's log takes seconds for a megabyte."""
+    return "\n" + "".join(traceback.format_exception(type(exc), exc, exc.__traceback__))[-6_000:]
+
+
+#: Bytes of a fault's message.  MMS closes a failed request's connection without waiting for its
+#: body to be read, so a slow client loses the end of a long one (NettyUtils.java:204-207).
+MAX_MESSAGE = 1_500
 
 
 def _fault_body(found: errors.Fault, request_id: str) -> bytes:
-    message = found.message[:MAX_MESSAGE]
-    body = {"code": found.status, "type": found.type, "message": message, "request_id": request_id}
-    return json.dumps(body).encode()
+    message = found.message.encode("utf-8", "replace")[:MAX_MESSAGE].decode("utf-8", "ignore")
+    kind = found.type[:100]
+    body = {"code": found.status, "type": kind, "message": message, "request_id": request_id}
+    return json.dumps(body, ensure_ascii=False).encode()
 
 
 # --- loading ---------------------------------------------------------------------------------

@@ -1,14 +1,34 @@
-"""Fixtures for all tests: tiny models, a model_dir builder, ports.  mxnet only where asked for."""
+"""Fixtures for all tests: the process left as it was, tiny models, a model_dir builder.
+
+mxnet is imported only where a test asks for a model.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import random
-import socket
+import importlib
+import os
+import sys
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 import pytest
+
+
+@pytest.fixture(autouse=True)
+def as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No settings of this shell's; afterwards what importing a script left is taken out again."""
+    monkeypatch.setenv("MMS_DECODE_INPUT_REQUEST", "true")  # MMS's default; a load changes it
+    for name in list(os.environ):
+        if name.startswith(("SAGEMAKER_", "MMS_HANDLER_", "MMS_MAX_")):
+            monkeypatch.delenv(name)
+    path, modules, cwd = list(sys.path), set(sys.modules), os.getcwd()
+    yield
+    os.chdir(cwd)
+    sys.path[:] = path
+    for name in set(sys.modules) - modules:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", None)):
+            del sys.modules[name]
+    importlib.invalidate_caches()
 
 
 @pytest.fixture
@@ -56,17 +76,3 @@ def model_dir(tmp_path: Path, block: Any, module: Callable[..., Any]) -> Callabl
         return tmp_path
 
     return build
-
-
-@pytest.fixture
-def free_port_pair() -> tuple[int, int]:
-    """Two free loopback ports below 32,767, as MMS wants them; nothing holds them afterwards."""
-    ports: list[int] = []
-    with contextlib.ExitStack() as held:
-        for port in random.sample(range(20_000, 32_767), 200):
-            with contextlib.suppress(OSError):
-                held.enter_context(socket.create_server(("127.0.0.1", port)))
-                ports.append(port)
-            if len(ports) == 2:
-                return ports[0], ports[1]
-    raise RuntimeError("no two free ports among 200")

@@ -6,9 +6,7 @@ Not here: sentences that only point to other documents.
 
 from __future__ import annotations
 
-import os
 import struct
-import sys
 from pathlib import Path
 from textwrap import dedent
 from typing import Any, Callable, NamedTuple
@@ -103,11 +101,7 @@ Ask = Callable[[Exchange], Exchange]
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """Starts a worker on a model_dir, as MMS does; the process is as before after the test."""
-    monkeypatch.setattr(sys, "path", sys.path[:])
-    monkeypatch.setenv("MMS_DECODE_INPUT_REQUEST", "false")  # so that it is unset again
-    for name in [name for name in os.environ if name.startswith(("SAGEMAKER_", "MMS_HANDLER_"))]:
-        monkeypatch.delenv(name)
+    """Starts a worker on a model_dir, as MMS does."""
 
     def run(folder: Path) -> Ask:
         monkeypatch.chdir(folder)
@@ -116,10 +110,7 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         handle(None, worker.context)
         return lambda exchange: answered(worker, exchange)
 
-    yield run
-    for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", None)).startswith(str(tmp_path)):
-            del sys.modules[name]
+    return run
 
 
 def answered(worker: mms.service.Service, exchange: Exchange) -> Exchange:

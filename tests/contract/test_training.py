@@ -80,7 +80,8 @@ def test_the_nine_arguments(run, tmp_path):
             "channel_input_dirs",
             {"training": "{here}/data"},
             id="channel_input_dirs: A dict of string-to-string maps from the Amazon SageMaker "
-            "algorithm input channel name to the directory containing files for that input channel.",
+            "algorithm input channel name to the directory containing files for that input "
+            "channel.",
         ),
         pytest.param(
             "output_data_dir",
@@ -167,7 +168,8 @@ def save(model, model_dir):
         ),
         pytest.param(
             "def train(**kwargs): return 5\n"
-            "def save(model_dir, net): open(os.path.join(model_dir, 'seen.json'), 'w').write('7')",
+            "def save(model_dir, net):\n"
+            "    with open(os.path.join(model_dir, 'seen.json'), 'w') as file: file.write('7')",
             7,
             id="You are free to implement this to perform your own saving operation.",
         ),

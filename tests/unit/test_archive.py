@@ -239,5 +239,5 @@ def test_nothing_to_pack(tmp_path, make, message):
 
 def test_code_that_is_not_there(tmp_path, model_dir):
     """A mistyped code is an error, not an archive without code."""
-    with pytest.raises(ArchiveError, match="there is no .*gone"):
+    with pytest.raises(ArchiveError, match=r"there is no .*gone"):
         archive.contents(model_dir, tmp_path / "gone")

@@ -178,16 +178,16 @@ def test_a_data_iter_of_the_scripts_own_passes(sums):
 )
 def test_what_a_modules_predict_fn_is_given(sums, hooks, kind):
     """The guide's predict_fn gets a DataIter, the SDK's what the script's input_fn returned."""
-    assert ask(pipeline(sums(), hooks)).body == kind.encode()
+    assert ask(pipeline(sums(), hooks)).body == b'"%s"' % kind.encode()
 
 
 def test_the_predict_order_is_a_setting(sum_block):
     """Names that tell nothing can be told by the setting, which a legacy input_fn cannot beat."""
     hooks = {"predict_fn": lambda foo, bar: type(foo).__name__}
-    assert ask(pipeline(sum_block, hooks)).body == b"NDArray"
-    assert ask(pipeline(sum_block, hooks, predict_order="model,data")).body == b"Dense"
+    assert ask(pipeline(sum_block, hooks)).body == b'"NDArray"'
+    assert ask(pipeline(sum_block, hooks, predict_order="model,data")).body == b'"Dense"'
     legacy = {"input_fn": legacy_input, **hooks}
-    assert ask(pipeline(sum_block, legacy, predict_order="data,model")).body == b"NDArray"
+    assert ask(pipeline(sum_block, legacy, predict_order="data,model")).body == b'"NDArray"'
 
 
 def test_a_model_of_another_kind_needs_a_predict_fn():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import os
 import pickle
 import sys
 
@@ -12,20 +11,6 @@ import pytest
 
 from mms_handler import script
 from mms_handler.errors import ScriptError
-
-
-@pytest.fixture(autouse=True)
-def as_before(tmp_path):
-    """What importing a script leaves in this process is taken out again."""
-    path, modules, cwd = list(sys.path), set(sys.modules), os.getcwd()
-    yield
-    os.chdir(cwd)
-    sys.path[:] = path
-    for name in set(sys.modules) - modules:
-        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", None)):
-            del sys.modules[name]
-    importlib.invalidate_caches()
-
 
 # --- finding ---
 

@@ -143,7 +143,7 @@ def test_a_port_in_use_is_found_before_mms_starts():
 
 def test_an_address_of_another_machine_is_refused():
     """A host that is not ours cannot be listened on."""
-    with pytest.raises(ServerError, match="port 8080 of 192.0.2.1 cannot be used: "):
+    with pytest.raises(ServerError, match=r"port 8080 of 192\.0\.2\.1 cannot be used: "):
         server._check_free("192.0.2.1", 8080)
 
 

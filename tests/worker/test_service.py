@@ -1,0 +1,758 @@
+"""Our handler inside MMS's own classes: loaded by its loader, asked and answered in its frames."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import random
+import struct
+from typing import NamedTuple
+
+import pytest
+from mms.model_loader import ModelLoaderFactory
+from mms.protocol.otf_message_handler import retrieve_msg
+
+from mms_handler.errors import LoadError, ModelError, ScriptError, SettingsError
+from mms_handler.service import load
+
+JSON, CSV = "application/json", "text/csv"
+
+
+# --- MMS's frames, written and read by ourselves ---
+
+
+def text(value):
+    raw = value if isinstance(value, bytes) else value.encode()
+    return struct.pack("!i", len(raw)) + raw
+
+
+END = struct.pack("!i", -1)
+
+
+class Request(NamedTuple):
+    """A request as the front end sends it; ``parts`` are a form's fields, without a body."""
+
+    body: bytes = b"[1, 2]"
+    content_type: str = JSON
+    accept: str = JSON
+    headers: dict = {}
+    parts: dict = {}
+    id: str = "r"
+
+    def frame(self):
+        headers = {"Content-Type": self.content_type, "Accept": self.accept, **self.headers}
+        lines = [text(name) + text(value) for name, value in headers.items() if value is not None]
+        parts = self.parts or {"body": self.body}
+        fields = [text(name) + text(self.content_type or "") + text(v) for name, v in parts.items()]
+        return b"".join([text(self.id), *lines, END, *fields, END])
+
+
+class Wire(io.BytesIO):
+    """As much of a socket as MMS's reader uses."""
+
+    recv = io.BytesIO.read
+
+
+class Answer(NamedTuple):
+    """One request's part of the frame that MMS sends back."""
+
+    status: int
+    content_type: str
+    body: bytes
+    phrase: str
+    headers: dict
+    id: str
+
+    @property
+    def fault(self):
+        told = json.loads(self.body)
+        return self.status, told["type"], told["message"]
+
+
+def read_frame(frame, count):
+    """The answers in a frame; every length must fit, to the last byte."""
+    stream = io.BytesIO(frame)
+
+    def number():
+        return struct.unpack("!i", stream.read(4))[0]
+
+    def raw():
+        length = number()
+        assert length >= 0
+        piece = stream.read(length)
+        assert len(piece) == length
+        return piece
+
+    def word():
+        return raw().decode("ascii")
+
+    assert (number(), word()) == (200, "Prediction success")
+    answers = []
+    for _ in range(count):
+        request_id, content_type, status, phrase = word(), word(), number(), word()
+        headers = {word(): word() for _ in range(number())}
+        answers.append(Answer(status, content_type, raw(), phrase, headers, request_id))
+    assert number() == -1
+    assert stream.read() == b""
+    return answers
+
+
+class Worker:
+    """A model loaded as an MMS worker loads it."""
+
+    def __init__(self, model_dir, batch_size=8):
+        os.chdir(model_dir)
+        loader = ModelLoaderFactory.get_model_loader(str(model_dir))
+        self.service = loader.load(
+            "m", str(model_dir), "mms_handler.service:handle", None, batch_size
+        )
+
+    def ask(self, *requests):
+        """The answers to a batch."""
+        command, batch = retrieve_msg(Wire(b"I" + b"".join(r.frame() for r in requests) + END))
+        assert command == b"I"
+        return read_frame(self.service.predict(batch), len(requests))
+
+    def one(self, **request):
+        (answer,) = self.ask(Request(**request))
+        return answer
+
+
+@pytest.fixture
+def worker(tmp_path):
+    """Load a script; gives the worker."""
+
+    def make(source, **options):
+        (tmp_path / "code").mkdir()
+        (tmp_path / "code" / "inference.py").write_text(source)
+        return Worker(tmp_path, **options)
+
+    return make
+
+
+DOUBLER = """\
+import sys
+
+def model_fn(model_dir):
+    return 2
+
+def predict_fn(data, model):
+    first = data.asnumpy().ravel()[0]
+    if first == 13:
+        raise KeyError("a secret")
+    if first == 14:
+        sys.exit("bye")
+    if first == 15:
+        raise MemoryError
+    return data * model
+"""
+
+# --- batches ---
+
+
+def test_one_bad_request_leaves_its_batch_alone(worker):
+    """Each request of a batch has its own status, content type and body."""
+    answers = worker(DOUBLER).ask(
+        Request(b"[1, 2]", id="a"),
+        Request(b'{"a":', id="b"),
+        Request(b"3,4", CSV, CSV, id="c"),
+        Request(b"\x89PNG", "image/png", id="d"),
+        Request(b"[1]", accept="image/png", id="e"),
+        Request(b"[13]", id="f"),
+        Request(b"[5]", accept="text/html, text/csv;q=0.5", id="g"),
+    )
+    assert [(a.id, a.status, a.phrase, a.content_type) for a in answers] == [
+        ("a", 200, "OK", JSON),
+        ("b", 400, "Bad Input", JSON),
+        ("c", 200, "OK", CSV),
+        ("d", 415, "Unsupported Media Type", JSON),
+        ("e", 406, "Not Acceptable", JSON),
+        ("f", 500, "Internal Server Error", JSON),
+        ("g", 200, "OK", CSV),
+    ]
+    assert [a.body for a in answers if a.status == 200] == [
+        b"[2.0, 4.0]",
+        b"6.0,8.0\r\n",
+        b"10.0\r\n",
+    ]
+    assert [json.loads(a.body) for a in answers if a.status != 200] == [
+        {
+            "code": 400,
+            "type": "BadInput",
+            "message": "not valid application/json: Expecting value: line 1 column 6 (char 5)",
+            "request_id": "b",
+        },
+        {
+            "code": 415,
+            "type": "UnsupportedType",
+            "message": "cannot read 'image/png', "
+            "only application/json, text/csv, application/x-npy",
+            "request_id": "d",
+        },
+        {
+            "code": 406,
+            "type": "NotAcceptable",
+            "message": "cannot write 'image/png', "
+            "only application/json, text/csv, application/x-npy",
+            "request_id": "e",
+        },
+        {
+            "code": 500,
+            "type": "KeyError",
+            "message": "KeyError while answering; the server's log has the rest",
+            "request_id": "f",
+        },
+    ]
+
+
+KINDS = [
+    Request(b"[1, 2]", id="json"),
+    Request(b"3,4\n5,6\n", CSV, CSV, id="csv"),
+    Request(b"[1]", accept="application/x-npy", id="npy"),
+    Request(b"[", id="broken"),
+    Request(b"", id="empty"),
+    Request(b"[[1, 2], [3]]", id="ragged"),
+    Request(b"\xff", CSV, id="binary"),
+    Request(b"[1]", "image/png", id="picture"),
+    Request(b"[1]", accept="image/png", id="unwritable"),
+    Request(b"[13]", id="bug"),
+    Request(b"[14]", id="exit"),
+    Request(b"[15]", id="memory"),
+    Request(parts={"name": b"x", "file": b"y"}, content_type="multipart/form-data", id="form"),
+]
+
+
+def test_each_request_is_answered_as_it_would_be_alone(worker):
+    """Whatever stands beside a request in its batch, in any order and number."""
+    model = worker(DOUBLER)
+    alone = {request.id: model.ask(request)[0] for request in KINDS}
+    assert [alone[r.id].status for r in KINDS] == [
+        *(200, 200, 200),
+        *(400, 400, 400, 400),
+        *(415, 406, 500, 500, 507, 400),
+    ]
+    rng = random.Random(11)
+    for _ in range(60):
+        batch = rng.choices(KINDS, k=rng.randint(1, 8))
+        assert model.ask(*batch) == [alone[request.id] for request in batch]
+
+
+def test_what_a_script_sets_stays_with_its_request(worker):
+    """Status and headers set for one request of a batch are not the next one's."""
+    model = worker(
+        "def model_fn(model_dir): pass\n"
+        "def transform_fn(model, data, content_type, accept, context, request_id):\n"
+        "    index = list(context.request_ids.values()).index(request_id)\n"
+        "    if data == 'set':\n"
+        "        context.set_response_status(202, 'Later', index)\n"
+        "        context.set_response_header(index, 'X-Mine', data)\n"
+        "    return data, 'text/plain'\n"
+    )
+    answers = model.ask(Request(b"a", id="1"), Request(b"set", id="2"), Request(b"b", id="3"))
+    assert [(a.status, a.phrase, a.headers.get("X-Mine")) for a in answers] == [
+        (200, "OK", None),
+        (202, "Later", "set"),
+        (200, "OK", None),
+    ]
+
+
+def test_every_answer_has_the_id_of_its_request(worker):
+    """A fault's body, and its line in the log, name the request."""
+    answer = worker(DOUBLER).one(body=b"[", id="4f1c")
+    assert answer.id == "4f1c"
+    assert json.loads(answer.body)["request_id"] == "4f1c"
+
+
+# --- what comes in ---
+
+ECHO = """\
+def model_fn(model_dir):
+    return None
+
+def transform_fn(model, data, content_type, accept, headers):
+    return {"data": str(data), "as": type(data).__mro__[-2].__name__,
+            "type": content_type, "accept": accept, "x": headers.get("x-a")}
+"""
+
+
+@pytest.mark.parametrize(
+    ("headers", "wanted"),
+    [
+        pytest.param({"Content-Type": CSV, "Accept": JSON}, (CSV, JSON), id="as usual"),
+        pytest.param({"content-type": CSV, "accept": JSON}, (CSV, JSON), id="lower case"),
+        pytest.param({"CONTENT-TYPE": CSV, "ACCEPT": JSON}, (CSV, JSON), id="upper case"),
+        pytest.param({"cOnTeNt-TyPe": CSV}, (CSV, JSON), id="mixed case and no Accept"),
+        pytest.param({}, (JSON, JSON), id="none at all"),
+        pytest.param({"Content-Type": ""}, (JSON, JSON), id="an empty content type"),
+        pytest.param({"Accept": "*/*"}, (JSON, JSON), id="any Accept"),
+    ],
+)
+def test_headers_in_any_case(worker, headers, wanted):
+    """MMS passes names as sent; a body without a content type is JSON."""
+    sent = {"content_type": None, "accept": None, "headers": {**headers, "X-A": "1"}}
+    told = json.loads(worker(ECHO).one(body=b"5", **sent).body)
+    assert (told["type"], told["accept"], told["x"]) == (*wanted, "1")
+
+
+def test_a_missing_content_type_is_json_for_the_defaults_too(worker):
+    """The contract's default request handlers read such a body as JSON."""
+    answer = worker(DOUBLER).one(body=b"[1, 2]", content_type=None, accept=None)
+    assert (answer.status, answer.content_type, answer.body) == (200, JSON, b"[2.0, 4.0]")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "told"),
+    [
+        pytest.param(JSON, b"\xc3\xa9", ("str", "\u00e9"), id="JSON as text"),
+        pytest.param("text/csv; charset=utf-8", b"1", ("str", "1"), id="CSV as text"),
+        pytest.param("text/plain", b"a", ("bytes", "b'a'"), id="other text as bytes"),
+        pytest.param("image/png", b"\x89", ("bytes", "b'\\x89'"), id="a picture as bytes"),
+    ],
+)
+def test_bodies_reach_scripts_as_text_or_bytes(worker, content_type, body, told):
+    """MMS's bytearray never reaches a script; JSON and CSV are text."""
+    answer = json.loads(worker(ECHO).one(body=body, content_type=content_type).body)
+    assert (answer["as"], answer["data"]) == told
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        pytest.param(
+            {"name": b"x", "file": b"y"}, "one body was wanted, got file, name", id="a form"
+        ),
+        pytest.param({"[[1, 2]]": b""}, "one body was wanted, got [[1, 2]]", id="curl's default"),
+    ],
+)
+def test_a_form_has_no_body(worker, parts, message):
+    """MMS takes forms apart; what is left is refused, naming what came."""
+    answer = worker(DOUBLER).one(parts=parts, content_type="application/x-www-form-urlencoded")
+    assert answer.fault == (400, "BadInput", message)
+
+
+def test_a_part_called_like_a_header_is_not_one(worker):
+    """MMS keeps the parts' own headers among the request's; they are no text."""
+    answer = worker(ECHO).one(
+        parts={"body": b"5", "accept": b"1", "x-a": b"2"}, content_type=None, accept=None
+    )
+    told = json.loads(answer.body)
+    assert (told["type"], told["accept"], told["x"]) == (JSON, JSON, None)
+
+
+def test_mms_does_not_read_bodies_itself(worker):
+    """After loading, a body that MMS could not read reaches us, and is answered 400."""
+    model = worker(DOUBLER)
+    assert os.environ["MMS_DECODE_INPUT_REQUEST"] == "false"
+    answers = model.ask(Request(b"{"), Request(b""), Request(b"\xff", CSV))
+    assert [answer.status for answer in answers] == [400, 400, 400]
+
+
+# --- what scripts raise ---
+
+
+@pytest.mark.parametrize(
+    ("raises", "fault"),
+    [
+        pytest.param(
+            "raise SystemExit('bye')",
+            (500, "SystemExit", "SystemExit while answering; the server's log has the rest"),
+            id="exit",
+        ),
+        pytest.param(
+            "raise MemoryError('secret')",
+            (507, "MemoryError", "not enough memory for this request"),
+            id="no memory",
+        ),
+        pytest.param(
+            "raise RuntimeError('secret')",
+            (500, "RuntimeError", "RuntimeError while answering; the server's log has the rest"),
+            id="a bug",
+        ),
+        pytest.param(
+            "from mms.service import PredictionException as E; raise E('too old', 409)",
+            (409, "PredictionException", "too old"),
+            id="MMS's error with a status",
+        ),
+        pytest.param(
+            "from sagemaker_inference.errors import BaseInferenceToolkitError as E\n"
+            "    raise E(422, 'caf\u00e9\\nclosed', 'phrase')",
+            (422, "BaseInferenceToolkitError", "caf\u00e9\nclosed"),
+            id="the toolkit's error with a status",
+        ),
+        pytest.param(
+            "from sagemaker_inference.errors import GenericInferenceToolkitError as E\n"
+            "    raise E(400, 'no rows')",
+            (400, "GenericInferenceToolkitError", "no rows"),
+            id="the toolkit's generic error",
+        ),
+        pytest.param(
+            "return object(), 'text/plain'",
+            (500, "ScriptError", None),
+            id="an answer that is no data",
+        ),
+        pytest.param("return {1, 2}", (500, "ScriptError", None), id="an answer that is a set"),
+    ],
+)
+def test_what_a_script_raises(worker, raises, fault):
+    """The client gets a status and a sentence; the worker goes on."""
+    model = worker(
+        "def model_fn(model_dir): pass\n"
+        "def transform_fn(model, data, content_type, accept):\n"
+        "    if data == 'good':\n        return 'fine'\n"
+        f"    {raises}\n"
+    )
+    bad, good = model.ask(Request(b"bad"), Request(b"good"))
+    status, kind, message = bad.fault
+    assert (status, kind) == fault[:2]
+    assert fault[2] in (None, message)
+    assert bad.content_type == JSON
+    assert (good.status, good.body) == (200, b"fine")
+
+
+def test_the_toolkits_format_error_is_415(worker):
+    """A script that decodes with AWS's toolkit refuses a type as the client's fault."""
+    answer = worker(
+        "from sagemaker_inference.errors import UnsupportedFormatError\n"
+        "def model_fn(model_dir): pass\n"
+        "def transform_fn(model, data, content_type, accept):\n"
+        "    raise UnsupportedFormatError(content_type)\n"
+    ).one(content_type="image/png")
+    assert answer.status == 415
+    assert answer.fault[2].startswith("Content type image/png is not supported")
+
+
+def test_a_bug_is_logged_with_its_place_and_traceback(worker, caplog):
+    """The log has what the client does not get: the text, the line, the traceback."""
+    worker(DOUBLER).one(body=b"[13]", id="r-7")
+    (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+    first, second, *_, last = record.getMessage().splitlines()
+    assert first == "request r-7: 500 KeyError: 'a secret' (code/inference.py, line 9)"
+    assert second == "Traceback (most recent call last):"
+    assert last == "KeyError: 'a secret'"
+
+
+def test_a_clients_fault_is_one_warning(worker, caplog):
+    """What a client does wrong has a line in the log, and no traceback."""
+    worker(DOUBLER).one(body=b"[", id="r-8")
+    (record,) = [r for r in caplog.records if r.levelno >= logging.WARNING]
+    assert record.levelno == logging.WARNING
+    assert record.getMessage().startswith("request r-8: 400 BadInput: not valid application/json")
+    assert not record.exc_info
+
+
+def test_a_client_cannot_make_a_long_line_in_the_log(worker, caplog):
+    """MMS takes seconds for a line of a megabyte, and the worker waits: lines stay short."""
+    answer = worker(DOUBLER).one(body=b'{"%s": 1}' % (b"x" * 100_000))
+    assert answer.status == 400
+    assert max(len(message) for message in caplog.messages) < 8_000
+
+
+def test_a_long_message_is_cut(worker):
+    """MMS may lose the end of a long refusal: it is kept under 4 KB."""
+    answer = worker(
+        "from mms.service import PredictionException\n"
+        "def model_fn(model_dir): pass\n"
+        "def transform_fn(model, data, content_type, accept):\n"
+        "    raise PredictionException(data * 1000, 400)\n"
+    ).one(body=b"0123456789")
+    assert answer.fault[2] == "0123456789" * 150
+    assert len(answer.body) < 4_000
+
+
+def test_a_long_message_of_other_letters_is_cut_too(worker):
+    """The limit is for the bytes that are sent, whatever the letters."""
+    answer = worker(
+        "from mms.service import PredictionException\n"
+        "def model_fn(model_dir): pass\n"
+        "def transform_fn(model, data, content_type, accept):\n"
+        "    raise PredictionException(data * 1000, 400)\n"
+    ).one(body="\u00e9\u00e8".encode())
+    assert len(answer.body) < 4_000
+
+
+# --- what scripts set through the context ---
+
+
+def setting(lines, content_type="text/plain"):
+    body = "".join(f"    {line}\n" for line in lines.split("; "))
+    return (
+        "def model_fn(model_dir): pass\n"
+        "def transform_fn(model, data, content_type, accept, context):\n"
+        f"{body}    return b'body', {content_type!r}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "wanted"),
+    [
+        pytest.param("(201, 'Made')", (201, "Made"), id="a status of its own"),
+        pytest.param("(404, 'Gone Fishing')", (404, "Gone Fishing"), id="a refusal"),
+        pytest.param("(200, '')", (200, "OK"), id="200 without a phrase is OK"),
+        pytest.param("(202, None)", (202, ""), id="another without a phrase"),
+        pytest.param("(-1, 'x')", (500, "x"), id="a negative status"),
+        pytest.param("(0, 'x')", (500, "x"), id="status zero"),
+        pytest.param("(100, 'x')", (500, "x"), id="an informational status"),
+        pytest.param("(600, 'x')", (500, "x"), id="a status beyond HTTP"),
+        pytest.param("('200', 'x')", (500, "x"), id="a status that is text"),
+        pytest.param("(None, 'x')", (500, "x"), id="no status"),
+        pytest.param("(200.0, 'x')", (500, "x"), id="a status that is a float"),
+        pytest.param("(True, 'x')", (500, "x"), id="a status that is true"),
+        pytest.param("(2 ** 40, 'x')", (500, "x"), id="a status wider than the frame's"),
+        pytest.param("(200, 'caf\u00e9')", (200, "caf?"), id="a phrase outside ASCII"),
+        pytest.param("(200, 'a\\r\\nX-B: c')", (200, "a??X-B: c"), id="a phrase of two lines"),
+        pytest.param("(200, 'a\\x00\\t')", (200, "a??"), id="a phrase with control letters"),
+        pytest.param("(200, 7)", (200, "7"), id="a phrase that is a number"),
+    ],
+)
+def test_a_status_that_a_script_sets(worker, call, wanted):
+    """Only 200 to 599 and printable ASCII are sent; MMS would hang or lose the worker."""
+    answer = worker(setting(f"context.set_response_status(*{call})")).one()
+    assert (answer.status, answer.phrase) == wanted
+    assert answer.body == b"body"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "sent"),
+    [
+        pytest.param("pickle_buffer", "pickle_buffer", id="a type of its own"),
+        pytest.param("text/plain; charset=utf-8", "text/plain; charset=utf-8", id="parameters"),
+        pytest.param("text/caf\u00e9", "", id="a type outside ASCII"),
+        pytest.param("text/plain\r\nX-B: c", "", id="a type of two lines"),
+    ],
+)
+def test_a_content_type_that_a_script_returns(worker, content_type, sent):
+    """What cannot be in a header is left out; the body still arrives."""
+    answer = worker(setting("pass", content_type)).one()
+    assert (answer.status, answer.content_type, answer.body) == (200, sent, b"body")
+    assert answer.headers == ({"content-type": sent} if sent else {})
+
+
+@pytest.mark.parametrize(
+    ("pair", "sent"),
+    [
+        pytest.param("'X-A', 'one'", {"X-A": "one"}, id="a header"),
+        pytest.param("'X-A', ''", {"X-A": ""}, id="an empty header"),
+        pytest.param("'X-A', 'caf\u00e9'", {}, id="a value outside ASCII"),
+        pytest.param("'X-A', 'a\\r\\nSet-Cookie: b'", {}, id="a value of two lines"),
+        pytest.param("'X-A', 7", {}, id="a value that is a number"),
+        pytest.param("'X-A', None", {}, id="no value"),
+        pytest.param("'X-A', b'a'", {}, id="a value of bytes"),
+        pytest.param("'X A', 'a'", {}, id="a name with a blank"),
+        pytest.param("'X-\u00c4', 'a'", {}, id="a name outside ASCII"),
+        pytest.param("'X-A\\r\\nX-B', 'a'", {}, id="a name of two lines"),
+        pytest.param("'', 'a'", {}, id="an empty name"),
+        pytest.param("3, 'a'", {}, id="a name that is a number"),
+        pytest.param("'Transfer-Encoding', 'chunked'", {}, id="a header between two hops"),
+    ],
+)
+def test_a_header_that_a_script_sets(worker, pair, sent, caplog):
+    """What would break the frame or split the reply is left out, and the log says so."""
+    answer = worker(setting(f"context.set_response_header(0, {pair})")).one()
+    assert answer.headers == {**sent, "content-type": "text/plain"}
+    assert (answer.status, answer.body) == (200, b"body")
+    assert len([m for m in caplog.messages if "cannot be sent" in m]) == (0 if sent else 1)
+
+
+def test_a_fault_does_not_keep_what_the_script_had_set(worker):
+    """A refusal has its own status, phrase and content type, whatever was set before it."""
+    lines = "context.set_response_status(201, 'Made'); raise KeyError"
+    answer = worker(setting(lines)).one()
+    assert (answer.status, answer.phrase) == (500, "Internal Server Error")
+    assert answer.content_type == JSON
+
+
+# --- how much goes out ---
+
+
+@pytest.mark.parametrize(
+    ("size", "status"),
+    [pytest.param(1000, 200, id="the limit"), pytest.param(1001, 507, id="one byte more")],
+)
+def test_a_reply_over_the_limit(worker, monkeypatch, size, status):
+    """A reply that MMS would not take is refused, with both sizes; the worker goes on."""
+    monkeypatch.setenv("MMS_MAX_RESPONSE_SIZE", "1000")
+    model = worker(
+        "def model_fn(model_dir): pass\n"
+        "def transform_fn(model, data, content_type, accept):\n"
+        "    return b'x' * int(data), 'text/plain'\n"
+    )
+    answer, other = model.ask(Request(b"%d" % size), Request(b"3"))
+    assert answer.status == status
+    if status == 507:
+        assert answer.fault == (
+            507,
+            "OutOfResources",
+            "the reply has 1001 bytes, the server sends at most 1000",
+        )
+    assert (other.status, other.body) == (200, b"xxx")
+
+
+# --- loading ---
+
+
+def test_a_model_is_loaded_once(worker, tmp_path):
+    """model_fn is called once in a worker, however many requests come."""
+    model = worker(
+        "def model_fn(model_dir):\n"
+        "    with open('loads', 'a') as f:\n"
+        "        f.write('l')\n"
+        "def transform_fn(model, data, content_type, accept):\n"
+        "    return ''\n"
+    )
+    for _ in range(3):
+        model.ask(Request(), Request())
+    assert (tmp_path / "loads").read_text() == "l"
+
+
+def test_the_script_runs_in_the_model_dir(worker, tmp_path):
+    """Relative paths are the model_dir's, and the device is the worker's."""
+    (tmp_path / "labels.txt").write_text("cat")
+    answer = worker(
+        "def model_fn(model_dir, gpu_id, ctx):\n"
+        "    with open('labels.txt') as f:\n"
+        "        return [model_dir, f.read(), gpu_id, str(ctx)]\n"
+        "def transform_fn(model, data, content_type, accept):\n"
+        "    return model\n"
+    ).one()
+    assert json.loads(answer.body) == [str(tmp_path), "cat", None, "cpu(0)"]
+
+
+def test_the_artifacts_of_the_default_save_need_no_script(tmp_path):
+    """A model_dir of three files is served by the defaults, bound to the rows of the setting."""
+    import mxnet as mx
+
+    from mms_handler import models
+
+    symbol = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=1, name="fc")
+    module = mx.mod.Module(symbol, label_names=None)
+    module.bind(data_shapes=[("data", (3, 2))], for_training=False)
+    module.set_params({"fc_weight": mx.nd.array([[1, 2]]), "fc_bias": mx.nd.array([10])}, {})
+    models.save(module, tmp_path)
+    good, bad = Worker(tmp_path).ask(Request(b"1,1\n2,3\n", CSV), Request(b"[[1, 2, 3]]"))
+    assert (good.status, good.body) == (200, b"[[13.0], [18.0]]")
+    assert bad.fault == (400, "BadInput", "the model takes shape (N, 2), the body has (1, 3)")
+
+
+@pytest.mark.parametrize(
+    ("files", "line", "cause"),
+    [
+        pytest.param(
+            {"inference.py": "x = 1\ndef f(:\n"},
+            "script: SyntaxError: invalid syntax (code/inference.py, line 2)",
+            SyntaxError,
+            id="a syntax error",
+        ),
+        pytest.param(
+            {"inference.py": "import os\nimport no_such_library\n"},
+            "script: ModuleNotFoundError: No module named 'no_such_library' "
+            "(code/inference.py, line 2)",
+            ModuleNotFoundError,
+            id="a missing library",
+        ),
+        pytest.param(
+            {"inference.py": "import sys\nsys.exit(3)\n"},
+            "script: SystemExit: 3 (code/inference.py, line 2)",
+            SystemExit,
+            id="a script that exits",
+        ),
+        pytest.param(
+            {"inference.py": "def model_fn(model_dir):\n    raise ValueError('no\\nweights')\n"},
+            "model_fn: ValueError: no weights (code/inference.py, line 2)",
+            ValueError,
+            id="a model_fn that raises",
+        ),
+        pytest.param(
+            {"inference.py": "def model_fn(model_dir):\n    open('gone.params')\n"},
+            "model_fn: FileNotFoundError: [Errno 2] No such file or directory: 'gone.params' "
+            "(code/inference.py, line 2)",
+            FileNotFoundError,
+            id="a model_fn without its file",
+        ),
+        pytest.param(
+            {"inference.py": "def model_fn(model_dir):\n    raise MemoryError\n"},
+            "model_fn: MemoryError (code/inference.py, line 2)",
+            MemoryError,
+            id="a model_fn without memory",
+        ),
+        pytest.param(
+            {"inference.py": "def model_fn(model_dir, vocabulary):\n    pass\n"},
+            "model_fn: ScriptError: model_fn(model_dir, vocabulary): wanted (model_dir); nothing "
+            "is known to pass as vocabulary; "
+            "context, ctx, gpu_id, request_id, headers may be added by name",
+            ScriptError,
+            id="a model_fn that wants more",
+        ),
+        pytest.param(
+            {"inference.py": "def model_fn(model_dir):\n    return {}\n"},
+            "functions: ScriptError: model_fn returned a dict; without transform_fn or predict_fn "
+            "only a Module or a gluon Block can be served",
+            ScriptError,
+            id="a model that nothing can run",
+        ),
+        pytest.param(
+            {"a.py": "", "b.py": ""},
+            "script: ScriptError: which file is the script? a.py, b.py; "
+            "call it inference.py, or name it in SAGEMAKER_PROGRAM",
+            ScriptError,
+            id="two scripts",
+        ),
+        pytest.param(
+            {},
+            "model_fn: ModelError: no model-symbol.json, model-0000.params, model-shapes.json in "
+            "the model directory: the default model_fn reads what the default save wrote; "
+            "a script with a model_fn can load anything",
+            ModelError,
+            id="an empty model_dir",
+        ),
+    ],
+)
+def test_a_model_that_cannot_load(tmp_path, caplog, files, line, cause):
+    """Loading raises, which MMS answers with 500, and logs one line: phase, cause and place."""
+    if files:
+        (tmp_path / "code").mkdir()
+    for name, source in files.items():
+        (tmp_path / "code" / name).write_text(source)
+    with pytest.raises(LoadError) as caught:
+        Worker(tmp_path)
+    assert str(caught.value) == line
+    assert type(caught.value.__cause__) is cause
+    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == [
+        f"cannot load model m: {line}"
+    ]
+    assert "\n" not in line
+
+
+def test_a_syntax_error_in_a_sibling_names_the_sibling(tmp_path):
+    """The place is where the error is, not where the import stands."""
+    (tmp_path / "inference.py").write_text("import broken_sibling\n")
+    (tmp_path / "broken_sibling.py").write_text("\ndef f(:\n")
+    with pytest.raises(LoadError) as caught:
+        Worker(tmp_path)
+    assert str(caught.value) == "script: SyntaxError: invalid syntax (broken_sibling.py, line 2)"
+
+
+def test_a_setting_that_means_nothing_stops_the_load(worker, monkeypatch, caplog):
+    """The worker names the variable, as the command line does."""
+    monkeypatch.setenv("MMS_MAX_RESPONSE_SIZE", "big")
+    with pytest.raises(SettingsError):
+        worker(DOUBLER)
+    assert caplog.messages[-1] == (
+        "cannot load model m: MMS_MAX_RESPONSE_SIZE: 'big' is not a whole number, 1 or more"
+    )
+
+
+def test_the_program_names_the_script(tmp_path, monkeypatch):
+    """SAGEMAKER_PROGRAM decides where several files could be the script."""
+    monkeypatch.setenv("SAGEMAKER_PROGRAM", "b.py")
+    (tmp_path / "a.py").write_text("raise ValueError\n")
+    (tmp_path / "b.py").write_text(ECHO)
+    assert json.loads(Worker(tmp_path).one(body=b"5").body)["data"] == "5"
+
+
+def test_a_load_is_one_line_in_the_log(worker, caplog):
+    """A model that is loaded says so, once."""
+    with caplog.at_level(logging.INFO, load.__module__):
+        worker(DOUBLER)
+    assert caplog.messages == ["model m is loaded"]
