@@ -11,7 +11,7 @@ import sys
 import pytest
 from running_mms import ROOT, free_ports, wait_for
 
-from mms_handler import client
+from mms_handler import client, server
 
 README = (ROOT / "README.md").read_text()
 
@@ -55,7 +55,8 @@ def here(tmp_path):
         "SAGEMAKER_BIND_TO_PORT": str(port),
         "MMS_HANDLER_MANAGEMENT_PORT": str(management),
     }
-    return tmp_path, {**os.environ, **ports, "TEMP": str(tmp_path), "TMPDIR": str(tmp_path)}, port
+    env = {**os.environ, **ports, "TEMP": str(tmp_path), "TMPDIR": str(tmp_path)}
+    return tmp_path, {**env, **server.java_variables(env)}, port
 
 
 def test_every_command_does_what_is_shown(here):
