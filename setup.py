@@ -40,7 +40,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=PYTHON,
-    packages=["mms_handler"],
+    packages=["mms_handler", "mms_handler.models"],
     package_data={"mms_handler": ["log4j2.xml", "py.typed"]},
     install_requires=[
         "click>=8.1,<9",

@@ -4,6 +4,7 @@ HandlerError            500
   BadInput              400   the body is not what its type says, or not what the model takes
   NotAcceptable         406   nothing in Accept can be written
   UnsupportedShape      412   the model has several inputs and the body is one array
+  TooLarge              413   the body is larger than the server takes, once decompressed
   UnsupportedType       415   nothing reads the request's Content-Type
   OutOfResources        507   no memory, or a reply larger than the front end takes
   ScriptError           500   the script breaks the contract; raised at load
@@ -52,6 +53,12 @@ class UnsupportedShape(HandlerError):
     """The model has several inputs and the body is one array."""
 
     status, phrase = 412, "Unsupported Shape"
+
+
+class TooLarge(HandlerError):
+    """The body is larger than the server takes, once decompressed."""
+
+    status, phrase = 413, "Payload Too Large"
 
 
 class UnsupportedType(HandlerError):

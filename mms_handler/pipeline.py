@@ -5,7 +5,8 @@
     └─────────────────────────────── transform_fn ────────────────────────────┘
 
 For a Module, ``data`` is a DataIter of the Module's own batch size; for a Block, the NDArray.
-What the script leaves out has the contract's default, passed its arguments the same way.
+What the script leaves out has the contract's default, passed its arguments the same way.  A
+process_request_fn, which the legacy containers knew, stands for input_fn and predict_fn together.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ import logging
 from typing import Any, Callable, Mapping, NamedTuple
 
 from mms_handler import codecs, models
-from mms_handler.errors import ScriptError
-from mms_handler.script import bind
+from mms_handler.errors import BadInput, ScriptError
+from mms_handler.script import Bound, bind
 
 log = logging.getLogger(__name__)
 
@@ -63,12 +64,17 @@ class Pipeline:
                 names do not tell.
         """
         self._model, self._device, self._accept = model, device, accept
+        self.bound: list[Bound] = []
         if "transform_fn" in hooks:
-            self._transform = bind("transform_fn", hooks["transform_fn"])
+            self._transform = self._bind("transform_fn", hooks["transform_fn"])
             self._answer = self._transformed
-            ignored = sorted({"input_fn", "predict_fn", "output_fn"} & hooks.keys())
-            if ignored:
-                log.warning("transform_fn takes the whole request; ignored: %s", ", ".join(ignored))
+            _warn_of_ignored(hooks, "transform_fn", "process_request_fn", *_STEPS)
+            return
+        self._output = self._bind("output_fn", hooks.get("output_fn", self._default_output))
+        if "process_request_fn" in hooks:
+            self._process = self._bind("process_request_fn", hooks["process_request_fn"])
+            self._answer = self._processed
+            _warn_of_ignored(hooks, "process_request_fn", "input_fn", "predict_fn")
             return
         self._answer = self._stepped
         defaults = models.is_module(model) or models.is_block(model)
@@ -77,20 +83,24 @@ class Pipeline:
                 f"model_fn returned a {type(model).__name__}; without transform_fn or predict_fn "
                 "only a Module or a gluon Block can be served"
             )
-        self._input = bind("input_fn", hooks.get("input_fn", self._default_input))
-        self._predict = bind(
+        self._input = self._bind("input_fn", hooks.get("input_fn", self._default_input))
+        self._predict = self._bind(
             "predict_fn",
             hooks.get("predict_fn", models.predict),
             model_first=(
                 self._input.model_first if predict_order is None else predict_order == "model,data"
             ),
         )
-        self._output = bind("output_fn", hooks.get("output_fn", self._default_output))
         # The guide's predict_fn(module, data) takes a DataIter, whoever made the array; the
         # SDK's predict_fn(data, model) takes what the script's own input_fn returned.
         self._wraps = models.is_module(model) and (
             "input_fn" not in hooks or "predict_fn" not in hooks or self._predict.model_first
         )
+
+    def _bind(self, hook: str, func: Callable[..., Any], model_first: bool | None = None) -> Bound:
+        bound = bind(hook, func, model_first=model_first)
+        self.bound.append(bound)
+        return bound
 
     def transform(
         self, body: bytes, content_type: str, accept: str, by_name: Mapping[str, Any]
@@ -121,12 +131,24 @@ class Pipeline:
     def _transformed(self, given: Mapping[str, Any]) -> Any:
         return self._transform({**given, "data": _for_script(given)})
 
+    def _processed(self, given: Mapping[str, Any]) -> Any:
+        """What the legacy containers had for Modules: reading and predicting in one function."""
+        prediction = self._process({**given, "data": _for_script(given)})
+        return self._output({**given, "prediction": prediction})
+
     def _stepped(self, given: Mapping[str, Any]) -> Any:
-        data = self._input({**given, "data": _for_script(given)})
+        data = self._read({**given, "data": _for_script(given)})
         if self._wraps and models.is_array(data):
             data = models.to_data(data, self._model)
         prediction = self._predict({**given, "data": data})
         return self._output({**given, "prediction": prediction})
+
+    def _read(self, given: Mapping[str, Any]) -> Any:
+        """Call input_fn.  What a script's own does not understand is the client's fault."""
+        try:
+            return self._input(given)
+        except (ValueError, LookupError, TypeError) as exc:
+            raise BadInput(f"input_fn refused the body: {type(exc).__name__}: {exc}") from exc
 
     def _default_input(self, input_data: bytes | Text, content_type: str) -> Any:
         array = codecs.decode(input_data, content_type)
@@ -159,6 +181,16 @@ class Pipeline:
         """One content type for a bare body: Accept's first, unless that is a range."""
         first = codecs.ranges(accept)[0][0]
         return self._accept if "*" in first else first
+
+
+#: The functions of a request when neither transform_fn nor process_request_fn takes it.
+_STEPS = ("input_fn", "predict_fn", "output_fn")
+
+
+def _warn_of_ignored(hooks: Mapping[str, Any], taker: str, *others: str) -> None:
+    ignored = [name for name in others if name in hooks]
+    if ignored:
+        log.warning("%s takes the request; ignored: %s", taker, ", ".join(ignored))
 
 
 def _is_pair(answer: Any) -> bool:

@@ -17,7 +17,16 @@ from typing import Any, Callable, Iterable, Mapping, NamedTuple
 from mms_handler.errors import ScriptError
 
 #: The hosting functions of the contract.
-HOOKS = ("model_fn", "transform_fn", "input_fn", "predict_fn", "output_fn")
+HOOKS = (
+    "pre_model_fn",
+    "model_fn",
+    "model_warmup_fn",
+    "transform_fn",
+    "process_request_fn",
+    "input_fn",
+    "predict_fn",
+    "output_fn",
+)
 
 #: Parameter names that say "the model" (CONTRACT B7); so does a suffix ``_model`` or ``_net``.
 MODEL = frozenset(
@@ -127,6 +136,7 @@ def hooks(module: ModuleType | None) -> dict[str, Callable[..., Any]]:
 class Bound(NamedTuple):
     """A hook and what it is passed, decided once, at load."""
 
+    hook: str
     func: Callable[..., Any]
     order: tuple[str, ...]  # by position: "model", "data", ... and some of BY_NAME
     named: tuple[str, ...]  # by name: some of BY_NAME
@@ -141,6 +151,25 @@ class Bound(NamedTuple):
     @property
     def model_first(self) -> bool:
         return next((name for name in self.order if name not in BY_NAME), None) == "model"
+
+    def __str__(self) -> str:
+        """The function as it stands in the script, and how it is understood."""
+        by_name = [name for name in (*self.order, *self.named) if name in BY_NAME]
+        also = f"; {', '.join(by_name)} by name" if by_name else ""
+        return f"{self.hook}{inspect.signature(self.func)}: {self._understood()}{also}"
+
+    def _understood(self) -> str:
+        order = [name for name in self.order if name not in BY_NAME]
+        place = {0: "first", len(order) - 1: "last"}.get(
+            order.index("model") if "model" in order else -1, "between"
+        )
+        if self.hook == "predict_fn" and len(order) > 1:
+            guide = order[0] == "model"
+            return f"model {place}, as the {'developer guide' if guide else 'SDK'} documents"
+        if self.hook == "input_fn" and "model" in order:
+            source = "developer guide" if place == "first" else "SDK"
+            return f"model {place}, as the {source} documents"
+        return f"passed {', '.join(order) or 'nothing'}"
 
 
 def bind(hook: str, func: Callable[..., Any], *, model_first: bool | None = None) -> Bound:
@@ -172,7 +201,7 @@ def bind(hook: str, func: Callable[..., Any], *, model_first: bool | None = None
     names = [p.name.lower() for p in contract]
     required = sum(p.default is p.empty for p in contract)
     if not names and any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return Bound(func, _LONGEST[hook], ())  # a wrapper that hides what it wraps
+        return Bound(hook, func, _LONGEST[hook], ())  # a wrapper that hides what it wraps
     order = _order(hook, names, required, model_first)
     strays = names[len(order or ()) : required] + [
         p.name
@@ -193,11 +222,14 @@ def bind(hook: str, func: Callable[..., Any], *, model_first: bool | None = None
             break
         by_position.append(name)
     named = [p.name for p in parameters if p.name in BY_NAME and p.name not in by_position]
-    return Bound(func, tuple(by_position), tuple(named))
+    return Bound(hook, func, tuple(by_position), tuple(named))
 
 
 _LONGEST = {
+    "pre_model_fn": ("model_dir",),
     "model_fn": ("model_dir",),
+    "model_warmup_fn": ("model_dir", "model"),
+    "process_request_fn": ("model", "data", "content_type"),
     "transform_fn": ("model", "data", "content_type", "accept"),
     "input_fn": ("data", "content_type"),
     "predict_fn": ("data", "model"),
@@ -205,7 +237,10 @@ _LONGEST = {
 }
 
 _WANTED = {
+    "pre_model_fn": "(model_dir)",
     "model_fn": "(model_dir)",
+    "model_warmup_fn": "(model_dir, model)",
+    "process_request_fn": "(model, input_data, content_type)",
     "transform_fn": "(model, input_data, content_type, accept)",
     "input_fn": "(input_data, content_type), or with the model first or last",
     "predict_fn": "(block, array) or (data, model), one of them with a name that tells",
@@ -224,7 +259,7 @@ def _order(
     if hook == "predict_fn":
         return _predict_order(names[:2], required, model_first)
     longest = _LONGEST[hook]
-    return longest[: len(names)] if names or hook == "model_fn" else None
+    return longest[: len(names)] if names or longest == ("model_dir",) else None
 
 
 def _is_model(name: str) -> bool:

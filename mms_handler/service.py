@@ -6,6 +6,7 @@ loads its model and ``handle([request, ...], context)`` for each batch.
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import re
@@ -14,10 +15,10 @@ import time
 import traceback
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Mapping
 
 from mms_handler import codecs, errors, script, settings
-from mms_handler.errors import BadInput, LoadError, OutOfResources
+from mms_handler.errors import LoadError, OutOfResources, UnsupportedType
 from mms_handler.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,9 @@ class Service:
     def _answer(self, index: int, request: dict[str, Any], context: Any) -> bytes:
         """Answer one request of the batch.  What it raises stays its own."""
         try:
-            reply = self._pipeline.transform(**_arguments(index, request, context))
+            reply = self._pipeline.transform(
+                **_arguments(index, request, context, self._settings.max_body_bytes)
+            )
             if len(reply.body) > self._settings.max_response_bytes:  # would kill the worker
                 raise OutOfResources(
                     f"the reply has {len(reply.body)} bytes, the server sends at most "
@@ -73,7 +76,7 @@ class Service:
             status = status if reply.status == 200 else reply.status
         except (Exception, SystemExit) as exc:
             found = self._note(exc, index, context)
-            body, content_type = _fault_body(found, context.get_request_id(index)), codecs.JSON
+            body, content_type = _fault_body(found, index, context)
             context.get_response_headers(index).clear()
             status, phrase = found.status, found.phrase
         context.set_response_content_type(index, content_type)
@@ -96,27 +99,51 @@ class Service:
         return found
 
 
-def _arguments(index: int, request: dict[str, Any], context: Any) -> dict[str, Any]:
-    """What Pipeline.transform wants of one request."""
-    headers = {
-        name.lower(): value
-        for name, value in context.get_all_request_header(index).items()
-        if isinstance(value, str)  # MMS keeps each body part's own headers in the same dict
-    }
-    if "body" not in request:
-        parts = ", ".join(sorted(request)) or "nothing"
-        raise BadInput(f"one body was wanted, got {parts}")
+def _arguments(index: int, request: dict[str, Any], context: Any, limit: int) -> dict[str, Any]:
+    """What Pipeline.transform wants of one request; ``limit`` is for a body once decompressed."""
+    received = context.get_all_request_header(index)
+    headers = {name.lower(): value for name, value in received.items() if isinstance(value, str)}
+    body, content_type = _body(request, received, headers.get("content-type", ""))
+    encoding = headers.get("content-encoding", "")
     return {
-        "body": bytes(request["body"]),
-        "content_type": headers.get("content-type") or codecs.JSON,
+        "body": codecs.decompress(body, encoding, limit) if encoding else body,
+        "content_type": content_type or codecs.JSON,
         "accept": headers.get("accept", ""),
         "by_name": {
-            "context": context,
+            "context": _alone(index, context),
             "gpu_id": context.system_properties["gpu_id"],
             "request_id": context.get_request_id(index),
             "headers": headers,
         },
     }
+
+
+def _body(
+    request: dict[str, Any], received: Mapping[str, Any], content_type: str
+) -> tuple[bytes, str]:
+    """The body and its type: as it came, or the one part of a form, which MMS takes apart.
+
+    MMS keeps each part's own Content-Type in the dict of headers, as a dict under its name.
+    """
+    if "body" in request:
+        return bytes(request["body"]), content_type
+    parts = {name: bytes(value) for name, value in request.items() if name != "model_name"}
+    if len(parts) != 1:
+        names = ", ".join(sorted(parts)) or "none"
+        raise UnsupportedType(f"a form of one part was wanted, the parts are: {names}")
+    ((name, value),) = parts.items()
+    if not value:  # curl -d '[[1, 2]]' is sent as a form whose only name is the body
+        return name.encode(), ""
+    own = received.get(name)
+    return value, str(own.get("content-type") or "") if isinstance(own, dict) else ""
+
+
+def _alone(index: int, context: Any) -> Any:
+    """MMS's context as it is for a batch of one: what a script does to index 0 is its own."""
+    view = copy.copy(context)
+    view.request_ids = {0: context.get_request_id(index)}
+    view.request_processor = [context.request_processor[index]]
+    return view
 
 
 # --- what MMS can send -----------------------------------------------------------------------
@@ -176,11 +203,27 @@ def _traceback(exc: BaseException) -> str:
 MAX_MESSAGE = 1_500
 
 
-def _fault_body(found: errors.Fault, request_id: str) -> bytes:
+def _fault_body(found: errors.Fault, index: int, context: Any) -> tuple[bytes, str]:
+    """A fault as JSON; as text where the client, or the script before it failed, wants text."""
     message = found.message.encode("utf-8", "replace")[:MAX_MESSAGE].decode("utf-8", "ignore")
-    kind = found.type[:100]
-    body = {"code": found.status, "type": kind, "message": message, "request_id": request_id}
-    return json.dumps(body, ensure_ascii=False).encode()
+    if _wants_text(index, context):
+        return message.encode(), "text/plain"
+    body = {
+        "code": found.status,
+        "type": found.type[:100],
+        "message": message,
+        "request_id": context.get_request_id(index),
+    }
+    return json.dumps(body, ensure_ascii=False).encode(), codecs.JSON
+
+
+def _wants_text(index: int, context: Any) -> bool:
+    set_by_script = context.get_response_content_type(index)
+    if isinstance(set_by_script, str) and set_by_script.startswith("text/"):
+        return True
+    accepts = [v for k, v in context.get_all_request_header(index).items() if k.lower() == "accept"]
+    ranges = codecs.ranges(accepts[0]) if accepts and isinstance(accepts[0], str) else []
+    return bool(ranges) and ranges[0][0] == "text/plain"
 
 
 # --- loading ---------------------------------------------------------------------------------
@@ -201,12 +244,15 @@ def load(context: Any, chosen: Settings) -> Any:
         path = script.find(model_dir, chosen.program)
         hooks = script.hooks(script.load(path) if path else None)
     device = models.device(gpu_id)
-    with _phase("model_fn", model_dir):
-        if "model_fn" in hooks:
-            given = {"model_dir": str(model_dir), "context": context, "ctx": device}
-            model = script.bind("model_fn", hooks["model_fn"])({**given, "gpu_id": gpu_id})
-        else:
-            model = models.load(model_dir, chosen.first_dimension, device)
+    given = {"model_dir": str(model_dir), "context": context, "ctx": device, "gpu_id": gpu_id}
+    model = None
+    for hook in ("pre_model_fn", "model_fn", "model_warmup_fn"):
+        with _phase(hook, model_dir):
+            if hook in hooks:
+                result = script.bind(hook, hooks[hook])({**given, "model": model})
+            elif hook == "model_fn":
+                result = models.load(model_dir, chosen.first_dimension, device)
+            model = result if hook == "model_fn" else model
     with _phase("functions", model_dir):
         return Pipeline(
             hooks,

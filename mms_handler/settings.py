@@ -6,7 +6,9 @@ The only reader of the environment.
 from __future__ import annotations
 
 import os
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Callable, Mapping, TypeVar
 
 from mms_handler.errors import SettingsError
@@ -41,6 +43,7 @@ class Settings:
     workers: int = 1  # SAGEMAKER_MODEL_SERVER_WORKERS: workers of each model
     batch_size: int = 1  # MMS_HANDLER_BATCH_SIZE: requests MMS may hand over together
     max_batch_delay_ms: int = 1  # MMS_HANDLER_MAX_BATCH_DELAY_MS: how long it waits for them
+    cache_dir: str | None = None  # MMS_HANDLER_CACHE_DIR: installed requirements; see cache()
     timeout_s: int = 60  # SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS: one request, and one load
     max_body_bytes: int = MMS_BODY_BYTES  # SAGEMAKER_MAX_PAYLOAD_IN_MB, times 2**20
     max_response_bytes: int = MMS_BODY_BYTES  # MMS_MAX_RESPONSE_SIZE, else as max_body_bytes
@@ -76,6 +79,7 @@ class Settings:
             max_batch_delay_ms=read(
                 "MMS_HANDLER_MAX_BATCH_DELAY_MS", _positive, cls.max_batch_delay_ms
             ),
+            cache_dir=read("MMS_HANDLER_CACHE_DIR", str, None),
             timeout_s=read("SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS", _positive, cls.timeout_s),
             max_body_bytes=max_body_bytes,
             max_response_bytes=read("MMS_MAX_RESPONSE_SIZE", _positive, max_body_bytes),
@@ -90,6 +94,18 @@ def current() -> Settings:
 def environment() -> dict[str, str]:
     """A copy of this process's environment, for a child of it."""
     return dict(os.environ)
+
+
+def cache_folder(chosen: Settings) -> Path:
+    """Where what is installed for scripts is kept: as chosen, else in the user's own cache."""
+    if chosen.cache_dir:
+        return Path(chosen.cache_dir)
+    home = os.path.expanduser("~")
+    return Path(home, ".cache") / "mms_handler" if os.access(home, os.W_OK) else _temporary()
+
+
+def _temporary() -> Path:
+    return Path(tempfile.gettempdir()) / f"mms_handler-{os.getuid()}"
 
 
 def export(name: str, value: str) -> None:

@@ -34,6 +34,7 @@ def test_the_errors_a_client_meets_have_these_statuses():
         "BadInput": 400,
         "NotAcceptable": 406,
         "UnsupportedShape": 412,
+        "TooLarge": 413,
         "UnsupportedType": 415,
         "OutOfResources": 507,
         "ScriptError": 500,

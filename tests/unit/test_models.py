@@ -113,23 +113,87 @@ def test_load_leaves_a_label_unbound(tmp_path):
     assert models.predict(loaded, data).asnumpy().tolist() == [[3.0], [7.0]]
 
 
-@pytest.mark.parametrize("missing", FILES)
-def test_load_names_the_missing_file(tmp_path, sums, missing):
-    """Each of the three files is needed, and the one that is not there is named."""
+@pytest.mark.parametrize("missing", ["model-0000.params", "model-symbol.json"])
+def test_load_lists_what_is_there_instead(tmp_path, sums, missing):
+    """Symbol and parameters are needed; what is there without one of them is listed."""
     models.save(sums(), tmp_path)
     (tmp_path / missing).unlink()
-    with pytest.raises(ModelError, match=f"^no {missing} in the model directory: "):
+    there = ", ".join(name for name in FILES if name != missing)
+    with pytest.raises(ModelError, match=rf"^no model-symbol.json .* \(there: {there}\)$"):
         models.load(tmp_path, 1, mx.cpu())
 
 
-def test_load_of_an_empty_folder_names_all_three(tmp_path):
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_load_without_shapes_binds_what_comes(tmp_path, sums, rows):
+    """A Module saved without its shapes takes any number of rows, of the right width alone."""
+    sums(bound=4).save_checkpoint(str(tmp_path / "net"), 7)
+    loaded = models.load(tmp_path, 1, mx.cpu())
+    for count in (rows, 2, rows):
+        body = np.array([[i, 1] for i in range(count)], np.float32)
+        found = models.predict(loaded, models.to_data(body, loaded)).asnumpy()
+        assert found.tolist() == [[12.0 + i] for i in range(count)]
+    with pytest.raises(BadInput, match=r"does not take this body: .*expected \[1,2\], got \[1,3\]"):
+        models.to_data(np.zeros((2, 3), np.float32), loaded)
+
+
+def test_load_of_an_exported_block(tmp_path, sum_block):
+    """HybridBlock.export's two files are a model."""
+    sum_block.hybridize()
+    sum_block(mx.nd.zeros((1, 2)))
+    sum_block.export(str(tmp_path / "exported"), epoch=12)
+    loaded = models.load(tmp_path, 1, mx.cpu())
+    data = models.to_data(np.array([[1, 2], [3, 4]], np.float32), loaded)
+    assert models.predict(loaded, data).asnumpy().tolist() == [[15.0], [21.0]]
+
+
+def test_two_candidates_are_listed(tmp_path, sums):
+    """Two epochs of a checkpoint are two models, and which one is wanted is not guessed."""
+    sums().save_checkpoint(str(tmp_path / "net"), 1)
+    sums().save_checkpoint(str(tmp_path / "net"), 2)
+    with pytest.raises(ModelError, match=r"^which model is it\? net-0001.params, net-0002.params"):
+        models.load(tmp_path, 1, mx.cpu())
+
+
+def test_several_inputs_by_name():
+    """A body that names the inputs feeds each, whatever their order; a wrong name is the client's."""
+    symbol = mx.sym.var("zeta") - mx.sym.var("alpha")
+    module = mx.mod.Module(symbol, data_names=["zeta", "alpha"], label_names=None)
+    module.bind(data_shapes=[("zeta", (2, 1)), ("alpha", (2, 1))], for_training=False)
+    module.init_params()
+    body = {"alpha": np.array([[1], [2], [3]]), "zeta": np.array([[10], [20], [30]])}
+    data = models.to_data(body, module)
+    assert models.predict(module, data).asnumpy().tolist() == [[9.0], [18.0], [27.0]]
+    with pytest.raises(BadInput, match="inputs are zeta, alpha, the body's alpha, beta"):
+        models.to_data({"alpha": body["alpha"], "beta": body["alpha"]}, module)
+    with pytest.raises(BadInput, match="different numbers of rows"):
+        models.to_data({"alpha": body["alpha"], "zeta": np.array([[1]])}, module)
+
+
+class Minus(mx.gluon.HybridBlock):
+    def hybrid_forward(self, F, left, right):
+        return left - right
+
+
+@pytest.mark.parametrize("hybrid", [False, True])
+def test_a_block_of_two_inputs_by_name(hybrid):
+    """A Block's arrays are passed to the parameters of its forward by their names."""
+    block = Minus()
+    if hybrid:
+        block.hybridize()
+    body = {"right": mx.nd.array([[1]]), "left": mx.nd.array([[5]])}
+    assert models.predict(block, body).asnumpy().tolist() == [[4.0]]
+    with pytest.raises(UnsupportedShape, match=r"has 2 inputs \(left, right\)"):
+        models.predict(block, mx.nd.array([[1]]))
+
+
+def test_load_of_an_empty_folder(tmp_path):
     """A model_dir without artifacts and without model_fn cannot be served."""
     with pytest.raises(ModelError) as caught:
         models.load(tmp_path, 1, mx.cpu())
     assert str(caught.value) == (
-        "no model-symbol.json, model-0000.params, model-shapes.json in the model directory: the "
-        "default model_fn reads what the default save wrote; a script with a model_fn can load "
-        "anything"
+        "no model-symbol.json and model-0000.params in the model directory, nor another "
+        "PREFIX-symbol.json and PREFIX-EPOCH.params; a script with a model_fn can load anything "
+        "(there: nothing)"
     )
 
 

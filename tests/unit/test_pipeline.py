@@ -253,7 +253,7 @@ def test_transform_fn_takes_the_whole_request(caplog):
     with caplog.at_level(logging.WARNING):
         pipe = pipeline("the model", hooks)
     assert caplog.messages == [
-        "transform_fn takes the whole request; ignored: input_fn, predict_fn"
+        "transform_fn takes the request; ignored: input_fn, predict_fn"
     ]
     assert ask(pipe, b"x", "text/odd", "image/*") == (b"done", "text/x-own", 200)
     assert seen == [("the model", b"x", "text/odd", "image/*")]

@@ -1,0 +1,177 @@
+"""What a training leaves on disk: the default save's files, and what else people saved.
+
+model-symbol.json  model-0000.params  model-shapes.json     the default save
+PREFIX-symbol.json PREFIX-EPOCH.params                      save_checkpoint, HybridBlock.export
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import mxnet as mx
+
+from mms_handler.errors import ModelError
+from mms_handler.models.running import Unshaped, described, first_line, is_module
+
+SYMBOL, PARAMS, SHAPES = "model-symbol.json", "model-0000.params", "model-shapes.json"
+
+
+def save(module: Any, model_dir: Path) -> None:
+    """Write a Module's symbol, parameters and input shapes, each under its final name at once.
+
+    Args:
+        module: bound, with parameters.
+        model_dir: gets model-symbol.json, model-0000.params (``arg:`` and ``aux:`` keys) and
+            model-shapes.json (``[{"name": str, "shape": [ints]}]``, the training batch size
+            included); what had these names is replaced.
+
+    Raises:
+        ModelError: it is not a Module.
+
+    Source: the developer guide, ``save``; CONTRACT A5 for names and bytes.
+    """
+    if not is_module(module):
+        raise ModelError(
+            f"the default save writes Modules, train returned a {type(module).__name__}; "
+            "define save(model, model_dir) in the script, or save in train and return nothing"
+        )
+    shapes = [
+        {"name": name, "shape": list(shape)} for name, shape in map(described, module.data_shapes)
+    ]
+    model_dir.mkdir(parents=True, exist_ok=True)
+    for name, write in (
+        (SYMBOL, lambda path: module.symbol.save(path)),
+        (PARAMS, lambda path: module.save_params(path)),
+        (SHAPES, lambda path: Path(path).write_text(json.dumps(shapes))),
+    ):
+        partial = model_dir / f".{name}"
+        write(str(partial))
+        os.replace(partial, model_dir / name)
+
+
+# --- loading ---------------------------------------------------------------------------------
+
+
+class Artifacts(NamedTuple):
+    """Files that make one model."""
+
+    prefix: str  # "model"
+    params: Path
+    symbol: Path
+    shapes: Path | None
+
+
+def find(model_dir: Path) -> Artifacts:
+    """The artifacts of a model_dir: the default save's, else the only pair of other names.
+
+    Raises:
+        ModelError: there are none, or two candidates; lists what is there.
+    """
+    if (model_dir / SYMBOL).is_file() and (model_dir / PARAMS).is_file():
+        return _artifacts(model_dir / PARAMS, "model")
+    pairs = [
+        _artifacts(path, match.group(1))
+        for path in sorted(model_dir.glob("*.params"))
+        for match in [re.fullmatch(r"(.+)-\d{4}\.params", path.name)]
+        if match and (model_dir / f"{match.group(1)}-symbol.json").is_file()
+    ]
+    if len(pairs) > 1:
+        raise ModelError(
+            f"which model is it? {', '.join(pair.params.name for pair in pairs)}; "
+            "leave one, or load it in a model_fn"
+        )
+    if not pairs:
+        there = ", ".join(sorted(path.name for path in model_dir.iterdir())[:20]) or "nothing"
+        raise ModelError(
+            f"no {SYMBOL} and {PARAMS} in the model directory, nor another PREFIX-symbol.json and "
+            f"PREFIX-EPOCH.params; a script with a model_fn can load anything (there: {there})"
+        )
+    return pairs[0]
+
+
+def _artifacts(params: Path, prefix: str) -> Artifacts:
+    shapes = params.with_name(f"{prefix}-shapes.json")
+    symbol = params.with_name(f"{prefix}-symbol.json")
+    return Artifacts(prefix, params, symbol, shapes if shapes.is_file() else None)
+
+
+def load(model_dir: Path, first_dimension: int, on: Any) -> Any:
+    """The Module that a model_dir's artifacts make, for inference.
+
+    Args:
+        model_dir: has what ``save``, Module.save_checkpoint or HybridBlock.export wrote.
+        first_dimension: rows to bind for; 0: as many as it was saved with.  Without a file of
+            shapes the Module is bound by the first request.
+        on: the device.
+
+    Raises:
+        ModelError: names the file that is missing, or is not what it should be.
+
+    Source: the developer guide, ``model_fn``; CONTRACT B3, C15.
+    """
+    found = find(model_dir)
+    try:
+        epoch = int(found.params.stem[-4:])
+        prefix = str(model_dir / found.prefix)
+        symbol, arg_params, aux_params = mx.model.load_checkpoint(prefix, epoch)
+        if found.shapes is None:
+            names = _inputs(symbol, {*arg_params, *aux_params})
+            return Unshaped.of(symbol, names, arg_params, aux_params, on)
+        shapes = _saved_shapes(found.shapes)
+        if first_dimension:
+            shapes = [(name, (first_dimension, *shape[1:])) for name, shape in shapes]
+        names = [name for name, _ in shapes]
+        _check_names(symbol, names, {*arg_params, *aux_params}, found)
+        module = mx.mod.Module(symbol, data_names=names, label_names=None, context=on)
+        module.bind(data_shapes=shapes, for_training=False)
+        module.set_params(arg_params, aux_params, allow_missing=True)
+    except (mx.base.MXNetError, ValueError, RuntimeError) as exc:
+        raise ModelError(f"the artifacts do not make a Module: {first_line(exc)}") from exc
+    return module
+
+
+def _inputs(symbol: Any, parameters: set[str]) -> list[str]:
+    """The names that a symbol takes and its parameters do not give; labels are not inputs."""
+    names = [
+        name
+        for name in symbol.list_arguments()
+        if name not in parameters and not name.endswith("label")
+    ]
+    if not names:
+        raise ModelError("the symbol takes no input that its parameters leave open")
+    return names
+
+
+def _saved_shapes(path: Path) -> list[tuple[str, tuple[int, ...]]]:
+    """The input names and shapes that the default save wrote."""
+    try:
+        saved = json.loads(path.read_text())
+        shapes = [(one["name"], tuple(one["shape"])) for one in saved]
+    except (ValueError, TypeError, KeyError):
+        shapes = []
+    sizes = [size for _, shape in shapes for size in shape]
+    right = all(isinstance(size, int) and size > 0 for size in sizes)
+    if not (shapes and right and all(isinstance(name, str) for name, _ in shapes)):
+        wanted = '[{"name": "data", "shape": [1, 784]}]'
+        raise ModelError(f"{path.name} is not a list of names and shapes such as {wanted}")
+    return shapes
+
+
+def _check_names(symbol: Any, inputs: list[str], parameters: set[str], found: Artifacts) -> None:
+    """Every input and parameter is where it should be.
+
+    Labels apart, which only training has, a parameter left out would silently be zero.
+    """
+    wanted = [*symbol.list_arguments(), *symbol.list_auxiliary_states()]
+    strange = [name for name in inputs if name not in wanted]
+    if strange:
+        names = ", ".join(strange)
+        raise ModelError(f"the symbol has no input {names}; {found.prefix}-shapes.json names it")
+    given = {*parameters, *inputs}
+    missing = [name for name in wanted if name not in given and not name.endswith("label")]
+    if missing:
+        raise ModelError(f"{found.params.name} has no values for {', '.join(missing)}")

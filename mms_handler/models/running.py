@@ -1,0 +1,232 @@
+"""Feed a Module or a Block, run it, and give back NumPy; N rows in are N rows out."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any, Mapping
+
+import mxnet as mx
+import numpy as np
+import numpy.typing as npt
+
+from mms_handler.errors import BadInput, UnsupportedShape
+
+
+def device(gpu_id: int | None) -> Any:
+    """Where a worker computes: the GPU that MMS gave it, or the CPU."""
+    return mx.cpu() if gpu_id is None else mx.gpu(int(gpu_id))
+
+
+def is_module(model: Any) -> bool:
+    return isinstance(model, mx.module.BaseModule)
+
+
+def is_block(model: Any) -> bool:
+    return isinstance(model, mx.gluon.Block)
+
+
+class Unshaped(mx.mod.Module):  # type: ignore[misc]
+    """A Module saved without its input shapes: each request's own are bound."""
+
+    @classmethod
+    def of(
+        cls, symbol: Any, names: list[str], arg_params: Any, aux_params: Any, on: Any
+    ) -> Unshaped:
+        module = cls(symbol, data_names=names, label_names=None, context=on)
+        module._arg_params, module._aux_params = arg_params, aux_params  # as Module.load does
+        module.params_initialized = True
+        return module
+
+    def fit(self, inputs: list[tuple[str, Any]]) -> None:
+        """Bind for samples of these shapes, unless it is."""
+        shapes = [(name, tuple(array.shape)) for name, array in inputs]
+        bound = [described(desc) for desc in self.data_shapes] if self.binded else []
+        if [shape[1:] for _, shape in shapes] != [shape[1:] for _, shape in bound]:
+            self.bind(data_shapes=shapes, for_training=False, force_rebind=True)
+
+
+# --- feeding ---------------------------------------------------------------------------------
+
+
+def to_ndarray(value: Any, model: Any, on: Any) -> Any:
+    """An array, or a dict of them, as NDArrays where ``model`` computes."""
+    if is_block(model):
+        parameters = model.collect_params().values()
+        on = next((p.list_ctx()[0] for p in parameters if p._data is not None), on)
+    if isinstance(value, dict):
+        return {name: mx.nd.array(one, ctx=on) for name, one in value.items()}
+    return mx.nd.array(value, ctx=on)
+
+
+def is_array(value: Any) -> bool:
+    """Whether ``value`` is an array, or a dict of arrays by the names of inputs."""
+    values = value.values() if isinstance(value, dict) and value else [value]
+    return all(isinstance(one, (mx.nd.NDArray, np.ndarray)) for one in values)
+
+
+def to_data(value: Any, module: Any) -> Any:
+    """Rows cut into batches of a Module's bound size.
+
+    Args:
+        value: NDArray or ndarray: (N, *sample), or N rows of as many values in another shape
+            (lines of a CSV body), or one sample alone.  For several inputs a dict of them.
+        module: bound to (B, *sample), or saved without shapes.
+
+    Returns:
+        An ``NDArrayIter`` of ceil(N / B) batches.  It fills the last one from the first rows
+        and says how many to drop again (``getpad``), which ``Module.predict`` does: N rows
+        in, N rows out.
+
+    Raises:
+        BadInput: the values do not divide into samples, or the names are not the inputs'.
+        UnsupportedShape: the Module has several inputs and the body is one array.
+
+    Source: the developer guide, "Request handlers for Module models".
+    """
+    given = by_name(value, list(module.data_names))
+    if isinstance(module, Unshaped):
+        _fit(module, given)
+    shapes = [described(desc) for desc in module.data_shapes]
+    several = len(shapes) > 1
+    rows = {
+        name: _rows(given[name], shape[1:], f" as {name}" if several else "")
+        for name, shape in shapes
+    }
+    counts = {name: array.shape[0] for name, array in rows.items()}
+    if len(set(counts.values())) > 1:
+        raise BadInput(f"the inputs have different numbers of rows: {counts}")
+    data = mx.io.NDArrayIter(rows, batch_size=shapes[0][1][0], last_batch_handle="pad")
+    order = list(rows)  # NDArrayIter sorts by name, Module.forward takes data in its own order
+    data.data.sort(key=lambda pair: order.index(pair[0]))
+    return data
+
+
+def by_name(value: Any, names: list[str]) -> dict[str, Any]:
+    """``value`` as a dict by input; one array is the only input's, whatever it is called.
+
+    Raises:
+        BadInput: an input is missing, or there is one the model does not have.
+        UnsupportedShape: one array, several inputs.
+    """
+    if not isinstance(value, dict):
+        if len(names) > 1:
+            raise UnsupportedShape(
+                f"the model has {len(names)} inputs ({', '.join(names)}), the body has one"
+            )
+        return {names[0]: value}
+    if len(names) == len(value) == 1:
+        return {names[0]: next(iter(value.values()))}
+    if set(value) != set(names):
+        raise BadInput(f"the model's inputs are {', '.join(names)}, the body's {', '.join(value)}")
+    return value
+
+
+def _fit(module: Unshaped, given: Mapping[str, Any]) -> None:
+    try:
+        module.fit([(name, given[name]) for name in module.data_names])
+    except (mx.base.MXNetError, RuntimeError) as exc:
+        raise BadInput(f"the model does not take this body: {first_line(exc)}") from exc
+
+
+def described(desc: Any) -> tuple[str, tuple[int, ...]]:
+    """Name and shape of a DataDesc, or of the pair that older MXNet had in its place."""
+    return desc[0], tuple(desc[1])
+
+
+def _rows(value: Any, sample: tuple[int, ...], called: str) -> Any:
+    """``value`` as (N, *sample), never mixing the values of two rows."""
+    shape, size = tuple(value.shape), int(np.prod(sample))
+    if shape and shape[0] and int(np.prod(shape[1:])) == size:
+        return value.reshape((shape[0], *sample))
+    whole = len(shape) == 1 or [d for d in shape if d != 1] == [d for d in sample if d != 1]
+    if shape and whole and int(np.prod(shape)) == size:
+        return value.reshape((1, *sample))
+    wanted = ", ".join(map(str, ("N", *sample)))
+    raise BadInput(f"the model takes shape ({wanted}){called}, the body has {shape}")
+
+
+# --- running ---------------------------------------------------------------------------------
+
+
+def predict(model: Any, data: Any) -> Any:
+    """The contract's default predict_fn: ``module.predict(data)`` or ``block(array)``.
+
+    Raises:
+        BadInput: MXNet finds the shape of the data inconsistent with the model's.
+        UnsupportedShape: the Block takes several arrays and the body is one.
+    """
+    try:
+        return _settled(model.predict(data) if is_module(model) else _call(model, data))
+    except mx.base.MXNetError as exc:
+        reason = first_line(exc)
+        if re.search(r"shape|Incompatible attr", reason, re.IGNORECASE):
+            raise BadInput(f"the model does not take this body: {reason}") from exc
+        raise
+
+
+def _call(block: Any, data: Any) -> Any:
+    """``block(array)``; for a dict, one array for each parameter of the Block's forward."""
+    if isinstance(data, np.ndarray):
+        data = mx.nd.array(data)
+    names = _parameters(block)
+    if not isinstance(data, dict) and len(names) < 2:
+        return block(data)
+    given = by_name(data, names)
+    return block(*[given[name] for name in names])
+
+
+def _parameters(block: Any) -> list[str]:
+    """The names of the arrays that a Block's forward takes; [] where that cannot be told."""
+    if isinstance(block, mx.gluon.SymbolBlock):
+        return [symbol.name for symbol in block._cached_graph[0]]
+    hybrid = isinstance(block, mx.gluon.HybridBlock)
+    forward = block.hybrid_forward if hybrid else block.forward
+    known = block._reg_params if hybrid else {}  # passed to hybrid_forward by MXNet itself
+    names = [
+        p.name
+        for p in inspect.signature(forward).parameters.values()
+        if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty and p.name not in known
+    ]
+    return names[1:] if hybrid else names  # the first is F
+
+
+def _settled(prediction: Any) -> Any:
+    """``prediction`` when it is computed: MXNet raises what went wrong only then."""
+    for one in prediction if isinstance(prediction, (list, tuple)) else [prediction]:
+        if isinstance(one, mx.nd.NDArray):
+            one.wait_to_read()
+    return prediction
+
+
+def to_plain(value: Any) -> Any:
+    """``value`` with every NDArray in it, however deep in lists, as an ndarray."""
+    if isinstance(value, mx.nd.NDArray):
+        return value.asnumpy()
+    if isinstance(value, (list, tuple)):
+        return [to_plain(one) for one in value]
+    if isinstance(value, dict):
+        return {key: to_plain(one) for key, one in value.items()}
+    return value
+
+
+def decode_image(body: bytes) -> npt.NDArray[Any]:
+    """A JPEG or PNG as (1, 3, height, width), RGB, float32 from 0 to 255.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    try:
+        image = mx.image.imdecode(body, to_rgb=1).asnumpy()
+    except (mx.base.MXNetError, ValueError) as exc:
+        raise ValueError("MXNet's OpenCV finds no image in it") from exc
+    pixels: npt.NDArray[Any] = image.transpose(2, 0, 1)[np.newaxis].astype(np.float32)
+    return pixels
+
+
+def first_line(exc: BaseException) -> str:
+    """An MXNet error's own sentence, without the C++ stack that comes before or after it."""
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    told = [line for line in lines if line.startswith(("MXNetError:", "Error", "Check failed"))]
+    line = (told or lines or [type(exc).__name__])[0]
+    return line.replace("MXNetError: ", "")[:400]
