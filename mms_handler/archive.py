@@ -1,4 +1,4 @@
-"""Pack a model_dir and a script as ``.mar``, the archive that MMS serves.
+"""Check a model_dir and its script, and pack them as ``.mar``, the archive that MMS serves.
 
 The same files give the same bytes: entries are sorted and carry one fixed time.
 """
@@ -8,9 +8,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import stat
+import subprocess
+import sys
+import tempfile
 import zipfile
 from pathlib import Path
-from typing import Callable, Iterator
+from typing import Any, Callable, Iterator
 
 from mms_handler import script
 from mms_handler.errors import ArchiveError
@@ -148,3 +152,62 @@ def _write(archive: zipfile.ZipFile, name: str, source: bytes | Path) -> None:
     with source.open("rb") as data, archive.open(entry, "w") as out:
         while chunk := data.read(2**20):
             out.write(chunk)
+
+
+# --- checking --------------------------------------------------------------------------------
+
+
+def check(path: Path, sample: tuple[Path, str, str] | None = None) -> dict[str, Any]:
+    """What a worker would find in an archive or folder: it is loaded in a process of its own.
+
+    Args:
+        path: a ``.mar``, or a folder with a model and its script.
+        sample: file, Content-Type and Accept of a request to answer.
+
+    Returns:
+        What ``service.inspect`` does; ``error`` alone where the model would not load.
+
+    Raises:
+        ArchiveError: ``path`` is neither, must not be unpacked, or the process died.
+    """
+    with tempfile.TemporaryDirectory(prefix="mms-handler-") as scratch:
+        folder = path.resolve()
+        if path.is_file():
+            folder = Path(scratch) / check_name(path.stem)
+            unpack(path, folder)
+        report = Path(scratch) / "report.json"
+        words = [str(sample[0].resolve()), *sample[1:]] if sample else []
+        done = subprocess.run(
+            [sys.executable, "-m", "mms_handler", "inspect", str(folder), str(report), *words],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=sys.stderr,
+            check=False,
+        )
+        if not report.exists():
+            return {"error": f"the process that loaded it ended with {done.returncode}"}
+        found: dict[str, Any] = json.loads(report.read_text())
+        return found
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """Unpack an archive, if it is safe.
+
+    Raises:
+        ArchiveError: it is no archive, or an entry is a link or leads out of the folder.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for entry in archive.infolist():
+                _check_entry(entry)
+            archive.extractall(folder)
+    except (zipfile.BadZipFile, OSError) as exc:
+        raise ArchiveError(f"{path} is not an archive: {exc}") from exc
+
+
+def _check_entry(entry: zipfile.ZipInfo) -> None:
+    name = Path(entry.filename)
+    if name.is_absolute() or ".." in name.parts or "\\" in entry.filename:
+        raise ArchiveError(f"the entry {entry.filename!r} leads out of the archive's folder")
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        raise ArchiveError(f"the entry {entry.filename!r} is a link")

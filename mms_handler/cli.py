@@ -6,17 +6,18 @@ What a command needs is imported inside it, so that ``--help`` does not wait for
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import logging
 import signal
 import sys
-import traceback
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Callable, Iterator, NoReturn
 
 import click
 
 from mms_handler import __version__, settings
-from mms_handler.errors import HandlerError, ServerError, SettingsError, cause
+from mms_handler.errors import HandlerError, ServerError, SettingsError
 
 #: Content types of files, by suffix.
 SUFFIXES = {".json": "application/json", ".csv": "text/csv", ".npy": "application/x-npy"}
@@ -60,45 +61,101 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 
 
 @group.command()
-@click.option("--entry-point", type=existing, required=True, help="The script with train().")
+@click.option("--base-dir", type=click.Path(path_type=Path),
+              help="A folder like /opt/ml; else SAGEMAKER_BASE_DIR or that.")  # fmt: skip
+@click.option("--entry-point", help="The script; else sagemaker_program of the hyperparameters.")
+@click.option("--source-dir", help="Its folder, tar.gz or s3:// address; else the script's own.")
 @click.option("--channel", "channels", multiple=True, callback=_pairs, metavar="NAME=DIR",
               help="An input channel and its folder; may be repeated.")  # fmt: skip
 @click.option("--hp", multiple=True, callback=_pairs, metavar="NAME=VALUE",
               help="A hyperparameter, JSON or text; may be repeated.")  # fmt: skip
 @click.option("--hyperparameters", type=existing, help="A JSON file of them; --hp wins.")
-@click.option("--model-dir", type=click.Path(path_type=Path), default="model", show_default=True,
-              help="Where the model goes.")  # fmt: skip
-@click.option("--output-data-dir", type=click.Path(path_type=Path), default="output/data",
-              show_default=True, help="Where the script may leave other results.")  # fmt: skip
+@click.option("--model-dir", type=click.Path(path_type=Path),
+              help="Where the model goes; else BASE/model.")  # fmt: skip
+@click.option("--output-data-dir", type=click.Path(path_type=Path),
+              help="Where the script may leave other results; else BASE/output/data.")  # fmt: skip
+@click.option("--mode", type=click.Choice(["legacy", "script"]),
+              help="Call train(), or run the file; else as the script looks.")  # fmt: skip
+@click.option("--hosts", help="All hosts of the job, with commas.")
+@click.option("--current-host", help="This one of them.")
+@click.option("--local-hosts", type=click.IntRange(1), help="Try a job of so many hosts here.")
+@click.option("--local-port", type=int, hidden=True)
+@click.option(
+    "--archive", "name", help="Pack the result and the script as an archive of this name."
+)
+@click.option("--model-store", type=click.Path(path_type=Path), default="model_archives",
+              show_default=True, help="Where that archive goes.")  # fmt: skip
 def train(
-    entry_point: Path,
+    base_dir: Path | None,
     channels: dict[str, str],
     hp: dict[str, str],
     hyperparameters: Path | None,
-    model_dir: Path,
-    output_data_dir: Path,
+    hosts: str | None,
+    mode: str | None,
+    local_hosts: int | None,
+    local_port: int | None,
+    name: str | None,
+    model_store: Path,
+    **given: Any,
 ) -> None:
-    """Call a script's train() and save its model."""
+    """Train with a script, as SageMaker does.
+
+    Everything comes from a folder like /opt/ml, from options, or from both.
+    """
     from mms_handler import training
 
-    given = training.hyperparameters(hyperparameters) if hyperparameters else {}
-    given.update({name: training.hyperparameter(text) for name, text in hp.items()})
-    job = training.Job(
-        entry_point=entry_point,
-        hyperparameters=given,
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    values = training.hyperparameters(hyperparameters) if hyperparameters else {}
+    values.update({name: training.hyperparameter(text) for name, text in hp.items()})
+    options = training.Options(
         channels={name: Path(folder) for name, folder in channels.items()},
-        model_dir=model_dir,
-        output_data_dir=output_data_dir,
+        hyperparameters=values,
+        hosts=tuple(hosts.split(",")) if hosts else (),
+        **given,
     )
+    base = base_dir or _base_dir()
+    with _progress("fetching the code") as fetched:
+        job = training.read(base, options, fetched)
     try:
-        training.train(job)
-    except HandlerError:
-        raise
-    except Exception as exc:
-        traceback.print_exc()
-        _end(f"{entry_point.name}: {cause(exc, str(entry_point.parent))}", 1)
-    for path in sorted(model_dir.iterdir()):
+        if local_hosts and local_hosts > 1:
+            training.run_local_hosts(job, local_hosts, wanted=mode)
+        else:
+            training.run(job, wanted=mode, local_port=local_port)
+    except training.Stopped as exc:
+        _end(str(exc), 128 + exc.number)
+    for path in sorted(path for path in job.model_dir.rglob("*") if path.is_file()):
         click.echo(f"{path}  {_size(path.stat().st_size)}")
+    if name:
+        _pack(job.model_dir, model_store / f"{name}.mar", job.entry_point, force=True)
+
+
+def _base_dir() -> Path:
+    chosen = settings.current().base_dir
+    if chosen:
+        return Path(chosen)
+    sagemaker = Path("/opt/ml")
+    return sagemaker if (sagemaker / "input" / "config").is_dir() else Path()
+
+
+@contextlib.contextmanager
+def _progress(what: str) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal for bytes as they come; it is gone afterwards."""
+    from rich.progress import DownloadColumn, Progress, TextColumn
+
+    columns = (TextColumn("{task.description}"), DownloadColumn())
+    with Progress(*columns, transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda count: progress.advance(task, count)
+
+
+@group.command("train-here", hidden=True)
+@click.argument("scratch", type=existing)
+@click.argument("also", nargs=-1, type=existing)
+def train_here(scratch: Path, also: tuple[Path, ...]) -> None:
+    """What train runs in a process of its own, for a script with train()."""
+    from mms_handler.training.run import here
+
+    sys.exit(here(scratch, list(also)))
 
 
 # --- archive ---------------------------------------------------------------------------------
@@ -116,11 +173,17 @@ def archive(
     model_dir: Path, code: Path | None, name: str | None, model_store: Path, force: bool
 ) -> None:
     """Pack MODEL_DIR and a script as .mar."""
+    from mms_handler import archive as archives
+
+    name = archives.check_name(name or model_dir.resolve().name)
+    _pack(model_dir, model_store / f"{name}.mar", code, force)
+
+
+def _pack(model_dir: Path, target: Path, code: Path | None, force: bool) -> None:
     from rich.progress import Progress
 
     from mms_handler import archive as archives
 
-    target = model_store / f"{archives.check_name(name or model_dir.resolve().name)}.mar"
     with Progress(transient=True, disable=not sys.stderr.isatty()) as progress:
         task = progress.add_task(target.name, total=len(archives.contents(model_dir, code)))
         archives.pack(
@@ -132,6 +195,56 @@ def archive(
             packed=lambda inner: progress.advance(task),
         )
     click.echo(f"{target}  {_size(target.stat().st_size)}")
+
+
+@group.command()
+@click.argument("path", type=existing)
+@click.option("--sample", type=existing, help="A request to answer once it is loaded.")
+@click.option("--content-type", help="What the sample is; else by its suffix.")
+@click.option("--accept", default="*/*", show_default=True, help="What its reply should be.")
+def check(path: Path, sample: Path | None, content_type: str | None, accept: str) -> None:
+    """Say what a worker would find in PATH.
+
+    PATH is a .mar or a folder; it is loaded in a process of its own.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from mms_handler import archive as archives
+
+    asked = (sample, content_type or _type_of(sample.name), accept) if sample else None
+    found = archives.check(path, asked)
+    if "error" in found:
+        _end(f"{path} would not load: {found['error']}", 1)
+    table = Table(show_header=False, box=None)
+    table.add_row("script", found["script"] or "none: everything is the default")
+    for hook, is_default, understood in found["functions"]:
+        table.add_row(hook, "the default" if is_default else understood)
+    table.add_row("files", ", ".join(found["artifacts"]) or "none")
+    table.add_row("model", found["model"])
+    if sample:
+        table.add_row("reply", f"{found['status']} {found['content_type']}: {found['reply']}")
+    Console(soft_wrap=True, highlight=False, markup=False).print(table)
+    if sample and found["status"] >= 400:
+        _end(f"{sample} is answered {found['status']}: {found['reply']}", 1)
+
+
+@group.command(hidden=True)
+@click.argument("folder", type=existing)
+@click.argument("report", type=click.Path(path_type=Path))
+@click.argument("sample", nargs=-1)
+def inspect(folder: Path, report: Path, sample: tuple[str, ...]) -> None:
+    """What check runs in a process of its own; writes REPORT."""
+    import json
+
+    from mms_handler import service
+
+    asked = (Path(sample[0]).read_bytes(), sample[1], sample[2]) if sample else None
+    report.write_text(json.dumps(service.inspect(folder, asked)))
+
+
+def _type_of(name: str) -> str:
+    return SUFFIXES.get(Path(name).suffix, "application/json")
 
 
 def _size(count: int) -> str:
@@ -222,7 +335,7 @@ def invoke(
     url = model
     if "://" not in model:
         url = f"http://127.0.0.1:{port or settings.current().port}/predictions/{model}"
-    kind = content_type or SUFFIXES.get(Path(file.name).suffix, "application/json")
+    kind = content_type or _type_of(file.name)
     answer = client.invoke(url, file.read(), kind, accept, timeout_s)
     if answer.status != 200:
         _end(f"{answer.status} {answer.message()}", 1)

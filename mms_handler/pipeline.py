@@ -63,7 +63,7 @@ class Pipeline:
             predict_order: "model,data" or "data,model", for a predict_fn whose parameters'
                 names do not tell.
         """
-        self._model, self._device, self._accept = model, device, accept
+        self.model, self._device, self._accept = model, device, accept
         self.bound: list[Bound] = []
         if "transform_fn" in hooks:
             self._transform = self._bind("transform_fn", hooks["transform_fn"])
@@ -93,6 +93,7 @@ class Pipeline:
         )
         # The guide's predict_fn(module, data) takes a DataIter, whoever made the array; the
         # SDK's predict_fn(data, model) takes what the script's own input_fn returned.
+        self._by_script = "predict_fn" in hooks
         self._wraps = models.is_module(model) and (
             "input_fn" not in hooks or "predict_fn" not in hooks or self._predict.model_first
         )
@@ -121,7 +122,7 @@ class Pipeline:
         given = {
             **by_name,
             "ctx": self._device,
-            "model": self._model,
+            "model": self.model,
             "data": body,
             "content_type": content_type,
             "accept": accept,
@@ -139,7 +140,7 @@ class Pipeline:
     def _stepped(self, given: Mapping[str, Any]) -> Any:
         data = self._read({**given, "data": _for_script(given)})
         if self._wraps and models.is_array(data):
-            data = models.to_data(data, self._model)
+            data = models.to_data(data, self.model)
         prediction = self._predict({**given, "data": data})
         return self._output({**given, "prediction": prediction})
 
@@ -151,8 +152,10 @@ class Pipeline:
             raise BadInput(f"input_fn refused the body: {type(exc).__name__}: {exc}") from exc
 
     def _default_input(self, input_data: bytes | Text, content_type: str) -> Any:
-        array = codecs.decode(input_data, content_type)
-        return models.to_ndarray(array, self._model, self._device)
+        value = codecs.decode(input_data, content_type)
+        if isinstance(value, dict) and self._by_script:
+            value = models.only(value)
+        return models.to_ndarray(value, self.model, self._device)
 
     def _default_output(self, prediction: Any, accept: str) -> tuple[bytes, str]:
         return codecs.encode(models.to_plain(prediction), accept, self._accept)
@@ -173,7 +176,7 @@ class Pipeline:
         value = models.to_plain(value)
         if content_type is None:
             return Reply(*codecs.encode(value, accept, self._accept))
-        written_as = content_type if codecs.known(content_type) else codecs.JSON
+        written_as = content_type if codecs.writes(content_type) else codecs.JSON
         body, _ = codecs.encode(value, codecs.main_type(written_as), self._accept)
         return Reply(body, content_type)  # as the script has it: odd types pass through
 
@@ -185,6 +188,9 @@ class Pipeline:
 
 #: The functions of a request when neither transform_fn nor process_request_fn takes it.
 _STEPS = ("input_fn", "predict_fn", "output_fn")
+
+for _kind in ("image/jpeg", "image/png", "application/x-image"):
+    codecs.register(codecs.Codec(_kind, models.decode_image, None))
 
 
 def _warn_of_ignored(hooks: Mapping[str, Any], taker: str, *others: str) -> None:
@@ -201,4 +207,8 @@ def _is_pair(answer: Any) -> bool:
 def _for_script(given: Mapping[str, Any]) -> bytes | Text:
     """The body as the contract hands it out: text for JSON and CSV, bytes otherwise."""
     body: bytes = given["data"]
-    return Text(codecs.text(body)) if codecs.is_text(given["content_type"]) else body
+    return (
+        Text(codecs.text(body, given["content_type"]))
+        if codecs.is_text(given["content_type"])
+        else body
+    )

@@ -12,7 +12,7 @@ import inspect
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Iterable, Mapping, NamedTuple
+from typing import Any, Callable, Iterable, Mapping, NamedTuple, Sequence
 
 from mms_handler.errors import ScriptError
 
@@ -84,6 +84,12 @@ def choose(files: Iterable[str], program: str | None) -> str | None:
     return found[0] if found else None
 
 
+def search(folders: Sequence[Path]) -> None:
+    """Look for modules in ``folders`` first, from here on."""
+    sys.path[:0] = map(str, folders)
+    importlib.invalidate_caches()
+
+
 def load(path: Path) -> ModuleType:
     """Import the script at ``path``; its folder is first on ``sys.path`` from here on.
 
@@ -92,7 +98,7 @@ def load(path: Path) -> ModuleType:
     """
     path = path.resolve()
     name = f"{path.stem}_script" if _is_library(path) else path.stem
-    sys.path.insert(0, str(path.parent))
+    search([path.parent])
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ScriptError(f"{path.name} is not a .py file")
@@ -151,6 +157,12 @@ class Bound(NamedTuple):
     @property
     def model_first(self) -> bool:
         return next((name for name in self.order if name not in BY_NAME), None) == "model"
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is the contract's own, not the script's."""
+        func = getattr(self.func, "func", self.func)  # a partial's
+        return str(getattr(func, "__module__", "")).startswith(f"{__package__}.")
 
     def __str__(self) -> str:
         """The function as it stands in the script, and how it is understood."""

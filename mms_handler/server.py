@@ -10,7 +10,6 @@ import contextlib
 import dataclasses
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from collections import deque
 from pathlib import Path
 from typing import IO, Callable, Iterator, Mapping, NamedTuple, Sequence
 
-from mms_handler import archive, client, settings
+from mms_handler import archive, client, processes, settings
 from mms_handler.errors import ServerError
 from mms_handler.settings import Settings
 
@@ -207,17 +206,14 @@ def _front_end(
     temp.mkdir()
     config.write_text(properties(chosen))
     command = [sys.executable, "-m", "mms.model_server", "--start", "--foreground"]
-    process = subprocess.Popen(
+    with processes.group(
         [*command, "--mms-config", str(config), "--log-config", str(LOG_CONFIG)],
-        cwd=folder,
         env={**env, "TEMP": str(temp), "TMPDIR": str(temp), "PYTHONUNBUFFERED": "1"},
-        stdin=subprocess.DEVNULL,
+        cwd=folder,
+        folder=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    guard = _guard(process.pid, folder)
-    try:
+    ) as process:
         assert process.stdout is not None
         output.follow(process.stdout)
         yield Server(
@@ -225,47 +221,6 @@ def _front_end(
             f"http://127.0.0.1:{chosen.management_port}",
             process,
         )
-    finally:
-        _stop_group(process)
-        guard.kill()
-        guard.wait()
-
-
-_GUARD = """\
-read -r _
-kill -s TERM -- "-$1"
-sleep 2
-kill -s KILL -- "-$1"
-rm -rf -- "$2"
-"""
-
-
-def _guard(group: int, folder: Path) -> subprocess.Popen[bytes]:
-    """A process that ends ``group`` and removes ``folder`` should we be killed.
-
-    It waits on a pipe that only we hold open, so no way to end us escapes it.
-    """
-    return subprocess.Popen(
-        ["/bin/sh", "-c", _GUARD, "mms-handler-guard", str(group), str(folder)],
-        env={"PATH": "/usr/bin:/bin"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-
-
-def _stop_group(process: subprocess.Popen[bytes], limit_s: float = 5) -> None:
-    """Ask the whole group to end, wait until it has, insist after the limit."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + limit_s
-        while time.monotonic() < deadline:
-            process.poll()  # reap the leader, or the group never empties
-            os.killpg(process.pid, 0)
-            time.sleep(0.05)
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 def _wait_until_listening(server: Server, output: _Output, ready_s: float) -> None:

@@ -7,8 +7,10 @@ loads its model and ``handle([request, ...], context)`` for each batch.
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import logging
+import multiprocessing
 import re
 import sys
 import time
@@ -17,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping
 
-from mms_handler import codecs, errors, script, settings
+from mms_handler import codecs, dependencies, errors, script, settings, shims
 from mms_handler.errors import LoadError, OutOfResources, UnsupportedType
 from mms_handler.settings import Settings
 
@@ -237,30 +239,92 @@ def load(context: Any, chosen: Settings) -> Any:
     """
     model_dir = Path(context.system_properties["model_dir"])
     gpu_id = context.system_properties["gpu_id"]
+    if gpu_id is None:
+        # The legacy containers' choice; tiny models are up to twice as fast without the engine's
+        # threads (docs/performance.md).
+        settings.export_defaults({"MXNET_ENGINE_TYPE": "NaiveEngine"})
     with _phase("mxnet", model_dir):
         from mms_handler import models
         from mms_handler.pipeline import Pipeline
     with _phase("script", model_dir):
         path = script.find(model_dir, chosen.program)
-        hooks = script.hooks(script.load(path) if path else None)
+    hooks: dict[str, Callable[..., Any]] = {}
+    if path:
+        with _phase("requirements", model_dir):
+            script.search(dependencies.paths(path.parent, settings.cache_folder(chosen)))
+        with _phase("script", model_dir):
+            shims.install()  # where no real package, of the requirements perhaps, has the name
+            cpus = multiprocessing.cpu_count()
+            variables = shims.hosting_variables(str(model_dir), models.gpu_count(), cpus)
+            settings.export_defaults(variables)
+            hooks = script.hooks(script.load(path))
     device = models.device(gpu_id)
     given = {"model_dir": str(model_dir), "context": context, "ctx": device, "gpu_id": gpu_id}
-    model = None
+    default = functools.partial(_default_model, first_dimension=chosen.first_dimension, on=device)
+    bound = []
     for hook in ("pre_model_fn", "model_fn", "model_warmup_fn"):
         with _phase(hook, model_dir):
-            if hook in hooks:
-                result = script.bind(hook, hooks[hook])({**given, "model": model})
-            elif hook == "model_fn":
-                result = models.load(model_dir, chosen.first_dimension, device)
-            model = result if hook == "model_fn" else model
+            if hook in hooks or hook == "model_fn":
+                bound.append(script.bind(hook, hooks.get(hook, default)))
+                result = bound[-1](given)
+        if hook == "model_fn":
+            given["model"] = result
     with _phase("functions", model_dir):
-        return Pipeline(
+        pipeline = Pipeline(
             hooks,
-            model,
+            given["model"],
             device=device,
             accept=chosen.accept,
             predict_order=chosen.predict_order,
         )
+    pipeline.bound = [*bound, *pipeline.bound]
+    return pipeline
+
+
+def _default_model(model_dir: str, first_dimension: int, on: Any) -> Any:
+    """The contract's default model_fn."""
+    from mms_handler import models
+
+    return models.load(Path(model_dir), first_dimension, on)
+
+
+def inspect(model_dir: Path, sample: tuple[bytes, str, str] | None) -> dict[str, Any]:
+    """Load a model_dir as a worker would, in this process, and say what was found.
+
+    Args:
+        model_dir: this process's working directory, as it is a worker's.
+        sample: body, Content-Type and Accept of a request to answer; or None.
+
+    Returns:
+        script, functions, artifacts, model, and with a sample status, content_type, reply;
+        or an error alone.
+    """
+    from mms.context import Context
+
+    chosen = settings.current()
+    context = Context(model_dir.name, str(model_dir), None, 1, None, "")
+    try:
+        pipeline = load(context, chosen)
+    except LoadError as exc:
+        return {"error": str(exc)}
+    path = script.find(model_dir, chosen.program)
+    found: dict[str, Any] = {
+        "script": str(path.relative_to(model_dir)) if path else None,
+        "functions": [(one.hook, one.is_default, str(one)) for one in pipeline.bound],
+        "artifacts": sorted(p.name for p in model_dir.iterdir() if p.is_file()),
+        "model": f"{type(pipeline.model).__module__}.{type(pipeline.model).__qualname__}",
+    }
+    return {**found, **_answered(pipeline, *sample)} if sample else found
+
+
+def _answered(pipeline: Any, body: bytes, content_type: str, accept: str) -> dict[str, Any]:
+    try:
+        reply = pipeline.transform(body, content_type, accept, {})
+    except (Exception, SystemExit) as exc:
+        found = errors.fault(exc)
+        return {"status": found.status, "content_type": codecs.JSON, "reply": found.message}
+    shown = reply.body[:200].decode("utf-8", "replace")
+    return {"status": reply.status, "content_type": reply.content_type, "reply": shown}
 
 
 @contextmanager

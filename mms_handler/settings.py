@@ -28,6 +28,7 @@ class Settings:
     (ConfigManager.java:526-540).
     """
 
+    base_dir: str | None = None  # SAGEMAKER_BASE_DIR: /opt/ml, or a folder like it
     program: str | None = None  # SAGEMAKER_PROGRAM: file name of the script
     accept: str = (
         "application/json"  # SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT: Accept's */* or absence
@@ -64,6 +65,7 @@ class Settings:
 
         max_body_bytes = read("SAGEMAKER_MAX_PAYLOAD_IN_MB", _megabytes, cls.max_body_bytes)
         return cls(
+            base_dir=read("SAGEMAKER_BASE_DIR", str, None),
             program=read("SAGEMAKER_PROGRAM", str, None),
             accept=read("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", str, cls.accept),
             first_dimension=read(
@@ -111,6 +113,12 @@ def _temporary() -> Path:
 def export(name: str, value: str) -> None:
     """Set a variable for what this process imports and starts from here on."""
     os.environ[name] = value
+
+
+def export_defaults(values: Mapping[str, str]) -> None:
+    """Set those variables that are not set."""
+    for name, value in values.items():
+        os.environ.setdefault(name, value)
 
 
 def _natural(text: str) -> int:

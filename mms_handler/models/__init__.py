@@ -14,13 +14,15 @@ if np.lib.NumpyVersion(np.__version__) >= "1.24.0":  # pip replaces it for other
         f"mxnet 1.9.1 needs numpy < 1.24, this is {np.__version__}: pip install 'numpy<1.24'"
     )
 
-from mms_handler.models.artifacts import load, save  # noqa: E402
-from mms_handler.models.running import (  # noqa: E402
+from mms_handler.models.artifacts import load, save
+from mms_handler.models.running import (
     decode_image,
     device,
+    gpu_count,
     is_array,
     is_block,
     is_module,
+    only,
     predict,
     to_data,
     to_ndarray,
@@ -30,10 +32,12 @@ from mms_handler.models.running import (  # noqa: E402
 __all__ = [
     "decode_image",
     "device",
+    "gpu_count",
     "is_array",
     "is_block",
     "is_module",
     "load",
+    "only",
     "predict",
     "save",
     "to_data",

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import inspect
+import io
 import re
-from typing import Any, Mapping
+from typing import Any, Iterable, Mapping
 
 import mxnet as mx
 import numpy as np
 import numpy.typing as npt
 
-from mms_handler.errors import BadInput, UnsupportedShape
+from mms_handler.errors import BadInput, TooLarge, UnsupportedShape
 
 
 def device(gpu_id: int | None) -> Any:
     """Where a worker computes: the GPU that MMS gave it, or the CPU."""
     return mx.cpu() if gpu_id is None else mx.gpu(int(gpu_id))
+
+
+def gpu_count() -> int:
+    """GPUs that this MXNet can use; none for a build without CUDA."""
+    return int(mx.context.num_gpus()) if mx.runtime.Features().is_enabled("CUDA") else 0
 
 
 def is_module(model: Any) -> bool:
@@ -102,6 +108,17 @@ def to_data(value: Any, module: Any) -> Any:
     return data
 
 
+def only(value: Mapping[str, Any]) -> Any:
+    """The one array of a body that names its arrays, whatever it calls it.
+
+    Raises:
+        BadInput: there are several.
+    """
+    if len(value) != 1:
+        raise BadInput(f"one array was wanted, the body names {_listed(value)}")
+    return next(iter(value.values()))
+
+
 def by_name(value: Any, names: list[str]) -> dict[str, Any]:
     """``value`` as a dict by input; one array is the only input's, whatever it is called.
 
@@ -115,11 +132,15 @@ def by_name(value: Any, names: list[str]) -> dict[str, Any]:
                 f"the model has {len(names)} inputs ({', '.join(names)}), the body has one"
             )
         return {names[0]: value}
-    if len(names) == len(value) == 1:
-        return {names[0]: next(iter(value.values()))}
+    if len(names) == 1:
+        return {names[0]: only(value)}
     if set(value) != set(names):
-        raise BadInput(f"the model's inputs are {', '.join(names)}, the body's {', '.join(value)}")
+        raise BadInput(f"the model's inputs are {', '.join(names)}, the body's {_listed(value)}")
     return value
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(map(repr, names))[:200]  # a client's, of any length
 
 
 def _fit(module: Unshaped, given: Mapping[str, Any]) -> None:
@@ -170,8 +191,8 @@ def _call(block: Any, data: Any) -> Any:
     if isinstance(data, np.ndarray):
         data = mx.nd.array(data)
     names = _parameters(block)
-    if not isinstance(data, dict) and len(names) < 2:
-        return block(data)
+    if len(names) < 2:
+        return block(only(data) if isinstance(data, dict) else data)
     given = by_name(data, names)
     return block(*[given[name] for name in names])
 
@@ -210,12 +231,25 @@ def to_plain(value: Any) -> Any:
     return value
 
 
+#: Pixels of the largest picture that is decoded; its header says how many there are.
+MAX_PIXELS = 2**26
+
+
 def decode_image(body: bytes) -> npt.NDArray[Any]:
     """A JPEG or PNG as (1, 3, height, width), RGB, float32 from 0 to 255.
 
     Raises:
         ValueError: it is neither.
+        TooLarge: it has more than MAX_PIXELS.
     """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        width, height = Image.open(io.BytesIO(body), formats=("JPEG", "PNG")).size
+    except (UnidentifiedImageError, Image.DecompressionBombError) as exc:
+        raise ValueError("it is no JPEG or PNG, or too large a one") from exc
+    if width * height > MAX_PIXELS:
+        raise TooLarge(f"the picture has {width} x {height} pixels, {MAX_PIXELS} is the most")
     try:
         image = mx.image.imdecode(body, to_rgb=1).asnumpy()
     except (mx.base.MXNetError, ValueError) as exc:

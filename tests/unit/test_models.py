@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import mxnet as mx
 import numpy as np
 import pytest
+from PIL import Image
 
 from mms_handler import models
-from mms_handler.errors import BadInput, ModelError, UnsupportedShape
+from mms_handler.errors import BadInput, ModelError, TooLarge, UnsupportedShape
 
 FILES = ["model-0000.params", "model-shapes.json", "model-symbol.json"]
 
@@ -163,7 +165,7 @@ def test_several_inputs_by_name():
     body = {"alpha": np.array([[1], [2], [3]]), "zeta": np.array([[10], [20], [30]])}
     data = models.to_data(body, module)
     assert models.predict(module, data).asnumpy().tolist() == [[9.0], [18.0], [27.0]]
-    with pytest.raises(BadInput, match="inputs are zeta, alpha, the body's alpha, beta"):
+    with pytest.raises(BadInput, match="inputs are zeta, alpha, the body's 'alpha', 'beta'"):
         models.to_data({"alpha": body["alpha"], "beta": body["alpha"]}, module)
     with pytest.raises(BadInput, match="different numbers of rows"):
         models.to_data({"alpha": body["alpha"], "zeta": np.array([[1]])}, module)
@@ -242,6 +244,45 @@ def test_load_of_files_that_are_something_else(tmp_path, sums, name, text, messa
         models.load(tmp_path, 1, mx.cpu())
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+# --- pictures ---
+
+
+def _picture(kind, size=(3, 2)):
+    """A picture of one colour: red 200, green 100, blue 50."""
+    out = io.BytesIO()
+    Image.new("RGB", size, (200, 100, 50)).save(out, kind)
+    return out.getvalue()
+
+
+def test_a_png_is_planes_of_red_green_and_blue():
+    """One picture is one row: (1, 3, height, width), float32 from 0 to 255."""
+    found = models.decode_image(_picture("PNG"))
+    assert (found.shape, found.dtype) == ((1, 3, 2, 3), np.float32)
+    assert [plane.ravel().tolist() for plane in found[0]] == [[200.0] * 6, [100.0] * 6, [50.0] * 6]
+
+
+def test_a_jpeg_is_too():
+    """As far as JPEG keeps colours."""
+    found = models.decode_image(_picture("JPEG", (16, 8)))
+    assert found.shape == (1, 3, 8, 16)
+    assert found[0].mean(axis=(1, 2)).tolist() == pytest.approx([200, 100, 50], abs=3)
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        pytest.param(b"", ValueError, id="nothing"),
+        pytest.param(b"GIF89a", ValueError, id="another format"),
+        pytest.param(_picture("PNG")[:40], ValueError, id="cut off"),
+        pytest.param(_picture("PNG", (12_000, 12_000)), TooLarge, id="a bomb"),
+    ],
+)
+def test_what_is_no_picture(body, error):
+    """Refused by its header where that is enough, and never a crash of OpenCV."""
+    with pytest.raises(error):
+        models.decode_image(body)
 
 
 # --- rows through a Module ---

@@ -23,6 +23,7 @@ DEFAULTS = {
     "batch_size": 1,
     "max_batch_delay_ms": 1,
     "cache_dir": None,
+    "base_dir": None,
     "timeout_s": 60,
     "max_body_bytes": 6_553_500,
     "max_response_bytes": 6_553_500,
@@ -52,6 +53,7 @@ def test_an_empty_environment_gives_the_defaults():
         ("MMS_HANDLER_BATCH_SIZE", "16", {"batch_size": 16}),
         ("MMS_HANDLER_MAX_BATCH_DELAY_MS", "50", {"max_batch_delay_ms": 50}),
         ("SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS", "120", {"timeout_s": 120}),
+        ("SAGEMAKER_BASE_DIR", "/srv/ml", {"base_dir": "/srv/ml"}),
         ("MMS_HANDLER_CACHE_DIR", "/var/cache/x", {"cache_dir": "/var/cache/x"}),
         (
             "SAGEMAKER_MAX_PAYLOAD_IN_MB",

@@ -1,0 +1,70 @@
+"""Content types: request bodies to arrays, predictions to reply bodies, and Accept.
+
+    JSON, CSV, NPY, NPZ, JSON Lines, RecordIO body ──decode──▶ float32 array, or several by name
+    array, or several ──encode──▶ body of the type that Accept likes best
+
+No codec unpickles, executes or fetches anything.  ``docs/content-types.md`` has each type's
+shapes and what it makes of NaN.
+"""
+
+from __future__ import annotations
+
+from mms_handler.codecs import csv, json, jsonlines, npy, npz, recordio
+from mms_handler.codecs.arrays import MAX_UNPACKED_BYTES, numbers
+from mms_handler.codecs.compression import decompress
+from mms_handler.codecs.media import (
+    CSV,
+    JSON,
+    JSON_LINES,
+    NPY,
+    NPZ,
+    RECORDIO,
+    is_text,
+    main_type,
+    ranges,
+)
+from mms_handler.codecs.registry import (
+    Codec,
+    decode,
+    encode,
+    known,
+    negotiate,
+    reads,
+    register,
+    writes,
+)
+from mms_handler.codecs.text import text
+
+__all__ = [
+    "CSV",
+    "JSON",
+    "JSON_LINES",
+    "MAX_UNPACKED_BYTES",
+    "NPY",
+    "NPZ",
+    "RECORDIO",
+    "Codec",
+    "decode",
+    "decompress",
+    "encode",
+    "is_text",
+    "known",
+    "main_type",
+    "negotiate",
+    "numbers",
+    "ranges",
+    "reads",
+    "register",
+    "text",
+    "writes",
+]
+
+register(Codec(JSON, json.decode, json.encode, text=True))
+register(Codec(CSV, csv.decode, csv.encode, text=True))
+register(Codec(NPY, npy.decode, npy.encode))
+register(Codec(NPZ, npz.decode, npz.encode))
+register(Codec(JSON_LINES, jsonlines.decode, jsonlines.encode, text=True))
+register(Codec("application/x-jsonlines", jsonlines.decode, None, text=True))
+register(Codec("application/jsonl", jsonlines.decode, None, text=True))
+register(Codec("application/x-ndjson", jsonlines.decode, None, text=True))
+register(Codec(RECORDIO, recordio.decode, recordio.encode))

@@ -1,0 +1,51 @@
+"""Content-Encoding: a body as its client had it before it was compressed."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+
+from mms_handler.errors import BadInput, TooLarge, UnsupportedType
+
+_CHUNK = 2**16
+
+
+def decompress(body: bytes, content_encoding: str, limit_bytes: int) -> bytes:
+    """Undo a Content-Encoding, taking no more memory than ``limit_bytes``.
+
+    Args:
+        body: as it came.
+        content_encoding: the header as sent, or "": gzip, x-gzip, or identity.
+        limit_bytes: what it may unpack to; a body that is not compressed is not measured.
+
+    Raises:
+        UnsupportedType: another encoding, or several.
+        TooLarge: there is more in it than ``limit_bytes``.
+        BadInput: it is not whole, or not gzip.
+    """
+    coding = content_encoding.strip().lower()
+    if coding in ("", "identity"):
+        return body
+    if coding not in ("gzip", "x-gzip"):
+        raise UnsupportedType(
+            f"cannot read Content-Encoding {content_encoding[:40]!r}, only gzip, x-gzip, identity"
+        )
+    try:
+        return _gunzip(body, limit_bytes)
+    except (OSError, EOFError, zlib.error) as exc:
+        raise BadInput(f"the body is not valid gzip: {exc}") from exc
+
+
+def _gunzip(body: bytes, limit_bytes: int) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    with gzip.GzipFile(fileobj=io.BytesIO(body)) as stream:
+        while True:
+            chunk = stream.read(_CHUNK)
+            if not chunk:
+                return b"".join(chunks)
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit_bytes:
+                raise TooLarge(f"the body unpacks to more than {limit_bytes} bytes")

@@ -1,0 +1,84 @@
+"""Content-Type and Accept, as they stand in a request's headers.  Knows no codec."""
+
+from __future__ import annotations
+
+import re
+from typing import Sequence
+
+JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
+NPZ, JSON_LINES = "application/x-npz", "application/jsonlines"
+RECORDIO = "application/x-recordio-protobuf"
+
+
+def main_type(content_type: str) -> str:
+    """A Content-Type without its parameters: ``text/CSV; charset=utf-8`` is ``text/csv``."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def is_text(content_type: str) -> bool:
+    """Whether a script's functions are given bodies of this type as str."""
+    return main_type(content_type) in (JSON, CSV)
+
+
+def charset(content_type: str) -> str:
+    """The charset parameter in lower case, without quotes; "" if there is none."""
+    for parameter in _split(content_type, ";")[1:]:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "charset":
+            return value.strip().strip('"').lower()
+    return ""
+
+
+def ranges(accept: str) -> list[tuple[str, float]]:
+    """An Accept header as (media range, q), in its own order.
+
+    Parameters other than q are left out; a q that is not a number counts as 0.
+    """
+    result = []
+    for part in _split(accept, ","):
+        name, *parameters = (piece.strip().lower() for piece in _split(part, ";"))
+        if name:
+            result.append(("*/*" if name == "*" else name, _q(parameters)))
+    return result or [("*/*", 1.0)]
+
+
+def preference(name: str, wanted: Sequence[tuple[str, float]]) -> tuple[float, int]:
+    """How much ``wanted`` likes ``name``: what it likes more is the larger.
+
+    Returns:
+        q of the most specific range that covers ``name``, 0 for none, then how early it stands.
+
+    Source: RFC 9110, 12.5.1.
+    """
+    for pattern in (name, name.partition("/")[0] + "/*", "*/*"):
+        places = [index for index, (item, _) in enumerate(wanted) if item == pattern]
+        if places:  # more than one, where only their parameters tell them apart
+            return max((wanted[index][1], -index) for index in places)
+    return 0.0, -len(wanted)
+
+
+def _split(header: str, separator: str) -> list[str]:
+    """``header`` at its separators, but for those in quotes; at least one piece."""
+    quoted = r'"(?:\\.|[^"\\])*"?'
+    pieces = re.split(rf"({quoted})|{separator}", header)
+    joined = [""]
+    for index, piece in enumerate(pieces):
+        if index % 2 == 0:
+            joined[-1] += piece
+        elif piece is None:
+            joined.append("")
+        else:
+            joined[-1] += piece
+    return joined
+
+
+def _q(parameters: Sequence[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                q = float(value)
+            except ValueError:
+                return 0.0
+            return min(1.0, q) if q > 0 else 0.0  # NaN is not above 0
+    return 1.0

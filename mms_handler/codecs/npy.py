@@ -1,0 +1,67 @@
+"""NPY (application/x-npy): one array, as numpy.save writes it."""
+
+from __future__ import annotations
+
+import io
+import math
+import tokenize
+from typing import Any
+
+import numpy as np
+
+from mms_handler.codecs.arrays import Array, numeric
+
+#: Bytes of a header; it is a Python literal, and longer ones only cost its parser time and stack.
+MAX_HEADER = 10_000
+
+
+def decode(body: bytes) -> Array:
+    """Read an array without pickle, and without believing its header's size.
+
+    Raises:
+        ValueError: it is not NPY 1.0 or 2.0, not of numbers, or not as long as it says.
+    """
+    stream = io.BytesIO(body)
+    shape, fortran, dtype = _header(stream, body)
+    if dtype.kind not in "biuf":
+        raise ValueError(f"values of dtype {dtype} are not numbers")
+    start = stream.tell()
+    wanted, found = dtype.itemsize * math.prod(shape), len(body) - start
+    if found != wanted or any(length < 0 for length in shape):
+        raise ValueError(
+            f"shape {shape} of {dtype} takes {wanted} bytes, {found} follow the header"
+        )
+    array = np.frombuffer(body, dtype, offset=start) if found else np.empty(0, dtype)
+    array = array.reshape(shape, order="F" if fortran else "C")
+    return np.ascontiguousarray(array, np.float32).reshape(shape)
+
+
+def _header(stream: io.BytesIO, body: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    npy: Any = np.lib.format
+    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    version = npy.read_magic(stream)
+    if version not in readers:
+        raise ValueError(f"NPY version {version} is not 1.0 or 2.0")
+    length = int.from_bytes(body[8:10] if version == (1, 0) else body[8:12], "little")
+    if length > MAX_HEADER:
+        raise ValueError(f"a header of {length} bytes; at most {MAX_HEADER} are read")
+    try:
+        shape, fortran, dtype = readers[version](stream)
+    except ValueError as exc:
+        reason = str(exc).partition(";")[0]  # numpy goes on with advice for programmers
+        raise ValueError(reason) from exc
+    except (SyntaxError, tokenize.TokenError, MemoryError) as exc:
+        # Python 3.8 calls too many brackets a lack of memory.
+        raise ValueError(f"its header cannot be read: {exc}") from exc
+    return shape, fortran, dtype
+
+
+def encode(value: Any) -> bytes:
+    """One array, of the dtype it has; several outputs are stacked.
+
+    Raises:
+        ValueError: it is not numbers, or outputs of different shapes.
+    """
+    out = io.BytesIO()
+    np.save(out, numeric(value), allow_pickle=False)
+    return out.getvalue()

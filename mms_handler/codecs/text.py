@@ -1,0 +1,34 @@
+"""Bodies of text: bytes to str by the charset that Content-Type names."""
+
+from __future__ import annotations
+
+from mms_handler.codecs.media import charset
+from mms_handler.errors import BadInput, UnsupportedType
+
+#: The names IANA has for them, and Python too.  A list, because Python's own also has codecs that
+#: unpack, that take quadratic time, and that are no text at all.
+CHARSETS = (
+    *("utf-8", "utf8", "utf-16", "utf-16le", "utf-16be", "utf-32", "us-ascii", "ascii"),
+    *("iso-8859-1", "latin-1", "latin1", "iso-8859-15", "windows-1252", "cp1252"),
+    *("shift_jis", "euc-jp", "gb2312", "gbk", "gb18030", "big5", "euc-kr"),
+)
+
+
+def text(body: bytes | str, content_type: str = "") -> str:
+    """A body as text: UTF-8 unless ``content_type`` has a charset, without a byte order mark.
+
+    Raises:
+        BadInput: it is not text in that charset.
+        UnsupportedType: the charset is none of CHARSETS.
+    """
+    if isinstance(body, str):
+        return body
+    name = charset(content_type) or "utf-8"
+    if name not in CHARSETS:
+        raise UnsupportedType(f"cannot read charset {name[:40]!r}, only {', '.join(CHARSETS)}")
+    try:
+        decoded = body.decode(name)
+    except UnicodeDecodeError as exc:
+        reason = f"{exc.reason} at byte {exc.start}"
+        raise BadInput(f"the body is not {name.upper()}: {reason}") from None
+    return decoded[1:] if decoded.startswith("\ufeff") else decoded

@@ -1,0 +1,90 @@
+"""Child processes that end with us: each with its own group, all of it gone when we are.
+
+we ──▶ command ──▶ what it starts                        one process group
+└─ pipe ─▶ guard: when the pipe closes, the group is ended
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Iterator, Mapping, Sequence
+
+_GUARD = """\
+read -r _
+kill -s TERM -- "-$1"
+sleep 2
+kill -s KILL -- "-$1"
+[ -z "$2" ] || rm -rf -- "$2"
+"""
+
+
+@contextlib.contextmanager
+def group(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: Path,
+    folder: Path | None = None,
+    limit_s: float = 5,
+    **streams: Any,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run ``command`` for the length of a ``with`` block; afterwards its whole group is gone.
+
+    Args:
+        command: what to run, in a session and process group of its own.
+        env: its environment.
+        cwd: its working directory.
+        folder: removed should we be killed; otherwise it is the caller's.
+        limit_s: how long the group may take to end before it is killed.
+        streams: stdout and stderr, as ``subprocess.Popen`` takes them.
+    """
+    process = subprocess.Popen(
+        list(command),
+        env=dict(env),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+        **streams,
+    )
+    guard = _guard(process.pid, folder)
+    try:
+        yield process
+    finally:
+        stop(process, limit_s)
+        guard.kill()
+        guard.wait()
+        if guard.stdin:
+            guard.stdin.close()
+
+
+def _guard(number: int, folder: Path | None) -> subprocess.Popen[bytes]:
+    """A process that ends the group ``number`` and removes ``folder`` should we be killed.
+
+    It waits on a pipe that only we hold open, so no way to end us escapes it.
+    """
+    return subprocess.Popen(
+        ["/bin/sh", "-c", _GUARD, "mms-handler-guard", str(number), str(folder or "")],
+        env={"PATH": "/usr/bin:/bin"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def stop(process: subprocess.Popen[bytes], limit_s: float) -> None:
+    """Ask the whole group of ``process`` to end, wait until it has, insist after the limit."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+        deadline = time.monotonic() + limit_s
+        while time.monotonic() < deadline:
+            process.poll()  # reap the leader, or the group never empties
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()

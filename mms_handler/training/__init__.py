@@ -1,0 +1,18 @@
+"""The training contract: one host's part of a job, from its inputs to what it leaves."""
+
+from __future__ import annotations
+
+from mms_handler.training.contract import train
+from mms_handler.training.job import Job, Options, hyperparameter, hyperparameters, read
+from mms_handler.training.run import Stopped, run
+
+__all__ = [
+    "Job",
+    "Options",
+    "Stopped",
+    "hyperparameter",
+    "hyperparameters",
+    "read",
+    "run",
+    "train",
+]

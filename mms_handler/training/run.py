@@ -1,0 +1,211 @@
+"""Run one host's part of a job in a process of its own, and tell how it ended.
+
+job ──▶ legacy: train() and save()      ┐                 ┌ BASE/output/success
+    └─▶ script mode: python SCRIPT ...  ┘ ──▶ its end ──▶ └ BASE/output/failure, exit code 1
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import deque
+from pathlib import Path
+from typing import IO, Any, Iterator, Mapping, NamedTuple
+
+from mms_handler import dependencies, processes, settings
+from mms_handler.errors import HandlerError, TrainingError, cause
+from mms_handler.training import contract, mode, script_mode
+from mms_handler.training.job import Job
+
+log = logging.getLogger(__name__)
+
+#: Seconds that a script has after SIGTERM; SageMaker kills the container after 120.
+GRACE_S = 110
+
+
+class Stopped(TrainingError):
+    """Somebody asked the job to end, with the signal ``number``."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+
+def run(job: Job, *, wanted: str | None = None, local_port: int | None = None) -> None:
+    """Run ``job`` to its end and write BASE/output/success or failure.
+
+    Args:
+        job: this host's part.
+        wanted: "legacy" or "script", whatever the script looks like.
+        local_port: for a trial on one machine: all hosts are 127.0.0.1, the scheduler there.
+
+    Raises:
+        TrainingError: it failed; the first line of the failure file says why.
+        Stopped: it was asked to end, and did not end well by itself.
+    """
+    for folder in (job.output_dir, job.output_data_dir, job.model_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name in ("success", "failure"):
+        with contextlib.suppress(FileNotFoundError):
+            (job.output_dir / name).unlink()
+    try:
+        _run(job, wanted, local_port)
+    except (HandlerError, OSError) as exc:
+        details = getattr(exc, "details", "")
+        (job.output_dir / "failure").write_text(f"{exc}\n{details}")
+        raise
+    (job.output_dir / "success").touch()
+
+
+def _run(job: Job, wanted: str | None, local_port: int | None) -> None:
+    contract.check(job)
+    chosen = mode.choose(job.entry_point, job.hyperparameters, wanted)
+    log.info("%s mode: %s", chosen.name, chosen.reason)
+    also = dependencies.paths(job.code_dir, settings.cache_folder(settings.current()))
+    with tempfile.TemporaryDirectory(prefix="mms-handler-") as scratch:
+        if chosen.legacy:
+            contract.check_required(mode.required_parameters(job.entry_point) or ())
+            part = _legacy(job, also, Path(scratch))
+        else:
+            part = _script(job, also)
+        with _joined(job, chosen.legacy, local_port) as member:
+            env = {
+                **settings.environment(),
+                **part.variables,
+                **(member.variables if member else {}),
+            }
+            _finish(part, env, member)
+            if member:
+                member.finished()
+
+
+class Part(NamedTuple):
+    """A process to run, and where it says why it failed."""
+
+    command: list[str]
+    variables: Mapping[str, str]
+    cwd: Path
+    report: Path | None
+
+
+def _legacy(job: Job, also: list[Path], scratch: Path) -> Part:
+    (scratch / "job.json").write_text(job.to_json())
+    command = [sys.executable, "-m", "mms_handler", "train-here", str(scratch), *map(str, also)]
+    variables = script_mode.legacy_variables(job)
+    return Part(command, variables, Path.cwd(), scratch / "report.json")
+
+
+def here(scratch: Path, also: list[Path]) -> int:
+    """Train in this process, as ``_legacy`` asked; the exit code."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    job = Job.from_json((scratch / "job.json").read_text())
+    try:
+        contract.train(job, also)
+    except BaseException as exc:
+        if not isinstance(exc, HandlerError):
+            traceback.print_exc()
+        line = str(exc) if isinstance(exc, HandlerError) else cause(exc, str(job.code_dir))
+        report = {"line": line, "details": traceback.format_exc()}
+        (scratch / "report.json").write_text(json.dumps(report))
+        return 1
+    return 0
+
+
+def _script(job: Job, also: list[Path]) -> Part:
+    command = script_mode.command(job.entry_point, job.code_dir, job.hyperparameters)
+    return Part(command, script_mode.variables(job, also), job.code_dir, None)
+
+
+# --- to the end ------------------------------------------------------------------------------
+
+
+class ScriptFailed(TrainingError):
+    """The script ended badly; ``details`` is what the failure file has below the first line."""
+
+    def __init__(self, line: str, details: str) -> None:
+        super().__init__(line)
+        self.details = details
+
+
+def _finish(part: Part, env: Mapping[str, str], member: Any) -> None:
+    """Run ``part`` until it ends, a peer is lost, or somebody asks us to end."""
+    with _received() as received, processes.group(
+        part.command, env=env, cwd=part.cwd, stderr=subprocess.PIPE
+    ) as process:
+        said = _Tail(process.stderr)
+        deadline = None
+        while process.poll() is None:
+            if received and deadline is None:
+                deadline = time.monotonic() + GRACE_S
+                process.send_signal(received[0])
+            if deadline is not None and time.monotonic() > deadline:
+                break
+            if member and member.lost():
+                raise TrainingError(member.lost())
+            time.sleep(0.05)
+        code = process.poll()
+        said.join()
+    if code == 0:
+        return
+    if received:
+        raise Stopped(received[0])
+    raise _failure(part, code, said)
+
+
+@contextlib.contextmanager
+def _received() -> Iterator[list[int]]:
+    """The signals that ask us to end, as they come, instead of ending us."""
+    numbers: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, frame: numbers.append(number))
+        for number in (signal.SIGTERM, signal.SIGINT)
+    }
+    try:
+        yield numbers
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Tail:
+    """Passes a process's standard error on as it comes, and keeps the end of it."""
+
+    def __init__(self, stream: IO[bytes] | None) -> None:
+        self.lines: deque[str] = deque(maxlen=50)
+        self._thread = threading.Thread(target=self._follow, args=(stream,), daemon=True)
+        self._thread.start()
+
+    def _follow(self, stream: IO[bytes]) -> None:
+        with stream:
+            for line in stream:
+                sys.stderr.buffer.write(line)
+                sys.stderr.flush()
+                self.lines.append(line.decode("utf-8", "replace").rstrip())
+
+    def join(self) -> None:
+        """Wait for the end of what there is; a grandchild may hold the stream open."""
+        self._thread.join(timeout=1)
+
+
+def _failure(part: Part, code: int | None, said: _Tail) -> ScriptFailed:
+    """Why the process ended with ``code``: the exception first, which SageMaker shows."""
+    if part.report and part.report.exists():
+        report = json.loads(part.report.read_text())
+        return ScriptFailed(report["line"], report["details"])
+    how = f"exit code {code}"
+    if code is not None and code < 0:
+        how = f"killed by {signal.Signals(-code).name}"
+    lines = [line for line in said.lines if line.strip()]
+    line = f"the training ended with {how}"
+    if lines and code is not None and code > 0:
+        line = lines[-1]
+    details = "\n".join([f"ExitCode {code}", f"Command {' '.join(part.command)}", *said.lines])
+    return ScriptFailed(line, details)

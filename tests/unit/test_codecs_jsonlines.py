@@ -1,0 +1,128 @@
+"""codecs, JSON Lines: a record a line in, a row a line out."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from mms_handler import codecs
+from mms_handler.errors import BadInput, NotAcceptable
+
+LINES = "application/jsonlines"
+F = np.float32
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        (b"[1, 2]\n[3, 4]\n", [[1, 2], [3, 4]]),
+        (b"[1, 2]\n[3, 4]", [[1, 2], [3, 4]]),
+        (b"[1, 2]\r\n[3, 4]\r\n\r\n", [[1, 2], [3, 4]]),
+        (b"\xef\xbb\xbf5\n6\n", [5, 6]),
+        (b"5", [5]),
+        (b"[[1, 2], [3, 4]]\n", [[[1, 2], [3, 4]]]),
+        (b"null\nNaN\n-Infinity\n", [np.nan, np.nan, -np.inf]),
+        (" [1]\n\n \n", [[1]]),
+    ],
+)
+def test_lines_are_stacked(body, wanted):
+    """N lines are (N, ...) in float32; what is blank at the end does not count."""
+    array = codecs.decode(body, LINES)
+    assert array.dtype == F
+    np.testing.assert_array_equal(array, np.array(wanted, F))
+
+
+@pytest.mark.parametrize("name", ["application/x-jsonlines", "application/jsonl; charset=utf-8"])
+def test_its_other_names(name):
+    assert codecs.decode(b"[1]\n[2]\n", name).tolist() == [[1], [2]]
+
+
+def test_objects_are_stacked_by_key():
+    """Each key's values of all lines, the keys in whatever order."""
+    arrays = codecs.decode(b'{"a": [1, 2], "b": 3}\n{"b": 4, "a": [5, 6]}\n', LINES)
+    assert {name: array.tolist() for name, array in arrays.items()} == {
+        "a": [[1, 2], [5, 6]],
+        "b": [3, 4],
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "no values in the application/jsonlines body (shape (0,))"),
+        (b"[]\n[]\n", "no values in the application/jsonlines body (shape (2, 0))"),
+        (b"{}\n", "no values in the application/jsonlines body"),
+        (b"[1]\n[2\n", "line 2, column 3: Expecting ',' delimiter"),
+        (b"[1,\n2]\n", "line 1, column 4: Expecting value"),
+        (b"1\n2, 3\n", "line 2, column 2: Extra data"),
+        (b"1\n\n2\n", "line 2 is blank, others follow"),
+        (b"[1, 2]\n[3]\n", "line 2 has shape (1,), in line 1 (2,)"),
+        (b"[1, 2]\n3\n", "line 2 has shape (), in line 1 (2,)"),
+        (b"[1, 2]\n[3]\n[4, 5, 6]\n", "line 2 has shape (1,), in line 1 (2,)"),
+        (b'[1, 2]\n[3, "x"]\n', 'line 2: "x" at [1] is not a number'),
+        (b"[1]\n[[1, 2], [3]]\n", "line 2: 1 item at [1], 2 in its siblings"),
+        (b'1\n"2"\n', 'line 2: "2" at the top is not a number'),
+        (b'1\n{"a": 1}\n', "line 1 is not an object, others are"),
+        (b'{"a": 1}\n{"a": 2}\n3\n', "line 3 is not an object, others are"),
+        (b'{}\n{"a": 1}\n', "line 2 has other keys than line 1 (a)"),
+        (b'{"a": 1}\n{"b": 1}\n', "line 2 has other keys than line 1 (a, b)"),
+        (b'{"a": 1}\n{"a": [1]}\n', '"a" in line 2 has shape (1,), in line 1 ()'),
+        (b'{"a": [1]}\n{"a": ["x"]}\n', 'line 2: "x" at "a"[0] is not a number'),
+        (b"1\n" + b"[" * 100_000, "line 2 is nested too deep"),
+    ],
+)
+def test_the_line_that_is_wrong_is_named(body, message):
+    """The first line is 1."""
+    with pytest.raises(BadInput) as caught:
+        codecs.decode(body, LINES)
+    assert str(caught.value).replace("not valid application/jsonlines: ", "") == message
+
+
+@pytest.mark.parametrize(
+    ("value", "body"),
+    [
+        pytest.param(np.array([[0.1, 2], [3, 4]], F), b"[0.10000000149011612, 2.0]\n[3.0, 4.0]\n"),
+        pytest.param(np.array([1, 2], F), b"1.0\n2.0\n"),
+        pytest.param(np.array(5, F), b"5.0\n"),
+        pytest.param(np.array([[np.nan, 1], [2, np.inf]], F), b"[null, 1.0]\n[2.0, null]\n"),
+        pytest.param(
+            [np.array([[1], [2]], F), np.array([3, 4], F)], b"[[1.0], 3.0]\n[[2.0], 4.0]\n"
+        ),
+        pytest.param(
+            {"a": np.array([[1], [2]], F), "b": np.array([3, 4])},
+            b'{"a": [1.0], "b": 3}\n{"a": [2.0], "b": 4}\n',
+        ),
+        pytest.param([[1, 2], [3]], b"[1, 2]\n[3]\n"),
+        pytest.param([{"label": "a\nb"}, {"label": "c"}], b'{"label": "a\\nb"}\n{"label": "c"}\n'),
+        pytest.param({"label": "a"}, b'{"label": "a"}\n'),
+        pytest.param("a", b'"a"\n'),
+    ],
+)
+def test_a_line_for_each_row(value, body):
+    """Exactly these bytes; several outputs are side by side in their row's line."""
+    assert codecs.encode(value, LINES, codecs.JSON) == (body, LINES)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [np.zeros(2), np.zeros(3)],
+        [np.zeros(2), np.array(1.0)],
+        [np.zeros(2), 1.0],
+        {"a": np.zeros(2), "b": np.zeros(3)},
+        {"a": {1, 2}},
+    ],
+)
+def test_outputs_without_common_rows(value):
+    """They have no lines; another type may hold them."""
+    with pytest.raises(NotAcceptable):
+        codecs.encode(value, LINES, codecs.JSON)
+
+
+def test_as_many_lines_out_as_in():
+    """Batch transform joins them by their place."""
+    body = b"".join(b"[%d, 0.5]\n" % i for i in range(1_000))
+    out, _ = codecs.encode(codecs.decode(body, LINES), LINES, codecs.JSON)
+    assert [json.loads(line) for line in out.splitlines()] == [[i, 0.5] for i in range(1_000)]

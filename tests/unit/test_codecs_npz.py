@@ -1,0 +1,245 @@
+"""codecs, NPZ: arrays by name in and out, and ZIPs that were made to hurt."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import pickle
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+
+from mms_handler import codecs
+from mms_handler.codecs import npz
+from mms_handler.errors import BadInput, NotAcceptable, TooLarge
+
+NPZ = "application/x-npz"
+F = np.float32
+
+
+def npy(array, allow_pickle=False):
+    out = io.BytesIO()
+    np.save(out, array, allow_pickle=allow_pickle)
+    return out.getvalue()
+
+
+def zipped(members, compression=zipfile.ZIP_STORED):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", compression) as archive:
+        for name, data in members:
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+ONE = npy(np.array([1, 2], F))
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_what_numpy_saves_is_read(save):
+    """Every array by its name, as float32, one alone too."""
+    out = io.BytesIO()
+    save(out, np.array([[1, 2]]), a=np.array(0.5), **{"b.c": np.asfortranarray([[1, 2], [3, 4]])})
+    arrays = codecs.decode(out.getvalue(), NPZ)
+    assert {name: array.tolist() for name, array in arrays.items()} == {
+        "arr_0": [[1, 2]],
+        "a": 0.5,
+        "b.c": [[1, 2], [3, 4]],
+    }
+    assert {array.dtype for array in arrays.values()} == {np.dtype(F)}
+    assert list(codecs.decode(zipped([("x.npy", ONE)]), NPZ)) == ["x"]
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        (np.array([[1, 2]], F), {"arr_0": [[1, 2]]}),
+        ([[1, 2], [3, 4]], {"arr_0": [[1, 2], [3, 4]]}),
+        ([np.array([1], F), np.array([[2, 3]], F)], {"arr_0": [1], "arr_1": [[2, 3]]}),
+        ({"p": np.array([1], F), "q": np.array([2, 3], F)}, {"p": [1], "q": [2, 3]}),
+        (np.array([np.nan, np.inf], F), {"arr_0": [np.nan, np.inf]}),
+    ],
+)
+def test_numpy_reads_what_is_written(value, wanted):
+    """Names are numpy.savez's, or the prediction's own."""
+    body, content_type = codecs.encode(value, NPZ, codecs.JSON)
+    assert content_type == NPZ
+    with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
+        assert list(arrays) == list(wanted)
+        for name, array in arrays.items():
+            np.testing.assert_array_equal(array, wanted[name])
+
+
+def test_exact_bytes():
+    """A ZIP of 1980 with the NPY file in it as it is: the same prediction, the same bytes."""
+    body, _ = codecs.encode(np.array([1, 2], F), NPZ, codecs.JSON)
+    assert body == zipped([(zipfile.ZipInfo("arr_0.npy"), ONE)])
+    assert body[10:14] == b"\x00\x00!\x00"
+    assert ONE in body
+
+
+@pytest.mark.parametrize("value", ["text", {"a": 1}, [np.zeros(1), "x"], {}, [object()]])
+def test_what_npz_cannot_hold(value):
+    with pytest.raises(NotAcceptable):
+        codecs.encode(value, NPZ, codecs.JSON)
+
+
+def with_method(body, method):
+    """``body`` with another compression method in both of its headers."""
+    local, central = body.find(b"PK\x03\x04"), body.find(b"PK\x01\x02")
+    out = bytearray(body)
+    struct.pack_into("<H", out, local + 8, method)
+    struct.pack_into("<H", out, central + 10, method)
+    return bytes(out)
+
+
+def with_size(body, size):
+    """``body`` with another uncompressed size in both of its headers."""
+    local, central = body.find(b"PK\x03\x04"), body.find(b"PK\x01\x02")
+    out = bytearray(body)
+    struct.pack_into("<I", out, local + 22, size)
+    struct.pack_into("<I", out, central + 24, size)
+    return bytes(out)
+
+
+def encrypted(body):
+    out = bytearray(body)
+    out[body.find(b"PK\x03\x04") + 6] |= 1
+    out[body.find(b"PK\x01\x02") + 8] |= 1
+    return bytes(out)
+
+
+PLAIN = zipped([("a.npy", ONE)])
+DEFLATED = zipped([("a.npy", ONE)], zipfile.ZIP_DEFLATED)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        pytest.param(b"", "the ZIP cannot be read: File is not a zip file", id="nothing"),
+        pytest.param(ONE, "the ZIP cannot be read: File is not a zip file", id="NPY"),
+        pytest.param(PLAIN[:-1], "the ZIP cannot be read: File is not a zip file", id="cut"),
+        pytest.param(zipped([]), "no values in the application/x-npz body", id="no member"),
+        pytest.param(
+            zipped([("a.npy", npy(np.zeros((0, 2))))]),
+            "no values in 'a' of the application/x-npz body (shape (0, 2))",
+            id="no values",
+        ),
+        pytest.param(
+            zipped([("a.txt", ONE)]), "'a.txt' is not the name of an array and .npy", id="a text"
+        ),
+        pytest.param(
+            zipped([("../a.npy", ONE)]),
+            "'../a.npy' is not the name of an array and .npy",
+            id="a path",
+        ),
+        pytest.param(
+            zipped([("a\\b.npy", ONE)]),
+            "'a\\\\b.npy' is not the name of an array and .npy",
+            id="a path in Windows",
+        ),
+        pytest.param(
+            zipped([(".npy", ONE)]), "'.npy' is not the name of an array and .npy", id="no name"
+        ),
+        pytest.param(
+            zipped([("a.npy", b"abc")]),
+            "'a': EOF: reading magic string, expected 8 bytes got 3",
+            id="a member that is not NPY",
+        ),
+        pytest.param(
+            zipped([("a.npy", ONE)], zipfile.ZIP_LZMA),
+            "'a.npy' is compressed by another way than deflate",
+            id="LZMA",
+        ),
+        pytest.param(
+            with_method(PLAIN, 99), "'a.npy' is compressed by another way than deflate", id="AES"
+        ),
+        pytest.param(
+            zipped((f"{i}.npy", b"") for i in range(257)),
+            "257 files; at most 256 are read",
+            id="very many",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said(body, message):
+    with pytest.raises(BadInput) as caught:
+        codecs.decode(body, NPZ)
+    assert str(caught.value).replace("not valid application/x-npz: ", "") == message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(encrypted(PLAIN), id="encrypted"),
+        pytest.param(with_method(PLAIN, zipfile.ZIP_DEFLATED), id="not deflated"),
+        pytest.param(with_size(DEFLATED, 4), id="smaller than it is, deflated"),
+        pytest.param(PLAIN.replace(ONE[-8:], b"12345678"), id="another checksum"),
+        pytest.param(PLAIN[4:], id="without its first bytes"),
+        pytest.param(PLAIN.replace(b"PK\x03\x04", b"PK\x03\x05"), id="no local header"),
+        pytest.param(zipped([("a.npy", DEFLATED)]), id="a ZIP in a ZIP"),
+    ],
+)
+def test_broken_zips(body):
+    """What such a body breaks, it breaks as BadInput: 400, not 500."""
+    with pytest.raises(BadInput):
+        codecs.decode(body, NPZ)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_name_twice():
+    """Which of the two was meant is not guessed."""
+    with pytest.raises(BadInput, match=r"'a\.npy' is there twice"):
+        codecs.decode(zipped([("a.npy", ONE), ("a.npy", ONE)]), NPZ)
+
+
+def test_any_byte_may_be_wrong():
+    """A body with one byte changed is read or refused, never a crash."""
+    for body in (PLAIN, DEFLATED):
+        for at in range(len(body)):
+            for bits in (1, 0x80, 0xFF):
+                broken = bytearray(body)
+                broken[at] ^= bits
+                with contextlib.suppress(BadInput, TooLarge):
+                    codecs.decode(bytes(broken), NPZ)
+
+
+def test_a_bomb_is_not_unpacked(monkeypatch):
+    """The sizes that members declare are added up before one is read."""
+    monkeypatch.setattr(npz, "MAX_UNPACKED_BYTES", 1_000_000)
+    half = npy(np.zeros(140_000, F))
+    monkeypatch.setattr(zipfile.ZipFile, "read", pytest.fail)
+    with pytest.raises(TooLarge, match="^the arrays have 1120256 bytes; at most 1000000 are "):
+        codecs.decode(zipped([("a.npy", half), ("b.npy", half)], zipfile.ZIP_DEFLATED), NPZ)
+
+
+def test_a_member_that_lies_is_read_no_further_than_it_says():
+    """A million bytes that are declared as a hundred never come."""
+    body = zipped([("a.npy", npy(np.zeros(2**20, F)))], zipfile.ZIP_DEFLATED)
+    with pytest.raises(BadInput):
+        codecs.decode(with_size(body, 128 + 4), NPZ)
+
+
+def test_a_body_is_never_too_large_for_itself(monkeypatch):
+    """What is stored as it is takes no more than it took already."""
+    monkeypatch.setattr(npz, "MAX_UNPACKED_BYTES", 10)
+    assert codecs.decode(PLAIN, NPZ)["a"].tolist() == [1, 2]
+
+
+class Touch:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_a_pickle_in_npz_does_not_run(tmp_path):
+    """A member of objects, which NumPy would unpickle, is refused unread."""
+    path = tmp_path / "touched"
+    array = np.array([Touch(path)], object)
+    assert pickle.dumps(array)
+    body = zipped([("a.npy", npy(array, allow_pickle=True))])
+    with pytest.raises(BadInput, match="'a': values of dtype object are not numbers"):
+        codecs.decode(body, NPZ)
+    assert not path.exists()

@@ -1,0 +1,115 @@
+"""codecs.text: charsets, and codecs.decompress: Content-Encoding."""
+
+from __future__ import annotations
+
+import gzip
+import tracemalloc
+import zlib
+
+import pytest
+
+from mms_handler import codecs
+from mms_handler.errors import BadInput, TooLarge, UnsupportedType
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "text"),
+    [
+        ("é".encode(), "", "é"),
+        (b"\xef\xbb\xbf1", "text/csv", "1"),
+        ("é".encode(), "text/csv; charset=UTF-8", "é"),
+        (b"\xef\xbb\xbf1", 'text/csv; charset="utf8"', "1"),
+        (b"\xe9", "text/csv; header=absent; Charset=ISO-8859-1", "é"),
+        (b"\xe9", "text/csv;charset=latin-1", "é"),
+        (b"\x80", "text/csv;charset=windows-1252", "€"),
+        ("é".encode("utf-16"), "text/csv;charset=utf-16", "é"),
+        ("\ufeffé".encode("utf-16-le"), "text/csv;charset=utf-16le", "é"),
+        ("日".encode("shift_jis"), "text/csv;charset=Shift_JIS", "日"),
+        ("é", "text/csv;charset=none", "é"),
+    ],
+)
+def test_text_is_read_by_its_charset(body, content_type, text):
+    """UTF-8 if there is no charset, without a byte order mark; text stays what it is."""
+    assert codecs.text(body, content_type) == text
+
+
+def test_text_needs_no_content_type():
+    assert codecs.text("é".encode()) == "é"
+
+
+@pytest.mark.parametrize("charset", ["klingon", "zlib", "hex", "rot13", "idna", "unicode_escape"])
+def test_an_unknown_charset_is_named_beside_the_known_ones(charset):
+    """Python's codecs that unpack, or are slow, or are no charset, are unknown, too."""
+    with pytest.raises(UnsupportedType, match=f"^cannot read charset '{charset}', only utf-8, "):
+        codecs.decode(b"[1]", f"application/json; charset={charset}")
+
+
+def test_text_that_is_not_of_its_charset():
+    with pytest.raises(BadInput) as caught:
+        codecs.text(b"1\xe9", "text/csv; charset=us-ascii")
+    assert str(caught.value) == "the body is not US-ASCII: ordinal not in range(128) at byte 1"
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding"),
+    [
+        (b"abc", ""),
+        (b"abc", "identity"),
+        (gzip.compress(b"abc"), "gzip"),
+        (gzip.compress(b"abc"), " X-GZip "),
+        (gzip.compress(b"a") + gzip.compress(b"bc"), "gzip"),
+        (gzip.compress(b"abc") + bytes(9), "gzip"),
+    ],
+)
+def test_decompress(body, encoding):
+    """gzip is undone, in pieces and with zeros behind it too; what is not compressed is kept."""
+    assert codecs.decompress(body, encoding, 3) == b"abc"
+
+
+@pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip", "gzip;q=1"])
+def test_an_unknown_encoding_is_named_beside_the_known_ones(encoding):
+    with pytest.raises(UnsupportedType) as caught:
+        codecs.decompress(b"abc", encoding, 3)
+    assert str(caught.value) == (
+        f"cannot read Content-Encoding {encoding!r}, only gzip, x-gzip, identity"
+    )
+
+
+WHOLE = gzip.compress(b"abc" * 100)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param(b"abc", id="no gzip"),
+        pytest.param(WHOLE[:-1], id="cut in its check"),
+        pytest.param(WHOLE[:15], id="cut in its data"),
+        pytest.param(WHOLE[:5], id="cut in its header"),
+        pytest.param(WHOLE[:-8] + b"\x00" + WHOLE[-7:], id="another checksum"),
+        pytest.param(WHOLE[:10] + b"\xff" * 20, id="not deflated"),
+        pytest.param(WHOLE + b"abc", id="more behind it"),
+        pytest.param(zlib.compress(b"abc"), id="zlib"),
+    ],
+)
+def test_broken_gzip(body):
+    """It is the client's fault."""
+    with pytest.raises(BadInput, match="the body is not valid gzip: "):
+        codecs.decompress(body, "gzip", 10_000)
+
+
+def test_a_bomb_stops_at_the_limit():
+    """A megabyte that unpacks to a thousand takes no more than is allowed."""
+    body = gzip.compress(bytes(2**28))
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge, match="^the body unpacks to more than 1000000 bytes$"):
+            codecs.decompress(body, "gzip", 1_000_000)
+        assert tracemalloc.get_traced_memory()[1] < 3_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_limit_itself_is_allowed():
+    assert len(codecs.decompress(gzip.compress(bytes(1_000)), "gzip", 1_000)) == 1_000
+    with pytest.raises(TooLarge):
+        codecs.decompress(gzip.compress(bytes(1_001)), "gzip", 1_000)
