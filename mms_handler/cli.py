@@ -224,7 +224,8 @@ def check(path: Path, sample: Path | None, content_type: str | None, accept: str
     table.add_row("model", found["model"])
     if sample:
         table.add_row("reply", f"{found['status']} {found['content_type']}: {found['reply']}")
-    Console(soft_wrap=True, highlight=False, markup=False).print(table)
+    width = None if sys.stdout.isatty() else 1_000  # for who reads lines
+    Console(width=width, highlight=False, markup=False).print(table)
     if sample and found["status"] >= 400:
         _end(f"{sample} is answered {found['status']}: {found['reply']}", 1)
 

@@ -70,9 +70,9 @@ class Pipeline:
             self._answer = self._transformed
             _warn_of_ignored(hooks, "transform_fn", "process_request_fn", *_STEPS)
             return
-        self._output = self._bind("output_fn", hooks.get("output_fn", self._default_output))
         if "process_request_fn" in hooks:
             self._process = self._bind("process_request_fn", hooks["process_request_fn"])
+            self._output = self._bind("output_fn", hooks.get("output_fn", self._default_output))
             self._answer = self._processed
             _warn_of_ignored(hooks, "process_request_fn", "input_fn", "predict_fn")
             return
@@ -91,6 +91,7 @@ class Pipeline:
                 self._input.model_first if predict_order is None else predict_order == "model,data"
             ),
         )
+        self._output = self._bind("output_fn", hooks.get("output_fn", self._default_output))
         # The guide's predict_fn(module, data) takes a DataIter, whoever made the array; the
         # SDK's predict_fn(data, model) takes what the script's own input_fn returned.
         self._by_script = "predict_fn" in hooks

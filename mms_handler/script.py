@@ -181,7 +181,7 @@ class Bound(NamedTuple):
         if self.hook == "input_fn" and "model" in order:
             source = "developer guide" if place == "first" else "SDK"
             return f"model {place}, as the {source} documents"
-        return f"passed {', '.join(order) or 'nothing'}"
+        return f"given {', '.join(order) or 'nothing'}"
 
 
 def bind(hook: str, func: Callable[..., Any], *, model_first: bool | None = None) -> Bound:

@@ -171,3 +171,66 @@ def test_config_properties_is_what_config_prints():
     """The committed config.properties holds the defaults."""
     printed = mms_handler("config", env={"PATH": ""}).stdout
     assert (ROOT / "config.properties").read_bytes() == printed
+
+
+LEGACY = """
+def input_fn(model, input_data, content_type): ...
+def predict_fn(data, model, context): ...
+def output_fn(prediction, accept): ...
+"""
+
+
+def test_check_says_how_each_function_is_understood(tmp_path):
+    """The script, its functions, the artifacts and the model, without a server."""
+    shutil.copytree(EXAMPLES / "linear", tmp_path / "model")
+    (tmp_path / "model" / "code").mkdir()
+    (tmp_path / "model" / "code" / "serve.py").write_text(LEGACY)
+    done = mms_handler("check", tmp_path / "model")
+    assert done.returncode == 0
+    told = [" ".join(line.split()) for line in done.stdout.decode().splitlines()]
+    assert told == [
+        "script code/serve.py",
+        "model_fn the default",
+        "input_fn input_fn(model, input_data, content_type): "
+        "model first, as the developer guide documents",
+        "predict_fn predict_fn(data, model, context): "
+        "model last, as the SDK documents; context by name",
+        "output_fn output_fn(prediction, accept): given prediction, accept",
+        "files README.md, model-0000.params, model-shapes.json, model-symbol.json",
+        "model mxnet.module.module.Module",
+    ]
+
+
+def test_check_answers_a_sample(tmp_path):
+    """A request is answered as a worker would, from an archive as from a folder."""
+    archive.pack(EXAMPLES / "gluon_blocks", tmp_path / "iris.mar")
+    (tmp_path / "flower.csv").write_text("5.1,3.5,1.4,0.2")
+    done = mms_handler("check", tmp_path / "iris.mar", "--sample", tmp_path / "flower.csv")
+    assert done.returncode == 0
+    assert 'reply       200 application/json: ["setosa"]' in done.stdout.decode()
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        pytest.param(
+            "import os\nos._exit(3)", "the process that loaded it ended with 3", id="gone"
+        ),
+        pytest.param(
+            "def predict_fn(a, b, c): ...",
+            "functions: ScriptError: predict_fn(a, b, c): wanted (block, array) or (data, model), "
+            "one of them with a name that tells; nothing is known to pass as c; context, ctx, "
+            "gpu_id, request_id, headers may be added by name",
+            id="a strange signature",
+        ),
+    ],
+)
+def test_check_says_why_a_model_would_not_load(tmp_path, source, reason):
+    """Exit code 1, and the reason a worker would have."""
+    shutil.copytree(EXAMPLES / "linear", tmp_path / "model")
+    (tmp_path / "model" / "code").mkdir()
+    (tmp_path / "model" / "code" / "inference.py").write_text(source)
+    done = mms_handler("check", tmp_path / "model")
+    assert done.returncode == 1
+    last = done.stderr.decode().splitlines()[-1]
+    assert last == f"error: {tmp_path / 'model'} would not load: {reason}"

@@ -377,9 +377,8 @@ def test_an_unknown_type_is_named_beside_the_known_ones(content_type):
     """What nothing reads is refused with the list of what is read."""
     with pytest.raises(UnsupportedType) as caught:
         codecs.decode(b"1", content_type)
-    assert str(caught.value) == (
-        f"cannot read {content_type!r}, only {', '.join(filter(codecs.reads, TYPES))}"
-    )
+    known = ", ".join(filter(codecs.reads, TYPES))
+    assert str(caught.value).startswith(f"cannot read {content_type!r}, only {known}")
 
 
 def test_a_type_has_one_codec():

@@ -157,7 +157,7 @@ def test_two_candidates_are_listed(tmp_path, sums):
 
 
 def test_several_inputs_by_name():
-    """A body that names the inputs feeds each, whatever their order; a wrong name is the client's."""
+    """A body that names the inputs feeds each in any order; a wrong name is the client's."""
     symbol = mx.sym.var("zeta") - mx.sym.var("alpha")
     module = mx.mod.Module(symbol, data_names=["zeta", "alpha"], label_names=None)
     module.bind(data_shapes=[("zeta", (2, 1)), ("alpha", (2, 1))], for_training=False)
