@@ -5,12 +5,14 @@ The same files give the same bytes: entries are sorted and carry one fixed time.
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
 import stat
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
@@ -59,7 +61,8 @@ def pack(
         model_dir: folder with the artifacts, and the script in ``code/`` if it has one.
         target: the ``.mar`` to write; its stem is the model's name.
         code: a script, or a folder with one, that takes the place of model_dir's ``code/``.
-        program: SAGEMAKER_PROGRAM, as ``script.find`` takes it.
+        program: the script's name in the code's folder, if several files could be it; it is
+            kept in the archive.
         force: replace ``target`` if it is there.
         packed: called with each name when it is in the archive.
 
@@ -76,12 +79,12 @@ def pack(
     files = contents(model_dir, code)
     if not files:
         raise ArchiveError(f"{model_dir} has no files to pack")
-    _check_script(files, program)
+    chosen = _script_of(files, program)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
     try:
         with zipfile.ZipFile(partial, "w") as archive:
-            _write(archive, MANIFEST, json.dumps(_manifest(name), indent=2).encode())
+            _write(archive, MANIFEST, json.dumps(_manifest(name, chosen), indent=2).encode())
             for inner, path in sorted(files.items()):
                 _write(archive, inner, path)
                 packed(inner)
@@ -124,16 +127,36 @@ def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
             yield path.name, path
 
 
-def _check_script(files: dict[str, Path], program: str | None) -> None:
-    """Raise what the worker would raise when it looks for the script."""
+def pack_tar(model_dir: Path, target: Path, *, code: Path | None = None) -> Path:
+    """Write the same files as SageMaker's model.tar.gz has them: artifacts, and code/.
+
+    Raises:
+        ArchiveError: as ``pack``.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    with partial.open("wb") as out, gzip.GzipFile("", "wb", fileobj=out, mtime=0) as packed:
+        with tarfile.open(fileobj=packed, mode="w") as tar:
+            for inner, path in sorted(contents(model_dir, code).items()):
+                entry = tarfile.TarInfo(inner)
+                entry.size = path.stat().st_size
+                with path.open("rb") as data:
+                    tar.addfile(entry, data)
+    os.replace(partial, target)
+    return target
+
+
+def _script_of(files: dict[str, Path], program: str | None) -> str | None:
+    """The script that the worker will find; raises what it would raise."""
     code = {name for name in files if name.startswith("code/")}
-    script.choose([name[5:] for name in code] if code else list(files), program)
+    return script.choose([name[5:] for name in code] if code else list(files), program)
 
 
-def _manifest(name: str) -> dict[str, object]:
+def _manifest(name: str, chosen: str | None) -> dict[str, object]:
+    model = {"modelName": name, "handler": HANDLER}
     return {
         "runtime": "python",
-        "model": {"modelName": name, "handler": HANDLER},
+        "model": {**model, "script": chosen} if chosen else model,
         "modelServerVersion": "1.0",
         "implementationVersion": "1.0",
         "specificationVersion": "1.0",

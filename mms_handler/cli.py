@@ -102,6 +102,7 @@ def train(
 
     Everything comes from a folder like /opt/ml, from options, or from both.
     """
+    from mms_handler import archive as archives
     from mms_handler import training
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
@@ -126,7 +127,12 @@ def train(
     for path in sorted(path for path in job.model_dir.rglob("*") if path.is_file()):
         click.echo(f"{path}  {_size(path.stat().st_size)}")
     if name:
-        _pack(job.model_dir, model_store / f"{name}.mar", job.entry_point, force=True)
+        code = job.code_dir if given["source_dir"] else job.entry_point
+        program = None if (code / "inference.py").is_file() else job.entry_point.name
+        _pack(job.model_dir, model_store / f"{name}.mar", code, force=True, program=program)
+        target = model_store / f"{name}.tar.gz"
+        archives.pack_tar(job.model_dir, target, code=code)
+        click.echo(f"{target}  {_size(target.stat().st_size)}")
 
 
 def _base_dir() -> Path:
@@ -179,7 +185,9 @@ def archive(
     _pack(model_dir, model_store / f"{name}.mar", code, force)
 
 
-def _pack(model_dir: Path, target: Path, code: Path | None, force: bool) -> None:
+def _pack(
+    model_dir: Path, target: Path, code: Path | None, force: bool, program: str | None = None
+) -> None:
     from rich.progress import Progress
 
     from mms_handler import archive as archives
@@ -190,7 +198,7 @@ def _pack(model_dir: Path, target: Path, code: Path | None, force: bool) -> None
             model_dir,
             target,
             code=code,
-            program=settings.current().program,
+            program=program or settings.current().program,
             force=force,
             packed=lambda inner: progress.advance(task),
         )

@@ -247,7 +247,7 @@ def load(context: Any, chosen: Settings) -> Any:
         from mms_handler import models
         from mms_handler.pipeline import Pipeline
     with _phase("script", model_dir):
-        path = script.find(model_dir, chosen.program)
+        path = script.find(model_dir, chosen.program or packed_script(context.manifest))
     hooks: dict[str, Callable[..., Any]] = {}
     if path:
         with _phase("requirements", model_dir):
@@ -281,6 +281,12 @@ def load(context: Any, chosen: Settings) -> Any:
     return pipeline
 
 
+def packed_script(manifest: Any) -> str | None:
+    """The script's name, as ``archive.pack`` keeps it in MMS's manifest."""
+    name = ((manifest or {}).get("model") or {}).get("script")
+    return name if isinstance(name, str) else None
+
+
 def _default_model(model_dir: str, first_dimension: int, on: Any) -> Any:
     """The contract's default model_fn."""
     from mms_handler import models
@@ -302,12 +308,14 @@ def inspect(model_dir: Path, sample: tuple[bytes, str, str] | None) -> dict[str,
     from mms.context import Context
 
     chosen = settings.current()
-    context = Context(model_dir.name, str(model_dir), None, 1, None, "")
+    kept = model_dir / "MAR-INF" / "MANIFEST.json"
+    manifest = json.loads(kept.read_text()) if kept.is_file() else None
+    context = Context(model_dir.name, str(model_dir), manifest, 1, None, "")
     try:
         pipeline = load(context, chosen)
     except LoadError as exc:
         return {"error": str(exc)}
-    path = script.find(model_dir, chosen.program)
+    path = script.find(model_dir, chosen.program or packed_script(manifest))
     found: dict[str, Any] = {
         "script": str(path.relative_to(model_dir)) if path else None,
         "functions": [(one.hook, one.is_default, str(one)) for one in pipeline.bound],

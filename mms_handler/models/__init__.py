@@ -14,7 +14,7 @@ if np.lib.NumpyVersion(np.__version__) >= "1.24.0":  # pip replaces it for other
         f"mxnet 1.9.1 needs numpy < 1.24, this is {np.__version__}: pip install 'numpy<1.24'"
     )
 
-from mms_handler.models.artifacts import load, save
+from mms_handler.models.artifacts import load, save, watching
 from mms_handler.models.running import (
     decode_image,
     device,
@@ -43,4 +43,5 @@ __all__ = [
     "to_data",
     "to_ndarray",
     "to_plain",
+    "watching",
 ]

@@ -6,51 +6,102 @@ PREFIX-symbol.json PREFIX-EPOCH.params                      save_checkpoint, Hyb
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Iterable, Iterator, NamedTuple, Sequence
 
 import mxnet as mx
 
 from mms_handler.errors import ModelError
-from mms_handler.models.running import Unshaped, described, first_line, is_module
+from mms_handler.models.running import Unshaped, described, first_line, is_module, placed
 
 SYMBOL, PARAMS, SHAPES = "model-symbol.json", "model-0000.params", "model-shapes.json"
 
 
-def save(module: Any, model_dir: Path) -> None:
-    """Write a Module's symbol, parameters and input shapes, each under its final name at once.
+def save(model: Any, model_dir: Path, shapes: Sequence[tuple[int, ...]] = ()) -> None:
+    """Write a model's symbol, parameters and input shapes, each under its final name at once.
 
     Args:
-        module: bound, with parameters.
+        model: a Module, bound, with parameters; or a HybridBlock that was called.
         model_dir: gets model-symbol.json, model-0000.params (``arg:`` and ``aux:`` keys) and
             model-shapes.json (``[{"name": str, "shape": [ints]}]``, the training batch size
             included); what had these names is replaced.
+        shapes: of a HybridBlock's inputs; see ``watching``.
 
     Raises:
-        ModelError: it is not a Module.
+        ModelError: it is neither.
 
     Source: the developer guide, ``save``; CONTRACT A5 for names and bytes.
     """
-    if not is_module(module):
-        raise ModelError(
-            f"the default save writes Modules, train returned a {type(module).__name__}; "
-            "define save(model, model_dir) in the script, or save in train and return nothing"
-        )
-    shapes = [
-        {"name": name, "shape": list(shape)} for name, shape in map(described, module.data_shapes)
-    ]
     model_dir.mkdir(parents=True, exist_ok=True)
-    for name, write in (
-        (SYMBOL, lambda path: module.symbol.save(path)),
-        (PARAMS, lambda path: module.save_params(path)),
-        (SHAPES, lambda path: Path(path).write_text(json.dumps(shapes))),
-    ):
-        partial = model_dir / f".{name}"
-        write(str(partial))
-        os.replace(partial, model_dir / name)
+    with tempfile.TemporaryDirectory(prefix=".saving-", dir=str(model_dir)) as partial:
+        if is_module(model):
+            _save_module(model, Path(partial))
+        elif isinstance(model, mx.gluon.HybridBlock) and shapes:
+            _save_block(model, Path(partial), shapes)
+        else:
+            raise ModelError(
+                f"the default save writes Modules and HybridBlocks that were called, train "
+                f"returned a {type(model).__name__}; define save(model, model_dir) in the script, "
+                "or save in train and return nothing"
+            )
+        for name in (SYMBOL, PARAMS, SHAPES):
+            os.replace(Path(partial) / name, model_dir / name)
+
+
+def _save_module(module: Any, folder: Path) -> None:
+    module.symbol.save(str(folder / SYMBOL))
+    module.save_params(str(folder / PARAMS))
+    _write_shapes(folder, map(described, module.data_shapes))
+
+
+def _save_block(block: Any, folder: Path, shapes: Sequence[tuple[int, ...]]) -> None:
+    block.hybridize()
+    with mx.autograd.predict_mode():
+        block(*[mx.nd.zeros(shape, ctx=placed(block, mx.cpu())) for shape in shapes])
+    names = [symbol.name for symbol in block._cached_graph[0]]
+    block.export(str(folder / "model"), epoch=0)
+    _write_shapes(folder, zip(names, shapes))
+
+
+def _write_shapes(folder: Path, shapes: Iterable[tuple[str, tuple[int, ...]]]) -> None:
+    written = [{"name": name, "shape": list(shape)} for name, shape in shapes]
+    (folder / SHAPES).write_text(json.dumps(written))
+
+
+class Watched:
+    """The shapes of the arrays that each Block was last called with."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, tuple[tuple[int, ...], ...]] = {}
+
+    def see(self, block: Any, arrays: Sequence[Any]) -> None:
+        if all(isinstance(array, mx.nd.NDArray) for array in arrays):
+            self._seen[id(block)] = tuple(tuple(array.shape) for array in arrays)
+
+    def shapes(self, block: Any) -> tuple[tuple[int, ...], ...]:
+        return self._seen.get(id(block), ())
+
+
+@contextlib.contextmanager
+def watching() -> Iterator[Watched]:
+    """Note, while a script trains, what shapes its Blocks take: MXNet does not keep them."""
+    watched = Watched()
+    call = mx.gluon.Block.__call__
+
+    def noted(self: Any, *arrays: Any) -> Any:
+        watched.see(self, arrays)
+        return call(self, *arrays)
+
+    mx.gluon.Block.__call__ = noted
+    try:
+        yield watched
+    finally:
+        mx.gluon.Block.__call__ = call
 
 
 # --- loading ---------------------------------------------------------------------------------

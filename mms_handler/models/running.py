@@ -56,11 +56,15 @@ class Unshaped(mx.mod.Module):  # type: ignore[misc]
 # --- feeding ---------------------------------------------------------------------------------
 
 
+def placed(model: Any, on: Any) -> Any:
+    """The device of a Block's parameters; ``on`` for other models, and Blocks without any."""
+    parameters = model.collect_params().values() if is_block(model) else ()
+    return next((p.list_ctx()[0] for p in parameters if p._data is not None), on)
+
+
 def to_ndarray(value: Any, model: Any, on: Any) -> Any:
     """An array, or a dict of them, as NDArrays where ``model`` computes."""
-    if is_block(model):
-        parameters = model.collect_params().values()
-        on = next((p.list_ctx()[0] for p in parameters if p._data is not None), on)
+    on = placed(model, on)
     if isinstance(value, dict):
         return {name: mx.nd.array(one, ctx=on) for name, one in value.items()}
     return mx.nd.array(value, ctx=on)

@@ -57,9 +57,11 @@ def train(job: Job, also: Sequence[Path] = ()) -> Any:
     func = getattr(module, "train", None)
     if not callable(func):
         raise TrainingError(f"{job.entry_point.name} defines no function train")
-    model = func(**matching(func, given))
+    matched = matching(func, given)
+    with models.watching() as watched:
+        model = func(**matched)
     if model is not None:
-        _save(module, model, job)
+        _save(module, model, job, watched)
     return model
 
 
@@ -137,13 +139,13 @@ def gpu_count() -> int:
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 
-def _save(module: ModuleType, model: Any, job: Job) -> None:
+def _save(module: ModuleType, model: Any, job: Job, watched: Any) -> None:
     """The script's save on every host; the default one on the first host alone."""
     save = getattr(module, "save", None)
     if save is not None and getattr(save, "__module__", "") != shims.__name__:
         _call_save(save, model, str(job.model_dir.resolve()))
     elif job.current_host == job.first_host:
-        models.save(model, job.model_dir)
+        models.save(model, job.model_dir, watched.shapes(model))
 
 
 def _call_save(save: Callable[..., Any], model: Any, model_dir: str) -> None:

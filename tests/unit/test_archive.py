@@ -63,11 +63,15 @@ def test_an_archive_has_the_manifest_and_the_files(tmp_path, model_dir):
 
 
 def test_the_manifest_names_the_model_and_the_handler(tmp_path, model_dir):
-    """MMS reads the model's name and our entry point from MAR-INF/MANIFEST.json."""
+    """MMS reads the model's name and entry point from MAR-INF/MANIFEST.json, we the script's."""
     inside = entries(archive.pack(model_dir, tmp_path / "other-name.mar"))
     assert json.loads(inside["MAR-INF/MANIFEST.json"]) == {
         "runtime": "python",
-        "model": {"modelName": "other-name", "handler": "mms_handler.service:handle"},
+        "model": {
+            "modelName": "other-name",
+            "handler": "mms_handler.service:handle",
+            "script": "inference.py",
+        },
         "modelServerVersion": "1.0",
         "implementationVersion": "1.0",
         "specificationVersion": "1.0",

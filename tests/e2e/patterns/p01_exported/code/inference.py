@@ -1,0 +1,1 @@
+# All defaults; what HybridBlock.export wrote lies beside this folder.

@@ -1,0 +1,5 @@
+READY = []
+
+
+def scaled(value):
+    return value * 10

@@ -1,0 +1,30 @@
+"""Reads SageMaker's variables when it is imported, to train or to serve."""
+
+import argparse
+import json
+import os
+
+NUM_CPUS = int(os.environ["SM_NUM_CPUS"])
+NUM_GPUS = int(os.environ["SM_NUM_GPUS"])
+HOSTS = json.loads(os.environ["SM_HOSTS"])
+MASTER = os.environ["SM_CURRENT_HOST"] == HOSTS[0]
+ROOT = os.environ.get("SM_MODEL_DIR", "/opt/ml/model")
+
+
+def parse_args():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--train", default=os.environ["SM_CHANNEL_TRAIN"])
+    return parser.parse_args()
+
+
+def model_fn(model_dir):
+    return os.path.samefile(model_dir, ROOT)
+
+
+def transform_fn(model, data, content_type, accept):
+    told = {"cpus": NUM_CPUS, "gpus": NUM_GPUS >= 0, "master": MASTER, "root": model}
+    return json.dumps(told), accept
+
+
+if __name__ == "__main__":
+    parse_args()

@@ -1,0 +1,420 @@
+"""The table of docs/errors.md, row by row: what the client is told, and that the model goes on."""
+
+from __future__ import annotations
+
+import gzip
+import http.client
+import json
+from typing import Any, Iterator, Mapping, NamedTuple
+from urllib.parse import urlsplit
+
+import pytest
+from running_mms import wait_for
+
+from mms_handler import archive, client
+
+JSON, CSV, FORM = "application/json", "text/csv", "application/x-www-form-urlencoded"
+
+LIMIT = 6_553_500  # bytes of a body, in and out: MMS's default and ours
+
+
+class Reply(NamedTuple):
+    """An HTTP response with its reason phrase, which urllib keeps to itself."""
+
+    status: int
+    reason: str
+    headers: Mapping[str, str]
+    body: bytes
+
+
+def send(
+    front: Any, name: str, body: bytes, headers: Mapping[str, str], length: int | None = None
+) -> Reply:
+    """POST these headers and no others, their names as they are written."""
+    connection = http.client.HTTPConnection(urlsplit(front.inference).netloc, timeout=30)
+    try:
+        connection.putrequest("POST", f"/predictions/{name}", skip_accept_encoding=True)
+        for header, value in headers.items():
+            connection.putheader(header, value)
+        connection.putheader("Content-Length", str(len(body) if length is None else length))
+        connection.endheaders(body)
+        got = connection.getresponse()
+        found = {header.lower(): value for header, value in got.getheaders()}
+        return Reply(got.status, got.reason, found, got.read())
+    finally:
+        connection.close()
+
+
+# --- models ----------------------------------------------------------------------------------
+
+RAISING = '''
+"""The body, a JSON text, says what is to go wrong."""
+
+import json
+import sys
+
+import mxnet as mx
+from mms.service import PredictionException
+from sagemaker_inference.errors import BaseInferenceToolkitError, UnsupportedFormatError
+
+READING = {
+    "value": ValueError("no such flower"),
+    "key": KeyError("petal"),
+    "type": TypeError("a flower was wanted"),
+    "refused on reading": PredictionException("the flower is not ripe", 422),
+    "format": UnsupportedFormatError("image/x-flower"),
+}
+RUNNING = {
+    "refused": PredictionException("the flower is not ripe", 422),
+    "closed": BaseInferenceToolkitError(503, "the garden is closed", "Garden Closed"),
+    "odd status": PredictionException("is this a status?", 42),
+    "bug": KeyError("the secret of the garden"),
+    "value in predict_fn": ValueError("the secret of the garden"),
+    "not ascii": RuntimeError("caf\\u00e9\\r\\nX-Smuggled: 1"),
+    "mxnet": mx.base.MXNetError("storage.cc:119: Memory allocation failed out of 7 GB"),
+    "mxnet bug": mx.base.MXNetError("Check failed: the secret of the garden"),
+}
+
+
+def model_fn(model_dir):
+    return "garden"
+
+
+def input_fn(body, content_type):
+    command = json.loads(body)
+    if command in READING:
+        raise READING[command]
+    return command
+
+
+def predict_fn(command, model, context):
+    if command in RUNNING:
+        raise RUNNING[command]
+    if command == "phrase":
+        context.set_response_status(207, "caf\\u00e9\\r\\nX-Smuggled: 1")
+    if command == "exit":
+        sys.exit(3)
+    if command == "memory":
+        bytearray(2**60)
+    if command == "large":
+        return "x" * 7_000_000
+    if command == "text":
+        context.set_response_content_type(0, "text/plain")
+        raise PredictionException("the flower is not ripe", 422)
+    return {"garden": command}
+'''
+
+
+@pytest.fixture(scope="module")
+def raising(front, tmp_path_factory) -> Iterator[str]:
+    """A model that raises on command."""
+    folder = tmp_path_factory.mktemp("raising")
+    (folder / "code").mkdir()
+    (folder / "code" / "inference.py").write_text(RAISING)
+    archive.pack(folder, front.store / "raising.mar")
+    assert front.add("raising").status == 200
+    yield "raising"
+    client.unregister(front.management, "raising")
+
+
+@pytest.fixture(scope="module")
+def two_inputs(front, tmp_path_factory) -> Iterator[Reply]:
+    """A Module that adds what it is given; gives what it answered before it had a worker."""
+    import mxnet as mx
+
+    folder = tmp_path_factory.mktemp("two_inputs")
+    dense = mx.sym.FullyConnected(mx.sym.var("left"), num_hidden=2, name="fc")
+    names = ["left", "right"]
+    module = mx.mod.Module(dense + mx.sym.var("right"), data_names=names, label_names=None)
+    module.bind([(name, (4, 2)) for name in names], for_training=False)
+    weight, bias = mx.nd.array([[1, 2], [3, 4]]), mx.nd.array([10, 20])
+    module.set_params({"fc_weight": weight, "fc_bias": bias}, {})
+    module.save_checkpoint(str(folder / "sum"), 2)
+    archive.pack(folder, front.store / "two_inputs.mar")
+    assert front.add("two_inputs", initial_workers=0).status == 200
+    refused = send(front, "two_inputs", *GOOD["two_inputs"][0])
+    scaling = f"{front.management}/models/two_inputs?min_worker=1&synchronous=true"
+    assert client.call("PUT", scaling).status == 200
+    yield refused
+    client.unregister(front.management, "two_inputs")
+
+
+#: Of each model a request that it answers, and its reply.
+GOOD = {
+    "linear": ((b"[[1,2]]", {"Content-Type": JSON}), b"[[4.9999918937683105]]"),
+    "raising": ((b'"grows"', {"Content-Type": JSON}), b'{"garden": "grows"}'),
+    "two_inputs": (
+        (b'{"left": [[1, 2]], "right": [[3, 4]]}', {"Content-Type": JSON}),
+        b"[[18.0, 35.0]]",
+    ),
+}
+
+
+def still_works(front: Any, name: str) -> None:
+    request, reply = GOOD[name]
+    answer = send(front, name, *request)
+    assert (answer.status, answer.body) == (200, reply)
+
+
+# --- the table -------------------------------------------------------------------------------
+
+
+class Row(NamedTuple):
+    """A bad request, and what its client is told."""
+
+    model: str
+    body: bytes
+    status: int
+    type: str
+    words: str  # of the message
+    headers: Mapping[str, str] = {"Content-Type": JSON}  # noqa: B006
+
+
+def command(text: str, status: int, kind: str, words: str, accept: str = "*/*") -> Row:
+    headers = {"Content-Type": JSON, "Accept": accept}
+    return Row("raising", json.dumps(text).encode(), status, kind, words, headers)
+
+
+AS_CSV = {"Content-Type": CSV}
+GZIP = {"Content-Type": JSON, "Content-Encoding": "gzip"}
+HIDDEN = "the server's log has the rest"
+
+ROWS = {
+    "400 truncated JSON": Row("linear", b"[[1,2]", 400, "BadInput", "not valid application/json"),
+    "400 an empty body": Row("linear", b"", 400, "BadInput", "not valid application/json"),
+    "400 ragged JSON": Row("linear", b"[[1,2],[3]]", 400, "BadInput", "[1]"),
+    "400 ragged JSON whose length fits": Row(
+        "linear", b"[[1,2,3],[4]]", 400, "BadInput", "1 item at [1], 3 in its siblings"
+    ),
+    "400 JSON with a text": Row(
+        "linear", b'[[1,"2"]]', 400, "BadInput", '"2" at [0][1] is not a number'
+    ),
+    "400 ragged CSV whose length fits": Row(
+        "linear", b"1,2,3\n4\n", 400, "BadInput", "line 2 has 1 value, line 1 has 3", AS_CSV
+    ),
+    "400 CSV with a text": Row(
+        "linear", b"1,2\n3,four\n", 400, "BadInput", "line 2, column 2: 'four'", AS_CSV
+    ),
+    "400 CSV that is not UTF-8": Row("linear", b"\xff\xfe", 400, "BadInput", "UTF-8", AS_CSV),
+    "400 NPY that is none": Row(
+        "linear", b"[[1,2]]", 400, "BadInput", "npy", {"Content-Type": "application/x-npy"}
+    ),
+    "400 gzip that is none": Row("linear", b"[[1,2]]", 400, "BadInput", "gzip", GZIP),
+    "400 wrong width": Row("linear", b"[[1,2,3]]", 400, "BadInput", "(N, 2)"),
+    "400 an input's name is not there": Row(
+        "two_inputs", b'{"left": [[1,2]], "middle": [[1,2]]}', 400, "BadInput", "left, right"
+    ),
+    "400 inputs of different lengths": Row(
+        "two_inputs", b'{"left": [[1,2]], "right": [[1,2],[3,4]]}', 400, "BadInput", "rows"
+    ),
+    "400 ValueError in input_fn": command("value", 400, "BadInput", "no such flower"),
+    "400 LookupError in input_fn": command("key", 400, "BadInput", "petal"),
+    "400 TypeError in input_fn": command("type", 400, "BadInput", "a flower was wanted"),
+    "400 json.loads in input_fn": Row("raising", b'"gro', 400, "BadInput", "JSONDecodeError"),
+    "406 a type that nothing writes": Row(
+        "linear", b"[[1,2]]", 406, "NotAcceptable", "text/csv",
+        {"Content-Type": JSON, "Accept": "image/png"},
+    ),
+    "406 everything is refused": Row(
+        "linear", b"[[1,2]]", 406, "NotAcceptable", "application/json",
+        {"Content-Type": JSON, "Accept": "*/*;q=0"},
+    ),
+    "406 not this prediction": command(
+        "grows", 406, "NotAcceptable", "application/x-npy", "application/x-npy"
+    ),
+    "412 CSV for two inputs": Row(
+        "two_inputs", b"1,2\n", 412, "UnsupportedShape", "2 inputs (left, right)", AS_CSV
+    ),
+    "412 one JSON array for two inputs": Row(
+        "two_inputs", b"[[1,2]]", 412, "UnsupportedShape", "2 inputs (left, right)"
+    ),
+    "413 a gzip bomb": Row(
+        "linear", gzip.compress(b" " * LIMIT + b"[[1,2]]"), 413, "TooLarge", str(LIMIT), GZIP
+    ),
+    "415 a type that nothing reads": Row(
+        "linear", b"PAR1", 415, "UnsupportedType", "application/json, text/csv",
+        {"Content-Type": "application/x-parquet"},
+    ),
+    "415 octet-stream without an input_fn": Row(
+        "linear", b"\x00", 415, "UnsupportedType", "application/octet-stream",
+        {"Content-Type": "application/octet-stream"},
+    ),
+    "415 an unknown charset": Row(
+        "linear", b"1,2", 415, "UnsupportedType", "klingon",
+        {"Content-Type": "text/csv; charset=klingon"},
+    ),
+    "415 an unknown Content-Encoding": Row(
+        "linear", b"[[1,2]]", 415, "UnsupportedType", "gzip",
+        {"Content-Type": JSON, "Content-Encoding": "br"},
+    ),
+    "415 a form of two parts": Row(
+        "linear", b"a=1&b=2", 415, "UnsupportedType", "a, b", {"Content-Type": FORM}
+    ),
+    "415 UnsupportedFormatError of sagemaker_inference": command(
+        "format", 415, "UnsupportedFormatError", "image/x-flower"
+    ),
+    "422 PredictionException": command(
+        "refused", 422, "PredictionException", "the flower is not ripe"
+    ),
+    "422 PredictionException in input_fn": command(
+        "refused on reading", 422, "PredictionException", "the flower is not ripe"
+    ),
+    "500 PredictionException with what is no status": command(
+        "odd status", 500, "PredictionException", "is this a status?"
+    ),
+    "500 a bug in predict_fn": command("bug", 500, "KeyError", HIDDEN),
+    "500 ValueError in predict_fn": command("value in predict_fn", 500, "ValueError", HIDDEN),
+    "500 an error with line breaks": command("not ascii", 500, "RuntimeError", HIDDEN),
+    "500 MXNetError that is no lack of memory": command("mxnet bug", 500, "MXNetError", HIDDEN),
+    "500 sys.exit": command("exit", 500, "SystemExit", HIDDEN),
+    "503 BaseInferenceToolkitError": command(
+        "closed", 503, "BaseInferenceToolkitError", "the garden is closed"
+    ),
+    "507 MemoryError": command("memory", 507, "MemoryError", "not enough memory"),
+    "507 MXNetError: Memory allocation failed": command(
+        "mxnet", 507, "MXNetError", "not enough memory"
+    ),
+    "507 a reply larger than max_response_size": command(
+        "large", 507, "OutOfResources", str(LIMIT)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", [pytest.param(row, id=name) for name, row in ROWS.items()])
+def test_a_row_of_the_table(front, raising, two_inputs, row):
+    """Status, JSON body, the id that joins reply and log; and the model answers the next one."""
+    answer = send(front, row.model, row.body, row.headers)
+    told = json.loads(answer.body)
+    assert set(told) == {"code", "type", "message", "request_id"}
+    assert (answer.status, told["code"], told["type"]) == (row.status, row.status, row.type)
+    assert row.words in told["message"]
+    assert answer.headers["content-type"] == JSON
+    assert told["request_id"] == answer.headers["x-request-id"]
+    assert "x-smuggled" not in answer.headers
+    assert answer.reason.isascii()
+    assert answer.reason.isprintable()
+    for hidden in ("Traceback", "secret", "site-packages", "inference.py"):
+        assert hidden not in answer.body.decode()
+    wait_for(lambda: f"request {told['request_id']}: {row.status} " in front.log.read_text(), 5)
+    still_works(front, row.model)
+
+
+def test_a_bug_is_in_the_log(front, raising):
+    """In one line with the script's place, and the traceback after it."""
+    answer = send(front, "raising", b'"bug"', {"Content-Type": JSON})
+    head = f"request {answer.headers['x-request-id']}: 500 KeyError: 'the secret of the garden'"
+
+    def logged() -> str:
+        return front.log.read_text().partition(head)[2]
+
+    wait_for(lambda: "RUNNING[command]" in logged(), 5)
+    line, *rest = logged().splitlines()
+    place = 1 + RAISING.splitlines().index("        raise RUNNING[command]")
+    assert line == f" (code/inference.py, line {place})"
+    assert "Traceback (most recent call last)" in rest[0]
+    still_works(front, "raising")
+
+
+def test_413_is_the_front_ends(front):
+    """A longer body than max_request_size is not waited for."""
+    answer = send(front, "linear", b"", {"Content-Type": JSON}, length=LIMIT + 1)
+    assert (answer.status, answer.body) == (413, b"")
+    still_works(front, "linear")
+
+
+def test_503_is_the_front_ends(front, two_inputs):
+    """A model without a worker says so, and answers when it has one."""
+    assert two_inputs.status == 503
+    told = json.loads(two_inputs.body)
+    assert (told["code"], told["type"]) == (503, "ServiceUnavailableException")
+    still_works(front, "two_inputs")
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "accept", "status", "told"),
+    [
+        pytest.param("linear", b"[[1,2,3]]", "text/plain", 400, "(N, 2)", id="the client"),
+        pytest.param("raising", b'"text"', "*/*", 422, "the flower is not ripe", id="the script"),
+    ],
+)
+def test_who_asked_for_text_gets_text(front, raising, model, body, accept, status, told):
+    """The message alone; the id is in the header."""
+    answer = send(front, model, body, {"Content-Type": JSON, "Accept": accept})
+    assert (answer.status, answer.headers["content-type"]) == (status, "text/plain")
+    assert told in answer.body.decode()
+    assert not answer.body.startswith(b"{")
+    wait_for(lambda: answer.headers["x-request-id"] in front.log.read_text(), 5)
+    still_works(front, model)
+
+
+def test_a_reason_phrase_is_ascii(front, raising):
+    """What a script sets cannot split the reply, nor break MMS's frame."""
+    answer = send(front, "raising", b'"phrase"', {"Content-Type": JSON})
+    assert (answer.status, answer.body) == (207, b'{"garden": "phrase"}')
+    assert answer.reason.startswith("caf")
+    assert answer.reason.isascii()
+    assert "x-smuggled" not in answer.headers
+    still_works(front, "raising")
+
+
+# --- requests in other clothes ---------------------------------------------------------------
+
+MULTIPART = {"Content-Type": "multipart/form-data; boundary=XX"}
+
+
+def multipart(*parts: tuple[str, str, str]) -> bytes:
+    """Parts of a name, lines of headers, and a body."""
+    written = [
+        f'--XX\r\nContent-Disposition: form-data; name="{name}"{headers}\r\n\r\n{body}\r\n'
+        for name, headers, body in parts
+    ]
+    return ("".join(written) + "--XX--\r\n").encode()
+
+
+FIVE = b"[[4.9999918937683105]]"
+A_CSV_FILE = '; filename="a.csv"\r\nContent-Type: text/csv'
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "reply"),
+    [
+        pytest.param(
+            b"1,2", {"cOnTeNt-TyPe": CSV, "aCCePt": CSV}, 200, b"4.999992\r\n", id="any case"
+        ),
+        pytest.param(
+            gzip.compress(b"1,2"),
+            {"CONTENT-TYPE": CSV, "content-ENCODING": "gzip"},
+            200,
+            FIVE,
+            id="gzip, any case",
+        ),
+        pytest.param(gzip.compress(b"[[1,2]]"), GZIP, 200, FIVE, id="gzip"),
+        pytest.param(b"[[1,2]]", {}, 200, FIVE, id="no Content-Type"),
+        pytest.param(
+            b"1,2", {"Content-Type": "Text/CSV; charset=UTF-8"}, 200, FIVE, id="a parameter"
+        ),
+        pytest.param(b"data=%5B%5B1,2%5D%5D", {"Content-Type": FORM}, 200, FIVE, id="form"),
+        pytest.param(b"a=1&b=2", {"Content-Type": FORM}, 415, b"the parts are", id="form of two"),
+        pytest.param(b"[[1,2]]", {"Content-Type": FORM}, 415, b"form of one", id="no form at all"),
+        pytest.param(multipart(("data", "", "[[1,2]]")), MULTIPART, 200, FIVE, id="a part"),
+        pytest.param(
+            multipart(("data", A_CSV_FILE, "1,2")), MULTIPART, 200, FIVE, id="a part of its type"
+        ),
+        pytest.param(
+            multipart(("body", A_CSV_FILE, "1,2")), MULTIPART, 200, FIVE, id="a part called body"
+        ),
+        pytest.param(
+            multipart(("a", "", "[[1,2]]"), ("b", "", "[[1,2]]")),
+            MULTIPART,
+            415,
+            b"the parts are: a, b",
+            id="two parts",
+        ),
+    ],
+)
+def test_a_request_in_other_clothes(front, body, headers, status, reply):
+    """Headers in any case, compressed bodies, forms of one part."""
+    answer = send(front, "linear", body, headers)
+    assert answer.status == status, answer.body
+    assert answer.body == reply if status == 200 else reply in answer.body
+    still_works(front, "linear")

@@ -1,0 +1,285 @@
+"""mms-handler train in SageMaker's folders and with options; each way a training can end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from running_mms import BIN, EXAMPLES, wait_for
+
+from mms_handler import archive
+
+
+def run(*words: object, **env: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [str(BIN / "mms-handler"), *map(str, words)],
+        capture_output=True,
+        env={**os.environ, **env},
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.fixture
+def base(tmp_path):
+    """A folder like /opt/ml for one host, with a channel in FILE mode and one in PIPE mode."""
+    config = tmp_path / "input" / "config"
+    config.mkdir(parents=True)
+    files = {
+        "hyperparameters": {
+            "epochs": "3",
+            "optimizer": '"adam"',
+            "name": "plain text",
+            "sagemaker_program": '"train.py"',
+        },
+        "inputdataconfig": {
+            "training": {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated"},
+            "stream": {"TrainingInputMode": "Pipe"},
+        },
+        "resourceconfig": {"current_host": "algo-1", "hosts": ["algo-1"]},
+    }
+    for name, content in files.items():
+        (config / f"{name}.json").write_text(json.dumps(content))
+    (tmp_path / "input" / "data" / "training").mkdir(parents=True)
+    (tmp_path / "code").mkdir()
+    return tmp_path
+
+
+def write(base: Path, source: str) -> None:
+    (base / "code" / "train.py").write_text(f"import json, os, sys\n{source}")
+
+
+SHOW = """
+def train(**kwargs):
+    with open(os.path.join(kwargs["output_data_dir"], "seen.json"), "w") as file:
+        json.dump({**kwargs, "cwd": os.getcwd()}, file)
+    print("this is the script")
+"""
+
+
+def test_a_container_of_sagemaker(base):
+    """`train` alone reads SageMaker's files and leaves the success file."""
+    write(base, SHOW)
+    done = run("train", SAGEMAKER_BASE_DIR=str(base), PATH="")
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"this is the script\n" in done.stdout
+    assert b"legacy mode: " in done.stderr
+    assert (base / "output" / "success").read_bytes() == b""
+    assert not (base / "output" / "failure").exists()
+    seen = json.loads((base / "output" / "data" / "seen.json").read_text())
+    assert seen.pop("num_cpus") == os.cpu_count()
+    seen.pop("cwd")
+    assert seen == {
+        "hyperparameters": {
+            "epochs": 3,
+            "optimizer": "adam",
+            "name": "plain text",
+            "sagemaker_program": "train.py",
+        },
+        "input_data_config": {
+            "training": {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated"},
+            "stream": {"TrainingInputMode": "Pipe"},
+        },
+        "channel_input_dirs": {"training": f"{base}/input/data/training"},
+        "output_data_dir": f"{base}/output/data",
+        "model_dir": f"{base}/model",
+        "num_gpus": 0,
+        "hosts": ["algo-1"],
+        "current_host": "algo-1",
+    }
+
+
+def test_options_win_over_files(base, tmp_path_factory):
+    """A channel, a hyperparameter and a folder of the command line take the files' place."""
+    other = tmp_path_factory.mktemp("other")
+    write(base, SHOW)
+    done = run(
+        "train", "--base-dir", base, "--channel", f"training={other}", "--hp", "epochs=9",
+        "--model-dir", other / "model", "--hosts", "b,a", "--current-host", "a",
+        "--hp", "sagemaker_region=none",
+    )  # fmt: skip
+    if done.returncode:  # two hosts that nobody resolves: said at once, with their names
+        assert b"a" in done.stderr
+        return
+    seen = json.loads((base / "output" / "data" / "seen.json").read_text())
+    assert seen["hyperparameters"]["epochs"] == 9
+
+
+@pytest.mark.parametrize(
+    ("source", "first_line"),
+    [
+        pytest.param(
+            "def train(**kwargs):\n    raise ValueError('too\\nbad')",
+            "ValueError: too bad (train.py, line 3)",
+            id="an exception",
+        ),
+        pytest.param(
+            "def train(**kwargs):\n    raise OSError('no number')",
+            "OSError: no number (train.py, line 3)",
+            id="an OSError without errno",
+        ),
+        pytest.param(
+            "def train(**kwargs):\n    sys.exit(0)",
+            "SystemExit: 0 (train.py, line 3)",
+            id="sys.exit",
+        ),
+        pytest.param(
+            "def train(**kwargs):\n    raise KeyboardInterrupt",
+            "KeyboardInterrupt (train.py, line 3)",
+            id="KeyboardInterrupt",
+        ),
+        pytest.param(
+            "def train(**kwargs):\n    os._exit(0 + 7)",
+            "the training ended with exit code 7",
+            id="os._exit",
+        ),
+        pytest.param(
+            "def train(**kwargs):\n    os.kill(os.getpid(), 9)",
+            "the training ended with killed by SIGKILL",
+            id="killed",
+        ),
+        pytest.param(
+            "open('/nowhere', 'w')\ndef train(data, rate, hosts): pass",
+            "train wants data, rate, which nothing passes; passed are hyperparameters, "
+            "input_data_config, channel_input_dirs, output_data_dir, model_dir, num_gpus, "
+            "num_cpus, hosts, current_host",
+            id="parameters that nothing passes, before anything is run",
+        ),
+        pytest.param(
+            "import mxnet as mx\ndef train(**kwargs): return mx.gluon.nn.Dense(3)",
+            "the default save writes Modules and HybridBlocks that were called, train returned a "
+            "Dense; define save(model, model_dir) in the script, or save in train and return "
+            "nothing",
+            id="a Block that was never called, without save",
+        ),
+        pytest.param(
+            "def train(**kwargs: pass",
+            "train.py cannot be parsed",
+            id="a syntax error",
+        ),
+    ],
+)
+def test_each_failure(base, source, first_line):
+    """Exit code 1, no success file, and the reason on the failure file's first line."""
+    write(base, source)
+    done = run("train", "--base-dir", base)
+    assert done.returncode == 1
+    assert not (base / "output" / "success").exists()
+    told = (base / "output" / "failure").read_text().splitlines()[0]
+    assert told.startswith(first_line)
+    assert done.stderr.decode().splitlines()[-1] == f"error: {told}"
+
+
+def test_a_hybrid_block_without_save_is_exported(base):
+    """With the shapes it was called with, so that the defaults serve it."""
+    write(
+        base,
+        "import mxnet as mx\n"
+        "def train(**kwargs):\n"
+        "    net = mx.gluon.nn.Dense(1, in_units=2)\n"
+        "    net.initialize(mx.init.One())\n"
+        "    net(mx.nd.ones((5, 2)))\n"
+        "    return net\n",
+    )
+    assert run("train", "--base-dir", base).returncode == 0
+    (base / "two.json").write_text("[[1, 2], [3, 4]]")
+    shapes = json.loads((base / "model" / "model-shapes.json").read_text())
+    assert [one["shape"] for one in shapes] == [[5, 2]]
+    done = run("check", base / "model", "--sample", base / "two.json")
+    assert "200 application/json: [[3.0], [7.0]]" in done.stdout.decode()
+
+
+STOPPABLE = """
+import time
+
+def train(model_dir, **kwargs):
+    try:
+        open(os.path.join(model_dir, "started"), "w").close()
+        time.sleep(60)
+    finally:
+        open(os.path.join(model_dir, "saved"), "w").close()
+"""
+
+
+def test_sigterm_gives_the_script_its_chance(base):
+    """The script's finally runs, the exit code is 143, and the failure file says who did it."""
+    write(base, STOPPABLE)
+    process = subprocess.Popen([str(BIN / "mms-handler"), "train", "--base-dir", str(base)])
+    wait_for(lambda: (base / "model" / "started").exists(), 20)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 143
+    assert (base / "model" / "saved").exists()
+    assert (base / "output" / "failure").read_text().startswith("stopped by SIGTERM")
+    assert not (base / "output" / "success").exists()
+
+
+SCRIPT_MODE = """
+import argparse
+
+def train(batch_size, model_dir):
+    with open(os.path.join(model_dir, "seen.json"), "w") as file:
+        told = {k: v for k, v in os.environ.items() if k.startswith("SM_CHANNEL")}
+        json.dump([batch_size, os.getcwd(), told], file)
+    sys.exit(int(os.environ["SM_HP_CODE"]))
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--batch-size", type=int)
+    parser.add_argument("--code")
+    parser.add_argument("--model-dir", default=os.environ["SM_MODEL_DIR"])
+    args, _ = parser.parse_known_args()
+    train(args.batch_size, args.model_dir)
+"""
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_script_mode(base, code):
+    """The file is run with its hyperparameters as arguments, in its folder; its code counts."""
+    write(base, SCRIPT_MODE)
+    done = run("train", "--base-dir", base, "--hp", "batch-size=32", "--hp", f"code={code}")
+    assert b"script mode: " in done.stderr
+    assert done.returncode == (1 if code else 0)
+    assert (base / "output" / "success").exists() == (code == 0)
+    seen = json.loads((base / "model" / "seen.json").read_text())
+    channels = {
+        "SM_CHANNELS": '["stream","training"]',
+        "SM_CHANNEL_TRAINING": f"{base}/input/data/training",
+        "SM_CHANNEL_STREAM": f"{base}/input/data/stream",
+    }
+    assert seen == [32, str(base / "code"), channels]
+
+
+def test_from_training_to_an_archive_in_one_line(tmp_path):
+    """--archive packs the result and the script, as .mar and as SageMaker's model.tar.gz."""
+    from sklearn.datasets import load_iris
+
+    data, species = load_iris(return_X_y=True)
+    np.savetxt(tmp_path / "iris.csv", np.column_stack([data, species]), delimiter=",", fmt="%g")
+    done = run(
+        "train", "--source-dir", EXAMPLES / "gluon_blocks" / "code", "--entry-point", "train.py",
+        "--channel", f"train={tmp_path}", "--base-dir", tmp_path / "base",
+        "--archive", "irises", "--model-store", tmp_path / "store",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    archive.unpack(tmp_path / "store" / "irises.mar", tmp_path / "unpacked")
+    assert (tmp_path / "unpacked" / "code" / "inference.py").is_file()
+    (tmp_path / "flower.csv").write_text("5.1,3.5,1.4,0.2")
+    done = run("check", tmp_path / "store" / "irises.mar", "--sample", tmp_path / "flower.csv")
+    assert '200 application/json: ["setosa"]' in done.stdout.decode()
+    with tarfile.open(tmp_path / "store" / "irises.tar.gz") as packed:
+        assert sorted(packed.getnames()) == ["code/inference.py", "code/train.py", "net.params"]
+
+
+def test_the_package_needs_no_container():
+    """`python -m mms_handler` is the same command."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mms_handler", "train", "--help"], capture_output=True, check=True
+    )
+    assert b"--local-hosts" in done.stdout
