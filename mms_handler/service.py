@@ -127,7 +127,7 @@ def _body(
 
     MMS keeps each part's own Content-Type in the dict of headers, as a dict under its name.
     """
-    if "body" in request:
+    if "body" in request and not content_type.lower().startswith("multipart/"):
         return bytes(request["body"]), content_type
     parts = {name: bytes(value) for name, value in request.items() if name != "model_name"}
     if len(parts) != 1:

@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 #: Seconds that the helpers have to end by themselves when all workers have.
 HELPERS_S = 10
 
+#: Seconds until a helper that ended badly counts: by then, was it only its exit, all is over.
+BROKEN_S = 5
+
 #: A message is a line of at most so many bytes: a word and, behind a space, its text.
 LINE_BYTES = 1024
 
@@ -130,21 +133,24 @@ class Member:
         self._helpers = helpers
         self._watch = watch
         self._finished = False
+        self._broken_at: float | None = None
 
     def lost(self) -> str | None:
         """Why the job cannot go on, a sentence that names the host; None while it can.
 
         Look at it several times a second while the worker runs.
         """
+        broken = self.broken()
         return self._watch.lost or (broken and f"host {self._host} was lost: {broken}")
 
     def broken(self) -> str | None:
-        """Which helper of this host ended badly; None while none did."""
-        for role, process in self._helpers.items():
-            code = process.poll()
-            if code:
-                return f"its {role} ended with {code}"
-        return None
+        """Which helper of this host ended badly while it was needed; None while none did."""
+        ends = {role: process.poll() for role, process in self._helpers.items()}
+        bad = [f"its {role} ended with {code}" for role, code in ends.items() if code]
+        if not bad:
+            return None
+        self._broken_at = self._broken_at or time.monotonic()
+        return bad[0] if time.monotonic() - self._broken_at > BROKEN_S else None
 
     def finished(self, stop: Callable[[], object] = lambda: None) -> None:
         """Say that the worker ended well, and wait until all have and the helpers are gone.
@@ -270,9 +276,6 @@ class _Line:
         self.heard = self.said = time.monotonic()
         self._rest = b""
 
-    def fileno(self) -> int:
-        return self.connection.fileno()
-
     def say(self, word: str, text: str = "") -> None:
         """Send a line.  Who does not read is found silent, and who is gone is found closed."""
         self.said = time.monotonic()
@@ -348,7 +351,8 @@ class _Hub:
     def run(self) -> None:
         """Serve until closed, and then until everyone has gone, or ``closing_at``."""
         while self.closing_at is None or (self._lines and time.monotonic() < self.closing_at):
-            ready, _, _ = select.select([self._listener, *self._lines], [], [], TICK_S)
+            open_ = [self._listener, *(one.connection for one in self._lines)]
+            ready, _, _ = select.select(open_, [], [], TICK_S)
             if self._listener in ready:
                 self._accept()
             for one in list(self._lines):
@@ -505,9 +509,12 @@ class _Watch:
             while self._to_say:
                 hub.say(*self._to_say.popleft())
             if leaving:
-                return self._part(hub)
-            select.select([hub], [], [], TICK_S)
-            if not self.lost:
+                self._part(hub)
+                return
+            if self.lost:
+                time.sleep(TICK_S)
+            else:
+                select.select([hub.connection], [], [], TICK_S)
                 self._listen(hub)
 
     def _listen(self, hub: _Line) -> None:
