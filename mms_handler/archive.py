@@ -135,13 +135,14 @@ def pack_tar(model_dir: Path, target: Path, *, code: Path | None = None) -> Path
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
-    with partial.open("wb") as out, gzip.GzipFile("", "wb", fileobj=out, mtime=0) as packed:
-        with tarfile.open(fileobj=packed, mode="w") as tar:
-            for inner, path in sorted(contents(model_dir, code).items()):
-                entry = tarfile.TarInfo(inner)
-                entry.size = path.stat().st_size
-                with path.open("rb") as data:
-                    tar.addfile(entry, data)
+    with partial.open("wb") as out, gzip.GzipFile(
+        "", "wb", fileobj=out, mtime=0
+    ) as packed, tarfile.open(fileobj=packed, mode="w") as tar:
+        for inner, path in sorted(contents(model_dir, code).items()):
+            entry = tarfile.TarInfo(inner)
+            entry.size = path.stat().st_size
+            with path.open("rb") as data:
+                tar.addfile(entry, data)
     os.replace(partial, target)
     return target
 

@@ -79,7 +79,6 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.option("--hosts", help="All hosts of the job, with commas.")
 @click.option("--current-host", help="This one of them.")
 @click.option("--local-hosts", type=click.IntRange(1), help="Try a job of so many hosts here.")
-@click.option("--local-port", type=int, hidden=True)
 @click.option(
     "--archive", "name", help="Pack the result and the script as an archive of this name."
 )
@@ -93,7 +92,6 @@ def train(
     hosts: str | None,
     mode: str | None,
     local_hosts: int | None,
-    local_port: int | None,
     name: str | None,
     model_store: Path,
     **given: Any,
@@ -121,7 +119,7 @@ def train(
         if local_hosts and local_hosts > 1:
             training.run_local_hosts(job, local_hosts, wanted=mode)
         else:
-            training.run(job, wanted=mode, local_port=local_port)
+            training.run(job, wanted=mode)
     except training.Stopped as exc:
         _end(str(exc), 128 + exc.number)
     for path in sorted(path for path in job.model_dir.rglob("*") if path.is_file()):
@@ -162,6 +160,18 @@ def train_here(scratch: Path, also: tuple[Path, ...]) -> None:
     from mms_handler.training.run import here
 
     sys.exit(here(scratch, list(also)))
+
+
+@group.command("train-host", hidden=True)
+@click.argument("folder", type=existing)
+@click.argument("port", type=int)
+@click.argument("mode", required=False)
+def train_host(folder: Path, port: int, mode: str | None) -> None:
+    """What train --local-hosts runs for each host."""
+    from mms_handler.training.run import host_here
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    host_here(folder, port, mode)
 
 
 # --- archive ---------------------------------------------------------------------------------

@@ -120,6 +120,9 @@ def _arguments(index: int, request: dict[str, Any], context: Any, limit: int) ->
     }
 
 
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
 def _body(
     request: dict[str, Any], received: Mapping[str, Any], content_type: str
 ) -> tuple[bytes, str]:
@@ -127,15 +130,16 @@ def _body(
 
     MMS keeps each part's own Content-Type in the dict of headers, as a dict under its name.
     """
-    if "body" in request and not content_type.lower().startswith("multipart/"):
+    if "body" in request and codecs.main_type(content_type) not in _FORMS:
         return bytes(request["body"]), content_type
     parts = {name: bytes(value) for name, value in request.items() if name != "model_name"}
     if len(parts) != 1:
-        names = ", ".join(sorted(parts)) or "none"
-        raise UnsupportedType(f"a form of one part was wanted, the parts are: {names}")
+        names = ", ".join(sorted(parts)) or "none"  # none: curl -d '[[1, 2]]', without its type
+        raise UnsupportedType(
+            f"a form of one part was wanted, the parts are: {names}; "
+            "for a body that is no form, say its type, as Content-Type: application/json"
+        )
     ((name, value),) = parts.items()
-    if not value:  # curl -d '[[1, 2]]' is sent as a form whose only name is the body
-        return name.encode(), ""
     own = received.get(name)
     return value, str(own.get("content-type") or "") if isinstance(own, dict) else ""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mms_handler.training.contract import train
 from mms_handler.training.job import Job, Options, hyperparameter, hyperparameters, read
-from mms_handler.training.run import Stopped, run
+from mms_handler.training.run import Stopped, run, run_local_hosts
 
 __all__ = [
     "Job",
@@ -14,5 +14,6 @@ __all__ = [
     "hyperparameters",
     "read",
     "run",
+    "run_local_hosts",
     "train",
 ]

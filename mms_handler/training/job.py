@@ -151,7 +151,13 @@ def _entry_point(
         return Path(options.source_dir) / program  # a person's own folder is used as it is
     folder = base_dir / "code"
     if source:
-        code.fetch(source, folder, region=given.get("sagemaker_region"), progress=fetched)
+        code.fetch(
+            source,
+            folder,
+            region=given.get("sagemaker_region"),
+            progress=fetched,
+            replace=options.source_dir is not None,
+        )
     return folder / str(program)
 
 

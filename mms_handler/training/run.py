@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,7 @@ import time
 import traceback
 from collections import deque
 from pathlib import Path
-from typing import IO, Any, Iterator, Mapping, NamedTuple
+from typing import IO, Iterator, Mapping, NamedTuple
 
 from mms_handler import dependencies, processes, settings
 from mms_handler.errors import HandlerError, TrainingError, cause
@@ -75,16 +76,33 @@ def _run(job: Job, wanted: str | None, local_port: int | None) -> None:
             contract.check_required(mode.required_parameters(job.entry_point) or ())
             part = _legacy(job, also, Path(scratch))
         else:
-            part = _script(job, also)
+            part = _script(job, also, Path(scratch))
         with _joined(job, chosen.legacy, local_port) as member:
-            env = {
-                **settings.environment(),
-                **part.variables,
-                **(member.variables if member else {}),
-            }
-            _finish(part, env, member)
-            if member:
-                member.finished()
+            shared = member.variables if member else {}
+            _finish(part, {**settings.environment(), **part.variables, **shared}, member)
+
+
+@contextlib.contextmanager
+def _joined(job: Job, legacy: bool, local_port: int | None) -> Iterator[cluster.Member | None]:
+    """The job's parameter server, where it has several hosts or asks for one.
+
+    Legacy scripts of several hosts always had one, script-mode ones where they say so
+    (CONTRACT A6).
+    """
+    given = job.hyperparameters
+    if not (given.get("sagemaker_parameter_server_enabled") or (legacy and len(job.hosts) > 1)):
+        yield None
+        return
+    resolve = (lambda host: "127.0.0.1") if local_port else socket.gethostbyname
+    with cluster.joined(
+        job.hosts,
+        job.current_host,
+        addresses=cluster.addresses(job.hosts, resolve),
+        env=settings.environment(),
+        port=local_port or int(given.get("_ps_port", 8000)),
+        verbose=int(given.get("_ps_verbose", 0)),
+    ) as member:
+        yield member
 
 
 class Part(NamedTuple):
@@ -99,7 +117,7 @@ class Part(NamedTuple):
 def _legacy(job: Job, also: list[Path], scratch: Path) -> Part:
     (scratch / "job.json").write_text(job.to_json())
     command = [sys.executable, "-m", "mms_handler", "train-here", str(scratch), *map(str, also)]
-    variables = script_mode.legacy_variables(job)
+    variables = script_mode.legacy_variables(job, settings.environment())
     return Part(command, variables, Path.cwd(), scratch / "report.json")
 
 
@@ -119,9 +137,17 @@ def here(scratch: Path, also: list[Path]) -> int:
     return 0
 
 
-def _script(job: Job, also: list[Path]) -> Part:
-    command = script_mode.command(job.entry_point, job.code_dir, job.hyperparameters)
-    return Part(command, script_mode.variables(job, also), job.code_dir, None)
+def _script(job: Job, also: list[Path], scratch: Path) -> Part:
+    given = job.hyperparameters
+    command = script_mode.command(job.entry_point, job.code_dir, given)
+    if given.get("sagemaker_mpi_enabled"):
+        processes_per_host = int(given.get("sagemaker_mpi_num_of_processes_per_host", 1))
+        options = str(given.get("sagemaker_mpi_custom_mpi_options", ""))
+        command = cluster.mpi_command(job.hosts, processes_per_host, options, command)
+    folders = [*also, *script_mode.stand_ins(scratch)]
+    gpus = contract.gpu_count()
+    variables = script_mode.variables(job, settings.environment(), folders, num_gpus=gpus)
+    return Part(command, variables, job.code_dir, None)
 
 
 # --- to the end ------------------------------------------------------------------------------
@@ -135,7 +161,7 @@ class ScriptFailed(TrainingError):
         self.details = details
 
 
-def _finish(part: Part, env: Mapping[str, str], member: Any) -> None:
+def _finish(part: Part, env: Mapping[str, str], member: cluster.Member | None) -> None:
     """Run ``part`` until it ends, a peer is lost, or somebody asks us to end."""
     with _received() as received, processes.group(
         part.command, env=env, cwd=part.cwd, stderr=subprocess.PIPE
@@ -148,11 +174,14 @@ def _finish(part: Part, env: Mapping[str, str], member: Any) -> None:
                 process.send_signal(received[0])
             if deadline is not None and time.monotonic() > deadline:
                 break
-            if member and member.lost():
-                raise TrainingError(member.lost())
+            lost = member.lost() if member else None
+            if lost:
+                raise TrainingError(lost)
             time.sleep(0.05)
         code = process.poll()
         said.join()
+        if code == 0 and member:
+            member.finished(stop=lambda: bool(received))
     if code == 0:
         return
     if received:
@@ -209,3 +238,70 @@ def _failure(part: Part, code: int | None, said: _Tail) -> ScriptFailed:
         line = lines[-1]
     details = "\n".join([f"ExitCode {code}", f"Command {' '.join(part.command)}", *said.lines])
     return ScriptFailed(line, details)
+
+
+# --- several hosts on this machine -----------------------------------------------------------
+
+
+def run_local_hosts(job: Job, count: int, *, wanted: str | None = None) -> None:
+    """Try ``job`` on ``count`` hosts that are all this machine, each a process of its own.
+
+    The first host has the job's own folders, the others BASE/hosts/NAME.
+
+    Raises:
+        TrainingError: a host failed; says which, and why.
+    """
+    hosts = tuple(f"algo-{number + 1}" for number in range(count))
+    port = cluster.local_port()
+    with tempfile.TemporaryDirectory(
+        prefix="mms-handler-"
+    ) as scratch, contextlib.ExitStack() as all_:
+        received = all_.enter_context(_received())
+        running = {}
+        for host in hosts:
+            folder = Path(scratch) / host
+            folder.mkdir()
+            (folder / "job.json").write_text(_local(job, host, hosts).to_json())
+            words = [str(folder), str(port), *([wanted] if wanted else [])]
+            command = [sys.executable, "-m", "mms_handler", "train-host", *words]
+            part = processes.group(command, env=settings.environment(), cwd=Path.cwd())
+            running[host] = all_.enter_context(part)
+        _wait_for_all(running, received)
+    if received:
+        raise Stopped(received[0])
+    failed = [host for host, process in running.items() if process.returncode]
+    if failed:
+        said = {host: _local(job, host, hosts).output_dir / "failure" for host in failed}
+        reasons = {
+            host: path.read_text().splitlines()[0] for host, path in said.items() if path.exists()
+        }
+        own = {host: why for host, why in reasons.items() if " was lost: " not in why} or reasons
+        raise TrainingError(
+            "; ".join(f"{host}: {why}" for host, why in own.items()) or "a host died"
+        )
+
+
+def _local(job: Job, host: str, hosts: tuple[str, ...]) -> Job:
+    changed = job._replace(hosts=hosts, current_host=host)
+    if host == changed.first_host:
+        return changed
+    base = job.base_dir / "hosts" / host
+    return changed._replace(
+        base_dir=base, model_dir=base / "model", output_data_dir=base / "output" / "data"
+    )
+
+
+def _wait_for_all(running: Mapping[str, subprocess.Popen[bytes]], received: list[int]) -> None:
+    told = False
+    while any(process.poll() is None for process in running.values()):
+        if received and not told:
+            told = True
+            for process in running.values():
+                process.send_signal(received[0])
+        time.sleep(0.05)
+
+
+def host_here(folder: Path, port: int, wanted: str | None) -> None:
+    """Run one host of ``run_local_hosts`` in this process."""
+    job = Job.from_json((folder / "job.json").read_text())
+    run(job, wanted=wanted, local_port=port)

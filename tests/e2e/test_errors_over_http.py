@@ -114,6 +114,7 @@ def raising(front, tmp_path_factory) -> Iterator[str]:
     archive.pack(folder, front.store / "raising.mar")
     assert front.add("raising").status == 200
     yield "raising"
+    assert loads(front, "raising") == 1  # whatever it raised, it is the same worker still
     client.unregister(front.management, "raising")
 
 
@@ -136,7 +137,13 @@ def two_inputs(front, tmp_path_factory) -> Iterator[Reply]:
     scaling = f"{front.management}/models/two_inputs?min_worker=1&synchronous=true"
     assert client.call("PUT", scaling).status == 200
     yield refused
+    assert loads(front, "two_inputs") == 1
     client.unregister(front.management, "two_inputs")
+
+
+def loads(front: Any, name: str) -> int:
+    """How often a worker has loaded the model; a worker that died is started anew."""
+    return front.log.read_text().count(f"model {name} is loaded")
 
 
 #: Of each model a request that it answers, and its reply.
@@ -167,7 +174,7 @@ class Row(NamedTuple):
     status: int
     type: str
     words: str  # of the message
-    headers: Mapping[str, str] = {"Content-Type": JSON}  # noqa: B006
+    headers: Mapping[str, str] = {"Content-Type": JSON}
 
 
 def command(text: str, status: int, kind: str, words: str, accept: str = "*/*") -> Row:
@@ -394,6 +401,9 @@ A_CSV_FILE = '; filename="a.csv"\r\nContent-Type: text/csv'
             b"1,2", {"Content-Type": "Text/CSV; charset=UTF-8"}, 200, FIVE, id="a parameter"
         ),
         pytest.param(b"data=%5B%5B1,2%5D%5D", {"Content-Type": FORM}, 200, FIVE, id="form"),
+        pytest.param(
+            b"body=%5B%5B1,2%5D%5D", {"Content-Type": FORM}, 200, FIVE, id="form of a body"
+        ),
         pytest.param(b"a=1&b=2", {"Content-Type": FORM}, 415, b"the parts are", id="form of two"),
         pytest.param(b"[[1,2]]", {"Content-Type": FORM}, 415, b"form of one", id="no form at all"),
         pytest.param(multipart(("data", "", "[[1,2]]")), MULTIPART, 200, FIVE, id="a part"),

@@ -296,10 +296,10 @@ CASES = {
         ],
         gluon_params,
     ),
-    "P16 script named like a library (gluon.py)": Pattern(
+    "P16 script named like a library (gluon.py) or a library like our names": Pattern(
         "p16_called_gluon", [Ask(b"[[1, 2]]", b"[[8.0, 14.0]]")], gluon_params
     ),
-    "P16 a library like our names": Pattern(
+    "P16 script named like a library that it uses": Pattern(
         "p16_called_like_a_library", [Ask(b"[3, 1, 2]", b'[2, "Basic"]')]
     ),
     "P17 main guard before/after hosting functions": Pattern(

@@ -76,10 +76,10 @@ def test_an_image_of_the_samples_own_shape(front):
         pytest.param(b"", "application/json", "*/*", 400, "not valid", id="empty"),
         pytest.param(b"\xff\xfe", "text/csv", "*/*", 400, "UTF-8", id="not text"),
         pytest.param(b"[[1,2,3]]", "application/json", "*/*", 400, "(N, 2)", id="wrong width"),
-        pytest.param(b"x", "image/png", "*/*", 415, "application/json", id="unknown type"),
+        pytest.param(b"x", "image/gif", "*/*", 415, "application/json", id="unknown type"),
         pytest.param(b"[[1,2]]", "application/json", "image/png", 406, "text/csv", id="accept"),
         pytest.param(
-            b"a=1", "application/x-www-form-urlencoded", "*/*", 400, "one body", id="a form"
+            b"a=1&b=2", "application/x-www-form-urlencoded", "*/*", 415, "a, b", id="a form"
         ),
     ],
 )
@@ -138,9 +138,7 @@ def model_fn(model_dir):
 def transform_fn(model, data, content_type, accept, context):
     if data == "[]":
         raise ValueError("nothing there")
-    if data == "[0]":
-        context.set_response_status(418, "Teapot", 7)
-    return str(len(context.request_ids)), "text/plain"
+    return str(len(context.metrics.request_ids)), "text/plain"
 """
 
 

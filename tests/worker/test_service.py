@@ -321,24 +321,19 @@ def test_bodies_reach_scripts_as_text_or_bytes(worker, content_type, body, told)
     assert (answer["as"], answer["data"]) == told
 
 
-@pytest.mark.parametrize(
-    ("parts", "reply"),
-    [
-        pytest.param({"file": b"[4]"}, b"[8.0]", id="one part"),
-        pytest.param({"[4]": b""}, b"[8.0]", id="curl's default"),
-    ],
-)
-def test_the_one_part_of_a_form_is_the_body(worker, parts, reply):
-    """MMS takes forms apart; one part, or one name, is what the client meant to send."""
-    answer = worker(DOUBLER).one(parts=parts, content_type="application/x-www-form-urlencoded")
-    assert (answer.status, answer.body) == (200, reply)
+@pytest.mark.parametrize("name", ["file", "body"])
+def test_the_one_part_of_a_form_is_the_body(worker, name):
+    """MMS takes forms apart; one part is what the client meant to send."""
+    kind = "application/x-www-form-urlencoded"
+    answer = worker(DOUBLER).one(parts={name: b"[4]"}, content_type=kind)
+    assert (answer.status, answer.body) == (200, b"[8.0]")
 
 
 def test_a_form_of_several_parts_is_refused(worker):
     """Which of them is the body is not guessed."""
     answer = worker(DOUBLER).one(parts={"name": b"x", "file": b"y"}, content_type="form")
-    message = "a form of one part was wanted, the parts are: file, name"
-    assert answer.fault == (415, "UnsupportedType", message)
+    assert answer.fault[:2] == (415, "UnsupportedType")
+    assert answer.fault[2].startswith("a form of one part was wanted, the parts are: file, name;")
 
 
 def test_a_part_called_like_a_header_is_not_one(worker):
