@@ -39,6 +39,9 @@ BROKEN_S = 5
 #: A message is a line of at most so many bytes: a word and, behind a space, its text.
 LINE_BYTES = 1024
 
+#: Connections of nobody we know that are held at a time.
+MAX_STRANGERS = 16
+
 #: Seconds between two looks at connections and processes.
 TICK_S = 0.05
 
@@ -364,10 +367,10 @@ class _Hub:
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             connection, _ = self._listener.accept()
-            if len(self._lines) < 2 * len(self._hosts) + 16:
-                self._lines.append(_Line(connection))
-            else:
-                connection.close()
+            self._lines.append(_Line(connection))
+        strangers = [one for one in self._lines if not one.host]
+        if len(strangers) > MAX_STRANGERS + len(self._hosts):
+            self._drop(strangers[0], "")
 
     def _hear(self, one: _Line) -> None:
         try:

@@ -210,7 +210,7 @@ def _client(
 def _copy_object(
     client: Any, bucket: str, key: str, target: Path, progress: Callable[[int], None]
 ) -> None:
-    """Write an object's bytes to ``target``; what is told of an attempt that breaks is taken back."""
+    """Write an object to ``target``; what was told of an attempt that breaks is taken back."""
     told = 0
     try:
         body = client.get_object(Bucket=bucket, Key=key)["Body"]

@@ -8,6 +8,7 @@ Told by the file's syntax tree alone: importing a script-mode file would train.
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import warnings
 from pathlib import Path
@@ -117,27 +118,25 @@ def _judge(file: _File, name: str) -> Mode:
     """CONTRACT A8, 3 to 6."""
     if file.train is None:
         return Mode(False, f"{name} defines no train at its top")
+    trace = file.trace()
     if not file.guarded and not file.calls_train:
+        if trace and isinstance(file.train, (ast.Assign, ast.AnnAssign)):
+            return Mode(False, f"{name} {trace}, and its train need not be a function")
         return Mode(True, f"{name} defines train, has no main guard and does not call it itself")
-    does = "has a main guard" if file.guarded else "calls train at its top"
-    strange = [one for one in _required_if_known(file.train) if one not in NINE]
+    does = f"{name} {'has a main guard' if file.guarded else 'calls train at its top'}"
+    if not isinstance(file.train, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return Mode(False, f"{does}, and what its train takes cannot be told")
+    strange = [one for one in _required(file.train) if one not in NINE]
     if strange:
         return Mode(
-            False,
-            f"{name} {does}, and its train wants {', '.join(strange)}, "
-            "which is not in the legacy contract",
+            False, f"{does}, and its train wants {', '.join(strange)}, which is not legacy's"
         )
-    trace = file.trace()
     if trace:
-        return Mode(False, f"{name} {does} and {trace}")
+        return Mode(False, f"{does} and {trace}")
     taken = _taken(file.train)
     if taken:
-        return Mode(True, f"{name} {does}, but its train takes {taken}, as in the legacy contract")
-    return Mode(False, f"{name} {does}, and its train takes nothing of the legacy contract")
-
-
-def _required_if_known(train: ast.AST) -> list[str]:
-    return _required(train) if isinstance(train, (ast.FunctionDef, ast.AsyncFunctionDef)) else []
+        return Mode(True, f"{does}, but its train takes {', '.join(taken)} as legacy's does")
+    return Mode(False, f"{does}, and its train takes nothing that legacy's does")
 
 
 def _required(train: _Function) -> list[str]:
@@ -147,14 +146,12 @@ def _required(train: _Function) -> list[str]:
     return [arg.arg for arg in placed[: len(placed) - len(given.defaults)] + named]
 
 
-def _taken(train: ast.AST) -> str:
-    """What of the contract ``train`` has parameters for, in words; '' for nothing, or unknown."""
-    if not isinstance(train, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        return ""
+def _taken(train: _Function) -> list[str]:
+    """What of the contract ``train`` has parameters for."""
     given = train.args
     names = [arg.arg for arg in (*given.posonlyargs, *given.args, *given.kwonlyargs)]
     kwargs = [f"**{given.kwarg.arg}"] if given.kwarg else []
-    return ", ".join([name for name in names if name in NINE] + kwargs)
+    return [name for name in names if name in NINE] + kwargs
 
 
 # --- the file --------------------------------------------------------------------------------
@@ -175,7 +172,7 @@ class _File:
         functions = {
             node.name: node
             for node in self._top
-            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))
         }
         todo, seen = list(_called(self._top)), {"train"}
         while todo:
@@ -189,16 +186,14 @@ class _File:
 
     def trace(self) -> str:
         """What of script mode its code speaks of, in words; not its comments and docstrings."""
-        said = {id(node.value) for node in ast.walk(self._tree) if isinstance(node, ast.Expr)}
-        for node in ast.walk(self._tree):
-            value = getattr(node, "value", None)
-            if isinstance(node, ast.Constant) and isinstance(value, str) and id(node) not in said:
-                if _VARIABLE.match(value):
-                    return f"reads {value.split()[0]}"
-            for name in _imported(node):
-                if name.partition(".")[0] in _TOOLKITS:
-                    return f"imports {name.partition('.')[0]}"
-        return ""
+        nodes = list(ast.walk(self._tree))
+        said = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        code = [one.value for one in nodes if isinstance(one, ast.Constant) and id(one) not in said]
+        texts = [value for value in code if isinstance(value, str)]
+        read = [f"reads {text.split()[0]}" for text in texts if _VARIABLE.match(text)]
+        roots = [name.partition(".")[0] for node in nodes for name in _imported(node)]
+        imports = [f"imports {root}" for root in roots if root in _TOOLKITS]
+        return next(iter(read + imports), "")
 
 
 def _parse(path: Path) -> ast.Module:
@@ -220,11 +215,11 @@ def _top(body: list[ast.stmt]) -> Iterator[ast.stmt]:
         yield node
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             continue
-        for part in ("body", "handlers", "orelse", "finalbody"):
+        for part in ("body", "handlers", "cases", "orelse", "finalbody"):
             if part == "body" and _is_guard(node):
                 continue
-            for inner in getattr(node, part, []):
-                yield from _top(inner.body if isinstance(inner, ast.ExceptHandler) else [inner])
+            for inner in getattr(node, part, []):  # a handler or a case is no statement itself
+                yield from _top([inner] if isinstance(inner, ast.stmt) else inner.body)
 
 
 def _is_guard(node: ast.stmt) -> bool:
@@ -256,9 +251,9 @@ def _own_expressions(node: ast.AST) -> Iterator[ast.AST]:
             yield from _own_expressions(child)
 
 
-def _loaded(function: _Function) -> Iterator[str]:
-    """The names that a function uses."""
-    for node in ast.walk(function):
+def _loaded(used: ast.AST) -> Iterator[str]:
+    """The names that a function, or a class, uses."""
+    for node in ast.walk(used):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
             yield node.id
 
@@ -274,11 +269,11 @@ def _imported(node: ast.AST) -> list[str]:
 
 
 def _binding(top: list[ast.stmt], folder: Path, seen: frozenset[Path] = frozenset()) -> Any:
-    """The node that gives ``train`` its value, be it in a file beside this one; None without one.
+    """The node that gives ``train`` its value, be it in another file; None without one.
 
     Args:
         top: statements, of which the last that binds it counts.
-        folder: where star imports and imports of ``train`` are looked up.
+        folder: of the file they are from.
         seen: files that import each other.
     """
     found: Any = None
@@ -291,46 +286,71 @@ def _binding(top: list[ast.stmt], folder: Path, seen: frozenset[Path] = frozense
 
 
 def _binds(node: ast.stmt) -> bool:
-    """Whether ``node`` itself gives the name a value; ``import`` gives it a module, no function."""
+    """Whether ``node`` gives the name a value that may be a function: ``import train`` does not.
+
+    Nor do loops and unpacking: ``train, test = split(data)``.
+    """
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return node.name == "train"
-    if isinstance(node, ast.AnnAssign) and node.value is None:
+    if isinstance(node, ast.Assign):
+        targets = node.targets
+    elif isinstance(node, ast.AnnAssign):
+        targets = [node.target]
+    else:
         return False
-    return any(
-        isinstance(one, ast.Name) and one.id == "train" and isinstance(one.ctx, ast.Store)
-        for one in _own_expressions(node)
-    )
+    named = any(isinstance(target, ast.Name) and target.id == "train" for target in targets)
+    return named and isinstance(node.value, (ast.Name, ast.Attribute, ast.Call, ast.Lambda))
 
 
 def _from(node: ast.ImportFrom, folder: Path, seen: frozenset[Path]) -> Any:
     """What a ``from ... import`` binds ``train`` to, if it does."""
     for alias in node.names:
-        path = _beside(node, folder)
-        if (alias.asname or alias.name) == "train":
-            module = path.parent / "train.py" if path and path.name == "__init__.py" else None
-            if module and module.is_file():
-                return None  # a module of a package, no function
-            return _look_up(path, seen, alias.name) or node
-        if alias.name == "*":
-            return _look_up(path, seen, "train")
+        if alias.name == "*" or (alias.asname or alias.name) == "train":
+            name = "train" if alias.name == "*" else alias.name
+            found = _look_up(_file_of(node, folder), seen) if name == "train" else None
+            if found or alias.name == "*" or _is_module(node, folder, name):
+                return found
+            return node
     return None
 
 
-def _look_up(path: Path | None, seen: frozenset[Path], name: str) -> Any:
-    """What another file binds the name ``train`` to; what it calls otherwise is not looked up."""
-    if path is None or path in seen or name != "train":
+def _look_up(path: Path | None, seen: frozenset[Path]) -> Any:
+    """What ``path`` binds ``train`` to."""
+    if path is None or path in seen:
         return None
-    top = list(_top(_parse(path).body))
-    return _binding(top, path.parent, seen | {path})
+    return _binding(list(_top(_parse(path).body)), path.parent, seen | {path})
 
 
-def _beside(node: ast.ImportFrom, folder: Path) -> Path | None:
-    """The file of a module that is beside the script, or in its ``lib``."""
+def _file_of(node: ast.ImportFrom, folder: Path) -> Path | None:
+    """The file that is imported from."""
+    for place in _places(node, folder):
+        for path in (place / "__init__.py", place.parent / f"{place.name}.py"):
+            if path.is_file():
+                return path
+    return None
+
+
+def _is_module(node: ast.ImportFrom, folder: Path, name: str) -> bool:
+    """Whether ``from package import name`` gives a module of the package, and no function."""
+    return any((place / f"{name}.py").is_file() for place in _places(node, folder))
+
+
+def _places(node: ast.ImportFrom, folder: Path) -> list[Path]:
+    """Where the imported module may be: beside the script, in its ``lib``, or installed."""
     for _ in range(node.level - 1):
         folder = folder.parent
-    inner = (node.module or "").replace(".", "/")
-    tried = (base / f"{inner}{end}" for base in (folder, folder / "lib") for end in _MODULE_FILES)
-    return next((path for path in tried if path.is_file()), None)
+    inner = (node.module or "").split(".")
+    bases = [folder] if node.level else [folder, folder / "lib", *_installed(inner[0])]
+    return [base.joinpath(*inner) for base in bases]
 
 
-_MODULE_FILES = (".py", "/__init__.py")
+def _installed(name: str) -> list[Path]:
+    """The folder with an installed module or package, found without importing it."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):
+        return []
+    inner = spec.submodule_search_locations if spec else None
+    if inner:
+        return [Path(one).parent for one in inner]
+    return [Path(spec.origin).parent] if spec and spec.origin else []

@@ -23,7 +23,7 @@ from typing import IO, Iterator, Mapping, NamedTuple
 
 from mms_handler import dependencies, processes, settings
 from mms_handler.errors import HandlerError, TrainingError, cause
-from mms_handler.training import contract, mode, script_mode
+from mms_handler.training import cluster, contract, mode, script_mode
 from mms_handler.training.job import Job
 
 log = logging.getLogger(__name__)

@@ -50,6 +50,7 @@ kv.init("sum", mx.nd.zeros(3))
 kv.push("sum", mx.nd.ones(3) * 10 ** kv.rank)
 out = mx.nd.zeros(3)
 kv.pull("sum", out=out)
+out.wait_to_read()  # else the optimizer that follows may take what the other pushed
 # A Module whose only weight goes down by each host's share of the gradient.
 symbol = mx.sym.LinearRegressionOutput(
     mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=1, no_bias=True, name="fc"),
@@ -112,6 +113,12 @@ class Host:
         """The worker's process, when it has had a round with the others."""
         wait_for(lambda: self._ready.exists() and self._ready.read_text(), 30)
         return int(self._ready.read_text())
+
+    def helper(self, role: str) -> int:
+        """The process of this host that has that role."""
+        children = psutil.Process(self.process.pid).children()
+        (found,) = [one.pid for one in children if one.environ().get("DMLC_ROLE") == role]
+        return found
 
     def end(self, within_s: float = 30):
         """Exit code, standard output, the last line of standard error."""
@@ -180,6 +187,16 @@ def test_a_worker_is_killed(start):
     reason = "host algo-2 was lost: its worker ended with -9"
     assert hosts["algo-1"].end(10) == (1, "", f"failed: {reason}")
     assert hosts["algo-2"].end(10) == (1, "", "failed: its worker ended with -9")
+
+
+def test_a_server_is_killed(start):
+    """Without it no worker can go on, though all of them live."""
+    hosts = {name: start(name, ENDLESS) for name in ("algo-1", "algo-2")}
+    hosts["algo-1"].worker()
+    os.kill(hosts["algo-2"].helper("server"), signal.SIGKILL)
+    reason = "host algo-2 was lost: its server ended with -9"
+    for host in hosts.values():
+        assert host.end(15) == (1, "", f"failed: {reason}")
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])

@@ -97,19 +97,19 @@ def test_a_container_of_sagemaker(base):
 
 
 def test_options_win_over_files(base, tmp_path_factory):
-    """A channel, a hyperparameter and a folder of the command line take the files' place."""
+    """A channel, a hyperparameter, a host and a folder of the command line replace the files'."""
     other = tmp_path_factory.mktemp("other")
     write(base, SHOW)
     done = run(
         "train", "--base-dir", base, "--channel", f"training={other}", "--hp", "epochs=9",
-        "--model-dir", other / "model", "--hosts", "b,a", "--current-host", "a",
-        "--hp", "sagemaker_region=none",
+        "--output-data-dir", base / "elsewhere", "--hosts", "me", "--current-host", "me",
     )  # fmt: skip
-    if done.returncode:  # two hosts that nobody resolves: said at once, with their names
-        assert b"a" in done.stderr
-        return
-    seen = json.loads((base / "output" / "data" / "seen.json").read_text())
+    assert done.returncode == 0, done.stderr.decode()
+    seen = json.loads((base / "elsewhere" / "seen.json").read_text())
     assert seen["hyperparameters"]["epochs"] == 9
+    assert seen["hyperparameters"]["optimizer"] == "adam"
+    assert seen["channel_input_dirs"] == {"training": str(other)}
+    assert (seen["hosts"], seen["current_host"]) == (["me"], "me")
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_options_win_over_files(base, tmp_path_factory):
         ),
         pytest.param(
             "def train(**kwargs: pass",
-            "train.py cannot be parsed",
+            "train.py, line 2: invalid syntax",
             id="a syntax error",
         ),
     ],

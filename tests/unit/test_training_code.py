@@ -1,0 +1,378 @@
+"""training.code: from folders, archives, files and S3 into the code folder, or an error.
+
+S3 is a server of our own on loopback, so that connections really break.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import io
+import os
+import sys
+import tarfile
+import threading
+
+import pytest
+
+from mms_handler.errors import TrainingError
+from mms_handler.training import code
+
+
+@pytest.fixture
+def code_dir(tmp_path):
+    return tmp_path / "base" / "code"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with a script, a sibling in a package, and what is not worth copying."""
+    folder = tmp_path / "my source"
+    for name in ("train.py", "pkg/__init__.py", "pkg/net.json", "__pycache__/x.pyc", ".git/HEAD"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return folder
+
+
+def archive(path, *entries, mode="w:gz"):
+    """Write an archive of entries: a name, and the type, mode and link that it may have."""
+    with tarfile.open(path, mode) as tar:
+        for name, *rest in entries:
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode, entry.linkname = (
+                *rest,
+                *(tarfile.REGTYPE, 0o644, "")[len(rest) :],
+            )
+            data = name.encode() if entry.isreg() else b""
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    return path
+
+
+def files(folder):
+    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+
+
+SOURCE = (("train.py",), ("pkg", tarfile.DIRTYPE), ("pkg/__init__.py",), ("data/a/b.txt",))
+FILES = ["data/a/b.txt", "pkg/__init__.py", "train.py"]
+
+
+# --- from this machine ---
+
+
+@pytest.mark.parametrize("form", ["{}", "file://{}", "FILE://localhost{}"])
+def test_a_folder(folder, code_dir, form):
+    """It is copied, without caches; the original stays."""
+    source = str(folder) if form == "{}" else form.format(str(folder).replace(" ", "%20"))
+    assert code.fetch(source, code_dir) == code_dir
+    assert files(code_dir) == ["pkg/__init__.py", "pkg/net.json", "train.py"]
+    assert (folder / "train.py").exists()
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w", "w:bz2", "w:xz"])
+@pytest.mark.parametrize("form", ["{}", "file://{}"])
+def test_an_archive(tmp_path, code_dir, mode, form):
+    """It is unpacked, whatever it is compressed with."""
+    path = archive(tmp_path / "sourcedir.tar.gz", *SOURCE, mode=mode)
+    code.fetch(form.format(path), code_dir)
+    assert files(code_dir) == FILES
+    assert (code_dir / "train.py").read_text() == "train.py"
+
+
+def test_an_archive_of_dots(tmp_path, code_dir):
+    """As ``tar -C folder .`` writes it."""
+    path = archive(tmp_path / "s.tgz", (".", tarfile.DIRTYPE), ("./train.py",), ("./a/b.py",))
+    code.fetch(str(path), code_dir)
+    assert files(code_dir) == ["a/b.py", "train.py"]
+
+
+def test_a_file(tmp_path, code_dir):
+    """It is copied under its name."""
+    (tmp_path / "mine.py").write_text("x = 1")
+    code.fetch(str(tmp_path / "mine.py"), code_dir)
+    assert files(code_dir) == ["mine.py"]
+
+
+def test_modes(tmp_path, code_dir):
+    """What may be run may be run afterwards; nothing else of a mode is kept."""
+    path = archive(
+        tmp_path / "s.tar.gz",
+        ("run.sh", tarfile.REGTYPE, 0o6711),
+        ("a.py", tarfile.REGTYPE, 0o000),
+        ("d", tarfile.DIRTYPE, 0o000),
+        ("d/b.py", tarfile.REGTYPE, 0o644),
+    )
+    code.fetch(str(path), code_dir)
+    assert {name: (code_dir / name).stat().st_mode & 0o7777 for name in files(code_dir)} == {
+        "run.sh": 0o755,
+        "a.py": 0o644,
+        "d/b.py": 0o644,
+    }
+
+
+# --- what is there already ---
+
+
+def test_a_folder_with_files_is_left_as_it_is(code_dir):
+    """As the containers did, whatever the source is."""
+    code_dir.mkdir(parents=True)
+    (code_dir / "train.py").write_text("old")
+    assert code.fetch("s3://bucket/gone.tar.gz", code_dir) == code_dir
+    assert (code_dir / "train.py").read_text() == "old"
+
+
+def test_a_source_that_is_named_now_wins(tmp_path, folder, code_dir):
+    """Its files take the place of those that have their names, the others stay."""
+    for name in ("train.py", "own.py", "pkg/own.py"):
+        (code_dir / name).parent.mkdir(parents=True, exist_ok=True)
+        (code_dir / name).write_text("old")
+    code.fetch(str(folder), code_dir, replace=True)
+    assert files(code_dir) == [
+        "own.py",
+        "pkg/__init__.py",
+        "pkg/net.json",
+        "pkg/own.py",
+        "train.py",
+    ]
+    assert (code_dir / "train.py").read_text() == "train.py"
+    assert (code_dir / "own.py").read_text() == "old"
+
+
+def test_the_code_folder_itself(code_dir):
+    """A source that is the code folder is in place, full or empty."""
+    code_dir.mkdir(parents=True)
+    assert code.fetch(str(code_dir), code_dir) == code_dir
+    (code_dir / "train.py").write_text("x")
+    assert code.fetch(str(code_dir), code_dir, replace=True) == code_dir
+    assert files(code_dir) == ["train.py"]
+
+
+def test_half_a_fetch_is_no_fetch(tmp_path, code_dir):
+    """What a process left that was killed does not count as code; a failure leaves nothing."""
+    (code_dir / ".mms-handler-killed" / "code").mkdir(parents=True)
+    (code_dir / ".mms-handler-killed" / "code" / "half.py").touch()
+    bad = archive(tmp_path / "bad.tar.gz", ("train.py",), ("../x.py",))
+    with pytest.raises(TrainingError):
+        code.fetch(str(bad), code_dir)
+    assert os.listdir(code_dir) == [".mms-handler-killed"]
+    code.fetch(str(archive(tmp_path / "s.tar.gz", *SOURCE)), code_dir)
+    assert (code_dir / "train.py").exists()
+
+
+# --- refused ---
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        pytest.param(("../x.py",), "'../x.py' leads out", id="up"),
+        pytest.param(("a/../../x.py",), "'a/../../x.py' leads out", id="up, within"),
+        pytest.param(("/tmp/x.py",), "'/tmp/x.py' leads out", id="absolute"),
+        pytest.param(("a\\x.py",), "leads out", id="a backslash"),
+        pytest.param(("x", tarfile.SYMTYPE, 0, "/etc"), "'x' is a link", id="a symbolic link"),
+        pytest.param(("x", tarfile.LNKTYPE, 0, "train.py"), "'x' is a link", id="a hard link"),
+        pytest.param(("x", tarfile.CHRTYPE), "'x' is neither", id="a device"),
+        pytest.param(("x", tarfile.FIFOTYPE), "'x' is neither", id="a pipe"),
+    ],
+)
+def test_archives_that_are_not_safe(tmp_path, code_dir, entry, said):
+    """The entry is named, and nothing is written, not even what came before it."""
+    path = archive(tmp_path / "s.tar.gz", ("train.py",), entry)
+    with pytest.raises(TrainingError) as caught:
+        code.fetch(str(path), code_dir)
+    assert said in str(caught.value)
+    assert os.listdir(code_dir) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param(b"no archive", "s.tar.gz is not a tar archive", id="text"),
+        pytest.param(None, "s.tar.gz cannot be unpacked: ", id="cut off"),
+    ],
+)
+def test_broken_archives(tmp_path, code_dir, content, said):
+    path = tmp_path / "s.tar.gz"
+    if content is None:
+        with tarfile.open(path, "w:gz") as tar:
+            entry = tarfile.TarInfo("x.py")
+            entry.size = 200_000
+            tar.addfile(entry, io.BytesIO(os.urandom(entry.size)))
+        content = path.read_bytes()[:100_000]
+    path.write_bytes(content)
+    with pytest.raises(TrainingError, match=said):
+        code.fetch(str(path), code_dir)
+    assert os.listdir(code_dir) == []
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        pytest.param("gone", "there is no code gone", id="not there"),
+        pytest.param("https://x/y.tar.gz", "wanted s3://bucket/key.tar.gz, ", id="a web address"),
+        pytest.param("file://elsewhere/x", "wanted s3://bucket/key.tar.gz, ", id="another machine"),
+        pytest.param("s3://bucket", "names no object", id="a bucket"),
+        pytest.param("s3://bucket/", "names no object", id="a bucket's top"),
+        pytest.param("s3://bucket/folder/", "names no object", id="a folder of a bucket"),
+    ],
+)
+def test_sources_that_cannot_be(tmp_path, code_dir, monkeypatch, source, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TrainingError) as caught:
+        code.fetch(source, code_dir)
+    assert said in str(caught.value)
+
+
+def test_a_source_around_the_code_folder(tmp_path, code_dir):
+    """It would be copied into itself, with all the data."""
+    with pytest.raises(TrainingError, match="has the code folder"):
+        code.fetch(str(tmp_path), code_dir)
+
+
+def test_a_link_to_nothing(folder, code_dir):
+    """The file that cannot be copied is named."""
+    (folder / "broken").symlink_to("gone")
+    with pytest.raises(TrainingError, match="broken cannot be copied: .*No such file"):
+        code.fetch(str(folder), code_dir)
+
+
+def test_a_code_folder_that_cannot_be_made(tmp_path, folder):
+    (tmp_path / "file").touch()
+    with pytest.raises(TrainingError, match="cannot be fetched"):
+        code.fetch(str(folder), tmp_path / "file" / "code")
+
+
+# --- S3 ---
+
+
+class Bucket:
+    """Objects by path, how many answers break first, and what was asked for."""
+
+    def __init__(self):
+        self.objects, self.breaks, self.asked, self.status = {}, 0, [], 404
+
+
+@contextlib.contextmanager
+def serving(bucket):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            bucket.asked.append(self.path)
+            data = bucket.objects.get(self.path.partition("?")[0])
+            if data is None:
+                return self.answer(bucket.status, b"<Error><Code>NoSuchKey</Code></Error>", None)
+            broken, bucket.breaks = bucket.breaks > 0, bucket.breaks - 1
+            return self.answer(200, data, len(data) // 2 if broken else None)
+
+        def answer(self, status, data, cut):
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.wfile.write(data[:cut])
+
+        def log_message(self, *args):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server.server_address[1]
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def bucket(monkeypatch, tmp_path):
+    """An S3 of our own, that boto3 is sent to by its variables."""
+    pytest.importorskip("boto3")
+    monkeypatch.setattr(code.time, "sleep", lambda seconds: None)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "id",
+        "AWS_SECRET_ACCESS_KEY": "key",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+    }.items():
+        monkeypatch.setenv(name, value)
+    held = Bucket()
+    with serving(held) as port:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
+        yield held
+
+
+#: boto3 of an old Python says that it is old.
+old = pytest.mark.filterwarnings("ignore")
+
+
+@old
+@pytest.mark.parametrize("scheme", ["s3", "S3"])
+def test_s3(bucket, tmp_path, code_dir, scheme):
+    """An object is downloaded and unpacked, its bytes told as they come."""
+    path = archive(tmp_path / "s.tar.gz", *SOURCE)
+    bucket.objects["/bucket/a/s.tar.gz"] = path.read_bytes()
+    told = []
+    code.fetch(f"{scheme}://bucket/a/s.tar.gz", code_dir, region="eu-west-1", progress=told.append)
+    assert files(code_dir) == FILES
+    assert sum(told) == path.stat().st_size
+    assert len(bucket.asked) == 1
+
+
+@old
+def test_s3_file(bucket, code_dir):
+    """An object that is no archive is a file."""
+    bucket.objects["/bucket/train%3F.py"] = b"x = 1"
+    code.fetch("s3://bucket/train?.py", code_dir)
+    assert files(code_dir) == ["train?.py"]
+
+
+@old
+def test_s3_breaks(bucket, tmp_path, code_dir):
+    """A connection that breaks is made again; what was told is the object's size in the end."""
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        entry = tarfile.TarInfo("train.py")
+        entry.size = 900_000
+        tar.addfile(entry, io.BytesIO(b"#" * entry.size))
+    data = (tmp_path / "s.tar").read_bytes()
+    bucket.objects["/bucket/s.tar"], bucket.breaks = data, 2
+    told = []
+    code.fetch("s3://bucket/s.tar", code_dir, progress=told.append)
+    assert (code_dir / "train.py").stat().st_size == 900_000
+    assert len(bucket.asked) == 3
+    assert sum(told) == len(data)
+    assert min(told) < 0
+
+
+@old
+def test_s3_breaks_for_good(bucket, tmp_path, code_dir):
+    bucket.objects["/bucket/s.tar.gz"] = archive(tmp_path / "s.tar.gz", *SOURCE).read_bytes()
+    bucket.breaks = 1_000
+    with pytest.raises(TrainingError, match=r"s3://bucket/s\.tar\.gz cannot be downloaded"):
+        code.fetch("s3://bucket/s.tar.gz", code_dir)
+    assert len(bucket.asked) == 5
+    assert os.listdir(code_dir) == []
+
+
+@old
+def test_s3_without_the_object(bucket, code_dir):
+    """It is not asked for again, and S3's reason is told."""
+    with pytest.raises(TrainingError, match=r"s3://bucket/gone cannot be downloaded: .*NoSuchKey"):
+        code.fetch("s3://bucket/gone", code_dir)
+    assert len(bucket.asked) == 1
+
+
+@old
+def test_s3_without_credentials(bucket, code_dir, monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(TrainingError, match="cannot be downloaded: Unable to locate credentials"):
+        code.fetch("s3://bucket/s.tar.gz", code_dir)
+
+
+def test_s3_without_boto3(code_dir, monkeypatch):
+    """What to install is said."""
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(TrainingError, match=r"pip install 'mms_handler\[s3\]'"):
+        code.fetch("s3://bucket/s.tar.gz", code_dir)
