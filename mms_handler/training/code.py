@@ -204,7 +204,8 @@ def _client(
     config = Config(retries={"mode": "standard", "max_attempts": _ATTEMPTS})
     broken = (exceptions.HTTPClientError, exceptions.IncompleteReadError)
     failed = (exceptions.BotoCoreError, exceptions.ClientError)
-    return boto3.client("s3", region_name=region, config=config), broken, failed
+    session = boto3.session.Session()  # the default one keeps the credentials it first found
+    return session.client("s3", region_name=region, config=config), broken, failed
 
 
 def _copy_object(

@@ -7,27 +7,14 @@ from __future__ import annotations
 
 import inspect
 import multiprocessing
-import subprocess
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable, Mapping, Sequence
 
 from mms_handler import models, script, shims
 from mms_handler.errors import TrainingError
-from mms_handler.training.job import FILE_MODE, Job
-
-#: The keyword arguments of the contract.
-NINE = (
-    "hyperparameters",
-    "input_data_config",
-    "channel_input_dirs",
-    "output_data_dir",
-    "model_dir",
-    "num_gpus",
-    "num_cpus",
-    "hosts",
-    "current_host",
-)
+from mms_handler.training.job import FILE_MODE, Job, gpu_count
+from mms_handler.training.mode import NINE, check_required
 
 
 def train(job: Job, also: Sequence[Path] = ()) -> Any:
@@ -47,7 +34,7 @@ def train(job: Job, also: Sequence[Path] = ()) -> Any:
 
     Source: the developer guide, "training code interface".
     """
-    check(job)
+    job.check()
     given = arguments(job)
     job.model_dir.mkdir(parents=True, exist_ok=True)
     job.output_data_dir.mkdir(parents=True, exist_ok=True)
@@ -63,21 +50,6 @@ def train(job: Job, also: Sequence[Path] = ()) -> Any:
     if model is not None:
         _save(module, model, job, watched)
     return model
-
-
-def check(job: Job) -> None:
-    """Find what can be wrong with a job before anything is run.
-
-    Raises:
-        TrainingError: no script, a channel that is not there, a host that is not among the hosts.
-    """
-    if not job.entry_point.is_file():
-        raise TrainingError(f"there is no script {job.entry_point}")
-    for name, folder in job.channels.items():
-        if not folder.is_dir():
-            raise TrainingError(f"channel {name}: there is no folder {folder}")
-    if job.current_host not in job.hosts:
-        raise TrainingError(f"host {job.current_host} is not among {', '.join(job.hosts)}")
 
 
 def arguments(job: Job) -> dict[str, Any]:
@@ -113,30 +85,6 @@ def matching(func: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, An
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return dict(given)
     return {p.name: given[p.name] for p in taken if p.name in given}
-
-
-def check_required(names: Sequence[str]) -> None:
-    """Refuse a train whose required parameters include others than the nine.
-
-    Raises:
-        TrainingError: names them.
-    """
-    missing = [name for name in names if name not in NINE]
-    if missing:
-        raise TrainingError(
-            f"train wants {', '.join(missing)}, which nothing passes; passed are {', '.join(NINE)}"
-        )
-
-
-def gpu_count() -> int:
-    """GPUs of this host, as ``nvidia-smi`` lists them; 0 without it."""
-    try:
-        listed = subprocess.run(
-            ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return 0
-    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 
 def _save(module: ModuleType, model: Any, job: Job, watched: Any) -> None:

@@ -7,6 +7,7 @@ BASE/input/data/CHANNEL/    BASE/code/    BASE/model/    BASE/output/{data/,succ
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any, Callable, Mapping, NamedTuple
 
@@ -34,11 +35,13 @@ class Job(NamedTuple):
     input_data_config: Mapping[str, Any] | None = None  # None: every channel in FILE mode
     base_dir: Path = Path()
     network_interface: str = "eth0"
+    source_dir: Path | None = None  # the folder of the code, if it is not the script's own
+    resources: Mapping[str, Any] = {}  # resourceconfig.json, whole
 
     @property
     def code_dir(self) -> Path:
         """The folder that siblings of the script are in."""
-        return self.entry_point.resolve().parent
+        return (self.source_dir or self.entry_point.parent).resolve()
 
     @property
     def output_dir(self) -> Path:
@@ -50,6 +53,22 @@ class Job(NamedTuple):
         """The host that saves, and schedules the parameter server."""
         return sorted(self.hosts)[0]
 
+    def check(self) -> None:
+        """Find what can be wrong before anything is run.
+
+        Raises:
+            TrainingError: no script, a channel that is not there, a host that is not among the
+                hosts.
+        """
+        packaged = not self.entry_point.suffix and (self.code_dir / "setup.py").is_file()
+        if not (self.entry_point.is_file() or packaged):
+            raise TrainingError(f"there is no script {self.entry_point}")
+        for name, folder in self.channels.items():
+            if not folder.is_dir():
+                raise TrainingError(f"channel {name}: there is no folder {folder}")
+        if self.current_host not in self.hosts:
+            raise TrainingError(f"host {self.current_host} is not among {', '.join(self.hosts)}")
+
     def to_json(self) -> str:
         """The job as text, for the process that trains."""
         return json.dumps(self._asdict(), default=str)
@@ -58,11 +77,11 @@ class Job(NamedTuple):
     def from_json(cls, text: str) -> Job:
         """What ``to_json`` gave."""
         read = json.loads(text)
-        paths = ("entry_point", "model_dir", "output_data_dir", "base_dir")
+        paths = ("entry_point", "model_dir", "output_data_dir", "base_dir", "source_dir")
         return cls(
             **{
                 **read,
-                **{name: Path(read[name]) for name in paths},
+                **{name: Path(read[name]) for name in paths if read[name]},
                 "channels": {name: Path(folder) for name, folder in read["channels"].items()},
                 "hosts": tuple(read["hosts"]),
             }
@@ -119,9 +138,10 @@ def read(base_dir: Path, options: Options, fetched: Callable[[int], None] | None
     given = {**folders.hyperparameters, **options.hyperparameters}
     own = {name: dict(FILE_MODE) for name in options.channels}
     config = {**folders.input_data_config, **own}
+    script, folder = _script(base_dir, options, given, fetched)
     hosts = options.hosts or tuple(folders.resources.get("hosts", ())) or ("algo-1",)
     return Job(
-        entry_point=_entry_point(base_dir, options, given, fetched),
+        entry_point=script,
         hyperparameters=given,
         channels={**channels(base_dir, config, given), **options.channels},
         model_dir=options.model_dir or base_dir / "model",
@@ -131,24 +151,27 @@ def read(base_dir: Path, options: Options, fetched: Callable[[int], None] | None
         input_data_config=config,
         base_dir=base_dir,
         network_interface=folders.resources.get("network_interface_name", "eth0"),
+        source_dir=folder,
+        resources=folders.resources,
     )
 
 
-def _entry_point(
+def _script(
     base_dir: Path,
     options: Options,
     given: Mapping[str, Any],
     fetched: Callable[[int], None] | None,
-) -> Path:
-    """The script, after fetching its folder where it has to be fetched."""
+) -> tuple[Path, Path | None]:
+    """The script and the folder of its code, fetched where it has to be."""
     program = options.entry_point or given.get("sagemaker_program")
     if not program:
         raise TrainingError("no script: name one with --entry-point, or in sagemaker_program")
     source = options.source_dir or given.get("sagemaker_submit_directory")
     if source is None and options.entry_point and Path(program).exists():
-        return Path(program)
+        return Path(program), None
     if options.source_dir and Path(options.source_dir).is_dir():
-        return Path(options.source_dir) / program  # a person's own folder is used as it is
+        folder = Path(options.source_dir)  # a person's own folder is used as it is
+        return folder / program, folder
     folder = base_dir / "code"
     if source:
         code.fetch(
@@ -158,7 +181,7 @@ def _entry_point(
             progress=fetched,
             replace=options.source_dir is not None,
         )
-    return folder / str(program)
+    return folder / str(program), folder
 
 
 def channels(
@@ -211,3 +234,14 @@ def _object(path: Path) -> dict[str, Any]:
     if not isinstance(read, dict):
         raise TrainingError(f"{path} holds a {type(read).__name__}, not an object of names")
     return read
+
+
+def gpu_count() -> int:
+    """GPUs of this host, as ``nvidia-smi`` lists them; 0 without it."""
+    try:
+        listed = subprocess.run(
+            ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return 0
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())

@@ -12,7 +12,7 @@ import importlib.util
 import re
 import warnings
 from pathlib import Path
-from typing import Any, Iterator, Mapping, NamedTuple, Union
+from typing import Any, Iterator, Mapping, NamedTuple, Sequence, Union
 
 from mms_handler.errors import TrainingError
 
@@ -354,3 +354,18 @@ def _installed(name: str) -> list[Path]:
     if inner:
         return [Path(one).parent for one in inner]
     return [Path(spec.origin).parent] if spec and spec.origin else []
+
+
+def check_required(names: Sequence[str]) -> None:
+    """Refuse a train whose required parameters include others than the nine.
+
+    Raises:
+        TrainingError: names them.
+    """
+    missing = [name for name in names if name not in NINE]
+    if missing:
+        raise TrainingError(
+            f"train wants {', '.join(missing)}, which nothing passes; "
+            f"passed are {', '.join(NINE)}; "
+            "a file that trains by itself wants --mode script"
+        )

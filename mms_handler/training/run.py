@@ -23,8 +23,8 @@ from typing import IO, Iterator, Mapping, NamedTuple
 
 from mms_handler import dependencies, processes, settings
 from mms_handler.errors import HandlerError, TrainingError, cause
-from mms_handler.training import cluster, contract, mode, script_mode
-from mms_handler.training.job import Job
+from mms_handler.training import cluster, mode, script_mode
+from mms_handler.training.job import Job, gpu_count
 
 log = logging.getLogger(__name__)
 
@@ -67,13 +67,13 @@ def run(job: Job, *, wanted: str | None = None, local_port: int | None = None) -
 
 
 def _run(job: Job, wanted: str | None, local_port: int | None) -> None:
-    contract.check(job)
+    job.check()
     chosen = mode.choose(job.entry_point, job.hyperparameters, wanted)
     log.info("%s mode: %s", chosen.name, chosen.reason)
     also = dependencies.paths(job.code_dir, settings.cache_folder(settings.current()))
     with tempfile.TemporaryDirectory(prefix="mms-handler-") as scratch:
         if chosen.legacy:
-            contract.check_required(mode.required_parameters(job.entry_point) or ())
+            mode.check_required(mode.required_parameters(job.entry_point) or ())
             part = _legacy(job, also, Path(scratch))
         else:
             part = _script(job, also, Path(scratch))
@@ -124,6 +124,8 @@ def _legacy(job: Job, also: list[Path], scratch: Path) -> Part:
 def here(scratch: Path, also: list[Path]) -> int:
     """Train in this process, as ``_legacy`` asked; the exit code."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    from mms_handler.training import contract
+
     job = Job.from_json((scratch / "job.json").read_text())
     try:
         contract.train(job, also)
@@ -145,7 +147,7 @@ def _script(job: Job, also: list[Path], scratch: Path) -> Part:
         options = str(given.get("sagemaker_mpi_custom_mpi_options", ""))
         command = cluster.mpi_command(job.hosts, processes_per_host, options, command)
     folders = [*also, *script_mode.stand_ins(scratch)]
-    gpus = contract.gpu_count()
+    gpus = gpu_count()
     variables = script_mode.variables(job, settings.environment(), folders, num_gpus=gpus)
     return Part(command, variables, job.code_dir, None)
 
@@ -229,11 +231,11 @@ def _failure(part: Part, code: int | None, said: _Tail) -> ScriptFailed:
     if part.report and part.report.exists():
         report = json.loads(part.report.read_text())
         return ScriptFailed(report["line"], report["details"])
-    how = f"exit code {code}"
+    how = f"ended with exit code {code}"
     if code is not None and code < 0:
-        how = f"killed by {signal.Signals(-code).name}"
+        how = f"was killed by {signal.Signals(-code).name}"
     lines = [line for line in said.lines if line.strip()]
-    line = f"the training ended with {how}"
+    line = f"the training {how}"
     if lines and code is not None and code > 0:
         line = lines[-1]
     details = "\n".join([f"ExitCode {code}", f"Command {' '.join(part.command)}", *said.lines])

@@ -206,6 +206,7 @@ def _about(job: Job, num_gpus: int) -> dict[str, Any]:
         "output_dir": str(base / "output"),
         "output_intermediate_dir": str(base / "output" / "intermediate"),
         "resource_config": {
+            **job.resources,
             "current_host": job.current_host,
             "hosts": hosts,
             "network_interface_name": job.network_interface,

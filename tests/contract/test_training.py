@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from mms_handler import errors, training
+from mms_handler.training import contract
 
 NINE = [
     "hyperparameters",
@@ -37,7 +38,7 @@ def run(tmp_path):
             model_dir=tmp_path / "model",
             output_data_dir=tmp_path / "output" / "data",
         )._replace(**changed)
-        training.train(job)
+        contract.train(job)
         seen = tmp_path / "model" / "seen.json"
         return json.loads(seen.read_text()) if seen.exists() else None
 

@@ -90,7 +90,10 @@ while True:
     kv.push("sum", mx.nd.ones(3))
     kv.pull("sum", out=out)
     out.wait_to_read()
-    open(f"worker-{os.environ['HOST']}", "w").write(str(os.getpid()))
+    if not os.path.exists(ready := f"worker-{os.environ['HOST']}"):
+        with open(ready + "~", "w") as file:
+            file.write(str(os.getpid()))
+        os.rename(ready + "~", ready)
 """
 
 
@@ -111,7 +114,7 @@ class Host:
 
     def worker(self) -> int:
         """The worker's process, when it has had a round with the others."""
-        wait_for(lambda: self._ready.exists() and self._ready.read_text(), 30)
+        wait_for(self._ready.exists, 30)
         return int(self._ready.read_text())
 
     def helper(self, role: str) -> int:
@@ -136,10 +139,10 @@ def start(tmp_path):
         return hosts[-1]
 
     yield host
-    wait_for(lambda: not of(port), 10)
     for one in hosts:
-        one.process.stdout.close()
-        one.process.stderr.close()
+        one.process.kill()  # ended already, unless the test failed
+        one.process.communicate()
+    wait_for(lambda: not of(port), 10)
 
 
 def of(port: int) -> list[int]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -142,7 +143,7 @@ def test_options_win_over_files(base, tmp_path_factory):
         ),
         pytest.param(
             "def train(**kwargs):\n    os.kill(os.getpid(), 9)",
-            "the training ended with killed by SIGKILL",
+            "the training was killed by SIGKILL",
             id="killed",
         ),
         pytest.param(
@@ -275,6 +276,94 @@ def test_from_training_to_an_archive_in_one_line(tmp_path):
     assert '200 application/json: ["setosa"]' in done.stdout.decode()
     with tarfile.open(tmp_path / "store" / "irises.tar.gz") as packed:
         assert sorted(packed.getnames()) == ["code/inference.py", "code/train.py", "net.params"]
+
+
+TELLS_ITS_RANK = """
+import mxnet as mx
+
+def train(hosts, current_host, model_dir, **kwargs):
+    kv = mx.kv.create("dist_sync")
+    kv.init("sum", mx.nd.zeros(1))
+    kv.push("sum", mx.nd.array([10 ** kv.rank]))
+    total = mx.nd.zeros(1)
+    kv.pull("sum", out=total)
+    with open(os.path.join(model_dir, "seen.json"), "w") as file:
+        json.dump([kv.num_workers, kv.rank, total.asscalar().item(), current_host], file)
+"""
+
+
+def test_two_local_hosts_add_up(base):
+    """Both workers count: each has its rank, and the sum holds what both pushed."""
+    write(base, TELLS_ITS_RANK)
+    done = run("train", "--base-dir", base, "--local-hosts", "2")
+    assert done.returncode == 0, done.stderr.decode()
+    folders = [base / "model", base / "hosts" / "algo-2" / "model"]
+    seen = [json.loads((folder / "seen.json").read_text()) for folder in folders]
+    assert sorted(one[1] for one in seen) == [0, 1]
+    assert [(one[0], one[2], one[3]) for one in seen] == [(2, 11.0, "algo-1"), (2, 11.0, "algo-2")]
+
+
+def test_digits_on_two_hosts_are_learnt_as_well(tmp_path):
+    """Each host sees half the pictures; the model of both is no worse than that of one."""
+    import mxnet as mx
+    from sklearn.datasets import load_digits
+
+    pictures, labels = load_digits(return_X_y=True)
+    order = np.random.RandomState(7).permutation(len(labels))
+    seen, held_out = order[360:], order[:360]
+    table = np.column_stack([labels[seen], pictures[seen]])
+    np.savetxt(tmp_path / "digits.csv", table, delimiter=",", fmt="%d")
+    accuracy = {}
+    for hosts in (1, 2):
+        done = run(
+            "train", "--entry-point", EXAMPLES / "digits" / "code" / "digits.py", "--base-dir",
+            tmp_path / str(hosts), "--channel", f"train={tmp_path}", "--local-hosts", hosts,
+            "--hp", "epochs=40",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr.decode()
+        symbol, arguments, _ = mx.model.load_checkpoint(
+            str(tmp_path / str(hosts) / "model/model"), 0
+        )
+        module = mx.mod.Module(symbol, label_names=None)
+        module.bind([("data", (360, 64))], for_training=False)
+        module.set_params(arguments, {}, allow_missing=True)
+        predicted = module.predict(mx.io.NDArrayIter(pictures[held_out], batch_size=360)).asnumpy()
+        accuracy[hosts] = (predicted.argmax(axis=1) == labels[held_out]).mean()
+    assert accuracy[1] >= 0.95
+    assert accuracy[2] >= accuracy[1]
+
+
+DIES_ON_ALGO_2 = """
+import time
+import mxnet as mx
+
+def train(current_host, model_dir, **kwargs):
+    kv = mx.kv.create("dist_sync")
+    open(os.path.join(model_dir, "started"), "w").close()
+    if current_host == "algo-2":
+        os.kill(os.getpid(), 9)
+    time.sleep(60)
+"""
+
+
+def test_a_lost_worker_ends_the_job(base):
+    """kill -9 of one host's worker: exit code 1, and the other host's failure file names it."""
+    write(base, DIES_ON_ALGO_2)
+    started = time.monotonic()
+    done = run("train", "--base-dir", base, "--local-hosts", "2")
+    assert done.returncode == 1
+    assert time.monotonic() - started < 40
+    failures = [
+        (folder / "output" / "failure").read_text().splitlines()[0]
+        for folder in (base, base / "hosts" / "algo-2")
+    ]
+    assert failures == [
+        "host algo-2 was lost: the training was killed by SIGKILL",
+        "the training was killed by SIGKILL",
+    ]
+    assert done.stderr.decode().splitlines()[-1] == (
+        "error: algo-2: the training was killed by SIGKILL"
+    )
 
 
 def test_the_package_needs_no_container():

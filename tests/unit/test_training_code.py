@@ -286,12 +286,14 @@ def bucket(monkeypatch, tmp_path):
     """An S3 of our own, that boto3 is sent to by its variables."""
     pytest.importorskip("boto3")
     monkeypatch.setattr(code.time, "sleep", lambda seconds: None)
-    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.delenv(name, raising=False)
+    for name in list(os.environ):
+        if name.startswith("AWS_") or name.lower() in ("http_proxy", "all_proxy"):
+            monkeypatch.delenv(name)
     for name, value in {
         "AWS_ACCESS_KEY_ID": "id",
         "AWS_SECRET_ACCESS_KEY": "key",
         "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": "/dev/null",
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
     }.items():
@@ -366,7 +368,6 @@ def test_s3_without_the_object(bucket, code_dir):
 def test_s3_without_credentials(bucket, code_dir, monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     with pytest.raises(TrainingError, match="cannot be downloaded: Unable to locate credentials"):
         code.fetch("s3://bucket/s.tar.gz", code_dir)
 

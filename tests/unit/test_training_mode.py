@@ -8,7 +8,7 @@ import textwrap
 import pytest
 
 from mms_handler.errors import TrainingError
-from mms_handler.training import contract, mode
+from mms_handler.training import mode
 
 
 @pytest.fixture
@@ -388,7 +388,3 @@ def test_bytes_are_read_as_python_reads_them(tmp_path):
     assert mode.choose(path, {}).legacy
     path.write_bytes(b"\xef\xbb\xbfdef train(): pass")
     assert mode.choose(path, {}).legacy
-
-
-def test_the_nine_are_the_contracts():
-    assert mode.NINE == contract.NINE
