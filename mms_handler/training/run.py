@@ -99,8 +99,8 @@ def _joined(job: Job, legacy: bool, local_port: int | None) -> Iterator[cluster.
         job.current_host,
         addresses=cluster.addresses(job.hosts, resolve),
         env=settings.environment(),
-        port=local_port or int(given.get("_ps_port", 8000)),
-        verbose=int(given.get("_ps_verbose", 0)),
+        port=local_port or _number(job, "_ps_port", 8000),
+        verbose=_number(job, "_ps_verbose", 0),
     ) as member:
         yield member
 
@@ -143,13 +143,35 @@ def _script(job: Job, also: list[Path], scratch: Path) -> Part:
     given = job.hyperparameters
     command = script_mode.command(job.entry_point, job.code_dir, given)
     if given.get("sagemaker_mpi_enabled"):
-        processes_per_host = int(given.get("sagemaker_mpi_num_of_processes_per_host", 1))
-        options = str(given.get("sagemaker_mpi_custom_mpi_options", ""))
-        command = cluster.mpi_command(job.hosts, processes_per_host, options, command)
+        command = _mpi(job, command)
     folders = [*also, *script_mode.stand_ins(scratch)]
     gpus = gpu_count()
     variables = script_mode.variables(job, settings.environment(), folders, num_gpus=gpus)
     return Part(command, variables, job.code_dir, None)
+
+
+def _mpi(job: Job, command: list[str]) -> list[str]:
+    if len(job.hosts) > 1:
+        raise TrainingError(
+            f"MPI on {len(job.hosts)} hosts needs an sshd on each, which nothing starts here; "
+            "one host with several processes can use it"
+        )
+    count = _number(job, "sagemaker_mpi_num_of_processes_per_host", 1)
+    options = str(job.hyperparameters.get("sagemaker_mpi_custom_mpi_options", ""))
+    return cluster.mpi_command(job.hosts, count, options, command)
+
+
+def _number(job: Job, name: str, default: int) -> int:
+    """A hyperparameter that is a whole number.
+
+    Raises:
+        TrainingError: it is not.
+    """
+    value = job.hyperparameters.get(name, default)
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise TrainingError(f"{name}: {value!r} is not a whole number") from None
 
 
 # --- to the end ------------------------------------------------------------------------------
@@ -176,19 +198,28 @@ def _finish(part: Part, env: Mapping[str, str], member: cluster.Member | None) -
                 process.send_signal(received[0])
             if deadline is not None and time.monotonic() > deadline:
                 break
-            lost = member.lost() if member else None
+            lost = member.lost() if member and not received else None
             if lost:
                 raise TrainingError(lost)
             time.sleep(0.05)
         code = process.poll()
         said.join()
-        if code == 0 and member:
-            member.finished(stop=lambda: bool(received))
+        if code == 0 and member and not received:
+            _wait_for_peers(member, received)
     if code == 0:
         return
     if received:
         raise Stopped(received[0])
     raise _failure(part, code, said)
+
+
+def _wait_for_peers(member: cluster.Member, received: list[int]) -> None:
+    try:
+        member.finished(stop=lambda: bool(received))
+    except TrainingError:
+        if received:
+            raise Stopped(received[0]) from None
+        raise
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from mms_handler.errors import TrainingError
-from mms_handler.training import cluster
+from mms_handler.training import cluster, peers
 
 HOSTS = ("algo-1", "algo-2")
 
@@ -99,11 +99,11 @@ def test_variables_are_strings():
 @pytest.mark.parametrize("text", ["", "two\nlines\tof it", "é" * 2000, "\x1b[31mred\x00"])
 def test_a_message_is_one_short_line(text):
     """Whatever is said, it is one line of bounded length, and what is heard is harmless."""
-    sent = cluster.line("failed", text)
+    sent = peers.line("failed", text)
     assert sent.count(b"\n") == 1
     assert sent.endswith(b"\n")
-    assert len(sent) <= cluster.LINE_BYTES
-    word, heard = cluster.message(sent[:-1])
+    assert len(sent) <= peers.LINE_BYTES
+    word, heard = peers.message(sent[:-1])
     assert word == "failed"
     assert heard.isprintable()
 
