@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import os
 import re
 import stat
@@ -16,13 +17,14 @@ import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Sequence
 
-from mms_handler import script
+from mms_handler import client, script
 from mms_handler.errors import ArchiveError
 
 HANDLER = "mms_handler.service:handle"
 MANIFEST = "MAR-INF/MANIFEST.json"
+SAMPLE = "MAR-INF/sample"  # with a suffix that tells its type
 
 #: What MMS can address in a URL and the worker's command line can take (``-rf`` it cannot).
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -52,6 +54,7 @@ def pack(
     *,
     code: Path | None = None,
     program: str | None = None,
+    sample: Path | None = None,
     force: bool = False,
     packed: Callable[[str], None] = lambda name: None,
 ) -> Path:
@@ -63,6 +66,8 @@ def pack(
         code: a script, or a folder with one, that takes the place of model_dir's ``code/``.
         program: the script's name in the code's folder, if several files could be it; it is
             kept in the archive.
+        sample: a request, kept for ``check``; None: zeros of the shapes of the default save,
+            where it left some.
         force: replace ``target`` if it is there.
         packed: called with each name when it is in the archive.
 
@@ -85,8 +90,8 @@ def pack(
     try:
         with zipfile.ZipFile(partial, "w") as archive:
             _write(archive, MANIFEST, json.dumps(_manifest(name, chosen), indent=2).encode())
-            for inner, path in sorted(files.items()):
-                _write(archive, inner, path)
+            for inner, source in (*_sample(sample, model_dir), *sorted(files.items())):
+                _write(archive, inner, source)
                 packed(inner)
         os.replace(partial, target)
     finally:
@@ -125,6 +130,32 @@ def _walk(folder: Path) -> Iterator[tuple[str, Path]]:
             yield from ((f"{path.name}/{name}", inner) for name, inner in _walk(path))
         elif path.is_file():
             yield path.name, path
+
+
+#: Values of the largest sample that is made up.
+_MOST = 1_000_000
+
+
+def _sample(given: Path | None, model_dir: Path) -> list[tuple[str, bytes | Path]]:
+    """The entry of a sample request: ``given``, or zeros for each input of the default save."""
+    if given:
+        return [(f"{SAMPLE}{given.suffix.lower()}", given)]
+    shapes = model_dir / "model-shapes.json"
+    if not shapes.is_file():
+        return []
+    try:
+        inputs = {one["name"]: [1, *one["shape"][1:]] for one in json.loads(shapes.read_text())}
+    except (ValueError, TypeError, KeyError) as exc:
+        raise ArchiveError(f"{shapes} is not a list of names and shapes: {exc!r}") from exc
+    if sum(map(math.prod, inputs.values())) > _MOST:
+        return []
+    body = {name: _zeros(shape) for name, shape in inputs.items()}
+    text = json.dumps(body if len(body) > 1 else next(iter(body.values()), None))
+    return [(f"{SAMPLE}.json", text.encode())]
+
+
+def _zeros(shape: Sequence[int]) -> Any:
+    return [_zeros(shape[1:]) for _ in range(shape[0])] if shape else 0
 
 
 def pack_tar(model_dir: Path, target: Path, *, code: Path | None = None) -> Path:
@@ -181,12 +212,16 @@ def _write(archive: zipfile.ZipFile, name: str, source: bytes | Path) -> None:
 # --- checking --------------------------------------------------------------------------------
 
 
-def check(path: Path, sample: tuple[Path, str, str] | None = None) -> dict[str, Any]:
+def check(
+    path: Path, sample: Path | None = None, content_type: str | None = None, accept: str = "*/*"
+) -> dict[str, Any]:
     """What a worker would find in an archive or folder: it is loaded in a process of its own.
 
     Args:
         path: a ``.mar``, or a folder with a model and its script.
-        sample: file, Content-Type and Accept of a request to answer.
+        sample: a request to answer; None: the one that was packed, if one was.
+        content_type: what it is; None: as its suffix says.
+        accept: what its reply should be.
 
     Returns:
         What ``service.inspect`` does; ``error`` alone where the model would not load.
@@ -200,7 +235,9 @@ def check(path: Path, sample: tuple[Path, str, str] | None = None) -> dict[str, 
             folder = Path(scratch) / check_name(path.stem)
             unpack(path, folder)
         report = Path(scratch) / "report.json"
-        words = [str(sample[0].resolve()), *sample[1:]] if sample else []
+        sample = sample or next(iter(sorted((folder / SAMPLE).parent.glob("sample.*"))), None)
+        kind = content_type or (client.content_type(sample) if sample else "")
+        words = [str(sample.resolve()), kind, accept] if sample else []
         done = subprocess.run(
             [sys.executable, "-m", "mms_handler", "inspect", str(folder), str(report), *words],
             cwd=folder,

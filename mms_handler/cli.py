@@ -19,9 +19,6 @@ import click
 from mms_handler import __version__, settings
 from mms_handler.errors import HandlerError, ServerError, SettingsError
 
-#: Content types of files, by suffix.
-SUFFIXES = {".json": "application/json", ".csv": "text/csv", ".npy": "application/x-npy"}
-
 existing = click.Path(exists=True, path_type=Path)
 
 
@@ -84,6 +81,8 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 )
 @click.option("--model-store", type=click.Path(path_type=Path), default="model_archives",
               show_default=True, help="Where that archive goes.")  # fmt: skip
+@click.option("--sample", type=existing,
+              help="A request to pack with it; else zeros in the model's shapes.")  # fmt: skip
 def train(
     base_dir: Path | None,
     channels: dict[str, str],
@@ -94,6 +93,7 @@ def train(
     local_hosts: int | None,
     name: str | None,
     model_store: Path,
+    sample: Path | None,
     **given: Any,
 ) -> None:
     """Train with a script, as SageMaker does.
@@ -127,7 +127,8 @@ def train(
     if name:
         code = job.code_dir if given["source_dir"] else job.entry_point
         program = None if (code / "inference.py").is_file() else job.entry_point.name
-        _pack(job.model_dir, model_store / f"{name}.mar", code, force=True, program=program)
+        packing = {"code": code, "program": program, "sample": sample, "force": True}
+        _pack(job.model_dir, model_store / f"{name}.mar", **packing)
         target = model_store / f"{name}.tar.gz"
         archives.pack_tar(job.model_dir, target, code=code)
         click.echo(f"{target}  {_size(target.stat().st_size)}")
@@ -184,40 +185,33 @@ def train_host(folder: Path, port: int, mode: str | None) -> None:
 @click.option("--name", help="The model's name; else the folder's.")
 @click.option("--model-store", type=click.Path(path_type=Path), default="model_archives",
               show_default=True, help="Where the archive goes.")  # fmt: skip
+@click.option("--sample", type=existing, help="A request to pack with it, for check.")
 @click.option("--force", is_flag=True, help="Replace an archive of this name.")
-def archive(
-    model_dir: Path, code: Path | None, name: str | None, model_store: Path, force: bool
-) -> None:
+def archive(model_dir: Path, name: str | None, model_store: Path, **packing: Any) -> None:
     """Pack MODEL_DIR and a script as .mar."""
     from mms_handler import archive as archives
 
     name = archives.check_name(name or model_dir.resolve().name)
-    _pack(model_dir, model_store / f"{name}.mar", code, force)
+    program = settings.current().program
+    _pack(model_dir, model_store / f"{name}.mar", program=program, **packing)
 
 
-def _pack(
-    model_dir: Path, target: Path, code: Path | None, force: bool, program: str | None = None
-) -> None:
+def _pack(model_dir: Path, target: Path, **packing: Any) -> None:
     from rich.progress import Progress
 
     from mms_handler import archive as archives
 
     with Progress(transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task(target.name, total=len(archives.contents(model_dir, code)))
-        archives.pack(
-            model_dir,
-            target,
-            code=code,
-            program=program or settings.current().program,
-            force=force,
-            packed=lambda inner: progress.advance(task),
-        )
+        count = len(archives.contents(model_dir, packing["code"]))
+        task = progress.add_task(target.name, total=count)
+        packing["packed"] = lambda inner: progress.advance(task)
+        archives.pack(model_dir, target, **packing)
     click.echo(f"{target}  {_size(target.stat().st_size)}")
 
 
 @group.command()
 @click.argument("path", type=existing)
-@click.option("--sample", type=existing, help="A request to answer once it is loaded.")
+@click.option("--sample", type=existing, help="A request to answer; else the archive's own.")
 @click.option("--content-type", help="What the sample is; else by its suffix.")
 @click.option("--accept", default="*/*", show_default=True, help="What its reply should be.")
 def check(path: Path, sample: Path | None, content_type: str | None, accept: str) -> None:
@@ -230,8 +224,7 @@ def check(path: Path, sample: Path | None, content_type: str | None, accept: str
 
     from mms_handler import archive as archives
 
-    asked = (sample, content_type or _type_of(sample.name), accept) if sample else None
-    found = archives.check(path, asked)
+    found = archives.check(path, sample, content_type, accept)
     if "error" in found:
         _end(f"{path} would not load: {found['error']}", 1)
     table = Table(show_header=False, box=None)
@@ -240,12 +233,12 @@ def check(path: Path, sample: Path | None, content_type: str | None, accept: str
         table.add_row(hook, "the default" if is_default else understood)
     table.add_row("files", ", ".join(found["artifacts"]) or "none")
     table.add_row("model", found["model"])
-    if sample:
+    if "reply" in found:
         table.add_row("reply", f"{found['status']} {found['content_type']}: {found['reply']}")
     width = None if sys.stdout.isatty() else 1_000  # for who reads lines
     Console(width=width, highlight=False, markup=False).print(table)
-    if sample and found["status"] >= 400:
-        _end(f"{sample} is answered {found['status']}: {found['reply']}", 1)
+    if found.get("status", 200) >= 400:
+        _end(f"the sample is answered {found['status']}: {found['reply']}", 1)
 
 
 @group.command(hidden=True)
@@ -260,10 +253,6 @@ def inspect(folder: Path, report: Path, sample: tuple[str, ...]) -> None:
 
     asked = (Path(sample[0]).read_bytes(), sample[1], sample[2]) if sample else None
     report.write_text(json.dumps(service.inspect(folder, asked)))
-
-
-def _type_of(name: str) -> str:
-    return SUFFIXES.get(Path(name).suffix, "application/json")
 
 
 def _size(count: int) -> str:
@@ -354,7 +343,7 @@ def invoke(
     url = model
     if "://" not in model:
         url = f"http://127.0.0.1:{port or settings.current().port}/predictions/{model}"
-    kind = content_type or _type_of(file.name)
+    kind = content_type or client.content_type(Path(file.name))
     answer = client.invoke(url, file.read(), kind, accept, timeout_s)
     if answer.status != 200:
         _end(f"{answer.status} {answer.message()}", 1)

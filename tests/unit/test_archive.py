@@ -245,3 +245,52 @@ def test_code_that_is_not_there(tmp_path, model_dir):
     """A mistyped code is an error, not an archive without code."""
     with pytest.raises(ArchiveError, match=r"there is no .*gone"):
         archive.contents(model_dir, tmp_path / "gone")
+
+
+SHAPES = '[{"name": "data", "shape": [100, 2, 1]}]'
+TWO = '[{"name": "a", "shape": [4, 2]}, {"name": "b", "shape": [4]}]'
+
+
+@pytest.mark.parametrize(
+    ("shapes", "sample"),
+    [
+        pytest.param(SHAPES, "[[[0], [0]]]", id="one input"),
+        pytest.param(TWO, '{"a": [[0, 0]], "b": [0]}', id="two inputs"),
+    ],
+)
+def test_a_sample_is_made_of_the_shapes_that_the_default_save_left(tmp_path, shapes, sample):
+    """One row of zeros for each input, kept where check finds it."""
+    model_dir = tmp_path / "model"
+    model_dir.mkdir()
+    (model_dir / "model-shapes.json").write_text(shapes)
+    inside = entries(archive.pack(model_dir, tmp_path / "m.mar"))
+    assert inside["MAR-INF/sample.json"] == sample
+
+
+def test_a_sample_of_ones_own_is_kept(tmp_path, model_dir):
+    """Under its suffix, which tells its type."""
+    (tmp_path / "Row.CSV").write_text("1,2")
+    inside = entries(archive.pack(model_dir, tmp_path / "m.mar", sample=tmp_path / "Row.CSV"))
+    assert inside["MAR-INF/sample.csv"] == "1,2"
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "words"),
+    [
+        pytest.param("../out.txt", 0o644, "leads out of", id="a path that leads out"),
+        pytest.param("/etc/out.txt", 0o644, "leads out of", id="an absolute path"),
+        pytest.param("code/link", 0o120777, "is a link", id="a link"),
+    ],
+)
+def test_an_unsafe_archive_is_not_unpacked(tmp_path, name, mode, words):
+    """Not one file of it is written."""
+    path = tmp_path / "bad.mar"
+    with zipfile.ZipFile(path, "w") as bad:
+        bad.writestr("first.txt", "x")
+        entry = zipfile.ZipInfo(name)
+        entry.external_attr = mode << 16
+        bad.writestr(entry, "x")
+    with pytest.raises(ArchiveError, match=words):
+        archive.unpack(path, tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
+    assert not (tmp_path / "out.txt").exists()
