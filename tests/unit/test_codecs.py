@@ -20,6 +20,7 @@ JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
 TYPES = [
     *(JSON, CSV, NPY, "application/x-npz"),
     *("application/jsonlines", "application/x-jsonlines", "application/jsonl"),
+    "application/x-ndjson",
     "application/x-recordio-protobuf",
 ]
 
@@ -428,6 +429,7 @@ def test_what_is_read_and_what_is_written():
     assert [name for name in TYPES if not codecs.writes(name)] == [
         "application/x-jsonlines",
         "application/jsonl",
+        "application/x-ndjson",
     ]
 
 
