@@ -37,18 +37,19 @@ def save(model: Any, model_dir: Path, shapes: Sequence[tuple[int, ...]] = ()) ->
 
     Source: the developer guide, ``save``; CONTRACT A5 for names and bytes.
     """
+    called = isinstance(model, mx.gluon.HybridBlock) and shapes
+    if not (is_module(model) or called):
+        raise ModelError(
+            f"the default save writes Modules and HybridBlocks that were called, train returned a "
+            f"{type(model).__name__}; define save(model, model_dir) in the script, or save in "
+            "train and return nothing"
+        )
     model_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".saving-", dir=str(model_dir)) as partial:
-        if is_module(model):
-            _save_module(model, Path(partial))
-        elif isinstance(model, mx.gluon.HybridBlock) and shapes:
+        if called:
             _save_block(model, Path(partial), shapes)
         else:
-            raise ModelError(
-                f"the default save writes Modules and HybridBlocks that were called, train "
-                f"returned a {type(model).__name__}; define save(model, model_dir) in the script, "
-                "or save in train and return nothing"
-            )
+            _save_module(model, Path(partial))
         for name in (SYMBOL, PARAMS, SHAPES):
             os.replace(Path(partial) / name, model_dir / name)
 

@@ -75,8 +75,8 @@ def test_save_is_for_modules(tmp_path, model, kind):
     with pytest.raises(ModelError) as caught:
         models.save(model, tmp_path / "made")
     assert str(caught.value) == (
-        f"the default save writes Modules, train returned a {kind}; "
-        "define save(model, model_dir) in the script, or save in train and return nothing"
+        f"the default save writes Modules and HybridBlocks that were called, train returned a "
+        f"{kind}; define save(model, model_dir) in the script, or save in train and return nothing"
     )
     assert not (tmp_path / "made").exists()
 
