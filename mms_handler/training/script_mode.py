@@ -262,10 +262,16 @@ def stand_ins(folder: Path) -> list[Path]:
 
     Source: CONTRACT A7; scripts import ``training_utils`` at their top.
     """
-    missing = [name for name in shims.PACKAGES if importlib.util.find_spec(name) is None]
+    missing = [name for name in shims.PACKAGES if not _is_installed(name)]
     for name in missing:
         (folder / name).mkdir(parents=True)
         (folder / name / "__init__.py").write_text("from . import training_utils\n")
         utils = f"from {shims.__name__} import save, scheduler_host\n"
         (folder / name / "training_utils.py").write_text(utils)
     return [folder] if missing else []
+
+
+def _is_installed(name: str) -> bool:
+    """Whether there is such a package, be it that a stand-in of this process has its name."""
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.origin != shims.__file__
