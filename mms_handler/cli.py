@@ -125,7 +125,7 @@ def train(
     for path in sorted(path for path in job.model_dir.rglob("*") if path.is_file()):
         click.echo(f"{path}  {_size(path.stat().st_size)}")
     if name:
-        code = job.code_dir if given["source_dir"] else job.entry_point
+        code = job.source_dir or job.entry_point
         program = None if (code / "inference.py").is_file() else job.entry_point.name
         packing = {"code": code, "program": program, "sample": sample, "force": True}
         _pack(job.model_dir, model_store / f"{name}.mar", **packing)

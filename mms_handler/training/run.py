@@ -69,7 +69,7 @@ def run(job: Job, *, wanted: str | None = None, local_port: int | None = None) -
 def _run(job: Job, wanted: str | None, local_port: int | None) -> None:
     job.check()
     chosen = mode.choose(job.entry_point, job.hyperparameters, wanted)
-    log.info("%s mode: %s", chosen.name, chosen.reason)
+    log.info("%s: %s mode: %s", job.current_host, chosen.name, chosen.reason)
     also = dependencies.paths(job.code_dir, settings.cache_folder(settings.current()))
     with tempfile.TemporaryDirectory(prefix="mms-handler-") as scratch:
         if chosen.legacy:

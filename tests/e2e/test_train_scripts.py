@@ -178,7 +178,6 @@ def test_a_script_mode_file_from_sourcedir_tar_gz(packed):
     assert right(packed / "model" / "model") > 0.9
 
 
-@pytest.mark.xfail(reason="cli.train packs the script alone, without what was submitted with it")
 def test_its_archive_serves_it(packed, submitted, tmp_path):
     """With the wheel that the script imports at its top."""
     x, y = bars(2, 5)
