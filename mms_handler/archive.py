@@ -180,8 +180,8 @@ def pack_tar(model_dir: Path, target: Path, *, code: Path | None = None) -> Path
 
 def _script_of(files: dict[str, Path], program: str | None) -> str | None:
     """The script that the worker will find; raises what it would raise."""
-    code = {name for name in files if name.startswith("code/")}
-    return script.choose([name[5:] for name in code] if code else list(files), program)
+    code = [name[5:] for name in files if name.startswith("code/")]
+    return script.choose(code or [name for name in files if "/" not in name], program)
 
 
 def _manifest(name: str, chosen: str | None) -> dict[str, object]:
@@ -224,7 +224,7 @@ def check(
         accept: what its reply should be.
 
     Returns:
-        What ``service.inspect`` does; ``error`` alone where the model would not load.
+        What ``loading.inspect`` does; ``error`` alone where the model would not load.
 
     Raises:
         ArchiveError: ``path`` is neither, must not be unpacked, or the process died.

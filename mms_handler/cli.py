@@ -231,7 +231,7 @@ def check(path: Path, sample: Path | None, content_type: str | None, accept: str
     table.add_row("script", found["script"] or "none: everything is the default")
     for hook, is_default, understood in found["functions"]:
         table.add_row(hook, "the default" if is_default else understood)
-    table.add_row("files", ", ".join(found["artifacts"]) or "none")
+    table.add_row("files", ", ".join(found["files"]) or "none")
     table.add_row("model", found["model"])
     if "reply" in found:
         table.add_row("reply", f"{found['status']} {found['content_type']}: {found['reply']}")
@@ -249,10 +249,10 @@ def inspect(folder: Path, report: Path, sample: tuple[str, ...]) -> None:
     """What check runs in a process of its own; writes REPORT."""
     import json
 
-    from mms_handler import service
+    from mms_handler import loading
 
     asked = (Path(sample[0]).read_bytes(), sample[1], sample[2]) if sample else None
-    report.write_text(json.dumps(service.inspect(folder, asked)))
+    report.write_text(json.dumps(loading.inspect(folder, asked)))
 
 
 def _size(count: int) -> str:
@@ -345,7 +345,7 @@ def invoke(
         url = f"http://127.0.0.1:{port or settings.current().port}/predictions/{model}"
     kind = content_type or client.content_type(Path(file.name))
     answer = client.invoke(url, file.read(), kind, accept, timeout_s)
-    if answer.status != 200:
+    if answer.status >= 400:
         _end(f"{answer.status} {answer.message()}", 1)
     sys.stdout.buffer.write(answer.body)
     if sys.stdout.isatty():

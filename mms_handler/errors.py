@@ -133,13 +133,13 @@ def fault(exc: BaseException) -> Fault:
 
     kind = type(exc).__name__
     if isinstance(exc, HandlerError):
-        return Fault(exc.status, exc.phrase, kind, str(exc))
+        return Fault(exc.status, exc.phrase, kind, _text(exc))
     if isinstance(exc, UnsupportedFormatError):
-        return Fault(UnsupportedType.status, UnsupportedType.phrase, kind, str(exc))
+        return Fault(UnsupportedType.status, UnsupportedType.phrase, kind, _text(exc))
     if isinstance(exc, BaseInferenceToolkitError):
-        return Fault(_status(exc.status_code), ScriptError.phrase, kind, str(exc.message))
+        return Fault(_status(exc.status_code), ScriptError.phrase, kind, _text(exc.message))
     if isinstance(exc, PredictionException):
-        return Fault(_status(exc.error_code), ScriptError.phrase, kind, str(exc.message))
+        return Fault(_status(exc.error_code), ScriptError.phrase, kind, _text(exc.message))
     if out_of_memory(exc):
         return Fault(
             OutOfResources.status, OutOfResources.phrase, kind, "not enough memory for this request"
@@ -153,8 +153,16 @@ def out_of_memory(exc: BaseException) -> bool:
     """Whether ``exc`` says there is no memory left; MXNet says it in words only."""
     words = r"out of memory|Failed to allocate|Memory allocation failed"
     return isinstance(exc, MemoryError) or (
-        type(exc).__name__ == "MXNetError" and bool(re.search(words, str(exc), re.IGNORECASE))
+        type(exc).__name__ == "MXNetError" and bool(re.search(words, _text(exc), re.IGNORECASE))
     )
+
+
+def _text(said: object) -> str:
+    """``said`` as text; a script's own class may fail to give any."""
+    try:
+        return str(said)
+    except Exception as exc:
+        return f"its text cannot be had: {type(exc).__name__}"
 
 
 def _status(code: object) -> int:
@@ -173,7 +181,7 @@ def cause(exc: BaseException, folder: str) -> str:
         exc: what a user's script, or we on its behalf, raised.
         folder: the model_dir; places are given relative to it.
     """
-    text = " ".join(str(exc.msg if isinstance(exc, SyntaxError) else exc)[:MAX_TEXT].split())
+    text = " ".join(_text(exc.msg if isinstance(exc, SyntaxError) else exc)[:MAX_TEXT].split())
     line = f"{type(exc).__name__}: {text}" if text else type(exc).__name__
     if isinstance(exc, SyntaxError) and exc.filename:
         return f"{line} ({_within(exc.filename, folder)}, line {exc.lineno})"

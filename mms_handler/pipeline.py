@@ -52,6 +52,7 @@ class Pipeline:
         device: Any,
         accept: str = codecs.JSON,
         predict_order: str | None = None,
+        resizes: bool = False,
     ) -> None:
         """Bind ``hooks`` to ``model``.
 
@@ -62,6 +63,8 @@ class Pipeline:
             accept: the content type for ``*/*`` and for a request without Accept.
             predict_order: "model,data" or "data,model", for a predict_fn whose parameters'
                 names do not tell.
+            resizes: a Module may be bound to as many rows as come, where no function of the
+                script sees it.
         """
         self.model, self._device, self._accept = model, device, accept
         self.bound: list[Bound] = []
@@ -95,6 +98,7 @@ class Pipeline:
         # The guide's predict_fn(module, data) takes a DataIter, whoever made the array; the
         # SDK's predict_fn(data, model) takes what the script's own input_fn returned.
         self._by_script = "predict_fn" in hooks
+        self._resizes = resizes and not self._by_script
         self._wraps = models.is_module(model) and (
             "input_fn" not in hooks or "predict_fn" not in hooks or self._predict.model_first
         )
@@ -141,7 +145,7 @@ class Pipeline:
     def _stepped(self, given: Mapping[str, Any]) -> Any:
         data = self._read({**given, "data": _for_script(given)})
         if self._wraps and models.is_array(data):
-            data = models.to_data(data, self.model)
+            data = models.to_data(data, self.model, resize=self._resizes)
         prediction = self._predict({**given, "data": data})
         return self._output({**given, "prediction": prediction})
 
@@ -149,8 +153,10 @@ class Pipeline:
         """Call input_fn.  What a script's own does not understand is the client's fault."""
         try:
             return self._input(given)
-        except (ValueError, LookupError, TypeError) as exc:
-            raise BadInput(f"input_fn refused the body: {type(exc).__name__}: {exc}") from exc
+        except ValueError as exc:
+            raise BadInput(f"input_fn refused the body: {exc}") from exc
+        except (LookupError, TypeError) as exc:  # the body's fault, in words for programmers
+            raise BadInput(f"input_fn cannot read the body: {type(exc).__name__}") from exc
 
     def _default_input(self, input_data: bytes | Text, content_type: str) -> Any:
         value = codecs.decode(input_data, content_type)
@@ -163,10 +169,11 @@ class Pipeline:
 
     def _reply(self, answer: Any, accept: str) -> Reply:
         """The reply in ``answer``, in any of the forms scripts have returned it (CONTRACT B7)."""
-        while _is_pair(answer) and _is_pair(answer[0]):
+        while _is_pair(answer) and _is_pair(answer[0]) and "/" in str(answer[0][1]):
             answer = answer[0]  # transform_fn returned (output_fn(...), content_type)
-        if all(hasattr(answer, name) for name in ("get_data", "mimetype", "status_code")):
-            return Reply(answer.get_data(), answer.mimetype, answer.status_code)  # Flask's
+        if all(hasattr(answer, name) for name in _RESPONSE):
+            pair = (answer.get_data(), str(answer.mimetype or "") or None)
+            return self._reply(pair, accept)._replace(status=int(answer.status_code))
         value, content_type = answer if _is_pair(answer) else (answer, None)
         if value is None:
             return Reply(b"", content_type or self._single(accept))
@@ -182,13 +189,16 @@ class Pipeline:
         return Reply(body, content_type)  # as the script has it: odd types pass through
 
     def _single(self, accept: str) -> str:
-        """One content type for a bare body: Accept's first, unless that is a range."""
-        first = codecs.ranges(accept)[0][0]
-        return self._accept if "*" in first else first
+        """One content type for a bare body: what Accept wants most, unless that is a range."""
+        wanted = max(codecs.ranges(accept), key=lambda one: one[1])[0]
+        return self._accept if "*" in wanted else wanted
 
 
 #: The functions of a request when neither transform_fn nor process_request_fn takes it.
 _STEPS = ("input_fn", "predict_fn", "output_fn")
+
+#: What a web framework's response has.
+_RESPONSE = ("get_data", "mimetype", "status_code")
 
 for _kind in ("image/jpeg", "image/png", "application/x-image"):
     codecs.register(codecs.Codec(_kind, models.decode_image, None))
@@ -202,7 +212,8 @@ def _warn_of_ignored(hooks: Mapping[str, Any], taker: str, *others: str) -> None
 
 def _is_pair(answer: Any) -> bool:
     """Whether ``answer`` is the contract's (body, content type)."""
-    return isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], str)
+    pair = isinstance(answer, tuple) and len(answer) == 2
+    return pair and (answer[1] is None or isinstance(answer[1], str))
 
 
 def _for_script(given: Mapping[str, Any]) -> bytes | Text:

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
@@ -51,15 +52,31 @@ def group(
         start_new_session=True,
         **streams,
     )
-    guard = _guard(process.pid, folder)
+    guard = None
     try:
+        guard = _guard(process.pid, folder)
         yield process
     finally:
-        stop(process, limit_s)
-        guard.kill()
-        guard.wait()
-        if guard.stdin:
+        with _undisturbed():
+            stop(process, limit_s)
+            if guard:
+                guard.kill()
+                guard.wait()
+        if guard and guard.stdin:
             guard.stdin.close()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """No second Ctrl-C or SIGTERM cuts the end short; only a main thread can be told."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    ours = threading.current_thread() is threading.main_thread()
+    before = {one: signal.signal(one, signal.SIG_IGN) for one in numbers} if ours else {}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _guard(number: int, folder: Path | None) -> subprocess.Popen[bytes]:

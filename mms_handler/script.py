@@ -46,36 +46,46 @@ BY_NAME = ("context", "ctx", "gpu_id", "request_id", "headers")
 # --- finding and importing -------------------------------------------------------------------
 
 
-def find(model_dir: Path, program: str | None) -> Path | None:
+def find(model_dir: Path, *programs: str | None) -> Path | None:
     """The script of a model_dir: in ``code/`` where there is one, else beside the artifacts.
 
     Args:
         model_dir: folder with artifacts and perhaps ``code/``.
-        program: SAGEMAKER_PROGRAM, a name relative to the folder; it counts if it is there.
+        programs: SAGEMAKER_PROGRAM, what the archive calls it: names relative to the folder, of
+            which each counts if it is there.
 
     Returns:
-        ``program``, else ``inference.py``, else the only .py file; None where there is none.
+        The first of ``programs``, else ``inference.py``, else the only .py file; None where
+        there is none.
 
     Raises:
-        ScriptError: several files, and none is named as the script.
+        ScriptError: several files, and none is named as the script; or packages alone.
     """
     folder = model_dir / "code" if (model_dir / "code").is_dir() else model_dir
     files = [p.relative_to(folder).as_posix() for p in folder.rglob("*.py") if p.is_file()]
-    name = choose(files, program)
+    if folder == model_dir:  # what lies deeper is not ours to judge
+        files = [name for name in files if "/" not in name or name in programs]
+    name = choose(files, *programs)
     return folder / name if name else None
 
 
-def choose(files: Iterable[str], program: str | None) -> str | None:
+def choose(files: Iterable[str], *programs: str | None) -> str | None:
     """The script among ``files``, given relative to the folder it is looked for in.
 
     Raises:
-        ScriptError: several could be it, and none is named as it.
+        ScriptError: several could be it, and none is named as it; or none lies at the top.
     """
-    found = sorted(name for name in files if name.endswith(".py"))
-    for name in (program, "inference.py"):
-        if name in found:
+    every = sorted(name for name in files if name.endswith(".py"))
+    for name in (*programs, "inference.py"):
+        if name in every:
             return name
-    found = [name for name in found if "/" not in name]
+    found = [name for name in every if "/" not in name]
+    own = [name for name in every if not name.startswith(("lib/", "wheels/"))]
+    if own and not found:
+        raise ScriptError(
+            f"no .py file at the top of the code could be the script; there are "
+            f"{', '.join(own)[:200]}; name one in SAGEMAKER_PROGRAM"
+        )
     if len(found) > 1:
         raise ScriptError(
             f"which file is the script? {', '.join(found)}; "
@@ -209,7 +219,7 @@ def bind(hook: str, func: Callable[..., Any], *, model_first: bool | None = None
     ours = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     contract = [p for p in ours if p.name not in BY_NAME]
     most = len(_LONGEST[hook])
-    contract[most:] = [p for p in contract[most:] if p.default in (p.empty, None)]
+    contract[most:] = [p for p in contract[most:] if p.default is p.empty or p.default is None]
     names = [p.name.lower() for p in contract]
     required = sum(p.default is p.empty for p in contract)
     if not names and any(p.kind is p.VAR_POSITIONAL for p in parameters):
@@ -270,6 +280,8 @@ def _order(
         return _input_order(names, required)
     if hook == "predict_fn":
         return _predict_order(names[:2], required, model_first)
+    if hook == "model_warmup_fn" and names and _is_model(names[0]):
+        return ("model", "model_dir")[: len(names)]
     longest = _LONGEST[hook]
     return longest[: len(names)] if names or longest == ("model_dir",) else None
 

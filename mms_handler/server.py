@@ -155,7 +155,7 @@ def _put(path: Path, store: Path) -> str:
     if target.exists():
         raise ServerError(f"two models are called {name}")
     if path.is_dir():
-        archive.pack(path, target)
+        archive.pack(path, target, program=settings.current().program)
     else:
         target.symlink_to(path)
     return name

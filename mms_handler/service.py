@@ -7,20 +7,17 @@ loads its model and ``handle([request, ...], context)`` for each batch.
 from __future__ import annotations
 
 import copy
-import functools
 import json
 import logging
-import multiprocessing
 import re
 import sys
 import time
 import traceback
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping
+from typing import Any, Callable, Mapping
 
-from mms_handler import codecs, dependencies, errors, script, settings, shims
-from mms_handler.errors import LoadError, OutOfResources, UnsupportedType
+from mms_handler import codecs, errors, settings
+from mms_handler.errors import OutOfResources, UnsupportedType
+from mms_handler.loading import load
 from mms_handler.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -52,7 +49,7 @@ class Service:
         try:
             self._settings = settings.current()
             self._pipeline = self._load(context, self._settings)
-        except Exception as exc:
+        except BaseException as exc:
             # One line first; MMS logs the traceback.  Its log readers are told to stop as
             # soon as the worker dies, hence the pause.
             log.error("cannot load model %s: %s", context.model_name, " ".join(str(exc).split()))
@@ -76,7 +73,7 @@ class Service:
             content_type = reply.content_type
             status, phrase = context.get_response_status(index)  # the script may have set them
             status = status if reply.status == 200 else reply.status
-        except (Exception, SystemExit) as exc:
+        except BaseException as exc:  # sys.exit and their like are this request's too
             found = self._note(exc, index, context)
             body, content_type = _fault_body(found, index, context)
             context.get_response_headers(index).clear()
@@ -95,8 +92,7 @@ class Service:
             "request %s: %d %s",
             context.get_request_id(index),
             found.status,
-            errors.cause(exc, context.system_properties["model_dir"])
-            + (_traceback(exc) if bug else ""),
+            _causes(exc, context.system_properties["model_dir"]) + (_traceback(exc) if bug else ""),
         )
         return found
 
@@ -182,12 +178,16 @@ _HOP_BY_HOP = {
 }
 
 
+#: Characters of a header's value; a longer one costs the worker.
+MAX_HEADER = 4_096
+
+
 def _make_sendable(headers: dict[Any, Any]) -> None:
     """Take out of ``headers`` what would break the frame or split the reply."""
     for name, value in list(headers.items()):
         sendable = _is_token(name) and isinstance(value, str) and _is_printable(value)
-        if not sendable or name.lower() in _HOP_BY_HOP:
-            log.warning("reply header %r: %r cannot be sent; left out", name, value)
+        if not sendable or len(value) > MAX_HEADER or name.lower() in _HOP_BY_HOP:
+            log.warning("reply header %r cannot be sent; left out: %.200r", name, value)
             del headers[name]
 
 
@@ -197,6 +197,13 @@ def _is_printable(text: str) -> bool:
 
 def _is_token(name: Any) -> bool:
     return isinstance(name, str) and bool(re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name))
+
+
+def _causes(exc: BaseException, model_dir: str) -> str:
+    """``exc`` in a line, and what in the script it came from."""
+    line = errors.cause(exc, model_dir)
+    below = errors.cause(exc.__cause__, model_dir) if exc.__cause__ else ""
+    return f"{line}; from {below}" if "(" in below and "line" in below else line
 
 
 def _traceback(exc: BaseException) -> str:
@@ -230,121 +237,6 @@ def _wants_text(index: int, context: Any) -> bool:
     accepts = [v for k, v in context.get_all_request_header(index).items() if k.lower() == "accept"]
     ranges = codecs.ranges(accepts[0]) if accepts and isinstance(accepts[0], str) else []
     return bool(ranges) and ranges[0][0] == "text/plain"
-
-
-# --- loading ---------------------------------------------------------------------------------
-
-
-def load(context: Any, chosen: Settings) -> Any:
-    """The Pipeline of a model_dir: import the script, load the model once, bind the functions.
-
-    Raises:
-        LoadError: names the phase, the exception and the line of the script.
-    """
-    model_dir = Path(context.system_properties["model_dir"])
-    gpu_id = context.system_properties["gpu_id"]
-    if gpu_id is None:
-        # The legacy containers' choice; tiny models are up to twice as fast without the engine's
-        # threads (docs/performance.md).
-        settings.export_defaults({"MXNET_ENGINE_TYPE": "NaiveEngine"})
-    with _phase("mxnet", model_dir):
-        from mms_handler import models
-        from mms_handler.pipeline import Pipeline
-    with _phase("script", model_dir):
-        path = script.find(model_dir, chosen.program or packed_script(context.manifest))
-    hooks: dict[str, Callable[..., Any]] = {}
-    if path:
-        with _phase("requirements", model_dir):
-            script.search(dependencies.paths(path.parent, settings.cache_folder(chosen)))
-        with _phase("script", model_dir):
-            shims.install()  # where no real package, of the requirements perhaps, has the name
-            cpus = multiprocessing.cpu_count()
-            variables = shims.hosting_variables(str(model_dir), models.gpu_count(), cpus)
-            settings.export_defaults(variables)
-            hooks = script.hooks(script.load(path))
-    device = models.device(gpu_id)
-    given = {"model_dir": str(model_dir), "context": context, "ctx": device, "gpu_id": gpu_id}
-    default = functools.partial(_default_model, first_dimension=chosen.first_dimension, on=device)
-    bound = []
-    for hook in ("pre_model_fn", "model_fn", "model_warmup_fn"):
-        with _phase(hook, model_dir):
-            if hook in hooks or hook == "model_fn":
-                bound.append(script.bind(hook, hooks.get(hook, default)))
-                result = bound[-1](given)
-        if hook == "model_fn":
-            given["model"] = result
-    with _phase("functions", model_dir):
-        pipeline = Pipeline(
-            hooks,
-            given["model"],
-            device=device,
-            accept=chosen.accept,
-            predict_order=chosen.predict_order,
-        )
-    pipeline.bound = [*bound, *pipeline.bound]
-    return pipeline
-
-
-def packed_script(manifest: Any) -> str | None:
-    """The script's name, as ``archive.pack`` keeps it in MMS's manifest."""
-    name = ((manifest or {}).get("model") or {}).get("script")
-    return name if isinstance(name, str) else None
-
-
-def _default_model(model_dir: str, first_dimension: int, on: Any) -> Any:
-    """The contract's default model_fn."""
-    from mms_handler import models
-
-    return models.load(Path(model_dir), first_dimension, on)
-
-
-def inspect(model_dir: Path, sample: tuple[bytes, str, str] | None) -> dict[str, Any]:
-    """Load a model_dir as a worker would, in this process, and say what was found.
-
-    Args:
-        model_dir: this process's working directory, as it is a worker's.
-        sample: body, Content-Type and Accept of a request to answer; or None.
-
-    Returns:
-        script, functions, artifacts, model, and with a sample status, content_type, reply;
-        or an error alone.
-    """
-    from mms.context import Context
-
-    chosen = settings.current()
-    kept = model_dir / "MAR-INF" / "MANIFEST.json"
-    manifest = json.loads(kept.read_text()) if kept.is_file() else None
-    context = Context(model_dir.name, str(model_dir), manifest, 1, None, "")
-    try:
-        pipeline = load(context, chosen)
-    except LoadError as exc:
-        return {"error": str(exc)}
-    path = script.find(model_dir, chosen.program or packed_script(manifest))
-    found: dict[str, Any] = {
-        "script": str(path.relative_to(model_dir)) if path else None,
-        "functions": [(one.hook, one.is_default, str(one)) for one in pipeline.bound],
-        "artifacts": sorted(p.name for p in model_dir.iterdir() if p.is_file()),
-        "model": f"{type(pipeline.model).__module__}.{type(pipeline.model).__qualname__}",
-    }
-    return {**found, **_answered(pipeline, *sample)} if sample else found
-
-
-def _answered(pipeline: Any, body: bytes, content_type: str, accept: str) -> dict[str, Any]:
-    try:
-        reply = pipeline.transform(body, content_type, accept, {})
-    except (Exception, SystemExit) as exc:
-        found = errors.fault(exc)
-        return {"status": found.status, "content_type": codecs.JSON, "reply": found.message}
-    shown = reply.body[:200].decode("utf-8", "replace")
-    return {"status": reply.status, "content_type": reply.content_type, "reply": shown}
-
-
-@contextmanager
-def _phase(name: str, model_dir: Path) -> Iterator[None]:
-    try:
-        yield
-    except (Exception, SystemExit) as exc:
-        raise LoadError(f"{name}: {errors.cause(exc, str(model_dir))}") from exc
 
 
 handle = Service(load)

@@ -44,7 +44,7 @@ class Settings:
     workers: int = 1  # SAGEMAKER_MODEL_SERVER_WORKERS: workers of each model
     batch_size: int = 1  # MMS_HANDLER_BATCH_SIZE: requests MMS may hand over together
     max_batch_delay_ms: int = 1  # MMS_HANDLER_MAX_BATCH_DELAY_MS: how long it waits for them
-    cache_dir: str | None = None  # MMS_HANDLER_CACHE_DIR: installed requirements; see cache()
+    cache_dir: str | None = None  # MMS_HANDLER_CACHE_DIR: installed requirements; see cache_folder
     timeout_s: int = 60  # SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS: one request, and one load
     max_body_bytes: int = MMS_BODY_BYTES  # SAGEMAKER_MAX_PAYLOAD_IN_MB, times 2**20
     max_response_bytes: int = MMS_BODY_BYTES  # MMS_MAX_RESPONSE_SIZE, else as max_body_bytes

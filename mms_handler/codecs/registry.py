@@ -76,6 +76,8 @@ def decode(body: bytes | str, content_type: str) -> Arrays:
     codec = _codecs.get(main_type(content_type))
     if codec is None or codec.decode is None:
         raise UnsupportedType(f"cannot read {content_type!r}, only {', '.join(_readable())}")
+    if not body:
+        raise BadInput(f"the body is empty; {codec.content_type} was wanted")
     try:
         arrays = codec.decode(text(body, content_type) if codec.text else body)
     except (ValueError, TypeError, RecursionError, OverflowError) as exc:

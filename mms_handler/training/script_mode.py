@@ -6,7 +6,7 @@ hyperparameters ──▶ python SCRIPT --epochs 3 ...      SM_HOSTS, SM_CHANNEL
 from __future__ import annotations
 
 import contextlib
-import importlib.util
+import importlib.machinery
 import json
 import multiprocessing
 import os
@@ -272,6 +272,5 @@ def stand_ins(folder: Path) -> list[Path]:
 
 
 def _is_installed(name: str) -> bool:
-    """Whether there is such a package, be it that a stand-in of this process has its name."""
-    spec = importlib.util.find_spec(name)
-    return spec is not None and spec.origin != shims.__file__
+    """Whether there is such a package, whatever stands in for it in this process."""
+    return importlib.machinery.PathFinder.find_spec(name) is not None

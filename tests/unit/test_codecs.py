@@ -173,7 +173,7 @@ def test_decode_gives_float32(content_type, body, wanted):
         pytest.param(
             JSON,
             b"",
-            "not valid application/json: Expecting value: line 1 column 1 (char 0)",
+            "the body is empty; application/json was wanted",
             id="an empty JSON body",
         ),
         pytest.param(
@@ -255,9 +255,7 @@ def test_decode_gives_float32(content_type, body, wanted):
             "'1,99999999999999999999999999999999999999' is not a number",
             id="a CSV cell larger than csv reads",
         ),
-        pytest.param(
-            CSV, b"", "no values in the text/csv body (shape (0, 1))", id="an empty CSV body"
-        ),
+        pytest.param(CSV, b"", "the body is empty; text/csv was wanted", id="an empty CSV body"),
         pytest.param(
             CSV, b"\n\n", "no values in the text/csv body (shape (0, 1))", id="blank CSV lines"
         ),
@@ -270,7 +268,7 @@ def test_decode_gives_float32(content_type, body, wanted):
         pytest.param(
             NPY,
             b"",
-            "not valid application/x-npy: EOF: reading magic string, expected 8 bytes got 0",
+            "the body is empty; application/x-npy was wanted",
             id="an empty NPY body",
         ),
         pytest.param(

@@ -51,7 +51,7 @@ def test_objects_are_stacked_by_key():
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "no values in the application/jsonlines body (shape (0,))"),
+        (b"", "the body is empty; application/jsonlines was wanted"),
         (b"[]\n[]\n", "no values in the application/jsonlines body (shape (2, 0))"),
         (b"{}\n", "no values in the application/jsonlines body"),
         (b"[1]\n[2\n", "line 2, column 3: Expecting ',' delimiter"),

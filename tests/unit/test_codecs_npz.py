@@ -117,7 +117,7 @@ DEFLATED = zipped([("a.npy", ONE)], zipfile.ZIP_DEFLATED)
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        pytest.param(b"", "the ZIP cannot be read: File is not a zip file", id="nothing"),
+        pytest.param(b"x", "the ZIP cannot be read: File is not a zip file", id="no ZIP"),
         pytest.param(ONE, "the ZIP cannot be read: File is not a zip file", id="NPY"),
         pytest.param(PLAIN[:-1], "the ZIP cannot be read: File is not a zip file", id="cut"),
         pytest.param(zipped([]), "no values in the application/x-npz body", id="no member"),

@@ -348,7 +348,8 @@ def test_every_form_of_a_return_value(sum_block, hook, value, reply):
     ("accept", "content_type"),
     [
         pytest.param("text/plain", "text/plain", id="one type"),
-        pytest.param("text/plain;q=0.9, text/csv", "text/plain", id="the first of several"),
+        pytest.param("text/plain;q=0.9, text/csv", "text/csv", id="the best of several"),
+        pytest.param("text/plain, text/csv", "text/plain", id="the first of equals"),
         pytest.param("image/*", JSON, id="a range is no type"),
     ],
 )

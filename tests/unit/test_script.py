@@ -446,3 +446,38 @@ def test_methods_partials_and_wrapped_functions():
 
     assert script.bind("predict_fn", functools.partial(predict, 2))(GIVEN) == (2, "m", "d")
     assert script.bind("predict_fn", wrapper)(GIVEN) == ("m", "d")
+
+
+def test_code_that_is_a_package_alone_is_not_ignored(tmp_path):
+    """Where nothing at the top could be the script, what is there is named."""
+    (tmp_path / "code" / "inference").mkdir(parents=True)
+    (tmp_path / "code" / "inference" / "__init__.py").touch()
+    with pytest.raises(ScriptError, match=r"there are inference/__init__.py; name one in"):
+        script.find(tmp_path, None)
+    assert script.find(tmp_path, "inference/__init__.py") == (
+        tmp_path / "code" / "inference" / "__init__.py"
+    )
+
+
+def test_names_count_in_their_order_each_if_it_is_there(tmp_path):
+    """A SAGEMAKER_PROGRAM meant for another model does not hide the archive's own name."""
+    for name in ("one.py", "two.py"):
+        (tmp_path / name).touch()
+    assert script.find(tmp_path, "elsewhere.py", "two.py") == tmp_path / "two.py"
+    assert script.find(tmp_path, "one.py", "two.py") == tmp_path / "one.py"
+
+
+@pytest.mark.parametrize(
+    ("source", "order"),
+    [
+        ("def f(model_dir, model): ...", ("model_dir", "model")),
+        ("def f(model): ...", ("model",)),
+        ("def f(net, model_dir): ...", ("model", "model_dir")),
+        ("def f(folder): ...", ("model_dir",)),
+    ],
+)
+def test_a_warm_up_gets_what_its_names_say(source, order):
+    """The folder first, as sagemaker_inference has it, unless the first name is a model's."""
+    namespace = {}
+    exec(source, namespace)
+    assert script.bind("model_warmup_fn", namespace["f"]).order == order

@@ -15,7 +15,6 @@ from mms.model_loader import ModelLoaderFactory
 from mms.protocol.otf_message_handler import retrieve_msg
 
 from mms_handler.errors import LoadError, ModelError, ScriptError, SettingsError
-from mms_handler.service import load
 
 JSON, CSV = "application/json", "text/csv"
 
@@ -757,6 +756,73 @@ def test_the_program_names_the_script(tmp_path, monkeypatch):
 
 def test_a_load_is_one_line_in_the_log(worker, caplog):
     """A model that is loaded says so, once."""
-    with caplog.at_level(logging.INFO, load.__module__):
+    with caplog.at_level(logging.INFO, "mms_handler.service"):
         worker(DOUBLER)
     assert caplog.messages == ["model m is loaded"]
+
+
+HOSTILE = """
+import numpy as np
+
+class Evil(Exception):
+    def __str__(self):
+        raise RuntimeError("no text")
+
+class Response:
+    def __init__(self, data, mimetype="text/plain", status_code=200):
+        self.data, self.mimetype, self.status_code = data, mimetype, status_code
+
+    def get_data(self):
+        return self.data
+
+def model_fn(model_dir):
+    return None
+
+def transform_fn(model, data, content_type, accept, mean=np.array([1, 2])):
+    return ANSWERS[data]()
+
+def throw(exc):
+    raise exc
+
+ANSWERS = {
+    "evil": lambda: throw(Evil()),
+    "interrupt": lambda: throw(KeyboardInterrupt()),
+    "generator": lambda: throw(GeneratorExit()),
+    "set": lambda: Response({1}),
+    "list": lambda: Response([1, 2], "application/json"),
+    "none": lambda: Response(None, None, 204),
+    "numpy status": lambda: Response(b"tea", "text/plain", np.int64(418)),
+    "long": lambda: Response("\\u00e9" * 4_000_000),
+    "long type": lambda: (b"x", "a" * 70_000),
+    "no type": lambda: (b"x", None),
+    "two texts": lambda: ("x", "text/plain"),
+    "nested": lambda: (("x", "text/plain"), "text/plain"),
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "content_type", "reply"),
+    [
+        pytest.param(b"evil", 500, JSON, None, id="an exception that has no text"),
+        pytest.param(b"interrupt", 500, JSON, None, id="KeyboardInterrupt"),
+        pytest.param(b"generator", 500, JSON, None, id="GeneratorExit"),
+        pytest.param(b"set", 500, JSON, None, id="a response whose data are none"),
+        pytest.param(b"list", 200, JSON, b"[1, 2]", id="a response of a list"),
+        pytest.param(b"none", 204, JSON, b"", id="a response of nothing"),
+        pytest.param(b"numpy status", 418, "text/plain", b"tea", id="a status of NumPy's"),
+        pytest.param(b"long", 507, JSON, None, id="more bytes than characters"),
+        pytest.param(b"long type", 200, "", b"x", id="a content type too long to send"),
+        pytest.param(b"no type", 200, JSON, b"x", id="a pair without a content type"),
+        pytest.param(b"two texts", 200, "text/plain", b"x", id="a pair of texts"),
+        pytest.param(b"nested", 200, "text/plain", b"x", id="a pair in a pair"),
+    ],
+)
+def test_nothing_a_script_does_reaches_mms(worker, body, status, content_type, reply):
+    """Each is this request's own answer; the frame is whole and the next request is served."""
+    model = worker(HOSTILE)
+    first, second = model.ask(Request(body, CSV, ""), Request(b"no type", CSV, ""))
+    assert (first.status, first.content_type) == (status, content_type)
+    if reply is not None:
+        assert first.body == reply
+    assert (second.status, second.body) == (200, b"x")

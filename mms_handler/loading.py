@@ -1,0 +1,130 @@
+"""Load a model_dir: find and import its script, load its model once, fit its functions.
+
+What goes wrong is one LoadError that names the phase, the exception and the line of the script.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import multiprocessing
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+from mms_handler import codecs, dependencies, errors, script, settings, shims
+from mms_handler.errors import LoadError
+from mms_handler.settings import Settings
+
+
+def load(context: Any, chosen: Settings) -> Any:
+    """The Pipeline of a model_dir: import the script, load the model once, bind the functions.
+
+    Raises:
+        LoadError: names the phase, the exception and the line of the script.
+    """
+    model_dir = Path(context.system_properties["model_dir"])
+    gpu_id = context.system_properties["gpu_id"]
+    if gpu_id is None:
+        # The legacy containers' choice; tiny models are up to twice as fast without the engine's
+        # threads.
+        settings.export_defaults({"MXNET_ENGINE_TYPE": "NaiveEngine"})
+    with _phase("mxnet", model_dir):
+        from mms_handler import models
+        from mms_handler.pipeline import Pipeline
+    with _phase("script", model_dir):
+        path = script.find(model_dir, chosen.program, packed_script(context.manifest))
+    hooks: dict[str, Callable[..., Any]] = {}
+    if path:
+        with _phase("requirements", model_dir):
+            script.search(dependencies.paths(path.parent, settings.cache_folder(chosen)))
+        with _phase("script", model_dir):
+            shims.install()  # where no real package, of the requirements perhaps, has the name
+            cpus = multiprocessing.cpu_count()
+            variables = shims.hosting_variables(str(model_dir), models.gpu_count(), cpus)
+            settings.export_defaults(variables)
+            hooks = script.hooks(script.load(path))
+    device = models.device(gpu_id)
+    given = {"model_dir": str(model_dir), "context": context, "ctx": device, "gpu_id": gpu_id}
+    default = functools.partial(_default_model, first_dimension=chosen.first_dimension, on=device)
+    bound = []
+    for hook in ("pre_model_fn", "model_fn", "model_warmup_fn"):
+        with _phase(hook, model_dir):
+            if hook in hooks or hook == "model_fn":
+                bound.append(script.bind(hook, hooks.get(hook, default)))
+                result = bound[-1](given)
+        if hook == "model_fn":
+            given["model"] = result
+    with _phase("functions", model_dir):
+        pipeline = Pipeline(
+            hooks,
+            given["model"],
+            device=device,
+            accept=chosen.accept,
+            predict_order=chosen.predict_order,
+            resizes="model_fn" not in hooks and chosen.first_dimension == 1,
+        )
+    pipeline.bound = [*bound, *pipeline.bound]
+    return pipeline
+
+
+def packed_script(manifest: Any) -> str | None:
+    """The script's name, as ``archive.pack`` keeps it in MMS's manifest."""
+    name = ((manifest or {}).get("model") or {}).get("script")
+    return name if isinstance(name, str) else None
+
+
+def _default_model(model_dir: str, first_dimension: int, on: Any) -> Any:
+    """The contract's default model_fn."""
+    from mms_handler import models
+
+    return models.load(Path(model_dir), first_dimension, on)
+
+
+def inspect(model_dir: Path, sample: tuple[bytes, str, str] | None) -> dict[str, Any]:
+    """Load a model_dir as a worker would, in this process, and say what was found.
+
+    Args:
+        model_dir: this process's working directory, as it is a worker's.
+        sample: body, Content-Type and Accept of a request to answer; or None.
+
+    Returns:
+        script, functions, files, model, and with a sample status, content_type, reply;
+        or an error alone.
+    """
+    from mms.context import Context
+
+    chosen = settings.current()
+    kept = model_dir / "MAR-INF" / "MANIFEST.json"
+    manifest = json.loads(kept.read_text()) if kept.is_file() else None
+    context = Context(model_dir.name, str(model_dir), manifest, 1, None, "")
+    try:
+        pipeline = load(context, chosen)
+    except LoadError as exc:
+        return {"error": str(exc)}
+    path = script.find(model_dir, chosen.program, packed_script(manifest))
+    found: dict[str, Any] = {
+        "script": str(path.relative_to(model_dir)) if path else None,
+        "functions": [(one.hook, one.is_default, str(one)) for one in pipeline.bound],
+        "files": sorted(p.name for p in model_dir.iterdir() if p.is_file()),
+        "model": f"{type(pipeline.model).__module__}.{type(pipeline.model).__qualname__}",
+    }
+    return {**found, **_answered(pipeline, *sample)} if sample else found
+
+
+def _answered(pipeline: Any, body: bytes, content_type: str, accept: str) -> dict[str, Any]:
+    try:
+        reply = pipeline.transform(body, content_type, accept, {})
+    except BaseException as exc:
+        found = errors.fault(exc)
+        return {"status": found.status, "content_type": codecs.JSON, "reply": found.message}
+    shown = reply.body[:200].decode("utf-8", "replace")
+    return {"status": reply.status, "content_type": reply.content_type, "reply": shown}
+
+
+@contextmanager
+def _phase(name: str, model_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as exc:
+        raise LoadError(f"{name}: {errors.cause(exc, str(model_dir))}") from exc
