@@ -62,7 +62,6 @@ def load(context: Any, chosen: Settings) -> Any:
             device=device,
             accept=chosen.accept,
             predict_order=chosen.predict_order,
-            resizes="model_fn" not in hooks and chosen.first_dimension == 1,
         )
     pipeline.bound = [*bound, *pipeline.bound]
     return pipeline

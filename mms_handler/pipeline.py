@@ -52,7 +52,6 @@ class Pipeline:
         device: Any,
         accept: str = codecs.JSON,
         predict_order: str | None = None,
-        resizes: bool = False,
     ) -> None:
         """Bind ``hooks`` to ``model``.
 
@@ -63,8 +62,6 @@ class Pipeline:
             accept: the content type for ``*/*`` and for a request without Accept.
             predict_order: "model,data" or "data,model", for a predict_fn whose parameters'
                 names do not tell.
-            resizes: a Module may be bound to as many rows as come, where no function of the
-                script sees it.
         """
         self.model, self._device, self._accept = model, device, accept
         self.bound: list[Bound] = []
@@ -98,7 +95,6 @@ class Pipeline:
         # The guide's predict_fn(module, data) takes a DataIter, whoever made the array; the
         # SDK's predict_fn(data, model) takes what the script's own input_fn returned.
         self._by_script = "predict_fn" in hooks
-        self._resizes = resizes and not self._by_script
         self._wraps = models.is_module(model) and (
             "input_fn" not in hooks or "predict_fn" not in hooks or self._predict.model_first
         )
@@ -145,7 +141,7 @@ class Pipeline:
     def _stepped(self, given: Mapping[str, Any]) -> Any:
         data = self._read({**given, "data": _for_script(given)})
         if self._wraps and models.is_array(data):
-            data = models.to_data(data, self.model, resize=self._resizes)
+            data = models.to_data(data, self.model)
         prediction = self._predict({**given, "data": data})
         return self._output({**given, "prediction": prediction})
 

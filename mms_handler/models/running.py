@@ -76,19 +76,13 @@ def is_array(value: Any) -> bool:
     return all(isinstance(one, (mx.nd.NDArray, np.ndarray)) for one in values)
 
 
-#: Rows of a forward pass at most, when a Module may be resized.
-MAX_ROWS = 128
-
-
-def to_data(value: Any, module: Any, *, resize: bool = False) -> Any:
+def to_data(value: Any, module: Any) -> Any:
     """Rows cut into batches of a Module's bound size.
 
     Args:
         value: NDArray or ndarray: (N, *sample), or N rows of as many values in another shape
             (lines of a CSV body), or one sample alone.  For several inputs a dict of them.
         module: bound to (B, *sample), or saved without shapes.
-        resize: B follows N: the next power of two, up to MAX_ROWS; Module.forward rebinds, with
-            the same parameters.
 
     Returns:
         An ``NDArrayIter`` of ceil(N / B) batches.  It fills the last one from the first rows
@@ -113,11 +107,7 @@ def to_data(value: Any, module: Any, *, resize: bool = False) -> Any:
     counts = {name: array.shape[0] for name, array in rows.items()}
     if len(set(counts.values())) > 1:
         raise BadInput(f"the inputs have different numbers of rows: {counts}")
-    bound = shapes[0][1][0]
-    if resize:
-        count = next(iter(counts.values()))
-        bound = min(MAX_ROWS, 1 << (count - 1).bit_length())
-    data = mx.io.NDArrayIter(rows, batch_size=bound, last_batch_handle="pad")
+    data = mx.io.NDArrayIter(rows, batch_size=shapes[0][1][0], last_batch_handle="pad")
     order = list(rows)  # NDArrayIter sorts by name, Module.forward takes data in its own order
     data.data.sort(key=lambda pair: order.index(pair[0]))
     return data

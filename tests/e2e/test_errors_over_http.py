@@ -188,7 +188,7 @@ HIDDEN = "the server's log has the rest"
 
 ROWS = {
     "400 truncated JSON": Row("linear", b"[[1,2]", 400, "BadInput", "not valid application/json"),
-    "400 an empty body": Row("linear", b"", 400, "BadInput", "not valid application/json"),
+    "400 an empty body": Row("linear", b"", 400, "BadInput", "the body is empty"),
     "400 ragged JSON": Row("linear", b"[[1,2],[3]]", 400, "BadInput", "[1]"),
     "400 ragged JSON whose length fits": Row(
         "linear", b"[[1,2,3],[4]]", 400, "BadInput", "1 item at [1], 3 in its siblings"
@@ -215,9 +215,9 @@ ROWS = {
         "two_inputs", b'{"left": [[1,2]], "right": [[1,2],[3,4]]}', 400, "BadInput", "rows"
     ),
     "400 ValueError in input_fn": command("value", 400, "BadInput", "no such flower"),
-    "400 LookupError in input_fn": command("key", 400, "BadInput", "petal"),
-    "400 TypeError in input_fn": command("type", 400, "BadInput", "a flower was wanted"),
-    "400 json.loads in input_fn": Row("raising", b'"gro', 400, "BadInput", "JSONDecodeError"),
+    "400 LookupError in input_fn": command("key", 400, "BadInput", "input_fn cannot read the body: KeyError"),
+    "400 TypeError in input_fn": command("type", 400, "BadInput", "input_fn cannot read the body: TypeError"),
+    "400 json.loads in input_fn": Row("raising", b'"gro', 400, "BadInput", "Unterminated string"),
     "406 a type that nothing writes": Row(
         "linear", b"[[1,2]]", 406, "NotAcceptable", "text/csv",
         {"Content-Type": JSON, "Accept": "image/png"},

@@ -73,7 +73,7 @@ def test_an_image_of_the_samples_own_shape(front):
     ("body", "content_type", "accept", "status", "words"),
     [
         pytest.param(b"[[1,2]", "application/json", "*/*", 400, "not valid", id="truncated"),
-        pytest.param(b"", "application/json", "*/*", 400, "not valid", id="empty"),
+        pytest.param(b"", "application/json", "*/*", 400, "the body is empty", id="empty"),
         pytest.param(b"\xff\xfe", "text/csv", "*/*", 400, "UTF-8", id="not text"),
         pytest.param(b"[[1,2,3]]", "application/json", "*/*", 400, "(N, 2)", id="wrong width"),
         pytest.param(b"x", "image/gif", "*/*", 415, "application/json", id="unknown type"),

@@ -419,15 +419,3 @@ def test_to_plain_reaches_every_ndarray():
     plain = models.to_plain({"a": [[one], (one, "x")], "b": 3})
     assert type(plain["a"][0][0]) is type(plain["a"][1][0]) is np.ndarray
     assert plain == {"a": [[np.array([1])], [np.array([1]), "x"]], "b": 3}
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 128, 129, 300])
-def test_a_module_may_be_resized_to_what_comes(sums, count):
-    """Few forward passes for many rows; as many rows leave, each with its own sum."""
-    module = sums(bound=1)
-    body = np.array([[i, 1] for i in range(count)], np.float32)
-    for rows in (body, body[:1], body):
-        data = models.to_data(rows, module, resize=True)
-        assert data.batch_size <= 128
-        found = models.predict(module, data).asnumpy()
-        assert found.tolist() == [[12.0 + i] for i in range(len(rows))]
