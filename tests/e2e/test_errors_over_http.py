@@ -215,8 +215,8 @@ ROWS = {
         "two_inputs", b'{"left": [[1,2]], "right": [[1,2],[3,4]]}', 400, "BadInput", "rows"
     ),
     "400 ValueError in input_fn": command("value", 400, "BadInput", "no such flower"),
-    "400 LookupError in input_fn": command("key", 400, "BadInput", "input_fn cannot read the body: KeyError"),
-    "400 TypeError in input_fn": command("type", 400, "BadInput", "input_fn cannot read the body: TypeError"),
+    "400 LookupError in input_fn": command("key", 400, "BadInput", "read the body: KeyError"),
+    "400 TypeError in input_fn": command("type", 400, "BadInput", "read the body: TypeError"),
     "400 json.loads in input_fn": Row("raising", b'"gro', 400, "BadInput", "Unterminated string"),
     "406 a type that nothing writes": Row(
         "linear", b"[[1,2]]", 406, "NotAcceptable", "text/csv",
