@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -372,3 +373,42 @@ def test_the_package_needs_no_container():
         [sys.executable, "-m", "mms_handler", "train", "--help"], capture_output=True, check=True
     )
     assert b"--local-hosts" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("hosts", "path", "reason"),
+    [
+        pytest.param(
+            "algo-1", "", "mpirun is not installed: apt-get install openmpi-bin", id="no mpirun"
+        ),
+        pytest.param("a,algo-1", None, "MPI on 2 hosts needs an sshd on each", id="several hosts"),
+    ],
+)
+def test_mpi_says_what_it_lacks(base, hosts, path, reason):
+    """mpirun is run where it is installed; what is missing is named otherwise."""
+    write(base, "")
+    env = {} if path is None else {"PATH": path}
+    done = run(
+        "train", "--base-dir", base, "--hp", "sagemaker_mpi_enabled=true", "--hosts", hosts,
+        "--current-host", "algo-1", **env,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr.decode().splitlines()[-1].startswith(f"error: {reason}")
+
+
+RANKS = """
+with open(os.environ["SM_MODEL_DIR"] + "/" + os.environ["OMPI_COMM_WORLD_RANK"], "w") as file:
+    file.write(os.environ["OMPI_COMM_WORLD_SIZE"])
+"""
+
+
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
+def test_mpi_runs_processes_of_one_host(base):
+    """Where mpirun is installed, the script runs in as many processes as are asked for."""
+    write(base, RANKS)
+    done = run(
+        "train", "--base-dir", base, "--hp", "sagemaker_mpi_enabled=true",
+        "--hp", "sagemaker_mpi_num_of_processes_per_host=2",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    assert sorted(path.name for path in (base / "model").iterdir()) == ["0", "1"]
