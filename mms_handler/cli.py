@@ -292,7 +292,8 @@ def serve(paths: tuple[Path, ...], **options: Any) -> None:
     """
     from mms_handler import server
 
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background job ignores the second
+        signal.signal(number, _interrupt)
     try:
         with server.running(paths, _chosen(options), log=_log) as running:
             for path in paths:
