@@ -24,7 +24,7 @@ from mms_handler import archive, client, processes, settings
 from mms_handler.errors import ServerError
 from mms_handler.settings import Settings
 
-LOG_CONFIG = Path(__file__).with_name("log4j2.xml")
+LOG_CONFIG = Path(__file__).parent.with_name("log4j2.xml")
 
 
 class Server(NamedTuple):
