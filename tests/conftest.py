@@ -14,13 +14,18 @@ from typing import Any, Callable, Iterator
 import pytest
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """How long the run of many models is."""
+    parser.addoption("--models", type=int, default=8, help="models of test_many_models_in_turn")
+
+
 @pytest.fixture(autouse=True)
 def as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No settings of this shell's; afterwards what importing a script left is taken out again."""
-    monkeypatch.setenv("MMS_DECODE_INPUT_REQUEST", "true")  # MMS's default; a load changes it
     for name in list(os.environ):
-        if name.startswith(("SAGEMAKER_", "MMS_HANDLER_", "MMS_MAX_")):
+        if name.startswith(("SAGEMAKER_", "MMS_", "OMP_NUM_THREADS")):
             monkeypatch.delenv(name)
+    monkeypatch.setenv("MMS_DECODE_INPUT_REQUEST", "true")  # MMS's default; a load changes it
     path, modules, cwd = list(sys.path), set(sys.modules), os.getcwd()
     yield
     os.chdir(cwd)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
 from mms_handler import settings
 from mms_handler.errors import SettingsError
 from mms_handler.settings import Settings
+
+ROOT = Path(__file__).parents[2]
 
 DEFAULTS = {
     "program": None,
@@ -19,7 +22,7 @@ DEFAULTS = {
     "port": 8080,
     "management_port": 8081,
     "model_store": "model_archives",
-    "workers": 1,
+    "workers": None,
     "batch_size": 1,
     "max_batch_delay_ms": 1,
     "cache_dir": None,
@@ -27,6 +30,20 @@ DEFAULTS = {
     "timeout_s": 60,
     "max_body_bytes": 6_553_500,
     "max_response_bytes": 6_553_500,
+    "multi_model": False,
+    "safe_port_range": None,
+    "allowed_urls": (),
+    "threads": None,
+    "memory_bytes": None,
+    "heap_mb": None,
+    "job_queue_size": 100,
+    "netty_threads": None,
+    "drain_s": 25,
+    "restarts": 5,
+    "keep_going": False,
+    "optimize": "on",
+    "supervised": False,
+    "passed_on": (),
 }
 
 
@@ -53,7 +70,47 @@ def test_an_empty_environment_gives_the_defaults():
         ("MMS_HANDLER_BATCH_SIZE", "16", {"batch_size": 16}),
         ("MMS_HANDLER_MAX_BATCH_DELAY_MS", "50", {"max_batch_delay_ms": 50}),
         ("SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS", "120", {"timeout_s": 120}),
+        ("MMS_DEFAULT_RESPONSE_TIMEOUT_SECONDS", "121", {"timeout_s": 121}),
+        ("SAGEMAKER_MODEL_SERVER_TIMEOUT", "122", {"timeout_s": 122}),
+        ("MMS_DEFAULT_WORKERS_PER_MODEL", "5", {"workers": 5}),
+        ("MMS_MODEL_STORE", "/srv/m", {"model_store": "/srv/m"}),
         ("SAGEMAKER_BASE_DIR", "/srv/ml", {"base_dir": "/srv/ml"}),
+        ("SAGEMAKER_MULTI_MODEL", "true", {"multi_model": True}),
+        ("SAGEMAKER_MULTI_MODEL", "No", {"multi_model": False}),
+        ("SAGEMAKER_BIND_TO_PORT", "8081", {"port": 8081, "management_port": 8082}),
+        (
+            "SAGEMAKER_SAFE_PORT_RANGE",
+            "9000-9999",
+            {"safe_port_range": (9000, 9999), "management_port": 9000},
+        ),
+        (
+            "SAGEMAKER_SAFE_PORT_RANGE",
+            "8080-8090",
+            {"safe_port_range": (8080, 8090), "management_port": 8081},
+        ),
+        (
+            "MMS_HANDLER_ALLOWED_URLS",
+            "s3://models/, https://a.org/x",
+            {"allowed_urls": ("s3://models/", "https://a.org/x")},
+        ),
+        ("OMP_NUM_THREADS", "4", {"threads": 4}),
+        ("OMP_NUM_THREADS", "4,2", {"threads": 4}),
+        ("MMS_HANDLER_MEMORY_MB", "2000", {"memory_bytes": 2_097_152_000}),
+        ("MMS_HANDLER_HEAP_MB", "200", {"heap_mb": 200}),
+        ("MMS_JOB_QUEUE_SIZE", "7", {"job_queue_size": 7}),
+        ("MMS_NUMBER_OF_NETTY_THREADS", "3", {"netty_threads": 3}),
+        ("MMS_HANDLER_DRAIN_SECONDS", "0", {"drain_s": 0}),
+        ("MMS_HANDLER_MAX_RESTARTS", "0", {"restarts": 0}),
+        ("MMS_HANDLER_KEEP_GOING", "1", {"keep_going": True}),
+        ("MMS_HANDLER_OPTIMIZE", "OFF", {"optimize": "off"}),
+        ("MMS_HANDLER_SUPERVISED", "yes", {"supervised": True}),
+        ("MMS_IO_RATIO", "70", {"passed_on": (("io_ratio", "70"),)}),
+        (
+            "SAGEMAKER_MAX_PAYLOAD_IN_MB",
+            "0",
+            {"max_body_bytes": 104_857_600, "max_response_bytes": 104_857_600},
+        ),
+        ("MMS_MAX_REQUEST_SIZE", "9", {"max_body_bytes": 9, "max_response_bytes": 9}),
         ("MMS_HANDLER_CACHE_DIR", "/var/cache/x", {"cache_dir": "/var/cache/x"}),
         (
             "SAGEMAKER_MAX_PAYLOAD_IN_MB",
@@ -76,10 +133,23 @@ def test_the_reply_limit_has_a_variable_of_its_own():
     assert (chosen.max_body_bytes, chosen.max_response_bytes) == (1_048_576, 77)
 
 
+def test_the_model_is_in_sagemakers_folder():
+    """What serve without PATHS serves follows from SAGEMAKER_BASE_DIR."""
+    assert Settings().model_dir == "/opt/ml/model"
+    assert Settings.from_env({"SAGEMAKER_BASE_DIR": "/srv/ml/"}).model_dir == "/srv/ml/model"
+
+
+def test_the_variable_that_says_it_best_wins():
+    """Of several for one setting the first is taken: bytes before megabytes."""
+    both = {"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1", "MMS_MAX_REQUEST_SIZE": "77"}
+    assert Settings.from_env(both).max_body_bytes == 77
+
+
 def test_an_empty_variable_is_an_absent_one():
     """Containers set variables to nothing; that sets nothing."""
     env = {"SAGEMAKER_PROGRAM": "", "SAGEMAKER_BIND_TO_PORT": "", "MMS_MAX_RESPONSE_SIZE": ""}
-    assert Settings.from_env(env) == Settings()
+    env.update({"MMS_IO_RATIO": "", "MMS_HANDLER_TYPO": "", "MMS_VMARGS": ""})
+    assert settings.effective(env, {}).settings == Settings()
 
 
 @pytest.mark.parametrize(
@@ -124,7 +194,7 @@ def test_an_empty_variable_is_an_absent_one():
         pytest.param(
             "SAGEMAKER_MAX_PAYLOAD_IN_MB",
             "6MB",
-            "SAGEMAKER_MAX_PAYLOAD_IN_MB: '6MB' is not a whole number, 1 or more",
+            "SAGEMAKER_MAX_PAYLOAD_IN_MB: '6MB' is not a whole number from 0 to 2047",
             id="a unit in the value",
         ),
         pytest.param(
@@ -138,6 +208,44 @@ def test_an_empty_variable_is_an_absent_one():
             "model",
             "MMS_HANDLER_PREDICT_ORDER: 'model' is not 'model,data' or 'data,model'",
             id="half an order",
+        ),
+        pytest.param(
+            "MMS_MAX_REQUEST_SIZE",
+            "2147483648",
+            "MMS_MAX_REQUEST_SIZE: '2147483648' is not a number of bytes from 1 to 2147483647",
+            id="more bytes than MMS counts",
+        ),
+        pytest.param(
+            "SAGEMAKER_MULTI_MODEL",
+            "ture",
+            "SAGEMAKER_MULTI_MODEL: 'ture' is not true or false",
+            id="nearly true",
+        ),
+        pytest.param(
+            "MMS_HANDLER_OPTIMIZE",
+            "true",
+            "MMS_HANDLER_OPTIMIZE: 'true' is not on or off",
+            id="true where on is meant",
+        ),
+        pytest.param(
+            "SAGEMAKER_SAFE_PORT_RANGE",
+            "9000",
+            "SAGEMAKER_SAFE_PORT_RANGE: '9000' is not two ports, such as 1111-2222, "
+            "the first from 1 to 32766",
+            id="one port",
+        ),
+        pytest.param(
+            "SAGEMAKER_SAFE_PORT_RANGE",
+            "40000-41000",
+            "SAGEMAKER_SAFE_PORT_RANGE: '40000-41000' is not two ports, such as 1111-2222, "
+            "the first from 1 to 32766",
+            id="ports that MMS refuses",
+        ),
+        pytest.param(
+            "MMS_BLACKLIST_ENV_VARS",
+            "A\nmodel_store=/",
+            "MMS_BLACKLIST_ENV_VARS: 'A\\nmodel_store=/' is not one line of text",
+            id="a second line for the configuration",
         ),
         pytest.param(
             "MMS_HANDLER_MAX_BATCH_DELAY_MS",
@@ -174,3 +282,155 @@ def test_environment_is_a_copy(monkeypatch):
     copy = settings.environment()
     copy["MMS_HANDLER_BATCH_SIZE"] = "9"
     assert settings.current().batch_size == 3
+
+
+# --- the command's half ---
+
+
+def test_each_value_has_an_origin():
+    """An option before a variable before the default; what follows another came with it."""
+    env = {
+        "SAGEMAKER_BIND_TO_PORT": "9000",
+        "MMS_HANDLER_BATCH_SIZE": "8",
+        "SAGEMAKER_MAX_PAYLOAD_IN_MB": "1",
+    }
+    told = settings.effective(env, {"batch_size": 4, "memory_bytes": 2**30})
+    assert (told.settings.port, told.origins["port"]) == (9000, "SAGEMAKER_BIND_TO_PORT")
+    assert (told.settings.batch_size, told.origins["batch_size"]) == (4, "option --batch-size")
+    assert told.origins["memory_bytes"] == "option --memory-mb"
+    assert (told.settings.timeout_s, told.origins["timeout_s"]) == (60, "default")
+    assert told.origins["max_response_bytes"] == "SAGEMAKER_MAX_PAYLOAD_IN_MB"
+    assert set(told.origins) == set(settings.declared())
+
+
+def test_a_bad_variable_is_an_error_beside_an_option_too():
+    """An option does not hide that a variable means nothing."""
+    with pytest.raises(SettingsError, match="^SAGEMAKER_BIND_TO_PORT: 'http'"):
+        settings.effective({"SAGEMAKER_BIND_TO_PORT": "http"}, {"port": 9000})
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "MMS_HANDLER_BATCHSIZE",
+            "MMS_HANDLER_BATCHSIZE is no setting; the nearest is MMS_HANDLER_BATCH_SIZE",
+        ),
+        (
+            "MMS_MAX_RESPONSE_BYTES",
+            "MMS_MAX_RESPONSE_BYTES is no setting; the nearest is MMS_MAX_RESPONSE_SIZE",
+        ),
+        (
+            "MMS_DEFAULT_RESPONSE_TIMEOUT",
+            "MMS_DEFAULT_RESPONSE_TIMEOUT cannot be set: MMS reads it in minutes; "
+            "set SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS",
+        ),
+        (
+            "MMS_CONFIG_FILE",
+            "MMS_CONFIG_FILE cannot be set: MMS would read that file, "
+            "not the configuration that serve writes",
+        ),
+    ],
+    ids=["a typo", "no key of MMS's", "in minutes", "another configuration"],
+)
+def test_the_command_knows_every_name(name, message):
+    """A name like a setting's is one; workers and the platform may have others."""
+    with pytest.raises(SettingsError) as caught:
+        settings.effective({name: "1"}, {})
+    assert str(caught.value) == message
+    assert Settings.from_env({name: "1"}) == Settings()
+
+
+def test_names_of_others_are_left_alone():
+    """SageMaker's variables are its own; MMS sets one for its workers, whom we may be called by."""
+    env = {"SAGEMAKER_REGION": "eu-west-1", "MMS_DECODE_INPUT_REQUEST": "true", "HOME": "/root"}
+    assert settings.effective(env, {}).settings == Settings()
+
+
+def test_hosting_listens_everywhere_unless_told():
+    """The container's address; one that was chosen stays, be it the default's."""
+    told = settings.effective({}, {}).hosting()
+    assert (told.settings.host, told.origins["host"]) == ("0.0.0.0", "serve without PATHS")
+    told = settings.effective({"MMS_HANDLER_HOST": "127.0.0.1"}, {}).hosting()
+    assert (told.settings.host, told.origins["host"]) == ("127.0.0.1", "MMS_HANDLER_HOST")
+
+
+#: For each field another value than the default's.
+OTHERS = {
+    "base_dir": "/srv",
+    "multi_model": True,
+    "program": "serve.py",
+    "accept": "text/csv",
+    "first_dimension": 0,
+    "predict_order": "model,data",
+    "host": "0.0.0.0",
+    "port": 9000,
+    "safe_port_range": (9001, 9009),
+    "management_port": 9005,
+    "model_store": "/srv/store",
+    "allowed_urls": ("s3://a/", "https://b/"),
+    "workers": 3,
+    "threads": 2,
+    "memory_bytes": 2**30,
+    "heap_mb": 99,
+    "batch_size": 8,
+    "max_batch_delay_ms": 5,
+    "job_queue_size": 9,
+    "netty_threads": 2,
+    "timeout_s": 7,
+    "max_body_bytes": 1000,
+    "max_response_bytes": 2000,
+    "drain_s": 1,
+    "restarts": 1,
+    "keep_going": True,
+    "optimize": "off",
+    "supervised": True,
+    "cache_dir": "/c",
+    "passed_on": (("io_ratio", "70"),),
+}
+
+
+def test_variables_say_what_differs_from_the_defaults():
+    """None for a default; every field can be said."""
+    assert Settings().variables() == {}
+    assert Settings(timeout_s=7, keep_going=True).variables() == {
+        "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": "7",
+        "MMS_HANDLER_KEEP_GOING": "true",
+    }
+    assert set(OTHERS) == {field.name for field in dataclasses.fields(Settings)}
+    assert Settings.from_env(Settings(**OTHERS).variables()) == Settings(**OTHERS)
+
+
+@pytest.mark.parametrize("field", OTHERS)
+def test_a_child_reads_the_same_settings(field, monkeypatch):
+    """Whatever this process's variables say, environment(chosen) says ``chosen``."""
+    for name, value in Settings(**OTHERS).variables().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SAGEMAKER_MAX_PAYLOAD_IN_MB", "3")
+    monkeypatch.setenv("SAGEMAKER_REGION", "eu-west-1")
+    for chosen in (
+        Settings(),
+        Settings(**{field: OTHERS[field]}),
+        dataclasses.replace(Settings(**OTHERS), **{field: getattr(Settings(), field)}),
+    ):
+        env = settings.environment(chosen)
+        assert env["SAGEMAKER_REGION"] == "eu-west-1"
+        assert Settings.from_env(env) == chosen
+
+
+def table() -> str:
+    """The table of docs/settings.md."""
+    rows = ["| variable | option | default | what it is |", "|---|---|---|---|"]
+    for setting in settings.declared().values():
+        unit = f" {setting.unit}" if setting.unit else ""
+        is_set = setting.default not in (None, ())
+        default = f"`{setting.text(setting.default)}`{unit}" if is_set else unit.strip()
+        variables = "<br>".join(f"`{variable}`" for variable in setting.variables)
+        option = f"`--{setting.option}`" if setting.option else ""
+        rows.append(f"| {variables} | {option} | {default} | {setting.help} |")
+    return "\n".join(rows)
+
+
+def test_the_documentation_has_the_table():
+    """docs/settings.md says what the table does."""
+    assert table() in (ROOT / "docs" / "settings.md").read_text()

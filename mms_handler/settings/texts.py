@@ -1,0 +1,89 @@
+"""What the text of a variable means: its value, or a ValueError with what is wanted."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+#: SageMaker's largest body with a limit; what stands for its 0, a body without one.
+STREAMED_MB = 100
+
+
+def natural(text: str) -> int:
+    if not text.strip().isdecimal():
+        raise ValueError("a whole number, 0 or more")
+    return int(text)
+
+
+def positive(text: str) -> int:
+    if not text.strip().isdecimal() or int(text) == 0:
+        raise ValueError("a whole number, 1 or more")
+    return int(text)
+
+
+def megabytes(text: str) -> int:
+    return positive(text) * 2**20
+
+
+def body_bytes(text: str) -> int:
+    # MMS keeps it as an int (ConfigManager.java).
+    if not text.strip().isdecimal() or not 0 < int(text) < 2**31:
+        raise ValueError("a number of bytes from 1 to 2147483647")
+    return int(text)
+
+
+def payload_megabytes(text: str) -> int:
+    if not text.strip().isdecimal() or int(text) > 2_047:
+        raise ValueError("a whole number from 0 to 2047")
+    return (int(text) or STREAMED_MB) * 2**20
+
+
+def port(text: str) -> int:
+    # MMS refuses ports from 32,767 on (Connector.java).
+    if not text.strip().isdecimal() or not 0 < int(text) < 32_767:
+        raise ValueError("a port from 1 to 32766")
+    return int(text)
+
+
+def port_range(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"\s*(\d{1,5})-(\d{1,5})\s*", text)
+    first, last = map(int, found.groups()) if found else (1, 0)
+    if not 0 < first <= min(last, 32_766):
+        raise ValueError("two ports, such as 1111-2222, the first from 1 to 32766")
+    return first, last
+
+
+def threads(text: str) -> int:
+    # OpenMP also takes a list, one number for each level of nesting.
+    return positive(text.partition(",")[0])
+
+
+def order(text: str) -> str:
+    names = text.replace(" ", "").lower()
+    if names not in ("model,data", "data,model"):
+        raise ValueError("'model,data' or 'data,model'")
+    return names
+
+
+def boolean(text: str) -> bool:
+    word = text.strip().lower()
+    if word not in ("true", "1", "yes", "false", "0", "no"):
+        raise ValueError("true or false")
+    return word in ("true", "1", "yes")
+
+
+def switch(text: str) -> str:
+    if text.strip().lower() not in ("on", "off"):
+        raise ValueError("on or off")
+    return text.strip().lower()
+
+
+def words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def of(value: Any) -> str:
+    """``value`` as a variable holds it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(value) if isinstance(value, tuple) else str(value)

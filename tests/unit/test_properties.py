@@ -1,0 +1,122 @@
+"""server.properties: MMS's configuration for our settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mms_handler import settings
+from mms_handler.server.properties import properties
+from mms_handler.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def keys(text):
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return dict(line.split("=", 1) for line in lines)
+
+
+DEFAULTS = {
+    "inference_address": "http://127.0.0.1:8080",
+    "management_address": "http://127.0.0.1:8081",
+    "model_store": "model_archives",
+    "default_workers_per_model": "1",
+    "default_response_timeout_seconds": "60",
+    "max_request_size": "6553500",
+    "max_response_size": "6553500",
+    "job_queue_size": "100",
+    "decode_input_request": "false",
+    "plugins_path": "mms_handler/plugins",
+}
+
+
+@pytest.fixture(autouse=True)
+def at_the_root(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def test_the_defaults():
+    """These are MMS's keys and values for the default settings, and no others."""
+    assert keys(properties(Settings())) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("changed", "wanted"),
+    [
+        pytest.param(
+            {"host": "0.0.0.0", "port": 9000},
+            {"inference_address": "http://0.0.0.0:9000"},
+            id="opened to others, the management is not",
+        ),
+        pytest.param(
+            {"management_port": 9001},
+            {"management_address": "http://127.0.0.1:9001"},
+            id="another management port",
+        ),
+        pytest.param({"model_store": "/srv/m"}, {"model_store": "/srv/m"}, id="another store"),
+        pytest.param(
+            {"model_store": "C:\\é𝄞"},
+            {"model_store": "C:\\\\\\u00e9\\ud834\\udd1e"},
+            id="a store as Java reads it",
+        ),
+        pytest.param({"workers": 4}, {"default_workers_per_model": "4"}, id="four workers"),
+        pytest.param(
+            {"timeout_s": 90}, {"default_response_timeout_seconds": "90"}, id="time in seconds"
+        ),
+        pytest.param(
+            {"max_body_bytes": 10, "max_response_bytes": 20},
+            {"max_request_size": "10", "max_response_size": "20"},
+            id="limits of both directions",
+        ),
+        pytest.param({"job_queue_size": 5}, {"job_queue_size": "5"}, id="a shorter queue"),
+        pytest.param({"netty_threads": 5}, {"number_of_netty_threads": "5"}, id="netty's threads"),
+        pytest.param({"heap_mb": 99}, {"vmargs": "-Xmx99m"}, id="Java's heap"),
+        pytest.param(
+            {"passed_on": (("io_ratio", "70"), ("blacklist_env_vars", "AWS_\\w*"))},
+            {"io_ratio": "70", "blacklist_env_vars": "AWS_\\\\w*"},
+            id="MMS's own",
+        ),
+    ],
+)
+def test_they_follow_the_settings(changed, wanted):
+    """A setting changes its own keys only."""
+    assert keys(properties(Settings(**changed))) == {**DEFAULTS, **wanted}
+
+
+def test_plugins_are_found_from_elsewhere(monkeypatch, tmp_path):
+    """The folder's full name, where it does not lie below the one we are in."""
+    monkeypatch.chdir(tmp_path)
+    found = keys(properties(Settings()))["plugins_path"]
+    assert found == str(ROOT / "mms_handler" / "plugins")
+
+
+def test_each_line_says_where_it_comes_from():
+    """Behind it, as a comment: options, variables, or that it is the default."""
+    env = {"SAGEMAKER_BIND_TO_PORT": "9000", "MMS_IO_RATIO": "70"}
+    text = properties(*settings.effective(env, {"workers": 2, "host": "::"}))
+    lines = text.splitlines()
+    behind = {
+        line.split("=")[0]: lines[at + 1]
+        for at, line in enumerate(lines)
+        if "=" in line and not line.startswith("#")
+    }
+    assert behind == {
+        "inference_address": "# from SAGEMAKER_BIND_TO_PORT, option --host",
+        "management_address": "# default",
+        "model_store": "# default",
+        "default_workers_per_model": "# from option --workers",
+        "default_response_timeout_seconds": "# default",
+        "max_request_size": "# default",
+        "max_response_size": "# default",
+        "job_queue_size": "# default",
+        "decode_input_request": "# always",
+        "plugins_path": "# always",
+        "io_ratio": "# from MMS_IO_RATIO",
+    }
+
+
+def test_the_committed_file_has_the_defaults():
+    """config.properties at the root is this text."""
+    assert (ROOT / "config.properties").read_text() == properties(Settings())
