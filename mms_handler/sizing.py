@@ -1,0 +1,311 @@
+"""How many workers, with how many threads, and how much Java, fit into a machine.
+
+Knows figures and /proc; starts nothing.  What it reckons with was measured, see _WORKER_BYTES.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Iterable, Iterator, NamedTuple, Protocol, Sequence
+
+from mms_handler.errors import ServerError
+from mms_handler.settings import Settings
+
+_MB = 2**20
+
+#: A worker that has imported mxnet has 200 MB, of which 106 are its own.
+_WORKER_BYTES = 220 * _MB
+#: Of its artifacts a Module holds the parameters as loaded, as bound, and as MKLDNN orders them
+#: when it first predicts: 100 MB of them made 297; a Block's made 200.
+_COPIES = 3
+#: The process of each model that workers are forked from.
+_LISTENER_BYTES = 20 * _MB
+#: Java without bodies, and serve itself.
+_JAVA_MB, _SERVE_MB = 100, 50
+#: The part of the memory that nothing is planned for: scripts, page cache, peaks.
+_SPARE = 0.1
+
+#: Artifacts from which a second thread is a gain; tiny models are up to forty times slower with it.
+_LARGE_BYTES = 8 * _MB
+
+#: Bodies that the front end holds at once: at least the first, at most the second number.  As
+#: SageMaker's batch jobs have it, fewer where that many come to more than 100 MB.
+_BODIES = (8, 64)
+_BODIES_MB = 100
+
+
+class Machine(NamedTuple):
+    """What there is for us: of the machine, or of the container that is smaller."""
+
+    cpus: float
+    memory_bytes: int
+
+
+class Plan(NamedTuple):
+    """What to start.
+
+    Fields:
+        workers: of each model.
+        threads: of each worker.
+        heap_mb: Java's.
+        direct_mb: Java's memory for bodies on their way.
+        processors: that Java reckons with.
+        reserved_bytes: what is not for workers.
+        machine: that all this is for.
+        warnings: what was chosen and does not fit.
+    """
+
+    workers: int
+    threads: int
+    heap_mb: int
+    direct_mb: int
+    processors: int
+    reserved_bytes: int
+    machine: Machine
+    warnings: tuple[str, ...]
+
+
+class Process(Protocol):
+    """Anything with a process's number, such as psutil's."""
+
+    @property
+    def pid(self) -> int: ...
+
+
+# --- planning --------------------------------------------------------------------------------
+
+
+def plan(machine: Machine, chosen: Settings, models: Sequence[int]) -> Plan:
+    """What fits; what was chosen stays, with a warning where it does not fit.
+
+    Args:
+        machine: what there is.
+        chosen: workers, threads, heap_mb and memory_bytes, where they are not None; the limits
+            of bodies.
+        models: the size of each model's artifacts, in bytes; none where models come later.
+
+    Returns:
+        Workers for every core, of one thread each.  Where memory, or a choice, allows fewer
+        workers, the others' threads are theirs, if the models are large.  Models that come
+        later get one worker each.
+
+    Raises:
+        ServerError: not one worker of each model fits, and nobody chose a number.
+    """
+    machine = Machine(machine.cpus, chosen.memory_bytes or machine.memory_bytes)
+    cores = max(1, int(machine.cpus))
+    java = _java(machine, chosen)
+    spare = len(models) * _LISTENER_BYTES + int(machine.memory_bytes * _SPARE)
+    reserved = java.reserved_bytes + spare
+    all_bytes = sum(map(estimate, models))
+    fit = workers_that_fit(machine, reserved, all_bytes) if models else 1
+    if not fit and not chosen.workers:
+        raise ServerError(_too_small(machine, reserved, all_bytes))
+    workers = chosen.workers or _share(cores, len(models), chosen.threads or 1, fit)
+    threads = chosen.threads or _threads(cores, workers, models)
+    warnings = []
+    busy = workers * max(1, len(models)) * threads
+    if busy > cores and (chosen.workers or chosen.threads):
+        warnings.append(f"{busy} threads share {cores} cores")
+    if models and workers > fit:
+        warnings.append(f"workers of each model that fit into the memory: {fit}")
+    return Plan(
+        workers=workers,
+        threads=threads,
+        heap_mb=java.heap_mb,
+        direct_mb=java.direct_mb,
+        processors=math.ceil(machine.cpus),
+        reserved_bytes=reserved,
+        machine=machine,
+        warnings=tuple(warnings),
+    )
+
+
+def _share(cores: int, models: int, threads: int, fit: int) -> int:
+    """Workers of each model so that all together have a core for each thread."""
+    return max(1, min(fit, cores // (threads * max(1, models))))
+
+
+def _threads(cores: int, workers: int, models: Sequence[int]) -> int:
+    if not models or min(models) < _LARGE_BYTES:
+        return 1
+    return max(1, cores // (workers * len(models)))
+
+
+class _Java(NamedTuple):
+    heap_mb: int
+    direct_mb: int
+    reserved_bytes: int  # with what serve needs
+
+
+def _java(machine: Machine, chosen: Settings) -> _Java:
+    """What Java gets.
+
+    A body takes twice its size of either.  Eight of 6.5 MB at once were all answered so; with
+    less direct memory than eight of them, or half the heap, some were not.
+    """
+    body_mb = math.ceil(max(chosen.max_body_bytes, chosen.max_response_bytes) / _MB)
+    fewest = max(1, min(_BODIES[0], _BODIES_MB // body_mb))
+    least, most = (32 + 2 * body_mb * count for count in (fewest, _BODIES[1]))
+    heap_mb = chosen.heap_mb or min(most, max(least, machine.memory_bytes // _MB // 16))
+    reserved_mb = heap_mb + 2 * body_mb * fewest + _JAVA_MB + _SERVE_MB
+    return _Java(heap_mb, max(heap_mb, 8 * body_mb), reserved_mb * _MB)
+
+
+def _too_small(machine: Machine, reserved: int, all_bytes: int) -> str:
+    return (
+        f"not one worker of each model fits: they need about {_mb(all_bytes)}, Java and what is "
+        f"kept free {_mb(reserved)}, and there are {_mb(machine.memory_bytes)}; "
+        "SAGEMAKER_MODEL_SERVER_WORKERS=1 tries it all the same"
+    )
+
+
+def estimate(artifacts_bytes: int) -> int:
+    """The memory of a worker that has loaded a model and predicted, in bytes.
+
+    Args:
+        artifacts_bytes: what the model's files come to.
+    """
+    return _WORKER_BYTES + _COPIES * artifacts_bytes
+
+
+def workers_that_fit(machine: Machine, reserved_bytes: int, worker_bytes: int) -> int:
+    """How many times ``worker_bytes`` there is beside what is reserved; 0 or more."""
+    return max(0, machine.memory_bytes - reserved_bytes) // worker_bytes
+
+
+def java_options(plan: Plan) -> list[str]:
+    """The plan's half for Java, as words of its command line."""
+    return [
+        f"-Xmx{plan.heap_mb}m",
+        f"-XX:MaxDirectMemorySize={plan.direct_mb}m",
+        f"-XX:ActiveProcessorCount={plan.processors}",
+    ]
+
+
+def line(plan: Plan) -> str:
+    """The plan for the log."""
+    said = (
+        f"workers of each model: {plan.workers}, threads of each: {plan.threads}, Java's heap: "
+        f"{plan.heap_mb} MB, for {plan.machine.cpus:g} cores and {_mb(plan.machine.memory_bytes)}"
+    )
+    return "; ".join([said, *(f"warning: {warning}" for warning in plan.warnings)])
+
+
+def _mb(count: int) -> str:
+    return f"{count // _MB:,} MB"
+
+
+# --- measuring -------------------------------------------------------------------------------
+
+
+def machine(root: Path = Path("/")) -> Machine:
+    """What this process may use: the least of the machine's, its affinity's and its groups'.
+
+    Args:
+        root: where /proc and /sys are.
+    """
+    return Machine(
+        min([float(_allowed(root)), *_quotas(root)]),
+        min([_memory(root, "MemTotal"), *_limits(root)]),
+    )
+
+
+def available(root: Path = Path("/")) -> int:
+    """Bytes that can still be used; what the system can take back counts as free."""
+    return min([_memory(root, "MemAvailable"), *_rests(root)])
+
+
+def used(processes: Iterable[Process], root: Path = Path("/")) -> int:
+    """Bytes that some processes have; what several of them share counts once."""
+    return sum(_measured(root / "proc" / str(one.pid)) for one in processes)
+
+
+def _measured(folder: Path) -> int:
+    """A process's share of the memory, else, where that cannot be read, all it has; 0 if gone."""
+    share = _field(folder / "smaps_rollup", "Pss")
+    return share if share is not None else _field(folder / "status", "VmRSS") or 0
+
+
+def _allowed(root: Path) -> int:
+    """The cores that this process may run on."""
+    for line in _text(root / "proc/self/status").splitlines():
+        if line.startswith("Cpus_allowed_list:"):
+            parts = [part.split("-") for part in line.split()[1].split(",")]
+            return sum(int(part[-1]) - int(part[0]) + 1 for part in parts)
+    return os.cpu_count() or 1
+
+
+def _memory(root: Path, name: str) -> int:
+    found = _field(root / "proc/meminfo", name)
+    if found is None:
+        raise ServerError(f"{root / 'proc/meminfo'} does not say {name}")
+    return found
+
+
+def _quotas(root: Path) -> Iterator[float]:
+    """The cores that each of our groups may use: cgroup v2's, or v1's."""
+    for group in _groups(root, "cpu"):
+        words = _text(group / "cpu.max").split() or [
+            _text(group / "cpu.cfs_quota_us").strip(),
+            _text(group / "cpu.cfs_period_us").strip(),
+        ]
+        if words[0].isdecimal() and int(words[0]):
+            yield int(words[0]) / int(words[1])
+
+
+def _limits(root: Path) -> Iterator[int]:
+    for group in _groups(root, "memory"):
+        limit = _number(group, "memory.max", "memory.limit_in_bytes")
+        if limit is not None:
+            yield limit
+
+
+def _rests(root: Path) -> Iterator[int]:
+    """What each of our groups may still use; file pages not used lately can be taken back."""
+    for group in _groups(root, "memory"):
+        limit = _number(group, "memory.max", "memory.limit_in_bytes")
+        usage = _number(group, "memory.current", "memory.usage_in_bytes")
+        if limit is not None and usage is not None:
+            stat = dict(line.split() for line in _text(group / "memory.stat").splitlines())
+            pages = int(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
+            yield max(0, limit - max(0, usage - pages))
+
+
+def _groups(root: Path, controller: str) -> Iterator[Path]:
+    """The folders of the control group we are in, and of those around it.
+
+    In a container the path may be the host's: then its folders are not there, and the
+    container's own group is at the top.
+    """
+    for line in _text(root / "proc/self/cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers or controller in controllers.split(","):
+            top = root / "sys/fs/cgroup" / controllers
+            parts = [part for part in path.split("/") if part not in ("", "..")]
+            for depth in range(len(parts) + 1):
+                yield top.joinpath(*parts[:depth])
+
+
+def _number(folder: Path, *names: str) -> int | None:
+    """What the first of some files holds that holds a number; "max" is none."""
+    found = [_text(folder / name).strip() for name in names]
+    return next((int(text) for text in found if text.isdecimal()), None)
+
+
+def _field(path: Path, name: str) -> int | None:
+    """A line "name:  12 kB" of a file, in bytes."""
+    for line in _text(path).splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _text(path: Path) -> str:
+    """A file's text; nothing where it cannot be read, since files of /proc and /sys come and go."""
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
