@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -61,9 +62,18 @@ def call(
 ) -> Answer:
     """Make one HTTP request.
 
+    Args:
+        method: GET, POST, PUT or DELETE.
+        url: http://host:port/path, or unix:SOCKET:/path for a server on a Unix socket.
+        body: what to send, if anything.
+        headers: Content-Type and others.
+        timeout_s: how long to wait for each part of the answer.
+
     Raises:
         ServerError: no answer came.
     """
+    if url.startswith("unix:"):
+        return _call_socket(method, url, body, headers, timeout_s)
     try:
         request = urllib.request.Request(url, body, dict(headers or {}), method=method)
         try:
@@ -76,6 +86,35 @@ def call(
     except (OSError, http.client.HTTPException, ValueError) as exc:
         reason = getattr(exc, "reason", None) or exc
         raise ServerError(f"no answer from {url}: {reason}") from exc
+
+
+class _SocketConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket, where MMS listens for nobody but us."""
+
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _call_socket(
+    method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None, timeout_s: float
+) -> Answer:
+    path, _, rest = url[len("unix:") :].partition(":/")
+    connection = _SocketConnection(path, timeout_s)
+    try:
+        connection.request(method, f"/{rest}", body, dict(headers or {}))
+        response = connection.getresponse()
+        found = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, found, response.read())
+    except (OSError, http.client.HTTPException) as exc:
+        raise ServerError(f"no answer from {url}: {exc}") from exc
+    finally:
+        connection.close()
 
 
 def invoke(
@@ -129,10 +168,20 @@ def register(
         "max_batch_delay": max_batch_delay_ms,
         "response_timeout": timeout_s,
     }
-    # Each worker may take MMS a minute to start and two to connect to, beside its load.
-    limit_s = workers * (timeout_s + 180)
-    headers = {"Content-Type": "application/json"}
-    return call("POST", f"{management_url}/models", json.dumps(wanted).encode(), headers, limit_s)
+    body, headers = json.dumps(wanted).encode(), {"Content-Type": "application/json"}
+    return call("POST", f"{management_url}/models", body, headers, _loading_s(workers, timeout_s))
+
+
+def scale(management_url: str, name: str, workers: int, timeout_s: int) -> Answer:
+    """Set a model's number of workers; the answer comes when all have loaded it, or one failed."""
+    url = f"{management_url}/models/{urllib.parse.quote(name)}"
+    query = f"min_worker={workers}&max_worker={workers}&synchronous=true"
+    return call("PUT", f"{url}?{query}", timeout_s=_loading_s(workers, timeout_s))
+
+
+def _loading_s(workers: int, timeout_s: int) -> float:
+    """Each worker may take MMS a minute to start and two to connect to, beside its load."""
+    return workers * (timeout_s + 180)
 
 
 def unregister(management_url: str, name: str) -> Answer:

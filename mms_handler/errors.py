@@ -12,7 +12,9 @@ HandlerError            500
   LoadError             500   a phase of loading failed; what MMS and its log see
   SettingsError               a setting has a value that means nothing; met by people, not clients
   ArchiveError                an archive cannot be made or must not be read
-  ServerError                 the front end did not do what it was asked
+  ServerError           500   the front end did not do what it was asked
+    NoSuchModel         404   no model has this name, or nothing is where it should come from
+    NameTaken           409   a model of this name is registered
   TrainingError               a training cannot start, or did not give what it should
 """
 
@@ -101,6 +103,18 @@ class ArchiveError(HandlerError):
 
 class ServerError(HandlerError):
     """The front end did not do what it was asked."""
+
+
+class NoSuchModel(ServerError):
+    """No model has the name, or nothing is where it should come from."""
+
+    status, phrase = 404, "Not Found"
+
+
+class NameTaken(ServerError):
+    """A model of the name is registered, or is being registered."""
+
+    status, phrase = 409, "Conflict"
 
 
 class TrainingError(HandlerError):

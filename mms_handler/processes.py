@@ -105,3 +105,26 @@ def stop(process: subprocess.Popen[bytes], limit_s: float) -> None:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+def leave_pid_1() -> None:
+    """In a container's first process, go on in a child of it; the first does what an init does.
+
+    PID 1 is left what others do not wait for, and a signal it does not handle never reaches it:
+    it reaps every child, passes signals on, and ends as we end.
+    """
+    if os.getpid() == 1:
+        as_child()
+
+
+def as_child() -> None:
+    """Return in a child of this process, which from here on only reaps and passes signals on."""
+    child = os.fork()
+    if not child:
+        return
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, lambda number, frame: os.kill(child, number))
+    while True:
+        gone, status = os.wait()
+        if gone == child:
+            os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))

