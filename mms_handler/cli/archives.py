@@ -1,15 +1,22 @@
-"""The commands around archives: archive, check."""
+"""The commands around archives: archive, check, verify, convert."""
 
 from __future__ import annotations
 
+import contextlib
+import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, Iterator, NamedTuple
 
 import click
 
 from mms_handler import settings
 from mms_handler.cli.command import end, existing, group, size
+from mms_handler.errors import ArchiveError
+
+_store = click.option("--model-store", type=click.Path(path_type=Path), default="model_archives",
+                      show_default=True, help="Where the archive goes.")  # fmt: skip
+_force = click.option("--force", is_flag=True, help="Replace an archive of this name.")
 
 
 @group.command()
@@ -17,12 +24,13 @@ from mms_handler.cli.command import end, existing, group, size
 @click.option("--script", "code", type=existing,
               help="The script, or a folder with it; else MODEL_DIR/code.")  # fmt: skip
 @click.option("--name", help="The model's name; else the folder's.")
-@click.option("--model-store", type=click.Path(path_type=Path), default="model_archives",
-              show_default=True, help="Where the archive goes.")  # fmt: skip
+@_store
 @click.option("--sample", type=existing, help="A request to pack with it, for check.")
-@click.option("--force", is_flag=True, help="Replace an archive of this name.")
+@click.option("--content-type", help="What the sample is; else by its suffix.")
+@click.option("--accept", default="*/*", show_default=True, help="What its reply should be.")
+@_force
 def archive(model_dir: Path, name: str | None, model_store: Path, **packing: Any) -> None:
-    """Pack MODEL_DIR and a script as .mar."""
+    """Check MODEL_DIR and a script, and pack them as .mar."""
     from mms_handler import archive as archives
 
     name = archives.check_name(name or model_dir.resolve().name)
@@ -31,24 +39,48 @@ def archive(model_dir: Path, name: str | None, model_store: Path, **packing: Any
 
 
 def pack(model_dir: Path, target: Path, **packing: Any) -> None:
-    from rich.progress import Progress
-
+    """Pack a model that loads and answers its sample, and say so."""
     from mms_handler import archive as archives
 
-    with Progress(transient=True, disable=not sys.stderr.isatty()) as progress:
-        count = len(archives.contents(model_dir, packing["code"]))
-        task = progress.add_task(target.name, total=count)
-        packing["packed"] = lambda inner: progress.advance(task)
-        archives.pack(model_dir, target, **packing)
+    found = archives.contents(model_dir, packing["code"])
+    with _bar(target, sum(path.stat().st_size for path in found.values())) as bar:
+
+        def trial(*asked: Any) -> Any:
+            bar.stop()  # what the model prints would be written over it
+            return archives.trial(*asked)
+
+        archives.pack(model_dir, target, progress=bar.advance, trial=trial, **packing)
+    _say(target)
+
+
+class _Bar(NamedTuple):
+    """A bar on a terminal: told the bytes that are done, and when it should go."""
+
+    advance: Callable[[int], None]
+    stop: Callable[[], None]
+
+
+@contextlib.contextmanager
+def _bar(target: Path, total: int) -> Iterator[_Bar]:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    shown = sys.stderr.isatty()
+    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as progress:
+        task = progress.add_task(target.name, total=total)
+        yield _Bar(lambda count: progress.advance(task, count), progress.stop)
+
+
+def _say(target: Path) -> None:
     click.echo(f"{target}  {size(target.stat().st_size)}")
 
 
 @group.command()
 @click.argument("path", type=existing)
 @click.option("--sample", type=existing, help="A request to answer; else the archive's own.")
-@click.option("--content-type", help="What the sample is; else by its suffix.")
-@click.option("--accept", default="*/*", show_default=True, help="What its reply should be.")
-def check(path: Path, sample: Path | None, content_type: str | None, accept: str) -> None:
+@click.option("--content-type", help="What it is; else as it was packed, or by its suffix.")
+@click.option("--accept", help="What its reply should be; else as it was packed, or anything.")
+def check(path: Path, sample: Path | None, content_type: str | None, accept: str | None) -> None:
     """Say what a worker would find in PATH.
 
     PATH is a .mar or a folder; it is loaded in a process of its own.
@@ -71,8 +103,72 @@ def check(path: Path, sample: Path | None, content_type: str | None, accept: str
         table.add_row("reply", f"{found['status']} {found['content_type']}: {found['reply']}")
     width = None if sys.stdout.isatty() else 1_000  # for who reads lines
     Console(width=width, highlight=False, markup=False).print(table)
+    if "differs" in found:
+        end(f"the sample {found['differs']}", 1)
     if found.get("status", 200) >= 400:
         end(f"the sample is answered {found['status']}: {found['reply']}", 1)
+
+
+@group.command()
+@click.argument("paths", nargs=-1, required=True, type=existing)
+def verify(paths: tuple[Path, ...]) -> None:
+    """Say of each of PATHS, .mar files and folders, whether it is safe to serve.
+
+    Nothing is unpacked or loaded.
+    """
+    from mms_handler import archive as archives
+
+    unsafe = []
+    for path in paths:
+        try:
+            click.echo(f"{path}: {_verified(archives, path)}")
+        except ArchiveError as exc:
+            unsafe.append(exc)
+    if unsafe:
+        end("; ".join(map(str, unsafe)), 1)
+
+
+def _verified(archives: Any, path: Path) -> str:
+    if path.is_dir():
+        archives.verify_folder(path)
+        return "a folder without links that lead out of it"
+    found = archives.verify(path)
+    if found.hashes is None:
+        return f"{found.name}, packed by another tool, without hashes"
+    versions = ", ".join(f"{name} {version}" for name, version in found.packages.items())
+    return f"{found.name}, {len(found.hashes)} files as they were packed, with {versions}"
+
+
+@group.command()
+@click.argument("path", type=existing)
+@click.option("--name", help="The model's name; else the file's.")
+@click.option("--script", "code", type=existing,
+              help="Of a model.tar.gz: its script, a folder with it, or its tar.gz.")  # fmt: skip
+@click.option("--program", help="Which file is the script; else SAGEMAKER_PROGRAM.")
+@_store
+@_force
+def convert(
+    path: Path,
+    name: str | None,
+    code: Path | None,
+    program: str | None,
+    model_store: Path,
+    force: bool,
+) -> None:
+    """Write a model.tar.gz as .mar, or a .mar as model.tar.gz.
+
+    Nothing is loaded; check does that.
+    """
+    from mms_handler import archive as archives
+
+    stem = re.sub(r"\.(mar|tar|tar\.gz|tgz)$", "", path.name)
+    target = model_store / f"{archives.check_name(name or stem)}{archives.other(path)}"
+    program = program or settings.current().program
+    with _bar(target, archives.size(path)) as bar:
+        archives.convert(
+            path, target, code=code, program=program, force=force, progress=bar.advance
+        )
+    _say(target)
 
 
 @group.command(hidden=True)

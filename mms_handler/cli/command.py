@@ -37,4 +37,4 @@ def group() -> None:
 
 
 def size(count: int) -> str:
-    return f"{count:,} bytes" if count < 10_000 else f"{count / 1000:,.0f} kB"
+    return f"{count:,} bytes" if count < 1_000 else f"{count / 1000:,.0f} kB"

@@ -87,7 +87,8 @@ def _say(line: str) -> None:
 
 
 def _log(line: str) -> None:
-    click.echo(line, err=True)
+    with contextlib.suppress(OSError):
+        click.echo(line, err=True)
 
 
 @group.command()

@@ -113,10 +113,12 @@ def _base_dir() -> Path:
 @contextlib.contextmanager
 def _progress(what: str) -> Iterator[Callable[[int], None]]:
     """A bar on a terminal for bytes as they come; it is gone afterwards."""
+    from rich.console import Console
     from rich.progress import DownloadColumn, Progress, TextColumn
 
     columns = (TextColumn("{task.description}"), DownloadColumn())
-    with Progress(*columns, transient=True, disable=not sys.stderr.isatty()) as progress:
+    console, hidden = Console(stderr=True), not sys.stderr.isatty()
+    with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
         task = progress.add_task(what, total=None)
         yield lambda count: progress.advance(task, count)
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import platform
 import zipfile
+from importlib import metadata
 
 import pytest
 
@@ -41,23 +44,23 @@ def entries(path):
 
 
 PACKED = [
-    "MAR-INF/MANIFEST.json",
     "code/inference.py",
     "code/lib/helper.py",
     "labels.txt",
     "model-0000.params",
     "model-symbol.json",
+    "MAR-INF/MANIFEST.json",
 ]
 
 
 def test_an_archive_has_the_manifest_and_the_files(tmp_path, model_dir):
-    """The manifest comes first, then every file in the order of names, with its bytes."""
+    """Every file comes in the order of names, with its bytes; the manifest, with hashes, last."""
     told = []
-    target = archive.pack(model_dir, tmp_path / "new" / "digits.mar", packed=told.append)
+    target = archive.pack(model_dir, tmp_path / "new" / "digits.mar", progress=told.append)
     inside = entries(target)
     assert target == tmp_path / "new" / "digits.mar"
     assert list(inside) == PACKED
-    assert told == PACKED[1:]
+    assert told == [6, 6, 9, 7, 2]  # bytes of each
     assert inside["code/inference.py"] == "x = 1\n"
     assert inside["model-0000.params"] == "weights"
 
@@ -65,7 +68,9 @@ def test_an_archive_has_the_manifest_and_the_files(tmp_path, model_dir):
 def test_the_manifest_names_the_model_and_the_handler(tmp_path, model_dir):
     """MMS reads the model's name and entry point from MAR-INF/MANIFEST.json, we the script's."""
     inside = entries(archive.pack(model_dir, tmp_path / "other-name.mar"))
-    assert json.loads(inside["MAR-INF/MANIFEST.json"]) == {
+    told = json.loads(inside["MAR-INF/MANIFEST.json"])
+    assert set(told.pop("mms_handler")) == {"version", "packages", "files"}
+    assert told == {
         "runtime": "python",
         "model": {
             "modelName": "other-name",
@@ -96,7 +101,7 @@ def test_entries_are_plain_files_of_1980(tmp_path, model_dir):
     with zipfile.ZipFile(archive.pack(model_dir, tmp_path / "digits.mar")) as mar:
         infos = {info.filename: info for info in mar.infolist()}
     assert {info.date_time for info in infos.values()} == {(1980, 1, 1, 0, 0, 0)}
-    assert {info.external_attr >> 16 for info in infos.values()} == {0o644}
+    assert {info.external_attr >> 16 for info in infos.values()} == {0o100644}
     assert infos["model-0000.params"].compress_type == zipfile.ZIP_STORED
     assert infos["labels.txt"].compress_type == zipfile.ZIP_DEFLATED
 
@@ -117,7 +122,7 @@ def test_entries_are_plain_files_of_1980(tmp_path, model_dir):
 def test_what_does_not_belong_is_left_out(tmp_path, model_dir, name):
     """Hidden files, compiled Python, archives and what archivers add stay outside."""
     put(model_dir, **{name: "secret"})
-    assert list(archive.contents(model_dir)) == PACKED[1:]
+    assert list(archive.contents(model_dir)) == PACKED[:-1]
     inside = entries(archive.pack(model_dir, tmp_path / "out" / "digits.mar"))
     assert "secret" not in inside.values()
 
@@ -150,12 +155,12 @@ def test_another_folder_of_code_takes_the_codes_place(tmp_path, model_dir):
     code = put(tmp_path / "src", **{"serve.py": "new\n", "deep/a.py": "", ".env": "secret"})
     inside = entries(archive.pack(model_dir, tmp_path / "digits.mar", code=code))
     assert list(inside) == [
-        "MAR-INF/MANIFEST.json",
         "code/deep/a.py",
         "code/serve.py",
         "labels.txt",
         "model-0000.params",
         "model-symbol.json",
+        "MAR-INF/MANIFEST.json",
     ]
     assert inside["code/serve.py"] == "new\n"
 
@@ -202,11 +207,11 @@ def test_a_failure_leaves_nothing_behind(tmp_path, model_dir):
     """An archive is there whole or not at all, and an old one survives."""
     target = put(tmp_path / "out", **{"digits.mar": "old"}) / "digits.mar"
 
-    def full(name):
+    def full(count):
         raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space left"):
-        archive.pack(model_dir, target, force=True, packed=full)
+        archive.pack(model_dir, target, force=True, progress=full)
     assert [path.name for path in target.parent.iterdir()] == ["digits.mar"]
     assert target.read_text() == "old"
 
@@ -274,23 +279,142 @@ def test_a_sample_of_ones_own_is_kept(tmp_path, model_dir):
     assert inside["MAR-INF/sample.csv"] == "1,2"
 
 
-@pytest.mark.parametrize(
-    ("name", "mode", "words"),
-    [
-        pytest.param("../out.txt", 0o644, "leads out of", id="a path that leads out"),
-        pytest.param("/etc/out.txt", 0o644, "leads out of", id="an absolute path"),
-        pytest.param("code/link", 0o120777, "is a link", id="a link"),
-    ],
-)
-def test_an_unsafe_archive_is_not_unpacked(tmp_path, name, mode, words):
-    """Not one file of it is written."""
-    path = tmp_path / "bad.mar"
-    with zipfile.ZipFile(path, "w") as bad:
-        bad.writestr("first.txt", "x")
-        entry = zipfile.ZipInfo(name)
-        entry.external_attr = mode << 16
-        bad.writestr(entry, "x")
-    with pytest.raises(ArchiveError, match=words):
-        archive.unpack(path, tmp_path / "folder")
-    assert not (tmp_path / "folder").exists()
-    assert not (tmp_path / "out.txt").exists()
+def test_a_sample_has_the_type_it_is_said_to_have(tmp_path, model_dir):
+    """Where its suffix tells nothing, or it is to be answered in a type of its own."""
+    (tmp_path / "words").write_text("one two")
+    target = archive.pack(
+        model_dir,
+        tmp_path / "m.mar",
+        sample=tmp_path / "words",
+        content_type="text/plain",
+        accept="text/csv",
+    )
+    assert archive.verify(target).sample == (
+        "MAR-INF/sample.bin",
+        "text/plain",
+        "text/csv",
+        None,
+    )
+
+
+def test_the_manifest_keeps_hashes_and_versions(tmp_path, model_dir):
+    """The SHA-256 of every other entry, and what a prediction depends on."""
+    shapes = put(model_dir, **{"model-shapes.json": "[]"})
+    found = archive.verify(archive.pack(shapes, tmp_path / "digits.mar"))
+    assert found.name == "digits"
+    assert found.hashes == {
+        "MAR-INF/sample.json": sha256(b"null"),
+        "code/inference.py": sha256(b"x = 1\n"),
+        "code/lib/helper.py": sha256(b"y = 2\n"),
+        "labels.txt": sha256(b"zero\none\n"),
+        "model-0000.params": sha256(b"weights"),
+        "model-shapes.json": sha256(b"[]"),
+        "model-symbol.json": sha256(b"{}"),
+    }
+    assert found.packages == {
+        "mxnet": "1.9.1",
+        "numpy": metadata.version("numpy"),
+        "python": platform.python_version(),
+    }
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_what_is_large_is_stored(tmp_path, model_dir):
+    """It would take its time, and if it shrank a lot it would look like a bomb to verify."""
+    (model_dir / "zeros.bin").write_bytes(bytes(11_000_000))
+    target = archive.pack(model_dir, tmp_path / "digits.mar")
+    assert archive.verify(target).hashes["zeros.bin"] == sha256(bytes(11_000_000))
+    assert target.stat().st_size > 11_000_000
+    assert archive.size(target) == 11_000_030 + len(entries(target)["MAR-INF/MANIFEST.json"])
+
+
+def test_a_pipe_is_refused(model_dir):
+    """It is not left out in silence: whoever put it there wanted it."""
+    os.mkfifo(model_dir / "stream")
+    with pytest.raises(ArchiveError, match=r"stream is neither a file nor a folder"):
+        archive.contents(model_dir)
+
+
+@pytest.mark.parametrize("name", ["a\\b.txt", "a\nb.txt", "caf\udce9.txt", "mar-inf/manifest.json"])
+def test_a_name_that_would_not_be_unpacked_is_not_packed(tmp_path, model_dir, name):
+    """What verify refuses is never made."""
+    put(model_dir, **{name: "x"})
+    with pytest.raises(ArchiveError, match="the entry "):
+        archive.pack(model_dir, tmp_path / "out" / "digits.mar")
+    assert not list(tmp_path.glob("out/*"))
+
+
+# --- the trial -------------------------------------------------------------------------------
+
+
+def test_what_is_tried_is_what_was_packed(tmp_path, model_dir):
+    """Unpacked again, with a manifest, in a folder of the model's name."""
+    put(model_dir, **{".env": "secret"})
+    seen = {}
+
+    def trial(folder, request):
+        seen.update({p.relative_to(folder).as_posix(): p.read_bytes() for p in files(folder)})
+        assert folder.name == "m"
+
+    archive.pack(model_dir, tmp_path / "m.mar", trial=trial)
+    assert sorted(seen) == sorted(PACKED)
+    assert json.loads(seen["MAR-INF/MANIFEST.json"])["model"]["script"] == "inference.py"
+
+
+def files(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_the_reply_of_the_trial_is_kept(tmp_path, model_dir):
+    """Beside the request that it answers."""
+    (tmp_path / "row.csv").write_text("1,2")
+    reply = {"status": 200, "content_type": "text/csv", "body": "3"}
+
+    def trial(folder, request):
+        assert request.body == b"1,2"
+        return request._replace(sample=request.sample._replace(reply=reply))
+
+    target = archive.pack(model_dir, tmp_path / "m.mar", sample=tmp_path / "row.csv", trial=trial)
+    found = archive.verify(target).sample
+    assert found == ("MAR-INF/sample.csv", "text/csv", "*/*", reply)
+
+
+def test_a_request_that_the_trial_drops_is_not_packed(tmp_path, model_dir):
+    """One that was made up and that the script does not take."""
+    put(model_dir, **{"model-shapes.json": SHAPES})
+    target = archive.pack(model_dir, tmp_path / "m.mar", trial=lambda folder, request: None)
+    assert archive.verify(target).sample is None
+    assert "MAR-INF/sample.json" not in entries(target)
+
+
+def test_a_failed_trial_leaves_nothing(tmp_path, model_dir):
+    """No archive, not half of one, and no scratch."""
+
+    def trial(folder, request):
+        raise ArchiveError("would not load")
+
+    with pytest.raises(ArchiveError, match="would not load"):
+        archive.pack(model_dir, tmp_path / "out" / "m.mar", trial=trial)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+# --- without an archive ----------------------------------------------------------------------
+
+
+def test_the_entries_of_a_folder(tmp_path, model_dir):
+    """What MMS would find, for who makes a folder of links: a manifest without hashes, a sample."""
+    put(model_dir, **{"model-shapes.json": SHAPES})
+    found = archive.entries(model_dir, "m")
+    told = json.loads(found.pop("MAR-INF/MANIFEST.json"))
+    assert told["model"] == {
+        "modelName": "m",
+        "handler": "mms_handler.service:handle",
+        "script": "inference.py",
+    }
+    assert "files" not in told["mms_handler"]
+    assert found.pop("MAR-INF/sample.json") == b"[[[0], [0]]]"
+    assert found == {name: model_dir / name for name in [*PACKED[:-1], "model-shapes.json"]}
+    assert archive.size(model_dir) == 6 + 6 + 9 + 7 + 2 + len(SHAPES)

@@ -1,0 +1,142 @@
+"""Tar archives: unpack what is safe, write the same bytes for the same files."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import shutil
+import stat
+import tarfile
+from pathlib import Path
+from typing import Callable, Iterator, Mapping
+
+from mms_handler.archive import files
+from mms_handler.archive.safety import Entries
+from mms_handler.errors import ArchiveError
+
+#: Bytes of a header: tarfile reads one at once, whatever it says of its size.
+_HEADER_BYTES = 2**20
+_HEADERS = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+
+
+class _Header(tarfile.TarInfo):
+    """A header that does not fill the memory."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        found = super().frombuf(buf, encoding, errors)
+        if found.size < 0 or (found.type in _HEADERS and found.size > _HEADER_BYTES):
+            raise ArchiveError(f"a header of it says that it has {found.size:,} bytes")
+        return found
+
+
+def is_tar(path: Path) -> bool:
+    """Whether a file is a tar archive, compressed or not, safe or not."""
+    try:
+        tarfile.open(path, tarinfo=_Header).close()
+    except ArchiveError:  # of a header, so there is one
+        return True
+    except tarfile.TarError:
+        return False
+    return True
+
+
+def unpack(path: Path, folder: Path) -> None:
+    """Unpack a tar archive, compressed or not, if every entry of it is safe.
+
+    Raises:
+        ArchiveError: one is not, or the archive is broken; what is not safe leaves nothing behind.
+    """
+    with _opened(path) as tar:
+        for member in list(_checked(tar, path)):
+            _write_member(tar, member, folder / member.name)
+
+
+def size(path: Path) -> int:
+    """Bytes of the files in a tar archive.
+
+    Raises:
+        ArchiveError: as ``unpack``.
+    """
+    with _opened(path) as tar:
+        return sum(member.size for member in _checked(tar, path))
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tarfile.TarFile]:
+    try:
+        with tarfile.open(path, tarinfo=_Header) as tar:
+            yield tar
+    except ArchiveError as exc:
+        raise ArchiveError(f"{path.name}: {exc}") from exc
+    except Exception as exc:  # zlib's, lzma's and EOFError too: what is broken decides
+        raise ArchiveError(f"{path.name} cannot be unpacked: {exc}") from exc
+
+
+def _checked(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
+    """The entries as they are met, so that a bomb's end is never looked for."""
+    entries = Entries(path.stat().st_size)
+    for member in tar:
+        entries.add(member.name, _mode(member), member.size)
+        yield member
+
+
+def _mode(member: tarfile.TarInfo) -> int:
+    """The type of an entry; one with holes counts as none, it may be larger than any disk."""
+    if member.issym() or member.islnk():
+        return stat.S_IFLNK
+    if member.isdir():
+        return stat.S_IFDIR
+    return stat.S_IFREG if member.isreg() and not member.issparse() else stat.S_IFCHR
+
+
+def _write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
+    """Write one entry; of its mode only whether it may be run is kept."""
+    if member.isdir():
+        target.mkdir(parents=True, exist_ok=True)
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    data = tar.extractfile(member)
+    assert data is not None  # a regular file has some
+    with data, target.open("wb") as out:
+        shutil.copyfileobj(data, out)
+    target.chmod(0o755 if member.mode & 0o100 else 0o644)
+
+
+def write(
+    contents: Mapping[str, Path],
+    target: Path,
+    *,
+    force: bool = False,
+    progress: Callable[[int], None] = lambda count: None,
+) -> Path:
+    """Write files as a tar.gz: in the order of their names, without times or owners.
+
+    Args:
+        contents: name inside to file outside.
+        target: what to write.
+        force: replace ``target`` if it is there.
+        progress: told the bytes of each file that is in.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        ArchiveError: ``target`` is there.
+    """
+    with files.whole(target, force) as partial, partial.open("wb") as out, gzip.GzipFile(
+        "", "wb", fileobj=out, mtime=0
+    ) as packed, tarfile.open(fileobj=packed, mode="w") as tar:
+        for inner, path in sorted(contents.items()):
+            entry = tarfile.TarInfo(inner)
+            entry.size = path.stat().st_size
+            with path.open("rb") as data:
+                tar.addfile(entry, data)
+            progress(entry.size)
+    return target

@@ -1,0 +1,639 @@
+"""archive: what must not be unpacked is refused, by name, with nothing written anywhere."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import os
+import stat
+import struct
+import tarfile
+import time
+import zipfile
+import zlib
+
+import pytest
+
+from mms_handler import archive
+from mms_handler.archive import safety, tars
+from mms_handler.errors import ArchiveError
+
+MANIFEST = "MAR-INF/MANIFEST.json"
+#: As plain model-archiver writes it.
+PLAIN = {
+    "runtime": "python",
+    "model": {"modelName": "m", "handler": "mms_handler.service:handle"},
+    "modelServerVersion": "1.0",
+    "implementationVersion": "1.0",
+    "specificationVersion": "1.0",
+}
+
+
+class Entry:
+    """An entry of a zip whose two headers may say what they like."""
+
+    def __init__(self, name, data=b"x", packed=None, method=None, mode=0o644, **claims):
+        """``claims``: size, packed_bytes, crc, flags of both; here_X of the one at the entry."""
+        self.name, self.mode = name, mode
+        self.packed = data if packed is None else packed
+        self.both = {
+            "name": name.encode(),
+            "flags": 0,
+            "method": 0 if method is None else method,
+            "crc": zlib.crc32(data),
+            "packed_bytes": len(self.packed),
+            "size": len(data),
+            "extra": b"",
+        }
+        here = {key[5:]: value for key, value in claims.items() if key.startswith("here_")}
+        self.both.update({k: v for k, v in claims.items() if not k.startswith("here_")})
+        self.here = {**self.both, **here}
+
+
+def fields(header):
+    sizes = (header["crc"], header["packed_bytes"], header["size"])
+    return struct.pack(
+        "<5H3L2H",
+        20, header["flags"], header["method"], 0, 0x21, *sizes,
+        len(header["name"]), len(header["extra"]),
+    )  # fmt: skip
+
+
+def zipped(path, *entries, before=b"", unlisted=(), behind=b""):
+    """Write a zip byte by byte; those entries that are ``unlisted`` are in no list."""
+    out, listed = before, b""
+    for entry in entries:
+        if entry not in unlisted:
+            listed += (
+                b"PK\1\2" + struct.pack("<H", 0x0314) + fields(entry.both)
+                + struct.pack("<3H2L", 0, 0, 0, entry.mode << 16, len(out))
+                + entry.both["name"] + entry.both["extra"]
+            )  # fmt: skip
+        out += b"PK\3\4" + fields(entry.here) + entry.here["name"] + entry.here["extra"]
+        out += entry.packed
+    out += behind
+    count = len(entries) - len(unlisted)
+    end = struct.pack("<4H2LH", 0, 0, count, count, len(listed), len(out), 0)
+    path.write_bytes(out + listed + b"PK\5\6" + end)
+    return path
+
+
+def plain(**changes):
+    """The entry of a manifest without hashes, its model's fields changed."""
+    told = {**PLAIN, "model": {**PLAIN["model"], **changes}}
+    return Entry(MANIFEST, json.dumps(told).encode())
+
+
+def deflated(data):
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return packer.compress(data) + packer.flush()
+
+
+def tree(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def refused(path, said):
+    """Neither verified nor unpacked, with words that are written out; nothing is written."""
+    before = tree(path.parent)
+    for attempt in (archive.verify, lambda path: archive.unpack(path, path.parent / "folder")):
+        with pytest.raises(ArchiveError) as caught:
+            attempt(path)
+        assert str(caught.value) == f"{path.name}: {said}"
+    assert tree(path.parent) == before
+
+
+# --- what is safe ----------------------------------------------------------------------------
+
+
+def test_an_archive_of_another_tool(tmp_path):
+    """Without hashes, with folders, as plain model-archiver and zip make them."""
+    path = zipped(
+        tmp_path / "m.mar",
+        plain(),
+        Entry("code/", b"", mode=0o040755),
+        Entry("code/inference.py", b"x = 1\n", mode=0),
+        Entry("words.txt", b"a" * 100, packed=deflated(b"a" * 100), method=8),
+    )
+    found = archive.verify(path)
+    assert (found.name, found.hashes, found.sample) == ("m", None, None)
+    archive.unpack(path, tmp_path / "folder")
+    assert (tmp_path / "folder" / "words.txt").read_bytes() == b"a" * 100
+    assert tree(tmp_path) == [
+        "folder",
+        "folder/MAR-INF",
+        "folder/MAR-INF/MANIFEST.json",
+        "folder/code",
+        "folder/code/inference.py",
+        "folder/words.txt",
+        "m.mar",
+    ]
+
+
+# --- single entries --------------------------------------------------------------------------
+
+
+LEADS_OUT = "leads out of the archive's folder"
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        pytest.param(Entry("../out.txt"), f"the entry '../out.txt' {LEADS_OUT}", id="up"),
+        pytest.param(
+            Entry("a/../../out.txt"), f"the entry 'a/../../out.txt' {LEADS_OUT}", id="up, within"
+        ),
+        pytest.param(Entry("a/.."), f"the entry 'a/..' {LEADS_OUT}", id="up, at its end"),
+        pytest.param(Entry("/etc/out"), f"the entry '/etc/out' {LEADS_OUT}", id="absolute"),
+        pytest.param(Entry("..\\out"), f"the entry '..\\\\out' {LEADS_OUT}", id="a backslash"),
+        pytest.param(
+            Entry("a\nb"), "the entry 'a\\nb' has a name that no file should have", id="a newline"
+        ),
+        pytest.param(
+            Entry("a\0b"), "the entry 'a\\x00b' has a name that no file should have", id="a zero"
+        ),
+        pytest.param(Entry(""), "the entry '' has a name that no file should have", id="no name"),
+        pytest.param(
+            Entry("l", b"/etc/passwd", mode=0o120777),
+            "the entry 'l' is a link; put the file itself there",
+            id="a link",
+        ),
+        *(
+            pytest.param(
+                Entry("d", mode=kind | 0o644),
+                "the entry 'd' is neither a file nor a folder",
+                id=name,
+            )
+            for name, kind in {
+                "a device": stat.S_IFCHR,
+                "a disk": stat.S_IFBLK,
+                "a pipe": stat.S_IFIFO,
+                "a socket": stat.S_IFSOCK,
+            }.items()
+        ),
+        pytest.param(Entry("e", flags=1), "the entry 'e' is encrypted", id="encrypted"),
+        pytest.param(
+            Entry("b", b"x", packed=bz2.compress(b"x"), method=12),
+            "the entry 'b' is packed in a way that MMS does not know",
+            id="bzip2",
+        ),
+        pytest.param(
+            Entry("p", packed=deflated(b"x") + b"PK\7\10" + bytes(12), method=8, flags=8),
+            "the entry 'p' has its sizes behind it, as what was written to a pipe; "
+            "pack it into a file",
+            id="sizes behind it",
+        ),
+        pytest.param(
+            Entry("mar-inf/Manifest.JSON"),
+            "the entry 'mar-inf/Manifest.JSON' is there twice",
+            id="a manifest in another case",
+        ),
+    ],
+)
+def test_an_entry(tmp_path, entry, said):
+    """It is named, and what comes before and after it is not written either."""
+    refused(zipped(tmp_path / "m.mar", plain(), Entry("a.txt"), entry, Entry("z.txt")), said)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "./a.txt", "b//../a.txt", "b/a.txt"])
+def test_two_entries_for_one_file(tmp_path, name):
+    """MMS would write the second over the first, however they are spelt."""
+    path = zipped(tmp_path / "m.mar", plain(), Entry("a.txt"), Entry(name))
+    if name == "b/a.txt":
+        archive.verify(path)
+    elif ".." in name:
+        refused(path, f"the entry {name!r} {LEADS_OUT}")
+    else:
+        refused(path, f"the entry {name!r} is there twice")
+
+
+# --- bombs -----------------------------------------------------------------------------------
+
+
+def test_a_bomb_is_refused_at_once(tmp_path):
+    """Sixty kilobytes that say what they are are not even read."""
+    zeros = bytes(60_000_000)
+    entry = Entry("zeros.txt", zeros, packed=deflated(zeros), method=8)
+    path = zipped(tmp_path / "m.mar", plain(), entry)
+    started = time.monotonic()
+    packed = len(entry.packed)
+    refused(path, f"the entry 'zeros.txt' unpacks from {packed:,} to 60,000,000 bytes")
+    assert time.monotonic() - started < 0.5
+
+
+def test_a_bomb_of_small_entries_is_one_too(tmp_path):
+    """What each of them may be, all of them together may not."""
+    zeros = bytes(9_000_000)
+    entry = {"data": zeros, "packed": deflated(zeros), "method": 8}
+    path = zipped(tmp_path / "m.mar", plain(), *(Entry(f"{n}.txt", **entry) for n in range(4)))
+    size = path.stat().st_size
+    refused(path, f"it unpacks from {size:,} to 18,000,{len(plain().packed)} bytes or more")
+
+
+@pytest.mark.parametrize("method", [0, 8], ids=["stored", "deflated"])
+def test_a_bomb_that_lies(tmp_path, method):
+    """Its headers say 1,000 bytes, with the hash of those; reading stops behind them."""
+    zeros = bytes(12_000_000)
+    packed = deflated(zeros) if method else zeros
+    lie = {"size": 1_000, "crc": zlib.crc32(bytes(1_000))}
+    path = zipped(tmp_path / "m.mar", plain(), Entry("z", zeros, packed, method, **lie))
+    with zipfile.ZipFile(path) as believed:
+        assert len(believed.read("z")) == 1_000  # as Python's own reading would have it
+    started = time.monotonic()
+    refused(path, "the entry 'z' has more than the 1,000 bytes that it says")
+    assert time.monotonic() - started < 0.5
+
+
+def test_too_many_entries(tmp_path, monkeypatch):
+    """Each takes a place on the disk, however small it is."""
+    monkeypatch.setattr(safety, "MAX_ENTRIES", 10)
+    entries = [Entry(f"{n}.txt", b"") for n in range(10)]
+    refused(zipped(tmp_path / "m.mar", plain(), *entries), "it has more than 10 entries")
+
+
+def test_too_many_bytes(tmp_path, monkeypatch):
+    """However well they are packed."""
+    monkeypatch.setattr(safety, "MAX_BYTES", 1_000)
+    path = zipped(tmp_path / "m.mar", plain(), Entry("a", bytes(999)))
+    refused(path, "it unpacks to more than 1,000 bytes")
+
+
+# --- what MMS would see, and we would not ----------------------------------------------------
+
+
+OTHER = "is listed as something else than it is"
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        pytest.param({"here_name": b"../b"}, id="another name"),
+        pytest.param({"here_name": "\u00e9/b".encode()}, id="a longer name"),
+        pytest.param({"here_size": 3}, id="another size"),
+        pytest.param({"here_packed_bytes": 3}, id="another packed size"),
+        pytest.param({"here_crc": 3}, id="another checksum"),
+        pytest.param({"here_method": 8}, id="another method"),
+        pytest.param({"here_flags": 8}, id="sizes behind it"),
+        pytest.param({"here_extra": struct.pack("<2H2Q", 1, 16, 3, 3)}, id="larger than 4 GiB"),
+        pytest.param({"here_extra": struct.pack("<2HQ", 1, 16, 4)}, id="half a field"),
+        pytest.param(
+            {
+                "here_size": 0xFFFFFFFF,
+                "here_packed_bytes": 0xFFFFFFFF,
+                "here_extra": struct.pack("<2H2Q", 1, 99, 4, 4),
+            },
+            id="a field that goes on",
+        ),
+        pytest.param(
+            {"here_size": 0xFFFFFFFF, "here_packed_bytes": 0xFFFFFFFF}, id="sizes nowhere"
+        ),
+    ],
+)
+def test_two_headers_that_differ(tmp_path, claims):
+    """MMS believes the one before an entry, the list at the end is what was checked."""
+    entry = Entry("ab/b", b"four", **claims)
+    refused(zipped(tmp_path / "m.mar", plain(), entry, Entry("z")), f"the entry 'ab/b' {OTHER}")
+
+
+def test_a_name_that_does_not_say_its_alphabet(tmp_path):
+    """Python would take its bytes for another name than Java, and so would who wrote the list."""
+    path = zipped(tmp_path / "m.mar", plain(), Entry("\u00e9"))
+    refused(path, f"the entry '\u251c\u2310' {OTHER}")
+    archive.verify(zipped(tmp_path / "m.mar", plain(), Entry("\u00e9", flags=0x800)))
+
+
+def test_sizes_of_what_is_large_may_be_in_a_field(tmp_path):
+    """As every tool writes them, for more than 4 GiB and, unasked, for less."""
+    field = struct.pack("<2H2Q", 1, 16, 4, 4)
+    large = {"here_size": 0xFFFFFFFF, "here_packed_bytes": 0xFFFFFFFF, "here_extra": field}
+    path = zipped(tmp_path / "m.mar", plain(), Entry("a", b"four", **large))
+    assert archive.verify(path).name == "m"
+
+
+EVIL = Entry("../evil.txt", b"evil")
+
+
+def test_an_entry_that_is_not_listed(tmp_path):
+    """Before, between or behind the others: MMS would write it."""
+    entries = [plain(), Entry("a.txt")]
+    for place, said in enumerate(
+        [
+            "something lies before the entry 'MAR-INF/MANIFEST.json'",
+            "something lies before the entry 'a.txt'",
+            "something lies behind its entries that it does not list",
+        ]
+    ):
+        some = [*entries[:place], EVIL, *entries[place:]]
+        refused(zipped(tmp_path / "m.mar", *some, unlisted=[EVIL]), said)
+
+
+def test_what_is_no_entry(tmp_path):
+    """MMS would stop at it and serve an empty model."""
+    path = zipped(tmp_path / "m.mar", plain(), before=b"#!/bin/sh\n")
+    refused(path, "something lies before the entry 'MAR-INF/MANIFEST.json'")
+
+
+def test_an_entry_within_an_entry(tmp_path):
+    """Its stream ends early, and another entry begins where the first one says it still is."""
+    inner = b"PK\3\4" + fields(EVIL.here) + EVIL.here["name"] + EVIL.packed
+    hiding = Entry("a.txt", b"x", packed=deflated(b"x") + inner, method=8)
+    refused_as_broken(tmp_path, hiding, "an entry goes on behind its end")
+
+
+def test_an_entry_that_ends_early(tmp_path):
+    half = Entry("a.txt", b"x" * 100, packed=deflated(os.urandom(100))[:50], method=8)
+    refused_as_broken(tmp_path, half, "an entry ends early")
+
+
+def refused_as_broken(tmp_path, entry, said):
+    path = zipped(tmp_path / "m.mar", plain(), entry)
+    with pytest.raises(ArchiveError) as caught:
+        archive.unpack(path, tmp_path / "folder")
+    assert str(caught.value) == f"m.mar cannot be unpacked: {said}"
+    assert tree(tmp_path) == ["m.mar"]
+
+
+def test_a_damaged_entry(tmp_path):
+    path = zipped(tmp_path / "m.mar", plain(), Entry("a", b"abc", packed=b"abd"))
+    refused(path, "the entry 'a' is damaged")
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"PK\5\6" + bytes(18), b"PK\1\2PK\5\6"])
+def test_what_is_no_archive(tmp_path, content):
+    """MMS would load it as an empty model."""
+    (tmp_path / "m.mar").write_bytes(content)
+    with pytest.raises(ArchiveError, match=r"^m\.mar(: it has no MAR-INF| cannot be unpacked: )"):
+        archive.verify(tmp_path / "m.mar")
+
+
+# --- the manifest ----------------------------------------------------------------------------
+
+
+def test_no_manifest(tmp_path):
+    refused(zipped(tmp_path / "m.mar", Entry("a")), "it has no MAR-INF/MANIFEST.json")
+
+
+def test_a_manifest_that_fills_the_memory(tmp_path):
+    path = zipped(tmp_path / "m.mar", Entry(MANIFEST, bytes(20_000_001)))
+    refused(path, "its MAR-INF/MANIFEST.json has more than 20,000,000 bytes")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("", "JSONDecodeError", id="empty"),
+        pytest.param("[]", "TypeError", id="a list"),
+        pytest.param("[" * 100_000, "RecursionError", id="deep"),
+        pytest.param("{}", "KeyError\\('model'\\)", id="no model"),
+        pytest.param('{"model": {"handler": "a:b"}}', "KeyError\\('modelName'\\)", id="no name"),
+        pytest.param('{"model": {"modelName": "m"}}', "KeyError\\('handler'\\)", id="no handler"),
+        pytest.param('{"model": {"modelName": 7}}', "TypeError\\('7 is", id="a number"),
+    ],
+)
+def test_a_manifest_that_is_none(tmp_path, text, said):
+    path = zipped(tmp_path / "m.mar", Entry(MANIFEST, text.encode()))
+    with pytest.raises(ArchiveError, match=f"MANIFEST.json does not say what a model is: {said}"):
+        archive.verify(path)
+
+
+@pytest.mark.parametrize("name", ["", "-rf", "../m", "a/b", "a b"])
+def test_a_name_that_mms_cannot_address(tmp_path, name):
+    with pytest.raises(ArchiveError, match="cannot name a model"):
+        archive.verify(zipped(tmp_path / "m.mar", plain(modelName=name)))
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        "mms_handler.service:handle",
+        "service.py:handle",
+        "service:handle",
+        "code/service.py:handle",
+        "pkg.mod:go",
+        "pkg:go",
+        "json:loads",
+    ],
+)
+def test_handlers_that_are_there(tmp_path, handler):
+    """In the archive, as MMS looks for them, or installed."""
+    names = ("service.py", "code/service.py", "pkg/__init__.py", "pkg/mod.py")
+    path = zipped(tmp_path / "m.mar", plain(handler=handler), *map(Entry, names))
+    assert archive.verify(path).handler == handler
+
+
+FORM = "is not module:function, of the archive or installed"
+
+
+@pytest.mark.parametrize(
+    ("handler", "said"),
+    [
+        ("", FORM),
+        ("service.py", FORM),
+        (":handle", FORM),
+        ("service:", FORM),
+        ("service:a.b", FORM),
+        ("service:handle:again", FORM),
+        ("/tmp/service.py:handle", FORM),
+        ("../service.py:handle", FORM),
+        ("a/../../service.py:handle", FORM),
+        ("gone.py:handle", "is neither in the archive nor installed"),
+        ("no_such_package.mod:handle", "is neither in the archive nor installed"),
+        (".service:handle", "is neither in the archive nor installed"),
+        ("__main__:handle", "is neither in the archive nor installed"),
+    ],
+)
+def test_handlers_that_are_not(tmp_path, handler, said):
+    """MMS would run what lies outside of the model, or fail after a minute."""
+    path = zipped(tmp_path / "m.mar", plain(handler=handler), Entry("service.py"))
+    refused(path, f"the handler {handler!r} {said}")
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("a.txt", b"other", "the entry 'a.txt' is not what was packed: its hash differs"),
+        ("a.txt", None, "the file 'a.txt' of the manifest's list is not there"),
+        ("new.py", b"x", "the entry 'new.py' is not in the manifest's list of files"),
+        ("new/", b"", "the entry 'new/' is not in the manifest's list of files"),
+    ],
+    ids=["changed", "removed", "added", "a folder added"],
+)
+def test_an_archive_that_was_changed(tmp_path, name, data, said):
+    """The hashes of our own archives tell."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "a.txt").write_text("text")
+    packed = archive.pack(tmp_path / "model", tmp_path / "m.mar")
+    with zipfile.ZipFile(packed) as mar:
+        entries = {entry: mar.read(entry) for entry in mar.namelist()}
+    entries = {key: value for key, value in {**entries, name: data}.items() if value is not None}
+    refused(zipped(packed, *(Entry(*entry) for entry in entries.items())), said)
+
+
+@pytest.mark.parametrize(
+    ("ours", "said"),
+    [
+        ({"sample": {"name": "MAR-INF/sample.json", "content_type": "", "accept": ""}},
+         "the sample 'MAR-INF/sample.json' of its manifest is not there"),
+        ({"sample": {"name": "../../etc/passwd", "content_type": "", "accept": ""}},
+         "MAR-INF/MANIFEST.json does not say what a model is: "
+         "ValueError(\"the sample is called '../../etc/passwd'\")"),
+        ({"files": {MANIFEST: 7}},
+         "MAR-INF/MANIFEST.json does not say what a model is: TypeError('7 is no text')"),
+    ],
+    ids=["no sample", "a sample elsewhere", "no hash"],
+)  # fmt: skip
+def test_our_part_of_a_manifest_that_is_not_ours(tmp_path, ours, said):
+    told = json.dumps({**PLAIN, "mms_handler": ours})
+    refused(zipped(tmp_path / "m.mar", Entry(MANIFEST, told.encode())), said)
+
+
+# --- tar archives ----------------------------------------------------------------------------
+
+
+def tar(path, *members, mode="w:gz"):
+    """Write a tar of members: a name, or a name and what else its header says."""
+    with tarfile.open(path, mode, compresslevel=1) as out:
+        for name, claims in members:
+            data = claims.pop("data", b"x")
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            for key, value in claims.items():
+                setattr(entry, key, value)
+            out.addfile(entry, io.BytesIO(data) if entry.isreg() else None)
+    return path
+
+
+def tar_refused(path, said):
+    before = tree(path.parent)
+    with pytest.raises(ArchiveError) as caught:
+        archive.convert(path, path.parent / "out.mar")
+    assert str(caught.value) == f"{path.name}: {said}"
+    assert tree(path.parent) == before
+
+
+LINK, NEITHER = "is a link; put the file itself there", "is neither a file nor a folder"
+
+
+@pytest.mark.parametrize(
+    ("name", "claims", "said"),
+    [
+        pytest.param("../a", {}, LEADS_OUT, id="up"),
+        pytest.param("a/../../b", {}, LEADS_OUT, id="up, within"),
+        pytest.param("/tmp/a", {}, LEADS_OUT, id="absolute"),
+        pytest.param("a\\b", {}, LEADS_OUT, id="a backslash"),
+        pytest.param("a", {"type": tarfile.SYMTYPE, "linkname": "/etc"}, LINK, id="a link"),
+        pytest.param("a", {"type": tarfile.LNKTYPE, "linkname": "b"}, LINK, id="a hard link"),
+        pytest.param("a", {"type": tarfile.CHRTYPE}, NEITHER, id="a device"),
+        pytest.param("a", {"type": tarfile.BLKTYPE}, NEITHER, id="a disk"),
+        pytest.param("a", {"type": tarfile.FIFOTYPE}, NEITHER, id="a pipe"),
+        pytest.param(
+            "a",
+            {"pax_headers": {"GNU.sparse.map": "0,1", "GNU.sparse.size": str(2**40)}},
+            NEITHER,
+            id="a file of holes",
+        ),
+        pytest.param("first", {}, "is there twice", id="twice"),
+        pytest.param("./first", {}, "is there twice", id="twice, spelt differently"),
+    ],
+)
+def test_a_tar_entry(tmp_path, name, claims, said):
+    """It is named, and what comes before it is not written either."""
+    path = tar(tmp_path / "model.tar.gz", ("first", {}), (name, dict(claims)))
+    tar_refused(path, f"the entry {name!r} {said}")
+
+
+def test_a_tar_bomb(tmp_path):
+    """It is refused at its first header, long before its end."""
+    path = tar(tmp_path / "model.tar.gz", ("zeros", {"data": bytes(30_000_000)}))
+    packed = path.stat().st_size
+    tar_refused(path, f"it unpacks from {packed:,} to 30,000,000 bytes or more")
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_tar_header_that_fills_the_memory(tmp_path, kind):
+    """tarfile reads such a header whole, four gigabytes of it."""
+    header = tarfile.TarInfo("a")
+    header.type, header.size = kind, 4 * 10**9
+    path = tmp_path / "model.tar.gz"
+    path.write_bytes(gzip.compress(header.tobuf() + bytes(10_000)))
+    tar_refused(path, "a header of it says that it has 4,000,000,000 bytes")
+
+
+def test_a_tar_entry_of_less_than_nothing(tmp_path):
+    """It would be read for ever: the next header would be the same one again."""
+    header = tarfile.TarInfo("a")
+    header.size = -512
+    path = tmp_path / "model.tar.gz"
+    path.write_bytes(gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(10_000)))
+    tar_refused(path, "a header of it says that it has -512 bytes")
+
+
+def test_a_tar_entry_of_less_than_nothing_by_its_extended_header(tmp_path):
+    path = tar(tmp_path / "model.tar.gz", ("first", {}), ("a", {"pax_headers": {"size": "-5120"}}))
+    tar_refused(path, "the entry 'a' says that it has -5120 bytes")
+
+
+def test_a_tar_that_is_cut_off(tmp_path):
+    path = tar(tmp_path / "model.tar.gz", ("a", {"data": os.urandom(200_000)}))
+    path.write_bytes(path.read_bytes()[:100_000])
+    with pytest.raises(ArchiveError, match=r"model\.tar\.gz cannot be unpacked: "):
+        archive.convert(path, tmp_path / "m.mar")
+    assert tree(tmp_path) == ["model.tar.gz"]
+
+
+def test_what_is_no_tar(tmp_path):
+    (tmp_path / "m").write_text("text")
+    assert not tars.is_tar(tmp_path / "m")
+    for use in (archive.other, archive.size, lambda path: archive.convert(path, tmp_path / "x")):
+        with pytest.raises(ArchiveError, match=r"m is neither a \.mar nor a model\.tar\.gz$"):
+            use(tmp_path / "m")
+
+
+# --- folders ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = tmp_path / "model"
+    (folder / "code").mkdir(parents=True)
+    (folder / "code" / "inference.py").write_text("x = 1\n")
+    return folder
+
+
+@pytest.mark.parametrize("target", ["code", "code/inference.py", "nowhere", "b"])
+def test_a_folder_with_links_within_it(folder, target):
+    """Also to nothing, and in a circle."""
+    (folder / "a").symlink_to(target)
+    (folder / "b").symlink_to("a")
+    archive.verify_folder(folder)
+
+
+def test_a_folder_behind_a_link(tmp_path, folder):
+    """As multi-model endpoints have them."""
+    (tmp_path / "current").symlink_to(folder)
+    archive.verify_folder(tmp_path / "current")
+
+
+@pytest.mark.parametrize("target", ["/etc/passwd", "..", "../model2", "code/../../x"])
+def test_a_folder_with_a_link_that_leads_out(folder, target):
+    (folder / "code" / "a").symlink_to(folder / target)
+    with pytest.raises(ArchiveError) as caught:
+        archive.verify_folder(folder)
+    assert str(caught.value) == f"{folder}/code/a is a link that leads out of {folder}"
+
+
+def test_a_folder_with_a_pipe(folder):
+    os.mkfifo(folder / "pipe")
+    with pytest.raises(ArchiveError, match="pipe is neither a file nor a folder"):
+        archive.verify_folder(folder)
+
+
+def test_no_folder_and_an_empty_one(tmp_path):
+    """MMS would serve them as an empty model."""
+    with pytest.raises(ArchiveError, match="there is no folder"):
+        archive.verify_folder(tmp_path / "gone")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ArchiveError, match="empty has no files"):
+        archive.verify_folder(tmp_path / "empty")
