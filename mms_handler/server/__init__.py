@@ -125,7 +125,9 @@ def running(
         stack.enter_context(admin.serving(api, chosen.management_port))
         for name, path in named.items():
             _register(models, name, path, usual, plan, chosen, log)
-        (folder / "ready").touch()  # from here on the gate's ping is MMS's
+        (folder / "ready").touch()
+        ping = f"{_inference(folder)}:/ping"  # looks for that file, and which models there are
+        front_end.wait_until(lambda: client.call("GET", ping).status == 200, process, output, ready_s)
         yield Server(f"http://{chosen.host}:{chosen.port}", process, models, watch, chosen)
 
 

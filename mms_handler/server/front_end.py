@@ -30,7 +30,10 @@ class Output:
         self._last: deque[str] = deque(maxlen=500)
 
     def follow(self, stream: IO[bytes]) -> None:
-        """Read ``stream`` to its end, in a thread that ends with it."""
+        """Read ``stream`` to its end, in a thread that ends with it.
+
+        No listener may raise: Java would wait for somebody to read on.
+        """
 
         def copy() -> None:
             for line in stream:
@@ -41,9 +44,7 @@ class Output:
     def _take(self, line: str) -> None:
         self._last.append(line)
         for listener in self.listeners:
-            # A log that cannot be written must not stop the reading: Java would wait for us.
-            with contextlib.suppress(OSError):
-                listener(line)
+            listener(line)
 
     def find(self, words: str, within_s: float = 2) -> str | None:
         """What stands behind ``words`` in the latest line that has them."""

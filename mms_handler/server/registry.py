@@ -170,12 +170,12 @@ class Registry:
 
     def _confirm(self, name: str, folder: Path) -> None:
         """Let the model answer the sample that was packed with it, if one was."""
-        sample = next(iter(sorted((folder / archive.SAMPLE).parent.glob("sample.*"))), None)
-        if sample is None:
+        request = archive.packed(folder)
+        if request is None:
             return
-        url = f"{self._inference}/predictions/{name}"
+        url, sample = f"{self._inference}/predictions/{name}", request.sample
         answer = client.invoke(
-            url, sample.read_bytes(), client.content_type(sample), timeout_s=self._chosen.timeout_s
+            url, request.body, sample.content_type, sample.accept, self._chosen.timeout_s
         )
         if answer.status >= 400:
             raise ServerError(

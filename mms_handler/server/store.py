@@ -27,7 +27,7 @@ def name_of(path: Path) -> str:
         ArchiveError: it cannot name a model.
     """
     if path.is_dir():
-        return archive.check_name(path.resolve().name)
+        return archive.check_name(os.path.basename(os.path.abspath(path)))
     if path.is_file() and path.name.endswith((".mar", ".tar.gz")):
         return archive.check_name(path.name[: -len(".mar" if path.suffix == ".mar" else ".tar.gz")])
     raise NoSuchModel(f"{path} is neither a .mar, a .tar.gz nor a folder")

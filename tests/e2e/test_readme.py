@@ -1,4 +1,4 @@
-"""The README's blocks do what they say."""
+"""The blocks of the README and of docs/ do what they say."""
 
 from __future__ import annotations
 
@@ -7,23 +7,27 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from running_mms import ROOT, free_ports, wait_for
 
 from mms_handler import client, server
 
-README = (ROOT / "README.md").read_text()
+README = ROOT / "README.md"
+PAGES = [
+    path for path in [README, *(ROOT / "docs").glob("*.md")] if "```console" in path.read_text()
+]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
 
 
-def commands() -> list[tuple[str, str]]:
+def commands(page: Path) -> list[tuple[str, str]]:
     """Each command of the console blocks, and what is shown of its output."""
     shown: list[tuple[str, str]] = []
-    for line in "".join(blocks("console")).splitlines():
+    for line in "".join(blocks(page, "console")).splitlines():
         if line.startswith("$ "):
             shown.append((line[2:], ""))
         else:
@@ -34,7 +38,7 @@ def commands() -> list[tuple[str, str]]:
 
 def test_python_blocks_are_the_files_they_name():
     """A block that starts with a path is that file, whole."""
-    for block in blocks("python"):
+    for block in blocks(README, "python"):
         name, _, source = block.partition("\n")
         assert (ROOT / name.strip("# ")).read_text() == source
 
@@ -43,7 +47,7 @@ def test_python_blocks_are_the_files_they_name():
 def here(tmp_path):
     """A folder like a clone, with this environment as its .venv and ports of its own."""
     port, management = free_ports()
-    for name in ("model_archives", "Makefile", "setup.py"):
+    for name in ("model_archives", "Makefile", "setup.py", "deploy"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     for stamp in ("demo", "demo,java"):  # what the extra ``test`` brings is more than ``demo``
@@ -55,12 +59,14 @@ def here(tmp_path):
         "SAGEMAKER_BIND_TO_PORT": str(port),
         "MMS_HANDLER_MANAGEMENT_PORT": str(management),
     }
-    env = {**os.environ, **ports, "TEMP": str(tmp_path), "TMPDIR": str(tmp_path)}
+    path = f"{tmp_path / '.venv' / 'bin'}:{os.environ['PATH']}"
+    env = {**os.environ, **ports, "TEMP": str(tmp_path), "TMPDIR": str(tmp_path), "PATH": path}
     return tmp_path, {**env, **server.java_variables(env)}, port
 
 
-def test_every_command_does_what_is_shown(here):
-    """In their order, each with the output that the README shows."""
+@pytest.mark.parametrize("page", PAGES, ids=[path.stem for path in PAGES])
+def test_every_command_does_what_is_shown(here, page):
+    """In their order, each with the output that the page shows."""
     folder, env, port = here
     url = f"http://127.0.0.1:{port}"
 
@@ -72,17 +78,22 @@ def test_every_command_does_what_is_shown(here):
         return done.stdout.decode()
 
     with contextlib.ExitStack() as stack:
-        for command, shown in commands():
+        for command, shown in commands(page):
             shown = shown.replace(":8080", f":{port}")
             if command == "make test":  # this is it
                 assert "make test" in (ROOT / ".ci" / "run").read_text().splitlines()
             elif " serve " in command:
                 serving = subprocess.Popen(
-                    command.split(), cwd=folder, env=env, stdout=subprocess.PIPE, text=True
+                    ["bash", "-c", f"exec {command}"],
+                    cwd=folder,
+                    env=env,
+                    stdout=subprocess.PIPE,
+                    text=True,
                 )
                 stack.enter_context(serving)
                 stack.callback(serving.terminate)
-                assert serving.stdout.readline() == shown
+                for line in shown.splitlines(keepends=True):
+                    assert serving.stdout.readline() == line
             elif "--start" in command:
                 stack.close()  # its ports are the ones of ``serve``
                 run(f"{command} >mms.log 2>&1")
