@@ -6,12 +6,13 @@ HandlerError            500
   UnsupportedShape      412   the model has several inputs and the body is one array
   TooLarge              413   the body is larger than the server takes, once decompressed
   UnsupportedType       415   nothing reads the request's Content-Type
+  TimedOut              504   the time for a request is up
   OutOfResources        507   no memory, or a reply larger than the front end takes
   ScriptError           500   the script breaks the contract; raised at load
   ModelError            500   the artifacts do not make a model; raised at load
   LoadError             500   a phase of loading failed; what MMS and its log see
   SettingsError               a setting has a value that means nothing; met by people, not clients
-  ArchiveError                an archive cannot be made or must not be read
+  ArchiveError          400   an archive cannot be made or must not be read
   ServerError           500   the front end did not do what it was asked
     NoSuchModel         404   no model has this name, or nothing is where it should come from
     NameTaken           409   a model of this name is registered
@@ -69,6 +70,12 @@ class UnsupportedType(HandlerError):
     status, phrase = 415, "Unsupported Media Type"
 
 
+class TimedOut(HandlerError):
+    """The time for the request was up before the model had answered it."""
+
+    status, phrase = 504, "Gateway Timeout"
+
+
 class OutOfResources(HandlerError):
     """The request needs more memory, or makes a larger reply, than there is room for."""
 
@@ -99,6 +106,8 @@ class SettingsError(HandlerError):
 
 class ArchiveError(HandlerError):
     """An archive cannot be made, or must not be read."""
+
+    status, phrase = 400, "Bad Archive"
 
 
 class ServerError(HandlerError):

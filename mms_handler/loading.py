@@ -5,16 +5,25 @@ What goes wrong is one LoadError that names the phase, the exception and the lin
 
 from __future__ import annotations
 
+import base64
 import functools
+import importlib
 import json
+import logging
 import multiprocessing
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
 from mms_handler import codecs, dependencies, errors, script, settings, shims
-from mms_handler.errors import LoadError
+from mms_handler.errors import LoadError, ModelError
 from mms_handler.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: What is imported when a request needs it, and must then not be a file of the script's.
+_NEEDED_LATER = ("fractions", "mms.service", "sagemaker_inference.errors")
 
 
 def load(context: Any, chosen: Settings) -> Any:
@@ -24,6 +33,8 @@ def load(context: Any, chosen: Settings) -> Any:
         LoadError: names the phase, the exception and the line of the script.
     """
     model_dir = Path(context.system_properties["model_dir"])
+    with _phase("model_dir", model_dir):
+        _check(model_dir)
     gpu_id = context.system_properties["gpu_id"]
     if gpu_id is None:
         # The legacy containers' choice; tiny models are up to twice as fast without the engine's
@@ -32,6 +43,11 @@ def load(context: Any, chosen: Settings) -> Any:
     with _phase("mxnet", model_dir):
         from mms_handler import models
         from mms_handler.pipeline import Pipeline
+
+        for name in _NEEDED_LATER:
+            importlib.import_module(name)
+        gpus = models.gpu_count()
+        gpu_id = context.system_properties["gpu_id"] = visible(gpu_id, gpus)
     with _phase("script", model_dir):
         path = script.find(model_dir, chosen.program, packed_script(context.manifest))
     hooks: dict[str, Callable[..., Any]] = {}
@@ -41,8 +57,9 @@ def load(context: Any, chosen: Settings) -> Any:
         with _phase("script", model_dir):
             shims.install()  # where no real package, of the requirements perhaps, has the name
             cpus = multiprocessing.cpu_count()
-            variables = shims.hosting_variables(str(model_dir), models.gpu_count(), cpus)
+            variables = shims.hosting_variables(str(model_dir), gpus, cpus)
             settings.export_defaults(variables)
+            sys.path.append(str(model_dir))  # for what lies beside code/; it shadows nothing
             hooks = script.hooks(script.load(path))
     device = models.device(gpu_id)
     given = {"model_dir": str(model_dir), "context": context, "ctx": device, "gpu_id": gpu_id}
@@ -67,6 +84,33 @@ def load(context: Any, chosen: Settings) -> Any:
     return pipeline
 
 
+def _check(model_dir: Path) -> None:
+    """MMS takes an archive that is none, such as a .tar.gz, for an empty one."""
+    if not model_dir.is_dir():
+        raise ModelError("there is no such folder")
+    if not any(model_dir.iterdir()):
+        raise ModelError("it is empty; was what was registered an archive (.mar)?")
+
+
+def visible(gpu_id: int | None, gpus: int) -> int | None:
+    """The GPU to use, of the ``gpus`` that there are for MXNet, where MMS gave ``gpu_id``.
+
+    MMS counts what nvidia-smi lists, which CUDA_VISIBLE_DEVICES does not change.
+
+    Raises:
+        ModelError: there is none.
+    """
+    if gpu_id is None or gpu_id < gpus:
+        return gpu_id
+    if not gpus:
+        raise ModelError(
+            f"MMS gave GPU {gpu_id}, MXNet has none; for the CPU set number_of_gpu=0 in MMS's "
+            "configuration"
+        )
+    log.warning("MMS gave GPU %d, of %d; GPU %d is used", gpu_id, gpus, gpu_id % gpus)
+    return gpu_id % gpus
+
+
 def packed_script(manifest: Any) -> str | None:
     """The script's name, as ``archive.pack`` keeps it in MMS's manifest."""
     name = ((manifest or {}).get("model") or {}).get("script")
@@ -88,8 +132,8 @@ def inspect(model_dir: Path, sample: tuple[bytes, str, str] | None) -> dict[str,
         sample: body, Content-Type and Accept of a request to answer; or None.
 
     Returns:
-        script, functions, files, model, and with a sample status, content_type, reply;
-        or an error alone.
+        script, functions, files, model, and with a sample status, content_type, the beginning
+        of the reply, and its body in base64 if it is the same each time; or an error alone.
     """
     from mms.context import Context
 
@@ -113,12 +157,15 @@ def inspect(model_dir: Path, sample: tuple[bytes, str, str] | None) -> dict[str,
 
 def _answered(pipeline: Any, body: bytes, content_type: str, accept: str) -> dict[str, Any]:
     try:
-        reply = pipeline.transform(body, content_type, accept, {})
+        reply, again = (pipeline.transform(body, content_type, accept, {}) for _ in range(2))
     except BaseException as exc:
-        found = errors.fault(exc)
-        return {"status": found.status, "content_type": codecs.JSON, "reply": found.message}
+        fault = errors.fault(exc)
+        return {"status": fault.status, "content_type": codecs.JSON, "reply": fault.message}
     shown = reply.body[:200].decode("utf-8", "replace")
-    return {"status": reply.status, "content_type": reply.content_type, "reply": shown}
+    found = {"status": reply.status, "content_type": reply.content_type, "reply": shown}
+    if reply != again:  # a time, a random number: nothing that could be expected
+        return found
+    return {**found, "body": base64.b64encode(reply.body).decode()}
 
 
 @contextmanager

@@ -6,18 +6,21 @@ loads its model and ``handle([request, ...], context)`` for each batch.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import logging
-import re
 import sys
 import time
 import traceback
 from typing import Any, Callable, Mapping
 
-from mms_handler import codecs, errors, settings
+from mms_handler import codecs, errors, lifeline, sending, settings
+from mms_handler.deadline import Deadline
 from mms_handler.errors import OutOfResources, UnsupportedType
 from mms_handler.loading import load
+from mms_handler.metrics import Metrics
+from mms_handler.output import Output
 from mms_handler.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -38,32 +41,48 @@ class Service:
     def __call__(self, data: list[dict[str, Any]] | None, context: Any) -> list[bytes] | None:
         """Load the model (``data`` is None) or answer each request of a batch."""
         if data is None:
-            self._start(context)
+            if not lifeline.postponed():
+                self._start(context)
             return None
-        return [self._answer(index, request, context) for index, request in enumerate(data)]
+        with self._deadline, self._lifeline:
+            try:
+                return [self._answer(*request, context) for request in enumerate(data)]
+            finally:
+                self._output.of("")
 
     def _start(self, context: Any) -> None:
+        self._output = Output()
+        line = lifeline.attach()
+        if line:
+            self._output.clean()
+        self._lifeline = line or contextlib.nullcontext()
+        context.metrics = Metrics(context.metrics, None)
         # MMS would parse JSON and text itself, and a body that is neither kills the worker;
         # its codec asks the environment anew for each message (otf_message_handler.py:289).
         settings.export("MMS_DECODE_INPUT_REQUEST", "false")
         try:
             self._settings = settings.current()
-            self._pipeline = self._load(context, self._settings)
+            self._deadline = Deadline(self._settings.timeout_s)
+            with self._lifeline:
+                self._pipeline = self._load(context, self._settings)
         except BaseException as exc:
             # One line first; MMS logs the traceback.  Its log readers are told to stop as
             # soon as the worker dies, hence the pause.
             log.error("cannot load model %s: %s", context.model_name, " ".join(str(exc).split()))
             sys.stdout.flush()
             time.sleep(0.1)
+            if errors.out_of_memory(exc.__cause__ or exc) and self._settings.supervised:
+                # MMS answers 507 and keeps the name; whoever supervises it frees the name.
+                raise MemoryError(str(exc)) from exc
             raise
         log.info("model %s is loaded", context.model_name)
 
     def _answer(self, index: int, request: dict[str, Any], context: Any) -> bytes:
         """Answer one request of the batch.  What it raises stays its own."""
+        self._output.of(context.get_request_id(index))
         try:
-            reply = self._pipeline.transform(
-                **_arguments(index, request, context, self._settings.max_body_bytes)
-            )
+            arguments = _arguments(index, request, context, self._settings.max_body_bytes)
+            reply = self._deadline.call(self._pipeline.transform, **arguments)
             if len(reply.body) > self._settings.max_response_bytes:  # would kill the worker
                 raise OutOfResources(
                     f"the reply has {len(reply.body)} bytes, the server sends at most "
@@ -79,8 +98,8 @@ class Service:
             context.get_response_headers(index).clear()
             status, phrase = found.status, found.phrase
         context.set_response_content_type(index, content_type)
-        context.set_response_status(*_sendable_status(status, phrase), index)
-        _make_sendable(context.get_response_headers(index))
+        context.set_response_status(*sending.status_line(status, phrase), index)
+        sending.clean(context.get_response_headers(index))
         return body
 
     def _note(self, exc: BaseException, index: int, context: Any) -> errors.Fault:
@@ -100,7 +119,9 @@ class Service:
 def _arguments(index: int, request: dict[str, Any], context: Any, limit: int) -> dict[str, Any]:
     """What Pipeline.transform wants of one request; ``limit`` is for a body once decompressed."""
     received = context.get_all_request_header(index)
-    headers = {name.lower(): value for name, value in received.items() if isinstance(value, str)}
+    headers = {
+        name.lower(): _utf8(value) for name, value in received.items() if isinstance(value, str)
+    }
     body, content_type = _body(request, received, headers.get("content-type", ""))
     encoding = headers.get("content-encoding", "")
     return {
@@ -119,16 +140,28 @@ def _arguments(index: int, request: dict[str, Any], context: Any, limit: int) ->
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
+def _utf8(value: str) -> str:
+    """A header's value as it was sent: the front end reads every one as Latin-1."""
+    try:
+        return value if value.isascii() else value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
+
+
 def _body(
     request: dict[str, Any], received: Mapping[str, Any], content_type: str
 ) -> tuple[bytes, str]:
-    """The body and its type: as it came, or the one part of a form, which MMS takes apart.
+    """The body and its type: as it came, or the one part of a form or of a query.
 
-    MMS keeps each part's own Content-Type in the dict of headers, as a dict under its name.
+    MMS takes forms apart, and adds a query's parts to an empty body; it keeps each part's own
+    Content-Type in the dict of headers, as a dict under its name.
     """
-    if "body" in request and codecs.main_type(content_type) not in _FORMS:
-        return bytes(request["body"]), content_type
     parts = {name: bytes(value) for name, value in request.items() if name != "model_name"}
+    is_form = codecs.main_type(content_type) in _FORMS
+    if "body" in parts and not is_form:
+        body = parts.pop("body")
+        if body or len(parts) != 1:
+            return body, content_type
     if len(parts) != 1:
         names = ", ".join(sorted(parts)) or "none"  # none: curl -d '[[1, 2]]', without its type
         raise UnsupportedType(
@@ -137,7 +170,8 @@ def _body(
         )
     ((name, value),) = parts.items()
     own = received.get(name)
-    return value, str(own.get("content-type") or "") if isinstance(own, dict) else ""
+    told = str(own.get("content-type") or "") if isinstance(own, dict) else ""
+    return value, told or ("" if is_form else content_type)
 
 
 def _alone(index: int, context: Any) -> Any:
@@ -145,58 +179,8 @@ def _alone(index: int, context: Any) -> Any:
     view = copy.copy(context)
     view.request_ids = {0: context.get_request_id(index)}
     view.request_processor = [context.request_processor[index]]
+    view.metrics = Metrics(context.metrics, context.get_request_id(index))
     return view
-
-
-# --- what MMS can send -----------------------------------------------------------------------
-#
-# Its frame writes a text's length in characters and its bytes in UTF-8, and it does not check
-# what goes into the status line and the headers (otf_message_handler.py:47-55, 89-106): one
-# letter outside ASCII kills the worker, a line break splits the reply or hangs the client.
-
-
-def _sendable_status(status: Any, phrase: Any) -> tuple[int, str]:
-    if not isinstance(status, int) or not 200 <= status <= 599:
-        log.warning("status %r is not a number from 200 to 599; 500 sent", status)
-        status = 500
-    if not phrase:
-        return status, "OK" if status == 200 else ""
-    return status, "".join(c if c.isascii() and c.isprintable() else "?" for c in str(phrase))
-
-
-#: Headers of the connection, which is the front end's; it corrupts a chunked reply.
-_HOP_BY_HOP = {
-    "connection",
-    "content-length",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-}
-
-
-#: Characters of a header's value; a longer one costs the worker.
-MAX_HEADER = 4_096
-
-
-def _make_sendable(headers: dict[Any, Any]) -> None:
-    """Take out of ``headers`` what would break the frame or split the reply."""
-    for name, value in list(headers.items()):
-        sendable = _is_token(name) and isinstance(value, str) and _is_printable(value)
-        if not sendable or len(value) > MAX_HEADER or name.lower() in _HOP_BY_HOP:
-            log.warning("reply header %r cannot be sent; left out: %.200r", name, value)
-            del headers[name]
-
-
-def _is_printable(text: str) -> bool:
-    return text.isascii() and text.isprintable()
-
-
-def _is_token(name: Any) -> bool:
-    return isinstance(name, str) and bool(re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name))
 
 
 def _causes(exc: BaseException, model_dir: str) -> str:

@@ -127,7 +127,9 @@ def running(
             _register(models, name, path, usual, plan, chosen, log)
         (folder / "ready").touch()
         ping = f"{_inference(folder)}:/ping"  # looks for that file, and which models there are
-        front_end.wait_until(lambda: client.call("GET", ping).status == 200, process, output, ready_s)
+        front_end.wait_until(
+            lambda: client.call("GET", ping).status == 200, process, output, ready_s
+        )
         yield Server(f"http://{chosen.host}:{chosen.port}", process, models, watch, chosen)
 
 

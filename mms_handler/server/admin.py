@@ -87,6 +87,11 @@ class Api:
         name, url = _text(given, "model_name"), _text(given, "url")
         changed = {ours: _number(given, theirs, 0) for theirs, ours in _NUMBERS.items()}
         wanted = self._usual._replace(**{field: n for field, n in changed.items() if n})
+        if wanted.timeout_s > self._usual.timeout_s:  # the workers know of that one alone
+            raise BadInput(
+                f"response_timeout: at most {self._usual.timeout_s} s, which is "
+                "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS"
+            )
         self._models.check_free(name)  # before anything is fetched
         with self._sources.found(url) as path:
             self._models.register(name, url, path, wanted)

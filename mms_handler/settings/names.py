@@ -40,7 +40,7 @@ REFUSED = {
     "MMS_LOAD_MODELS": "serve loads the PATHS that it is given",
     "MMS_MANAGEMENT_ADDRESS": "set MMS_HANDLER_MANAGEMENT_PORT; the address is always 127.0.0.1",
     "MMS_PLUGINS_PATH": "serve adds the plug-ins that it needs",
-    "MMS_PRELOAD_MODEL": "whoever registers a broken model would never be answered",
+    "MMS_PRELOAD_MODEL": "each worker loads its own model; MXNet does not survive a fork",
     "MMS_PRIVATE_KEY_FILE": _PLAIN,
     "MMS_VMARGS": "set MMS_HANDLER_HEAP_MB",
 }

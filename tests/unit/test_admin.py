@@ -112,6 +112,12 @@ def test_register_as_mms_is_asked(ask, models, store):
             id="a batch below zero",
         ),
         pytest.param(
+            {"model_name": "i", "url": "iris", "response_timeout": 61},
+            400,
+            "response_timeout: at most 60 s",
+            id="more time than the workers have",
+        ),
+        pytest.param(
             {"model_name": "i", "url": "no"}, 404, "there is no no in the", id="not there"
         ),
         pytest.param(

@@ -37,13 +37,16 @@ def test_the_errors_a_client_meets_have_these_statuses():
         "UnsupportedShape": 412,
         "TooLarge": 413,
         "UnsupportedType": 415,
+        "TimedOut": 504,
         "OutOfResources": 507,
         "ScriptError": 500,
         "ModelError": 500,
         "LoadError": 500,
         "SettingsError": 500,
-        "ArchiveError": 500,
+        "ArchiveError": 400,
         "ServerError": 500,
+        "NoSuchModel": 404,
+        "NameTaken": 409,
         "TrainingError": 500,
     }
 

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import random
+import signal
 import struct
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from mms.model_loader import ModelLoaderFactory
 from mms.protocol.otf_message_handler import retrieve_msg
 
 from mms_handler.errors import LoadError, ModelError, ScriptError, SettingsError
+from mms_handler.loading import visible
 
 JSON, CSV = "application/json", "text/csv"
 
@@ -102,11 +104,11 @@ def read_frame(frame, count):
 class Worker:
     """A model loaded as an MMS worker loads it."""
 
-    def __init__(self, model_dir, batch_size=8):
+    def __init__(self, model_dir, batch_size=8, gpu=None):
         os.chdir(model_dir)
         loader = ModelLoaderFactory.get_model_loader(str(model_dir))
         self.service = loader.load(
-            "m", str(model_dir), "mms_handler.service:handle", None, batch_size
+            "m", str(model_dir), "mms_handler.service:handle", gpu, batch_size
         )
 
     def ask(self, *requests):
@@ -118,6 +120,14 @@ class Worker:
     def one(self, **request):
         (answer,) = self.ask(Request(**request))
         return answer
+
+
+@pytest.fixture(autouse=True)
+def alarm_as_before():
+    """A worker's time limit takes SIGALRM."""
+    before = signal.getsignal(signal.SIGALRM)
+    yield
+    signal.signal(signal.SIGALRM, before)
 
 
 @pytest.fixture
@@ -326,6 +336,37 @@ def test_the_one_part_of_a_form_is_the_body(worker, name):
     kind = "application/x-www-form-urlencoded"
     answer = worker(DOUBLER).one(parts={name: b"[4]"}, content_type=kind)
     assert (answer.status, answer.body) == (200, b"[8.0]")
+
+
+@pytest.mark.parametrize(
+    ("parts", "status", "reply"),
+    [
+        pytest.param({"body": b"", "data": b"4,5"}, 200, b"[[8.0, 10.0]]", id="a query of one"),
+        pytest.param({"body": b"6", "data": b"4"}, 200, b"[[12.0]]", id="a query beside a body"),
+        pytest.param({"body": b"", "model_name": b"m"}, 400, None, id="the model's name alone"),
+        pytest.param({"body": b"", "a": b"4", "b": b"5"}, 400, None, id="a query of two"),
+    ],
+)
+def test_a_query_is_the_body_where_there_is_none(worker, parts, status, reply):
+    """One part of it, of the type that the header says; MMS sends an empty body with it."""
+    answer = worker(DOUBLER).one(parts=parts, content_type=CSV)
+    assert answer.status == status
+    assert reply in (None, answer.body)
+    assert reply or answer.fault[2] == "the body is empty; text/csv was wanted"
+
+
+@pytest.mark.parametrize(
+    ("sent", "told"),
+    [
+        pytest.param("caf\u00e9".encode(), "caf\u00e9", id="UTF-8"),
+        pytest.param(b"caf\xe9", "caf\u00e9", id="Latin-1"),
+        pytest.param(b"cafe", "cafe", id="ASCII"),
+    ],
+)
+def test_a_header_outside_ascii(worker, sent, told):
+    """The front end reads every byte as a letter and sends them on as UTF-8."""
+    answer = worker(ECHO).one(headers={"X-A": sent.decode("latin-1").encode()})
+    assert json.loads(answer.body)["x"] == told
 
 
 def test_a_form_of_several_parts_is_refused(worker):
@@ -703,9 +744,7 @@ def test_the_artifacts_of_the_default_save_need_no_script(tmp_path):
         ),
         pytest.param(
             {},
-            "model_fn: ModelError: no model-symbol.json and model-0000.params in the model "
-            "directory, nor another PREFIX-symbol.json and PREFIX-EPOCH.params; a script with a "
-            "model_fn can load anything (there: nothing)",
+            "model_dir: ModelError: it is empty; was what was registered an archive (.mar)?",
             ModelError,
             id="an empty model_dir",
         ),
@@ -742,7 +781,8 @@ def test_a_setting_that_means_nothing_stops_the_load(worker, monkeypatch, caplog
     with pytest.raises(SettingsError):
         worker(DOUBLER)
     assert caplog.messages[-1] == (
-        "cannot load model m: MMS_MAX_RESPONSE_SIZE: 'big' is not a whole number, 1 or more"
+        "cannot load model m: MMS_MAX_RESPONSE_SIZE: 'big' is not a number of bytes from 1 to "
+        "2147483647"
     )
 
 
@@ -826,3 +866,127 @@ def test_nothing_a_script_does_reaches_mms(worker, body, status, content_type, r
     if reply is not None:
         assert first.body == reply
     assert (second.status, second.body) == (200, b"x")
+
+
+# --- time, memory, measures ---
+
+SLOW = """\
+def model_fn(model_dir):
+    return None
+
+def transform_fn(model, data, content_type, accept):
+    while data == "loop":
+        pass
+    return data, "text/plain"
+"""
+
+
+def test_a_batch_that_takes_too_long(worker, monkeypatch):
+    """What was answered stays, what runs is interrupted, the rest is not begun."""
+    monkeypatch.setenv("SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS", "1")
+    model = worker(SLOW)
+    good, slow, late = model.ask(*(Request(body, CSV) for body in (b"good", b"loop", b"late")))
+    assert (good.status, good.body) == (200, b"good")
+    assert (slow.phrase, slow.fault) == (
+        "Gateway Timeout",
+        (504, "TimedOut", "the model did not answer within 0.9 s"),
+    )
+    assert late.fault == (504, "TimedOut", "not begun: its batch took the 0.9 s that there are")
+    assert model.one(body=b"good", content_type=CSV).body == b"good"
+
+
+@pytest.mark.parametrize(
+    ("raises", "supervised", "caught"),
+    [
+        pytest.param("MemoryError", "true", MemoryError, id="no memory, supervised"),
+        pytest.param("MemoryError", "false", LoadError, id="no memory, MMS alone"),
+        pytest.param(
+            "mx.base.MXNetError('Memory allocation failed')", "true", MemoryError, id="MXNet's"
+        ),
+        pytest.param("ValueError", "true", LoadError, id="another cause, supervised"),
+    ],
+)
+def test_a_model_that_does_not_fit(worker, monkeypatch, caplog, raises, supervised, caught):
+    """MMS answers 507 for a MemoryError alone, and keeps the name: only a supervisor frees it."""
+    monkeypatch.setenv("MMS_HANDLER_SUPERVISED", supervised)
+    with pytest.raises(caught, match="^model_fn: "):
+        worker(f"import mxnet as mx\n\ndef model_fn(model_dir):\n    raise {raises}\n")
+    assert caplog.messages[-1].startswith("cannot load model m: model_fn: ")
+
+
+MEASURING = """\
+from mms.metrics.dimension import Dimension
+
+def model_fn(model_dir, context):
+    context.metrics.add_time("Load", 1, dimensions=[Dimension("Of", "weights")])
+    return None
+
+def transform_fn(model, data, content_type, accept, context):
+    context.metrics.add_size("Size", len(data), idx=0, dimensions=[Dimension("Of", "body")])
+    context.metrics.add_metric("Odd", float("nan"))
+    return data, "text/plain"
+"""
+
+
+def test_a_script_measures(worker, caplog):
+    """Each request of a batch has its own metrics, with their dimensions; so has the load."""
+    model = worker(MEASURING)
+    assert [str(one).partition("|#host")[0] for one in model.service.context.metrics.store] == [
+        "Load.Milliseconds:1|#Of:weights,ModelName:m,Level:Model"
+    ]
+    model.ask(Request(b"1", CSV, id="a"), Request(b"12", CSV, id="b"))
+    *sizes, time = model.service.context.metrics.store
+    assert [(one.value, one.request_id, str(one.dimensions[0])) for one in sizes] == [
+        ("1", "a", "Of:body"),
+        ("2", "b", "Of:body"),
+    ]
+    assert time.name == "PredictionTime"
+    assert [m for m in caplog.messages if "Odd" in m] == [
+        "metric 'Odd' left out: nan is not finite"
+    ] * 2
+
+
+# --- where and from what a model is loaded ---
+
+
+def test_a_model_dir_that_is_none(tmp_path):
+    """It is said of the folder, not of what would have been in it."""
+    from mms.context import Context
+
+    from mms_handler.service import handle
+
+    with pytest.raises(LoadError, match="^model_dir: ModelError: there is no such folder$"):
+        handle(None, Context("m", str(tmp_path / "gone"), None, 1, None, ""))
+
+
+def test_a_gpu_where_there_is_none(tmp_path):
+    """MMS counts what nvidia-smi lists, MXNet what it can use."""
+    (tmp_path / "inference.py").write_text(DOUBLER)
+    with pytest.raises(LoadError, match="^mxnet: ModelError: MMS gave GPU 1, MXNet has none; "):
+        Worker(tmp_path, gpu=1)
+
+
+@pytest.mark.parametrize(
+    ("given", "gpus", "used"),
+    [
+        pytest.param(None, 0, None, id="a CPU"),
+        pytest.param(None, 2, None, id="a CPU beside GPUs"),
+        pytest.param(1, 2, 1, id="one that there is"),
+        pytest.param(2, 2, 0, id="one more than there are"),
+        pytest.param(5, 2, 1, id="more still"),
+    ],
+)
+def test_the_gpu_that_is_used(given, gpus, used, caplog):
+    """Of those that are visible; where MMS meant another one, the log says so."""
+    assert visible(given, gpus) == used
+    assert len(caplog.messages) == (1 if given != used else 0)
+
+
+def test_what_lies_beside_the_code_can_be_imported(tmp_path):
+    """As under MMS, but after everything else: it shadows nothing."""
+    (tmp_path / "beside.py").write_text("NAME = 'beside'")
+    (tmp_path / "fractions.py").write_text("raise RuntimeError")
+    (tmp_path / "code").mkdir()
+    script = "import beside, fractions\n" + ECHO.replace("str(data)", "beside.NAME")
+    (tmp_path / "code" / "inference.py").write_text(script)
+    assert json.loads(Worker(tmp_path).one(body=b"5").body)["data"] == "beside"

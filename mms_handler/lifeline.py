@@ -1,0 +1,122 @@
+"""A worker's process ends when MMS is done with it, and not otherwise.
+
+MMS leaves behind a worker that it gave up, a busy one whose front end died, and the listener
+that forked it.  Here the kernel ends them, whatever they run, and even if they are stopped:
+
+worker ──socket──▶ front end     hangs up on a worker that is busy: the worker is killed
+listener ──stdin─▶ front end     dies, which closes the pipe: the listener is killed
+
+A worker that is idle reads the end of its socket, and MMS's own code ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import multiprocessing
+import os
+import signal
+import stat
+import sys
+from types import FrameType
+from typing import Any
+
+
+def attach() -> Lifeline | None:
+    """Bind this process to the front end that it works for; None if it is no worker of MMS.
+
+    Afterwards SIGTERM ends it at once, and neither its end nor a child's leaves or breaks
+    anything that the next worker needs.
+    """
+    worker, connection = _mms()
+    if connection is None:
+        return None
+    # MMS's own handler removes the socket on which the listener waits, and goes on: the model
+    # could never have a worker again (model_service_worker.py:158-163).
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # A child of the script that ends as MMS would, or outlives us, keeps this open or shuts it.
+    os.register_at_fork(after_in_child=connection.close)
+    _forget_fifos(worker)
+    if sys.platform == "linux":
+        listener = multiprocessing.parent_process()
+        if listener and listener.pid == os.getppid():
+            _kill_with_front_end(listener.pid)
+        return Lifeline(connection.fileno())
+    return Lifeline(None)
+
+
+def postponed() -> bool:
+    """Whether MMS wants the model loaded in the listener: then each worker will be asked anew.
+
+    With preload_model=true whoever registers a model that fails to load is never answered, and
+    MXNet does not survive a fork.
+    """
+    worker, connection = _mms()
+    if worker is None or connection is not None:
+        return False
+    worker.preload = False
+    return True
+
+
+class Lifeline:
+    """A worker's connection; in a ``with`` block the worker is busy and expects to hear nothing."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        """``descriptor``: of the socket; None where the kernel cannot watch it."""
+        self._descriptor, self._process = descriptor, os.getpid()
+        if descriptor is not None:
+            _kill_on_event(descriptor, os.getpid())
+            self._idle = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+
+    def __enter__(self) -> None:
+        if self._descriptor is not None:
+            fcntl.fcntl(self._descriptor, fcntl.F_SETFL, self._idle | os.O_ASYNC)
+
+    def __exit__(self, *exc: object) -> None:
+        if os.getpid() != self._process:
+            os._exit(1)  # a child that the script forked and that came back: it has no connection
+        if self._descriptor is not None:
+            fcntl.fcntl(self._descriptor, fcntl.F_SETFL, self._idle)
+
+
+def _mms() -> tuple[Any, Any]:
+    """MMS's object for this process, and its connection: None in the listener, which has none."""
+    frame: FrameType | None = sys._getframe()
+    while frame:
+        code = frame.f_code
+        if code.co_filename.endswith("model_service_worker.py"):
+            if code.co_name == "handle_connection":
+                return frame.f_locals["self"], frame.f_locals["cl_socket"]
+            if code.co_name == "run_server":
+                return frame.f_locals["self"], None
+        frame = frame.f_back
+    return None, None
+
+
+def _forget_fifos(worker: Any) -> None:
+    """Remove the names of the worker's FIFOs as soon as both sides have them open."""
+    remap = worker._remap_io
+
+    def remap_and_remove() -> None:
+        remap()
+        for name in (worker.out, worker.err):
+            with contextlib.suppress(OSError):
+                os.remove(name)
+
+    worker._remap_io = remap_and_remove
+
+
+def _kill_with_front_end(listener: int) -> None:
+    """Its stdin, which we inherited, is a pipe whose other end the front end alone holds."""
+    if stat.S_ISFIFO(os.fstat(0).st_mode):
+        _kill_on_event(0, listener)
+        fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
+
+
+def _kill_on_event(descriptor: int, process: int) -> None:
+    """While O_ASYNC is set, what happens at the other end of ``descriptor`` kills ``process``.
+
+    Source: fcntl(2), F_SETOWN and F_SETSIG.
+    """
+    fcntl.fcntl(descriptor, fcntl.F_SETOWN, process)
+    fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGKILL)

@@ -1,0 +1,116 @@
+"""A script's metrics, as lines that MMS's front end can read: context.metrics of MMS, mended.
+
+MMS's own store loses the dimensions of everything but counters and fails without a unit
+(metrics_store.py:131-209); its front end logs ``null`` for names and values that its pattern does
+not take (Metric.java:24-26).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import operator
+import re
+from decimal import Decimal
+from typing import Any, Optional, Tuple
+
+from mms.metrics.dimension import Dimension
+from mms.metrics.metric import Metric
+
+log = logging.getLogger(__name__)
+
+#: Name, unit, and dimensions: what makes two values the same metric.
+_Key = Tuple[str, Optional[str], Tuple[Tuple[str, str], ...]]
+
+
+class Metrics:
+    """What MMS's MetricsStore is to a script; bad input is left out, with a line in the log.
+
+    ``idx`` counts for nothing: the metrics are those of one request, and bear its id.
+    """
+
+    def __init__(self, store: Any, request_id: Any) -> None:
+        """Add to ``store``, MMS's own for the batch."""
+        self._store, self._request_id = store, request_id
+        self._seen: dict[_Key, tuple[Any, float]] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def add_counter(self, name: Any, value: Any, idx: Any = None, dimensions: Any = None) -> None:
+        """Add ``value`` to the counter."""
+        self._add(name, value, "count", dimensions, counter=True)
+
+    def add_time(
+        self, name: Any, value: Any, idx: Any = None, unit: Any = "ms", dimensions: Any = None
+    ) -> None:
+        self._add(name, value, unit, dimensions)
+
+    def add_size(
+        self, name: Any, value: Any, idx: Any = None, unit: Any = "MB", dimensions: Any = None
+    ) -> None:
+        self._add(name, value, unit, dimensions)
+
+    def add_percent(self, name: Any, value: Any, idx: Any = None, dimensions: Any = None) -> None:
+        self._add(name, value, "percent", dimensions)
+
+    def add_metric(
+        self, name: Any, value: Any, idx: Any = None, unit: Any = None, dimensions: Any = None
+    ) -> None:
+        self._add(name, value, unit, dimensions)
+
+    def add_error(self, name: Any, value: Any, dimensions: Any = None) -> None:
+        self._add(name, value, None, dimensions, level="Error")
+
+    def _add(
+        self,
+        name: Any,
+        value: Any,
+        unit: Any,
+        dimensions: Any,
+        counter: bool = False,
+        level: str = "Model",
+    ) -> None:
+        try:
+            told = [(_word(one.name), _text(one.value)) for one in dimensions or ()]
+            told += [("ModelName", _text(self._store.model_name))] if level == "Model" else []
+            key = (_word(name), _word(unit) if unit else None, (*told, ("Level", level)))
+            self._put(key, _number(value), counter)
+        except Exception as exc:  # a request does not fail for its metrics
+            log.warning("metric %.100r left out: %s", name, exc)
+
+    def _put(self, key: _Key, number: float, counter: bool) -> None:
+        name, unit, dimensions = key
+        if key not in self._seen:
+            own = [Dimension(*one) for one in dimensions]
+            self._seen[key] = Metric(name, "", unit, own, self._request_id), 0
+            self._store.store.append(self._seen[key][0])
+        metric, before = self._seen[key]
+        now = before + number if counter else number
+        metric.value = _plain(now)
+        self._seen[key] = metric, now
+
+
+def _number(value: Any) -> float:
+    try:
+        return int(operator.index(value))
+    except TypeError:
+        pass
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is not finite")
+    return number
+
+
+def _plain(number: float) -> str:
+    """``number`` in digits: the front end reads no exponent with a sign."""
+    return format(Decimal(repr(number)), "f")
+
+
+def _word(text: Any) -> str:
+    return re.sub(r"\W", "_", str(text), flags=re.ASCII) or "_"
+
+
+def _text(value: Any) -> str:
+    """``value`` without what separates dimensions, and without line ends."""
+    return "".join("_" if c in ",:|#" or not c.isprintable() else c for c in str(value))
