@@ -1,0 +1,144 @@
+package mms_handler;
+
+import com.amazonaws.ml.mms.ServerInitializer;
+import com.amazonaws.ml.mms.util.ConfigManager;
+import com.amazonaws.ml.mms.util.Connector;
+import com.amazonaws.ml.mms.util.ConnectorType;
+import io.netty.bootstrap.ServerBootstrap;
+import io.netty.channel.Channel;
+import io.netty.channel.ChannelHandler.Sharable;
+import io.netty.channel.ChannelHandlerContext;
+import io.netty.channel.ChannelInboundHandlerAdapter;
+import io.netty.channel.ChannelOption;
+import io.netty.channel.ServerChannelRecvByteBufAllocator;
+import io.netty.channel.group.ChannelGroup;
+import io.netty.channel.group.DefaultChannelGroup;
+import io.netty.handler.codec.PrematureChannelClosureException;
+import io.netty.util.concurrent.GlobalEventExecutor;
+import java.io.IOException;
+import java.net.InetSocketAddress;
+import java.util.concurrent.TimeUnit;
+
+/** The public port: MMS's own handlers behind a count of the requests in flight; and its end. */
+final class Gate {
+    private static final int BACKLOG = 1024;
+    private static final long PERIOD_MS = 10;
+    private static final long HOLD_MS = 100;
+
+    /** What was on its way when the port closed has arrived after this time. */
+    private static final long QUIET_NS = TimeUnit.MILLISECONDS.toNanos(500);
+
+    private static final ChannelGroup OPEN = new DefaultChannelGroup(GlobalEventExecutor.INSTANCE);
+    private static Channel listener;
+
+    private Gate() {}
+
+    /** Take the port; connections wait in the system's queue until {@link #accept}. */
+    static void bind(String address) {
+        int colon = address.lastIndexOf(':');
+        String host = address.substring(0, colon);
+        int port = Integer.parseInt(address.substring(colon + 1));
+        try {
+            listener = bootstrap().bind(new InetSocketAddress(host, port)).sync().channel();
+        } catch (Exception e) { // sync() throws what bind() failed with, declared or not
+            String reason = String.valueOf(e.getMessage()).replaceFirst(".* failed: ", "");
+            System.err.printf("port %d of %s cannot be used: %s%n", port, host, reason);
+            Runtime.getRuntime().halt(1);
+        }
+        Runtime.getRuntime().addShutdownHook(new Thread(Gate::drain, "mms_handler-drain"));
+    }
+
+    static void accept() {
+        if (listener != null) {
+            listener.config().setAutoRead(true);
+        }
+    }
+
+    /** As ModelServer.initializeServer, but that closing a connection does not drop its answer. */
+    private static ServerBootstrap bootstrap() {
+        int threads = ConfigManager.getInstance().getNettyThreads();
+        return new ServerBootstrap()
+                .group(Connector.newEventLoopGroup(1), Connector.newEventLoopGroup(threads))
+                .channel(Connector.parse("http://localhost", false).getServerChannel())
+                .option(ChannelOption.SO_BACKLOG, BACKLOG)
+                .option(ChannelOption.AUTO_READ, false)
+                .option(
+                        ChannelOption.RCVBUF_ALLOCATOR,
+                        new ServerChannelRecvByteBufAllocator().maxMessagesPerRead(BACKLOG))
+                .childOption(ChannelOption.SO_KEEPALIVE, true)
+                .childHandler(new Initializer());
+    }
+
+    private static final class Initializer extends ServerInitializer {
+        private final Forward forward = new Forward();
+        private final LostClients lostClients = new LostClients();
+
+        Initializer() {
+            super(null, ConnectorType.INFERENCE_CONNECTOR);
+        }
+
+        @Override
+        public void initChannel(Channel channel) {
+            super.initChannel(channel);
+            OPEN.add(channel);
+            channel.pipeline().addAfter("http", "flight", new Flight());
+            channel.pipeline().addBefore("handler", "lost clients", lostClients);
+            if (Plugin.ADMIN_PORT != null) {
+                channel.pipeline().addBefore("handler", "forward", forward);
+            }
+        }
+    }
+
+    /** MMS logs a traceback for each client that hangs up, which is the client's own affair. */
+    @Sharable
+    private static final class LostClients extends ChannelInboundHandlerAdapter {
+        @Override
+        public void exceptionCaught(ChannelHandlerContext context, Throwable cause) {
+            if (cause instanceof IOException || cause instanceof PrematureChannelClosureException) {
+                context.close();
+            } else {
+                context.fireExceptionCaught(cause);
+            }
+        }
+    }
+
+    /**
+     * Answer what is in flight, refuse what comes, and return.
+     *
+     * <p>The port stays open until the last answer: a refusal is an answer too, a reset is none.
+     * Closing it resets what the system has queued, so refusals are held back while it is closed:
+     * clients that try again and again wait for them, instead of connecting at that moment.
+     */
+    private static void drain() {
+        Flight.draining = true;
+        await(0, TimeUnit.SECONDS.toNanos(Plugin.DRAIN_S));
+        Flight.holding = true;
+        sleep(HOLD_MS);
+        listener.close().syncUninterruptibly();
+        Flight.holding = false;
+        OPEN.forEach(channel -> channel.pipeline().fireUserEventTriggered(Flight.TOO_LATE));
+        await(QUIET_NS, 2 * QUIET_NS);
+    }
+
+    /** Return when nothing has been in flight for {@code quiet}, or after {@code most}. */
+    private static void await(long quiet, long most) {
+        long start = System.nanoTime();
+        long busyAt = start;
+        for (long now = start; now - start < most; now = System.nanoTime()) {
+            if (Flight.IN_FLIGHT.get() > 0) {
+                busyAt = now;
+            } else if (now - busyAt >= quiet) {
+                return;
+            }
+            sleep(PERIOD_MS);
+        }
+    }
+
+    private static void sleep(long ms) {
+        try {
+            Thread.sleep(ms);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt();
+        }
+    }
+}

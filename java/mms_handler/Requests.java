@@ -1,0 +1,92 @@
+package mms_handler;
+
+import com.amazonaws.ml.mms.wlm.ModelManager;
+import java.util.Arrays;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.ConcurrentSkipListMap;
+import java.util.concurrent.atomic.LongAdder;
+import java.util.stream.Stream;
+import org.apache.logging.log4j.Level;
+import org.apache.logging.log4j.LogManager;
+import org.apache.logging.log4j.core.LogEvent;
+import org.apache.logging.log4j.core.LoggerContext;
+import org.apache.logging.log4j.core.appender.AbstractAppender;
+import org.apache.logging.log4j.core.config.Configuration;
+import org.apache.logging.log4j.core.config.LoggerConfig;
+import org.apache.logging.log4j.core.config.Property;
+
+/** Counts one model's answered invocations; all are heard of through MMS's access log. */
+final class Requests {
+    /** Upper bounds in seconds; the access log knows milliseconds. */
+    static final double[] BOUNDS = {
+        0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60
+    };
+
+    private static final String LOGGER = "ACCESS_LOG";
+    private static final Map<String, Requests> COUNTED = new ConcurrentHashMap<>();
+
+    final Map<String, LongAdder> byStatus = new ConcurrentSkipListMap<>();
+    final LongAdder millis = new LongAdder();
+
+    /** As many as BOUNDS, and one for what is above the last. */
+    final LongAdder[] buckets =
+            Stream.generate(LongAdder::new).limit(BOUNDS.length + 1).toArray(LongAdder[]::new);
+
+    /** Those of the registered models, and under "" those that asked for no such model. */
+    static Map<String, Requests> counted() {
+        Set<String> models = ModelManager.getInstance().getModels().keySet();
+        COUNTED.keySet().removeIf(name -> !name.isEmpty() && !models.contains(name));
+        return COUNTED;
+    }
+
+    /** Hear of every line of the access log; whether it is written is as it was. */
+    static void follow() {
+        LoggerContext context = (LoggerContext) LogManager.getContext(false);
+        Configuration configuration = context.getConfiguration();
+        LoggerConfig logger = configuration.getLoggerConfig(LOGGER);
+        boolean written = logger.getLevel().isLessSpecificThan(Level.INFO);
+        if (!written || !logger.getName().equals(LOGGER)) {
+            logger = new LoggerConfig(LOGGER, Level.INFO, written);
+            configuration.removeLogger(LOGGER);
+            configuration.addLogger(LOGGER, logger);
+        }
+        Follower follower = new Follower();
+        follower.start();
+        logger.addAppender(follower, null, null);
+        context.updateLoggers();
+    }
+
+    private static final class Follower extends AbstractAppender {
+        Follower() {
+            super("mms_handler", null, null, true, Property.EMPTY_ARRAY);
+        }
+
+        /** As Session.toString has it: CLIENT "METHOD URI PROTOCOL" STATUS MILLISECONDS. */
+        @Override
+        public void append(LogEvent event) {
+            String[] words = event.getMessage().getFormattedMessage().split(" ");
+            int last = words.length - 1;
+            int status = Integer.parseInt(words[last - 1]);
+            count(words[1].substring(1), words[2], status, Long.parseLong(words[last]));
+        }
+    }
+
+    /** Count an answer, if it was one to an invocation. */
+    static void count(String method, String uri, int status, long millis) {
+        String asked = method.equals("OPTIONS") ? null : new Target(uri).model();
+        if (asked != null) {
+            boolean known = ModelManager.getInstance().getModels().containsKey(asked);
+            COUNTED.computeIfAbsent(known ? asked : "", name -> new Requests()).add(status, millis);
+        }
+    }
+
+    private void add(int status, long took) {
+        String label = status < 100 || status > 599 ? "other" : String.valueOf(status);
+        byStatus.computeIfAbsent(label, name -> new LongAdder()).increment();
+        int place = Arrays.binarySearch(BOUNDS, took / 1000.0);
+        buckets[place < 0 ? ~place : place].increment();
+        millis.add(took);
+    }
+}

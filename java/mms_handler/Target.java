@@ -1,0 +1,66 @@
+package mms_handler;
+
+import com.amazonaws.ml.mms.servingsdk.impl.PluginsManager;
+import com.amazonaws.ml.mms.util.NettyUtils;
+import com.amazonaws.ml.mms.wlm.ModelManager;
+import io.netty.handler.codec.http.QueryStringDecoder;
+import java.util.Set;
+
+/** What MMS's InferenceRequestHandler takes a URI for. */
+final class Target {
+    private final QueryStringDecoder uri;
+    private final String[] path;
+
+    Target(String uri) {
+        this.uri = new QueryStringDecoder(uri);
+        path = path(this.uri);
+    }
+
+    /** The path's segments, an empty one before the first; none where a % lacks its digits. */
+    private static String[] path(QueryStringDecoder uri) {
+        try {
+            return uri.path().split("/");
+        } catch (IllegalArgumentException e) {
+            return new String[0];
+        }
+    }
+
+    /** One of the plugins. */
+    boolean isEndpoint() {
+        return PluginsManager.getInstance().getInferenceEndpoints().containsKey(first());
+    }
+
+    /** /models or /models/NAME, which MMS has on its management address alone. */
+    boolean isManagement() {
+        return first().equals("models") && path.length < 4;
+    }
+
+    /** The model to invoke, registered or not; null where the URI is no invocation. */
+    String model() {
+        switch (first()) {
+            case "invocations":
+                return path.length == 2 ? invoked() : null;
+            case "predictions":
+                return path.length > 2 ? path[2] : null;
+            case "models":
+                return path.length == 4 && path[3].equals("invoke") ? path[2] : null;
+            default:
+                boolean legacy = path.length == 3 && path[2].equals("predict");
+                return legacy && !isEndpoint() ? path[1] : null;
+        }
+    }
+
+    private String first() {
+        return path.length > 1 ? path[1] : "";
+    }
+
+    private String invoked() {
+        Set<String> startup = ModelManager.getInstance().getStartupModels();
+        try {
+            String name = NettyUtils.getParameter(uri, "model_name", "");
+            return name.isEmpty() && startup.size() == 1 ? String.join("", startup) : name;
+        } catch (IllegalArgumentException e) {
+            return "";
+        }
+    }
+}

@@ -1,0 +1,535 @@
+"""The front end's plugin under MMS's own command: its three endpoints, the gate and its end."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import http.server
+import json
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Callable, Iterator, NamedTuple
+
+import psutil
+import pytest
+from running_mms import BIN, ROOT, end, free_ports, wait_for
+
+from mms_handler import archive, client, server
+from mms_handler.errors import ServerError
+
+PLUGINS = ROOT / "mms_handler" / "plugins"
+QUIET_LOG = ROOT / "mms_handler" / "log4j2.xml"
+LIMIT = 2 * 2**20  # max_request_size
+TEXT = {"Content-Type": "text/csv"}
+
+# Sleeps as long as the body says and answers with its process; loads when {folder}/ready is there.
+SCRIPT = """
+import os
+import time
+
+
+def model_fn(model_dir):
+    while not os.path.exists({folder!r} + "/ready"):
+        time.sleep(0.05)
+    if os.path.exists({folder!r} + "/broken"):
+        raise RuntimeError("broken")
+    return "a model"
+
+
+def transform_fn(model, data, content_type, accept):
+    time.sleep(float(data))
+    return str(os.getpid()), "text/plain"
+"""
+
+
+class Running(NamedTuple):
+    """An MMS with the plugin: its folder, its addresses, the process of its command."""
+
+    folder: Path
+    inference: str
+    management: str
+    gate: str
+    process: subprocess.Popen
+
+    def get(self, path: str, base: str | None = None) -> client.Answer:
+        return client.call("GET", (base or self.gate) + path)
+
+    def ping(self, base: str | None = None) -> tuple[int, str]:
+        """The status, and MMS's word for it; (0, "") where nobody listens."""
+        try:
+            answer = self.get("/ping", base)
+        except ServerError:
+            return 0, ""
+        return answer.status, json.loads(answer.body)["status"]
+
+    def ask(self, seconds: float, base: str | None = None) -> client.Answer:
+        body = str(seconds).encode()
+        return client.call("POST", f"{base or self.gate}/predictions/sleeper", body, TEXT)
+
+    def metrics(self, base: str | None = None) -> dict[str, float]:
+        """Each sample, without the common prefix, and its value."""
+        lines = self.get("/metrics", base).body.decode().splitlines()
+        samples = [line.rpartition(" ") for line in lines if not line.startswith("#")]
+        return {name[len("mms_handler_") :]: float(value) for name, _, value in samples}
+
+    def register(self, name="sleeper", workers=1, synchronous="true") -> client.Answer:
+        query = f"model_name={name}&initial_workers={workers}&synchronous={synchronous}"
+        return client.call("POST", f"{self.management}/models?url=sleeper.mar&{query}")
+
+    def java(self) -> psutil.Process:
+        (java,) = (p for p in psutil.Process(self.process.pid).children() if "java" in p.name())
+        return java
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+
+@contextlib.contextmanager
+def running(
+    folder: Path, *words: str, models: str = "", gate: int | None = None, **properties: object
+) -> Iterator[Running]:
+    """MMS's command with our jar: ``models`` to start with, -Dmms_handler.* for ``properties``."""
+    inference, management = free_ports()
+    pack(folder)
+    if gate is not None:
+        properties["gate"] = f"127.0.0.1:{gate}"
+    options = " ".join(f"-Dmms_handler.{name}={value}" for name, value in properties.items())
+    (folder / "config.properties").write_text(
+        f"inference_address=http://127.0.0.1:{inference}\n"
+        f"management_address=http://127.0.0.1:{management}\n"
+        f"model_store={folder}/store\n"
+        f"load_models={models}\n"
+        f"plugins_path={PLUGINS}\n"
+        f"vmargs={options}\n"
+        f"max_request_size={LIMIT}\n"
+        "default_workers_per_model=1\n"
+        "decode_input_request=false\n"
+    )
+    command = [str(BIN / "multi-model-server"), "--start", "--foreground", *words]
+    temp = str(folder / "tmp")
+    env = {"PATH": "/usr/bin:/bin", "TEMP": temp, "TMPDIR": temp}
+    env.update(server.java_variables(env))
+    with open(folder / "log", "wb") as log:
+        process = subprocess.Popen(
+            [*command, "--mms-config", "config.properties"],
+            cwd=folder,
+            env=env,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    urls = (f"http://127.0.0.1:{port}" for port in (inference, management, gate or inference))
+    try:
+        yield Running(folder, *urls, process)
+    finally:
+        if process.poll() is None:
+            end(process)
+
+
+def pack(folder: Path) -> None:
+    """A store with the sleeper, which is free to load."""
+    (folder / "tmp").mkdir()
+    code = folder / "sleeper" / "code"
+    code.mkdir(parents=True)
+    (code / "inference.py").write_text(SCRIPT.format(folder=str(folder)))
+    archive.pack(folder / "sleeper", folder / "store" / "sleeper.mar")
+    (folder / "ready").touch()
+
+
+# --- under MMS's own command, without a gate -------------------------------------------------
+
+
+def test_ping_follows_a_model_from_its_load_to_its_end_and_back(tmp_path):
+    """503 while it loads, 200 then, 200 while a worker is begun again, 503 when none comes."""
+    with running(tmp_path, models="sleeper=sleeper.mar") as mms:
+        (tmp_path / "ready").unlink()
+        assert wait_for(lambda: (got := mms.ping())[0] and got, 30) == (503, "Loading")
+        (tmp_path / "ready").touch()
+        wait_for(lambda: mms.ping() == (200, "Healthy"), 30)
+
+        (tmp_path / "broken").touch()
+        psutil.Process(int(mms.ask(0).body)).kill()
+        assert wait_for(lambda: (got := mms.ping()) != (200, "Healthy") and got, 10) == (
+            200,
+            "Partial Healthy",
+        )
+        assert wait_for(lambda: (got := mms.ping())[0] != 200 and got, 40) == (503, "Unhealthy")
+
+        (tmp_path / "broken").unlink()
+        wait_for(lambda: mms.ping() == (200, "Healthy"), 60)
+        assert mms.ask(0).status == 200
+        assert mms.metrics()['worker_restarts_total{model="sleeper"}'] >= 1
+        assert mms.metrics()['requests_total{model="sleeper",status="200"}'] == 2
+        written = (tmp_path / "logs" / "access_log.log").read_text()
+        assert written.count('"POST /predictions/sleeper HTTP/1.1" 200') == 2
+
+
+def test_a_model_that_mms_gave_up_at_start_is_missed(tmp_path):
+    """MMS logs that an archive is not there and goes on; /ping goes on saying 503."""
+    with running(tmp_path, models="missing=missing.mar") as mms:
+        wait_for(lambda: "Model server started." in mms.log(), 30)
+        assert mms.ping() == (503, "Loading")
+
+
+@pytest.mark.parametrize(
+    ("properties", "answer"),
+    [
+        pytest.param({}, (200, "Healthy"), id="none is expected"),
+        pytest.param({"multi_model": "true"}, (200, "Healthy"), id="they come later"),
+        pytest.param({"expected_models": 1}, (503, "Loading"), id="one is expected"),
+        pytest.param({"ready_file": "absent"}, (503, "Loading"), id="they are not confirmed"),
+    ],
+)
+def test_ping_without_models(tmp_path, properties, answer):
+    """No model is healthy, unless the supervisor said that there will be one."""
+    with running(tmp_path, **properties) as mms:
+        wait_for(lambda: "Model server started." in mms.log(), 30)
+        assert mms.ping() == answer
+
+
+# --- the gate --------------------------------------------------------------------------------
+
+
+class Supervisor(http.server.BaseHTTPRequestHandler):
+    """Says what it was asked, with 207 and a type of its own."""
+
+    def do_GET(self) -> None:
+        length = int(self.headers.get("Content-Length", 0))
+        asked = [self.command, self.path, self.headers.get("Content-Type")]
+        body = json.dumps([*asked, self.rfile.read(length).decode()]).encode()
+        self.send_response(404 if self.path.endswith("/absent") else 207)
+        self.send_header("Content-Type", "application/vnd.supervisor+json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_POST = do_PUT = do_DELETE = do_GET
+
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@pytest.fixture(scope="module")
+def supervisor() -> Iterator[http.server.HTTPServer]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Supervisor) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def gated(tmp_path_factory, supervisor) -> Iterator[Running]:
+    """A gate before a sleeper with two workers: 503 until the supervisor has confirmed them."""
+    folder = tmp_path_factory.mktemp("gated")
+    confirmed = folder / "confirmed"
+    properties = {"ready_file": confirmed, "admin_port": supervisor.server_port}
+    words = ("--log-config", str(QUIET_LOG))
+    with running(folder, *words, gate=free_ports()[0], **properties) as mms:
+        assert wait_for(lambda: (got := mms.ping())[0] and got, 30) == (503, "Loading")
+        wait_for(lambda: mms.ping(mms.inference)[0], 30)
+        assert mms.register(workers=2).status == 200
+        assert mms.ping() == (503, "Loading")
+        confirmed.touch()
+        assert mms.ping() == (200, "Healthy")
+        yield mms
+
+
+def change(mms: Running, action: Callable[[], object]) -> dict[str, float]:
+    """What ``action`` adds to the counts of requests."""
+    before = mms.metrics()
+    action()
+    after = mms.metrics().items()
+    counts = {name: value for name, value in after if name.startswith("requests_total")}
+    return {n: v - before.get(n, 0) for n, v in counts.items() if v != before.get(n, 0)}
+
+
+def test_the_gate_gives_what_mms_gives(gated):
+    """The same reply as MMS's own address, with a request id of its own."""
+    answers = [gated.ask(0), gated.ask(0, gated.inference)]
+    assert [(answer.status, answer.content_type) for answer in answers] == [(200, "text/plain")] * 2
+    assert len({answer.headers["x-request-id"] for answer in answers}) == 2
+
+
+def test_execution_parameters(gated):
+    """Two workers, whole megabytes of the limit for a body; GET alone."""
+    answer = gated.get("/execution-parameters")
+    assert (answer.status, answer.content_type) == (200, "application/json")
+    assert json.loads(answer.body) == {
+        "MaxConcurrentTransforms": 2,
+        "BatchStrategy": "MULTI_RECORD",
+        "MaxPayloadInMB": 2,
+    }
+    for method in ("POST", "PUT", "DELETE"):
+        refusal = client.call(method, f"{gated.gate}/execution-parameters")
+        assert (refusal.status, refusal.headers["allow"]) == (405, "GET")
+
+
+def test_a_model_that_comes_later_keeps_none_from_serving(gated):
+    """The endpoint is healthy while it loads; /invocations has to say which is meant."""
+    (gated.folder / "ready").unlink()
+    try:
+        assert gated.register("later", synchronous="false").status == 202
+        assert gated.metrics()['workers{model="later",state="wanted"}'] == 1
+        assert gated.metrics()['workers{model="later",state="alive"}'] == 0
+        assert gated.ping() == (200, "Healthy")
+        assert client.call("POST", f"{gated.gate}/invocations", b"0", TEXT).status == 400
+    finally:
+        (gated.folder / "ready").touch()
+        wait_for(lambda: gated.metrics()['workers{model="later",state="alive"}'] == 1, 30)
+        client.call("DELETE", f"{gated.management}/models/later")
+    wait_for(lambda: 'workers{model="later",state="wanted"}' not in gated.metrics(), 10)
+    assert client.call("POST", f"{gated.gate}/invocations", b"0", TEXT).status == 200
+
+
+def test_head_is_get_without_a_body(gated):
+    """As health checkers ask."""
+    answer = client.call("HEAD", f"{gated.gate}/ping")
+    assert (answer.status, answer.body) == (200, b"")
+
+
+def test_every_invocation_is_counted_by_model_and_status(gated):
+    """Each path that MMS takes for an invocation, and nothing else; a too long body as well."""
+
+    def post(path: str, body: bytes = b"0") -> int:
+        return client.call("POST", gated.gate + path, body, TEXT).status
+
+    def requests() -> None:
+        assert [
+            post("/predictions/sleeper"),
+            post("/models/sleeper/invoke"),
+            post("/invocations?model_name=sleeper"),
+            post("/sleeper/predict"),
+            post("/predictions/sleeper", b"not a number"),
+            post("/predictions/sleeper", b"0" * (LIMIT + 1)),
+            post("/predictions/unknown"),
+            post("/predictions/%22%7D%20bad%0Aname"),
+            post("/invocations"),
+            post("/invocations?model_name=%zz"),
+            post("/nothing"),
+            gated.get("/ping").status,
+        ] == [200, 200, 200, 200, 500, 413, 404, 404, 200, 500, 404, 200]
+
+    assert change(gated, requests) == {
+        'requests_total{model="sleeper",status="200"}': 5,
+        'requests_total{model="sleeper",status="413"}': 1,
+        'requests_total{model="sleeper",status="500"}': 1,
+        'requests_total{model="",status="404"}': 2,
+        'requests_total{model="",status="500"}': 1,
+    }
+
+
+def test_metrics_of_time_queue_and_workers(gated):
+    """A request of 0.3 s is in the bucket of half a second; others wait in the queue meanwhile."""
+    before = gated.metrics()
+    with asking(gated, 0.3, times=4):
+        seen = wait_for(
+            lambda: (m := gated.metrics())['queue_length{model="sleeper"}'] == 2 and m, 10
+        )
+        assert seen["in_flight"] == 4
+    after = gated.metrics()
+    assert after["in_flight"] == after['queue_length{model="sleeper"}'] == 0
+    assert after['workers{model="sleeper",state="alive"}'] == 2
+    assert after['workers{model="sleeper",state="wanted"}'] == 2
+    assert after['worker_restarts_total{model="sleeper"}'] == 0
+    assert after['worker_memory_bytes{model="sleeper"}'] > 2e7
+    label = 'request_seconds_%s{model="sleeper"%s}'
+    for name, added in (
+        (label % ("bucket", ',le="0.25"'), 0),
+        (label % ("bucket", ',le="+Inf"'), 4),
+        (label % ("count", ""), 4),
+    ):
+        assert after[name] - before.get(name, 0) == added
+    taken = after[label % ("sum", "")] - before.get(label % ("sum", ""), 0)
+    assert 4 * 0.3 <= taken < 4 * 2
+
+
+def test_the_format_of_metrics(gated):
+    """Prometheus's text 0.0.4; a model may be called anything that MMS takes."""
+    assert gated.register("a%22b%5Cc", workers=0).status == 200
+    try:
+        answer = gated.get("/metrics")
+    finally:
+        client.call("DELETE", f"{gated.management}/models/a%22b%5Cc")
+    assert answer.content_type == "text/plain; version=0.0.4; charset=utf-8"
+    text = answer.body.decode()
+    assert 'mms_handler_workers{model="a\\"b\\\\c",state="wanted"} 0\n' in text
+    label = r'[a-z]+="([^"\\\n]|\\["\\n])*"'
+    sample = re.compile(rf"mms_handler_[a-z_]+(\{{{label}(,{label})*\}})? [0-9.E+-]+")
+    comment = re.compile(r"# (HELP mms_handler_[a-z_]+ .+|TYPE mms_handler_[a-z_]+ [a-z]+)")
+    for line in text.splitlines():
+        assert (comment if line.startswith("#") else sample).fullmatch(line), line
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        pytest.param("GET", "/models?limit=2&next_page_token=1", None, id="list"),
+        pytest.param("POST", "/models", '{"model_name": "a", "url": "b"}', id="load"),
+        pytest.param("GET", "/models/a%20b", None, id="describe"),
+        pytest.param("PUT", "/models/a?min_worker=2", None, id="scale"),
+        pytest.param("DELETE", "/models/a", None, id="unload"),
+    ],
+)
+def test_what_manages_models_goes_to_the_supervisor(gated, method, path, body):
+    """Method, path, query, type and body as they came; status, type and body as it answers."""
+    headers = {"Content-Type": "application/json"} if body else {}
+    answer = client.call(method, gated.gate + path, body and body.encode(), headers)
+    assert (answer.status, answer.content_type) == (207, "application/vnd.supervisor+json")
+    asked_type = "application/json" if body else None
+    assert json.loads(answer.body) == [method, path, asked_type, body or ""]
+
+
+def test_the_supervisors_refusals_are_passed_on(gated):
+    """With their bodies."""
+    answer = gated.get("/models/absent")
+    assert (answer.status, json.loads(answer.body)[1]) == (404, "/models/absent")
+
+
+def connected(mms: Running) -> socket.socket:
+    host, _, port = mms.gate[len("http://") :].partition(":")
+    return socket.create_connection((host, int(port)), timeout=20)
+
+
+def raw(mms: Running, sent: bytes, until: bytes) -> bytes:
+    """What comes back for ``sent``, up to and with ``until``, or the end."""
+    received = b""
+    with connected(mms) as connection:
+        connection.sendall(sent)
+        while until not in received and (more := connection.recv(65_536)):
+            received += more
+    return received
+
+
+def request(seconds: str, *headers: str) -> bytes:
+    lines = ["POST /predictions/sleeper HTTP/1.1", "Host: here", "Content-Type: text/csv"]
+    return "\r\n".join([*lines, *headers, f"Content-Length: {len(seconds)}", "", seconds]).encode()
+
+
+def test_answers_come_in_the_order_of_their_requests(gated):
+    """Two workers, and a second request that is faster than the first."""
+    unknown = request("0").replace(b"sleeper", b"unknown")
+    received = raw(gated, request("0.4") + unknown, b"ModelNotFoundException")
+    assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"200", b"404"]
+
+
+def test_a_connection_is_closed_where_the_client_asks(gated):
+    """MMS itself keeps it open."""
+    received = raw(gated, request("0", "Connection: close"), b"no such end")
+    assert b"HTTP/1.1 200 OK" in received
+    assert b"connection: close" in received
+
+
+def test_a_refused_expectation_leaves_the_connection_usable(gated):
+    """413 before the body is sent, and the next request is answered."""
+    large = f"Expect: 100-continue\r\nContent-Length: {LIMIT + 1}\r\n\r\n".encode()
+    head = b"POST /predictions/sleeper HTTP/1.1\r\nHost: here\r\n"
+    with connected(gated) as connection:
+        connection.sendall(head + large)
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 413 ")
+        connection.sendall(request("0"))
+        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
+
+
+def test_clients_that_hang_up_are_not_in_flight(gated):
+    """In the middle of a request, while it is worked on, or with more of them sent."""
+    logged = len(gated.log())
+    for sent in (request("0.2"), request("0.2")[:-1], request("0.2") * 3) * 3:
+        with connected(gated) as connection:
+            connection.sendall(sent)
+    wait_for(lambda: gated.metrics()["in_flight"] == 0, 10)
+    wait_for(lambda: gated.metrics()['queue_length{model="sleeper"}'] == 0, 20)
+    assert gated.ask(0).status == 200
+    assert "Exception" not in gated.log()[logged:]
+
+
+def test_a_gate_whose_port_is_taken_ends_mms(tmp_path):
+    """With a line that says which."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with running(tmp_path, gate=port) as mms:
+            wait_for(lambda: mms.process.poll() is not None, 30)
+            reason = f"port {port} of 127.0.0.1 cannot be used: Address already in use\n"
+            assert reason in mms.log()
+
+
+# --- the end ---------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def asking(mms: Running, seconds: float, times: int) -> Iterator[list[client.Answer]]:
+    """As many requests at once; their answers are there after the block."""
+    answers: list[client.Answer] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(mms.ask(seconds))) for _ in range(times)
+    ]
+    for thread in threads:
+        thread.start()
+    yield answers
+    for thread in threads:
+        thread.join(60)
+    assert len(answers) == times
+
+
+class Client(threading.Thread):
+    """Asks until it is told that the server ends; keeps its connection, or takes a new one."""
+
+    def __init__(self, mms: Running, *, keeps: bool) -> None:
+        super().__init__(daemon=True)
+        self._host, self._keeps = mms.gate[len("http://") :], keeps
+        self.statuses: list[int] = []
+        self.closes: list[bool] = []
+        self.lost: list[str] = []
+
+    def run(self) -> None:
+        connection = http.client.HTTPConnection(self._host, timeout=30)
+        with contextlib.suppress(ConnectionRefusedError), contextlib.closing(connection):
+            while 503 not in self.statuses:
+                self._ask(connection)
+                if not self._keeps or self.closes[-1]:
+                    connection.close()
+
+    def _ask(self, connection: http.client.HTTPConnection) -> None:
+        if connection.sock is None:
+            connection.connect()
+        try:
+            connection.request("POST", "/predictions/sleeper", "0.05", TEXT)
+            answer = connection.getresponse()
+            answer.read()
+        except (OSError, http.client.HTTPException) as exc:
+            self.lost.append(repr(exc))
+            self.statuses.append(503)  # no more of this client
+            return
+        self.statuses.append(answer.status)
+        self.closes.append(answer.headers["Connection"] == "close")
+
+
+def test_no_request_is_lost_when_the_jvm_is_told_to_end(tmp_path):
+    """Those in flight get their replies; 503 is for those that come, and one that is too slow."""
+    words = ("--log-config", str(QUIET_LOG))
+    with running(tmp_path, *words, gate=free_ports()[0], expected_models=1, drain_s=4) as mms:
+        wait_for(lambda: mms.ping(mms.inference)[0], 30)
+        assert mms.get("/models").status == 404
+        assert mms.register(workers=3).status == 200
+        clients = [Client(mms, keeps=bool(i % 2)) for i in range(8)]
+        for one in clients:
+            one.start()
+        with asking(mms, 2, times=1) as slow, asking(mms, 60, times=1) as too_slow:
+            wait_for(lambda: all(len(one.statuses) > 2 for one in clients), 30)
+            wait_for(lambda: mms.metrics()["in_flight"] >= 2, 10)
+            told, java = time.monotonic(), mms.java()
+            java.send_signal(signal.SIGTERM)
+            wait_for(lambda: any(503 in one.statuses for one in clients), 3)
+            java.wait(20)
+            assert 4 < time.monotonic() - told < 8
+        for one in clients:
+            one.join(20)
+            assert one.lost == []
+            assert set(one.statuses) <= {200, 503}
+            assert one.closes[-1]
+        assert [answer.status for answer in slow] == [200]
+        assert [answer.status for answer in too_slow] == [503]

@@ -1,0 +1,69 @@
+"""The jar that ships is what the sources beside it give."""
+
+from __future__ import annotations
+
+import importlib.util
+import zipfile
+from pathlib import Path
+from typing import Mapping
+
+import pytest
+
+JAVA = Path(__file__).parents[2] / "java"
+
+spec = importlib.util.spec_from_file_location("java_build", JAVA / "build.py")
+assert spec is not None
+assert spec.loader is not None
+build = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(build)
+
+
+def contents(jar: Path) -> dict[str, bytes]:
+    """Each member of ``jar``."""
+    with zipfile.ZipFile(jar) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
+
+
+def said(jar: Path) -> Mapping[str, str]:
+    """What the manifest of ``jar`` says."""
+    text = contents(jar)["META-INF/MANIFEST.MF"].decode().replace("\r\n ", "")
+    return dict(line.split(": ") for line in text.splitlines() if line)
+
+
+def test_the_jar_is_of_these_sources():
+    """Whoever changes a source builds the jar again: `make plugin`."""
+    assert said(build.JAR)["Sources"] == build.sources_hash()
+
+
+def test_the_jar_holds_every_class_and_the_list_of_endpoints():
+    """Each source has a class in the jar, and MMS finds three endpoints."""
+    members = contents(build.JAR)
+    for source in JAVA.glob("mms_handler/*.java"):
+        assert f"mms_handler/{source.stem}.class" in members
+    assert members[build.SERVICES].decode().split() == [
+        "mms_handler.ExecutionParameters",
+        "mms_handler.Metrics",
+        "mms_handler.Ping",
+    ]
+
+
+def test_the_classes_run_on_java_8():
+    """Their version is 52, whichever compiler made them."""
+    for name, content in contents(build.JAR).items():
+        if name.endswith(".class"):
+            assert content[:8] == bytes.fromhex("cafebabe 0000 0034"), name
+
+
+def test_building_again_gives_the_same_jar(tmp_path):
+    """The same bytes with the same javac; with another one the same classes of the same sources."""
+    compiler = build.javac()
+    if compiler is None:
+        pytest.skip("no javac here")
+    again = tmp_path / "again.jar"
+    build.build(again)
+    assert said(again)["Javac"] == str(build.major(compiler))
+    if said(again) == said(build.JAR):
+        assert again.read_bytes() == build.JAR.read_bytes()
+    else:
+        assert said(again)["Sources"] == said(build.JAR)["Sources"]
+        assert contents(again).keys() == contents(build.JAR).keys()
