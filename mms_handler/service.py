@@ -15,7 +15,7 @@ import time
 import traceback
 from typing import Any, Callable, Mapping
 
-from mms_handler import codecs, errors, lifeline, sending, settings
+from mms_handler import codecs, errors, frame, lifeline, sending, settings
 from mms_handler.deadline import Deadline
 from mms_handler.errors import OutOfResources, UnsupportedType
 from mms_handler.loading import load
@@ -46,9 +46,11 @@ class Service:
             return None
         with self._deadline, self._lifeline:
             try:
-                return [self._answer(*request, context) for request in enumerate(data)]
+                replies = [self._answer(*request, context) for request in enumerate(data)]
             finally:
                 self._output.of("")
+        frame.settle(context, replies)
+        return replies
 
     def _start(self, context: Any) -> None:
         self._output = Output()
