@@ -98,7 +98,7 @@ final class Workers {
         return Plugin.READY_FILE == null || new File(Plugin.READY_FILE).exists();
     }
 
-    /** MMS is not started with what the supervisor registers, but /invocations looks there alone. */
+    /** MMS is not started with what a supervisor registers, but /invocations looks there alone. */
     private static void callStartupModels(Set<String> names) {
         Set<String> startup = ModelManager.getInstance().getStartupModels();
         startup.retainAll(names);

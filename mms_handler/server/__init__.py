@@ -184,8 +184,9 @@ def _front_end(
         "gate": f"{chosen.host}:{chosen.port}",
         "ready_file": str(folder / "ready"),
         "drain_s": str(chosen.drain_s),
-        **({"admin_port": str(chosen.management_port)} if chosen.multi_model else {}),
     }
+    if chosen.multi_model:
+        gate.update(admin_port=str(chosen.management_port), multi_model="true")
     return front_end.started(
         folder,
         properties(private) + addresses,  # of two lines with one key the last counts
