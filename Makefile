@@ -19,7 +19,7 @@ demo: $(VENV)/demo$(JAVA)
 
 test: $(VENV)/test$(JAVA)
 	$(BIN)/pytest -q -m "not e2e"
-	$(BIN)/pytest -q -m e2e
+	$(BIN)/pytest -q -m e2e -n 2 --dist loadfile
 
 check: lint test
 

@@ -112,7 +112,9 @@ def test_help_does_not_wait_for_mxnet():
 @pytest.mark.parametrize(
     ("words", "env", "code", "reason"),
     [
-        pytest.param(["serve"], {}, 2, "Missing argument", id="serve nothing"),
+        pytest.param(
+            ["serve"], {"SAGEMAKER_BASE_DIR": "/no"}, 1, "/no/model is neither", id="serve nothing"
+        ),
         pytest.param(["train", "--hp", "x"], {}, 2, "not NAME=VALUE", id="no value"),
         pytest.param(
             ["config"], {"SAGEMAKER_BIND_TO_PORT": "http"}, 2, "SAGEMAKER_BIND_TO_PORT", id="env"

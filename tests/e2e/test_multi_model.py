@@ -128,7 +128,7 @@ def test_a_model_that_does_not_fit_is_507(ports, base, tmp_path):
         **os.environ,
         "SAGEMAKER_MULTI_MODEL": "true",
         "SAGEMAKER_BASE_DIR": str(base),
-        "MMS_HANDLER_MEMORY_MB": "450",
+        "MMS_HANDLER_MEMORY_MB": "380",
         "MMS_HANDLER_HEAP_MB": "64",
     }
     with Serving(ports, env=env, log=tmp_path / "log") as serving:

@@ -638,10 +638,11 @@ def test_a_bugs_traceback_has_its_id_in_each_line(life):
     """A log of several requests can be told apart."""
     answer = life.tell("nothing of this name")
     assert answer.status == 500
-    lines = printed(life, answer.headers["x-request-id"])
+    identity, last = answer.headers["x-request-id"], "KeyError: 'nothing of this name'"
+    wait_for(lambda: printed(life, identity)[-1:] == [last], 10)
+    lines = printed(life, identity)
     assert lines[1].startswith("500 KeyError: 'nothing of this name' (code/inference.py, line ")
     assert lines[2] == "Traceback (most recent call last):"
-    assert lines[-1] == "KeyError: 'nothing of this name'"
 
 
 def test_what_mms_reads_of_a_worker(life):
