@@ -1,9 +1,7 @@
 package mms_handler;
 
-import com.amazonaws.ml.mms.wlm.Model;
 import com.amazonaws.ml.mms.wlm.WorkerThread;
 import java.io.IOException;
-import java.lang.reflect.Field;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.Paths;
@@ -18,9 +16,6 @@ import software.amazon.ai.mms.servingsdk.http.Response;
 /** /metrics, in Prometheus's text format 0.0.4. */
 @Endpoint(urlPattern = "metrics", endpointType = EndpointTypes.INFERENCE)
 public final class Metrics extends GetEndpoint {
-    /** Model's queues, which it keeps to itself; null where they cannot be had. */
-    private static final Field QUEUES = queues();
-
     @Override
     public void doGet(Request request, Response response, Context context) throws IOException {
         Text text = new Text();
@@ -68,9 +63,9 @@ public final class Metrics extends GetEndpoint {
         all.forEach(w -> text.sample("worker_restarts_total", w.restarts, "model", name(w)));
         text.family("worker_memory_bytes", "gauge", "Resident memory of the workers.");
         all.forEach(w -> text.sample("worker_memory_bytes", memory(w), "model", name(w)));
-        if (QUEUES != null) {
+        if (Queue.known()) {
             text.family("queue_length", "gauge", "Requests that wait for a worker.");
-            all.forEach(w -> text.sample("queue_length", queue(w), "model", name(w)));
+            all.forEach(w -> text.sample("queue_length", Queue.length(w.model), "model", name(w)));
         }
     }
 
@@ -95,26 +90,6 @@ public final class Metrics extends GetEndpoint {
             Plugin.LOG.debug("process {} is gone", worker.getPid());
         }
         return 0;
-    }
-
-    private static int queue(Workers workers) {
-        try {
-            Object queue = ((Map<?, ?>) QUEUES.get(workers.model)).get(Model.DEFAULT_DATA_QUEUE);
-            return ((Collection<?>) queue).size();
-        } catch (IllegalAccessException e) {
-            throw new IllegalStateException(e);
-        }
-    }
-
-    private static Field queues() {
-        try {
-            Field field = Model.class.getDeclaredField("jobsDb");
-            field.setAccessible(true);
-            return field;
-        } catch (ReflectiveOperationException | RuntimeException e) {
-            Plugin.LOG.warn("no mms_handler_queue_length, MMS's queues are out of reach", e);
-            return null;
-        }
     }
 
     /** The lines of the format. */

@@ -6,6 +6,7 @@ import com.amazonaws.ml.mms.wlm.ModelManager;
 import com.amazonaws.ml.mms.wlm.WorkerState;
 import com.amazonaws.ml.mms.wlm.WorkerThread;
 import java.io.File;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collection;
 import java.util.List;
@@ -42,6 +43,7 @@ final class Workers {
 
     private static final int EXPECTED = expected();
     private static final Map<String, Workers> SEEN = new TreeMap<>();
+    private static final List<Workers> GONE = new ArrayList<>();
 
     /** Whether as many models as are expected had loaded at one time. */
     private static boolean complete;
@@ -54,6 +56,7 @@ final class Workers {
     private final Map<WorkerThread, Integer> starts = new WeakHashMap<>();
     private boolean loaded;
     private long aliveAt;
+    private long goneAt;
 
     private Workers(Model model) {
         this.model = model;
@@ -83,7 +86,9 @@ final class Workers {
     /** Each registered model's workers as they are now. */
     static synchronized Collection<Workers> look() {
         Map<String, Model> models = ModelManager.getInstance().getModels();
-        SEEN.entrySet().removeIf(seen -> models.get(seen.getKey()) != seen.getValue().model);
+        SEEN.values().forEach(seen -> seen.leave(models.get(seen.model.getModelName())));
+        SEEN.values().removeIf(seen -> seen.goneAt != 0);
+        GONE.removeIf(Workers::refuseWaiting);
         models.forEach((name, model) -> SEEN.computeIfAbsent(name, n -> new Workers(model)));
         SEEN.values().forEach(Workers::update);
         long loaded = SEEN.values().stream().filter(seen -> seen.loaded).count();
@@ -92,6 +97,19 @@ final class Workers {
             callStartupModels(models.keySet());
         }
         return SEEN.values();
+    }
+
+    private void leave(Model now) {
+        if (now != model) {
+            goneAt = System.nanoTime();
+            GONE.add(this);
+        }
+    }
+
+    /** For a while, since a request may have been on its way into the queue. */
+    private boolean refuseWaiting() {
+        Queue.refuse(model);
+        return System.nanoTime() - goneAt > PATIENCE_NS;
     }
 
     private static boolean confirmed() {

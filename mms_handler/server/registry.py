@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import threading
 from pathlib import Path
 from typing import Any, Iterator, NamedTuple
@@ -61,7 +62,7 @@ class Registry:
             store: where models are put; nobody else's.
             chosen: limits, and how models are served unless a registration says otherwise.
             output: what the front end prints; the reason of a failed load is found there.
-            java: the front end's process; the models' are its descendants.
+            java: the front end's process; the models' are in its group.
             watch: is told of workers that are started on purpose.
         """
         self._inference, self._management = urls
@@ -228,10 +229,8 @@ class Registry:
         return [one for one in self._family() if _serves(one, name)]
 
     def _family(self) -> list[psutil.Process]:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            found: list[psutil.Process] = self._java.children(recursive=True)
-            return found
-        return []
+        """Java's process group: an orphaned worker is no descendant of it any more."""
+        return [one for one in psutil.process_iter() if _group(one) == self._java.pid != one.pid]
 
     def _listener(self, name: str) -> psutil.Process:
         for one in self._family():
@@ -241,13 +240,17 @@ class Registry:
         raise ServerError(f"{name} cannot be served: its processes ended at once")
 
     def mend(self) -> None:
-        """Start again the models whose listener died, which MMS does not do.
+        """Start again the models that lack a worker and a listener to fork one; MMS does not.
+
+        Workers that live on without a listener are left to serve.
 
         Raises:
             ServerError: one does not load any more.
         """
         for name in self.names():
-            if not self.model(name).listener.is_running():
+            model = self.model(name)
+            forks = model.listener.is_running() and model.listener.status() != psutil.STATUS_ZOMBIE
+            if not forks and len(self.processes(name)) < model.wanted.workers:
                 self._restart(name)
 
     def _restart(self, name: str) -> None:
@@ -265,6 +268,12 @@ class Registry:
         finally:
             with self._lock:
                 del self._coming[name]
+
+
+def _group(process: psutil.Process) -> int:
+    with contextlib.suppress(OSError):
+        return os.getpgid(process.pid)
+    return 0
 
 
 def _serves(process: psutil.Process, name: str) -> bool:
