@@ -343,6 +343,15 @@ def test_decode_refuses_bodies_made_to_hurt(content_type, body):
         codecs.decode(body, content_type)
 
 
+def test_npy_bodies_of_one_header_have_their_own_data():
+    """The header that was read before tells nothing of the data behind it."""
+    body = codecs.encode(np.array([1, 2], np.float32), NPY, JSON)[0]
+    assert codecs.decode(body, NPY).tolist() == [1, 2]
+    assert codecs.decode(body[:-8] + body[-4:] + body[-8:-4], NPY).tolist() == [2, 1]
+    with pytest.raises(BadInput, match="takes 8 bytes, 4 follow the header"):
+        codecs.decode(body[:-4], NPY)
+
+
 class Touch:
     def __init__(self, path):
         self.path = path
