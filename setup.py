@@ -55,6 +55,9 @@ setup(
         "pillow>=9",  # MMS brings it; it reads the size of a picture before it is decoded
         "numpy>=1.23,<1.24",  # mxnet 1.9.1 uses numpy.bool, gone in 1.24
         "psutil>=5.6",  # MMS brings it
+        "orjson>=3.10,<4",
+        # On 3.8 the last with wheels is 5, which reads -1e-400 as 0; orjson does its work there.
+        "pysimdjson>=6.0.2,<8; python_version >= '3.9'",
         "rich>=13",
         "sagemaker-inference>=1.6.1,<2",
     ],

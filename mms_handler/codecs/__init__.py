@@ -59,12 +59,12 @@ __all__ = [
     "writes",
 ]
 
-register(Codec(JSON, json.decode, json.encode, text=True))
-register(Codec(CSV, csv.decode, csv.encode, text=True))
+register(Codec(JSON, json.decode, json.encode, text=True, quick=json.quick))
+register(Codec(CSV, csv.decode, csv.encode, text=True, quick=csv.quick))
 register(Codec(NPY, npy.decode, npy.encode))
 register(Codec(NPZ, npz.decode, npz.encode))
-register(Codec(JSON_LINES, jsonlines.decode, jsonlines.encode, text=True))
-register(Codec("application/x-jsonlines", jsonlines.decode, None, text=True))
-register(Codec("application/jsonl", jsonlines.decode, None, text=True))
-register(Codec("application/x-ndjson", jsonlines.decode, None, text=True))
+register(Codec(JSON_LINES, jsonlines.decode, jsonlines.encode, text=True, quick=jsonlines.quick))
+register(Codec("application/x-jsonlines", jsonlines.decode, None, text=True, quick=jsonlines.quick))
+register(Codec("application/jsonl", jsonlines.decode, None, text=True, quick=jsonlines.quick))
+register(Codec("application/x-ndjson", jsonlines.decode, None, text=True, quick=jsonlines.quick))
 register(Codec(RECORDIO, recordio.decode, recordio.encode))

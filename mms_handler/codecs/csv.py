@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import warnings
 from typing import Any, Iterator
 
 import numpy as np
 
-from mms_handler.codecs.arrays import Array, count
+from mms_handler.codecs import parsers
+from mms_handler.codecs.arrays import Array, Arrays, count
+
+#: A whole number in JSON, which has no sign there; in CSV it does.
+_MINUS_ZERO = re.compile(rb"-0(?![.eE\d])")
 
 
 def decode(body: str) -> Array:
@@ -26,6 +31,20 @@ def decode(body: str) -> Array:
             )
         except ValueError as exc:
             raise ValueError(_odd_place(body) or "not lines of numbers") from exc
+
+
+def quick(body: bytes) -> Arrays | None:
+    """What ``decode`` makes of this body's text, to the last bit; None where only it can say.
+
+    Lines of numbers as JSON writes them become JSON.
+    """
+    lines = body.replace(b"\r\n", b"\n").rstrip(b"\n")
+    if b"[" in lines or b"\r" in lines:
+        return None
+    found = parsers.arrays(b"[[" + lines.replace(b"\n", b"],[") + b"]]")
+    if isinstance(found, np.ndarray) and not found.all() and _MINUS_ZERO.search(lines):
+        return None
+    return found
 
 
 def _odd_place(body: str) -> str:

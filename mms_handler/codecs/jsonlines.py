@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mms_handler.codecs import parsers
 from mms_handler.codecs.arrays import Array, Arrays, common_rows, is_named, is_several, numbers
 from mms_handler.codecs.json import dumps
 
@@ -17,7 +18,20 @@ def decode(body: str) -> Arrays:
     Raises:
         ValueError: names the line, the first being 1.
     """
-    records = [_record(line, number) for number, line in enumerate(_lines(body), 1)]
+    return _arrays([_record(line, number) for number, line in enumerate(_lines(body), 1)])
+
+
+def quick(body: bytes) -> Arrays | None:
+    """What ``decode`` makes of this body's text, to the last bit; None where only it can say."""
+    if parsers.orjson is None:
+        return None
+    try:
+        return _arrays([parsers.orjson.loads(line) for line in _lines(body.decode())])
+    except (ValueError, OverflowError, RecursionError):
+        return None
+
+
+def _arrays(records: list[Any]) -> Arrays:
     if not any(isinstance(record, dict) for record in records):
         return _stacked(records, "")
     keys = records[0].keys() if isinstance(records[0], dict) else None

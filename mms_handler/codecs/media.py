@@ -22,6 +22,8 @@ def is_text(content_type: str) -> bool:
 
 def charset(content_type: str) -> str:
     """The charset parameter in lower case, without quotes; "" if there is none."""
+    if ";" not in content_type:
+        return ""
     for parameter in _split(content_type, ";")[1:]:
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "charset":

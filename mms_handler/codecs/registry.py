@@ -6,7 +6,7 @@ from typing import Any, Callable, Iterable, NamedTuple
 
 from mms_handler.codecs.arrays import Arrays
 from mms_handler.codecs.media import JSON, main_type, preference, ranges
-from mms_handler.codecs.text import text
+from mms_handler.codecs.text import text, utf8
 from mms_handler.errors import BadInput, NotAcceptable, ScriptError, UnsupportedType
 
 
@@ -15,12 +15,14 @@ class Codec(NamedTuple):
 
     ``decode`` raises ValueError or TypeError for a body that is not of its type; ``encode``
     takes arrays, lists and dicts of arrays, and whatever of JSON's values the type can hold.
+    ``quick`` gives what ``decode`` would, from UTF-8, or None where it is not sure.
     """
 
     content_type: str
     decode: Callable[[Any], Arrays] | None  # from bytes; from str if ``text``
     encode: Callable[[Any], bytes] | None
     text: bool = False
+    quick: Callable[[bytes], Arrays | None] | None = None
 
 
 _codecs: dict[str, Codec] = {}
@@ -79,11 +81,20 @@ def decode(body: bytes | str, content_type: str) -> Arrays:
     if not body:
         raise BadInput(f"the body is empty; {codec.content_type} was wanted")
     try:
-        arrays = codec.decode(text(body, content_type) if codec.text else body)
+        arrays = _arrays(codec, body, content_type)
     except (ValueError, TypeError, RecursionError, OverflowError) as exc:
         raise BadInput(f"not valid {codec.content_type}: {exc}") from exc
     _check_sizes(arrays, codec.content_type)
     return arrays
+
+
+def _arrays(codec: Codec, body: bytes | str, content_type: str) -> Arrays:
+    assert codec.decode is not None
+    encoded = utf8(body, content_type) if codec.quick else None
+    found = codec.quick(encoded) if codec.quick and encoded is not None else None
+    if found is not None:
+        return found
+    return codec.decode(text(body, content_type) if codec.text else body)
 
 
 def _check_sizes(arrays: Arrays, content_type: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+
 from mms_handler.codecs.media import charset
 from mms_handler.errors import BadInput, UnsupportedType
 
@@ -32,3 +34,15 @@ def text(body: bytes | str, content_type: str = "") -> str:
         reason = f"{exc.reason} at byte {exc.start}"
         raise BadInput(f"the body is not {name.upper()}: {reason}") from None
     return decoded[1:] if decoded.startswith("\ufeff") else decoded
+
+
+def utf8(body: bytes | str, content_type: str = "") -> bytes | None:
+    """A body of text in UTF-8; None in another charset, and with a byte order mark.
+
+    It may be no UTF-8 after all.
+    """
+    if isinstance(body, str):
+        body = body.encode("utf-8", "surrogatepass")
+    elif charset(content_type) not in ("", "utf-8", "utf8"):
+        return None
+    return None if body.startswith(codecs.BOM_UTF8) else body

@@ -1,0 +1,445 @@
+"""codecs, the quick routes: what they take is what the slow ones give, bit for bit."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mms_handler
+from mms_handler import codecs
+from mms_handler.codecs import csv, jsonlines, parsers, registry
+from mms_handler.codecs import json as json_codec
+from mms_handler.errors import BadInput, HandlerError
+
+JSON, CSV, LINES = "application/json", "text/csv", "application/jsonlines"
+THERE = parsers.simdjson is not None  # not on Python 3.8
+
+
+def bits(arrays):
+    """An array, or a dict of them, as what can be compared; one NaN is like another."""
+    if arrays is None or isinstance(arrays, str):
+        return arrays
+    if isinstance(arrays, dict):
+        return [(name, bits(array)) for name, array in arrays.items()]
+    nan = np.isnan(arrays)
+    return arrays.dtype, arrays.shape, np.where(nan, 0, arrays).tobytes(), nan.tobytes()
+
+
+def slow(decode, body):
+    """What the route by json, or NumPy's loadtxt, makes of ``body``; None for an error."""
+    try:
+        return decode(codecs.text(body))
+    except (ValueError, TypeError, RecursionError, OverflowError, BadInput):
+        return None
+
+
+def by_orjson(body):
+    """json_codec.quick as for bodies too small for pysimdjson."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_codec, "_MANY", sys.maxsize)
+        return json_codec.quick(body)
+
+
+def assert_quick_as_slow(body, content_type):
+    """The whole codec gives the values, or the error, that it gives without its quick route."""
+
+    def answer():
+        try:
+            return bits(codecs.decode(body, content_type))
+        except HandlerError as exc:
+            return f"{type(exc).__name__}: {exc}"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry._codecs, JSON, registry._codecs[JSON]._replace(quick=None))
+        wanted = answer()
+    assert answer() == wanted
+
+
+# --- bodies ---
+
+EDGES = """0 -0 0.0 -0.0 0e0 -0E+5 1e-0 5e-324 2.4703282292062327e-324 -1e-400 1e-45 7e-46
+    7.0064923216240862e-46 1.1754943e-38 3.4028235e38 3.4028235677973366e38 1e39
+    1.7976931348623157e308 1e400 -1e400
+    9007199254740991 9007199254740992 9007199254740993 -9007199254740993
+    9223372036854775807 9223372036854775808 -9223372036854775808 -9223372036854775809
+    18446744073709551615 18446744073709551616 1.0000000596046448 1.00000005960464477539062500001
+    16777217 123456789012345678 0.1 1E5 1e+5 1e-5""".split()
+OTHERS = """null true false NaN Infinity -Infinity "x" "1" {} {"a":1} [] [1] 01 +1 .5 1. 1e - -- 0x1
+    1_0 nan inf # 1;2 \u0663 \u00e9 \u00a0""".split()
+
+any_number = st.one_of(
+    st.sampled_from(EDGES),
+    st.integers().map(str),
+    st.floats(allow_nan=False, allow_infinity=False).map(repr),
+    st.from_regex(r"-?(0|[1-9][0-9]{0,25})(\.[0-9]{1,25})?([eE][-+]?[0-9]{1,3})?", fullmatch=True),
+)
+leaves = st.sampled_from(
+    [
+        st.integers(0, 255).map(str),
+        st.integers(-(2**64), 2**64).map(str),
+        st.floats(-2, 2).map(repr),
+        st.floats(width=32, allow_nan=False, allow_infinity=False).map(repr),
+        any_number,
+        st.one_of(any_number, st.sampled_from(OTHERS), st.just("")),
+        st.sampled_from(["true", "2", "0.5", "-0"]),
+    ]
+)
+blanks = st.sampled_from(["", "", "", " ", "\t", "\n", "\r\n", " \r ", "\x0c", "\u00a0", "\x00"])
+keys = st.sampled_from(['"a"', '"b"', '""', '"["', '"a\\u0000"', '"\\ud800"', '"a/b"', '"\u00e9"'])
+
+
+@st.composite
+def nested(draw):
+    """JSON of lists in lists: mostly even ones of one kind of number."""
+    leaf, shape = draw(leaves), draw(st.lists(st.integers(1, 3), min_size=0, max_size=4))
+    slips = draw(st.sampled_from([[0], [0], [0] * 8 + [-1, 1]]))
+    blank = draw(st.sampled_from([st.just(""), st.just(" "), blanks]))
+
+    def text(shape):
+        if not shape:
+            return draw(leaf)
+        items = [text(shape[1:]) for _ in range(max(0, shape[0] + draw(st.sampled_from(slips))))]
+        return "[" + ",".join(draw(blank) + item + draw(blank) for item in items) + "]"
+
+    return text(shape)
+
+
+@st.composite
+def spoilt(draw, texts):
+    """Bytes of a text, at times with something put in, taken out or set before it."""
+    body = draw(texts).encode()
+    change = draw(st.sampled_from(["", "", "", "insert", "cut", "mark"]))
+    at = draw(st.integers(0, len(body)))
+    if change == "insert":
+        pieces = [b"[", b"]", b",", b"-", b"0", b".", b"e", b'"', b"{", b"}", b"\r", b"\n", b"x"]
+        body = body[:at] + draw(st.sampled_from([*pieces, b"\x00", b"\xff", b"\xc3"])) + body[at:]
+    if change == "cut":
+        body = body[:at] + body[at + 1 :]
+    return b"\xef\xbb\xbf" * draw(st.sampled_from([1, 2])) + body if change == "mark" else body
+
+
+@st.composite
+def objects(draw):
+    """JSON of an object of nested lists."""
+    members = draw(st.lists(st.tuples(keys, nested()), max_size=3))
+    return "{" + ",".join(f"{key}: {value}" for key, value in members) + "}"
+
+
+@st.composite
+def tables(draw):
+    """CSV: mostly even lines of one kind of number."""
+    leaf, columns = draw(leaves), draw(st.integers(1, 3))
+    slips = draw(st.sampled_from([[0], [0] * 8 + [-1, 1]]))
+    commas = draw(st.sampled_from([[","], [",", ", ", " ,", ",\t", ",,", ";"]]))
+    ends = draw(st.sampled_from([["\n"], ["\r\n"], ["\n", "\r\n", "\r", "\n\n", " \n", "\n "]]))
+    text = ""
+    for _ in range(draw(st.integers(0, 4))):
+        cells = [draw(leaf) for _ in range(columns + draw(st.sampled_from(slips)))]
+        text += draw(st.sampled_from(commas)).join(cells) + draw(st.sampled_from(ends))
+    return text if draw(st.booleans()) else text.rstrip()
+
+
+@given(spoilt(nested() | objects()))
+@settings(max_examples=300, deadline=None)
+def test_json_is_read_as_by_json(body):
+    """Each quick route gives nothing, or the array of the slow one."""
+    wanted = bits(slow(json_codec.decode, body))
+    if not body.startswith(b"\xef\xbb\xbf"):  # which the registry keeps from them
+        assert bits(parsers.arrays(body)) in (None, wanted)
+        assert bits(by_orjson(body)) in (None, wanted)
+
+
+@given(spoilt(tables()))
+@settings(max_examples=200, deadline=None)
+def test_csv_is_read_as_by_numpy(body):
+    """The quick route gives nothing, or the array of the slow one."""
+    assert bits(csv.quick(body)) in (None, bits(slow(csv.decode, body)))
+
+
+@given(spoilt(st.lists(nested() | objects(), min_size=1, max_size=3).map("\n".join)))
+@settings(max_examples=80, deadline=None)
+def test_json_lines_are_read_as_by_json(body):
+    """The quick route gives nothing, or the arrays of the slow one."""
+    assert bits(jsonlines.quick(body)) in (None, bits(slow(jsonlines.decode, body)))
+
+
+@given(spoilt(nested() | objects()), st.sampled_from(["", ";charset=utf-8", "; charset=UTF8"]))
+@settings(max_examples=100, deadline=None)
+def test_the_whole_codec_answers_as_the_slow_route(body, charset):
+    """Values or the sentence of an error: nobody can tell which route it was."""
+    assert_quick_as_slow(body, JSON + charset)
+
+
+# --- shapes ---
+
+
+def all_nested(depth):
+    """Every list of up to two lists of up to two ... of the number 1, and the number."""
+    if depth == 0:
+        return [1]
+    inner = all_nested(depth - 1)
+    return [1, *(list(items) for n in range(3) for items in itertools.product(inner, repeat=n))]
+
+
+def shape_of(value):
+    """The shape of nested lists, None for ragged ones."""
+    if not isinstance(value, list):
+        return ()
+    shapes = {shape_of(item) for item in value}
+    return (len(value), *shapes.pop()) if len(shapes) == 1 and None not in shapes else None
+
+
+@pytest.mark.parametrize("wrap", ["{}", '{{"a": {}}}', '{{"a": [[1, 1]], "b": {}}}'])
+def test_no_ragged_list_is_taken_and_every_even_one(wrap):
+    """All 508 trees of three levels, ragged in each way there is."""
+    for value in all_nested(3):
+        found = parsers.arrays(wrap.format(json.dumps(value)).encode())
+        found = list(found.values())[-1] if isinstance(found, dict) else found
+        shape = shape_of(value)
+        even = shape and 0 not in shape and THERE  # one number alone is no list
+        assert (found.shape if found is not None else None) == (shape if even else None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param("[[1, 2], [3], [4, 5, 6]]", id="as many as 3x2"),
+        pytest.param("[[1, 2], [3, [4]]]", id="as many as 2x2, one deeper"),
+        pytest.param("[[1], [[2]]]", id="rows of one length, of two depths"),
+        pytest.param("[[[1, 2]], [[3], [4]]]", id="as many as 2x2x1"),
+        pytest.param("[[1, 2], 3, 4]", id="numbers beside a list"),
+        pytest.param("[1, 2, [3, 4]]", id="a list beside numbers"),
+        pytest.param("[[1, 2], []]", id="an empty list beside another"),
+        pytest.param('[[1, 2], "ab"]', id="a text as long as its siblings"),
+        pytest.param('{"[": [[1, 2]], "a": [1, [2]]}', id="a bracket in a key"),
+        pytest.param("[" * 33 + "1" + "]" * 33, id="33 dimensions"),
+        pytest.param("[1, null]", id="null"),
+        pytest.param("[1, true]", id="a truth"),
+        pytest.param("[1, 9007199254740993]", id="an integer that is no double"),
+        pytest.param("[1, 18446744073709551616]", id="an integer of 65 bits"),
+        pytest.param("[1e400]", id="a number beyond doubles"),
+        pytest.param("[NaN]", id="NaN"),
+        pytest.param('{"a": [1], "a": [2]}', id="a key twice"),
+        pytest.param('{"a": [1], "a\\u0000": [2]}', id="a key with NUL"),
+        pytest.param('{"a": 1}', id="an object of a number"),
+        pytest.param("1", id="a number"),
+        pytest.param("[1] [2]", id="more behind"),
+    ],
+)
+def test_pysimdjson_does_not_take(body):
+    """What it flattens, or has no exact double for, is left to the slow route."""
+    assert parsers.arrays(body.encode()) is None
+
+
+@pytest.mark.parametrize(
+    ("quick", "body", "wanted"),
+    [
+        (json_codec.quick, "[[0.5, 1e0], [-2, 300]]", [[0.5, 1], [-2, 300]]),
+        (json_codec.quick, " [ 9007199254740991 ]\n", [9007199254740991]),
+        (json_codec.quick, "[0.1, null]", [0.1, np.nan]),
+        (json_codec.quick, "[9007199254740993, 1]", [9007199254740992, 1]),
+        (jsonlines.quick, "[0.5]\n[1]\n\n", [[0.5], [1]]),
+    ],
+)
+def test_the_quick_routes_take(quick, body, wanted):
+    """Bodies that are read without the slow route, at any size."""
+    for padding in (b"", b" " * 1000):
+        array = quick(padding + body.encode())
+        assert bits(array) == bits(np.array(wanted, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        ("0.5,1e0\r\n-2,300\r\n", [[0.5, 1], [-2, 300]]),
+        ("1\n2\n\n", [[1], [2]]),
+        (" 1 , 2 ", [[1, 2]]),
+        ("0,-0.0,1e-05\n", [[0, -0.0, 1e-5]]),
+        ("9007199254740991,0.1", [[9007199254740991, 0.1]]),
+    ],
+)
+def test_pysimdjson_takes_csv(body, wanted):
+    """Lines of numbers that JSON could have."""
+    assert bits(csv.quick(body.encode())) == (bits(np.array(wanted, np.float32)) if THERE else None)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        pytest.param("1,2],[3,4\n", id="brackets that would make two lines"),
+        pytest.param("[1],[2]\n", id="brackets of its own"),
+        pytest.param("-0,1\n", id="-0, which JSON reads as 0"),
+        pytest.param("1\r,2\n", id="a lone carriage return"),
+        pytest.param("1,2\r\r\n", id="two carriage returns"),
+        pytest.param("1,2\n\n3,4\n", id="an empty line"),
+        pytest.param("1,nan\n", id="nan"),
+        pytest.param('"1",2\n', id="quotes"),
+        pytest.param("true,1\n", id="a truth"),
+        pytest.param("\n", id="no lines"),
+    ],
+)
+def test_csv_that_json_does_not_have_goes_the_slow_way(body):
+    """There it is read, or refused in CSV's own words."""
+    assert csv.quick(body.encode()) is None
+
+
+def test_minus_zero_keeps_its_sign_in_csv():
+    """As NumPy reads it; in JSON it is the integer 0."""
+    assert np.signbit(codecs.decode(b"-0,1\n", CSV)).tolist() == [[True, False]]
+    assert np.signbit(codecs.decode(b"[-0, 1]", JSON)).tolist() == [False, False]
+
+
+# --- text ---
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type"),
+    [
+        pytest.param("[1, 2]".encode("utf-16"), JSON + ";charset=utf-16", id="UTF-16"),
+        pytest.param(b"\xef\xbb\xbf[1, 2]", JSON, id="a byte order mark"),
+        pytest.param("[1, 2]", JSON + ";charset=utf-16", id="str, whatever its bytes were in"),
+        pytest.param(b"[1, 2]\xa0", JSON + ";charset=latin-1", id="not valid, in Latin-1"),
+        pytest.param("\ufeff[1, 2]", JSON, id="str with a byte order mark"),
+        pytest.param("\ufeff[1, 2]" + " " * 1000, JSON, id="long str with a byte order mark"),
+        pytest.param(b'{"\xc3\xa9": [1]}', JSON + ";charset=latin-1", id="UTF-8 called Latin-1"),
+        pytest.param(b"[1, 2]", JSON + ";charset=rot13", id="no charset that is known"),
+        pytest.param('{"\ud800": [1]}', JSON, id="str with half a character"),
+        pytest.param(b"[1, 2]\xff", JSON, id="not UTF-8"),
+    ],
+)
+def test_a_charset_is_heeded_on_every_route(body, content_type):
+    """The quick routes read UTF-8 alone; the others' values and errors stay."""
+
+    assert_quick_as_slow(body, content_type)
+
+
+# --- the parser ---
+
+
+def test_threads_do_not_share_a_parser():
+    """Each has its own values, however they take turns."""
+    failed = []
+
+    def read(number):
+        body = json.dumps([[number] * 300] * 2).encode()
+        for _ in range(200):
+            if not (codecs.decode(body, JSON) == number).all():
+                failed.append(number)
+
+    threads = [threading.Thread(target=read, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+
+
+def test_an_array_outlives_the_next_body(monkeypatch):
+    """Its numbers are its own, be the parser kept or not."""
+    for kept in (0, 2**23):
+        monkeypatch.setattr(parsers, "_KEPT_BYTES", kept)
+        first = codecs.decode(json.dumps([0.5] * 500).encode(), JSON)
+        codecs.decode(json.dumps([1.5] * 500).encode(), JSON)
+        assert (first == 0.5).all()
+
+
+# --- without the parsers ---
+
+CHILD = """
+import json, sys
+sys.modules.update(dict.fromkeys(sys.argv[1].split()))  # None: importing it is an ImportError
+import numpy as np
+from mms_handler import codecs
+from mms_handler.codecs import parsers
+
+def read(content_type, body):
+    try:
+        array = codecs.decode(body.encode(), content_type)
+    except codecs.registry.BadInput as exc:
+        return str(exc)
+    return [array.shape, array.tobytes().hex()]
+
+given = json.load(sys.stdin)
+array = np.array(given["array"], np.float32)
+json.dump({
+    "there": [name for name in ("simdjson", "orjson") if getattr(parsers, name)],
+    "read": [read(*one) for one in given["bodies"]],
+    "written": [codecs.encode(array, name, name)[0].decode() for name in given["types"]],
+}, sys.stdout)
+"""
+
+
+def child(hidden):
+    """What a Python has to say that cannot import ``hidden``."""
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, hidden],
+        input=json.dumps({"bodies": BODIES, "array": ARRAY, "types": [JSON, CSV, LINES]}),
+        cwd=Path(mms_handler.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+MANY = ", ".join(["0.5"] * 200)
+BODIES = [
+    (JSON, "[[1, 2], [3, 4.5]]"),
+    (JSON, f"[[{MANY}], [{MANY}]]"),
+    (JSON, f"[[{MANY}], [0.5]]"),
+    (JSON, f"[{MANY}, null]"),
+    (JSON, f"[{MANY}"),
+    (CSV, "1,2\n3,4.5\n"),
+    (CSV, "1,2\n3\n"),
+    (CSV, MANY + "\n"),
+    (LINES, "[1, 2]\n[3, 4.5]\n"),
+    (LINES, "[1, 2]\n[3]\n"),
+]
+ARRAY = [[0.1, 1e-05], [1e-08, 2.0]] * 20
+ONE_TO_4 = [[2, 2], np.array([1, 2, 3, 4.5], np.float32).tobytes().hex()]
+
+
+@pytest.mark.parametrize(
+    ("hidden", "there"),
+    [
+        ("", {"simdjson", "orjson"}),
+        ("simdjson", {"orjson"}),
+        ("csimdjson", {"orjson"}),  # its compiled half
+        ("orjson", {"simdjson"}),
+        ("simdjson orjson", set()),
+    ],
+)
+def test_every_route_reads_and_writes_the_same(hidden, there):
+    """Without pysimdjson, orjson or both it is slower, and nothing else."""
+    found = child(hidden)
+    assert set(found["there"]) == (there if THERE else there - {"simdjson"})
+    assert found["read"] == [
+        ONE_TO_4,
+        [[2, 200], "0000003f" * 400],
+        "not valid application/json: 1 item at [1], 200 in its siblings",
+        [[201], "0000003f" * 200 + "0000c07f"],
+        "not valid application/json: Expecting ',' delimiter: line 1 column 1000 (char 999)",
+        ONE_TO_4,
+        "not valid text/csv: line 2 has 1 value, line 1 has 2",
+        [[1, 200], "0000003f" * 200],
+        ONE_TO_4,
+        "not valid application/jsonlines: line 2 has shape (1,), in line 1 (2,)",
+    ]
+    in_json = [
+        "[0.10000000149011612, 9.999999747378752e-06]",
+        "[9.99999993922529e-09, 2.0]",
+    ] * 20
+    assert found["written"] == [
+        "[" + ", ".join(in_json) + "]",
+        "0.1,1e-05\r\n1e-08,2.0\r\n" * 20,
+        "\n".join(in_json) + "\n",
+    ]
