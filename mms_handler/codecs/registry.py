@@ -139,7 +139,7 @@ def negotiate(accept: str, default: str) -> str:
     Raises:
         NotAcceptable: there is none.
     """
-    if accept in _writable():  # one type and nothing else, as most clients ask
+    if accept in _codecs and _codecs[accept].encode:  # one type alone, as most clients ask
         return accept
     wanted = ranges(accept)
     best = max(_offered(default), key=lambda name: preference(name, wanted))  # the first of equals
