@@ -10,8 +10,8 @@ from typing import Any, Iterator
 
 import numpy as np
 
-from mms_handler.codecs import parsers
-from mms_handler.codecs.arrays import Array, Arrays, count
+from mms_handler.codecs import digits, parsers
+from mms_handler.codecs.arrays import Array, Arrays, count, is_several
 
 #: A whole number in JSON, which has no sign there; in CSV it does.
 _MINUS_ZERO = re.compile(rb"-0(?![.eE\d])")
@@ -82,7 +82,32 @@ def _is_number(cell: str) -> bool:
 
 def encode(value: Any) -> bytes:
     """One line a row, or a line for each item of a list; CRLF, float32 as short text."""
+    if is_several(value):
+        return b"".join(
+            _lines(one[None] if isinstance(one, np.ndarray) else [one]) for one in value
+        )
     rows = value if isinstance(value, (list, tuple)) else np.atleast_1d(np.asarray(value))
+    return _lines(rows)
+
+
+def _lines(rows: Any) -> bytes:
+    """A line for each of ``rows``, flattened."""
+    return _floats(rows) or _one_by_one(rows)
+
+
+def _floats(rows: Any) -> bytes | None:
+    """``_one_by_one`` of many floats; None of others."""
+    if not isinstance(rows, np.ndarray) or not rows.size:
+        return None
+    written = digits.text(rows.reshape(len(rows), -1), rows.dtype.type, _spelled)
+    return written and written[2:-2].replace(b"],[", b"\r\n") + b"\r\n"
+
+
+def _spelled(numbers: Array) -> Iterator[str]:
+    return map(str, numbers)
+
+
+def _one_by_one(rows: Any) -> bytes:
     out = io.StringIO()
     writer = csv.writer(out)
     for row in rows:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mms_handler.codecs import parsers
-from mms_handler.codecs.arrays import Array, Arrays, numbers
+from mms_handler.codecs import digits, parsers
+from mms_handler.codecs.arrays import Array, Arrays, is_named, is_several, numbers
 
 #: Bytes from which pysimdjson and its checks take less time than orjson, measured.
 _MANY = 512
@@ -43,7 +43,24 @@ def _arrays(value: Any) -> Arrays:
 
 def encode(value: Any) -> bytes:
     """``value`` as JSON that any reader takes: a float that is not finite is null."""
+    if isinstance(value, np.ndarray):
+        return floats(value) or dumps(value).encode()
+    if is_several(value):
+        return b"[" + b", ".join(map(encode, value)) + b"]"
+    if is_named(value):
+        members = (dumps(name).encode() + b": " + encode(one) for name, one in value.items())
+        return b"{" + b", ".join(members) + b"}"
     return dumps(value).encode()
+
+
+def floats(array: Array) -> bytes | None:
+    """As encode, for many floats; None for others."""
+    written = digits.text(array, np.float64, _spelled)
+    return written and written.replace(b",", b", ")
+
+
+def _spelled(numbers: Array) -> list[str]:
+    return [repr(one) if math.isfinite(one) else "null" for one in numbers.tolist()]
 
 
 def dumps(value: Any) -> str:

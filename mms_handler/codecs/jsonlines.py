@@ -9,7 +9,7 @@ import numpy as np
 
 from mms_handler.codecs import parsers
 from mms_handler.codecs.arrays import Array, Arrays, common_rows, is_named, is_several, numbers
-from mms_handler.codecs.json import dumps
+from mms_handler.codecs.json import dumps, floats
 
 
 def decode(body: str) -> Arrays:
@@ -94,7 +94,11 @@ def encode(value: Any) -> bytes:
     Raises:
         ValueError: several outputs have different numbers of rows.
     """
-    return "".join(f"{dumps(row)}\n" for row in _rows(value)).encode()
+    written = floats(value) if isinstance(value, np.ndarray) else None
+    if written is None:
+        return "".join(f"{dumps(row)}\n" for row in _rows(value)).encode()
+    start, end = b"[" * (value.ndim - 1), b"]" * (value.ndim - 1)
+    return written[1:-1].replace(end + b", " + start, end + b"\n" + start) + b"\n"
 
 
 def _rows(value: Any) -> Any:

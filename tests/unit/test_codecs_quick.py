@@ -443,3 +443,58 @@ def test_every_route_reads_and_writes_the_same(hidden, there):
         "0.1,1e-05\r\n1e-08,2.0\r\n" * 20,
         "\n".join(in_json) + "\n",
     ]
+
+
+# --- digits ---
+
+FLOATS = st.one_of(
+    st.floats(width=32),
+    st.sampled_from(
+        [0.0, -0.0, 1e-4, 1e-5, 1e-6, 1e-9, 1e-10, 1e7, 4.1683547e13, 1e15, 1e16, 3e38]
+    ),
+    st.floats(0, 1).map(lambda one: one**8),  # as probabilities are, small more often than not
+)
+
+
+@given(st.lists(FLOATS, min_size=2, max_size=60), st.sampled_from(["<f4", ">f4", "<f8"]))
+@settings(max_examples=150, deadline=None)
+def test_many_floats_have_the_digits_of_few(values, dtype):
+    """JSON as Python writes the doubles, CSV as NumPy writes the numbers; null is not finite."""
+    array = np.array(values * 20).astype(dtype).reshape(-1, len(values))
+    doubles = [[one if np.isfinite(one) else None for one in row] for row in array.tolist()]
+    assert codecs.encode(array, JSON, JSON)[0] == json.dumps(doubles).encode()
+    lines = "".join(json.dumps(row) + "\n" for row in doubles)
+    assert codecs.encode(array, LINES, JSON)[0] == lines.encode()
+    rows = "".join(",".join(map(str, row)) + "\r\n" for row in array)
+    assert codecs.encode(array, CSV, JSON)[0] == rows.encode()
+
+
+@pytest.mark.parametrize("content_type", [JSON, CSV, LINES])
+@pytest.mark.parametrize("shape", [(64,), (8, 8), (64, 1), (4, 4, 4), (1, 64), (2, 4, 2, 4)])
+def test_many_rows_are_written_as_one_by_one(content_type, shape):
+    """Brackets, commas and line ends are those of any array, in any memory layout."""
+    array = np.arange(64, dtype=np.float32).reshape(shape) / 8
+    wanted = codecs.encode(array.astype(np.float16), content_type, JSON)  # too exotic for orjson
+    assert codecs.encode(array, content_type, JSON) == wanted
+    assert codecs.encode(np.asfortranarray(array), content_type, JSON) == wanted
+
+
+def test_several_outputs_are_written_as_one_by_one():
+    """Large and small ones, named and not."""
+    large, small = np.full((2, 40), 0.5, np.float32), np.array([1e-7], np.float32)
+    row = ", ".join(["0.5"] * 40)
+    in_json = f"[[{row}], [{row}]]"
+    line = ",".join(["0.5"] * 80)
+    assert codecs.encode([large, small], JSON, JSON)[0] == (
+        f"[{in_json}, [1.0000000116860974e-07]]".encode()
+    )
+    assert codecs.encode({"a": large, 'b"': small}, JSON, JSON)[0] == (
+        f'{{"a": {in_json}, "b\\"": [1.0000000116860974e-07]}}'.encode()
+    )
+    assert codecs.encode([large, small], CSV, JSON)[0] == f"{line}\r\n1e-07\r\n".encode()
+
+
+def test_a_masked_array_is_written_with_its_mask():
+    """NumPy's own list of it has None, and so null."""
+    array = np.ma.masked_equal(np.arange(40.0), 1)
+    assert codecs.encode(array, JSON, JSON)[0].startswith(b"[0.0, null, 2.0")
