@@ -145,7 +145,7 @@ def read_frame(frame: bytes) -> tuple[int, str, bytes]:
     assert number() == 200, buffer()  # of the batch: our handler itself never fails
     assert buffer() == b"Prediction success"
     assert buffer() == b"r1"
-    got, status, _phrase = buffer().decode(), number(), buffer()
+    got, status, _phrase = buffer().decode().lstrip(" "), number(), buffer()
     for _header in range(number()):
         buffer(), buffer()
     reply = buffer()
