@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Any, Iterator, Mapping, Sequence
+from typing import Any, Iterator, Mapping, NoReturn, Sequence
 
 _GUARD = """\
 read -r _
@@ -117,13 +117,24 @@ def leave_pid_1() -> None:
         as_child()
 
 
+#: What an init passes on.
+_PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+
+
 def as_child() -> None:
     """Return in a child of this process, which from here on only reaps and passes signals on."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)  # until there is who hears them
     child = os.fork()
-    if not child:
-        return
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, lambda number, frame: os.kill(child, number))
+    if child:
+        for number in _PASSED_ON:
+            signal.signal(number, lambda number, frame: os.kill(child, number))
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    if child:
+        _reap_until(child)
+
+
+def _reap_until(child: int) -> NoReturn:
+    """Wait for whatever ends; end as ``child`` does."""
     while True:
         gone, status = os.wait()
         if gone == child:
