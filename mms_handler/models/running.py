@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import io
+import math
 import re
 import warnings
-from typing import Any, Iterable, Mapping
+from typing import Any, Iterable, Iterator, List, Mapping
 
 import mxnet as mx
 import numpy as np
@@ -76,6 +78,24 @@ def is_array(value: Any) -> bool:
     return all(isinstance(one, (mx.nd.NDArray, np.ndarray)) for one in values)
 
 
+class Arrays(List[Any]):
+    """An array for each input of a model, in its order."""
+
+
+def lent(value: Any, on: Any) -> Any:
+    """Decoded arrays, by name or one alone, as float32 NDArrays, on their own memory on a CPU.
+
+    MXNet holds the ndarray until its engine is done with it.  Only for what nothing else writes
+    to, nor keeps: a Block may write to its input.
+    """
+    if isinstance(value, dict):
+        return {name: lent(one, on) for name, one in value.items()}
+    array = np.ascontiguousarray(value, np.float32).reshape(np.shape(value))
+    if on.device_type != "cpu" or not array.size:
+        return mx.nd.array(array, ctx=on)
+    return mx.nd.from_numpy(array, zero_copy=True)
+
+
 def to_data(value: Any, module: Any) -> Any:
     """Rows cut into batches of a Module's bound size.
 
@@ -95,22 +115,38 @@ def to_data(value: Any, module: Any) -> Any:
 
     Source: the developer guide, "Request handlers for Module models".
     """
-    given = by_name(value, list(module.data_names))
+    given = rows_of(value, module)
     if isinstance(module, Unshaped):
         _fit(module, given)
-    shapes = [described(desc) for desc in module.data_shapes]
-    several = len(shapes) > 1
-    rows = {
-        name: _rows(given[name], shape[1:], f" as {name}" if several else "")
-        for name, shape in shapes
-    }
-    counts = {name: array.shape[0] for name, array in rows.items()}
-    if len(set(counts.values())) > 1:
-        raise BadInput(f"the inputs have different numbers of rows: {counts}")
-    data = mx.io.NDArrayIter(rows, batch_size=shapes[0][1][0], last_batch_handle="pad")
-    order = list(rows)  # NDArrayIter sorts by name, Module.forward takes data in its own order
+    data = mx.io.NDArrayIter(
+        given, batch_size=described(module.data_shapes[0])[1][0], last_batch_handle="pad"
+    )
+    order = list(given)  # NDArrayIter sorts by name, Module.forward takes data in its own order
     data.data.sort(key=lambda pair: order.index(pair[0]))
     return data
+
+
+def rows_of(value: Any, module: Any) -> dict[str, Any]:
+    """``value`` as (N, *sample) for each of a Module's inputs, in their order.
+
+    Raises:
+        BadInput, UnsupportedShape: as ``to_data``.
+    """
+    given = by_name(value, list(module.data_names))
+    if isinstance(module, Unshaped):
+        rows = {name: given[name] for name in module.data_names}
+    else:
+        shapes = [described(desc) for desc in module.data_shapes]
+        rows = {
+            name: _rows(given[name], shape[1:], f" as {name}" if len(shapes) > 1 else "")
+            for name, shape in shapes
+        }
+    counts = {name: array.shape[0] if array.shape else 0 for name, array in rows.items()}
+    if len(set(counts.values())) > 1:
+        raise BadInput(f"the inputs have different numbers of rows: {counts}")
+    if 0 in counts.values():
+        raise BadInput("the model takes rows, the body has none")
+    return rows
 
 
 def only(value: Mapping[str, Any]) -> Any:
@@ -162,11 +198,11 @@ def described(desc: Any) -> tuple[str, tuple[int, ...]]:
 
 def _rows(value: Any, sample: tuple[int, ...], called: str) -> Any:
     """``value`` as (N, *sample), never mixing the values of two rows."""
-    shape, size = tuple(value.shape), int(np.prod(sample))
-    if shape and shape[0] and int(np.prod(shape[1:])) == size:
+    shape, size = tuple(value.shape), math.prod(sample)
+    if shape and shape[0] and math.prod(shape[1:]) == size:
         return value.reshape((shape[0], *sample))
     whole = len(shape) == 1 or [d for d in shape if d != 1] == [d for d in sample if d != 1]
-    if shape and whole and int(np.prod(shape)) == size:
+    if shape and whole and math.prod(shape) == size:
         return value.reshape((1, *sample))
     wanted = ", ".join(map(str, ("N", *sample)))
     raise BadInput(f"the model takes shape ({wanted}){called}, the body has {shape}")
@@ -182,8 +218,18 @@ def predict(model: Any, data: Any) -> Any:
         BadInput: MXNet finds the shape of the data inconsistent with the model's.
         UnsupportedShape: the Block takes several arrays and the body is one.
     """
+    with shapes_are_the_clients():
+        if is_module(model):
+            return _settled(model.predict(data))
+        arrays = in_order(data, parameters(model), mx.cpu()) if is_array(data) else [data]
+        return call(model, arrays)
+
+
+@contextlib.contextmanager
+def shapes_are_the_clients() -> Iterator[None]:
+    """MXNet's errors about shapes as BadInput: a model says what it takes only by failing."""
     try:
-        return _settled(model.predict(data) if is_module(model) else _call(model, data))
+        yield
     except mx.base.MXNetError as exc:
         reason = first_line(exc)
         if re.search(r"shape|Incompatible attr", reason, re.IGNORECASE):
@@ -191,18 +237,26 @@ def predict(model: Any, data: Any) -> Any:
         raise
 
 
-def _call(block: Any, data: Any) -> Any:
-    """``block(array)``; for a dict, one array for each parameter of the Block's forward."""
-    if isinstance(data, np.ndarray):
-        data = mx.nd.array(data)
-    names = _parameters(block)
+def call(block: Any, arrays: Iterable[Any]) -> Any:
+    """``block(*arrays)``, when it is computed."""
+    return _settled(block(*arrays))
+
+
+def in_order(value: Any, names: list[str], on: Any) -> Arrays:
+    """An array, or a dict of them, as NDArrays for a Block whose forward has these parameters.
+
+    Raises:
+        BadInput, UnsupportedShape: the body names others, or is one where several are wanted.
+    """
     if len(names) < 2:
-        return block(only(data) if isinstance(data, dict) else data)
-    given = by_name(data, names)
-    return block(*[given[name] for name in names])
+        given = [only(value) if isinstance(value, dict) else value]
+    else:
+        named = by_name(value, names)
+        given = [named[name] for name in names]
+    return Arrays(mx.nd.array(one, ctx=on) if isinstance(one, np.ndarray) else one for one in given)
 
 
-def _parameters(block: Any) -> list[str]:
+def parameters(block: Any) -> list[str]:
     """The names of the arrays that a Block's forward takes; [] where that cannot be told."""
     if isinstance(block, mx.gluon.SymbolBlock):
         return [symbol.name for symbol in block._cached_graph[0]]
@@ -234,6 +288,13 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: to_plain(one) for key, one in value.items()}
     return value
+
+
+def to_ndarrays(value: Any) -> Any:
+    """``value`` with every ndarray in a list as an NDArray, which a script's functions expect."""
+    if isinstance(value, list):
+        return [to_ndarrays(one) for one in value]
+    return mx.nd.array(value, dtype=value.dtype) if isinstance(value, np.ndarray) else value
 
 
 #: Pixels of the largest picture that is decoded; its header says how many there are.
