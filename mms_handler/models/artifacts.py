@@ -12,11 +12,13 @@ import os
 import re
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Iterable, Iterator, NamedTuple, Sequence
 
 import mxnet as mx
 
 from mms_handler.errors import ModelError
+from mms_handler.models.bound import Graph, Rows, affordable, unfused
 from mms_handler.models.running import Unshaped, described, first_line, is_module, placed
 
 SYMBOL, PARAMS, SHAPES = "model-symbol.json", "model-0000.params", "model-shapes.json"
@@ -178,12 +180,33 @@ def load(model_dir: Path, first_dimension: int, on: Any) -> Any:
             shapes = [(name, (first_dimension, *shape[1:])) for name, shape in shapes]
         names = [name for name, _ in shapes]
         _check_names(symbol, names, {*arg_params, *aux_params}, found)
-        module = mx.mod.Module(symbol, data_names=names, label_names=None, context=on)
-        module.bind(data_shapes=shapes, for_training=False)
-        module.set_params(arg_params, aux_params, allow_missing=True)
+        return _bound(Graph.of(symbol, names, {**arg_params, **aux_params}, on), shapes)
     except (mx.base.MXNetError, ValueError, RuntimeError) as exc:
         raise ModelError(f"the artifacts do not make a Module: {first_line(exc)}") from exc
+
+
+def _bound(graph: Graph, shapes: list[tuple[str, tuple[int, ...]]]) -> Any:
+    """A Module bound to ``shapes`` on a graph's parameters themselves.
+
+    Module.bind makes two more sets of parameters, which are then copied to, unless it shares
+    another Module's: one that has nothing but an executor serves.
+    """
+    sizes = [shape for _, shape in shapes]
+    executor = Rows(graph).executor(tuple(sizes))
+    given = _module(graph)
+    given._exec_group = SimpleNamespace(execs=[executor], shared_data_arrays=[{}])
+    given._arg_params = {name: executor.arg_dict[name] for name in given._param_names}
+    given._aux_params = dict(executor.aux_dict)
+    given.binded = given.params_initialized = True
+    module = _module(graph)
+    with contextlib.nullcontext() if affordable(graph, sizes) else unfused():
+        module.bind(data_shapes=shapes, for_training=False, shared_module=given)
     return module
+
+
+def _module(graph: Graph) -> Any:
+    names = list(graph.names)
+    return mx.mod.Module(graph.symbol, data_names=names, label_names=None, context=graph.device)
 
 
 def _inputs(symbol: Any, parameters: set[str]) -> list[str]:
