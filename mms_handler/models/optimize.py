@@ -1,0 +1,315 @@
+"""Try, when a model is loaded, whether its graph runs faster bound and fused; keep what is right.
+
+A Module gets MXNet's fusion on a CPU by itself, a Block does not: that is a factor of four to six
+for MobileNet.  A HybridBlock's own ``forward`` is replaced, so that scripts which call their
+model have it too; what the graph does not take, or gives otherwise, the Block answers as before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from typing import Any, Callable, Iterator, NamedTuple, Sequence
+
+import mxnet as mx
+import numpy as np
+
+from mms_handler.models.bound import Graph, Rows, affordable
+from mms_handler.models.running import first_line
+from mms_handler.models.stacking import (
+    Failed,
+    close,
+    leaves,
+    pairs,
+    rows,
+    stack,
+    tried,
+)
+
+log = logging.getLogger(__name__)
+
+#: How many times as fast a graph must be to be kept.
+GAIN = 1.1
+
+#: Seconds, and runs of each, for timing two graphs.
+TIMING_S, RUNS = 0.5, 5
+
+#: Seconds of a run that is too slow for trying others.
+SLOW_S = 1.0
+
+#: Shapes that a Block's graph was compared for; any other the Block answers itself.
+SHAPES = 1_000
+
+Run = Callable[[Sequence[Any]], Any]
+
+
+class Probe(NamedTuple):
+    """What a model does, as a measure for its graphs."""
+
+    data: list[Any]  # arrays; and others like them, below them where rows are even
+    wanted: list[Any]  # what the model gives for each, or Failed
+    seconds: float  # for the first
+
+
+def probe(plain: Run, arrays: Sequence[Any]) -> Probe:
+    """Run ``plain`` on ``arrays``, and on rows of both them and others like them."""
+    (first, other), _ = next(pairs(list(arrays)))
+    start = time.perf_counter()
+    wanted = tried(plain, first)
+    seconds = time.perf_counter() - start
+    if isinstance(wanted, Failed) or seconds > SLOW_S:
+        return Probe([first], [wanted], seconds)
+    even = not isinstance(tried(rows, [first, other]), Failed)
+    both = stack([first, other]) if even else other
+    return Probe([first, both], [wanted, tried(plain, both)], seconds)
+
+
+class Tried(NamedTuple):
+    """How a graph did."""
+
+    gain: float | None  # times as fast; 0: not right; None: not tried
+    told: str  # in words for the log
+
+
+def compare(measure: Probe, plain: Run, graph: Run) -> Tried:
+    """Whether a graph gives what the model gave, and how fast."""
+    if measure.seconds > SLOW_S:
+        return Tried(None, f"not tried, a run takes {measure.seconds:.1f} s")
+    for arrays, wanted in zip(measure.data, measure.wanted):
+        if isinstance(wanted, Failed):
+            continue
+        found = tried(graph, arrays)
+        if isinstance(found, Failed):
+            return Tried(0, f"cannot be run: {first_line(found.exc)}")
+        if not close(wanted, found):
+            return Tried(0, "gives other values")
+    before, after = _seconds(plain, graph, measure.data[0])
+    told = f"{before / after:.2f} times as fast ({before * 1e3:.2f} ms, {after * 1e3:.2f} ms)"
+    return Tried(before / after, told)
+
+
+def _seconds(plain: Run, graph: Run, arrays: Sequence[Any]) -> tuple[float, float]:
+    """Of the fastest run of each, by turns: others may be at work."""
+    start = time.perf_counter()
+    times: list[tuple[float, float]] = []
+    while len(times) < RUNS and time.perf_counter() - start < TIMING_S:
+        times.append((_second(plain, arrays), _second(graph, arrays)))
+    return min(first for first, _ in times), min(second for _, second in times)
+
+
+def _second(run: Run, arrays: Sequence[Any]) -> float:
+    start = time.perf_counter()
+    run(arrays)
+    return time.perf_counter() - start
+
+
+# --- Modules ---------------------------------------------------------------------------------
+
+
+def fuse(bound: Rows, arrays: Sequence[Any]) -> Rows:
+    """A Module's graph without MXNet's fusion, unless that is right and faster."""
+    graph = bound.graph
+    if graph.device.device_type != "cpu" or not affordable(graph, [one.shape for one in arrays]):
+        return bound
+    plain = Rows(bound.graph, bound.most, fused=False)
+    found = compare(probe(plain, arrays), plain, bound)
+    log.info("fused graph of the Module: %s", found.told)
+    return bound if found.gain is None or found.gain >= GAIN else plain
+
+
+# --- Blocks ----------------------------------------------------------------------------------
+
+
+def blocks(model: Any) -> list[Any]:
+    """The HybridBlocks that a model is, or that are in its tuple or list; with MXNet's forward."""
+    members = model if isinstance(model, (list, tuple)) else [model]
+    found = {id(one): one for one in members if isinstance(one, mx.gluon.HybridBlock)}
+    return [one for one in found.values() if "forward" not in vars(one)]
+
+
+@contextlib.contextmanager
+def noted(found: Sequence[Any]) -> Iterator[list[tuple[Any, tuple[Any, ...]]]]:
+    """Note each Block of ``found`` that is called within, with the arguments of its first call."""
+    calls: list[tuple[Any, tuple[Any, ...]]] = []
+    for block in found:
+        block.forward = _noting(block, calls)
+    try:
+        yield calls
+    finally:
+        for block in found:
+            del block.forward
+
+
+def _noting(block: Any, calls: list[tuple[Any, tuple[Any, ...]]]) -> Callable[..., Any]:
+    forward = block.forward
+
+    def noting(*args: Any, **kwargs: Any) -> Any:
+        first = all(block is not other for other, _ in calls)
+        if first and not kwargs and not any(map(_listened, block._children.values())):
+            calls.append((block, args))
+        return forward(*args, **kwargs)
+
+    return noting
+
+
+def swap(block: Any, args: Sequence[Any]) -> None:
+    """Let a Block run as a graph from now on, if that is right and faster for these arguments.
+
+    Only HybridBlocks through and through: Python in another's forward may do more than compute.
+    """
+    if not (_is_pure(block) and args and all(map(_is_plain, args))):
+        return
+    graph = tried(traced, block, args)
+    if isinstance(graph, Failed):
+        log.info("the Block has no graph: %s", first_line(graph.exc))
+        return
+    measure = probe(_computed(block.forward), args)
+    if isinstance(measure.wanted[0], Failed):
+        return
+    shapes = [one.shape for one in args]
+    for fused in (True, False) if affordable(graph, shapes) else (False,):
+        bound = Rows(graph, None, fused)
+        swapped = Swapped(block.forward, bound, measure.wanted[0])
+        found = compare(measure, _computed(block.forward), swapped.compute)
+        log.info("%s graph of the Block: %s", "fused" if fused else "unfused", found.told)
+        if found.gain and found.gain >= GAIN:
+            if bound.independent([one.asnumpy() for one in args]):
+                bound.most = graph.most(shapes)
+            swapped.trust(args)
+            for parameter in block.collect_params().values():
+                _watch(parameter, bound)
+            block.forward = swapped
+            return
+
+
+def _watch(parameter: Any, bound: Rows) -> None:
+    """Have ``bound`` forget what it made of a parameter when a script sets another value.
+
+    Fused operators do not see that their weights have changed.
+    """
+    set_data = parameter.set_data
+
+    def changed(data: Any) -> None:
+        bound.forget()
+        set_data(data)
+
+    parameter.set_data = changed
+
+
+def _computed(forward: Callable[..., Any]) -> Run:
+    """``forward`` for arguments in a list, when its prediction is computed."""
+
+    def computed(args: Sequence[Any]) -> Any:
+        prediction = forward(*args)
+        for one in leaves(prediction):
+            one.wait_to_read()
+        return prediction
+
+    return computed
+
+
+def _is_pure(block: Any) -> bool:
+    """Whether a Block and all in it are HybridBlocks as MXNet runs them, and nobody listens in."""
+    return (
+        isinstance(block, mx.gluon.HybridBlock)
+        and type(block).forward in _FORWARDS
+        and "forward" not in vars(block)
+        and all(map(_is_pure, block._children.values()))
+        and not any(map(_listened, block._children.values()))
+    )
+
+
+_FORWARDS = (mx.gluon.HybridBlock.forward, mx.gluon.SymbolBlock.forward)
+
+
+def _listened(block: Any) -> bool:
+    """Whether a Block, or one in it, calls a hook when it is called."""
+    hooks = block._forward_hooks or block._forward_pre_hooks
+    return bool(hooks) or any(map(_listened, block._children.values()))
+
+
+def _is_plain(one: Any) -> bool:
+    """An NDArray that is dense and on a CPU."""
+    array = isinstance(one, mx.nd.NDArray)
+    return array and one.stype == "default" and one.context.device_type == "cpu" and one.size > 0
+
+
+def traced(block: Any, args: Sequence[Any]) -> Graph:
+    """What a HybridBlock computes of such arrays, on its own parameters.
+
+    Raises:
+        Exception: it computes something else, or cannot be told.
+    """
+    names = tuple(f"mms_handler_input{place}" for place in range(len(args)))
+    symbol = mx.sym.Group(list(leaves(block.forward(*map(mx.sym.var, names)))))
+    given = block.collect_params()
+    device = args[0].context
+    parameters = {
+        name: given[name].data(device) for name in symbol.list_inputs() if name not in names
+    }
+    graph = Graph(symbol, names, tuple(one.dtype for one in args), parameters, device)
+    graph.infer([one.shape for one in args])
+    return graph
+
+
+class Swapped:
+    """A Block's forward on a bound graph, for shapes that were seen to give the same."""
+
+    def __init__(self, plain: Callable[..., Any], bound: Rows, like: Any) -> None:
+        """Take the place of ``plain``.
+
+        Args:
+            plain: the Block's own forward.
+            bound: its graph.
+            like: a prediction, for its structure.
+        """
+        self.plain, self.bound, self._like = plain, bound, like
+        self._right: dict[Any, bool] = {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the Block's forward gives."""
+        if kwargs or not self._takes(args):
+            return self.plain(*args, **kwargs)
+        shapes = self._shapes(args)
+        if shapes not in self._right and len(self._right) < SHAPES:
+            return self._compared(shapes, args)
+        found = tried(self.compute, args) if self._right.get(shapes) else None
+        return self.plain(*args) if found is None or isinstance(found, Failed) else found
+
+    def trust(self, args: Sequence[Any]) -> None:
+        """For arguments of such shapes, the graph was seen to do."""
+        self._right[self._shapes(args)] = True
+
+    def _shapes(self, args: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
+        """Of samples, where rows do not meet; else of all."""
+        return tuple(one.shape[1 if self.bound.most else 0 :] for one in args)
+
+    def _takes(self, args: Sequence[Any]) -> bool:
+        graph = self.bound.graph
+        if mx.autograd.is_recording() or mx.autograd.is_training():
+            self.bound.forget()  # what is learnt is for the next prediction
+            return False
+        fits = len(args) == len(graph.names) and all(map(_is_plain, args))
+        return fits and tuple(one.dtype for one in args) == graph.dtypes
+
+    def _compared(self, shapes: Any, args: Sequence[Any]) -> Any:
+        """What the Block gives; from now on the graph does for these shapes if it gave the same."""
+        found, wanted = tried(self.compute, args), self.plain(*args)
+        self._right[shapes] = not isinstance(found, Failed) and close(wanted, found)
+        if not self._right[shapes]:
+            log.warning("the graph of the Block does not do for shapes %s", shapes)
+        return wanted
+
+    def compute(self, args: Sequence[Any]) -> Any:
+        """The graph's prediction, in the structure of the Block's own."""
+        outputs = iter(self.bound([one.asnumpy() for one in args]))
+        return _filled(self._like, outputs)
+
+
+def _filled(like: Any, outputs: Iterator[Any]) -> Any:
+    """``like`` with these arrays in place of its own, in order."""
+    if isinstance(like, (list, tuple)):
+        return type(like)([_filled(one, outputs) for one in like])
+    array = np.ascontiguousarray(next(outputs))
+    return mx.nd.from_numpy(array, zero_copy=True)  # it was made for this call

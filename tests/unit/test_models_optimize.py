@@ -1,0 +1,424 @@
+"""optimize: a Block's graph takes its place where it gives the same and is faster, else never."""
+
+from __future__ import annotations
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from mms_handler.models import optimize
+from mms_handler.models.bound import Rows, of_module
+from mms_handler.models.optimize import Swapped, blocks, noted, swap
+
+
+@pytest.fixture(autouse=True)
+def any_speed(monkeypatch):
+    """What is right is kept, however fast: times are not for tests."""
+    monkeypatch.setattr(optimize, "GAIN", 0)
+
+
+def pictures(*shape, seed=0):
+    return mx.nd.array(np.random.RandomState(seed).uniform(-1, 1, shape))
+
+
+@pytest.fixture
+def convolutions():
+    """Convolution, batch norm, relu6 and a Dense, of random weights."""
+    mx.random.seed(0)
+    net = mx.gluon.nn.HybridSequential()
+    net.add(
+        mx.gluon.nn.Conv2D(8, 3),
+        mx.gluon.nn.BatchNorm(),
+        mx.gluon.nn.HybridLambda(lambda F, x: F.clip(x, 0, 6)),
+        mx.gluon.nn.GlobalAvgPool2D(),
+        mx.gluon.nn.Dense(3),
+    )
+    net.initialize(mx.init.Xavier())
+    net(mx.nd.zeros((1, 3, 8, 8)))
+    return net
+
+
+def is_swapped(block):
+    return isinstance(block.forward, Swapped)
+
+
+# --- what is kept ---
+
+
+def test_a_right_graph_takes_the_place_of_forward(convolutions):
+    """And whoever calls the Block gets what it gave before, at any number of rows."""
+    photos = [pictures(rows, 3, 8, 8) for rows in (1, 2, 5, 1)]
+    wanted = [convolutions(one).asnumpy() for one in photos]
+    swap(convolutions, [photos[0]])
+    assert is_swapped(convolutions)
+    assert convolutions.forward.bound.fused
+    for photo, one in zip(photos, wanted):
+        assert np.allclose(convolutions(photo).asnumpy(), one, rtol=1e-4, atol=1e-6)
+
+
+def test_other_shapes_are_compared_once(convolutions):
+    """The first call with samples of a new shape is the Block's, and says whether the next are."""
+    swap(convolutions, [pictures(1, 3, 8, 8)])
+    other = pictures(2, 3, 12, 10)
+    wanted = convolutions.forward.plain(other).asnumpy()
+    assert convolutions(other).asnumpy().tolist() == wanted.tolist()
+    assert convolutions.forward._right[((3, 12, 10),)] is True
+    assert np.allclose(convolutions(other).asnumpy(), wanted, rtol=1e-4, atol=1e-6)
+    assert ((2, 3, 12, 10),) in convolutions.forward.bound._executors
+
+
+def test_the_results_are_the_callers(convolutions):
+    """A second call does not write into the first's prediction."""
+    one, other = pictures(1, 3, 8, 8), pictures(1, 3, 8, 8, seed=1)
+    swap(convolutions, [one])
+    first = convolutions(one)
+    kept = first.asnumpy().copy()
+    second = convolutions(other)
+    assert (first.asnumpy() == kept).all()
+    assert (second.asnumpy() != kept).any()
+
+
+def test_threads_of_a_script_do_not_meet(convolutions):
+    """Each that calls the Block gets what belongs to its own arguments."""
+    photos = [pictures(1, 3, 8, 8, seed=seed) for seed in range(4)]
+    wanted = [convolutions(photo).asnumpy() for photo in photos]
+    swap(convolutions, photos[:1])
+
+    def called(place):
+        found = [convolutions(photos[place]).asnumpy() for _ in range(100)]
+        return all(np.allclose(one, wanted[place], rtol=1e-4, atol=1e-6) for one in found)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(called, range(4))) == [True] * 4
+
+
+def test_a_script_may_write_to_a_prediction(convolutions):
+    """It is an NDArray like any other."""
+    swap(convolutions, [pictures(1, 3, 8, 8)])
+    found = convolutions(pictures(1, 3, 8, 8))
+    found[:] = 7
+    found += 1
+    assert found.asnumpy().tolist() == [[8.0] * 3]
+
+
+def test_parameters_stay_the_blocks_own(convolutions):
+    """New values that a script sets are used by the next call, though fused ones are copies."""
+    photo = pictures(1, 3, 8, 8)
+    swap(convolutions, [photo])
+    convolutions(photo)
+    last = convolutions[4]
+    last.weight.set_data(mx.nd.zeros(last.weight.shape))
+    last.bias.set_data(mx.nd.array([1, 2, 3]))
+    assert convolutions(photo).asnumpy().tolist() == [[1.0, 2.0, 3.0]]
+
+
+def test_parameters_that_are_loaded_again(convolutions, tmp_path):
+    """So are those of a file."""
+    photo = pictures(1, 3, 8, 8)
+    convolutions.save_parameters(str(tmp_path / "net.params"))
+    wanted = convolutions(photo).asnumpy()
+    for parameter in convolutions.collect_params().values():
+        parameter.set_data(parameter.data() * 0)
+    swap(convolutions, [photo])
+    assert convolutions(photo).asnumpy().tolist() == [[0.0, 0.0, 0.0]]
+    convolutions.load_parameters(str(tmp_path / "net.params"))
+    assert np.allclose(convolutions(photo).asnumpy(), wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_learnt_is_used(convolutions):
+    """A step of training between two requests changes what the second gets."""
+    photo = pictures(1, 3, 8, 8)
+    swap(convolutions, [photo])
+    before = convolutions(photo).asnumpy()
+    trainer = mx.gluon.Trainer(convolutions.collect_params(), "sgd", {"learning_rate": 0.1})
+    with mx.autograd.record():
+        loss = (convolutions(photo) ** 2).sum()
+    loss.backward()
+    trainer.step(1)
+    after = convolutions(photo).asnumpy()
+    assert abs(after - before).max() > 1e-4
+    assert np.allclose(after, convolutions.forward.plain(photo).asnumpy(), rtol=1e-4, atol=1e-6)
+
+
+class Two(mx.gluon.HybridBlock):
+    """Two inputs, and an output beside a list of one."""
+
+    def hybrid_forward(self, F, left, right):
+        return left - right, [left + right]
+
+
+def test_structure_and_order_are_kept():
+    """Arguments by position, predictions in the tuples and lists that the Block makes."""
+    net = Two()
+    left, right = mx.nd.array([[5], [9]]), mx.nd.array([[1], [2]])
+    swap(net, [left, right])
+    assert is_swapped(net)
+    less, (more,) = net(left, right)
+    assert isinstance(net(left, right), tuple)
+    assert (less.asnumpy().tolist(), more.asnumpy().tolist()) == ([[4], [7]], [[6], [11]])
+
+
+@pytest.mark.filterwarnings("ignore:.*Cannot decide type:UserWarning")  # SymbolBlock.imports
+def test_a_symbol_block(convolutions, tmp_path):
+    """What was exported and imported again is a HybridBlock too."""
+    photo = pictures(2, 3, 8, 8)
+    wanted = convolutions(photo).asnumpy()
+    convolutions.hybridize()
+    convolutions(photo)
+    convolutions.export(str(tmp_path / "net"))
+    files = str(tmp_path / "net-symbol.json"), ["data"], str(tmp_path / "net-0000.params")
+    net = mx.gluon.SymbolBlock.imports(*files)
+    swap(net, [photo])
+    assert is_swapped(net)
+    assert np.allclose(net(photo).asnumpy(), wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_a_block_that_was_hybridized_stays_so(convolutions):
+    """What the graph does not take goes to the Block as the script left it."""
+    convolutions.hybridize(static_alloc=True)
+    photo = pictures(1, 3, 8, 8)
+    wanted = convolutions(photo).asnumpy()
+    swap(convolutions, [photo])
+    assert convolutions._active
+    assert np.allclose(convolutions(photo).asnumpy(), wanted, rtol=1e-4, atol=1e-6)
+
+
+# --- what the Block answers itself ---
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        pytest.param([mx.nd.ones((1, 3, 8, 8), dtype="float64")], id="another type"),
+        pytest.param([mx.sym.var("data")], id="a Symbol"),
+    ],
+)
+def test_arguments_the_graph_does_not_take(convolutions, args):
+    """The Block's own forward has them, and fails or not as it did."""
+    swap(convolutions, [pictures(1, 3, 8, 8)])
+    asked = []
+    convolutions.forward.plain = lambda *given: asked.append(given)
+    convolutions(*args)
+    assert len(asked) == 1
+
+
+def test_in_training_the_block_trains(convolutions):
+    """Under autograd the batch norm uses the batch's own mean, and gradients can be had."""
+    photo = pictures(4, 3, 8, 8)
+    with mx.autograd.train_mode():
+        wanted = convolutions(photo).asnumpy()
+    swap(convolutions, [photo])
+    with mx.autograd.record():
+        found = convolutions(photo)
+    found.backward()
+    assert np.allclose(found.asnumpy(), wanted, rtol=1e-4)
+    assert convolutions[0].weight.grad().asnumpy().any()
+
+
+class Sizes(mx.gluon.HybridBlock):
+    """Its graph knows no shapes; called with arrays, it looks at them."""
+
+    def hybrid_forward(self, F, x):
+        return x * 2 if F is mx.sym or x.shape[1] == 2 else x * 3
+
+
+def test_a_graph_that_is_wrong_for_other_shapes(caplog):
+    """Right for the sample, it answers that; for other shapes the Block does, as the log says."""
+    net = Sizes()
+    swap(net, [mx.nd.array([[1, 2]])])
+    assert is_swapped(net)
+    for _ in range(2):
+        assert net(mx.nd.array([[1, 2, 3]])).asnumpy().tolist() == [[3.0, 6.0, 9.0]]
+        assert net(mx.nd.array([[1, 2]])).asnumpy().tolist() == [[2.0, 4.0]]
+    assert caplog.messages == ["the graph of the Block does not do for shapes ((3,),)"]
+
+
+class Grown(mx.gluon.HybridBlock):
+    """Called with arrays, it takes any width; its graph takes two."""
+
+    def hybrid_forward(self, F, x):
+        return F.broadcast_add(x, F.ones((1, 2 if F is mx.sym else x.shape[1])))
+
+
+def test_a_graph_that_breaks_at_other_shapes():
+    """The Block answers what the graph cannot be bound to."""
+    net = Grown()
+    swap(net, [mx.nd.array([[1, 2]])])
+    assert is_swapped(net)
+    for _ in range(2):
+        assert net(mx.nd.array([[1, 2, 3]])).asnumpy().tolist() == [[2.0, 3.0, 4.0]]
+
+
+class Centred(mx.gluon.HybridBlock):
+    """Rows less their mean."""
+
+    def hybrid_forward(self, F, x):
+        return F.broadcast_sub(x, F.mean(x, axis=0, keepdims=True))
+
+
+def test_rows_that_meet_are_not_cut(monkeypatch):
+    """A graph whose rows depend on each other is bound to all of them."""
+    monkeypatch.setattr("mms_handler.models.bound.CPU_BYTES", 1)
+    net = Centred()
+    swap(net, [mx.nd.array([[1.0], [3.0]])])
+    assert is_swapped(net)
+    rows = mx.nd.array([[1], [5], [6]])
+    for _ in range(2):
+        assert net(rows).asnumpy().tolist() == [[-3.0], [1.0], [2.0]]
+
+
+# --- what is not kept ---
+
+
+class Otherwise(mx.gluon.HybridBlock):
+    def hybrid_forward(self, F, x):
+        return x * 2 if F is mx.nd else x * 2.01
+
+
+class Noise(mx.gluon.HybridBlock):
+    def hybrid_forward(self, F, x):
+        return x + F.random.uniform(shape=(1, 2))
+
+
+class Looks(mx.gluon.HybridBlock):
+    def hybrid_forward(self, F, x):
+        return x * x.shape[0]
+
+
+class Listens(mx.gluon.HybridBlock):
+    """Overrides forward itself."""
+
+    def forward(self, x):
+        self.seen = x
+        return x * 2
+
+
+class Plain(mx.gluon.Block):
+    def forward(self, x):
+        return x * 2
+
+
+def listened():
+    net = mx.gluon.nn.HybridSequential()
+    net.add(mx.gluon.nn.Flatten())
+    net[0].register_forward_hook(lambda *args: None)
+    return net
+
+
+def inner():
+    net = mx.gluon.nn.HybridSequential()
+    net.add(Listens())
+    return net
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param(Otherwise, id="gives other values"),
+        pytest.param(Noise, id="gives other values each time"),
+        pytest.param(Looks, id="looks at shapes"),
+        pytest.param(Listens, id="has a forward of its own"),
+        pytest.param(inner, id="has a Block with a forward of its own"),
+        pytest.param(listened, id="has somebody listening inside"),
+        pytest.param(Plain, id="is not hybrid"),
+    ],
+)
+def test_a_block_that_stays(made):
+    """A graph that is wrong, that cannot be had, or in whose place Python does something."""
+    net = made()
+    forward = net.forward
+    swap(net, [mx.nd.array([[1, 2]])])
+    assert net.forward == forward
+    assert "forward" not in vars(net)
+
+
+def test_what_is_not_faster_is_not_kept(convolutions, monkeypatch, caplog):
+    """Right is not enough; the log has the figures."""
+    monkeypatch.setattr(optimize, "GAIN", 1e9)
+    with caplog.at_level(logging.INFO):
+        swap(convolutions, [pictures(1, 3, 8, 8)])
+    assert not is_swapped(convolutions)
+    fused, unfused = caplog.messages
+    assert fused.startswith("fused graph of the Block: ")
+    assert unfused.startswith("unfused graph of the Block: ")
+    assert fused.endswith(" ms)")
+
+
+def test_a_slow_block_is_not_tried(convolutions, monkeypatch, caplog):
+    """Trying takes a handful of runs: a worker that never gets ready is worse."""
+    monkeypatch.setattr(optimize, "SLOW_S", 0)
+    with caplog.at_level(logging.INFO):
+        swap(convolutions, [pictures(1, 3, 8, 8)])
+    assert not is_swapped(convolutions)
+    assert "not tried, a run takes" in caplog.text
+
+
+def test_large_weights_are_not_fused(convolutions, monkeypatch):
+    """Fused operators would copy them; the graph is right and faster without."""
+    monkeypatch.setattr("mms_handler.models.bound.COPIED_BYTES", 1)
+    swap(convolutions, [pictures(1, 3, 8, 8)])
+    assert convolutions.forward.bound.fused is False
+
+
+# --- Modules ---
+
+
+def module():
+    made = mx.sym.relu(mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=1, name="fc"))
+    bound = mx.mod.Module(made, label_names=None)
+    bound.bind([("data", (1, 2))], for_training=False)
+    bound.init_params(mx.init.One())
+    return bound
+
+
+@pytest.mark.parametrize(("gain", "fused"), [(0, None), (1e9, False)])
+def test_a_module_is_fused_if_that_helps(monkeypatch, gain, fused):
+    """MXNet's own choice is kept when it is faster, else its operators stay as they are."""
+    monkeypatch.setattr(optimize, "GAIN", gain)
+    rows = Rows(of_module(module()), 8)
+    found = optimize.fuse(rows, [np.array([[1, 2]], np.float32)])
+    assert (found.fused, found.most) == (fused, 8)
+    assert found([np.array([[1, 2], [3, 4]], np.float32)])[0].tolist() == [[3.0], [7.0]]
+
+
+# --- noting calls ---
+
+
+def test_the_first_call_of_each_block_is_noted(convolutions):
+    """Whoever calls it, and the Block is as it was afterwards."""
+    other = mx.gluon.nn.Flatten()
+    photo = pictures(1, 3, 8, 8)
+    with noted([convolutions, other]) as calls:
+        convolutions(photo)
+        convolutions(pictures(2, 3, 8, 8))
+    ((block, args),) = calls
+    assert block is convolutions
+    assert args[0] is photo
+    assert "forward" not in vars(convolutions)
+    assert "forward" not in vars(other)
+
+
+def test_a_call_that_is_listened_to_is_not_noted():
+    """A script that hooks into a Block for the time of a call would hear nothing of a graph."""
+    net = mx.gluon.nn.HybridSequential()
+    net.add(mx.gluon.nn.Flatten())
+    handle = net[0].register_forward_hook(lambda *args: None)
+    with noted([net]) as calls:
+        net(pictures(1, 2))
+    assert calls == []
+    handle.detach()
+    with noted([net]) as calls:
+        net(pictures(1, 2))
+    assert len(calls) == 1
+
+
+def test_the_blocks_of_a_model(convolutions):
+    """A model is one, or a tuple with some; a forward that a script put there is left alone."""
+    other = mx.gluon.nn.Flatten()
+    other.forward = lambda x: x
+    assert blocks(convolutions) == [convolutions]
+    assert blocks((convolutions, "vocabulary", convolutions, other)) == [convolutions]
+    assert blocks({"net": convolutions}) == blocks(None) == blocks(Plain()) == []
