@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
-from mms_handler import codecs, dependencies, errors, script, settings, shims
+from mms_handler import archive, codecs, dependencies, errors, script, settings, shims
 from mms_handler.errors import LoadError, ModelError
 from mms_handler.settings import Settings
 
@@ -40,6 +40,7 @@ def load(context: Any, chosen: Settings) -> Any:
         # The legacy containers' choice; tiny models are up to twice as fast without the engine's
         # threads.
         settings.export_defaults({"MXNET_ENGINE_TYPE": "NaiveEngine"})
+    settings.export_defaults({"MXNET_SUBGRAPH_VERBOSE": "0"})  # a line for each shape bound
     with _phase("mxnet", model_dir):
         from mms_handler import models
         from mms_handler.pipeline import Pipeline
@@ -51,6 +52,7 @@ def load(context: Any, chosen: Settings) -> Any:
     with _phase("script", model_dir):
         path = script.find(model_dir, chosen.program, packed_script(context.manifest))
     hooks: dict[str, Callable[..., Any]] = {}
+    batch_predict = False
     if path:
         with _phase("requirements", model_dir):
             script.search(dependencies.paths(path.parent, settings.cache_folder(chosen)))
@@ -60,7 +62,9 @@ def load(context: Any, chosen: Settings) -> Any:
             variables = shims.hosting_variables(str(model_dir), gpus, cpus)
             settings.export_defaults(variables)
             sys.path.append(str(model_dir))  # for what lies beside code/; it shadows nothing
-            hooks = script.hooks(script.load(path))
+            module = script.load(path)
+            hooks = script.hooks(module)
+            batch_predict = bool(getattr(module, "batch_predict", False))
     device = models.device(gpu_id)
     given = {"model_dir": str(model_dir), "context": context, "ctx": device, "gpu_id": gpu_id}
     default = functools.partial(_default_model, first_dimension=chosen.first_dimension, on=device)
@@ -79,7 +83,13 @@ def load(context: Any, chosen: Settings) -> Any:
             device=device,
             accept=chosen.accept,
             predict_order=chosen.predict_order,
+            batch_predict=batch_predict,
         )
+    by_name = {"context": context, "gpu_id": gpu_id, "request_id": "sample", "headers": {}}
+    with _phase("sample", model_dir):
+        batch_size = context.system_properties["batch_size"]
+        improve = getattr(chosen, "optimize", "on") != "off"
+        pipeline.prepare(_sample(model_dir, by_name), batch_size, improve)
     pipeline.bound = [*bound, *pipeline.bound]
     return pipeline
 
@@ -109,6 +119,16 @@ def visible(gpu_id: int | None, gpus: int) -> int | None:
         )
     log.warning("MMS gave GPU %d, of %d; GPU %d is used", gpu_id, gpus, gpu_id % gpus)
     return gpu_id % gpus
+
+
+def _sample(model_dir: Path, by_name: dict[str, Any]) -> Any:
+    """The request that was packed with a model, if one was."""
+    from mms_handler.pipeline import Request
+
+    found = archive.packed(model_dir)
+    if found is None:
+        return None
+    return Request(found.body, found.sample.content_type, found.sample.accept, by_name)
 
 
 def packed_script(manifest: Any) -> str | None:

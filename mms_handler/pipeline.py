@@ -1,18 +1,22 @@
-"""From one request to one reply.  Knows the contract; knows no server.
+"""From requests to replies, one for each.  Knows the contract; knows no server.
 
     body ─decode─▶ array ─▶ NDArray ─▶ data ─predict─▶ prediction ─encode─▶ body
     └─────── input_fn ────────┘         predict_fn        └──── output_fn ────┘
     └─────────────────────────────── transform_fn ────────────────────────────┘
 
-For a Module, ``data`` is a DataIter of the Module's own batch size; for a Block, the NDArray.
-What the script leaves out has the contract's default, passed its arguments the same way.  A
-process_request_fn, which the legacy containers knew, stands for input_fn and predict_fn together.
+For a Module, a script's predict_fn is given a DataIter of the Module's own batch size; for a Block,
+the NDArray.  What the script leaves out has the contract's default.  A process_request_fn, which
+the legacy containers knew, stands for input_fn and predict_fn together.
+
+Requests that come together are read each alone, predicted in as few passes as give each what it
+gets alone, and written each alone.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Any, Callable, Mapping, NamedTuple
+import time
+from typing import Any, Callable, Mapping, NamedTuple, Sequence, Union
 
 from mms_handler import codecs, models
 from mms_handler.errors import BadInput, ScriptError
@@ -21,12 +25,32 @@ from mms_handler.script import Bound, bind
 log = logging.getLogger(__name__)
 
 
+class Request(NamedTuple):
+    """What a client asks.
+
+    Attributes:
+        body: as it came, decompressed.
+        content_type: the header as sent; never empty.
+        accept: the header as sent, or "".
+        by_name: for functions that ask by name: context, gpu_id, request_id, headers.
+    """
+
+    body: bytes
+    content_type: str
+    accept: str
+    by_name: Mapping[str, Any]
+
+
 class Reply(NamedTuple):
     """What goes back to the client."""
 
     body: bytes
     content_type: str
     status: int = 200
+
+
+#: A reply, or what was raised in its place.
+Outcome = Union[Reply, BaseException]
 
 
 class Text(str):
@@ -52,6 +76,7 @@ class Pipeline:
         device: Any,
         accept: str = codecs.JSON,
         predict_order: str | None = None,
+        batch_predict: bool = False,
     ) -> None:
         """Bind ``hooks`` to ``model``.
 
@@ -62,9 +87,13 @@ class Pipeline:
             accept: the content type for ``*/*`` and for a request without Accept.
             predict_order: "model,data" or "data,model", for a predict_fn whose parameters'
                 names do not tell.
+            batch_predict: the script says that its predict_fn may be given several requests'
+                data at once, row after row.
         """
         self.model, self._device, self._accept = model, device, accept
         self.bound: list[Bound] = []
+        self._predictor: Any = None
+        self._together: models.Together | None = None
         if "transform_fn" in hooks:
             self._transform = self._bind("transform_fn", hooks["transform_fn"])
             self._answer = self._transformed
@@ -83,6 +112,8 @@ class Pipeline:
                 f"model_fn returned a {type(model).__name__}; without transform_fn or predict_fn "
                 "only a Module or a gluon Block can be served"
             )
+        if "predict_fn" not in hooks:
+            self._predictor = models.predictor(model, device)
         self._input = self._bind("input_fn", hooks.get("input_fn", self._default_input))
         self._predict = self._bind(
             "predict_fn",
@@ -94,10 +125,28 @@ class Pipeline:
         self._output = self._bind("output_fn", hooks.get("output_fn", self._default_output))
         # The guide's predict_fn(module, data) takes a DataIter, whoever made the array; the
         # SDK's predict_fn(data, model) takes what the script's own input_fn returned.
-        self._by_script = "predict_fn" in hooks
         self._wraps = models.is_module(model) and (
-            "input_fn" not in hooks or "predict_fn" not in hooks or self._predict.model_first
+            "input_fn" not in hooks or self._predict.model_first
         )
+        # A default output_fn has no use for NDArrays, a script's own expects them.
+        self._ndarrays = bool(self._predictor) and "output_fn" in hooks and models.is_module(model)
+        self._together = self._shared_passes(hooks, batch_predict)
+
+    def _shared_passes(
+        self, hooks: Mapping[str, Callable[..., Any]], batch_predict: bool
+    ) -> models.Together | None:
+        """How requests that come together are predicted; None: each from its body to its reply."""
+        if self._predictor:
+            # What an input_fn leaves for its output_fn, in a global say, is not known here.
+            apart = {"input_fn", "output_fn"} <= hooks.keys() and not batch_predict
+            return None if apart else models.Together(self._predictor, self._predictor.shared)
+        if not batch_predict:
+            return None
+        asked = [name for name in (*self._predict.order, *self._predict.named) if name in _ITS_OWN]
+        if asked:
+            log.warning("batch_predict: predict_fn asks for each request's %s", ", ".join(asked))
+            return None
+        return models.Together(self._predicted_for_all, False)
 
     def _bind(self, hook: str, func: Callable[..., Any], model_first: bool | None = None) -> Bound:
         bound = bind(hook, func, model_first=model_first)
@@ -107,28 +156,91 @@ class Pipeline:
     def transform(
         self, body: bytes, content_type: str, accept: str, by_name: Mapping[str, Any]
     ) -> Reply:
-        """Serve one request.
-
-        Args:
-            body: as it came.
-            content_type: the header as sent; never empty.
-            accept: the header as sent, or "".
-            by_name: for functions that ask by name: context, gpu_id, request_id, headers.
+        """Serve one request; see Request.
 
         Raises:
             HandlerError: written to be read by the client.
             Exception: anything else is the script's, or a bug.
         """
-        accept = self._accept if accept.strip() in ("", "*/*") else accept
-        given = {
-            **by_name,
+        given = self._given(Request(body, content_type, accept, by_name))
+        return self._reply(self._answer(given), given["accept"])
+
+    def answer(self, requests: Sequence[Request]) -> list[Outcome]:
+        """Serve requests that came together: to each, in their order, what it would get alone."""
+        if len(requests) == 1 or self._together is None or self._together.shared is False:
+            return [_outcome(models.tried(self.transform, *request)) for request in requests]
+        given = [self._given(request) for request in requests]
+        data = [models.tried(self._data, one) for one in given]
+        predicted = iter(self._together([one for one in data if not _failed(one)]))
+        predictions = [one if _failed(one) else next(predicted) for one in data]
+        return [
+            _outcome(one if _failed(one) else models.tried(self._written, its, one))
+            for its, one in zip(given, predictions)
+        ]
+
+    def prepare(self, sample: Request | None, batch_size: int, improve: bool) -> None:
+        """Answer a sample request, to warm up and to see how others like it are served best.
+
+        Args:
+            sample: a request; None: there is none, and nothing is tried.
+            batch_size: how many requests may come together.
+            improve: whether faster graphs of the model may be tried.
+        """
+        if sample is None:
+            if self._together and not self._predictor:
+                log.warning("batch_predict: without a sample request it cannot be tried")
+            return
+        with models.noted(models.blocks(self.model)) as calls:
+            (outcome,) = self.answer([sample])
+        if isinstance(outcome, BaseException):
+            text = f"{type(outcome).__name__}: {outcome}"
+            log.warning("the sample request fails, nothing is warmed up: %.200s", text)
+            return
+        if improve:
+            found = models.tried(self._improve, sample, calls)
+            if _failed(found):  # it answers, so it is served
+                log.warning("no faster graph: %s: %s", type(found.exc).__name__, found.exc)
+        self._prove(sample)
+        self._warm_up(sample, batch_size)
+
+    def _improve(self, sample: Request, calls: Sequence[tuple[Any, Sequence[Any]]]) -> None:
+        for block, arguments in calls:
+            models.swap(block, arguments)
+        if self._predictor and models.is_module(self.model):
+            self._predictor.improve(self._data(self._given(sample)))
+
+    def _prove(self, sample: Request) -> None:
+        """See whether requests like the sample may share a pass."""
+        if self._together is None:
+            return
+        data = self._data(self._given(sample))
+        if self._predictor:
+            self._together.may_share(data)
+            return
+        self._together.shared = self._together.proven(data)
+        if not self._together.shared:
+            log.warning(
+                "batch_predict: the sample and others like it do not get together what they get "
+                "alone; requests are predicted one by one"
+            )
+
+    def _warm_up(self, sample: Request, batch_size: int) -> None:
+        """Answer every number of requests that may come together, as far as time goes."""
+        start, count = time.monotonic(), 2
+        while count <= batch_size and self._together and time.monotonic() < start + WARM_UP_S:
+            self.answer([sample] * count)
+            count += 1
+
+    def _given(self, request: Request) -> dict[str, Any]:
+        accept = self._accept if request.accept.strip() in ("", "*/*") else request.accept
+        return {
+            **request.by_name,
             "ctx": self._device,
             "model": self.model,
-            "data": body,
-            "content_type": content_type,
+            "data": request.body,
+            "content_type": request.content_type,
             "accept": accept,
         }
-        return self._reply(self._answer(given), accept)
 
     def _transformed(self, given: Mapping[str, Any]) -> Any:
         return self._transform({**given, "data": _for_script(given)})
@@ -139,11 +251,31 @@ class Pipeline:
         return self._output({**given, "prediction": prediction})
 
     def _stepped(self, given: Mapping[str, Any]) -> Any:
-        data = self._read({**given, "data": _for_script(given)})
+        return self._rendered(given, self._predicted(self._data(given), given))
+
+    def _data(self, given: Mapping[str, Any]) -> Any:
+        """The body as input_fn reads it, for ``_predicted``."""
+        value = self._read({**given, "data": _for_script(given)})
+        return self._predictor.arrays(value) if self._predictor else value
+
+    def _predicted(self, data: Any, given: Mapping[str, Any]) -> Any:
+        if self._predictor:
+            return self._predictor(data)
         if self._wraps and models.is_array(data):
             data = models.to_data(data, self.model)
-        prediction = self._predict({**given, "data": data})
+        return self._predict({**given, "data": data})
+
+    def _predicted_for_all(self, data: Any) -> Any:
+        """What a script's predict_fn gives for several requests' data, row after row."""
+        return self._predicted(data, {"ctx": self._device, "model": self.model})
+
+    def _rendered(self, given: Mapping[str, Any], prediction: Any) -> Any:
+        if self._ndarrays:
+            prediction = models.to_ndarrays(prediction)
         return self._output({**given, "prediction": prediction})
+
+    def _written(self, given: Mapping[str, Any], prediction: Any) -> Reply:
+        return self._reply(self._rendered(given, prediction), given["accept"])
 
     def _read(self, given: Mapping[str, Any]) -> Any:
         """Call input_fn.  What a script's own does not understand is the client's fault."""
@@ -156,7 +288,9 @@ class Pipeline:
 
     def _default_input(self, input_data: bytes | Text, content_type: str) -> Any:
         value = codecs.decode(input_data, content_type)
-        if isinstance(value, dict) and self._by_script:
+        if self._predictor:
+            return self._predictor.take(value)
+        if isinstance(value, dict):
             value = models.only(value)
         return models.to_ndarray(value, self.model, self._device)
 
@@ -190,6 +324,12 @@ class Pipeline:
         return self._accept if "*" in wanted else wanted
 
 
+#: What differs between requests; a shared pass has none of it.
+_ITS_OWN = ("context", "gpu_id", "request_id", "headers")
+
+#: Seconds that warming up for each number of requests may take.
+WARM_UP_S = 0.5
+
 #: The functions of a request when neither transform_fn nor process_request_fn takes it.
 _STEPS = ("input_fn", "predict_fn", "output_fn")
 
@@ -204,6 +344,15 @@ def _warn_of_ignored(hooks: Mapping[str, Any], taker: str, *others: str) -> None
     ignored = [name for name in others if name in hooks]
     if ignored:
         log.warning("%s takes the request; ignored: %s", taker, ", ".join(ignored))
+
+
+def _failed(value: Any) -> bool:
+    return isinstance(value, models.Failed)
+
+
+def _outcome(value: Any) -> Outcome:
+    found: Outcome = value.exc if _failed(value) else value
+    return found
 
 
 def _is_pair(answer: Any) -> bool:

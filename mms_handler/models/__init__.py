@@ -15,6 +15,8 @@ if np.lib.NumpyVersion(np.__version__) >= "1.24.0":  # pip replaces it for other
     )
 
 from mms_handler.models.artifacts import load, save, watching
+from mms_handler.models.optimize import blocks, noted, swap
+from mms_handler.models.predicting import predictor
 from mms_handler.models.running import (
     decode_image,
     device,
@@ -26,10 +28,15 @@ from mms_handler.models.running import (
     predict,
     to_data,
     to_ndarray,
+    to_ndarrays,
     to_plain,
 )
+from mms_handler.models.stacking import Failed, Together, tried
 
 __all__ = [
+    "Failed",
+    "Together",
+    "blocks",
     "decode_image",
     "device",
     "gpu_count",
@@ -37,11 +44,16 @@ __all__ = [
     "is_block",
     "is_module",
     "load",
+    "noted",
     "only",
     "predict",
+    "predictor",
     "save",
+    "swap",
     "to_data",
     "to_ndarray",
+    "to_ndarrays",
     "to_plain",
+    "tried",
     "watching",
 ]

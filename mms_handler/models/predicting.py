@@ -1,0 +1,123 @@
+"""The default predict_fn of one model: a request's arrays to its prediction, without waste.
+
+A Module is run at the number of rows that came, where that gives what its own ``predict`` gives;
+a Block is called with the arrays on their own memory.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+
+from mms_handler.models import bound, optimize, running
+from mms_handler.models.bound import Rows
+from mms_handler.models.running import Arrays
+
+
+def predictor(model: Any, on: Any) -> ModulePredictor | BlockPredictor:
+    """The default predict_fn of a Module or a Block."""
+    return ModulePredictor(model) if running.is_module(model) else BlockPredictor(model, on)
+
+
+class ModulePredictor:
+    """``module.predict``, for one array or a dict of them."""
+
+    def __init__(self, module: Any) -> None:
+        self._module = module
+        try:
+            self._rows, self.shared = resizable(module)
+        except mx.base.MXNetError:  # it is of as many rows as it was bound for
+            self._rows, self.shared = None, False
+
+    def take(self, value: Any) -> Any:
+        """Decoded arrays, by name or one alone, as ``arrays`` wants them."""
+        return value
+
+    def arrays(self, value: Any) -> Any:
+        """An ndarray for each input, (N, *sample); what is no array, a DataIter say, stays.
+
+        Raises:
+            BadInput, UnsupportedShape: the Module does not take these arrays.
+        """
+        if not running.is_array(value):
+            return value
+        return Arrays(map(_float32, running.rows_of(value, self._module).values()))
+
+    def __call__(self, data: Any) -> Any:
+        """What ``module.predict`` gives, perhaps as ndarrays; the caller's to keep."""
+        if not isinstance(data, Arrays):
+            return running.predict(self._module, data)
+        if self._rows is None:
+            named = dict(zip(self._module.data_names, data))
+            return running.predict(self._module, running.to_data(named, self._module))
+        with running.shapes_are_the_clients():
+            outputs = self._rows(data)
+        return outputs if len(outputs) > 1 else outputs[0]
+
+    def improve(self, data: Any) -> None:
+        """Keep MXNet's fusion only if it does these arrays good."""
+        if self._rows and isinstance(data, Arrays):
+            self._rows = optimize.fuse(self._rows, data)
+
+
+def _float32(value: Any) -> Any:
+    """An ndarray; what a client sends becomes float32, what a script made stays."""
+    if isinstance(value, mx.nd.NDArray):
+        return value.asnumpy()
+    return np.asarray(value, np.float32)
+
+
+def resizable(module: Any) -> tuple[Rows | None, bool | None]:
+    """A Module's graph at any number of rows, and whether several requests may share a pass.
+
+    Rows of several requests, or more than the Module was bound for, are run together only where
+    made-up rows give together what each gives alone.  A Module bound for one row then runs them
+    one by one; one bound for more may mean its rows to meet: for it only its own ``predict`` will
+    do, and there is no graph.  What was saved without shapes is bound to what comes.
+
+    Raises:
+        MXNetError: the graph cannot be bound to one row or to two.
+    """
+    graph = bound.of_module(module)
+    if graph is None:
+        return None, False
+    if not module.binded:
+        return Rows(graph), None
+    shapes = [desc.shape for desc in module.data_shapes]
+    most, one = graph.most(shapes), bound.of_rows(1, shapes)
+    rows = Rows(graph, most)
+    only = shapes[0][0] == 1
+    if (most > 1 or not only) and rows.independent([np.zeros(shape) for shape in one]):
+        return rows, True
+    rows.most = 1
+    a_row_each = {shape[:1] for shape in graph.infer(one)[1]} == {(1,)}
+    return (rows, a_row_each) if only else (None, False)
+
+
+class BlockPredictor:
+    """``block(array)``, or an array for each parameter of its forward."""
+
+    shared = None
+
+    def __init__(self, block: Any, on: Any) -> None:
+        self._block, self._on = block, running.placed(block, on)
+        self._names = running.parameters(block)
+
+    def take(self, value: Any) -> Any:
+        """Decoded arrays, by name or one alone, which nothing else holds, as NDArrays."""
+        return running.lent(value, self._on)
+
+    def arrays(self, value: Any) -> Any:
+        """An NDArray for each parameter; what is no array stays.
+
+        Raises:
+            BadInput, UnsupportedShape: the Block does not take these arrays.
+        """
+        return running.in_order(value, self._names, self._on) if running.is_array(value) else value
+
+    def __call__(self, data: Any) -> Any:
+        """What the Block gives, when it is computed."""
+        with running.shapes_are_the_clients():
+            return running.call(self._block, data if isinstance(data, Arrays) else [data])

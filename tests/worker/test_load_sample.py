@@ -1,0 +1,78 @@
+"""loading: the sample that was packed with a model is answered before the worker is ready."""
+
+from __future__ import annotations
+
+import pytest
+from mms.context import Context
+
+from mms_handler import loading
+from mms_handler.pipeline import Request
+from mms_handler.settings import Settings
+
+SCRIPT = """
+import json
+import mxnet as mx
+
+batch_predict = True
+asked = []
+
+def model_fn(model_dir):
+    net = mx.gluon.nn.Dense(2, in_units=2, use_bias=False)
+    net.load_parameters(model_dir + "/net.params")
+    return net
+
+def predict_fn(array, block):
+    asked.append(array.shape)
+    return block(array)
+"""
+
+
+def load(folder, batch_size=1):
+    context = Context(folder.name, str(folder), None, batch_size, None, "")
+    return loading.load(context, Settings())
+
+
+@pytest.fixture
+def packed(model_dir):
+    """A model_dir as an archive of it is unpacked, with a sample request."""
+
+    def make(script, sample, name="sample.json"):
+        folder = model_dir(script)
+        (folder / "MAR-INF").mkdir()
+        (folder / "MAR-INF" / name).write_bytes(sample)
+        return folder
+
+    return make
+
+
+def shapes(pipeline):
+    (bound,) = [one for one in pipeline.bound if one.hook == "predict_fn"]
+    return bound.func.__globals__["asked"]
+
+
+def test_the_sample_is_answered(packed):
+    """Of the type that its name tells; batch_predict of the script is tried with it, and used."""
+    pipeline = load(packed(SCRIPT, b"1.5,2\n", "sample.csv"), batch_size=3)
+    assert shapes(pipeline) == [(1, 2)] * 3 + [(2, 2), (2, 2), (3, 2)]
+    shapes(pipeline).clear()
+    asked = [Request(b"[[%d, 0]]" % row, "application/json", "", {}) for row in range(4)]
+    found = [reply.body for reply in pipeline.answer(asked)]
+    assert found == [b"[[0.0, 0.0]]", b"[[1.0, 3.0]]", b"[[2.0, 6.0]]", b"[[3.0, 9.0]]"]
+    assert shapes(pipeline) == [(4, 2)]
+
+
+def test_without_a_sample_nothing_is_asked(model_dir, caplog):
+    """And a script that says batch_predict is told that it cannot be tried."""
+    pipeline = load(model_dir(SCRIPT))
+    assert shapes(pipeline) == []
+    assert caplog.messages == ["batch_predict: without a sample request it cannot be tried"]
+
+
+def test_a_script_that_fails_with_the_sample_is_loaded(packed, caplog):
+    """Even one that leaves: the line of the log has what was raised."""
+    script = SCRIPT + "    raise SystemExit('gone')\n"
+    script = script.replace("    return block(array)\n", "")
+    pipeline = load(packed(script, b"[[1, 2]]"))
+    assert shapes(pipeline) == [(1, 2)]
+    (message,) = caplog.messages
+    assert message == "the sample request fails, nothing is warmed up: SystemExit: gone"
