@@ -46,7 +46,7 @@ class Deadline:
             self._told = True
             log.warning("the script uses SIGALRM: its requests have no time limit but MMS's")
 
-    def call(self, function: Callable[..., Any], **arguments: Any) -> Any:
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """What ``function`` gives, if it does so in time.
 
         Raises:
@@ -58,7 +58,7 @@ class Deadline:
         try:
             try:
                 self._running = True
-                return function(**arguments)
+                return function(*arguments)
             finally:
                 self._running = False
         except BaseException as exc:

@@ -88,8 +88,7 @@ def load(context: Any, chosen: Settings) -> Any:
     by_name = {"context": context, "gpu_id": gpu_id, "request_id": "sample", "headers": {}}
     with _phase("sample", model_dir):
         batch_size = context.system_properties["batch_size"]
-        improve = getattr(chosen, "optimize", "on") != "off"
-        pipeline.prepare(_sample(model_dir, by_name), batch_size, improve)
+        pipeline.prepare(_sample(model_dir, by_name), batch_size, chosen.optimize != "off")
     pipeline.bound = [*bound, *pipeline.bound]
     return pipeline
 

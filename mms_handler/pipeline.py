@@ -14,8 +14,10 @@ gets alone, and written each alone.
 
 from __future__ import annotations
 
+import functools
 import logging
 import time
+from itertools import repeat
 from typing import Any, Callable, Mapping, NamedTuple, Sequence, Union
 
 from mms_handler import codecs, models
@@ -51,6 +53,13 @@ class Reply(NamedTuple):
 
 #: A reply, or what was raised in its place.
 Outcome = Union[Reply, BaseException]
+
+#: Calls a function, for a request or for several together, with its arguments.
+Guard = Callable[..., Any]
+
+
+def unguarded(request: Request | None, function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
 
 
 class Text(str):
@@ -165,17 +174,23 @@ class Pipeline:
         given = self._given(Request(body, content_type, accept, by_name))
         return self._reply(self._answer(given), given["accept"])
 
-    def answer(self, requests: Sequence[Request]) -> list[Outcome]:
-        """Serve requests that came together: to each, in their order, what it would get alone."""
+    def answer(self, requests: Sequence[Request], guard: Guard = unguarded) -> list[Outcome]:
+        """Serve requests that came together: to each, in their order, what it would get alone.
+
+        Args:
+            requests: as they came.
+            guard: calls what is done for a request, told the request; None for several together.
+        """
         if len(requests) == 1 or self._together is None or self._together.shared is False:
-            return [_outcome(models.tried(self.transform, *request)) for request in requests]
+            return [_outcome(models.tried(guard, one, self.transform, *one)) for one in requests]
         given = [self._given(request) for request in requests]
-        data = [models.tried(self._data, one) for one in given]
-        predicted = iter(self._together([one for one in data if not _failed(one)]))
+        data = [models.tried(guard, *pair) for pair in zip(requests, repeat(self._data), given)]
+        ready = [one for one in data if not _failed(one)]
+        predicted = iter(self._together(ready, functools.partial(guard, None)))
         predictions = [one if _failed(one) else next(predicted) for one in data]
         return [
-            _outcome(one if _failed(one) else models.tried(self._written, its, one))
-            for its, one in zip(given, predictions)
+            _outcome(one if _failed(one) else models.tried(guard, asked, self._written, its, one))
+            for asked, its, one in zip(requests, given, predictions)
         ]
 
     def prepare(self, sample: Request | None, batch_size: int, improve: bool) -> None:

@@ -46,11 +46,34 @@ class Service:
             return None
         with self._deadline, self._lifeline:
             try:
-                replies = [self._answer(*request, context) for request in enumerate(data)]
+                replies = self._answers(data, context)
             finally:
                 self._output.of("")
         frame.settle(context, replies)
         return replies
+
+    def _answers(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
+        """The reply to each request, in their order; one that cannot be read meets no other."""
+        asked = [self._asked(index, request, context) for index, request in enumerate(data)]
+        good = [one for one in asked if not isinstance(one, BaseException)]
+        outcomes = iter(self._pipeline.answer(good, self._guarded) if good else ())
+        found = [one if isinstance(one, BaseException) else next(outcomes) for one in asked]
+        return [self._finished(index, outcome, context) for index, outcome in enumerate(found)]
+
+    def _asked(self, index: int, request: dict[str, Any], context: Any) -> Any:
+        """What the pipeline is asked, or what was raised in finding out."""
+        from mms_handler.pipeline import Request  # it imports mxnet, which a load does in its time
+
+        self._output.of(context.get_request_id(index))
+        try:
+            return Request(**_arguments(index, request, context, self._settings.max_body_bytes))
+        except BaseException as exc:
+            return exc
+
+    def _guarded(self, request: Any, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Call a function in the batch's time; what it prints is of the request, if of one."""
+        self._output.of(request.by_name["request_id"] if request else "")
+        return self._deadline.call(function, *arguments)
 
     def _start(self, context: Any) -> None:
         self._output = Output()
@@ -79,30 +102,24 @@ class Service:
             raise
         log.info("model %s is loaded", context.model_name)
 
-    def _answer(self, index: int, request: dict[str, Any], context: Any) -> bytes:
-        """Answer one request of the batch.  What it raises stays its own."""
+    def _finished(self, index: int, outcome: Any, context: Any) -> bytes:
+        """Tell MMS one request's status, type and headers; gives the body."""
         self._output.of(context.get_request_id(index))
-        try:
-            arguments = _arguments(index, request, context, self._settings.max_body_bytes)
-            reply = self._deadline.call(self._pipeline.transform, **arguments)
-            if len(reply.body) > self._settings.max_response_bytes:  # would kill the worker
-                raise OutOfResources(
-                    f"the reply has {len(reply.body)} bytes, the server sends at most "
-                    f"{self._settings.max_response_bytes}"
-                )
-            body: bytes = reply.body
-            content_type = reply.content_type
-            status, phrase = context.get_response_status(index)  # the script may have set them
-            status = status if reply.status == 200 else reply.status
-        except BaseException as exc:  # sys.exit and their like are this request's too
-            found = self._note(exc, index, context)
-            body, content_type = _fault_body(found, index, context)
-            context.get_response_headers(index).clear()
-            status, phrase = found.status, found.phrase
-        context.set_response_content_type(index, content_type)
-        context.set_response_status(*sending.status_line(status, phrase), index)
-        sending.clean(context.get_response_headers(index))
-        return body
+        if isinstance(outcome, BaseException):  # sys.exit and their like are this request's too
+            return self._failed(index, outcome, context)
+        if len(outcome.body) > self._settings.max_response_bytes:  # would kill the worker
+            most = self._settings.max_response_bytes
+            told = f"the reply has {len(outcome.body)} bytes, the server sends at most {most}"
+            return self._failed(index, OutOfResources(told), context)
+        status, phrase = context.get_response_status(index)  # the script may have set them
+        status = status if outcome.status == 200 else outcome.status
+        return _told(index, outcome.body, outcome.content_type, status, phrase, context)
+
+    def _failed(self, index: int, exc: BaseException, context: Any) -> bytes:
+        found = self._note(exc, index, context)
+        body, content_type = _fault_body(found, index, context)
+        context.get_response_headers(index).clear()
+        return _told(index, body, content_type, found.status, found.phrase, context)
 
     def _note(self, exc: BaseException, index: int, context: Any) -> errors.Fault:
         """Log what went wrong with a request: in one line, and a bug with its traceback."""
@@ -116,6 +133,15 @@ class Service:
             _causes(exc, context.system_properties["model_dir"]) + (_traceback(exc) if bug else ""),
         )
         return found
+
+
+def _told(
+    index: int, body: bytes, content_type: str, status: Any, phrase: Any, context: Any
+) -> bytes:
+    context.set_response_content_type(index, content_type)
+    context.set_response_status(*sending.status_line(status, phrase), index)
+    sending.clean(context.get_response_headers(index))
+    return body
 
 
 def _arguments(index: int, request: dict[str, Any], context: Any, limit: int) -> dict[str, Any]:

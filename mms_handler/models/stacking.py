@@ -41,6 +41,10 @@ def tried(func: Callable[..., Any], *args: Any) -> Any:
         return Failed(exc)
 
 
+def _call(func: Callable[..., Any], *args: Any) -> Any:
+    return func(*args)
+
+
 # --- stacks ----------------------------------------------------------------------------------
 
 
@@ -235,11 +239,16 @@ class Together:
         self._run, self.shared = run, shared
         self._seen: dict[Hashable, bool] = {}
 
-    def __call__(self, data: Sequence[Any]) -> list[Any]:
-        """For each its prediction, or Failed; in their order."""
+    def __call__(self, data: Sequence[Any], guard: Callable[..., Any] = _call) -> list[Any]:
+        """For each its prediction, or Failed; in their order.
+
+        Args:
+            data: of the requests.
+            guard: calls what runs the model.
+        """
         found: dict[int, Any] = {}
         for places in self._stacks(data):
-            found.update(zip(places, self._outcomes([data[place] for place in places])))
+            found.update(zip(places, self._outcomes([data[place] for place in places], guard)))
         return [found[place] for place in range(len(data))]
 
     def _stacks(self, data: Sequence[Any]) -> Iterator[list[int]]:
@@ -258,12 +267,12 @@ class Together:
             alike.setdefault(key, []).append(place)
         yield from alike.values()
 
-    def _outcomes(self, data: Sequence[Any]) -> list[Any]:
+    def _outcomes(self, data: Sequence[Any], guard: Callable[..., Any]) -> list[Any]:
         if len(data) > 1 and self.may_share(data[0]):
-            together = tried(self._together, data)
+            together = tried(guard, self._together, data)
             if not isinstance(together, Failed):
                 return list(together)
-        return [tried(self._run, one) for one in data]
+        return [tried(guard, self._run, one) for one in data]
 
     def _together(self, data: Sequence[Any]) -> list[Any]:
         return apart(self._run(stack(data)), [rows(one) for one in data])

@@ -231,7 +231,7 @@ class Settings:
     optimize: str = _setting(
         "on",
         {"MMS_HANDLER_OPTIMIZE": texts.switch},
-        "Whether Blocks are made faster when they are loaded: on or off.",
+        "Whether faster graphs of a model are tried when it is loaded: on or off.",
     )
     supervised: bool = _setting(
         False, {"MMS_HANDLER_SUPERVISED": texts.boolean}, "Set by serve for its workers."

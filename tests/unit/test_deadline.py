@@ -39,7 +39,7 @@ def test_what_is_in_time_is_returned():
     """And no alarm is left."""
     deadline = Deadline(10)
     with deadline:
-        assert deadline.call(lambda left, right: left + right, left=1, right=2) == 3
+        assert deadline.call(lambda left, right: left + right, 1, 2) == 3
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
 
 

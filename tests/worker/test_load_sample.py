@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from mms.context import Context
 
-from mms_handler import loading
+from mms_handler import archive, loading
 from mms_handler.pipeline import Request
 from mms_handler.settings import Settings
 
@@ -33,14 +33,14 @@ def load(folder, batch_size=1):
 
 
 @pytest.fixture
-def packed(model_dir):
+def packed(model_dir, tmp_path):
     """A model_dir as an archive of it is unpacked, with a sample request."""
 
     def make(script, sample, name="sample.json"):
-        folder = model_dir(script)
-        (folder / "MAR-INF").mkdir()
-        (folder / "MAR-INF" / name).write_bytes(sample)
-        return folder
+        (tmp_path / name).write_bytes(sample)
+        archive.pack(model_dir(script), tmp_path / "m.mar", sample=tmp_path / name)
+        archive.unpack(tmp_path / "m.mar", tmp_path / "m")
+        return tmp_path / "m"
 
     return make
 
