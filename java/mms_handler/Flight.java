@@ -88,7 +88,7 @@ final class Flight extends ChannelDuplexHandler {
     }
 
     private void begin(ChannelHandlerContext context, HttpRequest begun) {
-        IN_FLIGHT.incrementAndGet();
+        Batches.begin(IN_FLIGHT.incrementAndGet());
         request = begun;
         since = System.nanoTime();
         unread = true;
@@ -149,6 +149,7 @@ final class Flight extends ChannelDuplexHandler {
         closing |= !written;
         if (unanswered) {
             unanswered = false;
+            Batches.end(System.nanoTime() - since, IN_FLIGHT.get());
             end(context);
         }
     }

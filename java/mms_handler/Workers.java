@@ -43,6 +43,7 @@ final class Workers {
 
     private static final int EXPECTED = expected();
     private static final Map<String, Workers> SEEN = new TreeMap<>();
+    private static volatile int total;
     private static final List<Workers> GONE = new ArrayList<>();
 
     /** Whether as many models as are expected had loaded at one time. */
@@ -60,6 +61,9 @@ final class Workers {
 
     private Workers(Model model) {
         this.model = model;
+        if (Plugin.BATCH > 1) {
+            model.setBatchSize(Batches.size());
+        }
     }
 
     /** From now on look again and again; the gate accepts as soon as there is something to see. */
@@ -91,6 +95,7 @@ final class Workers {
         GONE.removeIf(Workers::refuseWaiting);
         models.forEach((name, model) -> SEEN.computeIfAbsent(name, n -> new Workers(model)));
         SEEN.values().forEach(Workers::update);
+        total = SEEN.values().stream().mapToInt(seen -> seen.alive).sum();
         long loaded = SEEN.values().stream().filter(seen -> seen.loaded).count();
         complete |= loaded >= EXPECTED && confirmed();
         if (Plugin.GATE != null && !Plugin.MULTI_MODEL) {
@@ -110,6 +115,11 @@ final class Workers {
     private boolean refuseWaiting() {
         Queue.refuse(model);
         return System.nanoTime() - goneAt > PATIENCE_NS;
+    }
+
+    /** Workers of all models that were alive at the latest look. */
+    static int total() {
+        return total;
     }
 
     private static boolean confirmed() {

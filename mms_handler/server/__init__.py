@@ -185,6 +185,8 @@ def _front_end(
         "ready_file": str(folder / "ready"),
         "drain_s": str(chosen.drain_s),
     }
+    if chosen.batch_size > 1 and not chosen.multi_model:
+        gate["batch"] = str(chosen.batch_size)
     if chosen.multi_model:
         gate.update(admin_port=str(chosen.management_port), multi_model="true")
     return front_end.started(
