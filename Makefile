@@ -10,7 +10,7 @@ PYTHON ?= $(shell for v in 3.11 3.10 3.9 3.8; do \
 	p=$$(command -v python$$v) && $$p -c 'import sys' 2>/dev/null && echo $$p && exit; done; \
 	python3 -c 'import sys; exit(not (3, 8) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null && echo python3)
 
-.PHONY: install demo test check lint fix plugin clean
+.PHONY: install demo test check lint fix plugin bench clean
 
 install: $(VENV)/demo$(JAVA)
 
@@ -36,6 +36,10 @@ fix: $(VENV)/test$(JAVA)
 # What MMS's front end loads of ours; the built file is kept, so only who changes java/ needs javac.
 plugin: $(VENV)/test$(JAVA)
 	$(BIN)/python java/build.py
+
+# About 25 minutes; QUICK=1 is one short round and writes no page.
+bench: $(VENV)/test$(JAVA)
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

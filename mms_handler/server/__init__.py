@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import os
 import socket
 import subprocess
 import tempfile
@@ -106,6 +107,7 @@ def running(
     log(sizing.line(plan))
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mms-handler-")))
+        _check_length(folder)
         watch = Watch(chosen.restarts)
         output = Output(log, watch.see)
         process = stack.enter_context(_front_end(folder, chosen, plan, output))
@@ -140,6 +142,20 @@ def _check_free(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as exc:
             raise ServerError(f"port {port} of {host} cannot be used: {exc.strerror}") from exc
+
+
+#: Bytes of a Unix socket's path, the last is a zero (unix(7)).
+_SOCKET_BYTES = 108
+
+
+def _check_length(folder: Path) -> None:
+    """MMS takes a minute to fail where its sockets' names are too long."""
+    longest = folder / "tmp" / ".mms.sock.99999"
+    if len(os.fsencode(longest)) >= _SOCKET_BYTES:
+        raise ServerError(
+            f"the path of the folder for temporary files, {folder.parent}, is too long for "
+            "sockets; set TMPDIR to a shorter one"
+        )
 
 
 def _named(paths: Sequence[Path]) -> dict[str, Path]:

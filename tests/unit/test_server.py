@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -89,6 +90,17 @@ def test_an_address_of_another_machine_is_refused():
     """A host that is not ours cannot be listened on."""
     with pytest.raises(ServerError, match=r"port 8080 of 192\.0\.2\.1 cannot be used: "):
         server._check_free("192.0.2.1", 8080)
+
+
+@pytest.mark.parametrize(("length", "fits"), [(87, True), (88, False)])
+def test_sockets_need_short_paths(length, fits):
+    """A path of 107 bytes is the longest; it is said at once, and what to do."""
+    folder = Path("/" + "t" * (length - 3) + "/x")
+    if fits:
+        server._check_length(folder)
+        return
+    with pytest.raises(ServerError, match=r"too long for sockets; set TMPDIR to a shorter one"):
+        server._check_length(folder)
 
 
 def test_two_models_of_one_name_are_refused(tmp_path):
