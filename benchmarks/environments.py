@@ -1,0 +1,51 @@
+"""The peers' virtual environments: made when they are missing, each with versions that fit."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+#: What mxnet 1.9.1 and its NumPy need everywhere.
+_MXNET = ("mxnet==1.9.1", "numpy>=1.23,<1.24")
+
+#: Newer releases of sagemaker-inference break sagemaker-mxnet-inference 1.5.5.
+REQUIREMENTS = {
+    "peer": (
+        *_MXNET,
+        "sagemaker-mxnet-inference==1.5.5",
+        "sagemaker-inference==1.6.1",
+        "multi-model-server==1.1.11",
+    ),
+    "litserve": (*_MXNET, "litserve==0.2.19"),
+    "plots": ("matplotlib>=3.5,<4",),
+}
+
+
+def make(folder: Path) -> None:
+    """Make what is missing, each whole or not at all."""
+    for name, requirements in REQUIREMENTS.items():
+        stamp = folder / name / "requirements"
+        if not stamp.exists() or stamp.read_text() != "\n".join(requirements):
+            _install(folder / name, requirements)
+            stamp.write_text("\n".join(requirements))
+
+
+def _install(folder: Path, requirements: tuple[str, ...]) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    pip: list[str | Path] = [
+        python(folder),
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--disable-pip-version-check",
+    ]
+    subprocess.run([*pip, *requirements], check=True)
+
+
+def python(folder: Path) -> Path:
+    """The Python of an environment."""
+    return folder / "bin" / "python"

@@ -1,0 +1,62 @@
+"""LitServe around a model's Block: the script's model_fn, its own JSON, or NPY as raw bytes.
+
+python litserving.py MODEL PORT KIND WORKERS BATCH      KIND: json or npy
+"""
+
+import io
+import runpy
+import sys
+from typing import Annotated, Any
+
+import litserve  # type: ignore[import-not-found]  # only in the environment for it
+import mxnet as mx
+import numpy as np
+from fastapi import Depends, Request  # type: ignore[import-not-found]
+
+
+async def raw(request: Request) -> bytes:
+    body: bytes = await request.body()
+    return body
+
+
+class FromJson(litserve.LitAPI):  # type: ignore[misc]
+    """A body as LitServe reads it where nobody says otherwise."""
+
+    model = ""
+
+    def setup(self, device: Any) -> None:
+        script = runpy.run_path(f"{self.model}/code/inference.py")
+        self.block = script["model_fn"](self.model)
+
+    def decode_request(self, request: Request) -> Any:
+        return np.asarray(request, np.float32)
+
+    def batch(self, inputs: Any) -> Any:
+        return np.concatenate(inputs)
+
+    def predict(self, data: Any) -> Any:
+        return self.block(mx.nd.array(data)).asnumpy()
+
+    def unbatch(self, output: Any) -> Any:
+        return [output[row : row + 1] for row in range(len(output))]
+
+    def encode_response(self, output: Any) -> Any:
+        return output.tolist()
+
+
+class FromNpy(FromJson):
+    """A body as it comes: LitServe has no way of its own for one that is neither JSON nor form."""
+
+    def decode_request(self, request: Annotated[bytes, Depends(raw)]) -> Any:
+        return np.load(io.BytesIO(request))
+
+
+if __name__ == "__main__":
+    model, port, kind, workers, batch = sys.argv[1:]
+    kinds = {"json": FromJson, "npy": FromNpy}
+    api = kinds[kind](max_batch_size=int(batch), batch_timeout=0.001 if batch != "1" else 0)
+    api.model = model
+    server = litserve.LitServer(
+        api, "cpu", devices=1, workers_per_device=int(workers), fast_queue=True
+    )
+    server.run(host="127.0.0.1", port=int(port), generate_client_file=False, log_level="warning")

@@ -1,0 +1,145 @@
+"""What is measured: models, bodies, clients and systems; and what is wanted of ours."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from benchmarks.servers import System, litserve, no_op, ours, peer
+
+#: The name of ours, and how the peer's begin: of its settings the best one counts.
+OURS, PEER = "ours", "peer"
+
+INT8 = "ours, int8"
+
+#: A folder as it is, without a sample: nothing about its model is tried when it is loaded.
+FOLDER = "ours, no sample"
+
+_SYSTEMS = (
+    ours(OURS),
+    ours(FOLDER, path=lambda place: place.model),
+    ours(INT8, tolerance=0.2, MMS_HANDLER_OPTIMIZE="int8"),
+    peer(1, 2),
+    peer(2, 1),
+    no_op(2),
+    litserve("LitServe, 2 workers", 2, 1),
+    litserve("LitServe, batches", 1, 16),
+)
+
+SYSTEMS: dict[str, System] = {system.name: system for system in _SYSTEMS}
+
+PEERS = tuple(name for name in SYSTEMS if name.startswith(PEER))
+
+
+class Scenario(NamedTuple):
+    """A closed loop: so many clients that send one kind of body to each system."""
+
+    name: str
+    title: str
+    model: str
+    rows: int
+    kind: str
+    clients: int
+    beside: tuple[str, ...] = ()  # systems, beside ours and the peer
+    raw: bool = False  # whether MXNet without a server is measured too
+
+    def systems(self) -> tuple[str, ...]:
+        return (OURS, *PEERS, *self.beside)
+
+    def is_image(self) -> bool:
+        """Whether a request takes long."""
+        return self.model in ("mobilenet", "resnet18")
+
+
+_FLOOR, _TWO, _BATCHES = "MMS alone", "LitServe, 2 workers", "LitServe, batches"
+
+CLOSED = (
+    Scenario("linear-100", "linear Module, 100 rows, JSON, 8 clients", "linear", 100, "json", 8),
+    Scenario(
+        "mnist-32", "MNIST Module, row of 784, JSON, 32 clients", "mnist", 1, "json", 32, (_FLOOR,)
+    ),
+    Scenario("mnist-100", "MNIST Module, 100 rows, JSON, 8 clients", "mnist", 100, "json", 8),
+    Scenario("mlp-32", "Gluon MLP 784, JSON, 32 clients", "mlp", 1, "json", 32, (_FLOOR, _BATCHES)),
+    Scenario("mlp-1", "Gluon MLP 784, JSON, 1 client", "mlp", 1, "json", 1, (_FLOOR, _TWO)),
+    Scenario("mobilenet-json", "MobileNetV2, image as JSON, 8 clients", "mobilenet", 1, "json", 8),
+    Scenario(
+        "mobilenet-npy",
+        "MobileNetV2, image as NPY, 8 clients",
+        "mobilenet",
+        1,
+        "npy",
+        8,
+        (FOLDER, _TWO),
+    ),
+    Scenario(
+        *("resnet18-npy", "ResNet-18, image as NPY, 8 clients", "resnet18", 1, "npy", 8),
+        (INT8, _TWO),
+        raw=True,
+    ),
+)
+
+#: Closed loops that are also run open: the arrivals are a part of what the peer's best did closed,
+#: and then, ours alone, of what ours did.
+OPEN = ("mnist-32", "mlp-32", "mobilenet-npy")
+OPEN_PART = 0.7
+
+#: Arrivals a second at most: the client is in Python, on the same cores.
+OPEN_MOST = 1_500
+
+
+class Raw(NamedTuple):
+    """MXNet in process, by as many processes as ``workers``."""
+
+    name: str
+    workers: int
+    threads: int
+    how: str
+
+
+RAW = tuple(
+    Raw(f"MXNet {how}, {workers} x {threads}", workers, threads, how)
+    for how in ("plain", "fused")
+    for workers, threads in ((1, 2), (2, 1))
+)
+
+DECODED = ("json", "csv", "npy")
+
+#: Models that are loaded in process, and whose are measured.
+LOADED = {"resnet50module": "ResNet-50 as a Module", "resnet50": "ResNet-50 as a Block"}
+
+FOUR_WORKERS = "resnet50"
+
+STARTED = "mnist"
+
+
+class Target(NamedTuple):
+    """What is wanted of ours: ``metric`` in a scenario, as a multiple of ``beside``'s best."""
+
+    scenario: str
+    metric: str
+    sense: str  # ">=" or "<="
+    limit: float
+    beside: str = PEER  # how the others' names begin; empty: the number itself is wanted
+    system: str = OURS
+
+
+TARGETS = (
+    Target("mnist-32", "rate", ">=", 8),
+    Target("linear-100", "rate", ">=", 60),
+    Target("mnist-100", "rate", ">=", 60),
+    Target("mlp-32", "rate", ">=", 8),
+    Target("mlp-1", "p50_ms", "<=", 0.35),
+    Target("mobilenet-json", "rate", ">=", 6),
+    Target("mobilenet-npy", "rate", ">=", 4),
+    Target("resnet18-npy", "rate", ">=", 0.9, "MXNet"),
+    Target("resnet18-npy", "rate", ">=", 1.4),
+    Target("resnet18-npy", "rate", ">=", 1.7, system=INT8),
+    Target("python", "over_us", "<=", 150, ""),
+    Target("decode-json", "rate", ">=", 12),
+    Target("decode-csv", "rate", ">=", 50),
+    Target("decode-npy", "rate", ">=", 1, "numpy"),
+    Target("load-resnet50module", "load_ms", "<=", 0.6),
+    Target("load-resnet50module", "peak_mb", "<=", 0.7),
+    Target("load-resnet50", "load_ms", "<=", 0.6),
+    Target("load-resnet50", "peak_mb", "<=", 0.7),
+    Target("start", "first_s", "<=", 1),
+)
