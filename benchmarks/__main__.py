@@ -109,15 +109,14 @@ def _draw(given: argparse.Namespace) -> None:
 
 
 def _about(plan: Plan) -> dict[str, Any]:
+    needed = environments.REQUIREMENTS
     return {
         "date": f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC",
         "commit": _commit(),
         "machine": _machine(),
         "ours": f"Python {platform.python_version()}, " + _versions("mxnet", "multi-model-server"),
         "Java": _java(),
-        "peers": ", ".join(
-            environments.REQUIREMENTS["peer"] + environments.REQUIREMENTS["litserve"]
-        ),
+        "peers": ", ".join(dict.fromkeys((*needed["peer"], *needed["litserve"]))),
         "rounds": f"{plan.rounds} of {plan.seconds} s, with images {plan.image_seconds} s",
     }
 

@@ -163,8 +163,12 @@ def _together(probes: Sequence[Probe], seconds: int) -> Reading:
     for probe in probes:
         probe.start(seconds)
     found = [probe.found() for probe in probes]
-    slowest = max(one["p50_ms"] for one in found)
-    return Reading(sum(one["rate"] for one in found), slowest, slowest, 0)
+    return Reading(
+        sum(one["rate"] for one in found),
+        max(one["p50_ms"] for one in found),
+        max(one["p99_ms"] for one in found),
+        errors=0,
+    )
 
 
 # --- open loops ---

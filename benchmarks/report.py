@@ -146,8 +146,9 @@ def _load(results: Results, name: str, system: str) -> list[str]:
         return results.column(name, system, metric)
 
     spreads = [spread(column(metric)) for metric in ("rate", "p50_ms", "p99_ms")]
-    checked = f"{sum(column('wrong')):.0f} of {sum(column('checked')):,.0f}"
-    return [*spreads, f"{sum(column('errors')):,.0f}", checked]
+    checked = sum(column("checked"))
+    wrong = f"{sum(column('wrong')):.0f} of {checked:,.0f}" if checked else "-"
+    return [*spreads, f"{sum(column('errors')):,.0f}", wrong]
 
 
 _OTHERS = {
