@@ -18,6 +18,7 @@ import numpy as np
 from mms_handler.models.bound import Graph, Rows, affordable
 from mms_handler.models.running import first_line
 from mms_handler.models.stacking import (
+    GRAPHS_ROUND,
     Failed,
     close,
     leaves,
@@ -82,7 +83,7 @@ def compare(measure: Probe, plain: Run, graph: Run) -> Tried:
         found = tried(graph, arrays)
         if isinstance(found, Failed):
             return Tried(0, f"cannot be run: {first_line(found.exc)}")
-        if not close(wanted, found):
+        if not close(wanted, found, GRAPHS_ROUND):
             return Tried(0, "gives other values")
     before, after = _seconds(plain, graph, measure.data[0])
     told = f"{before / after:.2f} times as fast ({before * 1e3:.2f} ms, {after * 1e3:.2f} ms)"
@@ -296,7 +297,7 @@ class Swapped:
     def _compared(self, shapes: Any, args: Sequence[Any]) -> Any:
         """What the Block gives; from now on the graph does for these shapes if it gave the same."""
         found, wanted = tried(self.compute, args), self.plain(*args)
-        self._right[shapes] = not isinstance(found, Failed) and close(wanted, found)
+        self._right[shapes] = not isinstance(found, Failed) and close(wanted, found, GRAPHS_ROUND)
         if not self._right[shapes]:
             log.warning("the graph of the Block does not do for shapes %s", shapes)
         return wanted

@@ -252,6 +252,36 @@ def test_a_graph_that_breaks_at_other_shapes():
         assert net(mx.nd.array([[1, 2, 3]])).asnumpy().tolist() == [[2.0, 3.0, 4.0]]
 
 
+class Off(mx.gluon.HybridBlock):
+    """Its graph is off by as much."""
+
+    def __init__(self, much):
+        super().__init__()
+        self.much = much
+
+    def hybrid_forward(self, F, x):
+        return x if F is mx.nd else x + self.much
+
+
+@pytest.mark.parametrize(
+    ("largest", "much", "kept"),
+    [
+        pytest.param(10, 2e-5, True, id="a MobileNetV2 of the zoo"),
+        pytest.param(500, 3e-4, True, id="a ResNet-18 of the zoo"),
+        pytest.param(500, 1e-2, False, id="more than large values round"),
+        pytest.param(1, 5e-6, True, id="probabilities"),
+        pytest.param(1, 2e-5, False, id="more than probabilities round"),
+        pytest.param(1e-6, 1e-10, True, id="small values"),
+        pytest.param(1e-6, 1e-8, False, id="more than small values round"),
+    ],
+)
+def test_what_fused_operators_round_is_no_difference(largest, much, kept):
+    """It is in proportion to the largest value, also in those that are zero."""
+    net = Off(much)
+    swap(net, [mx.nd.array([[0, largest, 0, -largest / 2]])])
+    assert is_swapped(net) is kept
+
+
 class Centred(mx.gluon.HybridBlock):
     """Rows less their mean."""
 

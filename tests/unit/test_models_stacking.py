@@ -140,6 +140,28 @@ def test_a_small_scale_proves_as_well():
     assert not Together(lambda x: 1e-3 + 1e-5 * (x - x.mean(axis=0)), None).proven(two(1, 2))
 
 
+def test_large_values_prove_as_well():
+    """What kernels for other sizes round is in proportion to them; what mixes rows is more."""
+    large = np.array([[1.0, 0.5, 0.0]], np.float32)
+
+    def off_by(part):
+        return lambda x: 1000 * x + (1000 * part if len(x) > 1 else 0)
+
+    assert Together(off_by(1e-6), None).proven(large)
+    assert not Together(off_by(1e-5), None).proven(large)
+
+
+def test_a_small_value_beside_large_ones_proves_as_well():
+    """A mean of all rows is found though it is a ten-thousandth of what stands beside it."""
+
+    def mixing(x):
+        return np.concatenate(
+            [1000 * x[:, :1], 0.1 * x.mean(axis=0, keepdims=True).repeat(len(x), 0)], 1
+        )
+
+    assert not Together(mixing, None).proven(two(1, 2))
+
+
 def tokens(x):
     """The embeddings of the tokens 0 to 9; any other is an error."""
     assert ((x % 1 == 0) & (x < 10)).all()
