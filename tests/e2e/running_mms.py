@@ -85,8 +85,15 @@ def end(process: subprocess.Popen) -> None:
     """End a process and all that came of it."""
     family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
     for one in family:
-        one.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended with those before it
+            one.kill()
     process.wait()
+
+
+def _lives(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def mms_handler(*words: object, env=None, stdin: bytes = b"") -> subprocess.CompletedProcess:
@@ -130,9 +137,7 @@ class Serving:
 
     def gone(self) -> bool:
         """Whether no process of it lives; a dead one that init has yet to reap is dead."""
-        return not any(
-            one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in self.family
-        )
+        return not any(map(_lives, self.family))
 
     def java(self) -> psutil.Process:
         return next(one for one in self.family if one.name() == "java")
