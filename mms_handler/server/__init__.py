@@ -19,7 +19,7 @@ from typing import Callable, Iterator, Sequence
 import psutil
 
 from mms_handler import archive, client, settings, sizing
-from mms_handler.errors import HandlerError, ServerError
+from mms_handler.errors import HandlerError, NoSuchModel, ServerError
 from mms_handler.server import admin, front_end
 from mms_handler.server.front_end import Output
 from mms_handler.server.java import java_variables
@@ -67,13 +67,18 @@ class Server:
 
     def _look_after_models(self) -> None:
         for name, reason in self._watch.too_many().items():
-            told = f"the workers of {name} died again and again{': ' if reason else ''}{reason}"
-            if not self._keep_going:
-                raise ServerError(told)
-            log.error("%s; it is unregistered", told)
-            self.models.unregister(name)
-            self._watch.forget(name)
-        self.models.mend()
+            died = f"the workers of {name} died again and again"
+            self._give_up(f"{died}: {reason}" if reason else died)
+            with contextlib.suppress(NoSuchModel):  # somebody was faster
+                self.models.unregister(name)
+        for reason in self.models.mend().values():
+            self._give_up(reason)
+
+    def _give_up(self, told: str) -> None:
+        """End, or go on without a model, which is unregistered."""
+        if not self._keep_going:
+            raise ServerError(told)
+        log.error("%s; it is unregistered", told)
 
 
 @contextlib.contextmanager

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Iterator, Mapping, NamedTuple
 
+from mms_handler.server.java import PLUGINS
 from mms_handler.settings import Setting, Settings, declared
 from mms_handler.settings.names import variable
-
-_PLUGINS = Path(__file__).parents[1] / "plugins"
 
 _HEAD = """\
 # What `mms-handler config` prints for its defaults; `mms-handler serve` writes its own.
@@ -92,7 +91,7 @@ def _lines(chosen: Settings) -> Iterator[_Line]:
 def _plugins() -> Path:
     """Where our plug-ins are: the same on each machine, seen from the folder that has us."""
     here = Path.cwd()
-    return _PLUGINS.relative_to(here) if here in _PLUGINS.parents else _PLUGINS
+    return PLUGINS.relative_to(here) if here in PLUGINS.parents else PLUGINS
 
 
 def _escaped(text: str) -> str:

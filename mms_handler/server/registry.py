@@ -16,7 +16,13 @@ from typing import Any, Iterator, NamedTuple
 import psutil
 
 from mms_handler import archive, client, sizing
-from mms_handler.errors import NameTaken, NoSuchModel, OutOfResources, ServerError
+from mms_handler.errors import (
+    HandlerError,
+    NameTaken,
+    NoSuchModel,
+    OutOfResources,
+    ServerError,
+)
 from mms_handler.server.front_end import Output
 from mms_handler.server.store import Store
 from mms_handler.server.watch import Watch
@@ -199,7 +205,9 @@ class Registry:
         if answer.status != 200:
             raise ServerError(f"{name} has not got {workers} workers: {answer.message()}")
         with self._lock:
-            self._models[name] = model._replace(wanted=model.wanted._replace(workers=workers))
+            if name in self._models:  # it may have been unregistered meanwhile
+                wanted = self._models[name].wanted._replace(workers=workers)
+                self._models[name] = self._models[name]._replace(wanted=wanted)
 
     def fitting(self, name: str, most: int) -> int:
         """How many workers a model can have, up to ``most``, from what its own now use."""
@@ -216,13 +224,16 @@ class Registry:
             if self._models.pop(name, None) is None:
                 raise NoSuchModel(f"no model is called {name}")
         self._remove(name)
-        self._watch.forget(name)
 
     def _remove(self, name: str) -> None:
+        self._end(name)
+        self._store.remove(name)
+        self._watch.forget(name)
+
+    def _end(self, name: str) -> None:
         family = self.processes(name)
         client.unregister(self._management, name)  # 404 where MMS has done so itself
         _wait_for_end(family)
-        self._store.remove(name)
 
     def processes(self, name: str) -> list[psutil.Process]:
         """A model's listener and workers."""
@@ -239,35 +250,51 @@ class Registry:
                     return one
         raise ServerError(f"{name} cannot be served: its processes ended at once")
 
-    def mend(self) -> None:
+    def mend(self) -> dict[str, str]:
         """Start again the models that lack a worker and a listener to fork one; MMS does not.
 
         Workers that live on without a listener are left to serve.
 
-        Raises:
-            ServerError: one does not load any more.
+        Returns:
+            The models that do not load any more, each with the reason; they are unregistered.
         """
-        for name in self.names():
-            model = self.model(name)
-            forks = model.listener.is_running() and model.listener.status() != psutil.STATUS_ZOMBIE
-            if not forks and len(self.processes(name)) < model.wanted.workers:
-                self._restart(name)
-
-    def _restart(self, name: str) -> None:
-        """Register a model anew, from the files in the store; its name stays taken."""
         with self._lock:
-            model = self._models.pop(name)
-            self._coming[name] = 0
+            orphaned = [name for name, model in self._models.items() if not _lives(model.listener)]
+        reasons = {name: self._restart(name) for name in orphaned if self._lacks_workers(name)}
+        return {name: reason for name, reason in reasons.items() if reason}
+
+    def _lacks_workers(self, name: str) -> bool:
+        with contextlib.suppress(NoSuchModel):
+            return len(self.processes(name)) < self.model(name).wanted.workers
+        return False
+
+    def _restart(self, name: str) -> str:
+        """Register a model anew, from the files in the store; or say why that cannot be."""
+        with self._lock:
+            model = self._models.pop(name, None)
+            if model is None:  # unregistered meanwhile
+                return ""
+            self._coming[name] = 0  # the name stays taken
         try:
-            family = self.processes(name)
-            client.unregister(self._management, name)
-            _wait_for_end(family)
+            self._end(name)
             self._load(name, model.wanted)
+            model = model._replace(listener=self._listener(name))
+        except HandlerError as exc:
+            self._remove(name)
+            return str(exc)
+        else:
             with self._lock:
-                self._models[name] = model._replace(listener=self._listener(name))
+                self._models[name] = model
+            return ""
         finally:
             with self._lock:
                 del self._coming[name]
+
+
+def _lives(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
 
 
 def _group(process: psutil.Process) -> int:

@@ -203,6 +203,29 @@ def test_a_model_whose_listener_is_killed_is_registered_again(ports, tmp_path):
         wait_for(lambda: _answers(serving), 30)
 
 
+@pytest.mark.parametrize("keep_going", [False, True])
+def test_a_model_that_cannot_be_registered_again(ports, tmp_path, keep_going):
+    """It is the end of the whole, or of this model alone."""
+    weights = tmp_path / "weights"
+    weights.touch()
+    fragile = model(tmp_path, "fragile", f"open({str(weights)!r}).close()\n{SLOW}")
+    flags = ["--workers", "1", *(["--keep-going"] if keep_going else [])]
+    served = (fragile, EXAMPLES / "linear")
+    with Serving(ports, *served, *flags, log=tmp_path / "log") as serving:
+        listener, workers = serving.of_model("fragile")
+        weights.unlink()
+        for one in (listener, *workers):
+            one.kill()
+        if keep_going:
+            wait_for(lambda: serving.ask("fragile").status == 404, 30)
+            assert serving.ask("linear").body == RIGHT
+        else:
+            assert serving.process.wait(timeout=30) == 1
+        told = (tmp_path / "log").read_text()
+        assert "fragile cannot be served: " in told
+        assert "No such file or directory" in told
+
+
 def _answers(serving: Serving) -> bool:
     try:
         return (
