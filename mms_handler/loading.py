@@ -22,6 +22,10 @@ from mms_handler.settings import Settings
 
 log = logging.getLogger(__name__)
 
+#: Left in a model_dir for the gate (Batches.java): company would only make its requests wait, and
+#: a script that ends its process would take them with it.
+ONE_BY_ONE = "MAR-INF/one-by-one"
+
 #: What is imported when a request needs it, and must then not be a file of the script's.
 _NEEDED_LATER = ("fractions", "mms.service", "sagemaker_inference.errors")
 
@@ -87,8 +91,11 @@ def load(context: Any, chosen: Settings) -> Any:
         )
     by_name = {"context": context, "gpu_id": gpu_id, "request_id": "sample", "headers": {}}
     with _phase("sample", model_dir):
-        batch_size = context.system_properties["batch_size"]
-        pipeline.prepare(_sample(model_dir, by_name), batch_size, chosen.optimize != "off")
+        # The gate has set MMS's number to one, and chooses up to as many as were registered.
+        most = chosen.most_together if chosen.supervised else context.system_properties["batch_size"]
+        pipeline.prepare(_sample(model_dir, by_name), most, chosen.optimize != "off")
+        if chosen.supervised and not chosen.batch_size and not pipeline.shares:
+            (model_dir / ONE_BY_ONE).touch()
     pipeline.bound = [*bound, *pipeline.bound]
     return pipeline
 

@@ -122,7 +122,9 @@ class Pipeline:
                 "only a Module or a gluon Block can be served"
             )
         if "predict_fn" not in hooks:
-            self._predictor = models.predictor(model, device)
+            # A default output_fn has no use for NDArrays, a script's own expects them.
+            plain = "output_fn" not in hooks
+            self._predictor = models.predictor(model, device, plain)
         self._input = self._bind("input_fn", hooks.get("input_fn", self._default_input))
         self._predict = self._bind(
             "predict_fn",
@@ -137,7 +139,6 @@ class Pipeline:
         self._wraps = models.is_module(model) and (
             "input_fn" not in hooks or self._predict.model_first
         )
-        # A default output_fn has no use for NDArrays, a script's own expects them.
         self._ndarrays = bool(self._predictor) and "output_fn" in hooks and models.is_module(model)
         self._together = self._shared_passes(hooks, batch_predict)
 
@@ -156,6 +157,11 @@ class Pipeline:
             log.warning("batch_predict: predict_fn asks for each request's %s", ", ".join(asked))
             return None
         return models.Together(self._predicted_for_all, False)
+
+    @property
+    def shares(self) -> bool:
+        """Whether several requests may be predicted in one pass, as far as is known."""
+        return self._together is not None and self._together.shared is not False
 
     def _bind(self, hook: str, func: Callable[..., Any], model_first: bool | None = None) -> Bound:
         bound = bind(hook, func, model_first=model_first)
@@ -181,7 +187,7 @@ class Pipeline:
             requests: as they came.
             guard: calls what is done for a request, told the request; None for several together.
         """
-        if len(requests) == 1 or self._together is None or self._together.shared is False:
+        if len(requests) == 1 or self._together is None or not self.shares:
             return [_outcome(models.tried(guard, one, self.transform, *one)) for one in requests]
         given = [self._given(request) for request in requests]
         data = [models.tried(guard, *pair) for pair in zip(requests, repeat(self._data), given)]

@@ -1,11 +1,15 @@
 package mms_handler;
 
-import com.amazonaws.ml.mms.wlm.ModelManager;
+import com.amazonaws.ml.mms.wlm.Model;
+import java.io.File;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicInteger;
 
 /**
- * How many requests MMS hands over together: one while there are few, more while more wait than
- * there are workers.  MMS waits a millisecond for the rest of a batch, also where nobody else is
- * there to send it.
+ * How many requests of one model MMS hands over together: up to as many as it was registered with,
+ * one while there are few.  MMS waits a millisecond for the rest of a batch, also where nobody else
+ * is there to send it.
  */
 final class Batches {
     /** What takes so long gains nothing from company, and makes it wait. */
@@ -14,33 +18,67 @@ final class Batches {
     /** One part in so many of the mean is the latest request's. */
     private static final int MEMORY = 16;
 
-    private static volatile int size = 1;
-    private static volatile double serviceNs;
+    /** What a worker leaves beside a model whose requests it answers one by one in any case. */
+    private static final String ALONE = "MAR-INF/one-by-one";
 
-    private Batches() {}
+    private static final Map<String, Batches> BY_MODEL = new ConcurrentHashMap<>();
 
-    static void begin(int inFlight) {
-        if (Plugin.BATCH > 1) {
-            int each = serviceNs > HEAVY_NS ? 1 : inFlight / Math.max(1, Workers.total());
-            adopt(Math.max(1, Math.min(Plugin.BATCH, each)));
+    private final Model model;
+    private final int registered;
+    private final AtomicInteger inFlight = new AtomicInteger();
+    private volatile int most = 1;
+    private volatile int workers = 1;
+    private volatile int size = 1;
+    private volatile double serviceNs;
+
+    private Batches(Model model) {
+        this.model = model;
+        registered = model.getBatchSize();
+        model.setBatchSize(1);
+    }
+
+    /** From now on a model's batch size is chosen here. */
+    static Batches follow(Model model) {
+        Batches batches = new Batches(model);
+        BY_MODEL.put(model.getModelName(), batches);
+        return batches;
+    }
+
+    static void forget(Model model) {
+        BY_MODEL.computeIfPresent(
+                model.getModelName(), (name, found) -> found.model == model ? null : found);
+    }
+
+    /** Of the model that a URI invokes; null where it is none. */
+    static Batches of(String uri) {
+        String name = BY_MODEL.isEmpty() ? null : new Target(uri).model();
+        return name == null ? null : BY_MODEL.get(name);
+    }
+
+    /** So many workers have loaded the model. */
+    void serve(int alive) {
+        workers = Math.max(1, alive);
+        boolean alone = new File(model.getModelDir(), ALONE).exists();
+        most = alive == 0 || alone ? 1 : registered;
+    }
+
+    void begin() {
+        int now = inFlight.incrementAndGet();
+        int each = serviceNs > HEAVY_NS ? 1 : now / workers;
+        int wanted = Math.max(1, Math.min(most, each));
+        if (wanted != size) {
+            size = wanted;
+            model.setBatchSize(wanted);
         }
     }
 
     /** The time is shared with the others in flight, as far as there are workers for them. */
-    static void end(long tookNs, int inFlight) {
-        int workers = Math.max(1, Workers.total());
-        double alone = (double) tookNs * workers / Math.max(workers, inFlight);
+    void answered(long tookNs) {
+        double alone = (double) tookNs * workers / Math.max(workers, inFlight.get());
         serviceNs += (alone - serviceNs) / MEMORY;
     }
 
-    static int size() {
-        return size;
-    }
-
-    private static void adopt(int wanted) {
-        if (wanted != size) {
-            size = wanted;
-            ModelManager.getInstance().getModels().values().forEach(m -> m.setBatchSize(wanted));
-        }
+    void end() {
+        inFlight.decrementAndGet();
     }
 }

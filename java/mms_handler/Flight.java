@@ -41,6 +41,7 @@ final class Flight extends ChannelDuplexHandler {
     private final Queue<Object> waiting = new ArrayDeque<>();
 
     private HttpRequest request;
+    private Batches batches;
     private long since;
     private boolean unread;
     private boolean unanswered;
@@ -88,8 +89,12 @@ final class Flight extends ChannelDuplexHandler {
     }
 
     private void begin(ChannelHandlerContext context, HttpRequest begun) {
-        Batches.begin(IN_FLIGHT.incrementAndGet());
+        IN_FLIGHT.incrementAndGet();
         request = begun;
+        batches = Batches.of(begun.uri());
+        if (batches != null) {
+            batches.begin();
+        }
         since = System.nanoTime();
         unread = true;
         unanswered = true;
@@ -149,7 +154,9 @@ final class Flight extends ChannelDuplexHandler {
         closing |= !written;
         if (unanswered) {
             unanswered = false;
-            Batches.end(System.nanoTime() - since, IN_FLIGHT.get());
+            if (batches != null) {
+                batches.answered(System.nanoTime() - since);
+            }
             end(context);
         }
     }
@@ -167,11 +174,18 @@ final class Flight extends ChannelDuplexHandler {
         if (inFlight()) {
             return;
         }
-        IN_FLIGHT.decrementAndGet();
+        leave();
         if (closing) {
             context.close();
         } else if (!waiting.isEmpty()) {
             context.executor().execute(() -> resume(context));
+        }
+    }
+
+    private void leave() {
+        IN_FLIGHT.decrementAndGet();
+        if (batches != null) {
+            batches.end();
         }
     }
 
@@ -187,7 +201,7 @@ final class Flight extends ChannelDuplexHandler {
         if (inFlight()) {
             unread = false;
             unanswered = false;
-            IN_FLIGHT.decrementAndGet();
+            leave();
         }
         waiting.forEach(ReferenceCountUtil::release);
         waiting.clear();

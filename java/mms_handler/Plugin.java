@@ -22,9 +22,6 @@ final class Plugin {
     /** How many models must have loaded once; without it those that MMS is started with. */
     static final Integer EXPECTED_MODELS = number("mms_handler.expected_models", null);
 
-    /** The most requests that are handed over together; the gate chooses from 1 to that. */
-    static final int BATCH = number("mms_handler.batch", 1);
-
     /** There once the supervisor has seen every model answer; without it none is waited for. */
     static final String READY_FILE = System.getProperty("mms_handler.ready_file");
 

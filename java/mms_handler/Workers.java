@@ -43,13 +43,13 @@ final class Workers {
 
     private static final int EXPECTED = expected();
     private static final Map<String, Workers> SEEN = new TreeMap<>();
-    private static volatile int total;
     private static final List<Workers> GONE = new ArrayList<>();
 
     /** Whether as many models as are expected had loaded at one time. */
     private static boolean complete;
 
     final Model model;
+    private final Batches batches;
     List<WorkerThread> threads;
     int wanted;
     int alive;
@@ -61,9 +61,7 @@ final class Workers {
 
     private Workers(Model model) {
         this.model = model;
-        if (Plugin.BATCH > 1) {
-            model.setBatchSize(Batches.size());
-        }
+        batches = Plugin.GATE == null ? null : Batches.follow(model);
     }
 
     /** From now on look again and again; the gate accepts as soon as there is something to see. */
@@ -95,7 +93,6 @@ final class Workers {
         GONE.removeIf(Workers::refuseWaiting);
         models.forEach((name, model) -> SEEN.computeIfAbsent(name, n -> new Workers(model)));
         SEEN.values().forEach(Workers::update);
-        total = SEEN.values().stream().mapToInt(seen -> seen.alive).sum();
         long loaded = SEEN.values().stream().filter(seen -> seen.loaded).count();
         complete |= loaded >= EXPECTED && confirmed();
         if (Plugin.GATE != null && !Plugin.MULTI_MODEL) {
@@ -108,6 +105,7 @@ final class Workers {
         if (now != model) {
             goneAt = System.nanoTime();
             GONE.add(this);
+            Batches.forget(model);
         }
     }
 
@@ -115,11 +113,6 @@ final class Workers {
     private boolean refuseWaiting() {
         Queue.refuse(model);
         return System.nanoTime() - goneAt > PATIENCE_NS;
-    }
-
-    /** Workers of all models that were alive at the latest look. */
-    static int total() {
-        return total;
     }
 
     private static boolean confirmed() {
@@ -154,6 +147,9 @@ final class Workers {
         threads.forEach(this::countRestarts);
         wanted = model.getMinWorkers();
         alive = (int) threads.stream().filter(Workers::isAlive).count();
+        if (batches != null) {
+            batches.serve(alive);
+        }
         loaded |= wanted > 0 && alive >= wanted;
         if (alive > 0 || wanted == 0) {
             aliveAt = System.nanoTime();

@@ -82,18 +82,28 @@ class Arrays(List[Any]):
     """An array for each input of a model, in its order."""
 
 
-def lent(value: Any, on: Any) -> Any:
-    """Decoded arrays, by name or one alone, as float32 NDArrays, on their own memory on a CPU.
+def lent(array: Any, on: Any) -> Any:
+    """An ndarray as a float32 NDArray, on its own memory on a CPU; an NDArray stays.
 
     MXNet holds the ndarray until its engine is done with it.  Only for what nothing else writes
     to, nor keeps: a Block may write to its input.
     """
-    if isinstance(value, dict):
-        return {name: lent(one, on) for name, one in value.items()}
-    array = np.ascontiguousarray(value, np.float32).reshape(np.shape(value))
+    if isinstance(array, mx.nd.NDArray):
+        return array
+    array = contiguous(array)
     if on.device_type != "cpu" or not array.size:
         return mx.nd.array(array, ctx=on)
     return mx.nd.from_numpy(array, zero_copy=True)
+
+
+def contiguous(array: Any) -> Any:
+    """An array as float32, row by row; itself where it is."""
+    return np.ascontiguousarray(array, np.float32).reshape(np.shape(array))
+
+
+def own(array: Any) -> Any:
+    """A script's ndarray as a float32 one that nobody else has; what is none stays."""
+    return np.array(array, np.float32, order="C") if isinstance(array, np.ndarray) else array
 
 
 def to_data(value: Any, module: Any) -> Any:
@@ -221,8 +231,8 @@ def predict(model: Any, data: Any) -> Any:
     with shapes_are_the_clients():
         if is_module(model):
             return _settled(model.predict(data))
-        arrays = in_order(data, parameters(model), mx.cpu()) if is_array(data) else [data]
-        return call(model, arrays)
+        arrays = in_order(data, parameters(model)) if is_array(data) else [data]
+        return call(model, [lent(own(one), mx.cpu()) for one in arrays])
 
 
 @contextlib.contextmanager
@@ -242,18 +252,16 @@ def call(block: Any, arrays: Iterable[Any]) -> Any:
     return _settled(block(*arrays))
 
 
-def in_order(value: Any, names: list[str], on: Any) -> Arrays:
-    """An array, or a dict of them, as NDArrays for a Block whose forward has these parameters.
+def in_order(value: Any, names: list[str]) -> list[Any]:
+    """An array, or a dict of them, in the order of the parameters that a Block's forward has.
 
     Raises:
         BadInput, UnsupportedShape: the body names others, or is one where several are wanted.
     """
     if len(names) < 2:
-        given = [only(value) if isinstance(value, dict) else value]
-    else:
-        named = by_name(value, names)
-        given = [named[name] for name in names]
-    return Arrays(mx.nd.array(one, ctx=on) if isinstance(one, np.ndarray) else one for one in given)
+        return [only(value) if isinstance(value, dict) else value]
+    named = by_name(value, names)
+    return [named[name] for name in names]
 
 
 def parameters(block: Any) -> list[str]:

@@ -126,7 +126,7 @@ def running(
             watch,
         )
         usual = Wanted(
-            chosen.workers or 1, chosen.batch_size, chosen.max_batch_delay_ms, chosen.timeout_s
+            chosen.workers or 1, chosen.most_together, chosen.max_batch_delay_ms, chosen.timeout_s
         )
         api = admin.Api(models, Sources(_folders(chosen), chosen.allowed_urls, folder), usual)
         stack.enter_context(admin.serving(api, chosen.management_port))
@@ -206,8 +206,6 @@ def _front_end(
         "ready_file": str(folder / "ready"),
         "drain_s": str(chosen.drain_s),
     }
-    if chosen.batch_size > 1 and not chosen.multi_model:
-        gate["batch"] = str(chosen.batch_size)
     if chosen.multi_model:
         gate.update(admin_port=str(chosen.management_port), multi_model="true")
     return front_end.started(

@@ -15,6 +15,11 @@ from mms_handler.errors import ServerError
 LOG_CONFIG = Path(__file__).parents[1] / "log4j2.xml"
 PLUGINS = Path(__file__).parents[1] / "plugins"
 
+#: How the front end's JVM works, whatever fits.  The second compiler takes more time than the
+#: requests of the first minutes, and gains little that Python's part would not hide; collecting
+#: garbage in parallel takes cores from the workers (docs/performance.md, "The defaults").
+FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
+
 # MMS puts the model's folder on PYTHONPATH, before the standard library and before us, so an
 # archive's json.py would be everyone's.  Our handler finds the script by itself; a handler that
 # lies in the archive is found by that path alone.
@@ -56,6 +61,7 @@ def command(env: Mapping[str, str], folder: Path, options: Sequence[str]) -> lis
     java = os.path.join(home, "bin", "java") if home else "java"
     return [
         java,
+        *FLAGS,
         *options,
         f"-Dmodel_server_home={_site()}",
         f"-Dlog4j.configurationFile=file://{LOG_CONFIG}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Iterator, Mapping, NamedTuple
 
-from mms_handler.server.java import PLUGINS
+from mms_handler.server.java import FLAGS, PLUGINS
 from mms_handler.settings import Setting, Settings, declared
 from mms_handler.settings.names import variable
 
@@ -74,8 +74,13 @@ def _lines(chosen: Settings) -> Iterator[_Line]:
     yield _Line("job_queue_size", chosen.job_queue_size, ("job_queue_size",))
     if chosen.netty_threads:
         yield _Line("number_of_netty_threads", chosen.netty_threads, ("netty_threads",))
-    if chosen.heap_mb:
-        yield _Line("vmargs", f"-Xmx{chosen.heap_mb}m", ("heap_mb",))
+    heap = [f"-Xmx{chosen.heap_mb}m"] if chosen.heap_mb else []
+    yield _Line(
+        "vmargs",
+        " ".join([*FLAGS, *heap]),
+        ("heap_mb",),
+        "Less time for the JVM's own work; and its heap, where one was chosen.",
+    )
     yield _Line(
         "decode_input_request",
         "false",

@@ -13,6 +13,10 @@ from mms_handler.settings import names, texts
 #: MMS's own default for a request's and a reply's body (ConfigManager.java), in bytes.
 MMS_BODY_BYTES = 6_553_500
 
+#: Requests that come together at most, unless a number was chosen.  More gain nothing: of 32 small
+#: ones each costs little more than its own reading and writing.
+BATCH = 32
+
 
 class Setting(NamedTuple):
     """How a field of Settings is told.
@@ -154,10 +158,10 @@ class Settings:
         unit="MB",
         option="heap-mb",
     )
-    batch_size: int = _setting(
-        1,
+    batch_size: int | None = _setting(
+        None,
         {"MMS_HANDLER_BATCH_SIZE": texts.positive},
-        "Requests that MMS may hand to a worker together.",
+        "Requests that MMS may hand to a worker together; else 32 where they can share a pass.",
         option="batch-size",
     )
     max_batch_delay_ms: int = _setting(
@@ -243,6 +247,11 @@ class Settings:
     )
     #: Lines of MMS's configuration that are the user's: keys of names.PASSED_ON and their texts.
     passed_on: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def most_together(self) -> int:
+        """Requests that MMS may hand to a worker together, where they can share a pass."""
+        return self.batch_size or BATCH
 
     @property
     def model_dir(self) -> str:

@@ -440,11 +440,28 @@ def test_what_cannot_be_lent_is_copied(value):
     assert (array.dtype, array.asnumpy().tolist()) == (np.float32, [[0, 1], [2, 3]])
 
 
-def test_a_blocks_arrays(sum_block):
+@pytest.mark.parametrize("plain", [False, True])
+def test_a_blocks_arrays(sum_block, plain):
     """A Block's predictor lends a body, by name where there are several."""
-    predictor = BlockPredictor(sum_block, mx.cpu())
+    predictor = BlockPredictor(sum_block, mx.cpu(), plain)
     body = np.array([[1, 1], [2, 3]], np.float32)
-    arrays = predictor.arrays(predictor.take(body))
-    assert predictor(arrays).asnumpy().tolist() == [[13.0], [18.0]]
-    named = predictor.arrays(predictor.take({"any": body}))
-    assert predictor(named).asnumpy().tolist() == [[13.0], [18.0]]
+    for given in (body, {"any": body}):
+        found = predictor(predictor.arrays(predictor.take(given)))
+        assert isinstance(found, np.ndarray if plain else mx.nd.NDArray)
+        assert models.to_plain(found).tolist() == [[13.0], [18.0]]
+
+
+def test_what_a_script_read_is_not_lent():
+    """Its input_fn may keep the array; a Block may write to its input."""
+    kept = np.array([[1, 2]], np.float32)
+    predictor = BlockPredictor(Erasing(), mx.cpu(), plain=True)
+    assert predictor(predictor.arrays(kept)).tolist() == [[1, 2]]
+    kept += 1
+    assert kept.tolist() == [[2, 3]]
+
+
+class Erasing(mx.gluon.Block):
+    def forward(self, x):
+        seen = x.copy()
+        x[:] = 0
+        return seen

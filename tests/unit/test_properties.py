@@ -18,6 +18,8 @@ def keys(text):
     return dict(line.split("=", 1) for line in lines)
 
 
+FLAGS = "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+
 DEFAULTS = {
     "inference_address": "http://127.0.0.1:8080",
     "management_address": "http://127.0.0.1:8081",
@@ -27,6 +29,7 @@ DEFAULTS = {
     "max_request_size": "6553500",
     "max_response_size": "6553500",
     "job_queue_size": "100",
+    "vmargs": FLAGS,
     "decode_input_request": "false",
     "plugins_path": "mms_handler/plugins",
 }
@@ -72,7 +75,7 @@ def test_the_defaults():
         ),
         pytest.param({"job_queue_size": 5}, {"job_queue_size": "5"}, id="a shorter queue"),
         pytest.param({"netty_threads": 5}, {"number_of_netty_threads": "5"}, id="netty's threads"),
-        pytest.param({"heap_mb": 99}, {"vmargs": "-Xmx99m"}, id="Java's heap"),
+        pytest.param({"heap_mb": 99}, {"vmargs": f"{FLAGS} -Xmx99m"}, id="Java's heap"),
         pytest.param(
             {"passed_on": (("io_ratio", "70"), ("blacklist_env_vars", "AWS_\\w*"))},
             {"io_ratio": "70", "blacklist_env_vars": "AWS_\\\\w*"},
@@ -111,6 +114,7 @@ def test_each_line_says_where_it_comes_from():
         "max_request_size": "# default",
         "max_response_size": "# default",
         "job_queue_size": "# default",
+        "vmargs": "# default",
         "decode_input_request": "# always",
         "plugins_path": "# always",
         "io_ratio": "# from MMS_IO_RATIO",

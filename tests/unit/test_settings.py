@@ -23,7 +23,7 @@ DEFAULTS = {
     "management_port": 8081,
     "model_store": "model_archives",
     "workers": None,
-    "batch_size": 1,
+    "batch_size": None,
     "max_batch_delay_ms": 1,
     "cache_dir": None,
     "base_dir": None,
