@@ -445,8 +445,8 @@ def test_a_blocks_arrays(sum_block, plain):
     """A Block's predictor lends a body, by name where there are several."""
     predictor = BlockPredictor(sum_block, mx.cpu(), plain)
     body = np.array([[1, 1], [2, 3]], np.float32)
-    for given in (body, {"any": body}):
-        found = predictor(predictor.arrays(predictor.take(given)))
+    for one in (body, {"any": body}):
+        found = predictor(predictor.arrays(predictor.take(one)))
         assert isinstance(found, np.ndarray if plain else mx.nd.NDArray)
         assert models.to_plain(found).tolist() == [[13.0], [18.0]]
 
