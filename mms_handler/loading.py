@@ -91,8 +91,9 @@ def load(context: Any, chosen: Settings) -> Any:
         )
     by_name = {"context": context, "gpu_id": gpu_id, "request_id": "sample", "headers": {}}
     with _phase("sample", model_dir):
-        # The gate has set MMS's number to one, and chooses up to as many as were registered.
-        most = chosen.most_together if chosen.supervised else context.system_properties["batch_size"]
+        most = context.system_properties["batch_size"]
+        if chosen.supervised:  # the gate has made that one, and chooses up to what was registered
+            most = chosen.most_together
         pipeline.prepare(_sample(model_dir, by_name), most, chosen.optimize != "off")
         if chosen.supervised and not chosen.batch_size and not pipeline.shares:
             (model_dir / ONE_BY_ONE).touch()
