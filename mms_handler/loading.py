@@ -96,6 +96,7 @@ def load(context: Any, chosen: Settings) -> Any:
             most = chosen.most_together
         pipeline.prepare(_sample(model_dir, by_name), most, chosen.optimize != "off")
         if chosen.supervised and not chosen.batch_size and not pipeline.shares:
+            (model_dir / ONE_BY_ONE).parent.mkdir(exist_ok=True)
             (model_dir / ONE_BY_ONE).touch()
     pipeline.bound = [*bound, *pipeline.bound]
     return pipeline

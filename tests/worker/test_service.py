@@ -999,3 +999,27 @@ def test_what_lies_beside_the_code_can_be_imported(tmp_path):
     script = "import beside, fractions\n" + ECHO.replace("str(data)", "beside.NAME")
     (tmp_path / "code" / "inference.py").write_text(script)
     assert json.loads(Worker(tmp_path).one(body=b"5").body)["data"] == "beside"
+
+
+# --- metrics ---
+
+
+@pytest.mark.parametrize(
+    ("supervised", "lines"),
+    [
+        pytest.param("false", ["PredictionTime", "Doubled"], id="under MMS's own command"),
+        pytest.param("true", ["Doubled"], id="under serve, whose log leaves it out"),
+    ],
+)
+def test_the_metrics_of_a_batch(worker, monkeypatch, supervised, lines):
+    """MMS adds its own time, and prints a line for each afterwards; a script's stay."""
+    monkeypatch.setenv("MMS_HANDLER_SUPERVISED", supervised)
+    counting = worker(
+        "def model_fn(model_dir):\n    return None\n"
+        "def transform_fn(model, data, content_type, accept, context):\n"
+        "    context.metrics.add_counter('Doubled', 1)\n"
+        "    return data, 'text/plain'\n"
+    )
+    counting.one(body=b"1", content_type="text/plain")
+    found = [metric.name for metric in counting.service.context.metrics.store]
+    assert sorted(found) == sorted(lines)
