@@ -18,10 +18,11 @@ _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
 #: Content types of files, by suffix.
-_SUFFIXES = {
+SUFFIXES = {
     ".csv": "text/csv",
     ".jpeg": "image/jpeg",
     ".jpg": "image/jpeg",
+    ".json": "application/json",
     ".jsonl": "application/jsonlines",
     ".npy": "application/x-npy",
     ".npz": "application/x-npz",
@@ -31,7 +32,12 @@ _SUFFIXES = {
 
 def content_type(path: Path) -> str:
     """What a file is, by its suffix; JSON where that tells nothing."""
-    return _SUFFIXES.get(path.suffix.lower(), "application/json")
+    return known_type(path) or "application/json"
+
+
+def known_type(path: Path) -> str | None:
+    """What a file is, by its suffix; None where that tells nothing."""
+    return SUFFIXES.get(path.suffix.lower())
 
 
 class Answer(NamedTuple):

@@ -6,6 +6,7 @@ What goes wrong is one LoadError that names the phase, the exception and the lin
 from __future__ import annotations
 
 import base64
+import dataclasses
 import functools
 import importlib
 import json
@@ -94,7 +95,12 @@ def load(context: Any, chosen: Settings) -> Any:
         most = context.system_properties["batch_size"]
         if chosen.supervised:  # the gate has made that one, and chooses up to what was registered
             most = chosen.most_together
-        pipeline.prepare(_sample(model_dir, by_name), most, chosen.optimize != "off")
+        pipeline.prepare(
+            _sample(model_dir, by_name),
+            most,
+            chosen.optimize != "off",
+            _int8(model_dir) if chosen.optimize == "on" else None,
+        )
         if chosen.supervised and not chosen.batch_size and not pipeline.shares:
             (model_dir / ONE_BY_ONE).parent.mkdir(exist_ok=True)
             (model_dir / ONE_BY_ONE).touch()
@@ -139,6 +145,14 @@ def _sample(model_dir: Path, by_name: dict[str, Any]) -> Any:
     return Request(found.body, found.sample.content_type, found.sample.accept, by_name)
 
 
+def _int8(model_dir: Path) -> Any:
+    """The int8 graph that was packed with a model, if one was."""
+    from mms_handler import models
+
+    found = archive.quantized(model_dir)
+    return models.Int8(model_dir / found.symbol, found.most) if found else None
+
+
 def packed_script(manifest: Any) -> str | None:
     """The script's name, as ``archive.pack`` keeps it in MMS's manifest."""
     name = ((manifest or {}).get("model") or {}).get("script")
@@ -166,6 +180,8 @@ def inspect(model_dir: Path, sample: tuple[bytes, str, str] | None) -> dict[str,
     from mms.context import Context
 
     chosen = settings.current()
+    if chosen.optimize == "on":  # the packed reply is the model's own, not its int8 graph's
+        chosen = dataclasses.replace(chosen, optimize="float")
     kept = model_dir / "MAR-INF" / "MANIFEST.json"
     manifest = json.loads(kept.read_text()) if kept.is_file() else None
     context = Context(model_dir.name, str(model_dir), manifest, 1, None, "")

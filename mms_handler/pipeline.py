@@ -18,7 +18,7 @@ import functools
 import logging
 import time
 from itertools import repeat
-from typing import Any, Callable, Mapping, NamedTuple, Sequence, Union
+from typing import Any, Callable, Mapping, NamedTuple, Sequence, Tuple, Union
 
 from mms_handler import codecs, models
 from mms_handler.errors import BadInput, ScriptError
@@ -53,6 +53,9 @@ class Reply(NamedTuple):
 
 #: A reply, or what was raised in its place.
 Outcome = Union[Reply, BaseException]
+
+#: A model, and what it is called with.
+Call = Tuple[Any, Sequence[Any]]
 
 #: Calls a function, for a request or for several together, with its arguments.
 Guard = Callable[..., Any]
@@ -199,13 +202,20 @@ class Pipeline:
             for asked, its, one in zip(requests, given, predictions)
         ]
 
-    def prepare(self, sample: Request | None, batch_size: int, improve: bool) -> None:
+    def prepare(
+        self,
+        sample: Request | None,
+        batch_size: int,
+        improve: bool,
+        int8: models.Int8 | None = None,
+    ) -> None:
         """Answer a sample request, to warm up and to see how others like it are served best.
 
         Args:
             sample: a request; None: there is none, and nothing is tried.
             batch_size: how many requests may come together.
             improve: whether faster graphs of the model may be tried.
+            int8: a graph of the archive, to be tried too.
         """
         if sample is None:
             if self._together and not self._predictor:
@@ -218,17 +228,36 @@ class Pipeline:
             log.warning("the sample request fails, nothing is warmed up: %.200s", text)
             return
         if improve:
-            found = models.tried(self._improve, sample, calls)
+            found = models.tried(self._improve, sample, calls, int8)
             if _failed(found):  # it answers, so it is served
                 log.warning("no faster graph: %s: %s", type(found.exc).__name__, found.exc)
         self._prove(sample)
         self._warm_up(sample, batch_size)
 
-    def _improve(self, sample: Request, calls: Sequence[tuple[Any, Sequence[Any]]]) -> None:
+    def _improve(self, sample: Request, calls: Sequence[Call], int8: models.Int8 | None) -> None:
         for block, arguments in calls:
             models.swap(block, arguments)
+            if int8:
+                models.swap_int8(block, arguments, int8)
         if self._predictor and models.is_module(self.model):
-            self._predictor.improve(self._data(self._given(sample)))
+            data = self._data(self._given(sample))
+            self._predictor.improve(data)
+            if int8:
+                self._predictor.quantize(data, int8)
+
+    def calls(self, request: Request) -> Sequence[Call]:
+        """The Module or the Blocks that a request runs, each with its arrays, where that is seen.
+
+        Raises:
+            Exception: the request fails.
+        """
+        if self._predictor and models.is_module(self.model):
+            return [(self.model, self._data(self._given(request)))]
+        with models.noted(models.blocks(self.model)) as calls:
+            (outcome,) = self.answer([request])
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return calls
 
     def _prove(self, sample: Request) -> None:
         """See whether requests like the sample may share a pass."""

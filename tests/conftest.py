@@ -81,3 +81,61 @@ def model_dir(tmp_path: Path, block: Any, module: Callable[..., Any]) -> Callabl
         return tmp_path
 
     return build
+
+
+class Stripes:
+    """A small ResNet that was taught stripes: across or along, red or green; and its photos.
+
+    Attributes:
+        folder: with net-symbol.json and net-0000.params.
+        block: the ResNet.
+    """
+
+    def __init__(self, folder: Path, block: Any) -> None:
+        self.folder, self.block = folder, block
+
+    @staticmethod
+    def photos(count: int, seed: int) -> tuple[Any, Any]:
+        """So many photos, (count, 3, 32, 32), and what is on each: 0 to 3."""
+        import numpy as np
+
+        noise = np.random.RandomState(seed)
+        kinds = noise.randint(0, 4, count)
+        photos = noise.normal(0, 0.3, (count, 3, 32, 32)).astype(np.float32)
+        for photo, kind in zip(photos, kinds):
+            stripes = np.sign(np.sin(np.arange(32) / noise.uniform(1, 2) + noise.uniform(0, 6)))
+            photo[kind % 2] += stripes if kind < 2 else stripes[:, None]
+        return photos, kinds
+
+    def write(self, folder: Path, count: int = 12) -> Path:
+        """A folder of photos, an NPY file each."""
+        import numpy as np
+
+        folder.mkdir(parents=True)
+        for place, photo in enumerate(self.photos(count, 5)[0]):
+            np.save(folder / f"{place:02}.npy", photo[None])
+        return folder
+
+
+@pytest.fixture(scope="session")
+def stripes(tmp_path_factory: pytest.TempPathFactory) -> Stripes:
+    """A ResNet of the zoo's blocks, trained for a second or two."""
+    import mxnet as mx
+    from mxnet.gluon.model_zoo.vision import resnet
+
+    mx.random.seed(0)
+    net = resnet.ResNetV1(
+        resnet.BasicBlockV1, [1, 1], [16, 32, 64], classes=4, thumbnail=True, prefix="stripes_"
+    )
+    net.initialize(mx.init.Xavier(magnitude=2))
+    net.hybridize()
+    trainer = mx.gluon.Trainer(net.collect_params(), "adam", {"learning_rate": 2e-3})
+    loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    for step in range(40):
+        photos, kinds = map(mx.nd.array, Stripes.photos(16, step))
+        with mx.autograd.record():
+            loss(net(photos), kinds).backward()
+        trainer.step(16)
+    folder = tmp_path_factory.mktemp("stripes")
+    net.export(str(folder / "net"))
+    return Stripes(folder, net)

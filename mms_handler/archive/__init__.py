@@ -7,22 +7,33 @@ model_dir ──packing──▶ .mar ◀──converting──▶ model.tar.gz 
 
 from __future__ import annotations
 
-from mms_handler.archive.checking import check, packed, trial
+from mms_handler.archive.checking import check, packed, quantized, trial
 from mms_handler.archive.converting import convert, other, pack_tar
 from mms_handler.archive.fetching import fetch
-from mms_handler.archive.manifest import HANDLER, MANIFEST, NAME, SAMPLE, Manifest, check_name
+from mms_handler.archive.manifest import (
+    HANDLER,
+    MANIFEST,
+    NAME,
+    SAMPLE,
+    Manifest,
+    check_name,
+)
 from mms_handler.archive.measuring import size
 from mms_handler.archive.packing import Request, contents, entries, pack
+from mms_handler.archive.quantizing import MIN_AGREEMENT, Body, bodies, quantize
 from mms_handler.archive.safety import verify_folder
 from mms_handler.archive.zips import unpack, verify
 
 __all__ = [
     "HANDLER",
     "MANIFEST",
+    "MIN_AGREEMENT",
     "NAME",
     "SAMPLE",
+    "Body",
     "Manifest",
     "Request",
+    "bodies",
     "check",
     "check_name",
     "contents",
@@ -33,6 +44,8 @@ __all__ = [
     "pack",
     "pack_tar",
     "packed",
+    "quantize",
+    "quantized",
     "size",
     "trial",
     "unpack",

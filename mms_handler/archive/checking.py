@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import base64
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from mms_handler import client
-from mms_handler.archive import manifest, replies, zips
-from mms_handler.archive.manifest import MANIFEST, Sample, check_name
+from mms_handler.archive import children, manifest, replies, zips
+from mms_handler.archive.manifest import MANIFEST, Manifest, Quantized, Sample, check_name
 from mms_handler.archive.packing import Request
 from mms_handler.errors import ArchiveError
 
@@ -60,9 +57,24 @@ def packed(folder: Path) -> Request | None:
     Raises:
         ArchiveError: the folder's manifest is none.
     """
-    path = folder / MANIFEST
-    sample = manifest.read(path.read_bytes()).sample if path.is_file() else None
+    found = _manifest(folder)
+    sample = found.sample if found else None
     return Request(sample, (folder / sample.name).read_bytes()) if sample else None
+
+
+def quantized(folder: Path) -> Quantized | None:
+    """What is told of the int8 graph that was packed with the model in ``folder``, if one was.
+
+    Raises:
+        ArchiveError: the folder's manifest is none.
+    """
+    found = _manifest(folder)
+    return found.quantized if found else None
+
+
+def _manifest(folder: Path) -> Manifest | None:
+    path = folder / MANIFEST
+    return manifest.read(path.read_bytes()) if path.is_file() else None
 
 
 def trial(folder: Path, request: Request | None) -> Request | None:
@@ -113,14 +125,4 @@ def _inspected(folder: Path, request: Request | None) -> dict[str, Any]:
         if request:
             body.write_bytes(request.body)
             words = [str(body), request.sample.content_type, request.sample.accept]
-        done = subprocess.run(
-            [sys.executable, "-m", "mms_handler", "inspect", str(folder), str(report), *words],
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=sys.stderr,
-            check=False,
-        )
-        if not report.exists():
-            return {"error": f"the process that loaded it ended with {done.returncode}"}
-        found: dict[str, Any] = json.loads(report.read_text())
-        return found
+        return children.reported(folder, "inspect", report, *words)

@@ -20,6 +20,7 @@ from mms_handler.errors import ArchiveError
 HANDLER = "mms_handler.service:handle"
 MANIFEST = "MAR-INF/MANIFEST.json"
 SAMPLE = "MAR-INF/sample"  # with a suffix that tells its type
+INT8 = "MAR-INF/int8-symbol.json"
 
 #: Bytes of a manifest: the hashes of as many files as an archive may have.
 MAX_BYTES = 20 * 10**6
@@ -51,6 +52,20 @@ class Sample(NamedTuple):
     reply: Mapping[str, Any] | None = None  # as replies.kept has it; None: nobody asked
 
 
+class Quantized(NamedTuple):
+    """A graph of the model in eight-bit numbers that is kept in an archive, and how it did."""
+
+    type: str  # int8
+    symbol: str  # its entry
+    operators: int  # that compute in eight bits
+    of: int
+    inputs: int  # requests that it was made of and judged by
+    rows: int  # of scores that were compared
+    top: int  # of these, with the largest score at the same place
+    mean: float  # difference in parts of the largest value
+    most: float
+
+
 class Manifest(NamedTuple):
     """What an archive says of itself."""
 
@@ -59,6 +74,7 @@ class Manifest(NamedTuple):
     hashes: Mapping[str, str] | None = None  # entry to SHA-256; None: another tool packed it
     packages: Mapping[str, str] = {}
     sample: Sample | None = None
+    quantized: Quantized | None = None
 
 
 # --- writing ---------------------------------------------------------------------------------
@@ -69,6 +85,7 @@ def written(
     script: str | None,
     hashes: Mapping[str, str] | None = None,
     sample: Sample | None = None,
+    quantized: Quantized | None = None,
 ) -> bytes:
     """The manifest of a model, the same bytes for the same model and versions.
 
@@ -77,6 +94,7 @@ def written(
         script: the script's, relative to its folder, if there is one.
         hashes: of every other entry; None for a folder, whose files are not hashed.
         sample: the request that is kept.
+        quantized: what is known of the int8 graph that is kept.
     """
     model = {"modelName": name, "handler": HANDLER}
     ours: dict[str, Any] = {"version": __version__, "packages": _packages()}
@@ -85,6 +103,8 @@ def written(
     if sample:
         kept = sample._asdict()
         ours["sample"] = {key: value for key, value in kept.items() if value is not None}
+    if quantized:
+        ours["quantized"] = quantized._asdict()
     found = {
         "runtime": "python",
         "model": {**model, "script": script} if script else model,
@@ -124,6 +144,7 @@ def read(text: bytes) -> Manifest:
             hashes=_texts(ours["files"]) if "files" in ours else None,
             packages=_texts(ours.get("packages", {})),
             sample=_sample(**sample) if sample else None,
+            quantized=_quantized(**ours["quantized"]) if "quantized" in ours else None,
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise ArchiveError(f"{MANIFEST} does not say what a model is: {exc!r}") from exc
@@ -135,6 +156,15 @@ def _sample(name: str, content_type: str, accept: str, reply: Any = None) -> Sam
     if reply is not None and not isinstance(reply, dict):
         raise TypeError(f"the sample's reply is {reply!r}")
     return Sample(name, _text(content_type), _text(accept), reply)
+
+
+def _quantized(type: str, symbol: str, **numbers: float) -> Quantized:
+    if (type, symbol) != ("int8", INT8):
+        raise ValueError(f"a graph of type {type!r} in {symbol!r}")
+    found = Quantized(type, symbol, **numbers)  # type: ignore[arg-type]  # its names are checked here
+    if not all(isinstance(one, (int, float)) and one >= 0 for one in numbers.values()):
+        raise ValueError(f"the int8 graph's numbers are {numbers}")
+    return found
 
 
 def _text(value: object) -> str:

@@ -8,6 +8,7 @@ The same files give the same bytes: entries are sorted and carry one fixed time.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -15,11 +16,12 @@ import math
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Any, Callable, Mapping, NamedTuple, Optional, Sequence
+from typing import Any, Callable, Iterator, Mapping, NamedTuple, Optional, Sequence
 
 from mms_handler import client, script
 from mms_handler.archive import files, manifest, safety, zips
-from mms_handler.archive.manifest import MANIFEST, SAMPLE, Sample
+from mms_handler.archive.manifest import INT8, MANIFEST, SAMPLE, Sample
+from mms_handler.archive.quantizing import Int8
 from mms_handler.errors import ArchiveError
 
 _OLDEST = (1980, 1, 1, 0, 0, 0)  # the first time a zip entry can carry
@@ -44,6 +46,9 @@ class Request(NamedTuple):
 #: where it is not worth keeping; raises where the model should not be packed.
 Trial = Callable[[Path, Optional[Request]], Optional[Request]]
 
+#: Told the same folder; gives the int8 graph to keep, or raises.
+Quantizer = Callable[[Path], Int8]
+
 
 def pack(
     model_dir: Path,
@@ -57,6 +62,7 @@ def pack(
     force: bool = False,
     progress: Callable[[int], None] = lambda count: None,
     trial: Trial | None = None,
+    quantizer: Quantizer | None = None,
 ) -> Path:
     """Write the archive of a model.
 
@@ -73,6 +79,7 @@ def pack(
         force: replace ``target`` if it is there.
         progress: told the bytes of each piece that is in the archive.
         trial: asked before the archive has its name; ``checking.trial`` loads the model.
+        quantizer: asked after that, if an int8 graph is to be kept; as ``quantizing.quantize``.
 
     Returns:
         ``target``.
@@ -93,6 +100,7 @@ def pack(
         force=force,
         progress=progress,
         trial=trial,
+        quantizer=quantizer,
     )
 
 
@@ -204,37 +212,42 @@ def write(
     force: bool = False,
     progress: Callable[[int], None] = lambda count: None,
     trial: Trial | None = None,
+    quantizer: Quantizer | None = None,
 ) -> Path:
     """Write an archive of ``found``: as ``pack``, of files wherever they are."""
     name = manifest.check_name(target.stem)
     for inner in found:
         safety.check_name(inner)
     chosen = script_of(found, program)
+    int8: Int8 | None = None
     with files.whole(target, force) as partial:
         with zipfile.ZipFile(partial, "w") as mar:
             hashes = {inner: _add(mar, inner, found[inner], progress) for inner in sorted(found)}
-        if trial:
-            request = _tried(trial, partial, manifest.written(name, chosen), name, request)
+        if trial or quantizer:
+            with _unpacked(partial, manifest.written(name, chosen), name) as folder:
+                request = trial(folder, request) if trial else request
+                int8 = quantizer(folder) if quantizer else None
         with zipfile.ZipFile(partial, "a") as mar:
             if request:
                 hashes[request.sample.name] = _add(mar, request.sample.name, request.body)
-            sample = request.sample if request else None
-            _add(mar, MANIFEST, manifest.written(name, chosen, hashes, sample))
+            if int8:
+                hashes[INT8] = _add(mar, INT8, int8.symbol)
+            sample, told = request.sample if request else None, int8.told if int8 else None
+            _add(mar, MANIFEST, manifest.written(name, chosen, hashes, sample, told))
         zips.size(partial)  # refuses what we would refuse to unpack
     return target
 
 
-def _tried(
-    trial: Trial, partial: Path, told: bytes, name: str, request: Request | None
-) -> Request | None:
-    """What the trial says of what is packed so far, unpacked again."""
+@contextlib.contextmanager
+def _unpacked(partial: Path, told: bytes, name: str) -> Iterator[Path]:
+    """The folder of what is packed so far, unpacked again."""
     with tempfile.TemporaryDirectory(prefix="mms-handler-") as scratch:
         folder = Path(scratch) / name
         with zipfile.ZipFile(partial) as mar:
             mar.extractall(folder)
         (folder / MANIFEST).parent.mkdir(parents=True)
         (folder / MANIFEST).write_bytes(told)
-        return trial(folder, request)
+        yield folder
 
 
 def _add(

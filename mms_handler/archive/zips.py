@@ -107,6 +107,8 @@ def _verified(listed: zipfile.ZipFile) -> Manifest:
     manifest.check_handler(found.handler, infos)
     if found.sample and found.sample.name not in infos:
         raise ArchiveError(f"the sample {found.sample.name!r} of its manifest is not there")
+    if found.quantized and found.quantized.symbol not in infos:
+        raise ArchiveError(f"the graph {found.quantized.symbol!r} of its manifest is not there")
     if found.hashes is not None:
         del hashes[MANIFEST]
         _check_hashes(found.hashes, hashes)

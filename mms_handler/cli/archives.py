@@ -28,14 +28,50 @@ _force = click.option("--force", is_flag=True, help="Replace an archive of this 
 @click.option("--sample", type=existing, help="A request to pack with it, for check.")
 @click.option("--content-type", help="What the sample is; else by its suffix.")
 @click.option("--accept", default="*/*", show_default=True, help="What its reply should be.")
+@click.option("--quantize", type=click.Choice(["int8"]),
+              help="Pack the model's graph in eight-bit numbers too.")  # fmt: skip
+@click.option("--calibration", type=click.Path(exists=True, file_okay=False, path_type=Path),
+              help="A folder of requests like those to come, for --quantize.")  # fmt: skip
+@click.option("--min-agreement", type=click.FloatRange(0, 1),
+              help="Part of the predictions that must stay; else 0.95.")  # fmt: skip
 @_force
-def archive(model_dir: Path, name: str | None, model_store: Path, **packing: Any) -> None:
+def archive(
+    model_dir: Path,
+    name: str | None,
+    model_store: Path,
+    quantize: str | None,
+    calibration: Path | None,
+    min_agreement: float | None,
+    **packing: Any,
+) -> None:
     """Check MODEL_DIR and a script, and pack them as .mar."""
     from mms_handler import archive as archives
 
+    if quantize and not calibration:
+        raise click.UsageError("--quantize int8 wants --calibration, a folder of requests")
+    if not quantize and (calibration or min_agreement is not None):
+        given = "--calibration" if calibration else "--min-agreement"
+        raise click.UsageError(f"{given} is for --quantize int8, which is not given")
+    if calibration:
+        requests = archives.bodies(calibration, packing["content_type"])
+        packing["sample"] = packing["sample"] or requests[0].path
+        packing["quantizer"] = _quantizer(requests, min_agreement)
     name = archives.check_name(name or model_dir.resolve().name)
     program = settings.current().program
     pack(model_dir, model_store / f"{name}.mar", program=program, **packing)
+
+
+def _quantizer(requests: list[Any], min_agreement: float | None) -> Callable[[Path], Any]:
+    """Makes the int8 graph of the model in a folder, and says how it did."""
+    from mms_handler import archive as archives
+
+    def quantizer(folder: Path) -> Any:
+        least = archives.MIN_AGREEMENT if min_agreement is None else min_agreement
+        found = archives.quantize(folder, requests, least)
+        click.echo(found.words)
+        return found
+
+    return quantizer
 
 
 def pack(model_dir: Path, target: Path, **packing: Any) -> None:
@@ -169,6 +205,21 @@ def convert(
             path, target, code=code, program=program, force=force, progress=bar.advance
         )
     _say(target)
+
+
+@group.command("quantize", hidden=True)
+@click.argument("folder", type=existing)
+@click.argument("report", type=click.Path(path_type=Path))
+@click.argument("asked", type=existing)
+def quantized(folder: Path, report: Path, asked: Path) -> None:
+    """What archive --quantize runs in a process of its own; writes REPORT."""
+    import json
+
+    from mms_handler import archive as archives
+    from mms_handler import calibration
+
+    bodies = [archives.Body(Path(path), kind) for path, kind in json.loads(asked.read_text())]
+    report.write_text(json.dumps(calibration.quantize(folder, bodies)))
 
 
 @group.command(hidden=True)

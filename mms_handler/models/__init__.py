@@ -15,8 +15,11 @@ if np.lib.NumpyVersion(np.__version__) >= "1.24.0":  # pip replaces it for other
     )
 
 from mms_handler.models.artifacts import load, save, watching
+from mms_handler.models.int8 import Int8
+from mms_handler.models.int8 import swap as swap_int8
 from mms_handler.models.optimize import blocks, noted, swap
 from mms_handler.models.predicting import predictor
+from mms_handler.models.quantizing import Agreement, Quantized, graph_of, quantize
 from mms_handler.models.running import (
     decode_image,
     device,
@@ -34,12 +37,16 @@ from mms_handler.models.running import (
 from mms_handler.models.stacking import Failed, Together, tried
 
 __all__ = [
+    "Agreement",
     "Failed",
+    "Int8",
+    "Quantized",
     "Together",
     "blocks",
     "decode_image",
     "device",
     "gpu_count",
+    "graph_of",
     "is_array",
     "is_block",
     "is_module",
@@ -48,8 +55,10 @@ __all__ = [
     "only",
     "predict",
     "predictor",
+    "quantize",
     "save",
     "swap",
+    "swap_int8",
     "to_data",
     "to_ndarray",
     "to_ndarrays",

@@ -13,20 +13,18 @@ import time
 from typing import Any, Callable, Iterator, NamedTuple, Sequence
 
 import mxnet as mx
-import numpy as np
 
 from mms_handler.models.bound import Graph, Rows, affordable
 from mms_handler.models.running import first_line
 from mms_handler.models.stacking import (
-    GRAPHS_ROUND,
     Failed,
-    close,
     leaves,
     pairs,
     rows,
     stack,
     tried,
 )
+from mms_handler.models.swapping import Swapped, alike, install, is_plain
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +37,8 @@ TIMING_S, RUNS = 0.5, 5
 #: Seconds of a run that is too slow for trying others.
 SLOW_S = 1.0
 
-#: Shapes that a Block's graph was compared for; any other the Block answers itself.
-SHAPES = 1_000
-
 Run = Callable[[Sequence[Any]], Any]
+Same = Callable[[Any, Any], bool]
 
 
 class Probe(NamedTuple):
@@ -73,7 +69,7 @@ class Tried(NamedTuple):
     told: str  # in words for the log
 
 
-def compare(measure: Probe, plain: Run, graph: Run) -> Tried:
+def compare(measure: Probe, plain: Run, graph: Run, same: Same = alike) -> Tried:
     """Whether a graph gives what the model gave, and how fast."""
     if measure.seconds > SLOW_S:
         return Tried(None, f"not tried, a run takes {measure.seconds:.1f} s")
@@ -83,7 +79,7 @@ def compare(measure: Probe, plain: Run, graph: Run) -> Tried:
         found = tried(graph, arrays)
         if isinstance(found, Failed):
             return Tried(0, f"cannot be run: {first_line(found.exc)}")
-        if not close(wanted, found, GRAPHS_ROUND):
+        if not same(wanted, found):
             return Tried(0, "gives other values")
     before, after = _seconds(plain, graph, measure.data[0])
     told = f"{before / after:.2f} times as fast ({before * 1e3:.2f} ms, {after * 1e3:.2f} ms)"
@@ -159,55 +155,44 @@ def swap(block: Any, args: Sequence[Any]) -> None:
 
     Only HybridBlocks through and through: Python in another's forward may do more than compute.
     """
-    if not (_is_pure(block) and args and all(map(_is_plain, args))):
+    if not swappable(block, args):
         return
     graph = tried(traced, block, args)
     if isinstance(graph, Failed):
         log.info("the Block has no graph: %s", first_line(graph.exc))
         return
-    measure = probe(_computed(block.forward), args)
+    measure = probe(computed(block.forward), args)
     if isinstance(measure.wanted[0], Failed):
         return
     shapes = [one.shape for one in args]
     for fused in (True, False) if affordable(graph, shapes) else (False,):
         bound = Rows(graph, None, fused)
         swapped = Swapped(block.forward, bound, measure.wanted[0])
-        found = compare(measure, _computed(block.forward), swapped.compute)
+        found = compare(measure, computed(block.forward), swapped.compute)
         log.info("%s graph of the Block: %s", "fused" if fused else "unfused", found.told)
         if found.gain and found.gain >= GAIN:
             if bound.independent([one.asnumpy() for one in args]):
                 bound.most = graph.most(shapes)
             swapped.trust(args)
-            for parameter in block.collect_params().values():
-                _watch(parameter, bound)
-            block.forward = swapped
+            install(block, swapped)
             return
 
 
-def _watch(parameter: Any, bound: Rows) -> None:
-    """Have ``bound`` forget what it made of a parameter when a script sets another value.
-
-    Fused operators do not see that their weights have changed.
-    """
-    set_data = parameter.set_data
-
-    def changed(data: Any) -> None:
-        bound.forget()
-        set_data(data)
-
-    parameter.set_data = changed
-
-
-def _computed(forward: Callable[..., Any]) -> Run:
+def computed(forward: Callable[..., Any]) -> Run:
     """``forward`` for arguments in a list, when its prediction is computed."""
 
-    def computed(args: Sequence[Any]) -> Any:
+    def run(args: Sequence[Any]) -> Any:
         prediction = forward(*args)
         for one in leaves(prediction):
             one.wait_to_read()
         return prediction
 
-    return computed
+    return run
+
+
+def swappable(block: Any, args: Sequence[Any]) -> bool:
+    """Whether a graph can tell all that a Block does when it is called with ``args``."""
+    return bool(_is_pure(block) and args and all(map(is_plain, args)))
 
 
 def _is_pure(block: Any) -> bool:
@@ -230,12 +215,6 @@ def _listened(block: Any) -> bool:
     return bool(hooks) or any(map(_listened, block._children.values()))
 
 
-def _is_plain(one: Any) -> bool:
-    """An NDArray that is dense and on a CPU."""
-    array = isinstance(one, mx.nd.NDArray)
-    return array and one.stype == "default" and one.context.device_type == "cpu" and one.size > 0
-
-
 def traced(block: Any, args: Sequence[Any]) -> Graph:
     """What a HybridBlock computes of such arrays, on its own parameters.
 
@@ -252,65 +231,3 @@ def traced(block: Any, args: Sequence[Any]) -> Graph:
     graph = Graph(symbol, names, tuple(one.dtype for one in args), parameters, device)
     graph.infer([one.shape for one in args])
     return graph
-
-
-class Swapped:
-    """A Block's forward on a bound graph, for shapes that were seen to give the same."""
-
-    def __init__(self, plain: Callable[..., Any], bound: Rows, like: Any) -> None:
-        """Take the place of ``plain``.
-
-        Args:
-            plain: the Block's own forward.
-            bound: its graph.
-            like: a prediction, for its structure.
-        """
-        self.plain, self.bound, self._like = plain, bound, like
-        self._right: dict[Any, bool] = {}
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What the Block's forward gives."""
-        if kwargs or not self._takes(args):
-            return self.plain(*args, **kwargs)
-        shapes = self._shapes(args)
-        if shapes not in self._right and len(self._right) < SHAPES:
-            return self._compared(shapes, args)
-        found = tried(self.compute, args) if self._right.get(shapes) else None
-        return self.plain(*args) if found is None or isinstance(found, Failed) else found
-
-    def trust(self, args: Sequence[Any]) -> None:
-        """For arguments of such shapes, the graph was seen to do."""
-        self._right[self._shapes(args)] = True
-
-    def _shapes(self, args: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
-        """Of samples, where rows do not meet; else of all."""
-        return tuple(one.shape[1 if self.bound.most else 0 :] for one in args)
-
-    def _takes(self, args: Sequence[Any]) -> bool:
-        graph = self.bound.graph
-        if mx.autograd.is_recording() or mx.autograd.is_training():
-            self.bound.forget()  # what is learnt is for the next prediction
-            return False
-        fits = len(args) == len(graph.names) and all(map(_is_plain, args))
-        return fits and tuple(one.dtype for one in args) == graph.dtypes
-
-    def _compared(self, shapes: Any, args: Sequence[Any]) -> Any:
-        """What the Block gives; from now on the graph does for these shapes if it gave the same."""
-        found, wanted = tried(self.compute, args), self.plain(*args)
-        self._right[shapes] = not isinstance(found, Failed) and close(wanted, found, GRAPHS_ROUND)
-        if not self._right[shapes]:
-            log.warning("the graph of the Block does not do for shapes %s", shapes)
-        return wanted
-
-    def compute(self, args: Sequence[Any]) -> Any:
-        """The graph's prediction, in the structure of the Block's own."""
-        outputs = iter(self.bound([one.asnumpy() for one in args]))
-        return _filled(self._like, outputs)
-
-
-def _filled(like: Any, outputs: Iterator[Any]) -> Any:
-    """``like`` with these arrays in place of its own, in order."""
-    if isinstance(like, (list, tuple)):
-        return type(like)([_filled(one, outputs) for one in like])
-    array = np.ascontiguousarray(next(outputs))
-    return mx.nd.from_numpy(array, zero_copy=True)  # it was made for this call

@@ -6,12 +6,12 @@ a Block is called with the arrays on their own memory.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Callable
 
 import mxnet as mx
 import numpy as np
 
-from mms_handler.models import bound, optimize, running
+from mms_handler.models import bound, int8, optimize, running
 from mms_handler.models.bound import Rows
 from mms_handler.models.running import Arrays
 
@@ -34,6 +34,8 @@ class ModulePredictor:
 
     def __init__(self, module: Any) -> None:
         self._module = module
+        self._rows: Rows | None
+        self._run: Callable[[Any], Any] | None = None  # of _rows, in eight bits
         try:
             self._rows, self.shared = resizable(module)
         except mx.base.MXNetError:  # it is of as many rows as it was bound for
@@ -61,13 +63,22 @@ class ModulePredictor:
             named = dict(zip(self._module.data_names, data))
             return running.predict(self._module, running.to_data(named, self._module))
         with running.shapes_are_the_clients():
-            outputs = self._rows(data)
+            outputs = (self._run or self._rows)(data)
         return outputs if len(outputs) > 1 else outputs[0]
 
     def improve(self, data: Any) -> None:
         """Keep MXNet's fusion only if it does these arrays good."""
         if self._rows and isinstance(data, Arrays):
             self._rows = optimize.fuse(self._rows, data)
+
+    def quantize(self, data: Any, found: int8.Int8) -> None:
+        """Run as the int8 graph from now on, if that does for these arrays.
+
+        Raises:
+            ModelError: the graph is not that of this Module.
+        """
+        if self._rows and isinstance(data, Arrays):
+            self._run = int8.replaced(self._rows, data, found)
 
 
 def _float32(value: Any) -> Any:

@@ -210,12 +210,12 @@ def agree(alone: Sequence[Any], together: Sequence[Any]) -> bool | None:
     """
     if not all(map(close, alone, together)):
         return False
-    off = max(map(_distance, alone, together))
-    gap = max(_distance(_first(alone[0]), _first(one)) for one in alone[1:])
+    off = max(map(distance, alone, together))
+    gap = max(distance(_first(alone[0]), _first(one)) for one in alone[1:])
     return None if gap < 1e-3 else off <= max(gap / 1000, ROWS_ROUND)
 
 
-def _distance(one: Any, other: Any) -> float:
+def distance(one: Any, other: Any) -> float:
     """The largest difference of two predictions, in parts of their largest value."""
     pairs = zip(_floats(one), _floats(other))
     return max(float(np.abs(a - b).max() / (np.abs([a, b]).max() or 1)) for a, b in pairs)

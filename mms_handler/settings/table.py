@@ -234,8 +234,9 @@ class Settings:
     )
     optimize: str = _setting(
         "on",
-        {"MMS_HANDLER_OPTIMIZE": texts.switch},
-        "Whether faster graphs of a model are tried when it is loaded: on or off.",
+        {"MMS_HANDLER_OPTIMIZE": texts.graphs},
+        "Whether faster graphs of a model are tried when it is loaded: on, off, or float, which "
+        "leaves an archive's int8 graph alone.",
     )
     supervised: bool = _setting(
         False, {"MMS_HANDLER_SUPERVISED": texts.boolean}, "Set by serve for its workers."

@@ -72,9 +72,9 @@ def boolean(text: str) -> bool:
     return word in ("true", "1", "yes")
 
 
-def switch(text: str) -> str:
-    if text.strip().lower() not in ("on", "off"):
-        raise ValueError("on or off")
+def graphs(text: str) -> str:
+    if text.strip().lower() not in ("on", "float", "off"):
+        raise ValueError("on, float or off")
     return text.strip().lower()
 
 

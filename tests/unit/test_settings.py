@@ -224,7 +224,7 @@ def test_an_empty_variable_is_an_absent_one():
         pytest.param(
             "MMS_HANDLER_OPTIMIZE",
             "true",
-            "MMS_HANDLER_OPTIMIZE: 'true' is not on or off",
+            "MMS_HANDLER_OPTIMIZE: 'true' is not on, float or off",
             id="true where on is meant",
         ),
         pytest.param(
