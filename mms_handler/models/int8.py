@@ -58,7 +58,7 @@ def _tried(what: str, arguments: Sequence[Any], best: Any, quick: Any, same: Sam
     wanted = best(arguments)
     found = optimize.compare(Probe([arguments], [wanted], 0), best, quick, same)
     log.info("int8 graph of the %s: %s", what, found.told)
-    return found.gain is not None and found.gain >= optimize.GAIN
+    return bool(found.gain and found.gain >= optimize.GAIN)
 
 
 # --- Blocks ----------------------------------------------------------------------------------
