@@ -1,0 +1,100 @@
+"""archive --quantize int8, by the command, and what it packs in a real MMS."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import subprocess
+
+import mxnet as mx
+import numpy as np
+import pytest
+from running_mms import BIN, EXAMPLES
+
+SCRIPT = """
+from mxnet import gluon
+
+def model_fn(model_dir):
+    net = f"{model_dir}/net"
+    return gluon.SymbolBlock.imports(f"{net}-symbol.json", ["data"], f"{net}-0000.params")
+"""
+
+
+def run(*words: object) -> subprocess.CompletedProcess:
+    command = [str(BIN / "mms-handler"), "archive", *map(str, words)]
+    return subprocess.run(command, capture_output=True, env=os.environ, timeout=120, text=True)
+
+
+def test_from_photos_to_predictions(front, stripes, tmp_path):
+    """One line says how it did; MMS answers as before but for some hundredths."""
+    model, photos = tmp_path / "stripes", stripes.write(tmp_path / "photos")
+    shutil.copytree(stripes.folder, model)
+    (model / "code").mkdir()
+    (model / "code" / "inference.py").write_text(SCRIPT)
+    words = ("--quantize", "int8", "--calibration", photos, "--model-store", front.store)
+    done = run(model, *words)
+    assert done.returncode == 0, done.stderr
+    first, second = done.stdout.splitlines()
+    assert re.fullmatch(
+        r"int8: 13 of 13 operators, from 12 requests; top-1 agrees on 4 of 4 rows, "
+        r"differences \d\.\d% mean, \d\.\d% at most, of the largest value; "
+        r"\d+\.\d\d times as fast \(.* ms, .* ms\)",
+        first,
+    )
+    assert second.startswith(f"{front.store / 'stripes.mar'}  ")
+    assert front.add("stripes").status == 200
+    (photo,), _ = stripes.photos(1, 99)
+    out = io.BytesIO()
+    np.save(out, photo[None])
+    npy = "application/x-npy"
+    found = np.load(io.BytesIO(front.ask("stripes", out.getvalue(), npy, npy).body))
+    wanted = stripes.block(mx.nd.array(photo[None])).asnumpy()
+    assert 1e-5 < np.abs(found - wanted).max() / np.abs(wanted).max() < 0.1
+    assert found.argmax() == wanted.argmax()
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--quantize", "int8"], 2, "--quantize int8 wants --calibration, a folder of requests"),
+        (["--quantize", "int4"], 2, "'int4' is not 'int8'."),
+        (
+            ["--calibration", EXAMPLES],
+            2,
+            "--calibration is for --quantize int8, which is not given",
+        ),
+        (["--min-agreement", "1"], 2, "--min-agreement is for --quantize int8, which is not given"),
+        (
+            ["--quantize", "int8", "--calibration", EXAMPLES / "no"],
+            2,
+            f"Directory '{EXAMPLES / 'no'}' does not exist.",
+        ),
+        (
+            ["--quantize", "int8", "--calibration", __file__],
+            2,
+            f"Directory '{__file__}' is a file.",
+        ),
+        (
+            ["--quantize", "int8", "--calibration", EXAMPLES],
+            1,
+            "is no file; a folder of requests has nothing else",
+        ),
+    ],
+    ids=[
+        "no calibration",
+        "another type",
+        "no --quantize",
+        "an agreement about nothing",
+        "no such folder",
+        "a file",
+        "folders in it",
+    ],
+)
+def test_words_that_do_not_go_together(tmp_path, words, code, said):
+    """What came and what is wanted; nothing is loaded or written."""
+    done = run(EXAMPLES / "linear", "--model-store", tmp_path, *words)
+    assert done.returncode == code
+    assert said in done.stderr.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
