@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -15,13 +16,36 @@ COMMAND = Path(sys.executable).with_name("mms-handler")
 
 def packed(model: Path, work: Path) -> Path:
     """The archive of a folder that benchmarks.probes.writing wrote."""
-    store = work / f"{model.parent.name}.packed"
+    return _packed(model, work / f"{model.parent.name}.packed")
+
+
+def packed_int8(model: Path, work: Path) -> Path:
+    """Another, with the graph in eight-bit numbers, made of the bodies that are sent.
+
+    The weights are random, and so is which score is the largest: what agrees is not asked for.
+    The bodies of the answers are compared while it is measured.
+    """
+    store = work / f"{model.parent.name}.int8"
+    bodies = store / "bodies"
+    if not bodies.exists():
+        bodies.mkdir(parents=True)
+        for path in min(model.parent.glob("rows-*")).glob("[0-9]*.npy"):
+            shutil.copy(path, bodies)
+    asked = ("--quantize", "int8", "--calibration", bodies, "--min-agreement", "0")
+    return _packed(model, store, *asked)
+
+
+def _packed(model: Path, store: Path, *more: object) -> Path:
     archive, sample = store / "model.mar", min(model.parent.glob("rows-*/0.npy"))
     if not archive.exists():
         (store / "tmp").mkdir(parents=True)
         words = ("archive", model, "--name", "model", "--model-store", store, "--sample", sample)
         subprocess.run(
-            [COMMAND, *words], cwd=store, env=environment(store), check=True, capture_output=True
+            [COMMAND, *words, *more],
+            cwd=store,
+            env=environment(store),
+            check=True,
+            capture_output=True,
         )
     return archive
 

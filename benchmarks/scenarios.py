@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from benchmarks.servers import System, litserve, no_op, ours, peer
+from benchmarks.servers import System, int8, litserve, no_op, ours, peer
 
 #: The name of ours, and how the peer's begin: of its settings the best one counts.
 OURS, PEER = "ours", "peer"
@@ -17,7 +17,7 @@ FOLDER = "ours, no sample"
 _SYSTEMS = (
     ours(OURS),
     ours(FOLDER, path=lambda place: place.model),
-    ours(INT8, tolerance=0.2, MMS_HANDLER_OPTIMIZE="int8"),
+    ours(INT8, path=int8, tolerance=0.2),
     peer(1, 2),
     peer(2, 1),
     no_op(2),

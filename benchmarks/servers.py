@@ -90,6 +90,10 @@ def archive(place: Place) -> Path:
     return packing.packed(place.model, place.folder.parent)
 
 
+def int8(place: Place) -> Path:
+    return packing.packed_int8(place.model, place.folder.parent)
+
+
 def ours(
     name: str,
     *options: str,

@@ -107,6 +107,12 @@ class Stripes:
             photo[kind % 2] += stripes if kind < 2 else stripes[:, None]
         return photos, kinds
 
+    def told(self, photos: Any) -> Any:
+        """The scores of each photo, in floats."""
+        import mxnet as mx
+
+        return self.block(mx.nd.array(photos)).asnumpy()
+
     def write(self, folder: Path, count: int = 12) -> Path:
         """A folder of photos, an NPY file each."""
         import numpy as np
