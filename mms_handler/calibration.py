@@ -37,7 +37,9 @@ def quantize(model_dir: Path, bodies: Sequence[Body]) -> dict[str, Any]:
 
         context = Context(model_dir.name, str(model_dir), manifest, 1, None, "")
         return _quantized(loading.load(context, chosen), bodies)
-    except (LoadError, ModelError) as exc:
+    except LoadError as exc:
+        return {"error": f"it would not load: {exc}"}
+    except ModelError as exc:
         return {"error": str(exc)}
 
 

@@ -79,7 +79,7 @@ def pack(
         force: replace ``target`` if it is there.
         progress: told the bytes of each piece that is in the archive.
         trial: asked before the archive has its name; ``checking.trial`` loads the model.
-        quantizer: asked after that, if an int8 graph is to be kept; as ``quantizing.quantize``.
+        quantizer: asked before that, if an int8 graph is to be kept; as ``quantizing.quantize``.
 
     Returns:
         ``target``.
@@ -225,8 +225,8 @@ def write(
             hashes = {inner: _add(mar, inner, found[inner], progress) for inner in sorted(found)}
         if trial or quantizer:
             with _unpacked(partial, manifest.written(name, chosen), name) as folder:
+                int8 = quantizer(folder) if quantizer else None  # it names the file that fails
                 request = trial(folder, request) if trial else request
-                int8 = quantizer(folder) if quantizer else None
         with zipfile.ZipFile(partial, "a") as mar:
             if request:
                 hashes[request.sample.name] = _add(mar, request.sample.name, request.body)

@@ -14,6 +14,8 @@ import pytest
 from mms.context import Context
 
 from mms_handler import archive, calibration, loading
+from mms_handler.archive.manifest import INT8, Quantized
+from mms_handler.archive.quantizing import Int8
 from mms_handler.errors import ArchiveError
 from mms_handler.models import optimize
 from mms_handler.models.int8 import Near
@@ -95,7 +97,7 @@ def test_a_graph_of_a_folder_of_photos(tmp_path, stripes):
     [
         pytest.param(
             "import no_such_library",
-            "script: ModuleNotFoundError: No module named 'no_such_library' "
+            "it would not load: script: ModuleNotFoundError: No module named 'no_such_library' "
             "(code/inference.py, line 1)",
             id="does not load",
         ),
@@ -170,6 +172,33 @@ def test_a_worker_runs_it(packed, tmp_path, stripes, monkeypatch, caplog):
     found, wanted = answered(pipeline, photos), stripes.told(photos)
     assert 1e-5 < np.abs(found - wanted).max() / np.abs(wanted).max() < 0.1
     assert (found.argmax(axis=1) == kinds).mean() > 0.9
+
+
+def test_a_worker_runs_a_modules(model_dir, tmp_path, monkeypatch, caplog):
+    """That of the default save, without a script: [1.5, 2] is 10 + 1.5 + 4 and 20 + 4.5 + 8."""
+    monkeypatch.setattr(optimize, "GAIN", 0)
+    caplog.set_level(logging.INFO)
+    folder, rows = model_dir(), tmp_path / "rows"
+    rows.mkdir()
+    for place in range(3):
+        (rows / f"{place}.csv").write_text(f"{place},3\n{3 - place},-1\n")
+    found = calibration.quantize(folder, archive.bodies(rows))
+    assert (found["operators"], found["rows"], found["top"]) == (1, 2, 2)
+    told = Quantized("int8", INT8, *(found[name] for name in Quantized._fields[2:]))
+    (tmp_path / "sample.csv").write_text("1,2\n")
+    archive.pack(
+        folder,
+        tmp_path / "m.mar",
+        sample=tmp_path / "sample.csv",
+        quantizer=lambda unpacked: Int8(told, found["symbol"].encode(), ""),
+    )
+    archive.unpack(tmp_path / "m.mar", tmp_path / "m")
+    pipeline = load(tmp_path / "m")
+    assert any(one.startswith("int8 graph of the Module: ") for one in caplog.messages)
+    reply = pipeline.transform(b"1.5,2\n1,1\n", "text/csv", "application/json", {})
+    given = np.array(json.loads(reply.body))
+    wanted = np.array([[15.5, 32.5], [13, 27]])
+    assert 1e-5 < np.abs(given - wanted).max() < 1
 
 
 @pytest.mark.parametrize("optimized", ["float", "off"])
