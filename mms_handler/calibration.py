@@ -11,9 +11,8 @@ from mms_handler import errors, loading, settings
 from mms_handler.archive import Body
 from mms_handler.errors import LoadError, ModelError
 
-#: MXNet reads it when it is imported.  A convolution that adds in place what comes beside it in a
-#: residual block takes that for unsigned: where it is signed, the small ResNet of the tests is
-#: wrong by 5 %, and by 0.2 % with sums that are operators of their own.
+#: MXNet reads it when it is imported.  Convolutions that are fused with the sum of a residual block
+#: may be wrong in eight bits: the small ResNet of the tests by 5 %, and by 0.2 % with sums apart.
 _BEFORE_MXNET = {"MXNET_DISABLE_MKLDNN_FUSE_CONV_SUM": "1"}
 
 
