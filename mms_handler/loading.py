@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import functools
+import gc
 import importlib
 import json
 import logging
@@ -46,7 +47,7 @@ def load(context: Any, chosen: Settings) -> Any:
         # threads.
         settings.export_defaults({"MXNET_ENGINE_TYPE": "NaiveEngine"})
     settings.export_defaults({"MXNET_SUBGRAPH_VERBOSE": "0"})  # a line for each shape bound
-    with _phase("mxnet", model_dir):
+    with _phase("mxnet", model_dir), _without_collecting():
         from mms_handler import models
         from mms_handler.pipeline import Pipeline
 
@@ -210,6 +211,18 @@ def _answered(pipeline: Any, body: bytes, content_type: str, accept: str) -> dic
     if reply != again:  # a time, a random number: nothing that could be expected
         return found
     return {**found, "body": base64.b64encode(reply.body).decode()}
+
+
+@contextmanager
+def _without_collecting() -> Iterator[None]:
+    """Imports make few cycles and very many objects: looking for garbage is a sixth of mxnet's."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 @contextmanager
