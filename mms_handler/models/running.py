@@ -78,21 +78,29 @@ def is_array(value: Any) -> bool:
     return all(isinstance(one, (mx.nd.NDArray, np.ndarray)) for one in values)
 
 
+#: Bytes that are copied into an NDArray in less time than it takes to make one on them.
+SMALL_BYTES = 2**16
+
+
 class Arrays(List[Any]):
     """An array for each input of a model, in its order."""
 
 
 def lent(array: Any, on: Any) -> Any:
-    """An ndarray as a float32 NDArray, on its own memory on a CPU; an NDArray stays.
+    """An ndarray as a float32 NDArray, on a CPU on its own memory if it is large.
 
     MXNet holds the ndarray until its engine is done with it.  Only for what nothing else writes
-    to, nor keeps: a Block may write to its input.
+    to, nor keeps: a Block may write to its input.  An NDArray stays as it is.
     """
     if isinstance(array, mx.nd.NDArray):
         return array
     array = contiguous(array)
     if on.device_type != "cpu" or not array.size:
         return mx.nd.array(array, ctx=on)
+    if array.nbytes <= SMALL_BYTES:
+        copy = mx.nd.empty(array.shape, ctx=on)
+        copy._sync_copyfrom(array)
+        return copy
     return mx.nd.from_numpy(array, zero_copy=True)
 
 

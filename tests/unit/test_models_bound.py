@@ -400,16 +400,25 @@ def test_rows_fixed_in_a_saved_symbol(tmp_path):
 
 def test_a_lent_body_lives_as_long_as_mxnet_has_it():
     """The buffer cannot be freed or resized while an NDArray is on it, and can be afterwards."""
-    body = bytearray(np.arange(6, dtype=np.float32).tobytes())
-    array = running.lent(np.frombuffer(body, np.float32).reshape(3, 2), mx.cpu())
+    body = bytearray(np.arange(2**15, dtype=np.float32).tobytes())
+    array = running.lent(np.frombuffer(body, np.float32).reshape(2, 2**14), mx.cpu())
     gc.collect()
     with pytest.raises(BufferError):
         body.clear()
-    assert array.asnumpy().tolist() == [[0, 1], [2, 3], [4, 5]]
+    assert array.asnumpy()[:, -1].tolist() == [2**14 - 1, 2**15 - 1]
     del array
     gc.collect()
     mx.nd.waitall()
     body.clear()
+
+
+def test_a_small_body_is_copied():
+    """That takes less time; the buffer is free at once."""
+    body = bytearray(np.arange(6, dtype=np.float32).tobytes())
+    array = running.lent(np.frombuffer(body, np.float32).reshape(3, 2), mx.cpu())
+    gc.collect()
+    body.clear()
+    assert array.asnumpy().tolist() == [[0, 1], [2, 3], [4, 5]]
 
 
 def test_a_freed_body_is_not_overwritten_under_a_forward():
