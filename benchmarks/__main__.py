@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import hashlib
 import platform
 import shutil
 import subprocess
@@ -22,7 +21,7 @@ from typing import Any, Callable
 
 import psutil
 
-from benchmarks import environments, in_process, over_http, report
+from benchmarks import environments, in_process, over_http, packing, report
 from benchmarks.plan import Plan
 from benchmarks.processes import environment
 from benchmarks.results import Results, read
@@ -69,7 +68,7 @@ def _measure(given: argparse.Namespace, kept: Path) -> None:
 
 def _plan(given: argparse.Namespace, work: Path) -> Plan:
     many = (1, 1, 1, 1) if given.quick else (5, 3, 4, 3)
-    where = (_models(), work, given.environments.resolve(), Path(sys.executable))
+    where = (packing.models(), work, given.environments.resolve(), Path(sys.executable))
     return Plan(*many, *where, _clock())
 
 
@@ -81,20 +80,6 @@ def _clock() -> Callable[[str], None]:
         print(f"{time.monotonic() - begun:5.0f} s  {line}", file=sys.stderr, flush=True)
 
     return say
-
-
-def _models() -> Path:
-    """The models, written once; anew when what writes them changes."""
-    program = HERE / "probes" / "writing.py"
-    folder = HERE / ".work" / hashlib.sha256(program.read_bytes()).hexdigest()[:8]
-    folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(
-        [sys.executable, "-m", "benchmarks.probes.writing", folder],
-        cwd=HERE.parent,
-        check=True,
-        capture_output=True,
-    )
-    return folder
 
 
 def _draw(given: argparse.Namespace) -> None:

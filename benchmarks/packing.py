@@ -1,7 +1,8 @@
-"""Our archives of the models, each with one of its requests as a sample, made once in a run."""
+"""The models, written once; and our archives of them, each with a request as a sample."""
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,22 @@ from benchmarks.processes import environment
 
 #: ``mms-handler`` of the Python that runs this.
 COMMAND = Path(sys.executable).with_name("mms-handler")
+
+_HERE = Path(__file__).parent
+
+
+def models() -> Path:
+    """The models, written once; anew when what writes them changes."""
+    program = _HERE / "probes" / "writing.py"
+    folder = _HERE / ".work" / hashlib.sha256(program.read_bytes()).hexdigest()[:8]
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(
+        [sys.executable, "-m", "benchmarks.probes.writing", folder],
+        cwd=_HERE.parent,
+        check=True,
+        capture_output=True,
+    )
+    return folder
 
 
 def packed(model: Path, work: Path) -> Path:

@@ -22,6 +22,7 @@ from typing import Any, Callable, Mapping, NamedTuple, Sequence, Tuple, Union
 
 from mms_handler import codecs, models
 from mms_handler.errors import BadInput, ScriptError
+from mms_handler.replies import Reply, reply
 from mms_handler.script import Bound, bind
 
 log = logging.getLogger(__name__)
@@ -41,14 +42,6 @@ class Request(NamedTuple):
     content_type: str
     accept: str
     by_name: Mapping[str, Any]
-
-
-class Reply(NamedTuple):
-    """What goes back to the client."""
-
-    body: bytes
-    content_type: str
-    status: int = 200
 
 
 #: A reply, or what was raised in its place.
@@ -181,7 +174,7 @@ class Pipeline:
             Exception: anything else is the script's, or a bug.
         """
         given = self._given(Request(body, content_type, accept, by_name))
-        return self._reply(self._answer(given), given["accept"])
+        return reply(self._answer(given), given["accept"], self._accept)
 
     def answer(self, requests: Sequence[Request], guard: Guard = unguarded) -> list[Outcome]:
         """Serve requests that came together: to each, in their order, what it would get alone.
@@ -208,6 +201,7 @@ class Pipeline:
         batch_size: int,
         improve: bool,
         int8: models.Int8 | None = None,
+        gated: bool = False,
     ) -> None:
         """Answer a sample request, to warm up and to see how others like it are served best.
 
@@ -216,6 +210,7 @@ class Pipeline:
             batch_size: how many requests may come together.
             improve: whether faster graphs of the model may be tried.
             int8: a graph of the archive, to be tried too.
+            gated: requests that take long come one by one, whatever batch_size says.
         """
         if sample is None:
             if self._together and not self._predictor:
@@ -231,6 +226,8 @@ class Pipeline:
             found = models.tried(self._improve, sample, calls, int8)
             if _failed(found):  # it answers, so it is served
                 log.warning("no faster graph: %s: %s", type(found.exc).__name__, found.exc)
+        if gated and self._predictor and self._takes_long(sample):
+            return  # should such requests meet all the same, that is when they are tried
         self._prove(sample)
         self._warm_up(sample, batch_size)
 
@@ -258,6 +255,11 @@ class Pipeline:
         if isinstance(outcome, BaseException):
             raise outcome
         return calls
+
+    def _takes_long(self, sample: Request) -> bool:
+        start = time.monotonic()
+        self.answer([sample])
+        return time.monotonic() - start > HEAVY_S
 
     def _prove(self, sample: Request) -> None:
         """See whether requests like the sample may share a pass."""
@@ -325,7 +327,7 @@ class Pipeline:
         return self._output({**given, "prediction": prediction})
 
     def _written(self, given: Mapping[str, Any], prediction: Any) -> Reply:
-        return self._reply(self._rendered(given, prediction), given["accept"])
+        return reply(self._rendered(given, prediction), given["accept"], self._accept)
 
     def _read(self, given: Mapping[str, Any]) -> Any:
         """Call input_fn.  What a script's own does not understand is the client's fault."""
@@ -347,44 +349,19 @@ class Pipeline:
     def _default_output(self, prediction: Any, accept: str) -> tuple[bytes, str]:
         return codecs.encode(models.to_plain(prediction), accept, self._accept)
 
-    def _reply(self, answer: Any, accept: str) -> Reply:
-        """The reply in ``answer``, in any of the forms scripts have returned it (CONTRACT B7)."""
-        while _is_pair(answer) and _is_pair(answer[0]) and "/" in str(answer[0][1]):
-            answer = answer[0]  # transform_fn returned (output_fn(...), content_type)
-        if all(hasattr(answer, name) for name in _RESPONSE):
-            pair = (answer.get_data(), str(answer.mimetype or "") or None)
-            return self._reply(pair, accept)._replace(status=int(answer.status_code))
-        value, content_type = answer if _is_pair(answer) else (answer, None)
-        if value is None:
-            return Reply(b"", content_type or self._single(accept))
-        if isinstance(value, str):
-            value = value.encode("utf-8")
-        if isinstance(value, (bytes, bytearray)):
-            return Reply(bytes(value), content_type or self._single(accept))
-        value = models.to_plain(value)
-        if content_type is None:
-            return Reply(*codecs.encode(value, accept, self._accept))
-        written_as = content_type if codecs.writes(content_type) else codecs.JSON
-        body, _ = codecs.encode(value, codecs.main_type(written_as), self._accept)
-        return Reply(body, content_type)  # as the script has it: odd types pass through
-
-    def _single(self, accept: str) -> str:
-        """One content type for a bare body: what Accept wants most, unless that is a range."""
-        wanted = max(codecs.ranges(accept), key=lambda one: one[1])[0]
-        return self._accept if "*" in wanted else wanted
-
 
 #: What differs between requests; a shared pass has none of it.
 _ITS_OWN = ("context", "gpu_id", "request_id", "headers")
+
+#: Seconds from which on the gate hands requests over one by one (Batches.java): twice its limit,
+#: for the first ones take longer.
+HEAVY_S = 6e-3
 
 #: Seconds that warming up for each number of requests may take.
 WARM_UP_S = 0.5
 
 #: The functions of a request when neither transform_fn nor process_request_fn takes it.
 _STEPS = ("input_fn", "predict_fn", "output_fn")
-
-#: What a web framework's response has.
-_RESPONSE = ("get_data", "mimetype", "status_code")
 
 for _kind in ("image/jpeg", "image/png", "application/x-image"):
     codecs.register(codecs.Codec(_kind, models.decode_image, None))
@@ -403,12 +380,6 @@ def _failed(value: Any) -> bool:
 def _outcome(value: Any) -> Outcome:
     found: Outcome = value.exc if _failed(value) else value
     return found
-
-
-def _is_pair(answer: Any) -> bool:
-    """Whether ``answer`` is the contract's (body, content type)."""
-    pair = isinstance(answer, tuple) and len(answer) == 2
-    return pair and (answer[1] is None or isinstance(answer[1], str))
 
 
 def _for_script(given: Mapping[str, Any]) -> bytes | Text:

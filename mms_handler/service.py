@@ -104,8 +104,7 @@ class Service:
                 # MMS answers 507 and keeps the name; whoever supervises it frees the name.
                 raise MemoryError(str(exc)) from exc
             raise
-        # What is there now stays: looking through it for garbage, 80 ms now and then, finds none.
-        gc.collect()
+        gc.collect()  # the model stays too
         gc.freeze()
         log.info("model %s is loaded", context.model_name)
 

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 GAIN = 1.1
 
 #: Seconds, and runs of each, for timing two graphs.
-TIMING_S, RUNS = 0.5, 5
+TIMING_S, RUNS = 0.25, 5
 
 #: Seconds of a run that is too slow for trying others.
 SLOW_S = 1.0

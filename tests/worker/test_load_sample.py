@@ -27,9 +27,9 @@ def predict_fn(array, block):
 """
 
 
-def load(folder, batch_size=1):
+def load(folder, batch_size=1, **chosen):
     context = Context(folder.name, str(folder), None, batch_size, None, "")
-    return loading.load(context, Settings())
+    return loading.load(context, Settings(**chosen))
 
 
 @pytest.fixture
@@ -76,3 +76,38 @@ def test_a_script_that_fails_with_the_sample_is_loaded(packed, caplog):
     assert shapes(pipeline) == [(1, 2)]
     (message,) = caplog.messages
     assert message == "the sample request fails, nothing is warmed up: SystemExit: gone"
+
+
+BLOCK = """
+import time
+import mxnet as mx
+
+asked = []
+
+class Doubling(mx.gluon.Block):
+    def forward(self, x):
+        asked.append(len(x))
+        time.sleep(TAKES_S)
+        return 2 * x
+
+def model_fn(model_dir):
+    model = Doubling()
+    model.asked = asked
+    return model
+"""
+
+
+@pytest.mark.parametrize(
+    ("takes_s", "supervised", "together"),
+    [
+        pytest.param(0, True, 32, id="as many as the gate hands over"),
+        pytest.param(0, False, 4, id="as many as MMS hands over"),
+        pytest.param(0.02, True, 1, id="long ones, which the gate hands over one by one"),
+        pytest.param(0.02, False, 4, id="long ones, which MMS hands over together"),
+    ],
+)
+def test_what_is_warmed_up(packed, takes_s, supervised, together):
+    """Every number of requests that may come together, and none that may not."""
+    script = BLOCK.replace("TAKES_S", str(takes_s))
+    pipeline = load(packed(script, b"[[1, 2]]"), batch_size=4, supervised=supervised)
+    assert max(pipeline.model.asked) == together
