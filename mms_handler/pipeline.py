@@ -232,8 +232,9 @@ class Pipeline:
         self._warm_up(sample, batch_size)
 
     def _improve(self, sample: Request, calls: Sequence[Call], int8: models.Int8 | None) -> None:
+        straight = bool(self._predictor and self._predictor.plain)
         for block, arguments in calls:
-            models.swap(block, arguments)
+            models.swap(block, arguments, straight)
             if int8:
                 models.swap_int8(block, arguments, int8)
         if self._predictor and models.is_module(self.model):

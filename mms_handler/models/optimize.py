@@ -15,7 +15,7 @@ from typing import Any, Callable, Iterator, NamedTuple, Sequence
 import mxnet as mx
 
 from mms_handler.models.bound import Graph, Rows, affordable
-from mms_handler.models.running import first_line
+from mms_handler.models.running import first_line, lent, to_plain
 from mms_handler.models.stacking import (
     Failed,
     leaves,
@@ -24,7 +24,7 @@ from mms_handler.models.stacking import (
     stack,
     tried,
 )
-from mms_handler.models.swapping import Swapped, alike, install, is_plain
+from mms_handler.models.swapping import Swapped, alike, install, is_listened, is_plain
 
 log = logging.getLogger(__name__)
 
@@ -150,10 +150,15 @@ def _noting(block: Any, calls: list[tuple[Any, tuple[Any, ...]]]) -> Callable[..
     return noting
 
 
-def swap(block: Any, args: Sequence[Any]) -> None:
+def swap(block: Any, args: Sequence[Any], straight: bool = False) -> None:
     """Let a Block run as a graph from now on, if that is right and faster for these arguments.
 
     Only HybridBlocks through and through: Python in another's forward may do more than compute.
+
+    Args:
+        block: what is called.
+        args: NDArrays.
+        straight: it will be called with ndarrays, for ndarrays; as ``swapping.straight`` does.
     """
     if not swappable(block, args):
         return
@@ -161,21 +166,32 @@ def swap(block: Any, args: Sequence[Any]) -> None:
     if isinstance(graph, Failed):
         log.info("the Block has no graph: %s", first_line(graph.exc))
         return
-    measure = probe(computed(block.forward), args)
+    arrays = [one.asnumpy() for one in args]
+    plain = between_ndarrays(block.forward) if straight else computed(block.forward)
+    measure = probe(plain, arrays if straight else args)
     if isinstance(measure.wanted[0], Failed):
         return
     shapes = [one.shape for one in args]
     for fused in (True, False) if affordable(graph, shapes) else (False,):
         bound = Rows(graph, None, fused)
         swapped = Swapped(block.forward, bound, measure.wanted[0])
-        found = compare(measure, computed(block.forward), swapped.compute)
+        found = compare(measure, plain, swapped.run if straight else swapped.compute)
         log.info("%s graph of the Block: %s", "fused" if fused else "unfused", found.told)
         if found.gain and found.gain >= GAIN:
-            if bound.independent([one.asnumpy() for one in args]):
+            if bound.independent(arrays):
                 bound.most = graph.most(shapes)
             swapped.trust(args)
             install(block, swapped)
             return
+
+
+def between_ndarrays(forward: Callable[..., Any]) -> Run:
+    """``forward`` for float32 ndarrays, with what it gives as ndarrays."""
+
+    def run(arrays: Sequence[Any]) -> Any:
+        return to_plain(forward(*[lent(one, mx.cpu()) for one in arrays]))
+
+    return run
 
 
 def computed(forward: Callable[..., Any]) -> Run:
@@ -211,8 +227,7 @@ _FORWARDS = (mx.gluon.HybridBlock.forward, mx.gluon.SymbolBlock.forward)
 
 def _listened(block: Any) -> bool:
     """Whether a Block, or one in it, calls a hook when it is called."""
-    hooks = block._forward_hooks or block._forward_pre_hooks
-    return bool(hooks) or any(map(_listened, block._children.values()))
+    return is_listened(block) or any(map(_listened, block._children.values()))
 
 
 def traced(block: Any, args: Sequence[Any]) -> Graph:

@@ -12,6 +12,7 @@ import pytest
 from mms_handler.models import optimize
 from mms_handler.models.bound import Rows, of_module
 from mms_handler.models.optimize import Swapped, blocks, noted, swap
+from mms_handler.models.predicting import BlockPredictor
 
 
 @pytest.fixture(autouse=True)
@@ -216,6 +217,114 @@ def test_in_training_the_block_trains(convolutions):
     found.backward()
     assert np.allclose(found.asnumpy(), wanted, rtol=1e-4)
     assert convolutions[0].weight.grad().asnumpy().any()
+
+
+# --- ndarrays straight to the graph ---
+
+
+@pytest.fixture
+def calls(convolutions, monkeypatch):
+    """The arguments of each call of a Block that runs as a graph of ndarrays."""
+    swap(convolutions, [pictures(1, 3, 8, 8)], straight=True)
+    noted, call = [], Swapped.__call__
+
+    def noting(self, *args):
+        noted.append(args)
+        return call(self, *args)
+
+    monkeypatch.setattr(Swapped, "__call__", noting)
+    return noted
+
+
+def predicted(block, photo, plain=True):
+    predictor = BlockPredictor(block, mx.cpu(), plain)
+    return predictor(predictor.arrays(photo.asnumpy()))
+
+
+def test_ndarrays_go_straight_to_the_graph(convolutions, calls):
+    """At any number of rows, of shapes that were seen to do; the result is the caller's."""
+    photos = [pictures(rows, 3, 8, 8, seed=rows) for rows in (1, 2, 5)]
+    found = [predicted(convolutions, photo) for photo in photos]
+    assert calls == []
+    for photo, one in zip(photos, found):
+        assert isinstance(one, np.ndarray)
+        wanted = convolutions.forward.plain(photo).asnumpy()
+        assert np.allclose(one, wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_shapes_that_the_graph_has_not_met_are_the_blocks(convolutions, calls):
+    """Once; then they go straight to it too."""
+    photo = pictures(1, 3, 12, 10)
+    wanted = convolutions.forward.plain(photo).asnumpy()
+    for _ in range(3):
+        assert np.allclose(predicted(convolutions, photo), wanted, rtol=1e-4, atol=1e-6)
+        assert len(calls) == 1
+
+
+def test_who_wants_ndarrays_has_the_block_called(convolutions, calls):
+    """A script's own output_fn does."""
+    assert isinstance(predicted(convolutions, pictures(1, 3, 8, 8), plain=False), mx.nd.NDArray)
+    assert len(calls) == 1
+
+
+def test_hooks_are_called(convolutions, calls):
+    """Whoever listens to a Block hears of each call."""
+    heard = []
+    convolutions.register_forward_hook(lambda block, args, out: heard.append(out.shape))
+    assert predicted(convolutions, pictures(2, 3, 8, 8)).shape == (2, 3)
+    assert heard == [(2, 3)]
+
+
+def test_a_block_with_a_call_of_its_own(calls, convolutions):
+    """It may do more than its forward."""
+
+    class Louder(type(convolutions)):
+        def __call__(self, *args):
+            return super().__call__(*args) * 10
+
+    photo = pictures(1, 3, 8, 8)
+    wanted = convolutions.forward.plain(photo).asnumpy() * 10
+    convolutions.__class__ = Louder
+    assert np.allclose(predicted(convolutions, photo), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_no_rows_are_for_the_block(convolutions, calls):
+    """MXNet binds nothing to them; it fails in the Block's own words."""
+    with pytest.raises(mx.base.MXNetError):
+        predicted(convolutions, mx.nd.zeros((1, 3, 8, 8))[0:0])
+    assert len(calls) == 1
+
+
+def test_in_training_ndarrays_are_for_the_block(convolutions, calls):
+    with mx.autograd.train_mode():
+        predicted(convolutions, pictures(4, 3, 8, 8))
+    assert len(calls) == 1
+
+
+def test_the_structure_stays_for_ndarrays():
+    """Outputs in a list within a tuple."""
+
+    class Nested(mx.gluon.HybridBlock):
+        def hybrid_forward(self, F, x, y):
+            return x + y, [x * 2, y * 3]
+
+    net = Nested()
+    swap(net, [mx.nd.ones((1, 2)), mx.nd.ones((1, 2))], straight=True)
+    predictor = BlockPredictor(net, mx.cpu(), True)
+    rows = [np.array([[1, 2], [3, 4]], np.float32), np.array([[5, 6], [7, 8]], np.float32)]
+    one, (two, three) = predictor(predictor.arrays(dict(zip("xy", rows))))
+    assert one.tolist() == [[6, 8], [10, 12]]
+    assert two.tolist() == [[2, 4], [6, 8]]
+    assert three.tolist() == [[15, 18], [21, 24]]
+
+
+def test_a_straight_graph_that_breaks_at_other_shapes():
+    """The Block answers what the graph cannot be bound to."""
+    net = Grown()
+    swap(net, [mx.nd.array([[1, 2]])], straight=True)
+    assert is_swapped(net)
+    for _ in range(2):
+        assert predicted(net, mx.nd.array([[1, 2, 3]])).tolist() == [[2.0, 3.0, 4.0]]
 
 
 class Sizes(mx.gluon.HybridBlock):

@@ -443,7 +443,7 @@ def test_the_sample_warms_up_each_number_of_requests(sums):
 def test_a_trial_that_goes_wrong_is_told(sum_block, caplog, monkeypatch):
     """A model that answers its sample is served, whatever its graph makes of it."""
 
-    def swap(block, args):
+    def swap(block, args, straight):
         raise OverflowError("too much")
 
     monkeypatch.setattr("mms_handler.models.swap", swap)
