@@ -62,6 +62,9 @@ final class Workers {
     private Workers(Model model) {
         this.model = model;
         batches = Plugin.GATE == null ? null : Batches.follow(model);
+        if (Plugin.GATE != null) {
+            Queue.adopt(model);
+        }
     }
 
     /** From now on look again and again; the gate accepts as soon as there is something to see. */
@@ -149,6 +152,7 @@ final class Workers {
         alive = (int) threads.stream().filter(Workers::isAlive).count();
         if (batches != null) {
             batches.serve(alive);
+            Queue.catchUp(model);
         }
         loaded |= wanted > 0 && alive >= wanted;
         if (alive > 0 || wanted == 0) {

@@ -1,0 +1,82 @@
+"""The queue of the plug-in: of idle workers the one that was busy last has the next request."""
+
+from __future__ import annotations
+
+import random
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from running_mms import Serving, free_ports
+
+from mms_handler import client
+
+#: Answers, after as many seconds as the body says, with the worker's process.
+SCRIPT = """\
+import os, time
+
+def model_fn(model_dir):
+    return None
+
+def transform_fn(model, data, content_type, accept):
+    time.sleep(float(data))
+    return str(os.getpid()), "text/plain"
+"""
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory):
+    folder: Path = tmp_path_factory.mktemp("queue")
+    (folder / "waiting" / "code").mkdir(parents=True)
+    (folder / "waiting" / "code" / "inference.py").write_text(SCRIPT)
+    with Serving(free_ports(), folder / "waiting", "--workers", "2", log=folder / "log") as one:
+        yield one
+
+
+def ask(serving: Serving, seconds: float) -> bytes:
+    answer = serving.ask("waiting", str(seconds).encode())
+    assert answer.status == 200
+    return answer.body
+
+
+def ask_at_once(serving: Serving, seconds: list[float]) -> list[bytes]:
+    with ThreadPoolExecutor(16) as pool:
+        return list(pool.map(lambda one: ask(serving, one), seconds))
+
+
+def scale(serving: Serving, workers: int) -> None:
+    url = f"{serving.management}/models/waiting?min_worker={workers}&synchronous=true"
+    assert client.call("PUT", url, None).status == 200
+
+
+def test_one_client_meets_one_worker(serving):
+    assert len({ask(serving, 0) for _ in range(50)}) == 1
+
+
+def test_two_clients_meet_two(serving):
+    """The other is there for whom the first keeps waiting."""
+    assert len(set(ask_at_once(serving, [0.5, 0.5]))) == 2
+
+
+def test_the_last_that_was_busy_is_the_first(serving):
+    """The one that took longer is asked next."""
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(ask, serving, 1.5)
+        time.sleep(0.5)  # it is with its worker
+        quick = {ask(serving, 0) for _ in range(3)}
+        assert slow.result() not in quick
+    assert ask(serving, 0) == slow.result()
+
+
+def test_nobody_waits_while_a_worker_is_idle(serving):
+    """Whoever comes when, all are answered, also by workers that come and go meanwhile."""
+    dice = random.Random(0)
+    waits = [dice.choice([0, 0, 0, 0.001, 0.02]) for _ in range(1_500)]
+    with ThreadPoolExecutor(1) as beside:
+        scaled = beside.submit(scale, serving, 4)
+        assert len(ask_at_once(serving, waits)) == 1_500
+        scaled.result()
+    assert len(set(ask_at_once(serving, [0.3] * 4))) == 4
+    scale(serving, 1)
+    assert len(set(ask_at_once(serving, [0] * 20))) == 1
