@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import functools
-import gc
 import importlib
 import json
 import logging
@@ -18,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
-from mms_handler import archive, codecs, dependencies, errors, script, settings, shims
+from mms_handler import archive, codecs, dependencies, errors, importing, script, settings, shims
 from mms_handler.errors import LoadError, ModelError
 from mms_handler.settings import Settings
 
@@ -47,7 +46,7 @@ def load(context: Any, chosen: Settings) -> Any:
         # threads.
         settings.export_defaults({"MXNET_ENGINE_TYPE": "NaiveEngine"})
     settings.export_defaults({"MXNET_SUBGRAPH_VERBOSE": "0"})  # a line for each shape bound
-    with _phase("mxnet", model_dir), _without_collecting():
+    with _phase("mxnet", model_dir), importing.swiftly():
         from mms_handler import models
         from mms_handler.pipeline import Pipeline
 
@@ -212,22 +211,6 @@ def _answered(pipeline: Any, body: bytes, content_type: str, accept: str) -> dic
     if reply != again:  # a time, a random number: nothing that could be expected
         return found
     return {**found, "body": base64.b64encode(reply.body).decode()}
-
-
-@contextmanager
-def _without_collecting() -> Iterator[None]:
-    """Imports make few cycles and very many objects, which stay: never look through them.
-
-    That is a sixth of mxnet's import, and later 60 to 80 ms of some request, now and then.
-    """
-    before = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-        gc.freeze()
-    finally:
-        if before:
-            gc.enable()
 
 
 @contextmanager

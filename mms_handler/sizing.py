@@ -15,7 +15,7 @@ from mms_handler.settings import Settings
 
 _MB = 2**20
 
-#: A worker that has imported mxnet has 200 MB, of which 106 are its own.
+#: A worker with a tiny model has 182 MB, of which 95 are its own; most scripts import more.
 _WORKER_BYTES = 220 * _MB
 #: Of its artifacts a Module holds the parameters as loaded, as bound, and as MKLDNN orders them
 #: when it first predicts: 100 MB of them made 297; a Block's made 200.

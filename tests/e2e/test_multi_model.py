@@ -150,7 +150,7 @@ def test_many_models_in_turn(ports, base, tmp_path, request):
         **os.environ,
         "SAGEMAKER_MULTI_MODEL": "true",
         "SAGEMAKER_BASE_DIR": str(base),
-        "MMS_HANDLER_MEMORY_MB": "900",
+        "MMS_HANDLER_MEMORY_MB": "700",
         "MMS_HANDLER_HEAP_MB": "64",
     }
     count = request.config.getoption("--models")

@@ -652,9 +652,10 @@ def test_what_mms_reads_of_a_worker(life):
     answer = life.tell("say", ["[PID] nonsense"])
     assert answer.status == 200
     assert life.logged(" [PID] printed while loading")
-    model_metrics = (life.folder / "logs" / "model_metrics.log").read_text()
-    assert f"requestID:{answer.headers['x-request-id']}" in model_metrics
-    assert "Made" not in model_metrics
+    model_metrics = life.folder / "logs" / "model_metrics.log"
+    asked = f"requestID:{answer.headers['x-request-id']}"
+    wait_for(lambda: asked in model_metrics.read_text(), 5)
+    assert "Made" not in model_metrics.read_text()
 
 
 def test_printing_to_nobody(life):

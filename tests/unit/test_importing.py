@@ -1,0 +1,92 @@
+"""importing: mxnet comes sooner, and whoever imports what it left out finds all of it."""
+
+from __future__ import annotations
+
+import gc
+import subprocess
+import sys
+from contextlib import suppress
+
+import pytest
+
+from mms_handler import importing
+
+SWIFTLY = """
+from mms_handler import importing
+with importing.swiftly():
+    import mxnet as mx
+import sys
+"""
+
+
+def run(program, *options):
+    """What a new process prints that imports mxnet swiftly, and then runs ``program``."""
+    words = [sys.executable, *options, "-c", SWIFTLY + program]
+    found = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    return found.stdout.split()
+
+
+def test_what_mxnet_never_uses_is_not_imported():
+    """scikit-learn, setuptools and scipy.stats; they are a third of its memory."""
+    told = run("print([n for n in ('sklearn', 'setuptools', 'scipy.stats._stats_py')"
+               " if n in sys.modules])")  # fmt: skip
+    assert told == ["[]"]
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param("print(mx.test_utils.ss.norm.cdf(0))", id="by mxnet"),
+        pytest.param("import scipy.stats; print(scipy.stats.norm.cdf(0))", id="import"),
+        pytest.param("from scipy import stats; print(stats.norm.cdf(0))", id="from its package"),
+        pytest.param("from scipy.stats import norm; print(norm.cdf(0))", id="from"),
+        pytest.param(
+            "import scipy.stats.distributions as d; print(d.norm.cdf(0))", id="a module in it"
+        ),
+        pytest.param(
+            "import scipy.stats; mx.test_utils.ss.norm; print(scipy.stats.norm.cdf(0))", id="both"
+        ),
+    ],
+)
+def test_scipys_statistics_come_when_they_are_asked_for(program):
+    assert run(program) == ["0.5"]
+
+
+def test_what_is_not_in_them_is_not_found():
+    program = "try: from scipy.stats import nothing\nexcept ImportError: print('none')"
+    assert run(program) == ["none"]
+
+
+def test_setuptools_finds_nothing_amiss():
+    """It warns where distutils was imported before it, and brings its own."""
+    program = "import setuptools, distutils; print('setuptools' in distutils.__file__)"
+    assert run(program, "-W", "error::UserWarning") == ["True"]
+
+
+def test_a_package_is_hidden_for_a_while():
+    """Nobody has imported pyclbr here; whoever does so within is told that there is none."""
+    assert "pyclbr" not in sys.modules
+    with importing._without("pyclbr"), pytest.raises(ImportError):
+        import pyclbr
+    import pyclbr
+
+    with importing._without("pyclbr"):
+        import pyclbr as again
+    assert again is pyclbr
+
+
+def test_a_module_that_is_not_there_stays_so():
+    """Also where the package that it would be in is missing."""
+    for name in ("no_such_package.part", "email.no_such_module"):
+        importing._postpone(name)
+        assert name not in sys.modules
+
+
+def test_garbage_is_collected_afterwards():
+    """Whatever happens within."""
+    collecting = []
+    with suppress(KeyError), importing.swiftly():
+        collecting.append(gc.isenabled())
+        raise KeyError
+    assert [*collecting, gc.isenabled()] == [False, True]
