@@ -27,6 +27,9 @@ SAMPLED = "ours, with a sample"
 PEER_HANDLER = "sagemaker_mxnet_serving_container.handler_service"
 
 
+_OF_SERVE = {"MXNET_ENGINE_TYPE": "NaiveEngine", "MMS_HANDLER_SUPERVISED": "true"}
+
+
 class Whose(NamedTuple):
     """A system in process: its Python, its handler, and what its workers' environment has."""
 
@@ -52,7 +55,7 @@ def _both(plan: Plan, model: str) -> tuple[Whose, Whose]:
     code = {"PYTHONPATH": str(plan.model(model) / "code")}
     return (
         # as its workers run (mms_handler/loading.py), where mxnet is imported only then
-        Whose(OURS, plan.python, OUR_HANDLER, {"MXNET_ENGINE_TYPE": "NaiveEngine"}),
+        Whose(OURS, plan.python, OUR_HANDLER, _OF_SERVE),
         Whose(PEER, plan.peer_python(), PEER_HANDLER, code),
     )
 

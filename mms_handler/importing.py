@@ -83,11 +83,12 @@ def _postpone(name: str) -> None:
     mxnet imports scipy.stats for tests of its random numbers: a seventh of a second and 20 MB.
     """
     try:
-        installed = importlib.util.find_spec(name) is not None
+        spec = importlib.util.find_spec(name)
     except ModuleNotFoundError:  # not even the package that it is in
-        installed = False
-    if installed and name not in sys.modules:
+        return
+    if spec and name not in sys.modules:
         sys.modules[name] = _Later(name)
+        sys.modules[name].__spec__ = spec
 
 
 class _Later(ModuleType):

@@ -50,6 +50,7 @@ def load(context: Any, chosen: Settings) -> Any:
         from mms_handler import models
         from mms_handler.pipeline import Pipeline
 
+        models.spare()
         for name in _NEEDED_LATER:
             importlib.import_module(name)
         gpus = models.gpu_count()

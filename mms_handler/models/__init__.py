@@ -18,6 +18,7 @@ from mms_handler.models.artifacts import load, save, watching
 from mms_handler.models.int8 import Int8
 from mms_handler.models.int8 import swap as swap_int8
 from mms_handler.models.optimize import blocks, noted, swap
+from mms_handler.models.parameters import spare
 from mms_handler.models.predicting import predictor
 from mms_handler.models.quantizing import Agreement, Quantized, graph_of, quantize
 from mms_handler.models.running import (
@@ -57,6 +58,7 @@ __all__ = [
     "predictor",
     "quantize",
     "save",
+    "spare",
     "swap",
     "swap_int8",
     "to_data",

@@ -1,0 +1,171 @@
+"""parameters: what a worker does without, and that who learns has all of it."""
+
+from __future__ import annotations
+
+import threading
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+from mms_handler.models import parameters
+
+pytestmark = pytest.mark.filterwarnings("ignore:Cannot decide type")  # SymbolBlock.imports
+
+
+@pytest.fixture(autouse=True)
+def nobody_has_learnt(monkeypatch):
+    """As in a new worker."""
+    parameters.spare()
+    monkeypatch.setattr(parameters, "_learnt", threading.Event())
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A Dense of weights 1, 2, 3, exported and saved."""
+    net = mx.gluon.nn.HybridSequential()
+    net.add(mx.gluon.nn.Dense(1, use_bias=False, in_units=3))
+    net.initialize()
+    net[0].weight.set_data(mx.nd.array([[1, 2, 3]]))
+    net.hybridize()
+    net(mx.nd.ones((1, 3)))
+    net.export(str(tmp_path / "net"))
+    net.save_parameters(str(tmp_path / "net.params"))
+    return tmp_path
+
+
+def imported(saved):
+    files = (str(saved / "net-symbol.json"), ["data"], str(saved / "net-0000.params"))
+    return mx.gluon.SymbolBlock.imports(*files)
+
+
+def built(saved):
+    net = mx.gluon.nn.Dense(1, use_bias=False, in_units=3)
+    holder = mx.gluon.nn.HybridSequential()
+    holder.add(net)
+    holder.load_parameters(str(saved / "net.params"))
+    return holder
+
+
+def legacy(saved):
+    """From a file with the parameters' own names, which gluon reads in another way."""
+    net = mx.gluon.nn.Dense(1, use_bias=False, in_units=3, prefix="")
+    mx.nd.save(str(saved / "legacy.params"), {"weight": mx.nd.array([[1, 2, 3]])})
+    net.load_parameters(str(saved / "legacy.params"))
+    return net
+
+
+ways = pytest.mark.parametrize("load", [imported, built, legacy])
+
+
+def weight(net):
+    (found,) = net.collect_params().values()
+    return found
+
+
+@ways
+def test_a_loaded_block_has_no_gradients(saved, load):
+    """And gives what it gives with them: 1 * 4 + 2 * 5 + 3 * 6."""
+    net = load(saved)
+    assert weight(net)._grad is None
+    assert net(mx.nd.array([[4, 5, 6]])).asnumpy().tolist() == [[32]]
+    assert weight(net)._grad is None
+
+
+@ways
+def test_who_learns_has_them(saved, load):
+    """A step of 0.01 against d(y * y) = 2 * y * x, with y = 32."""
+    net, x = load(saved), mx.nd.array([[4, 5, 6]])
+    trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.01})
+    with mx.autograd.record():
+        loss = net(x) ** 2
+    loss.backward()
+    assert weight(net).grad().asnumpy().tolist() == [[256, 320, 384]]
+    trainer.step(1)
+    assert np.allclose(weight(net).data().asnumpy(), [[1 - 2.56, 2 - 3.20, 3 - 3.84]])
+
+
+@pytest.mark.parametrize("ask", ["grad", "list_grad", "zero_grad"])
+def test_gradients_are_zeros_before(saved, ask):
+    """Whoever asks for them first."""
+    net = imported(saved)
+    getattr(weight(net), ask)()
+    assert weight(net).grad().asnumpy().tolist() == [[0, 0, 0]]
+
+
+def test_a_parameter_without_gradient_has_none(saved):
+    """As its script wants it."""
+    net = imported(saved)
+    net.collect_params().setattr("grad_req", "null")
+    with mx.autograd.record():
+        net(mx.nd.ones((1, 3)))
+    assert weight(net)._grad is None
+    with pytest.raises(RuntimeError, match="grad_req='null'"):
+        weight(net).grad()
+
+
+def test_gradients_are_added_where_a_script_says_so(saved):
+    """Also if it said so when there were none."""
+    net = imported(saved)
+    net.collect_params().setattr("grad_req", "add")
+    for _ in range(2):
+        with mx.autograd.record():
+            loss = net(mx.nd.array([[4, 5, 6]]))
+        loss.backward()
+    assert weight(net).grad().asnumpy().tolist() == [[8, 10, 12]]
+
+
+def test_another_type(saved):
+    """A gradient is of the type that its parameter has by then."""
+    net = imported(saved)
+    net.cast("float64")
+    with mx.autograd.record():
+        loss = net(mx.nd.array([[4, 5, 6]], dtype="float64"))
+    loss.backward()
+    assert weight(net).grad().dtype == np.float64
+    assert weight(net).grad().asnumpy().tolist() == [[4, 5, 6]]
+
+
+def test_what_was_read_is_not_copied(saved, monkeypatch):
+    """The array of the file is the parameter's."""
+    read = []
+    load = mx.nd.load
+
+    def noting(*args):
+        read.append(load(*args))
+        return read[-1]
+
+    monkeypatch.setattr("mxnet.gluon.parameter.ndarray.load", noting)
+    net = imported(saved)
+    (arrays,) = read
+    (array,) = arrays.values()
+    assert weight(net).data() is array
+
+
+def test_a_scripts_own_arrays_are_copied():
+    """It may write to them, and load them into another Block."""
+    own = mx.nd.array([[1, 2, 3]])
+    nets = [mx.gluon.nn.Dense(1, use_bias=False, in_units=3, prefix="") for _ in range(2)]
+    for net in nets:
+        net.collect_params().load_dict({"weight": own})
+    own[:] = 7
+    nets[0].weight.set_data(mx.nd.zeros((1, 3)))
+    assert nets[1].weight.data().asnumpy().tolist() == [[1, 2, 3]]
+
+
+def test_a_file_that_does_not_fit(saved):
+    """What comes after it is copied again."""
+    net = mx.gluon.nn.Dense(1, use_bias=False, in_units=9, prefix="")
+    with pytest.raises(AssertionError):
+        net.load_parameters(str(saved / "net.params"))
+    assert not parameters._reading.busy
+
+
+def test_a_block_that_is_made_anew_while_it_learns():
+    """Shapes that are known by the first call alone: its gradients are made within."""
+    net = mx.gluon.nn.Dense(1, use_bias=False)
+    net.initialize(mx.init.One())
+    with mx.autograd.record():
+        loss = net(mx.nd.array([[4, 5, 6]]))
+    loss.backward()
+    assert net.weight.grad().asnumpy().tolist() == [[4, 5, 6]]
