@@ -37,6 +37,9 @@ TIMING_S, RUNS = 0.25, 5
 #: Seconds of a run that is too slow for trying others.
 SLOW_S = 1.0
 
+#: Seconds of a Block from which on the same operators in a graph are hardly faster.
+UNFUSED_S = 0.03
+
 Run = Callable[[Sequence[Any]], Any]
 Same = Callable[[Any, Any], bool]
 
@@ -172,7 +175,10 @@ def swap(block: Any, args: Sequence[Any], straight: bool = False) -> None:
     if isinstance(measure.wanted[0], Failed):
         return
     shapes = [one.shape for one in args]
-    for fused in (True, False) if affordable(graph, shapes) else (False,):
+    ways = [True] * affordable(graph, shapes) + [False] * (measure.seconds < UNFUSED_S)
+    if not ways:
+        log.info("no graph of the Block is tried: too large to fuse, too slow to gain otherwise")
+    for fused in ways:
         bound = Rows(graph, None, fused)
         swapped = Swapped(block.forward, bound, measure.wanted[0])
         found = compare(measure, plain, swapped.run if straight else swapped.compute)

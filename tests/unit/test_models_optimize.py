@@ -19,6 +19,7 @@ from mms_handler.models.predicting import BlockPredictor
 def any_speed(monkeypatch):
     """What is right is kept, however fast: times are not for tests."""
     monkeypatch.setattr(optimize, "GAIN", 0)
+    monkeypatch.setattr(optimize, "UNFUSED_S", 60)
 
 
 def pictures(*shape, seed=0):
@@ -500,6 +501,18 @@ def test_large_weights_are_not_fused(convolutions, monkeypatch):
     monkeypatch.setattr("mms_handler.models.bound.COPIED_BYTES", 1)
     swap(convolutions, [pictures(1, 3, 8, 8)])
     assert convolutions.forward.bound.fused is False
+
+
+def test_what_is_large_and_slow_stays(convolutions, monkeypatch, caplog):
+    """Not to be fused, it would hardly be faster as a graph."""
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("mms_handler.models.bound.COPIED_BYTES", 1)
+    monkeypatch.setattr(optimize, "UNFUSED_S", 0)
+    swap(convolutions, [pictures(1, 3, 8, 8)])
+    assert not is_swapped(convolutions)
+    assert caplog.messages == [
+        "no graph of the Block is tried: too large to fuse, too slow to gain otherwise"
+    ]
 
 
 # --- Modules ---
