@@ -121,6 +121,7 @@ class Pipeline:
             # A default output_fn has no use for NDArrays, a script's own expects them.
             plain = "output_fn" not in hooks
             self._predictor = models.predictor(model, device, plain)
+        self._reads = "input_fn" not in hooks
         self._input = self._bind("input_fn", hooks.get("input_fn", self._default_input))
         self._predict = self._bind(
             "predict_fn",
@@ -308,7 +309,7 @@ class Pipeline:
 
     def _data(self, given: Mapping[str, Any]) -> Any:
         """The body as input_fn reads it, for ``_predicted``."""
-        value = self._read({**given, "data": _for_script(given)})
+        value = self._read(given if self._reads else {**given, "data": _for_script(given)})
         return self._predictor.arrays(value) if self._predictor else value
 
     def _predicted(self, data: Any, given: Mapping[str, Any]) -> Any:
@@ -339,7 +340,7 @@ class Pipeline:
         except (LookupError, TypeError) as exc:  # the body's fault, in words for programmers
             raise BadInput(f"input_fn cannot read the body: {type(exc).__name__}") from exc
 
-    def _default_input(self, input_data: bytes | Text, content_type: str) -> Any:
+    def _default_input(self, input_data: bytes, content_type: str) -> Any:
         value = codecs.decode(input_data, content_type)
         if self._predictor:
             return self._predictor.take(value)

@@ -66,9 +66,9 @@ def _spelled(numbers: Array) -> list[str]:
 def dumps(value: Any) -> str:
     """As encode, as text of one line."""
     try:
-        return json.dumps(value, default=_jsonable, allow_nan=False)
+        return _ENCODER.encode(value)
     except ValueError:  # not finite: rare enough to be looked for only when it is met
-        return json.dumps(_finite(value), default=_jsonable, allow_nan=False)
+        return _ENCODER.encode(_finite(value))
 
 
 def _jsonable(item: Any) -> Any:
@@ -78,6 +78,10 @@ def _jsonable(item: Any) -> Any:
     if isinstance(item, (bytes, bytearray)):
         return bytes(item).decode("utf-8")
     raise TypeError(f"a {type(item).__name__} has no JSON form")
+
+
+#: ``json.dumps`` would make another for each body.
+_ENCODER = json.JSONEncoder(default=_jsonable, allow_nan=False)
 
 
 def _finite(item: Any) -> Any:
