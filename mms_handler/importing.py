@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import sys
+import threading
 import warnings
 from contextlib import contextmanager, suppress
 from types import ModuleType
@@ -82,13 +83,18 @@ def _postpone(name: str) -> None:
 
     mxnet imports scipy.stats for tests of its random numbers: a seventh of a second and 20 MB.
     """
+    if name in sys.modules:
+        return
     try:
         spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError:  # not even the package that it is in
+    except ImportError:  # the package that it is in is missing, or broken
         return
-    if spec and name not in sys.modules:
-        sys.modules[name] = _Later(name)
-        sys.modules[name].__spec__ = spec
+    if spec:
+        later = _Later(name)
+        later.__spec__, later.__file__ = spec, spec.origin
+        package, _, part = name.rpartition(".")
+        sys.modules[name] = later
+        setattr(sys.modules[package], part, later)
 
 
 class _Later(ModuleType):
@@ -97,7 +103,14 @@ class _Later(ModuleType):
     importlib's LazyLoader would load it as soon as somebody writes ``import``.
     """
 
+    _lock = threading.Lock()
+
     def __getattr__(self, attribute: str) -> Any:
-        if sys.modules.get(self.__name__) is self:
-            del sys.modules[self.__name__]
-        return getattr(importlib.import_module(self.__name__), attribute)
+        with self._lock:
+            if sys.modules.get(self.__name__) is self:
+                del sys.modules[self.__name__]
+        try:
+            module = importlib.import_module(self.__name__)
+        except ImportError as exc:  # who looks through all modules expects nothing else
+            raise AttributeError(f"{self.__name__} cannot be imported: {exc}") from exc
+        return getattr(module, attribute)

@@ -233,13 +233,14 @@ class Pipeline:
         self._warm_up(sample, batch_size)
 
     def _improve(self, sample: Request, calls: Sequence[Call], int8: models.Int8 | None) -> None:
-        straight = bool(self._predictor and self._predictor.plain)
+        data = self._data(self._given(sample)) if self._predictor else None
+        straight = bool(self._predictor) and not models.is_module(self.model)
+        straight = straight and self._predictor.is_straight(data)
         for block, arguments in calls:
             models.swap(block, arguments, straight)
             if int8:
                 models.swap_int8(block, arguments, int8)
         if self._predictor and models.is_module(self.model):
-            data = self._data(self._given(sample))
             self._predictor.improve(data)
             if int8:
                 self._predictor.quantize(data, int8)

@@ -32,19 +32,23 @@ final class Queue extends LinkedBlockingDeque<Job> {
     /** Held by the worker that asks for requests. */
     private final ReentrantLock asking;
 
-    /** The last to become idle is the first. */
+    /** The last to become idle is the first; behind all, who has not had a request yet. */
     private final transient Deque<Semaphore> idle = new ArrayDeque<>();
+
+    /** Who has: one whose model has not loaded asks too, and is gone soon. */
+    private final transient ThreadLocal<Boolean> served = ThreadLocal.withInitial(() -> false);
 
     private Queue(BlockingDeque<Job> before, ReentrantLock asking) {
         super(before.size() + before.remainingCapacity());
         this.before = before;
         this.asking = asking;
+        catchUp();
     }
 
     /** Take the place of MMS's own, unless a worker waits there already. */
     static void adopt(Model model) {
         ReentrantLock asking = LOCK == null ? null : (ReentrantLock) of(model, LOCK);
-        if (asking == null || !asking.tryLock()) {
+        if (QUEUES == null || asking == null || !asking.tryLock()) {
             return;
         }
         try {
@@ -53,14 +57,21 @@ final class Queue extends LinkedBlockingDeque<Job> {
         } finally {
             asking.unlock();
         }
-        catchUp(model);
     }
 
     /** Take over what came into MMS's own all the same. */
     static void catchUp(Model model) {
         BlockingDeque<Job> jobs = jobs(model);
         if (jobs instanceof Queue) {
-            ((Queue) jobs).before.drainTo(jobs);
+            ((Queue) jobs).catchUp();
+        }
+    }
+
+    private void catchUp() {
+        for (Job job = before.poll(); job != null; job = before.poll()) {
+            if (!offer(job)) {
+                job.sendError(HttpResponseStatus.SERVICE_UNAVAILABLE, "The queue is full.");
+            }
         }
     }
 
@@ -116,15 +127,21 @@ final class Queue extends LinkedBlockingDeque<Job> {
             synchronized (idle) {
                 Job job = poll();
                 if (job != null) {
+                    served.set(true);
                     return job;
                 }
-                idle.push(turn);
+                if (served.get()) {
+                    idle.addFirst(turn);
+                } else {
+                    idle.addLast(turn);
+                }
             }
             asking.unlock();
             try {
                 turn.acquire();
                 asking.lockInterruptibly();
             } catch (InterruptedException e) {
+                served.set(false); // its worker is gone
                 leave(turn);
                 throw e;
             }

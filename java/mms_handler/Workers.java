@@ -81,10 +81,18 @@ final class Workers {
             }
             Gate.accept();
             for (; ; Thread.sleep(PERIOD_MS)) {
-                look();
+                lookAgain();
             }
         } catch (InterruptedException e) {
             Plugin.LOG.warn("nobody looks at the workers any more", e);
+        }
+    }
+
+    private static void lookAgain() {
+        try {
+            look();
+        } catch (RuntimeException e) {
+            Plugin.LOG.error("the workers cannot be looked at", e);
         }
     }
 

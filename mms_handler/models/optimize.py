@@ -13,9 +13,10 @@ import time
 from typing import Any, Callable, Iterator, NamedTuple, Sequence
 
 import mxnet as mx
+import numpy as np
 
 from mms_handler.models.bound import Graph, Rows, affordable
-from mms_handler.models.running import first_line, lent, to_plain
+from mms_handler.models.running import first_line, lent
 from mms_handler.models.stacking import (
     Failed,
     leaves,
@@ -24,7 +25,7 @@ from mms_handler.models.stacking import (
     stack,
     tried,
 )
-from mms_handler.models.swapping import Swapped, alike, install, is_listened, is_plain
+from mms_handler.models.swapping import Swapped, alike, filled, install, is_listened, is_plain
 
 log = logging.getLogger(__name__)
 
@@ -165,17 +166,20 @@ def swap(block: Any, args: Sequence[Any], straight: bool = False) -> None:
     """
     if not swappable(block, args):
         return
+    straight = straight and all(one.dtype == np.float32 for one in args)
     graph = tried(traced, block, args)
     if isinstance(graph, Failed):
         log.info("the Block has no graph: %s", first_line(graph.exc))
         return
     arrays = [one.asnumpy() for one in args]
     plain = between_ndarrays(block.forward) if straight else computed(block.forward)
-    measure = probe(plain, arrays if straight else args)
+    given = arrays if straight else args
+    measure = probe(plain, given)
     if isinstance(measure.wanted[0], Failed):
         return
     shapes = [one.shape for one in args]
-    ways = [True] * affordable(graph, shapes) + [False] * (measure.seconds < UNFUSED_S)
+    slow = measure.seconds > UNFUSED_S and _second(plain, given) > UNFUSED_S
+    ways = [True] * affordable(graph, shapes) + [False] * (not slow)
     if not ways:
         log.info("no graph of the Block is tried: too large to fuse, too slow to gain otherwise")
     for fused in ways:
@@ -195,7 +199,8 @@ def between_ndarrays(forward: Callable[..., Any]) -> Run:
     """``forward`` for float32 ndarrays, with what it gives as ndarrays."""
 
     def run(arrays: Sequence[Any]) -> Any:
-        return to_plain(forward(*[lent(one, mx.cpu()) for one in arrays]))
+        prediction = forward(*[lent(one, mx.cpu()) for one in arrays])
+        return filled(prediction, (one.asnumpy() for one in leaves(prediction)))
 
     return run
 

@@ -23,7 +23,7 @@ _without: weakref.WeakSet[Any] = weakref.WeakSet()
 #: Whether somebody has begun to learn: from then on all is as gluon has it.
 _learnt = threading.Event()
 
-_making = threading.Lock()
+_making = threading.RLock()
 
 
 def spare() -> None:
@@ -37,6 +37,7 @@ def spare() -> None:
     _around(Parameter, "grad", _after_making)
     _around(Parameter, "list_grad", _after_making)
     _around(mx.autograd, "set_recording", _set_recording)
+    _around(mx.contrib.autograd, "set_is_training", _set_recording)
 
 
 def _around(owner: Any, name: str, function: Callable[..., Any]) -> None:
@@ -84,11 +85,12 @@ class _Itself:
 
 
 def _init_grad(original: Callable[..., Any], one: Any) -> None:
-    if _learnt.is_set() or one.grad_req == "null":
-        original(one)
-        return
-    one._grad = None
-    _without.add(one)
+    with _making:
+        if _learnt.is_set() or one.grad_req == "null":
+            original(one)
+            return
+        one._grad = None
+        _without.add(one)
 
 
 def _after_making(original: Callable[..., Any], one: Any, *args: Any, **kwargs: Any) -> Any:

@@ -32,8 +32,6 @@ def predictor(model: Any, on: Any, plain: bool) -> ModulePredictor | BlockPredic
 class ModulePredictor:
     """``module.predict``, for one array or a dict of them."""
 
-    plain = True
-
     def __init__(self, module: Any) -> None:
         self._module = module
         self._rows: Rows | None
@@ -117,17 +115,13 @@ def resizable(module: Any) -> tuple[Rows | None, bool | None]:
     return (rows, a_row_each) if only else (None, False)
 
 
-def _is_ndarray(value: Any) -> bool:
-    return isinstance(value, np.ndarray)
-
-
 class BlockPredictor:
     """``block(array)``, or an array for each parameter of its forward."""
 
     shared = None
 
     def __init__(self, block: Any, on: Any, plain: bool) -> None:
-        self._block, self._on, self.plain = block, running.placed(block, on), plain
+        self._block, self._on, self._plain = block, running.placed(block, on), plain
         self._names = running.parameters(block)
 
     def take(self, value: Any) -> Any:
@@ -146,13 +140,16 @@ class BlockPredictor:
             return value
         return Arrays(map(running.own, running.in_order(value, self._names)))
 
+    def is_straight(self, data: Any) -> bool:
+        """Whether such data go to a graph of the Block without NDArrays in between."""
+        ndarrays = isinstance(data, Arrays) and all(isinstance(one, np.ndarray) for one in data)
+        return self._plain and ndarrays
+
     def __call__(self, data: Any) -> Any:
         """What the Block gives, when it is computed."""
         given = data if isinstance(data, Arrays) else [data]
-        if self.plain and isinstance(data, Arrays) and all(map(_is_ndarray, data)):
-            found = swapping.straight(self._block, given)
-            if found is not None:
-                return found
         with running.shapes_are_the_clients():
-            found = running.call(self._block, [running.lent(one, self._on) for one in given])
-        return running.to_plain(found) if self.plain else found
+            found = swapping.straight(self._block, given) if self.is_straight(data) else None
+            if found is None:
+                found = self._block(*[running.lent(one, self._on) for one in given])
+            return running.to_plain(found) if self._plain else running.settled(found)

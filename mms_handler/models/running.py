@@ -238,7 +238,7 @@ def predict(model: Any, data: Any) -> Any:
     """
     with shapes_are_the_clients():
         if is_module(model):
-            return _settled(model.predict(data))
+            return settled(model.predict(data))
         arrays = in_order(data, parameters(model)) if is_array(data) else [data]
         return call(model, [lent(own(one), mx.cpu()) for one in arrays])
 
@@ -257,7 +257,7 @@ def shapes_are_the_clients() -> Iterator[None]:
 
 def call(block: Any, arrays: Iterable[Any]) -> Any:
     """``block(*arrays)``, when it is computed."""
-    return _settled(block(*arrays))
+    return settled(block(*arrays))
 
 
 def in_order(value: Any, names: list[str]) -> list[Any]:
@@ -287,7 +287,7 @@ def parameters(block: Any) -> list[str]:
     return names[1:] if hybrid else names  # the first is F
 
 
-def _settled(prediction: Any) -> Any:
+def settled(prediction: Any) -> Any:
     """``prediction`` when it is computed: MXNet raises what went wrong only then."""
     for one in prediction if isinstance(prediction, (list, tuple)) else [prediction]:
         if isinstance(one, mx.nd.NDArray):

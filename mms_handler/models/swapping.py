@@ -12,6 +12,7 @@ import mxnet as mx
 import numpy as np
 
 from mms_handler.models.bound import Rows
+from mms_handler.models.running import lent
 from mms_handler.models.stacking import GRAPHS_ROUND, Failed, close, tried
 
 log = logging.getLogger(__name__)
@@ -53,7 +54,7 @@ class Swapped:
         shapes = self._shapes(args)
         if shapes not in self._right and len(self._right) < SHAPES:
             return self._compared(shapes, args)
-        found = tried(self.compute, args) if self._right.get(shapes) else None
+        found = _attempted(self.compute, args) if self._right.get(shapes) else None
         return self.plain(*args) if found is None or isinstance(found, Failed) else found
 
     def same(self, wanted: Any, found: Any) -> bool:
@@ -82,7 +83,7 @@ class Swapped:
 
     def _compared(self, shapes: Any, args: Sequence[Any]) -> Any:
         """What the Block gives; from now on the graph does for these shapes if it gave the same."""
-        found, wanted = tried(self.compute, args), self.plain(*args)
+        found, wanted = _attempted(self.compute, args), self.plain(*args)
         self._right[shapes] = not isinstance(found, Failed) and self.same(wanted, found)
         if not self._right[shapes]:
             log.warning("the graph of the Block does not do for shapes %s", shapes)
@@ -91,19 +92,33 @@ class Swapped:
     def compute(self, args: Sequence[Any]) -> Any:
         """The graph's prediction, in the structure of the Block's own."""
         outputs = self.bound([one.asnumpy() for one in args])
-        return _filled(self._like, map(_lent, outputs))
+        return filled(self._like, map(_lent, outputs))
 
     def straight(self, arrays: Sequence[Any]) -> Any:
-        """The graph's prediction for ndarrays, as ndarrays; None: it is for the Block to say."""
+        """What the Block gives for ndarrays, as ndarrays where it is the graph's; None: call it."""
         trusted = self._float32 and self._right.get(self._shapes(arrays))
         if not trusted or not all(one.size for one in arrays) or _learning():
             return None
-        found = tried(self.run, arrays)
-        return None if isinstance(found, Failed) else found
+        found = _attempted(self.run, arrays)
+        if isinstance(found, Failed):
+            return self.plain(*[lent(one, mx.cpu()) for one in arrays])
+        return found
 
     def run(self, arrays: Sequence[Any]) -> Any:
         """The graph's prediction for ndarrays, as ndarrays."""
-        return _filled(self._like, iter(self.bound(arrays)))
+        return filled(self._like, iter(self.bound(arrays)))
+
+
+def _attempted(run: Callable[..., Any], args: Sequence[Any]) -> Any:
+    """What a graph gives, or Failed.
+
+    Raises:
+        BaseException: what is no error of the graph's: the time of the request is up, say.
+    """
+    found = tried(run, args)
+    if isinstance(found, Failed) and not isinstance(found.exc, Exception):
+        raise found.exc
+    return found
 
 
 def _learning() -> bool:
@@ -111,7 +126,7 @@ def _learning() -> bool:
 
 
 def straight(block: Any, arrays: Sequence[Any]) -> Any:
-    """What ``block(*arrays)`` gives, without NDArrays in between; None: call it.
+    """What ``block(*arrays)`` gives, if without NDArrays in between; None: call it.
 
     Args:
         block: a Block.
@@ -129,10 +144,10 @@ def is_listened(block: Any) -> bool:
     return bool(block._forward_hooks or block._forward_pre_hooks)
 
 
-def _filled(like: Any, outputs: Iterator[Any]) -> Any:
+def filled(like: Any, outputs: Iterator[Any]) -> Any:
     """``like`` with these arrays in place of its own, in order."""
     if isinstance(like, (list, tuple)):
-        return type(like)([_filled(one, outputs) for one in like])
+        return type(like)([filled(one, outputs) for one in like])
     return next(outputs)
 
 

@@ -52,12 +52,39 @@ def test_what_mxnet_never_uses_is_not_imported():
             "with importing.swiftly(): print(mx.test_utils.ss.norm.cdf(0))", id="imported again"
         ),
         pytest.param(
+            "import scipy; del scipy.__getattr__\n"
+            "import scipy.stats; print(scipy.stats.norm.cdf(0))",
+            id="of an older scipy, which imports no module by itself",
+        ),
+        pytest.param(
             "import scipy.stats; mx.test_utils.ss.norm; print(scipy.stats.norm.cdf(0))", id="both"
         ),
     ],
 )
 def test_scipys_statistics_come_when_they_are_asked_for(program):
     assert run(program) == ["0.5"]
+
+
+def test_who_looks_through_all_modules_imports_nothing():
+    """As inspect does, for each traceback's module."""
+    program = "import inspect; inspect.stack()\n"
+    program += "print('scipy.stats._stats_py' in sys.modules)"
+    assert run(program) == ["False"]
+
+
+def test_a_module_that_cannot_be_imported(tmp_path, monkeypatch):
+    """What it lacks it says when it is asked, as an attribute and in an import."""
+    (tmp_path / "broken_package").mkdir()
+    (tmp_path / "broken_package" / "__init__.py").touch()
+    (tmp_path / "broken_package" / "part.py").write_text("import no_such_module")
+    monkeypatch.syspath_prepend(tmp_path)
+    importing._postpone("broken_package.part")
+    later = sys.modules["broken_package.part"]
+    assert later.__file__ == str(tmp_path / "broken_package" / "part.py")
+    with pytest.raises(AttributeError, match="No module named 'no_such_module'"):
+        len(later.anything)
+    with pytest.raises(ImportError):
+        from broken_package.part import anything  # noqa: F401
 
 
 def test_what_is_not_in_them_is_not_found():

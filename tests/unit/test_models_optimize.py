@@ -328,6 +328,71 @@ def test_a_straight_graph_that_breaks_at_other_shapes():
         assert predicted(net, mx.nd.array([[1, 2, 3]])).tolist() == [[2.0, 3.0, 4.0]]
 
 
+def failing(monkeypatch, exc):
+    """Each run of a graph raises ``exc``; gives what counts them."""
+    runs = []
+
+    def forward(self, arrays):
+        runs.append(len(arrays))
+        raise exc
+
+    monkeypatch.setattr(Rows, "_forward", forward)
+    return runs
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_a_graph_that_fails_now_and_then(convolutions, calls, monkeypatch, plain):
+    """The Block answers in its place, after one try."""
+    photo = pictures(1, 3, 8, 8)
+    wanted = convolutions.forward.plain(photo).asnumpy()
+    runs = failing(monkeypatch, mx.base.MXNetError("out of memory"))
+    found = predicted(convolutions, photo, plain)
+    assert np.allclose(found if plain else found.asnumpy(), wanted, rtol=1e-4, atol=1e-6)
+    assert len(runs) == 1
+
+
+class TimeIsUp(BaseException):
+    """As the deadline of a request raises it, wherever Python is."""
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_who_interrupts_a_graph_is_heard(convolutions, calls, monkeypatch, plain):
+    """The Block does not begin then."""
+    runs = failing(monkeypatch, TimeIsUp())
+    asked = []
+    convolutions.forward.plain = lambda *args: asked.append(args)
+    for photo in (pictures(1, 3, 8, 8), pictures(1, 3, 9, 9)):
+        with pytest.raises(TimeIsUp):
+            predicted(convolutions, photo, plain)
+    assert (len(runs), asked) == (2, [])
+
+
+def test_a_tuple_stays_one_for_who_calls_the_block():
+    """Also where its graph was measured with ndarrays."""
+
+    class Two(mx.gluon.HybridBlock):
+        def hybrid_forward(self, F, x):
+            return x + 1, x + 2
+
+    net = Two()
+    swap(net, [mx.nd.ones((1, 2))], straight=True)
+    assert is_swapped(net)
+    assert type(net(mx.nd.ones((1, 2)))) is tuple
+
+
+def test_another_type_does_not_go_straight():
+    """A script's float64, which a float32 ndarray would not be."""
+
+    class Exact(mx.gluon.HybridBlock):
+        def hybrid_forward(self, F, x):
+            return x * 2
+
+    net, value = Exact(), mx.nd.array([[1 + 2**-40]], dtype="float64")
+    swap(net, [value], straight=True)
+    assert is_swapped(net)
+    assert net(value).asnumpy().tolist() == [[2 + 2**-39]]
+
+
 class Sizes(mx.gluon.HybridBlock):
     """Its graph knows no shapes; called with arrays, it looks at them."""
 
