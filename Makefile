@@ -42,7 +42,8 @@ bench: $(VENV)/test$(JAVA)
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
+		benchmarks/.venvs benchmarks/.work
 
 $(VENV)/bin/pip:
 ifeq ($(PYTHON),)
