@@ -67,9 +67,11 @@ def _measure(scenario: Scenario, plan: Plan, found: Readings) -> None:
             server.wait()
         for server in servers:
             closed_loop.measure(server.url, sent, scenario.clients, plan.warm_s)
+            server.rest()
         for number in range(plan.rounds):
             for server in turned(servers, number):
                 reading = closed_loop.measure(server.url, sent, scenario.clients, plan.seconds)
+                server.rest()
                 plan.say(f"{scenario.name}, round {number + 1}, {server.system.name}: {reading}")
                 found[scenario.name, server.system.name].append(reading)
 

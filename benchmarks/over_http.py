@@ -121,6 +121,7 @@ def _sampled(server: Server, sent: Traffic, measure: Callable[[], Reading]) -> R
     samples = _samples(server, sent)
     with beside(samples):
         reading = measure()
+    server.rest()
     return reading._replace(checked=samples.checked, wrong=samples.wrong)
 
 

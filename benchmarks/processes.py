@@ -101,6 +101,16 @@ def free_ports() -> tuple[int, int]:
         return ports[0], ports[1]
 
 
+def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
+    """What processes have taken of all cores so far; one that is gone counts nothing."""
+    found = 0.0
+    for one in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = one.cpu_times()
+            found += times.user + times.system
+    return found
+
+
 def pss_mb(processes: Sequence[psutil.Process]) -> float:
     """Memory of processes; what they share is counted once among all that share it."""
     return float(sum(one.memory_full_info().pss for one in processes)) / 2**20

@@ -13,7 +13,7 @@ from typing import Callable, Iterator, Mapping, NamedTuple
 import psutil
 
 from benchmarks import environments, packing
-from benchmarks.processes import family, free_ports, started, wait_for
+from benchmarks.processes import cpu_seconds, family, free_ports, started, wait_for
 
 #: One thread of MXNet's own engine, as the peer's serving.py sets it.
 _ENGINE = {
@@ -67,6 +67,18 @@ class Server(NamedTuple):
 
     def processes(self) -> list[psutil.Process]:
         return family(self.process.pid)
+
+    def rest(self) -> None:
+        """Return when it does nothing any more, or after ten seconds.
+
+        Who stops asking leaves requests behind, which a slow system computes for a second or two;
+        the next one would be measured beside that.
+        """
+        for _ in range(50):
+            before = cpu_seconds(self.processes())
+            time.sleep(0.2)
+            if cpu_seconds(self.processes()) - before < 0.05:
+                return
 
 
 @contextlib.contextmanager

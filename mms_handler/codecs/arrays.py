@@ -36,15 +36,24 @@ def numbers(value: Any, place: str = "") -> Array:
         except (ValueError, Warning):
             raise ValueError(_odd_place(value, place)) from None
     if array.dtype.kind in "biuf":
-        return array.astype(np.float32)
+        return doubles(array)
     if array.dtype.kind == "O":  # null, or integers beyond 64 bits; NumPy would read texts, too
         kinds = set(map(type, array.ravel().tolist()))
         if kinds <= {int, float, bool, type(None)}:
             try:
-                return array.astype(np.float32)
+                return doubles(array)
             except OverflowError:
                 raise ValueError("an integer is too large") from None
     raise ValueError(_odd_place(value, place))
+
+
+def doubles(value: Any) -> Array:
+    """As ``numbers``, for nested lists without a text: an integer is a double first.
+
+    Raises:
+        ValueError, TypeError, OverflowError: they are no numbers, or not in the shape of an array.
+    """
+    return np.array(value, np.float64).astype(np.float32)
 
 
 def _odd_place(value: Any, root: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mms_handler.codecs import digits, parsers
-from mms_handler.codecs.arrays import Array, Arrays, is_named, is_several, numbers
+from mms_handler.codecs.arrays import Array, Arrays, doubles, is_named, is_several, numbers
 
 #: Bytes from which pysimdjson and its checks take less time than orjson, measured.
 _MANY = 512
@@ -30,8 +30,9 @@ def quick(body: bytes) -> Arrays | None:
     if found is not None or parsers.orjson is None or b"NaN" in body or b"Infinity" in body:
         return found
     try:
-        return _arrays(parsers.orjson.loads(body))
-    except (ValueError, OverflowError, RecursionError):
+        value = parsers.orjson.loads(body)
+        return doubles(value) if b'"' not in body else _arrays(value)
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return None
 
 
