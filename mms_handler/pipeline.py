@@ -234,9 +234,8 @@ class Pipeline:
 
     def _improve(self, sample: Request, calls: Sequence[Call], int8: models.Int8 | None) -> None:
         data = self._data(self._given(sample)) if self._predictor else None
-        straight = bool(self._predictor) and not models.is_module(self.model)
-        straight = straight and self._predictor.is_straight(data)
-        for block, arguments in calls:
+        for block, arguments in calls:  # a Block's, so that a predictor is one's, too
+            straight = self._predictor is not None and self._predictor.is_straight(data)
             models.swap(block, arguments, straight)
             if int8:
                 models.swap_int8(block, arguments, int8)

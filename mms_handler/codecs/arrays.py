@@ -53,7 +53,7 @@ def doubles(value: Any) -> Array:
     Raises:
         ValueError, TypeError, OverflowError: they are no numbers, or not in the shape of an array.
     """
-    return np.array(value, np.float64).astype(np.float32)
+    return np.asarray(value, np.float64).astype(np.float32)
 
 
 def _odd_place(value: Any, root: str) -> str:

@@ -43,11 +43,10 @@ def spare() -> None:
 def _around(owner: Any, name: str, function: Callable[..., Any]) -> None:
     """``owner.name`` calls ``function``, with itself as the first argument."""
     original = getattr(owner, name)
-    replaced = functools.partial(function, original)
 
     @functools.wraps(original)
     def around(*args: Any, **kwargs: Any) -> Any:
-        return replaced(*args, **kwargs)
+        return function(original, *args, **kwargs)
 
     setattr(owner, name, around)
 
