@@ -54,7 +54,7 @@ def run(plan: Plan, results: Results) -> None:
 def _both(plan: Plan, model: str) -> tuple[Whose, Whose]:
     code = {"PYTHONPATH": str(plan.model(model) / "code")}
     return (
-        # as its workers run (mms_handler/loading.py), where mxnet is imported only then
+        # as its workers run (mms_handler/worker/loading.py), where mxnet is imported only then
         Whose(OURS, plan.python, OUR_HANDLER, _OF_SERVE),
         Whose(PEER, plan.peer_python(), PEER_HANDLER, code),
     )

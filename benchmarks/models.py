@@ -164,7 +164,8 @@ def peer_predict(handler: Any, model: Any, body: bytes) -> Any:
 
 def our_load(folder: Path, warmed_up: bool) -> Callable[[Any], Any]:
     """As a worker loads it, with the packed sample or without."""
-    from mms_handler import archive, loading
+    from mms_handler import archive
+    from mms_handler.worker import loading
 
     if not warmed_up:
         archive.SAMPLE = "MAR-INF/none"
@@ -175,7 +176,7 @@ def our_load(folder: Path, warmed_up: bool) -> Callable[[Any], Any]:
 
 
 def ours(pipeline: Any, bodies: list[bytes]) -> list[bytes]:
-    from mms_handler.pipeline import Request
+    from mms_handler.worker.pipeline import Request
 
     replies = pipeline.answer([Request(body, NPY, NPY, {}) for body in bodies])
     return [reply.body for reply in replies]
@@ -212,7 +213,7 @@ def compare_predictions(case: tuple[str, int, int], made: Path, rounds: int) -> 
     import mxnet as mx
     from sagemaker_mxnet_serving_container import default_inference_handler as peer
 
-    from mms_handler.pipeline import Pipeline, Request
+    from mms_handler.worker.pipeline import Pipeline, Request
 
     (name, rows, requests), noise = case, np.random.RandomState(0)
     kind = name.rpartition(" ")[2]

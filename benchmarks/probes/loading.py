@@ -52,9 +52,9 @@ def _import_mxnet(handler: str) -> None:
     """So that it is not counted; as a worker with this handler imports it."""
     swiftly: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if handler.startswith("mms_handler."):
-        from mms_handler import importing
+        from mms_handler.worker import mxnet_import
 
-        swiftly = importing.swiftly()
+        swiftly = mxnet_import.swiftly()
     with swiftly:
         importlib.import_module("mxnet")
 

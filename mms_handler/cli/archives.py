@@ -216,10 +216,10 @@ def quantized(folder: Path, report: Path, asked: Path) -> None:
     import json
 
     from mms_handler import archive as archives
-    from mms_handler import calibration
+    from mms_handler.worker import trials
 
     bodies = [archives.Body(Path(path), kind) for path, kind in json.loads(asked.read_text())]
-    report.write_text(json.dumps(calibration.quantize(folder, bodies)))
+    report.write_text(json.dumps(trials.quantize(folder, bodies)))
 
 
 @group.command(hidden=True)
@@ -230,7 +230,7 @@ def inspect(folder: Path, report: Path, sample: tuple[str, ...]) -> None:
     """What check runs in a process of its own; writes REPORT."""
     import json
 
-    from mms_handler import loading
+    from mms_handler.worker import loading
 
     asked = (Path(sample[0]).read_bytes(), sample[1], sample[2]) if sample else None
     report.write_text(json.dumps(loading.inspect(folder, asked)))

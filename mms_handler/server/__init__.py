@@ -18,9 +18,9 @@ from typing import Callable, Iterator, Sequence
 
 import psutil
 
-from mms_handler import archive, client, settings, sizing
+from mms_handler import archive, client, settings
 from mms_handler.errors import HandlerError, NoSuchModel, ServerError
-from mms_handler.server import admin, front_end
+from mms_handler.server import admin, front_end, machine, sizing
 from mms_handler.server.front_end import Output
 from mms_handler.server.java import java_variables
 from mms_handler.server.properties import properties
@@ -108,7 +108,7 @@ def running(
         _check_free(host, port)
     named = _named(paths)
     sizes = [archive.size(path) for path in paths]
-    plan = sizing.plan(sizing.machine(), chosen, sizes)
+    plan = sizing.plan(machine.this_machine(), chosen, sizes)
     log(sizing.line(plan))
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mms-handler-")))

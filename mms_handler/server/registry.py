@@ -15,7 +15,7 @@ from typing import Any, Iterator, NamedTuple
 
 import psutil
 
-from mms_handler import archive, client, sizing
+from mms_handler import archive, client
 from mms_handler.errors import (
     HandlerError,
     NameTaken,
@@ -23,6 +23,7 @@ from mms_handler.errors import (
     OutOfResources,
     ServerError,
 )
+from mms_handler.server import machine, sizing
 from mms_handler.server.front_end import Output
 from mms_handler.server.store import Store
 from mms_handler.server.watch import Watch
@@ -161,9 +162,13 @@ class Registry:
 
     def _free(self) -> int:
         """Bytes that may still be used: of the memory planned with, and of what is there."""
-        free = sizing.available()
+        free = machine.available_bytes()
         planned = self._chosen.memory_bytes
-        return min(free, planned - sizing.used([self._java, *self._family()])) if planned else free
+        return (
+            min(free, planned - machine.used_bytes([self._java, *self._family()]))
+            if planned
+            else free
+        )
 
     def _load(self, name: str, wanted: Wanted) -> None:
         self._watch.expect(name, wanted.workers)
@@ -211,7 +216,7 @@ class Registry:
 
     def fitting(self, name: str, most: int) -> int:
         """How many workers a model can have, up to ``most``, from what its own now use."""
-        one = max(1, sizing.used(self.processes(name)))
+        one = max(1, machine.used_bytes(self.processes(name)))
         return 1 + min(most - 1, max(0, self._free()) // one)
 
     def unregister(self, name: str) -> None:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 #: Seconds after which a death is forgotten.
 WINDOW_S = 60
 
-# What mms_handler.service prints, once for each worker that loads a model or fails to.
+# What mms_handler.worker.service prints, once for each worker that loads a model or fails to.
 _LOADED = re.compile(r"model (\S+) is loaded$")
 _FAILED = re.compile(r"cannot load model (\S+): (.*)")
 

@@ -14,8 +14,8 @@ from typing import Any, Callable, NamedTuple
 import mms.service
 import pytest
 
-from mms_handler import service
 from mms_handler.errors import LoadError
+from mms_handler.worker import loading, service
 
 JSON, CSV, TEXT, PROBLEM = "application/json", "text/csv", "text/plain", "application/problem+json"
 
@@ -105,7 +105,7 @@ def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
 
     def run(folder: Path) -> Ask:
         monkeypatch.chdir(folder)
-        handle = service.Service(service.load)
+        handle = service.Service(loading.load)
         worker = mms.service.Service("m", str(folder), None, handle, None, 1)
         handle(None, worker.context)
         return lambda exchange: answered(worker, exchange)

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from mms_handler.deadline import Deadline
 from mms_handler.errors import TimedOut
+from mms_handler.worker.mms.deadline import Deadline
 
 
 @pytest.fixture(autouse=True)

@@ -9,11 +9,11 @@ from contextlib import suppress
 
 import pytest
 
-from mms_handler import importing
+from mms_handler.worker import mxnet_import
 
 SWIFTLY = """
-from mms_handler import importing
-with importing.swiftly():
+from mms_handler.worker import mxnet_import
+with mxnet_import.swiftly():
     import mxnet as mx
 import sys
 """
@@ -49,7 +49,7 @@ def test_what_mxnet_never_uses_is_not_imported():
             id="whether it is there",
         ),
         pytest.param(
-            "with importing.swiftly(): print(mx.test_utils.ss.norm.cdf(0))", id="imported again"
+            "with mxnet_import.swiftly(): print(mx.test_utils.ss.norm.cdf(0))", id="imported again"
         ),
         pytest.param(
             "import scipy; del scipy.__getattr__\n"
@@ -78,7 +78,7 @@ def test_a_module_that_cannot_be_imported(tmp_path, monkeypatch):
     (tmp_path / "broken_package" / "__init__.py").touch()
     (tmp_path / "broken_package" / "part.py").write_text("import no_such_module")
     monkeypatch.syspath_prepend(tmp_path)
-    importing._postpone("broken_package.part")
+    mxnet_import._postpone("broken_package.part")
     later = sys.modules["broken_package.part"]
     assert later.__file__ == str(tmp_path / "broken_package" / "part.py")
     with pytest.raises(AttributeError, match="No module named 'no_such_module'"):
@@ -102,11 +102,11 @@ def test_setuptools_finds_nothing_amiss():
 def test_a_package_is_hidden_for_a_while():
     """Nobody has imported pyclbr here; whoever does so within is told that there is none."""
     assert "pyclbr" not in sys.modules
-    with importing._without("pyclbr"), pytest.raises(ImportError):
+    with mxnet_import._without("pyclbr"), pytest.raises(ImportError):
         import pyclbr
     import pyclbr
 
-    with importing._without("pyclbr"):
+    with mxnet_import._without("pyclbr"):
         import pyclbr as again
     assert again is pyclbr
 
@@ -114,14 +114,14 @@ def test_a_package_is_hidden_for_a_while():
 def test_a_module_that_is_not_there_stays_so():
     """Also where the package that it would be in is missing."""
     for name in ("no_such_package.part", "email.no_such_module"):
-        importing._postpone(name)
+        mxnet_import._postpone(name)
         assert name not in sys.modules
 
 
 def test_garbage_is_collected_afterwards():
     """Whatever happens within."""
     collecting = []
-    with suppress(KeyError), importing.swiftly():
+    with suppress(KeyError), mxnet_import.swiftly():
         collecting.append(gc.isenabled())
         raise KeyError
     assert [*collecting, gc.isenabled()] == [False, True]

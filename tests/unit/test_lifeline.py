@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from mms_handler import lifeline
-from mms_handler.lifeline import Lifeline
+from mms_handler.worker.mms import lifeline
+from mms_handler.worker.mms.lifeline import Lifeline
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel does it, on Linux")
 

@@ -10,7 +10,7 @@ import pytest
 from mms.metrics.dimension import Dimension
 from mms.metrics.metrics_store import MetricsStore
 
-from mms_handler.metrics import Metrics
+from mms_handler.worker.mms.metrics import Metrics
 
 #: What the front end reads (Metric.java:24-26).
 PATTERN = re.compile(

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from mms_handler.output import Lines, Output, _Stream
+from mms_handler.worker.mms.output import Lines, Output, _Stream
 
 
 class Pipe:
@@ -165,7 +165,7 @@ def test_threads_do_not_mix_their_lines(pipe):
 WORKER = """\
 import logging, os, sys
 logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
-from mms_handler.output import Output
+from mms_handler.worker.mms.output import Output
 output = Output()
 output.clean()
 output.of("4f1c")

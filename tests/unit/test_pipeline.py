@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mms_handler.errors import BadInput, NotAcceptable, ScriptError, UnsupportedType
-from mms_handler.pipeline import Pipeline
+from mms_handler.worker.pipeline import Pipeline
 
 JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from mms_handler.errors import BadInput
 from mms_handler.models import optimize
-from mms_handler.pipeline import Pipeline, Request
-from mms_handler.replies import Reply
+from mms_handler.worker.pipeline import Pipeline, Request
+from mms_handler.worker.reply import Reply
 
 JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
 

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from mms_handler import sizing
 from mms_handler.errors import ServerError
+from mms_handler.server import machine, sizing
+from mms_handler.server.machine import Machine
 from mms_handler.settings import Settings
-from mms_handler.sizing import Machine
 
 MB = 2**20
 GB = 2**30
@@ -43,14 +43,14 @@ def tree(tmp_path):
 
 def test_a_machine_of_our_own(tree):
     """The cores that this process may run on, and the machine's memory."""
-    assert sizing.machine(tree()) == Machine(8, 16 * GB)
-    assert sizing.available(tree()) == 12 * GB
+    assert machine.this_machine(tree()) == Machine(8, 16 * GB)
+    assert machine.available_bytes(tree()) == 12 * GB
 
 
 def test_one_core(tree):
     """An affinity is a limit."""
     root = tree(**{"proc/self/status": "Cpus_allowed_list:\t5\n"})
-    assert sizing.machine(root).cpus == 1
+    assert machine.this_machine(root).cpus == 1
 
 
 def test_a_group_of_version_2(tree):
@@ -65,8 +65,8 @@ def test_a_group_of_version_2(tree):
             f"{group}/memory.stat": f"anon {600 * MB}\ninactive_file {300 * MB}\nfile 1\n",
         }
     )
-    assert sizing.machine(root) == Machine(1.5, 2 * GB)
-    assert sizing.available(root) == 1324 * MB
+    assert machine.this_machine(root) == Machine(1.5, 2 * GB)
+    assert machine.available_bytes(root) == 1324 * MB
 
 
 def test_a_group_without_limits(tree):
@@ -78,8 +78,8 @@ def test_a_group_without_limits(tree):
             "sys/fs/cgroup/memory.current": f"{GB}\n",
         }
     )
-    assert sizing.machine(root) == Machine(8, 16 * GB)
-    assert sizing.available(root) == 12 * GB
+    assert machine.this_machine(root) == Machine(8, 16 * GB)
+    assert machine.available_bytes(root) == 12 * GB
 
 
 def test_the_groups_around_ours_count(tree):
@@ -95,8 +95,8 @@ def test_the_groups_around_ours_count(tree):
             "sys/fs/cgroup/pod/box/memory.current": f"{GB // 4}\n",
         }
     )
-    assert sizing.machine(root) == Machine(2, GB)
-    assert sizing.available(root) == GB // 2
+    assert machine.this_machine(root) == Machine(2, GB)
+    assert machine.available_bytes(root) == GB // 2
 
 
 def test_a_group_of_version_1(tree):
@@ -111,8 +111,8 @@ def test_a_group_of_version_1(tree):
             "sys/fs/cgroup/memory/memory.stat": f"inactive_file 5\ntotal_inactive_file {GB}\n",
         }
     )
-    assert sizing.machine(root) == Machine(0.5, 4 * GB)
-    assert sizing.available(root) == 2 * GB
+    assert machine.this_machine(root) == Machine(0.5, 4 * GB)
+    assert machine.available_bytes(root) == 2 * GB
 
 
 def test_version_1_without_limits(tree):
@@ -126,8 +126,8 @@ def test_version_1_without_limits(tree):
             "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{3 * GB}\n",
         }
     )
-    assert sizing.machine(root) == Machine(8, 16 * GB)
-    assert sizing.available(root) == 12 * GB
+    assert machine.this_machine(root) == Machine(8, 16 * GB)
+    assert machine.available_bytes(root) == 12 * GB
 
 
 def test_a_full_group_has_nothing(tree):
@@ -138,20 +138,21 @@ def test_a_full_group_has_nothing(tree):
             "sys/fs/cgroup/memory.current": f"{GB + 5}\n",
         }
     )
-    assert sizing.available(root) == 0
+    assert machine.available_bytes(root) == 0
 
 
 def test_no_proc_is_an_error(tmp_path):
     """Without /proc/meminfo nothing can be planned."""
     with pytest.raises(ServerError, match="meminfo does not say MemTotal"):
-        sizing.machine(tmp_path)
+        machine.this_machine(tmp_path)
 
 
 def test_this_machine():
     """Here too: some cores and some memory, of which some is free."""
-    found = sizing.machine()
+    found = machine.this_machine()
+    total = psutil.virtual_memory().total
     assert 0 < found.cpus <= len(os.sched_getaffinity(0))
-    assert 100 * MB < sizing.available() <= found.memory_bytes <= psutil.virtual_memory().total
+    assert 100 * MB < machine.available_bytes() <= found.memory_bytes <= total
 
 
 # --- what processes use ---
@@ -167,8 +168,8 @@ def test_shared_memory_counts_once(tree):
         }
     )
     processes = [SimpleNamespace(pid=pid) for pid in (11, 12, 13)]
-    assert sizing.used(processes[:1], root) == 150_000 * 1024
-    assert sizing.used(processes, root) == 150_100 * 1024
+    assert machine.used_bytes(processes[:1], root) == 150_000 * 1024
+    assert machine.used_bytes(processes, root) == 150_100 * 1024
 
 
 def test_a_real_process_is_measured():
@@ -177,7 +178,7 @@ def test_a_real_process_is_measured():
     command = [sys.executable, "-c", source]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"1\n"
-        assert 50 * MB < sizing.used([psutil.Process(process.pid)]) < 100 * MB
+        assert 50 * MB < machine.used_bytes([psutil.Process(process.pid)]) < 100 * MB
 
 
 # --- the plan ---

@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from mms.context import Context
 
-from mms_handler import archive, calibration, loading
+from mms_handler import archive
 from mms_handler.archive.manifest import INT8, Quantized
 from mms_handler.archive.quantizing import Int8
 from mms_handler.errors import ArchiveError
 from mms_handler.models import optimize
 from mms_handler.models.int8 import Near
 from mms_handler.settings import Settings
+from mms_handler.worker import loading, trials
 
 #: MXNet's own, of ``SymbolBlock.imports``.
 pytestmark = pytest.mark.filterwarnings("ignore:.*Cannot decide type:UserWarning")
@@ -83,7 +84,7 @@ def model(folder, stripes, script):
 def test_a_graph_of_a_folder_of_photos(tmp_path, stripes):
     """Convolutions, sums and the last layer are in eight bits, and tell the stripes as before."""
     folder = model(tmp_path / "m", stripes, LOAD)
-    found = calibration.quantize(folder, archive.bodies(stripes.write(tmp_path / "photos")))
+    found = trials.quantize(folder, archive.bodies(stripes.write(tmp_path / "photos")))
     assert found["operators"] == found["of"] >= 9
     assert (found["inputs"], found["rows"], found["top"], found["part"]) == (12, 4, 4, 1)
     assert 1e-5 < found["mean"] < found["most"] < 0.2
@@ -117,7 +118,7 @@ def test_what_has_no_graph_in_eight_bits(tmp_path, stripes, script, said):
     """The reason names the file, or the line of the script."""
     folder = model(tmp_path / "m", stripes, script)
     bodies = archive.bodies(stripes.write(tmp_path / "photos", 1))
-    assert calibration.quantize(folder, bodies)["error"].startswith(said)
+    assert trials.quantize(folder, bodies)["error"].startswith(said)
 
 
 # --- in an archive ---
@@ -182,7 +183,7 @@ def test_a_worker_runs_a_modules(model_dir, tmp_path, monkeypatch, caplog):
     rows.mkdir()
     for place in range(3):
         (rows / f"{place}.csv").write_text(f"{place},3\n{3 - place},-1\n")
-    found = calibration.quantize(folder, archive.bodies(rows))
+    found = trials.quantize(folder, archive.bodies(rows))
     assert (found["operators"], found["rows"], found["top"]) == (1, 2, 2)
     told = Quantized("int8", INT8, *(found[name] for name in Quantized._fields[2:]))
     (tmp_path / "sample.csv").write_text("1,2\n")

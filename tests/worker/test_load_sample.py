@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 from mms.context import Context
 
-from mms_handler import archive, loading
-from mms_handler.pipeline import Request
+from mms_handler import archive
 from mms_handler.settings import Settings
+from mms_handler.worker import loading
+from mms_handler.worker.pipeline import Request
 
 SCRIPT = """
 import json

@@ -16,7 +16,7 @@ from mms.model_loader import ModelLoaderFactory
 from mms.protocol.otf_message_handler import retrieve_msg
 
 from mms_handler.errors import LoadError, ModelError, ScriptError, SettingsError
-from mms_handler.loading import visible
+from mms_handler.worker.loading import visible
 
 BYTES = "application/octet-stream"  # what a reply is whose type cannot be sent
 JSON, CSV = "application/json", "text/csv"
@@ -805,7 +805,7 @@ def test_the_program_names_the_script(tmp_path, monkeypatch):
 
 def test_a_load_is_one_line_in_the_log(worker, caplog):
     """A model that is loaded says so, once."""
-    with caplog.at_level(logging.INFO, "mms_handler.service"):
+    with caplog.at_level(logging.INFO, "mms_handler.worker.service"):
         worker(DOUBLER)
     assert caplog.messages == ["model m is loaded"]
 

@@ -22,8 +22,8 @@ from typing import Any, Callable, Mapping, NamedTuple, Sequence, Tuple, Union
 
 from mms_handler import codecs, models
 from mms_handler.errors import BadInput, ScriptError
-from mms_handler.replies import Reply, reply
 from mms_handler.script import Bound, bind
+from mms_handler.worker.reply import Reply, reply
 
 log = logging.getLogger(__name__)
 

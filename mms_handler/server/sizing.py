@@ -1,16 +1,15 @@
 """How many workers, with how many threads, and how much Java, fit into a machine.
 
-Knows figures and /proc; starts nothing.  What it reckons with was measured, see _WORKER_BYTES.
+The figures it works with were measured; see _WORKER_BYTES.
 """
 
 from __future__ import annotations
 
 import math
-import os
-from pathlib import Path
-from typing import Iterable, Iterator, NamedTuple, Protocol, Sequence
+from typing import NamedTuple, Sequence
 
 from mms_handler.errors import ServerError
+from mms_handler.server.machine import Machine
 from mms_handler.settings import Settings
 
 _MB = 2**20
@@ -36,13 +35,6 @@ _BODIES = (8, 64)
 _BODIES_MB = 100
 
 
-class Machine(NamedTuple):
-    """What there is for us: of the machine, or of the container that is smaller."""
-
-    cpus: float
-    memory_bytes: int
-
-
 class Plan(NamedTuple):
     """What to start.
 
@@ -65,16 +57,6 @@ class Plan(NamedTuple):
     reserved_bytes: int
     machine: Machine
     warnings: tuple[str, ...]
-
-
-class Process(Protocol):
-    """Anything with a process's number, such as psutil's."""
-
-    @property
-    def pid(self) -> int: ...
-
-
-# --- planning --------------------------------------------------------------------------------
 
 
 def plan(machine: Machine, chosen: Settings, models: Sequence[int]) -> Plan:
@@ -196,116 +178,3 @@ def line(plan: Plan) -> str:
 
 def _mb(count: int) -> str:
     return f"{count // _MB:,} MB"
-
-
-# --- measuring -------------------------------------------------------------------------------
-
-
-def machine(root: Path = Path("/")) -> Machine:
-    """What this process may use: the least of the machine's, its affinity's and its groups'.
-
-    Args:
-        root: where /proc and /sys are.
-    """
-    return Machine(
-        min([float(_allowed(root)), *_quotas(root)]),
-        min([_memory(root, "MemTotal"), *_limits(root)]),
-    )
-
-
-def available(root: Path = Path("/")) -> int:
-    """Bytes that can still be used; what the system can take back counts as free."""
-    return min([_memory(root, "MemAvailable"), *_rests(root)])
-
-
-def used(processes: Iterable[Process], root: Path = Path("/")) -> int:
-    """Bytes that some processes have; what several of them share counts once."""
-    return sum(_measured(root / "proc" / str(one.pid)) for one in processes)
-
-
-def _measured(folder: Path) -> int:
-    """A process's share of the memory, else, where that cannot be read, all it has; 0 if gone."""
-    share = _field(folder / "smaps_rollup", "Pss")
-    return share if share is not None else _field(folder / "status", "VmRSS") or 0
-
-
-def _allowed(root: Path) -> int:
-    """The cores that this process may run on."""
-    for line in _text(root / "proc/self/status").splitlines():
-        if line.startswith("Cpus_allowed_list:"):
-            parts = [part.split("-") for part in line.split()[1].split(",")]
-            return sum(int(part[-1]) - int(part[0]) + 1 for part in parts)
-    return os.cpu_count() or 1
-
-
-def _memory(root: Path, name: str) -> int:
-    found = _field(root / "proc/meminfo", name)
-    if found is None:
-        raise ServerError(f"{root / 'proc/meminfo'} does not say {name}")
-    return found
-
-
-def _quotas(root: Path) -> Iterator[float]:
-    """The cores that each of our groups may use: cgroup v2's, or v1's."""
-    for group in _groups(root, "cpu"):
-        words = _text(group / "cpu.max").split() or [
-            _text(group / "cpu.cfs_quota_us").strip(),
-            _text(group / "cpu.cfs_period_us").strip(),
-        ]
-        if words[0].isdecimal() and int(words[0]):
-            yield int(words[0]) / int(words[1])
-
-
-def _limits(root: Path) -> Iterator[int]:
-    for group in _groups(root, "memory"):
-        limit = _number(group, "memory.max", "memory.limit_in_bytes")
-        if limit is not None:
-            yield limit
-
-
-def _rests(root: Path) -> Iterator[int]:
-    """What each of our groups may still use; file pages not used lately can be taken back."""
-    for group in _groups(root, "memory"):
-        limit = _number(group, "memory.max", "memory.limit_in_bytes")
-        usage = _number(group, "memory.current", "memory.usage_in_bytes")
-        if limit is not None and usage is not None:
-            stat = dict(line.split() for line in _text(group / "memory.stat").splitlines())
-            pages = int(stat.get("total_inactive_file", stat.get("inactive_file", 0)))
-            yield max(0, limit - max(0, usage - pages))
-
-
-def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """The folders of the control group we are in, and of those around it.
-
-    In a container the path may be the host's: then its folders are not there, and the
-    container's own group is at the top.
-    """
-    for line in _text(root / "proc/self/cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers or controller in controllers.split(","):
-            top = root / "sys/fs/cgroup" / controllers
-            parts = [part for part in path.split("/") if part not in ("", "..")]
-            for depth in range(len(parts) + 1):
-                yield top.joinpath(*parts[:depth])
-
-
-def _number(folder: Path, *names: str) -> int | None:
-    """What the first of some files holds that holds a number; "max" is none."""
-    found = [_text(folder / name).strip() for name in names]
-    return next((int(text) for text in found if text.isdecimal()), None)
-
-
-def _field(path: Path, name: str) -> int | None:
-    """A line "name:  12 kB" of a file, in bytes."""
-    for line in _text(path).splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    return None
-
-
-def _text(path: Path) -> str:
-    """A file's text; nothing where it cannot be read, since files of /proc and /sys come and go."""
-    try:
-        return path.read_text()
-    except OSError:
-        return ""

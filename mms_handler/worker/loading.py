@@ -17,9 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
-from mms_handler import archive, codecs, dependencies, errors, importing, script, settings, shims
+from mms_handler import archive, codecs, dependencies, errors, script, settings, shims
 from mms_handler.errors import LoadError, ModelError
 from mms_handler.settings import Settings
+from mms_handler.worker import mxnet_import
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +47,9 @@ def load(context: Any, chosen: Settings) -> Any:
         # threads.
         settings.export_defaults({"MXNET_ENGINE_TYPE": "NaiveEngine"})
     settings.export_defaults({"MXNET_SUBGRAPH_VERBOSE": "0"})  # a line for each shape bound
-    with _phase("mxnet", model_dir), importing.swiftly():
+    with _phase("mxnet", model_dir), mxnet_import.swiftly():
         from mms_handler import models
-        from mms_handler.pipeline import Pipeline
+        from mms_handler.worker.pipeline import Pipeline
 
         models.spare()
         for name in _NEEDED_LATER:
@@ -139,7 +140,7 @@ def visible(gpu_id: int | None, gpus: int) -> int | None:
 
 def _sample(model_dir: Path, by_name: dict[str, Any]) -> Any:
     """The request that was packed with a model, if one was."""
-    from mms_handler.pipeline import Request
+    from mms_handler.worker.pipeline import Request
 
     found = archive.packed(model_dir)
     if found is None:

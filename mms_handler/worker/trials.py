@@ -7,9 +7,10 @@ import json
 from pathlib import Path
 from typing import Any, Iterable, Sequence
 
-from mms_handler import errors, loading, settings
+from mms_handler import errors, settings
 from mms_handler.archive import Body
 from mms_handler.errors import LoadError, ModelError
+from mms_handler.worker import loading
 
 #: MXNet reads it when it is imported.  Convolutions that are fused with the sum of a residual block
 #: may be wrong in eight bits: the small ResNet of the tests by 5 %, and by 0.2 % with sums apart.
@@ -64,7 +65,7 @@ def _call(pipeline: Any, body: Body) -> tuple[Any, Sequence[Any]]:
         ModelError: the request fails, or that cannot be told.
     """
     from mms_handler import models
-    from mms_handler.pipeline import Request
+    from mms_handler.worker.pipeline import Request
 
     name = body.path.name
     request = Request(body.path.read_bytes(), body.content_type, "", {})
