@@ -8,36 +8,12 @@ import socket
 import urllib.error
 import urllib.parse
 import urllib.request
-from pathlib import Path
 from typing import Mapping, NamedTuple
 
 from mms_handler.errors import ServerError
 
 # The servers are ours and near: no proxy that the environment names stands between.
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
-
-
-#: Content types of files, by suffix.
-SUFFIXES = {
-    ".csv": "text/csv",
-    ".jpeg": "image/jpeg",
-    ".jpg": "image/jpeg",
-    ".json": "application/json",
-    ".jsonl": "application/jsonlines",
-    ".npy": "application/x-npy",
-    ".npz": "application/x-npz",
-    ".png": "image/png",
-}
-
-
-def content_type(path: Path) -> str:
-    """What a file is, by its suffix; JSON where that tells nothing."""
-    return known_type(path) or "application/json"
-
-
-def known_type(path: Path) -> str | None:
-    """What a file is, by its suffix; None where that tells nothing."""
-    return SUFFIXES.get(path.suffix.lower())
 
 
 class Answer(NamedTuple):

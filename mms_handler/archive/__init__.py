@@ -7,10 +7,15 @@ model_dir ──packing──▶ .mar ◀──converting──▶ model.tar.gz 
 
 from __future__ import annotations
 
-from mms_handler.archive.checking import check, packed, quantized, trial
+from mms_handler.archive.checking import check, trial
 from mms_handler.archive.converting import convert, other, pack_tar
 from mms_handler.archive.fetching import fetch
-from mms_handler.archive.manifest import (
+from mms_handler.archive.measuring import size
+from mms_handler.archive.packing import Request, contents, entries, pack
+from mms_handler.archive.quantizing import MIN_AGREEMENT, Body, bodies, quantize
+from mms_handler.archive.safety import verify_folder
+from mms_handler.archive.zips import unpack, verify
+from mms_handler.manifest import (
     HANDLER,
     MANIFEST,
     NAME,
@@ -18,11 +23,6 @@ from mms_handler.archive.manifest import (
     Manifest,
     check_name,
 )
-from mms_handler.archive.measuring import size
-from mms_handler.archive.packing import Request, contents, entries, pack
-from mms_handler.archive.quantizing import MIN_AGREEMENT, Body, bodies, quantize
-from mms_handler.archive.safety import verify_folder
-from mms_handler.archive.zips import unpack, verify
 
 __all__ = [
     "HANDLER",
@@ -43,9 +43,7 @@ __all__ = [
     "other",
     "pack",
     "pack_tar",
-    "packed",
     "quantize",
-    "quantized",
     "size",
     "trial",
     "unpack",

@@ -7,11 +7,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mms_handler import client
-from mms_handler.archive import children, manifest, replies, zips
-from mms_handler.archive.manifest import MANIFEST, Manifest, Quantized, Sample, check_name
+from mms_handler import manifest, media
+from mms_handler.archive import children, replies, zips
 from mms_handler.archive.packing import Request
 from mms_handler.errors import ArchiveError
+from mms_handler.manifest import Sample, check_name
 
 
 def check(
@@ -57,24 +57,8 @@ def packed(folder: Path) -> Request | None:
     Raises:
         ArchiveError: the folder's manifest is none.
     """
-    found = _manifest(folder)
-    sample = found.sample if found else None
-    return Request(sample, (folder / sample.name).read_bytes()) if sample else None
-
-
-def quantized(folder: Path) -> Quantized | None:
-    """What is told of the int8 graph that was packed with the model in ``folder``, if one was.
-
-    Raises:
-        ArchiveError: the folder's manifest is none.
-    """
-    found = _manifest(folder)
-    return found.quantized if found else None
-
-
-def _manifest(folder: Path) -> Manifest | None:
-    path = folder / MANIFEST
-    return manifest.read(path.read_bytes()) if path.is_file() else None
+    sample = manifest.read_sample(folder)
+    return Request(*sample) if sample else None
 
 
 def trial(folder: Path, request: Request | None) -> Request | None:
@@ -99,7 +83,7 @@ def trial(folder: Path, request: Request | None) -> Request | None:
 
 
 def _given(sample: Path, content_type: str | None, accept: str | None) -> Request:
-    kind = content_type or client.content_type(sample)
+    kind = content_type or media.type_of_file(sample)
     return Request(Sample(sample.name, kind, accept or "*/*"), sample.read_bytes())
 
 

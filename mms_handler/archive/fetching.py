@@ -17,9 +17,9 @@ from typing import Any, Iterator, NamedTuple, Sequence
 from urllib.parse import unquote, urlsplit
 
 from mms_handler.archive import converting, files, s3
-from mms_handler.archive.manifest import check_name
 from mms_handler.archive.safety import MAX_BYTES
 from mms_handler.errors import ArchiveError
+from mms_handler.manifest import check_name
 
 ALLOWED = "MMS_HANDLER_ALLOWED_URLS"
 

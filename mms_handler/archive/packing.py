@@ -18,11 +18,12 @@ import zipfile
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, NamedTuple, Optional, Sequence
 
-from mms_handler import client, script
-from mms_handler.archive import files, manifest, safety, zips
-from mms_handler.archive.manifest import INT8, MANIFEST, SAMPLE, Sample
+from mms_handler import manifest, media
+from mms_handler.archive import files, safety, zips
 from mms_handler.archive.quantizing import Int8
 from mms_handler.errors import ArchiveError
+from mms_handler.manifest import INT8, MANIFEST, SAMPLE, Sample
+from mms_handler.script.find import choose_script
 
 _OLDEST = (1980, 1, 1, 0, 0, 0)  # the first time a zip entry can carry
 _NEVER = {"__pycache__", "__MACOSX", "MAR-INF"}
@@ -163,14 +164,14 @@ def entries(
 def script_of(found: Mapping[str, Path], program: str | None) -> str | None:
     """The script that the worker will find; raises what it would raise."""
     code = [name[5:] for name in found if name.startswith("code/")]
-    return script.choose(code or [name for name in found if "/" not in name], program)
+    return choose_script(code or [name for name in found if "/" not in name], program)
 
 
 # --- samples ---------------------------------------------------------------------------------
 
 
 def _given(sample: Path, content_type: str | None, accept: str) -> Request:
-    kind = content_type or client.content_type(sample)
+    kind = content_type or media.type_of_file(sample)
     name = SAMPLE + (sample.suffix.lower() or ".bin")
     return Request(Sample(name, kind, accept), sample.read_bytes())
 

@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple, Sequence
 
-from mms_handler import client
+from mms_handler import media
 from mms_handler.archive import children
-from mms_handler.archive.manifest import INT8, Quantized
 from mms_handler.errors import ArchiveError
+from mms_handler.manifest import INT8, Quantized
 
 #: What part of the judged predictions must be the model's own, unless somebody wants less.
 MIN_AGREEMENT = 0.95
@@ -50,10 +50,10 @@ def bodies(folder: Path, content_type: str | None = None) -> list[Body]:
 def _type(path: Path) -> str:
     if not path.is_file():
         raise ArchiveError(f"{path} is no file; a folder of requests has nothing else")
-    kind = client.known_type(path)
+    kind = media.known_type_of_file(path)
     if kind is None:
         raise ArchiveError(
-            f"{path}: the suffix does not say what it is ({', '.join(client.SUFFIXES)} do); "
+            f"{path}: the suffix does not say what it is ({', '.join(media.SUFFIXES)} do); "
             "--content-type does"
         )
     return kind

@@ -8,6 +8,7 @@ import json
 import math
 from typing import Any, Mapping
 
+from mms_handler import media
 from mms_handler.errors import HandlerError
 
 #: Bytes of a body that is kept itself; of a longer one its hash is.
@@ -60,7 +61,7 @@ def _near(one: bytes, other: bytes, content_type: str) -> bool:
     """Whether two bodies of a type say the same in numbers that hardly differ."""
     from mms_handler import codecs  # numpy takes its time
 
-    if codecs.main_type(content_type) == codecs.JSON:
+    if media.main_type(content_type) == media.JSON:
         return _near_values(json.loads(one), json.loads(other))
     return _near_arrays(codecs.decode(one, content_type), codecs.decode(other, content_type))
 

@@ -10,8 +10,8 @@ import re
 import stat
 from pathlib import Path, PurePosixPath
 
-from mms_handler.archive.manifest import MANIFEST
 from mms_handler.errors import ArchiveError
+from mms_handler.manifest import MANIFEST
 
 #: Entries of one archive.  A model has tens of files, one with whole libraries some thousands.
 MAX_ENTRIES = 100_000

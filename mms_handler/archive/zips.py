@@ -16,10 +16,10 @@ import zlib
 from pathlib import Path
 from typing import IO, Iterable, Iterator, Mapping, Sequence
 
-from mms_handler.archive import manifest
-from mms_handler.archive.manifest import MANIFEST, Manifest
+from mms_handler import manifest
 from mms_handler.archive.safety import Entries
 from mms_handler.errors import ArchiveError
+from mms_handler.manifest import MANIFEST, Manifest
 
 # The header before an entry: signature, version, flags, method, time, date, CRC, packed bytes,
 # bytes, bytes of the name and of the extra fields that follow.

@@ -215,10 +215,9 @@ def quantized(folder: Path, report: Path, asked: Path) -> None:
     """What archive --quantize runs in a process of its own; writes REPORT."""
     import json
 
-    from mms_handler import archive as archives
     from mms_handler.worker import trials
 
-    bodies = [archives.Body(Path(path), kind) for path, kind in json.loads(asked.read_text())]
+    bodies = [(Path(path), content_type) for path, content_type in json.loads(asked.read_text())]
     report.write_text(json.dumps(trials.quantize(folder, bodies)))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from mms_handler import settings
+from mms_handler import media, settings
 from mms_handler.cli.command import end, group
 
 
@@ -31,7 +31,7 @@ def invoke(
     url = model
     if "://" not in model:
         url = f"http://127.0.0.1:{port or settings.current().port}/predictions/{model}"
-    kind = content_type or client.content_type(Path(file.name))
+    kind = content_type or media.type_of_file(Path(file.name))
     answer = client.invoke(url, file.read(), kind, accept, timeout_s)
     if answer.status >= 400:
         end(f"{answer.status} {answer.message()}", 1)

@@ -12,17 +12,6 @@ from __future__ import annotations
 from mms_handler.codecs import csv, json, jsonlines, npy, npz, recordio
 from mms_handler.codecs.arrays import MAX_UNPACKED_BYTES, numbers
 from mms_handler.codecs.compression import decompress
-from mms_handler.codecs.media import (
-    CSV,
-    JSON,
-    JSON_LINES,
-    NPY,
-    NPZ,
-    RECORDIO,
-    is_text,
-    main_type,
-    ranges,
-)
 from mms_handler.codecs.registry import (
     Codec,
     decode,
@@ -34,25 +23,17 @@ from mms_handler.codecs.registry import (
     writes,
 )
 from mms_handler.codecs.text import text
+from mms_handler.media import CSV, JSON, JSON_LINES, NPY, NPZ, RECORDIO
 
 __all__ = [
-    "CSV",
-    "JSON",
-    "JSON_LINES",
     "MAX_UNPACKED_BYTES",
-    "NPY",
-    "NPZ",
-    "RECORDIO",
     "Codec",
     "decode",
     "decompress",
     "encode",
-    "is_text",
     "known",
-    "main_type",
     "negotiate",
     "numbers",
-    "ranges",
     "reads",
     "register",
     "text",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Callable, Iterable, NamedTuple
 
 from mms_handler.codecs.arrays import Arrays
-from mms_handler.codecs.media import JSON, main_type, preference, ranges
 from mms_handler.codecs.text import text, utf8
 from mms_handler.errors import BadInput, NotAcceptable, ScriptError, UnsupportedType
+from mms_handler.media import JSON, main_type, preference, ranges
 
 
 class Codec(NamedTuple):

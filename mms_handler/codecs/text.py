@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import codecs
 
-from mms_handler.codecs.media import charset
 from mms_handler.errors import BadInput, UnsupportedType
+from mms_handler.media import charset
 
 #: The names IANA has for them, and Python too.  A list, because Python's own also has codecs that
 #: unpack, that take quadratic time, and that are no text at all.

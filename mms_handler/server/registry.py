@@ -15,7 +15,7 @@ from typing import Any, Iterator, NamedTuple
 
 import psutil
 
-from mms_handler import archive, client
+from mms_handler import archive, client, manifest
 from mms_handler.errors import (
     HandlerError,
     NameTaken,
@@ -182,12 +182,13 @@ class Registry:
 
     def _confirm(self, name: str, folder: Path) -> None:
         """Let the model answer the sample that was packed with it, if one was."""
-        request = archive.packed(folder)
-        if request is None:
+        packed = manifest.read_sample(folder)
+        if packed is None:
             return
-        url, sample = f"{self._inference}/predictions/{name}", request.sample
+        sample, body = packed
+        url = f"{self._inference}/predictions/{name}"
         answer = client.invoke(
-            url, request.body, sample.content_type, sample.accept, self._chosen.timeout_s
+            url, body, sample.content_type, sample.accept, self._chosen.timeout_s
         )
         if answer.status >= 400:
             raise ServerError(

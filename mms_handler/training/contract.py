@@ -11,8 +11,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable, Mapping, Sequence
 
-from mms_handler import models, script, shims
+from mms_handler import models
 from mms_handler.errors import TrainingError
+from mms_handler.script import containers
+from mms_handler.script.load import add_to_path, import_script
 from mms_handler.training.job import FILE_MODE, Job, gpu_count
 from mms_handler.training.mode import NINE, check_required
 
@@ -38,9 +40,9 @@ def train(job: Job, also: Sequence[Path] = ()) -> Any:
     given = arguments(job)
     job.model_dir.mkdir(parents=True, exist_ok=True)
     job.output_data_dir.mkdir(parents=True, exist_ok=True)
-    script.search(also)
-    shims.install()
-    module = script.load(job.entry_point)
+    add_to_path(also)
+    containers.install()
+    module = import_script(job.entry_point)
     func = getattr(module, "train", None)
     if not callable(func):
         raise TrainingError(f"{job.entry_point.name} defines no function train")
@@ -90,7 +92,7 @@ def matching(func: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, An
 def _save(module: ModuleType, model: Any, job: Job, watched: Any) -> None:
     """The script's save on every host; the default one on the first host alone."""
     save = getattr(module, "save", None)
-    if save is not None and getattr(save, "__module__", "") != shims.__name__:
+    if save is not None and getattr(save, "__module__", "") != containers.__name__:
         _call_save(save, model, str(job.model_dir.resolve()))
     elif job.current_host == job.first_host:
         models.save(model, job.model_dir, watched.shapes(model))

@@ -21,8 +21,9 @@ from collections import deque
 from pathlib import Path
 from typing import IO, Iterator, Mapping, NamedTuple
 
-from mms_handler import dependencies, processes, settings
+from mms_handler import processes, settings
 from mms_handler.errors import HandlerError, TrainingError, cause
+from mms_handler.script import requirements
 from mms_handler.training import cluster, mode, script_mode
 from mms_handler.training.job import Job, gpu_count
 
@@ -70,7 +71,7 @@ def _run(job: Job, wanted: str | None, local_port: int | None) -> None:
     job.check()
     chosen = mode.choose(job.entry_point, job.hyperparameters, wanted)
     log.info("%s: %s mode: %s", job.current_host, chosen.name, chosen.reason)
-    also = dependencies.paths(job.code_dir, settings.cache_folder(settings.current()))
+    also = requirements.paths(job.code_dir, settings.cache_folder(settings.current()))
     with tempfile.TemporaryDirectory(prefix="mms-handler-") as scratch:
         if chosen.legacy:
             mode.check_required(mode.required_parameters(job.entry_point) or ())

@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
-from mms_handler import shims
 from mms_handler.errors import TrainingError
+from mms_handler.script import containers
 from mms_handler.training.job import FILE_MODE, Job
 
 _PREFIX = "sagemaker_"
@@ -262,11 +262,11 @@ def stand_ins(folder: Path) -> list[Path]:
 
     Source: CONTRACT A7; scripts import ``training_utils`` at their top.
     """
-    missing = [name for name in shims.PACKAGES if not _is_installed(name)]
+    missing = [name for name in containers.PACKAGES if not _is_installed(name)]
     for name in missing:
         (folder / name).mkdir(parents=True)
         (folder / name / "__init__.py").write_text("from . import training_utils\n")
-        utils = f"from {shims.__name__} import save, scheduler_host\n"
+        utils = f"from {containers.__name__} import save, scheduler_host\n"
         (folder / name / "training_utils.py").write_text(utils)
     return [folder] if missing else []
 

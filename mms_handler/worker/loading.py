@@ -17,8 +17,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
-from mms_handler import archive, codecs, dependencies, errors, script, settings, shims
+from mms_handler import errors, manifest, media, settings
 from mms_handler.errors import LoadError, ModelError
+from mms_handler.script import containers, requirements
+from mms_handler.script.find import find_script
+from mms_handler.script.load import add_to_path, hooks_of, import_script
+from mms_handler.script.signature import bind
 from mms_handler.settings import Settings
 from mms_handler.worker import mxnet_import
 
@@ -57,20 +61,20 @@ def load(context: Any, chosen: Settings) -> Any:
         gpus = models.gpu_count()
         gpu_id = context.system_properties["gpu_id"] = visible(gpu_id, gpus)
     with _phase("script", model_dir):
-        path = script.find(model_dir, chosen.program, packed_script(context.manifest))
+        path = find_script(model_dir, chosen.program, manifest.script_name(context.manifest))
     hooks: dict[str, Callable[..., Any]] = {}
     batch_predict = False
     if path:
         with _phase("requirements", model_dir):
-            script.search(dependencies.paths(path.parent, settings.cache_folder(chosen)))
+            add_to_path(requirements.paths(path.parent, settings.cache_folder(chosen)))
         with _phase("script", model_dir):
-            shims.install()  # where no real package, of the requirements perhaps, has the name
+            containers.install()  # where no real package, of the requirements perhaps, has the name
             cpus = multiprocessing.cpu_count()
-            variables = shims.hosting_variables(str(model_dir), gpus, cpus)
+            variables = containers.hosting_variables(str(model_dir), gpus, cpus)
             settings.export_defaults(variables)
             sys.path.append(str(model_dir))  # for what lies beside code/; it shadows nothing
-            module = script.load(path)
-            hooks = script.hooks(module)
+            module = import_script(path)
+            hooks = hooks_of(module)
             batch_predict = bool(getattr(module, "batch_predict", False))
     device = models.device(gpu_id)
     given = {"model_dir": str(model_dir), "context": context, "ctx": device, "gpu_id": gpu_id}
@@ -79,7 +83,7 @@ def load(context: Any, chosen: Settings) -> Any:
     for hook in ("pre_model_fn", "model_fn", "model_warmup_fn"):
         with _phase(hook, model_dir):
             if hook in hooks or hook == "model_fn":
-                bound.append(script.bind(hook, hooks.get(hook, default)))
+                bound.append(bind(hook, hooks.get(hook, default)))
                 result = bound[-1](given)
         if hook == "model_fn":
             given["model"] = result
@@ -142,24 +146,20 @@ def _sample(model_dir: Path, by_name: dict[str, Any]) -> Any:
     """The request that was packed with a model, if one was."""
     from mms_handler.worker.pipeline import Request
 
-    found = archive.packed(model_dir)
-    if found is None:
+    packed = manifest.read_sample(model_dir)
+    if packed is None:
         return None
-    return Request(found.body, found.sample.content_type, found.sample.accept, by_name)
+    sample, body = packed
+    return Request(body, sample.content_type, sample.accept, by_name)
 
 
 def _int8(model_dir: Path) -> Any:
     """The int8 graph that was packed with a model, if one was."""
     from mms_handler import models
 
-    found = archive.quantized(model_dir)
-    return models.Int8(model_dir / found.symbol, found.most) if found else None
-
-
-def packed_script(manifest: Any) -> str | None:
-    """The script's name, as ``archive.pack`` keeps it in MMS's manifest."""
-    name = ((manifest or {}).get("model") or {}).get("script")
-    return name if isinstance(name, str) else None
+    packed = manifest.read_folder(model_dir)
+    quantized = packed.quantized if packed else None
+    return models.Int8(model_dir / quantized.symbol, quantized.most) if quantized else None
 
 
 def _default_model(model_dir: str, first_dimension: int, on: Any) -> Any:
@@ -186,13 +186,13 @@ def inspect(model_dir: Path, sample: tuple[bytes, str, str] | None) -> dict[str,
     if chosen.optimize == "on":  # the packed reply is the model's own, not its int8 graph's
         chosen = dataclasses.replace(chosen, optimize="float")
     kept = model_dir / "MAR-INF" / "MANIFEST.json"
-    manifest = json.loads(kept.read_text()) if kept.is_file() else None
-    context = Context(model_dir.name, str(model_dir), manifest, 1, None, "")
+    packed = json.loads(kept.read_text()) if kept.is_file() else None
+    context = Context(model_dir.name, str(model_dir), packed, 1, None, "")
     try:
         pipeline = load(context, chosen)
     except LoadError as exc:
         return {"error": str(exc)}
-    path = script.find(model_dir, chosen.program, packed_script(manifest))
+    path = find_script(model_dir, chosen.program, manifest.script_name(packed))
     found: dict[str, Any] = {
         "script": str(path.relative_to(model_dir)) if path else None,
         "functions": [(one.hook, one.is_default, str(one)) for one in pipeline.bound],
@@ -207,7 +207,7 @@ def _answered(pipeline: Any, body: bytes, content_type: str, accept: str) -> dic
         reply, again = (pipeline.transform(body, content_type, accept, {}) for _ in range(2))
     except BaseException as exc:
         fault = errors.fault(exc)
-        return {"status": fault.status, "content_type": codecs.JSON, "reply": fault.message}
+        return {"status": fault.status, "content_type": media.JSON, "reply": fault.message}
     shown = reply.body[:200].decode("utf-8", "replace")
     found = {"status": reply.status, "content_type": reply.content_type, "reply": shown}
     if reply != again:  # a time, a random number: nothing that could be expected

@@ -20,9 +20,9 @@ import time
 from itertools import repeat
 from typing import Any, Callable, Mapping, NamedTuple, Sequence, Tuple, Union
 
-from mms_handler import codecs, models
+from mms_handler import codecs, media, models
 from mms_handler.errors import BadInput, ScriptError
-from mms_handler.script import Bound, bind
+from mms_handler.script.signature import Bound, bind
 from mms_handler.worker.reply import Reply, reply
 
 log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Pipeline:
         model: Any,
         *,
         device: Any,
-        accept: str = codecs.JSON,
+        accept: str = media.JSON,
         predict_order: str | None = None,
         batch_predict: bool = False,
     ) -> None:
@@ -389,6 +389,6 @@ def _for_script(given: Mapping[str, Any]) -> bytes | Text:
     body: bytes = given["data"]
     return (
         Text(codecs.text(body, given["content_type"]))
-        if codecs.is_text(given["content_type"])
+        if media.is_text(given["content_type"])
         else body
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from mms_handler import codecs, models
+from mms_handler import codecs, media, models
 
 #: What a web framework's response has.
 _RESPONSE = ("get_data", "mimetype", "status_code")
@@ -44,8 +44,8 @@ def reply(answer: Any, accept: str, default: str) -> Reply:
     value = models.to_plain(value)
     if content_type is None:
         return Reply(*codecs.encode(value, accept, default))
-    written_as = content_type if codecs.writes(content_type) else codecs.JSON
-    body, _ = codecs.encode(value, codecs.main_type(written_as), default)
+    written_as = content_type if codecs.writes(content_type) else media.JSON
+    body, _ = codecs.encode(value, media.main_type(written_as), default)
     return Reply(body, content_type)  # as the script has it: odd types pass through
 
 
@@ -57,5 +57,5 @@ def _is_pair(answer: Any) -> bool:
 
 def _single(accept: str, default: str) -> str:
     """One content type for a bare body: what Accept wants most, unless that is a range."""
-    wanted = max(codecs.ranges(accept), key=lambda one: one[1])[0]
+    wanted = max(media.ranges(accept), key=lambda one: one[1])[0]
     return default if "*" in wanted else wanted

@@ -16,7 +16,7 @@ import time
 import traceback
 from typing import Any, Callable, Mapping
 
-from mms_handler import codecs, errors, settings
+from mms_handler import codecs, errors, media, settings
 from mms_handler.errors import OutOfResources, UnsupportedType
 from mms_handler.settings import Settings
 from mms_handler.worker.mms import lifeline, reply_frame, sending
@@ -166,7 +166,7 @@ def _arguments(index: int, request: dict[str, Any], context: Any, limit: int) ->
     encoding = headers.get("content-encoding", "")
     return {
         "body": codecs.decompress(body, encoding, limit) if encoding else body,
-        "content_type": content_type or codecs.JSON,
+        "content_type": content_type or media.JSON,
         "accept": headers.get("accept", ""),
         "by_name": {
             "context": _alone(index, context),
@@ -197,7 +197,7 @@ def _body(
     Content-Type in the dict of headers, as a dict under its name.
     """
     parts = {name: bytes(value) for name, value in request.items() if name != "model_name"}
-    is_form = codecs.main_type(content_type) in _FORMS
+    is_form = media.main_type(content_type) in _FORMS
     if "body" in parts and not is_form:
         body = parts.pop("body")
         if body or len(parts) != 1:
@@ -251,7 +251,7 @@ def _fault_body(found: errors.Fault, index: int, context: Any) -> tuple[bytes, s
         "message": message,
         "request_id": context.get_request_id(index),
     }
-    return json.dumps(body, ensure_ascii=False).encode(), codecs.JSON
+    return json.dumps(body, ensure_ascii=False).encode(), media.JSON
 
 
 def _wants_text(index: int, context: Any) -> bool:
@@ -259,5 +259,5 @@ def _wants_text(index: int, context: Any) -> bool:
     if isinstance(set_by_script, str) and set_by_script.startswith("text/"):
         return True
     accepts = [v for k, v in context.get_all_request_header(index).items() if k.lower() == "accept"]
-    ranges = codecs.ranges(accepts[0]) if accepts and isinstance(accepts[0], str) else []
+    ranges = media.ranges(accepts[0]) if accepts and isinstance(accepts[0], str) else []
     return bool(ranges) and ranges[0][0] == "text/plain"

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Iterable, Sequence
 
 from mms_handler import errors, settings
-from mms_handler.archive import Body
 from mms_handler.errors import LoadError, ModelError
 from mms_handler.worker import loading
 
@@ -17,12 +16,12 @@ from mms_handler.worker import loading
 _BEFORE_MXNET = {"MXNET_DISABLE_MKLDNN_FUSE_CONV_SUM": "1"}
 
 
-def quantize(model_dir: Path, bodies: Sequence[Body]) -> dict[str, Any]:
+def quantize(model_dir: Path, bodies: Sequence[tuple[Path, str]]) -> dict[str, Any]:
     """The int8 graph of the model in a model_dir, and how it did.
 
     Args:
         model_dir: this process's working directory, as it is a worker's.
-        bodies: requests; some are kept for judging.
+        bodies: files that are requests, each with its content type; some are kept for judging.
 
     Returns:
         symbol, as JSON; operators, of, inputs, and the agreement's rows, top, mean, most; part,
@@ -43,10 +42,10 @@ def quantize(model_dir: Path, bodies: Sequence[Body]) -> dict[str, Any]:
         return {"error": str(exc)}
 
 
-def _quantized(pipeline: Any, bodies: Iterable[Body]) -> dict[str, Any]:
+def _quantized(pipeline: Any, bodies: Iterable[tuple[Path, str]]) -> dict[str, Any]:
     from mms_handler import models
 
-    calls = [_call(pipeline, body) for body in bodies]
+    calls = [_call(pipeline, path, content_type) for path, content_type in bodies]
     model, arrays = calls[0]
     if any(other is not model for other, _ in calls):
         raise ModelError("the requests run different Blocks; one is wanted")
@@ -58,7 +57,7 @@ def _quantized(pipeline: Any, bodies: Iterable[Body]) -> dict[str, Any]:
     return {**numbers, **agreement._asdict(), **told}
 
 
-def _call(pipeline: Any, body: Body) -> tuple[Any, Sequence[Any]]:
+def _call(pipeline: Any, path: Path, content_type: str) -> tuple[Any, Sequence[Any]]:
     """The model that a request runs, and its arrays.
 
     Raises:
@@ -67,8 +66,8 @@ def _call(pipeline: Any, body: Body) -> tuple[Any, Sequence[Any]]:
     from mms_handler import models
     from mms_handler.worker.pipeline import Request
 
-    name = body.path.name
-    request = Request(body.path.read_bytes(), body.content_type, "", {})
+    name = path.name
+    request = Request(path.read_bytes(), content_type, "", {})
     calls = models.tried(pipeline.calls, request)
     if isinstance(calls, models.Failed):
         raise ModelError(f"{name} is answered {_words(calls.exc)}") from calls.exc

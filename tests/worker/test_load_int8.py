@@ -14,9 +14,9 @@ import pytest
 from mms.context import Context
 
 from mms_handler import archive
-from mms_handler.archive.manifest import INT8, Quantized
 from mms_handler.archive.quantizing import Int8
 from mms_handler.errors import ArchiveError
+from mms_handler.manifest import INT8, Quantized
 from mms_handler.models import optimize
 from mms_handler.models.int8 import Near
 from mms_handler.settings import Settings

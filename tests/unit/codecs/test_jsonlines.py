@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from mms_handler import codecs
+from mms_handler import codecs, media
 from mms_handler.errors import BadInput, NotAcceptable
 
 LINES = "application/jsonlines"
@@ -102,7 +102,7 @@ def test_the_line_that_is_wrong_is_named(body, message):
 )
 def test_a_line_for_each_row(value, body):
     """Exactly these bytes; several outputs are side by side in their row's line."""
-    assert codecs.encode(value, LINES, codecs.JSON) == (body, LINES)
+    assert codecs.encode(value, LINES, media.JSON) == (body, LINES)
 
 
 @pytest.mark.parametrize(
@@ -118,11 +118,11 @@ def test_a_line_for_each_row(value, body):
 def test_outputs_without_common_rows(value):
     """They have no lines; another type may hold them."""
     with pytest.raises(NotAcceptable):
-        codecs.encode(value, LINES, codecs.JSON)
+        codecs.encode(value, LINES, media.JSON)
 
 
 def test_as_many_lines_out_as_in():
     """Batch transform joins them by their place."""
     body = b"".join(b"[%d, 0.5]\n" % i for i in range(1_000))
-    out, _ = codecs.encode(codecs.decode(body, LINES), LINES, codecs.JSON)
+    out, _ = codecs.encode(codecs.decode(body, LINES), LINES, media.JSON)
     assert [json.loads(line) for line in out.splitlines()] == [[i, 0.5] for i in range(1_000)]

@@ -12,7 +12,7 @@ import struct
 import numpy as np
 import pytest
 
-from mms_handler import codecs
+from mms_handler import codecs, media
 from mms_handler.codecs import registry
 from mms_handler.errors import BadInput, NotAcceptable, ScriptError, UnsupportedType
 
@@ -453,7 +453,7 @@ def test_what_is_read_and_what_is_written():
 )
 def test_scripts_get_text_for_json_and_csv(content_type, is_text):
     """JSON and CSV are text to a script, with whatever parameters; all else is bytes."""
-    assert codecs.is_text(content_type) is is_text
+    assert media.is_text(content_type) is is_text
 
 
 # --- encode ---

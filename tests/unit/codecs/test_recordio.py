@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-from mms_handler import codecs
+from mms_handler import codecs, media
 from mms_handler.codecs import recordio, wire
 from mms_handler.errors import BadInput, NotAcceptable, TooLarge
 
@@ -411,7 +411,7 @@ def test_many_varints():
 
 def test_exact_bytes():
     """One float32 row: magic, length, label "values", packed values, padding."""
-    body, content_type = codecs.encode(np.array([[1, 2]], F), RECORDIO, codecs.JSON)
+    body, content_type = codecs.encode(np.array([[1, 2]], F), RECORDIO, media.JSON)
     assert content_type == RECORDIO
     assert body == (
         b"\x0a\x23\xd7\xce\x18\x00\x00\x00"
@@ -467,7 +467,7 @@ def test_exact_bytes():
 )
 def test_protobuf_reads_what_is_written(value, wanted):
     """A record a row, each as protobuf itself has it."""
-    body, _ = codecs.encode(value, RECORDIO, codecs.JSON)
+    body, _ = codecs.encode(value, RECORDIO, media.JSON)
     assert list(map(str, read(body))) == list(map(str, wanted))
 
 
@@ -490,10 +490,10 @@ def test_protobuf_reads_what_is_written(value, wanted):
 def test_what_records_cannot_hold(value):
     """Another type may."""
     with pytest.raises(NotAcceptable):
-        codecs.encode(value, RECORDIO, codecs.JSON)
+        codecs.encode(value, RECORDIO, media.JSON)
 
 
 def test_as_many_records_out_as_in():
     body = body_of(*(record(values=[i, 0.5]) for i in range(100)))
-    again, _ = codecs.encode(codecs.decode(body, RECORDIO), RECORDIO, codecs.JSON)
+    again, _ = codecs.encode(codecs.decode(body, RECORDIO), RECORDIO, media.JSON)
     assert [one.label["values"].float32_tensor.values[0] for one in read(again)] == list(range(100))

@@ -14,8 +14,8 @@ from importlib import metadata
 
 import pytest
 
-from mms_handler import dependencies
 from mms_handler.errors import ScriptError, SettingsError
+from mms_handler.script import requirements
 
 #: A build backend of its own, so that building needs no network; notes its builds in built.txt.
 BACKEND = """
@@ -66,7 +66,7 @@ def ready(tmp_path_factory):
     ask(code, "# mine", "one==1.0  # with a comment", "", *fits, "click==0.1")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PIP_USER", "1")
-        dependencies.paths(code, home / "cache")
+        requirements.paths(code, home / "cache")
     return code, home / "cache"
 
 
@@ -127,26 +127,26 @@ def test_without_requirements_nothing_is_made(code, cache, text):
     """No requirements.txt, or one that says nothing."""
     if text is not None:
         (code / "requirements.txt").write_text(text)
-    assert dependencies.paths(code, cache) == []
+    assert requirements.paths(code, cache) == []
     assert not cache.exists()
 
 
 def test_code_lib_is_a_folder_of_its_own(code, cache):
     """What the script brings along needs no requirements.txt."""
     (code / "lib").mkdir()
-    assert dependencies.paths(code, cache) == [code / "lib"]
+    assert requirements.paths(code, cache) == [code / "lib"]
 
 
 def test_code_lib_comes_first(ready):
     """It wins over what is installed."""
-    lib, folder = dependencies.paths(*ready)
+    lib, folder = requirements.paths(*ready)
     assert lib == ready[0] / "lib"
     assert folder.parent == ready[1]
 
 
 def test_what_is_asked_for_and_missing_is_installed(ready):
     """With what it needs in turn.  Mxnet, numpy and requests are here, and no wheel of them."""
-    folder = dependencies.paths(*ready)[1]
+    folder = requirements.paths(*ready)[1]
     found = sorted(path.name for path in folder.iterdir() if path.name != "__pycache__")
     assert found == [
         "click-0.1.dist-info",
@@ -160,14 +160,14 @@ def test_what_is_asked_for_and_missing_is_installed(ready):
 
 def test_another_version_is_put_beside_this_pythons(ready):
     """The folder has the click that is asked for; this Python keeps its own."""
-    assert "version = '0.1'" in (dependencies.paths(*ready)[1] / "click.py").read_text()
+    assert "version = '0.1'" in (requirements.paths(*ready)[1] / "click.py").read_text()
     check = "import click; print(click.__name__, hasattr(click, 'version'))"
     assert subprocess.check_output([sys.executable, "-c", check], text=True) == "click False\n"
 
 
 def test_the_cache_holds_the_folder_and_its_lock_alone(ready):
     """What was made on the way is gone."""
-    folder = dependencies.paths(*ready)[1]
+    folder = requirements.paths(*ready)[1]
     assert sorted(p.name for p in ready[1].iterdir()) == [folder.name, f"{folder.name}.lock"]
 
 
@@ -187,7 +187,7 @@ def test_another_numpy_is_refused(code, cache, line, asked):
     wheel(code / "wheels", "one", requires=["numpy>=1.26"])
     ask(code, line)
     with pytest.raises(ScriptError, match=f"{asked}; fixed here is {running('numpy')}"):
-        dependencies.paths(code, cache)
+        requirements.paths(code, cache)
     assert [path.suffix for path in cache.iterdir()] == [".lock"]
 
 
@@ -196,7 +196,7 @@ def test_mxnet_under_another_name_is_refused(code, cache):
     wheel(code / "wheels", "mxnet_cu112", files={"mxnet/__init__.py": ""})
     ask(code, "mxnet-cu112")
     with pytest.raises(ScriptError, match=f"brings another mxnet; .* {running('mxnet')}"):
-        dependencies.paths(code, cache)
+        requirements.paths(code, cache)
     assert [path.suffix for path in cache.iterdir()] == [".lock"]
 
 
@@ -218,7 +218,7 @@ def test_sources_are_built(code, cache):
     ask(code, "-r more/other.txt", "-e ./src/three", f"{code}/src/four", f"-e {git}/five#egg=five")
     with (code / "requirements.txt").open("a") as file:
         file.write(f"{git}/six@main\n")
-    (folder,) = dependencies.paths(code, cache)
+    (folder,) = requirements.paths(code, cache)
     assert modules(folder) == ["five.py", "four.py", "one.py", "six.py", "three.py", "two.py"]
     assert list(folder.glob("*.pth")) == []
 
@@ -240,7 +240,7 @@ def test_wheels_are_found_by_path(code, cache):
     ask(code, f"./dist/{names[0]}", f"{code}/dist/{names[1]}", f"{sagemaker}/{names[2]}")
     with (code / "requirements.txt").open("a") as file:
         file.write(f"four @ file://{sagemaker}/{names[3]}\n-c limits.txt\n-f dist\nfive\n")
-    (folder,) = dependencies.paths(code, cache)
+    (folder,) = requirements.paths(code, cache)
     assert modules(folder) == ["five.py", "four.py", "one.py", "three.py", "two.py"]
     assert "'1.0'" in (folder / "five.py").read_text()
 
@@ -250,7 +250,7 @@ def test_files_are_installed_by_their_hash(code, cache):
     right = digest(wheel(code / "wheels", "one", requires=["numpy"]))
     numpy = f"{running('numpy')} --hash=sha256:{'0' * 64}"
     ask(code, "--require-hashes", "one==1.0 \\", f"    --hash=sha256:{right}", numpy)
-    (folder,) = dependencies.paths(code, cache)
+    (folder,) = requirements.paths(code, cache)
     assert modules(folder) == ["one.py"]
 
 
@@ -259,7 +259,7 @@ def test_a_file_with_another_hash_is_refused(code, cache):
     wheel(code / "wheels", "one")
     ask(code, f"one==1.0 --hash=sha256:{'0' * 64}")
     with pytest.raises(ScriptError, match="DO NOT MATCH THE HASHES"):
-        dependencies.paths(code, cache)
+        requirements.paths(code, cache)
 
 
 # --- once ---
@@ -267,9 +267,12 @@ def test_a_file_with_another_hash_is_refused(code, cache):
 
 def test_the_second_time_nothing_is_run(ready, tmp_path, monkeypatch):
     """The folder is there, so no process is started, also for a copy of the script elsewhere."""
-    monkeypatch.setattr(dependencies.subprocess, "run", None)
+    monkeypatch.setattr(requirements.subprocess, "run", None)
     shutil.copytree(ready[0], tmp_path / "copy")
-    here, there = dependencies.paths(*ready), dependencies.paths(tmp_path / "copy", ready[1])
+    here, there = (
+        requirements.paths(*ready),
+        requirements.paths(tmp_path / "copy", ready[1]),
+    )
     assert here[1] == there[1]
 
 
@@ -293,23 +296,23 @@ def test_the_second_time_nothing_is_run(ready, tmp_path, monkeypatch):
 )
 def test_the_folder_is_for_these_contents(code, cache, monkeypatch, change, same):
     """Requirements, wheels and the files that requirements name; not what building them leaves."""
-    monkeypatch.setattr(dependencies, "_install_alone", lambda *_: None)
+    monkeypatch.setattr(requirements, "_install_alone", lambda *_: None)
     for folder in ("src/build", "src/a.egg-info", "__pycache__"):
         (code / folder).mkdir(parents=True)
     (code / "more.txt").write_text("one")
     ask(code, "-r more.txt", "./src")
-    before = dependencies.paths(code, cache)
+    before = requirements.paths(code, cache)
     change(code)
-    assert (dependencies.paths(code, cache) == before) == same
+    assert (requirements.paths(code, cache) == before) == same
 
 
 def test_without_named_files_the_script_may_change(code, cache, monkeypatch):
     """Another line in the script is no reason to install again."""
-    monkeypatch.setattr(dependencies, "_install_alone", lambda *_: None)
+    monkeypatch.setattr(requirements, "_install_alone", lambda *_: None)
     ask(code, "one>=1,<2 ; python_version > '3'", "two[all]", "git+https://localhost/a/b.git")
-    before = dependencies.paths(code, cache)
+    before = requirements.paths(code, cache)
     (code / "inference.py").write_text("")
-    assert dependencies.paths(code, cache) == before
+    assert requirements.paths(code, cache) == before
 
 
 def test_two_processes_install_once(code, cache, tmp_path):
@@ -317,14 +320,14 @@ def test_two_processes_install_once(code, cache, tmp_path):
     source(code / "src", "one")
     ask(code, "./src")
     call = (
-        "import sys; from pathlib import Path; from mms_handler import dependencies; "
-        "print(*dependencies.paths(Path(sys.argv[1]), Path(sys.argv[2])))"
+        "import sys; from pathlib import Path; from mms_handler.script import requirements; "
+        "print(*requirements.paths(Path(sys.argv[1]), Path(sys.argv[2])))"
     )
     command = [sys.executable, "-c", call, str(code), str(cache)]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = {process.communicate()[0] for process in both}
     assert [process.returncode for process in both] == [0, 0]
-    assert said == {f"{dependencies.paths(code, cache)[0]}\n"}
+    assert said == {f"{requirements.paths(code, cache)[0]}\n"}
     assert (tmp_path / "built.txt").read_text() == "one\n"
 
 
@@ -332,10 +335,10 @@ def test_what_a_killed_process_left_is_cleared_away(code, cache):
     """A half-made folder is under another name, and goes with the next attempt."""
     wheel(code / "wheels", "one")
     ask(code, "one")
-    lines = dependencies._lines(code / "requirements.txt", ())
-    name = dependencies._key(lines, code)
+    lines = requirements._lines(code / "requirements.txt", ())
+    name = requirements._key(lines, code)
     (cache / f".{name}.half" / "env").mkdir(parents=True)
-    assert dependencies.paths(code, cache) == [cache / name]
+    assert requirements.paths(code, cache) == [cache / name]
     assert sorted(path.name for path in cache.iterdir()) == [name, f"{name}.lock"]
 
 
@@ -347,7 +350,7 @@ def test_what_cannot_be_found_is_refused_with_pips_last_line(code, cache):
     ask(code, "no-such-one")
     last = r"^requirements.txt: No matching distribution found for no-such-one$"
     with pytest.raises(ScriptError, match=last):
-        dependencies.paths(code, cache)
+        requirements.paths(code, cache)
     assert [path.suffix for path in cache.iterdir()] == [".lock"]
 
 
@@ -355,7 +358,7 @@ def test_a_line_that_pip_cannot_read_is_refused(code, cache):
     """With the line."""
     ask(code, "# mine", "", "one two")
     with pytest.raises(ScriptError, match=r"^requirements.txt: Invalid requirement: 'one two'"):
-        dependencies.paths(code, cache)
+        requirements.paths(code, cache)
 
 
 def test_a_source_that_cannot_be_built_is_refused(code, cache):
@@ -363,7 +366,7 @@ def test_a_source_that_cannot_be_built_is_refused(code, cache):
     (source(code / "src", "one") / "backend.py").write_text("def build_wheel(*_): 1 / 0\n")
     ask(code, "./src")
     with pytest.raises(ScriptError, match="^requirements.txt: .*: ZeroDivisionError: division by"):
-        dependencies.paths(code, cache)
+        requirements.paths(code, cache)
 
 
 @pytest.mark.parametrize("included", ["gone.txt", "requirements.txt"])
@@ -371,15 +374,15 @@ def test_an_included_file_that_is_not_there_is_refused(code, cache, included):
     """Or one that includes itself."""
     ask(code, f"-r {included}")
     with pytest.raises(ScriptError, match=f"requirements.txt includes {included}, which"):
-        dependencies.paths(code, cache)
+        requirements.paths(code, cache)
 
 
 def test_a_python_without_pip_says_so(code, cache, monkeypatch):
     """And how to get one."""
-    monkeypatch.setattr(dependencies, "_site", lambda: [])
+    monkeypatch.setattr(requirements, "_site", lambda: [])
     ask(code, "one")
     with pytest.raises(ScriptError, match="there is no pip .* -m ensurepip"):
-        dependencies.paths(code, cache)
+        requirements.paths(code, cache)
 
 
 def test_a_cache_that_cannot_be_written_names_the_setting(code, cache):
@@ -387,4 +390,4 @@ def test_a_cache_that_cannot_be_written_names_the_setting(code, cache):
     cache.write_text("")
     ask(code, "one")
     with pytest.raises(SettingsError, match=r"^MMS_HANDLER_CACHE_DIR: .*cache: File exists$"):
-        dependencies.paths(code, cache)
+        requirements.paths(code, cache)

@@ -10,7 +10,7 @@ from mms_handler import settings
 from mms_handler.server.properties import properties
 from mms_handler.settings import Settings
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def keys(text):

@@ -7,11 +7,10 @@ import zipfile
 
 import pytest
 
-from mms_handler import archive
-from mms_handler.archive import manifest
-from mms_handler.archive.manifest import Quantized
+from mms_handler import archive, manifest
 from mms_handler.archive.quantizing import Int8
 from mms_handler.errors import ArchiveError
+from mms_handler.manifest import Quantized
 
 TOLD = Quantized("int8", "MAR-INF/int8-symbol.json", 39, 40, 30, 10, 9, 0.008, 0.043)
 
@@ -38,7 +37,7 @@ def test_a_graph_is_packed_and_told_of(packed):
     assert found.quantized == TOLD
     assert set(found.hashes) == {"net.params", "MAR-INF/int8-symbol.json"}
     archive.unpack(packed, packed.parent / "there")
-    assert archive.quantized(packed.parent / "there") == TOLD
+    assert manifest.read_folder(packed.parent / "there").quantized == TOLD
     assert (packed.parent / "there" / TOLD.symbol).read_text() == '{"nodes": []}'
 
 
@@ -46,7 +45,7 @@ def test_without_a_graph_nothing_is_told(tmp_path):
     (tmp_path / "net.params").write_text("weights")
     found = archive.verify(archive.pack(tmp_path, tmp_path / "m.mar"))
     assert found.quantized is None
-    assert archive.quantized(tmp_path) is None
+    assert manifest.read_folder(tmp_path) is None
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ import sys
 
 import pytest
 
-from mms_handler import script
 from mms_handler.errors import ScriptError
+from mms_handler.script.find import choose_script, find_script
+from mms_handler.script.load import hooks_of, import_script
+from mms_handler.script.signature import bind
 
 # --- finding ---
 
@@ -38,7 +40,7 @@ def test_find(tmp_path, folder, files, program, found):
         (tmp_path / folder / name).parent.mkdir(exist_ok=True)
         (tmp_path / folder / name).write_text("")
     wanted = found and tmp_path / folder / found
-    assert script.find(tmp_path, program) == wanted
+    assert find_script(tmp_path, program) == wanted
 
 
 def test_code_folder_goes_before_the_artifacts(tmp_path):
@@ -46,13 +48,13 @@ def test_code_folder_goes_before_the_artifacts(tmp_path):
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "serve.py").write_text("")
     (tmp_path / "inference.py").write_text("")
-    assert script.find(tmp_path, None) == tmp_path / "code" / "serve.py"
+    assert find_script(tmp_path, None) == tmp_path / "code" / "serve.py"
 
 
 def test_two_files_and_no_name_are_refused():
     """Which of several files is the script is not guessed."""
     with pytest.raises(ScriptError) as caught:
-        script.choose(["b.py", "a.py", "model.params"], None)
+        choose_script(["b.py", "a.py", "model.params"], None)
     assert str(caught.value) == (
         "which file is the script? a.py, b.py; "
         "call it inference.py, or name it in SAGEMAKER_PROGRAM"
@@ -75,7 +77,7 @@ def test_siblings_and_star_imports_work(tmp_path):
         serving="from other_hooks import *\nimport sys\nassert __name__ == 'serving'\n",
         other_hooks="def model_fn(model_dir):\n    return model_dir\n",
     )
-    hooks = script.hooks(script.load(tmp_path / "serving.py"))
+    hooks = hooks_of(import_script(tmp_path / "serving.py"))
     assert list(hooks) == ["model_fn"]
     assert hooks["model_fn"]("here") == "here"
     assert sys.path[0] == str(tmp_path)
@@ -84,7 +86,7 @@ def test_siblings_and_star_imports_work(tmp_path):
 def test_the_main_guard_does_not_run(tmp_path):
     """A script made to train when run as a program only defines its functions here."""
     put(tmp_path, guarded="if __name__ == '__main__':\n    raise SystemExit('trained')\n")
-    assert script.hooks(script.load(tmp_path / "guarded.py")) == {}
+    assert hooks_of(import_script(tmp_path / "guarded.py")) == {}
 
 
 def test_what_a_script_defines_can_be_pickled(tmp_path):
@@ -94,7 +96,7 @@ def test_what_a_script_defines_can_be_pickled(tmp_path):
         with_class="from __future__ import annotations\nfrom dataclasses import dataclass\n"
         "@dataclass\nclass Point:\n    x: int\n",
     )
-    point = script.load(tmp_path / "with_class.py").Point(3)
+    point = import_script(tmp_path / "with_class.py").Point(3)
     assert pickle.loads(pickle.dumps(point)) == point
 
 
@@ -102,7 +104,7 @@ def test_what_a_script_defines_can_be_pickled(tmp_path):
 def test_a_library_keeps_its_name(tmp_path, name):
     """A script called like a library gets another name; the library stays importable."""
     put(tmp_path, **{name: "def model_fn(model_dir): pass\n"})
-    module = script.load(tmp_path / f"{name}.py")
+    module = import_script(tmp_path / f"{name}.py")
     assert module.__file__ == str(tmp_path / f"{name}.py")
     assert sys.modules[f"{name}_script"] is module
     assert importlib.import_module(name).__file__ != module.__file__
@@ -111,14 +113,14 @@ def test_a_library_keeps_its_name(tmp_path, name):
 def test_a_name_that_is_no_identifier(tmp_path):
     """Any file can be a script, whatever its name."""
     put(tmp_path, **{"my-script 2": "def model_fn(model_dir): pass\n"})
-    assert list(script.hooks(script.load(tmp_path / "my-script 2.py"))) == ["model_fn"]
+    assert list(hooks_of(import_script(tmp_path / "my-script 2.py"))) == ["model_fn"]
 
 
 def test_a_broken_script_is_not_left_importable(tmp_path):
     """After a failed import the script is not in sys.modules, half made."""
     put(tmp_path, half_made="x = 1\nraise SystemExit\n")
     with pytest.raises(SystemExit):
-        script.load(tmp_path / "half_made.py")
+        import_script(tmp_path / "half_made.py")
     assert "half_made" not in sys.modules
 
 
@@ -126,18 +128,18 @@ def test_a_hook_that_cannot_be_called(tmp_path):
     """A hook's name that stands for a value is found at load."""
     put(tmp_path, no_function="predict_fn = 3\n")
     with pytest.raises(ScriptError, match="predict_fn is a int, not a function"):
-        script.hooks(script.load(tmp_path / "no_function.py"))
+        hooks_of(import_script(tmp_path / "no_function.py"))
 
 
 def test_no_script_has_no_hooks():
     """A model_dir without a script is served by the defaults alone."""
-    assert script.hooks(None) == {}
+    assert hooks_of(None) == {}
 
 
 def test_other_functions_are_no_hooks(tmp_path):
     """Helpers, and the training's functions, are left alone."""
     put(tmp_path, helpers="def _input_fn(): pass\ndef train(): pass\ndef save(): pass\n")
-    assert script.hooks(script.load(tmp_path / "helpers.py")) == {}
+    assert hooks_of(import_script(tmp_path / "helpers.py")) == {}
 
 
 # --- binding ---
@@ -259,7 +261,7 @@ ORDERS = {
 )
 def test_the_order_of_each_signature(hook, signature, order):
     """The contract's rule for both generations of scripts (CONTRACT B7), case by case."""
-    bound = script.bind(hook, function(signature))
+    bound = bind(hook, function(signature))
     assert bound.order == order
     assert bound.named == ()
 
@@ -279,18 +281,18 @@ DATA = (
 @pytest.mark.parametrize("name", MODEL.split())
 def test_names_that_say_model(name):
     """Each of these names means the model, wherever it stands."""
-    assert script.bind("predict_fn", function(f"({name}, foo)")).order == (M, D)
-    assert script.bind("predict_fn", function(f"(foo, {name})")).order == (D, M)
-    assert script.bind("input_fn", function(f"({name}, foo, bar)")).order == (M, D, C)
-    assert script.bind("input_fn", function(f"(foo, bar, {name})")).order == (D, C, M)
-    assert script.bind("transform_fn", function(f"({name}, foo, bar)")).order == (M, D, C)
+    assert bind("predict_fn", function(f"({name}, foo)")).order == (M, D)
+    assert bind("predict_fn", function(f"(foo, {name})")).order == (D, M)
+    assert bind("input_fn", function(f"({name}, foo, bar)")).order == (M, D, C)
+    assert bind("input_fn", function(f"(foo, bar, {name})")).order == (D, C, M)
+    assert bind("transform_fn", function(f"({name}, foo, bar)")).order == (M, D, C)
 
 
 @pytest.mark.parametrize("name", DATA.split())
 def test_names_that_say_data(name):
     """Each of these names means the data, wherever it stands."""
-    assert script.bind("predict_fn", function(f"({name}, foo)")).order == (D, M)
-    assert script.bind("predict_fn", function(f"(foo, {name})")).order == (M, D)
+    assert bind("predict_fn", function(f"({name}, foo)")).order == (D, M)
+    assert bind("predict_fn", function(f"(foo, {name})")).order == (M, D)
 
 
 @pytest.mark.parametrize(
@@ -305,7 +307,7 @@ def test_names_that_say_data(name):
 )
 def test_an_explicit_order_counts_where_names_do_not_tell(signature, model_first, order):
     """A setting, or a legacy input_fn, decides about a predict_fn with silent names."""
-    assert script.bind("predict_fn", function(signature), model_first=model_first).order == order
+    assert bind("predict_fn", function(signature), model_first=model_first).order == order
 
 
 @pytest.mark.parametrize(
@@ -319,7 +321,7 @@ def test_an_explicit_order_counts_where_names_do_not_tell(signature, model_first
 )
 def test_a_legacy_input_fn_is_told_by_its_model(signature, first):
     """An input_fn with the model first was written for the guide's order."""
-    assert script.bind("input_fn", function(signature)).model_first is first
+    assert bind("input_fn", function(signature)).model_first is first
 
 
 @pytest.mark.parametrize(
@@ -382,7 +384,7 @@ def test_a_legacy_input_fn_is_told_by_its_model(signature, first):
 def test_a_signature_that_fits_nothing(hook, signature, message):
     """What cannot be bound is refused at load, with what came and what was wanted."""
     with pytest.raises(ScriptError) as caught:
-        script.bind(hook, function(signature))
+        bind(hook, function(signature))
     assert str(caught.value) == message
 
 
@@ -421,7 +423,7 @@ GIVEN = {"model": "m", "data": "d", "content_type": "c", "accept": "a", "context
 )
 def test_a_bound_hook_gets_its_part(signature, got):
     """Calling passes each parameter what it was bound to, and nothing else."""
-    assert script.bind("transform_fn", function(signature))(GIVEN) == got
+    assert bind("transform_fn", function(signature))(GIVEN) == got
 
 
 def test_positional_only_parameters():
@@ -431,7 +433,7 @@ def test_positional_only_parameters():
         def __call__(self, data, model, /):
             return data, model
 
-    assert script.bind("predict_fn", Predictor())(GIVEN) == ("d", "m")
+    assert bind("predict_fn", Predictor())(GIVEN) == ("d", "m")
 
 
 def test_methods_partials_and_wrapped_functions():
@@ -444,8 +446,8 @@ def test_methods_partials_and_wrapped_functions():
     def wrapper(*args):
         return args
 
-    assert script.bind("predict_fn", functools.partial(predict, 2))(GIVEN) == (2, "m", "d")
-    assert script.bind("predict_fn", wrapper)(GIVEN) == ("m", "d")
+    assert bind("predict_fn", functools.partial(predict, 2))(GIVEN) == (2, "m", "d")
+    assert bind("predict_fn", wrapper)(GIVEN) == ("m", "d")
 
 
 def test_code_that_is_a_package_alone_is_not_ignored(tmp_path):
@@ -453,8 +455,8 @@ def test_code_that_is_a_package_alone_is_not_ignored(tmp_path):
     (tmp_path / "code" / "inference").mkdir(parents=True)
     (tmp_path / "code" / "inference" / "__init__.py").touch()
     with pytest.raises(ScriptError, match=r"there are inference/__init__.py; name one in"):
-        script.find(tmp_path, None)
-    assert script.find(tmp_path, "inference/__init__.py") == (
+        find_script(tmp_path, None)
+    assert find_script(tmp_path, "inference/__init__.py") == (
         tmp_path / "code" / "inference" / "__init__.py"
     )
 
@@ -463,8 +465,8 @@ def test_names_count_in_their_order_each_if_it_is_there(tmp_path):
     """A SAGEMAKER_PROGRAM meant for another model does not hide the archive's own name."""
     for name in ("one.py", "two.py"):
         (tmp_path / name).touch()
-    assert script.find(tmp_path, "elsewhere.py", "two.py") == tmp_path / "two.py"
-    assert script.find(tmp_path, "one.py", "two.py") == tmp_path / "one.py"
+    assert find_script(tmp_path, "elsewhere.py", "two.py") == tmp_path / "two.py"
+    assert find_script(tmp_path, "one.py", "two.py") == tmp_path / "one.py"
 
 
 @pytest.mark.parametrize(
@@ -480,4 +482,4 @@ def test_a_warm_up_gets_what_its_names_say(source, order):
     """The folder first, as sagemaker_inference has it, unless the first name is a model's."""
     namespace = {}
     exec(source, namespace)
-    assert script.bind("model_warmup_fn", namespace["f"]).order == order
+    assert bind("model_warmup_fn", namespace["f"]).order == order

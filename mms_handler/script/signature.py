@@ -1,32 +1,11 @@
-"""The user's script: find it, import it by its real path, fit its hooks to what we can pass.
-
-A script is imported once in a process, with its folder first on ``sys.path``, so that
-siblings, star imports and data files beside it work as they did when it was written.
-"""
+"""Fit a script's hooks to the arguments of the contract, by their parameters' names."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import inspect
-import sys
-from pathlib import Path
-from types import ModuleType
-from typing import Any, Callable, Iterable, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Mapping, NamedTuple
 
 from mms_handler.errors import ScriptError
-
-#: The hosting functions of the contract.
-HOOKS = (
-    "pre_model_fn",
-    "model_fn",
-    "model_warmup_fn",
-    "transform_fn",
-    "process_request_fn",
-    "input_fn",
-    "predict_fn",
-    "output_fn",
-)
 
 #: Parameter names that say "the model" (CONTRACT B7); so does a suffix ``_model`` or ``_net``.
 MODEL = frozenset(
@@ -41,112 +20,6 @@ DATA = frozenset(
 )
 #: What is passed to a parameter of exactly this name, wherever it stands.
 BY_NAME = ("context", "ctx", "gpu_id", "request_id", "headers")
-
-
-# --- finding and importing -------------------------------------------------------------------
-
-
-def find(model_dir: Path, *programs: str | None) -> Path | None:
-    """The script of a model_dir: in ``code/`` where there is one, else beside the artifacts.
-
-    Args:
-        model_dir: folder with artifacts and perhaps ``code/``.
-        programs: SAGEMAKER_PROGRAM, what the archive calls it: names relative to the folder, of
-            which each counts if it is there.
-
-    Returns:
-        The first of ``programs``, else ``inference.py``, else the only .py file; None where
-        there is none.
-
-    Raises:
-        ScriptError: several files, and none is named as the script; or packages alone.
-    """
-    folder = model_dir / "code" if (model_dir / "code").is_dir() else model_dir
-    files = [p.relative_to(folder).as_posix() for p in folder.rglob("*.py") if p.is_file()]
-    if folder == model_dir:  # what lies deeper is not ours to judge
-        files = [name for name in files if "/" not in name or name in programs]
-    name = choose(files, *programs)
-    return folder / name if name else None
-
-
-def choose(files: Iterable[str], *programs: str | None) -> str | None:
-    """The script among ``files``, given relative to the folder it is looked for in.
-
-    Raises:
-        ScriptError: several could be it, and none is named as it; or none lies at the top.
-    """
-    every = sorted(name for name in files if name.endswith(".py"))
-    for name in (*programs, "inference.py"):
-        if name in every:
-            return name
-    found = [name for name in every if "/" not in name]
-    own = [name for name in every if not name.startswith(("lib/", "wheels/"))]
-    if own and not found:
-        raise ScriptError(
-            f"no .py file at the top of the code could be the script; there are "
-            f"{', '.join(own)[:200]}; name one in SAGEMAKER_PROGRAM"
-        )
-    if len(found) > 1:
-        raise ScriptError(
-            f"which file is the script? {', '.join(found)}; "
-            "call it inference.py, or name it in SAGEMAKER_PROGRAM"
-        )
-    return found[0] if found else None
-
-
-def search(folders: Sequence[Path]) -> None:
-    """Look for modules in ``folders`` first, from here on."""
-    sys.path[:0] = map(str, folders)
-    importlib.invalidate_caches()
-
-
-def load(path: Path) -> ModuleType:
-    """Import the script at ``path``; its folder is first on ``sys.path`` from here on.
-
-    A script with a library's name (``gluon.py``, ``pandas.py``) leaves that name to the library:
-    the library is imported first and the script gets another name in ``sys.modules``.
-    """
-    path = path.resolve()
-    name = f"{path.stem}_script" if _is_library(path) else path.stem
-    search([path.parent])
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ScriptError(f"{path.name} is not a .py file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # as the import system does: pickles and dataclasses look there
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _is_library(path: Path) -> bool:
-    """Whether the name of ``path`` is already a module's outside its model_dir: imports that."""
-    if path.stem not in sys.modules:
-        spec = importlib.util.find_spec(path.stem) if path.stem.isidentifier() else None
-        model_dir = path.parent.parent if path.parent.name == "code" else path.parent
-        if spec is None or model_dir in Path(spec.origin or model_dir / "x").resolve().parents:
-            return False
-        importlib.import_module(path.stem)
-    return True
-
-
-def hooks(module: ModuleType | None) -> dict[str, Callable[..., Any]]:
-    """The hooks ``module`` has, by definition, assignment, import or star import.
-
-    Raises:
-        ScriptError: a hook's name stands for something that cannot be called.
-    """
-    found = {name: getattr(module, name) for name in HOOKS if hasattr(module, name)}
-    for name, hook in found.items():
-        if not callable(hook):
-            raise ScriptError(f"{name} is a {type(hook).__name__}, not a function")
-    return found
-
-
-# --- binding ---------------------------------------------------------------------------------
 
 
 class Bound(NamedTuple):
@@ -172,7 +45,7 @@ class Bound(NamedTuple):
     def is_default(self) -> bool:
         """Whether it is the contract's own, not the script's."""
         func = getattr(self.func, "func", self.func)  # a partial's
-        return str(getattr(func, "__module__", "")).startswith(f"{__package__}.")
+        return str(getattr(func, "__module__", "")).startswith("mms_handler.")
 
     def __str__(self) -> str:
         """The function as it stands in the script, and how it is understood."""

@@ -1,13 +1,36 @@
-"""Content-Type and Accept, as they stand in a request's headers.  Knows no codec."""
+"""Content types: of a request's headers Content-Type and Accept, and of files.  Knows no codec."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Sequence
 
 JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
 NPZ, JSON_LINES = "application/x-npz", "application/jsonlines"
 RECORDIO = "application/x-recordio-protobuf"
+
+#: Content types of files, by suffix.
+SUFFIXES = {
+    ".csv": CSV,
+    ".jpeg": "image/jpeg",
+    ".jpg": "image/jpeg",
+    ".json": JSON,
+    ".jsonl": JSON_LINES,
+    ".npy": NPY,
+    ".npz": NPZ,
+    ".png": "image/png",
+}
+
+
+def type_of_file(path: Path) -> str:
+    """What a file is, by its suffix; JSON where that tells nothing."""
+    return known_type_of_file(path) or JSON
+
+
+def known_type_of_file(path: Path) -> str | None:
+    """What a file is, by its suffix; None where that tells nothing."""
+    return SUFFIXES.get(path.suffix.lower())
 
 
 def main_type(content_type: str) -> str:

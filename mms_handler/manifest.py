@@ -12,6 +12,7 @@ import json
 import platform
 import re
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Iterable, Mapping, NamedTuple
 
 from mms_handler import __version__
@@ -148,6 +149,38 @@ def read(text: bytes) -> Manifest:
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise ArchiveError(f"{MANIFEST} does not say what a model is: {exc!r}") from exc
+
+
+def read_folder(folder: Path) -> Manifest | None:
+    """The manifest of an unpacked model; None if the folder has none.
+
+    Raises:
+        ArchiveError: the manifest is not valid.
+    """
+    path = folder / MANIFEST
+    return read(path.read_bytes()) if path.is_file() else None
+
+
+def read_sample(folder: Path) -> tuple[Sample, bytes] | None:
+    """The sample request that was packed with the model in ``folder``, and its body, if any.
+
+    Raises:
+        ArchiveError: the manifest is not valid.
+    """
+    manifest = read_folder(folder)
+    sample = manifest.sample if manifest else None
+    return (sample, (folder / sample.name).read_bytes()) if sample else None
+
+
+def script_name(manifest: Any) -> str | None:
+    """The script that a manifest names, relative to its folder.
+
+    Args:
+        manifest: the file's JSON, as MMS hands it to a worker; anything else has no script.
+    """
+    model = manifest.get("model") if isinstance(manifest, dict) else None
+    name = model.get("script") if isinstance(model, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def _sample(name: str, content_type: str, accept: str, reply: Any = None) -> Sample:

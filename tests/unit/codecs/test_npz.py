@@ -11,7 +11,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from mms_handler import codecs
+from mms_handler import codecs, media
 from mms_handler.codecs import npz
 from mms_handler.errors import BadInput, NotAcceptable, TooLarge
 
@@ -63,7 +63,7 @@ def test_what_numpy_saves_is_read(save):
 )
 def test_numpy_reads_what_is_written(value, wanted):
     """Names are numpy.savez's, or the prediction's own."""
-    body, content_type = codecs.encode(value, NPZ, codecs.JSON)
+    body, content_type = codecs.encode(value, NPZ, media.JSON)
     assert content_type == NPZ
     with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
         assert list(arrays) == list(wanted)
@@ -73,7 +73,7 @@ def test_numpy_reads_what_is_written(value, wanted):
 
 def test_exact_bytes():
     """A ZIP of 1980 with the NPY file in it as it is: the same prediction, the same bytes."""
-    body, _ = codecs.encode(np.array([1, 2], F), NPZ, codecs.JSON)
+    body, _ = codecs.encode(np.array([1, 2], F), NPZ, media.JSON)
     assert body == zipped([(zipfile.ZipInfo("arr_0.npy"), ONE)])
     assert body[10:14] == b"\x00\x00!\x00"
     assert ONE in body
@@ -82,7 +82,7 @@ def test_exact_bytes():
 @pytest.mark.parametrize("value", ["text", {"a": 1}, [np.zeros(1), "x"], {}, [object()]])
 def test_what_npz_cannot_hold(value):
     with pytest.raises(NotAcceptable):
-        codecs.encode(value, NPZ, codecs.JSON)
+        codecs.encode(value, NPZ, media.JSON)
 
 
 def with_method(body, method):

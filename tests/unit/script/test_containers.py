@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from mms_handler import shims
 from mms_handler.errors import ModelError
+from mms_handler.script import containers
 
 FILES = ["model-0000.params", "model-shapes.json", "model-symbol.json"]
 
@@ -21,7 +21,7 @@ def without_hosts(monkeypatch):
     for name in ("SM_HOSTS", "SM_CURRENT_HOST"):
         monkeypatch.delenv(name, raising=False)
     yield
-    for name in [one for one in sys.modules if one.partition(".")[0] in shims.PACKAGES]:
+    for name in [one for one in sys.modules if one.partition(".")[0] in containers.PACKAGES]:
         del sys.modules[name]
 
 
@@ -35,17 +35,20 @@ def saved(folder):
 @pytest.mark.parametrize("package", ["sagemaker_mxnet_container", "sagemaker_mxnet_training"])
 def test_training_utils_can_be_imported_by_both_names(package):
     """As scripts import it, and with its package alone; a second install changes nothing."""
-    shims.install()
+    containers.install()
     utils = importlib.import_module(f"{package}.training_utils")
-    shims.install()
+    containers.install()
     assert importlib.import_module(package).training_utils is utils
     assert sys.modules[f"{package}.training_utils"] is utils
-    assert (utils.save, utils.scheduler_host) == (shims.save, shims.scheduler_host)
+    assert (utils.save, utils.scheduler_host) == (
+        containers.save,
+        containers.scheduler_host,
+    )
 
 
 def test_there_is_nothing_else_in_the_package():
     """What does not stand in is not found, as where the package is not installed."""
-    shims.install()
+    containers.install()
     with pytest.raises(ModuleNotFoundError, match="sagemaker_mxnet_container.serving"):
         importlib.import_module("sagemaker_mxnet_container.serving")
 
@@ -56,16 +59,16 @@ def test_the_real_package_stays(tmp_path, monkeypatch):
     (tmp_path / "sagemaker_mxnet_container" / "training_utils.py").write_text("save = 'real'\n")
     (tmp_path / "sagemaker_mxnet_container" / "__init__.py").write_text("")
     monkeypatch.syspath_prepend(str(tmp_path))
-    shims.install()
+    containers.install()
     assert importlib.import_module("sagemaker_mxnet_container.training_utils").save == "real"
     stand_in = importlib.import_module("sagemaker_mxnet_training.training_utils")
-    assert stand_in.save is shims.save
+    assert stand_in.save is containers.save
 
 
 def test_installing_does_not_import_mxnet():
     """Seen in a fresh process."""
     code = (
-        "import sys; from mms_handler import shims; shims.install(); "
+        "import sys; from mms_handler.script import containers; containers.install(); "
         "from sagemaker_mxnet_container.training_utils import save, scheduler_host; "
         "print('mxnet' in sys.modules)"
     )
@@ -79,10 +82,10 @@ def test_save_takes_the_folder_first_or_second(tmp_path, sums):
     """A str or a Path: it tells the folder from the model (CONTRACT C14, C17)."""
     for number, call in enumerate(
         [
-            lambda folder: shims.save(str(folder), sums()),
-            lambda folder: shims.save(sums(), str(folder)),
-            lambda folder: shims.save(folder, sums()),
-            lambda folder: shims.save(model=sums(), model_dir=folder),
+            lambda folder: containers.save(str(folder), sums()),
+            lambda folder: containers.save(sums(), str(folder)),
+            lambda folder: containers.save(folder, sums()),
+            lambda folder: containers.save(model=sums(), model_dir=folder),
         ]
     ):
         call(tmp_path / str(number))
@@ -92,15 +95,15 @@ def test_save_takes_the_folder_first_or_second(tmp_path, sums):
 def test_save_wants_one_folder_and_one_model(tmp_path, sums):
     """Two models, or two names, are refused with what came."""
     with pytest.raises(ModelError, match="one folder and one model, got Module and Module"):
-        shims.save(sums(), sums())
+        containers.save(sums(), sums())
     with pytest.raises(ModelError, match="got str and str"):
-        shims.save(str(tmp_path), "model")
+        containers.save(str(tmp_path), "model")
 
 
 def test_save_of_what_is_no_model_is_the_default_saves_error(tmp_path):
     """It says what to write in its place."""
     with pytest.raises(ModelError, match="define save"):
-        shims.save(str(tmp_path), {"a": 1})
+        containers.save(str(tmp_path), {"a": 1})
 
 
 @pytest.mark.parametrize(
@@ -113,19 +116,19 @@ def test_save_of_what_is_no_model_is_the_default_saves_error(tmp_path):
 )
 def test_save_is_the_first_hosts(tmp_path, sums, monkeypatch, current, hosts, saves):
     """Told by arguments, else by SM_CURRENT_HOST and SM_HOSTS."""
-    shims.save(tmp_path, sums(), current, hosts)
+    containers.save(tmp_path, sums(), current, hosts)
     assert bool(saved(tmp_path)) == saves
     for path in tmp_path.iterdir():
         path.unlink()
     monkeypatch.setenv("SM_CURRENT_HOST", current)
     monkeypatch.setenv("SM_HOSTS", json.dumps(hosts))
-    shims.save(sums(), str(tmp_path))
+    containers.save(sums(), str(tmp_path))
     assert bool(saved(tmp_path)) == saves
 
 
 def test_scheduler_host_is_the_first_by_name():
     """However the list is sorted."""
-    assert shims.scheduler_host(["algo-2", "algo-1"]) == "algo-1"
+    assert containers.scheduler_host(["algo-2", "algo-1"]) == "algo-1"
 
 
 # --- the variables ---
@@ -133,7 +136,7 @@ def test_scheduler_host_is_the_first_by_name():
 
 def test_hosting_variables_are_as_the_containers_wrote_them():
     """Texts as they are, all else compact JSON (CONTRACT A7)."""
-    assert shims.hosting_variables("/m", gpus=1, cpus=4) == {
+    assert containers.hosting_variables("/m", gpus=1, cpus=4) == {
         "SM_MODEL_DIR": "/m",
         "SM_MODULE_DIR": "/m/code",
         "SM_NUM_CPUS": "4",
