@@ -24,7 +24,7 @@ from __future__ import annotations
 import os
 import re
 import traceback
-from typing import NamedTuple
+from typing import Any, Callable, NamedTuple
 
 
 class HandlerError(Exception):
@@ -128,6 +128,28 @@ class NameTaken(ServerError):
 
 class TrainingError(HandlerError):
     """A training cannot start, or did not give what it should."""
+
+
+class Failed:
+    """Stands for the value that a step did not give; ``exc`` is what was raised instead."""
+
+    def __init__(self, exc: BaseException) -> None:
+        self.exc = exc
+
+
+def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call ``function``; give Failed with what it raised, if it raised anything.
+
+    A Failed among the arguments is handed on, and the function is not called.  SystemExit and
+    KeyboardInterrupt are caught too: a request's ``sys.exit`` must not end the others of its batch.
+    """
+    for argument in arguments:
+        if isinstance(argument, Failed):
+            return argument
+    try:
+        return function(*arguments)
+    except BaseException as exc:
+        return Failed(exc)
 
 
 #: Characters of an exception's own text in a line of the log: a megabyte of log holds a worker up

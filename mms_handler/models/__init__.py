@@ -35,11 +35,10 @@ from mms_handler.models.running import (
     to_ndarrays,
     to_plain,
 )
-from mms_handler.models.stacking import Failed, Together, tried
+from mms_handler.models.stacking import Together
 
 __all__ = [
     "Agreement",
-    "Failed",
     "Int8",
     "Quantized",
     "Together",
@@ -65,6 +64,5 @@ __all__ = [
     "to_ndarray",
     "to_ndarrays",
     "to_plain",
-    "tried",
     "watching",
 ]

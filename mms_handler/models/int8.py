@@ -12,10 +12,11 @@ from typing import Any, Callable, NamedTuple, Sequence
 
 import mxnet as mx
 
+from mms_handler.errors import Failed, attempt
 from mms_handler.models import optimize, quantizing
 from mms_handler.models.bound import COPIED_BYTES, SIZES, Array, Graph, Rows
 from mms_handler.models.optimize import Probe, Same
-from mms_handler.models.stacking import Failed, distance, plain, tried
+from mms_handler.models.stacking import distance, plain
 from mms_handler.models.swapping import SHAPES, Swapped, install
 
 log = logging.getLogger(__name__)
@@ -124,7 +125,7 @@ class NearRows:
         return run(arrays)
 
     def _compared(self, shapes: Any, arrays: Sequence[Array]) -> list[Array]:
-        found, wanted = tried(self._quick, arrays), self._best(arrays)
+        found, wanted = attempt(self._quick, arrays), self._best(arrays)
         if len(self._right) < SHAPES:
             right = not isinstance(found, Failed) and self._near(wanted, found)
             self._right[shapes] = right

@@ -15,16 +15,10 @@ from typing import Any, Callable, Iterator, NamedTuple, Sequence
 import mxnet as mx
 import numpy as np
 
+from mms_handler.errors import Failed, attempt
 from mms_handler.models.bound import Graph, Rows, affordable
 from mms_handler.models.running import first_line, lent
-from mms_handler.models.stacking import (
-    Failed,
-    leaves,
-    pairs,
-    rows,
-    stack,
-    tried,
-)
+from mms_handler.models.stacking import leaves, pairs, rows, stack
 from mms_handler.models.swapping import Swapped, alike, filled, install, is_listened, is_plain
 
 log = logging.getLogger(__name__)
@@ -57,13 +51,13 @@ def probe(plain: Run, arrays: Sequence[Any]) -> Probe:
     """Run ``plain`` on ``arrays``, and on rows of both them and others like them."""
     (first, other), _ = next(pairs(list(arrays)))
     start = time.perf_counter()
-    wanted = tried(plain, first)
+    wanted = attempt(plain, first)
     seconds = time.perf_counter() - start
     if isinstance(wanted, Failed) or seconds > SLOW_S:
         return Probe([first], [wanted], seconds)
-    even = not isinstance(tried(rows, [first, other]), Failed)
+    even = not isinstance(attempt(rows, [first, other]), Failed)
     both = stack([first, other]) if even else other
-    return Probe([first, both], [wanted, tried(plain, both)], seconds)
+    return Probe([first, both], [wanted, attempt(plain, both)], seconds)
 
 
 class Tried(NamedTuple):
@@ -80,7 +74,7 @@ def compare(measure: Probe, plain: Run, graph: Run, same: Same = alike) -> Tried
     for arrays, wanted in zip(measure.data, measure.wanted):
         if isinstance(wanted, Failed):
             continue
-        found = tried(graph, arrays)
+        found = attempt(graph, arrays)
         if isinstance(found, Failed):
             return Tried(0, f"cannot be run: {first_line(found.exc)}")
         if not same(wanted, found):
@@ -167,7 +161,7 @@ def swap(block: Any, args: Sequence[Any], straight: bool = False) -> None:
     if not swappable(block, args):
         return
     straight = straight and all(one.dtype == np.float32 for one in args)
-    graph = tried(traced, block, args)
+    graph = attempt(traced, block, args)
     if isinstance(graph, Failed):
         log.info("the Block has no graph: %s", first_line(graph.exc))
         return

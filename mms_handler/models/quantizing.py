@@ -17,10 +17,10 @@ import mxnet as mx
 import numpy as np
 from mxnet.contrib import quantization
 
-from mms_handler.errors import ModelError
+from mms_handler.errors import Failed, ModelError, attempt
 from mms_handler.models import bound, optimize, running
 from mms_handler.models.bound import Array, Graph, Rows
-from mms_handler.models.stacking import Failed, distance, tried
+from mms_handler.models.stacking import distance
 
 #: Of how many requests one is kept for judging; the others say which values come.
 JUDGED = 3
@@ -78,7 +78,7 @@ def graph_of(model: Any, arrays: Sequence[Any]) -> Graph:
     elif not optimize.swappable(model, arrays):
         raise ModelError("a Block has Python in its forward, or hooks, or what is no dense array")
     else:
-        graph = tried(optimize.traced, model, arrays)
+        graph = attempt(optimize.traced, model, arrays)
         if isinstance(graph, Failed):
             raise ModelError(f"the Block has no graph: {running.first_line(graph.exc)}")
     if graph.device.device_type != "cpu":

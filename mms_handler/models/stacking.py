@@ -11,10 +11,12 @@ import functools
 import math
 from collections import Counter
 from itertools import repeat
-from typing import Any, Callable, Hashable, Iterable, Iterator, NamedTuple, Sequence
+from typing import Any, Callable, Hashable, Iterable, Iterator, Sequence
 
 import mxnet as mx
 import numpy as np
+
+from mms_handler.errors import Failed, attempt
 
 #: Bytes of one stack; what is more goes into another.
 STACK_BYTES = 2**26
@@ -30,20 +32,6 @@ ATOL, RTOL = 1e-5, 1e-3
 #: What float32 rounds, in parts of the largest value: one graph at another number of rows, and
 #: another graph for the same.  The zoo's networks come to 1.1e-6 and 2e-6.
 ROWS_ROUND, GRAPHS_ROUND = 2e-6, 1e-5
-
-
-class Failed(NamedTuple):
-    """What a request came to instead of a value."""
-
-    exc: BaseException
-
-
-def tried(func: Callable[..., Any], *args: Any) -> Any:
-    """What ``func`` returns, or Failed with what it raised."""
-    try:
-        return func(*args)
-    except BaseException as exc:  # sys.exit and their like are this request's too
-        return Failed(exc)
 
 
 def _call(func: Callable[..., Any], *args: Any) -> Any:
@@ -275,10 +263,10 @@ class Together:
 
     def _outcomes(self, data: Sequence[Any], guard: Callable[..., Any]) -> list[Any]:
         if len(data) > 1 and self.may_share(data[0]):
-            together = tried(guard, self._together, data)
+            together = attempt(guard, self._together, data)
             if not isinstance(together, Failed):
                 return list(together)
-        return [tried(guard, self._run, one) for one in data]
+        return [attempt(guard, self._run, one) for one in data]
 
     def _together(self, data: Sequence[Any]) -> list[Any]:
         return apart(self._run(stack(data)), [rows(one) for one in data])
@@ -289,7 +277,7 @@ class Together:
             return self.shared
         key = kind(datum)
         if key not in self._seen and len(self._seen) < KINDS:
-            self._seen[key] = tried(self.proven, datum) is True
+            self._seen[key] = attempt(self.proven, datum) is True
         return self._seen.get(key, False)
 
     def proven(self, datum: Any) -> bool:
@@ -304,10 +292,10 @@ class Together:
 
     def _agree(self, data: Sequence[Any]) -> bool | None:
         """As ``agree``; None where made-up values are not to be run at all."""
-        alone = [tried(self._run, one) for one in data]
+        alone = [attempt(self._run, one) for one in data]
         if any(isinstance(one, Failed) for one in alone):
             return None
-        same = tried(lambda: agree(alone, self._together(data)))
+        same = attempt(lambda: agree(alone, self._together(data)))
         return False if isinstance(same, Failed) else same
 
 

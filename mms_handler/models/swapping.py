@@ -11,9 +11,10 @@ from typing import Any, Callable, Iterator, Sequence
 import mxnet as mx
 import numpy as np
 
+from mms_handler.errors import Failed, attempt
 from mms_handler.models.bound import Rows
 from mms_handler.models.running import lent
-from mms_handler.models.stacking import GRAPHS_ROUND, Failed, close, tried
+from mms_handler.models.stacking import GRAPHS_ROUND, close
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ def _attempted(run: Callable[..., Any], args: Sequence[Any]) -> Any:
     Raises:
         BaseException: what is no error of the graph's: the time of the request is up, say.
     """
-    found = tried(run, args)
+    found = attempt(run, args)
     if isinstance(found, Failed) and not isinstance(found.exc, Exception):
         raise found.exc
     return found

@@ -20,7 +20,7 @@ import time
 from itertools import repeat
 from typing import Any, Callable, Mapping, NamedTuple, Sequence, Tuple, Union
 
-from mms_handler import codecs, media, models
+from mms_handler import codecs, errors, media, models
 from mms_handler.errors import BadInput, ScriptError
 from mms_handler.script.signature import Bound, bind
 from mms_handler.worker.reply import Reply, reply
@@ -185,14 +185,14 @@ class Pipeline:
             guard: calls what is done for a request, told the request; None for several together.
         """
         if len(requests) == 1 or self._together is None or not self.shares:
-            return [_outcome(models.tried(guard, one, self.transform, *one)) for one in requests]
+            return [_outcome(errors.attempt(guard, one, self.transform, *one)) for one in requests]
         given = [self._given(request) for request in requests]
-        data = [models.tried(guard, *pair) for pair in zip(requests, repeat(self._data), given)]
+        data = [errors.attempt(guard, *pair) for pair in zip(requests, repeat(self._data), given)]
         ready = [one for one in data if not _failed(one)]
         predicted = iter(self._together(ready, functools.partial(guard, None)))
         predictions = [one if _failed(one) else next(predicted) for one in data]
         return [
-            _outcome(one if _failed(one) else models.tried(guard, asked, self._written, its, one))
+            _outcome(one if _failed(one) else errors.attempt(guard, asked, self._written, its, one))
             for asked, its, one in zip(requests, given, predictions)
         ]
 
@@ -224,7 +224,7 @@ class Pipeline:
             log.warning("the sample request fails, nothing is warmed up: %.200s", text)
             return
         if improve:
-            found = models.tried(self._improve, sample, calls, int8)
+            found = errors.attempt(self._improve, sample, calls, int8)
             if _failed(found):  # it answers, so it is served
                 log.warning("no faster graph: %s: %s", type(found.exc).__name__, found.exc)
         if gated and self._predictor and self._takes_long(sample):
@@ -376,7 +376,7 @@ def _warn_of_ignored(hooks: Mapping[str, Any], taker: str, *others: str) -> None
 
 
 def _failed(value: Any) -> bool:
-    return isinstance(value, models.Failed)
+    return isinstance(value, errors.Failed)
 
 
 def _outcome(value: Any) -> Outcome:

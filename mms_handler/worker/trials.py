@@ -68,8 +68,8 @@ def _call(pipeline: Any, path: Path, content_type: str) -> tuple[Any, Sequence[A
 
     name = path.name
     request = Request(path.read_bytes(), content_type, "", {})
-    calls = models.tried(pipeline.calls, request)
-    if isinstance(calls, models.Failed):
+    calls = errors.attempt(pipeline.calls, request)
+    if isinstance(calls, errors.Failed):
         raise ModelError(f"{name} is answered {_words(calls.exc)}") from calls.exc
     if len(calls) != 1:
         raise ModelError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import runpy
+import sys
 
 import pytest
 from mms.service import PredictionException
@@ -13,6 +14,7 @@ from sagemaker_inference.errors import (
 )
 
 from mms_handler import errors
+from mms_handler.errors import Failed, attempt
 
 
 def family(cls):
@@ -203,3 +205,20 @@ def test_cause_sees_through_a_linked_model_dir(tmp_path):
     (tmp_path / "link").symlink_to("real")
     exc = raised(tmp_path / "real" / "inference.py")
     assert errors.cause(exc, str(tmp_path / "link")) == "ValueError: no (inference.py, line 1)"
+
+
+def test_an_attempt_gives_the_value_or_what_was_raised():
+    """SystemExit is caught like any exception."""
+    assert attempt(divmod, 7, 2) == (3, 1)
+    failure = attempt(divmod, 7, 0)
+    assert isinstance(failure, Failed)
+    assert isinstance(failure.exc, ZeroDivisionError)
+    assert isinstance(attempt(sys.exit, 3).exc, SystemExit)
+
+
+def test_an_attempt_hands_a_failure_on():
+    """The function is not called, and the first failure is the one."""
+    calls = []
+    first, second = Failed(ValueError("first")), Failed(ValueError("second"))
+    assert attempt(lambda *values: calls.append(values), 1, first, second) is first
+    assert calls == []

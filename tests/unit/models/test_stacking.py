@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mms_handler.errors import Failed, attempt
 from mms_handler.models import stacking
-from mms_handler.models.stacking import Failed, Together
+from mms_handler.models.stacking import Together
 
 
 def two(*values):
@@ -300,6 +301,6 @@ def mixed():
 def test_each_gets_what_it_gets_alone(bodies):
     """Of random data, good, failing and of several kinds: the same values or failure, in order."""
     data = [np.array(body, np.float32) for body in bodies]
-    alone = [stacking.tried(Run(), one) for one in data]
+    alone = [attempt(Run(), one) for one in data]
     for shared in (True, False, None):
         assert values(Together(Run(), shared)(data)) == values(alone)
