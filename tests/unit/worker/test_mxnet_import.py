@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import subprocess
 import sys
 from contextlib import suppress
@@ -15,23 +16,59 @@ SWIFTLY = """
 from mms_handler.worker import mxnet_import
 with mxnet_import.swiftly():
     import mxnet as mx
-import sys
 """
 
+# Each line of its input is a program, which a fork runs, and the file for what that prints.
+FORKS = (
+    "import json, os, sys\n"
+    + SWIFTLY
+    + """
+for line in sys.stdin:
+    program, output = json.loads(line)
+    child = os.fork()
+    if child:
+        print(os.waitpid(child, 0)[1], flush=True)
+        continue
+    file = os.open(output, os.O_CREAT | os.O_WRONLY)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    exec(program)
+    break
+"""
+)
 
-def run(program, *options):
-    """What a new process prints that imports mxnet swiftly, and then runs ``program``."""
-    words = [sys.executable, *options, "-c", SWIFTLY + program]
-    found = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
-    return found.stdout.split()
+
+@pytest.fixture(scope="module")
+def interpreter():
+    """A process that has imported mxnet swiftly, once for all the programs of this file."""
+    command = [sys.executable, "-c", FORKS]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.stdin.close()
+        assert process.wait(10) == 0
 
 
-def test_what_mxnet_never_uses_is_not_imported():
+@pytest.fixture
+def run(interpreter, tmp_path):
+    """Run a program where mxnet was imported swiftly, and nothing else; give what it prints."""
+
+    def run(program):
+        output = tmp_path / "output"
+        print(json.dumps([program, str(output)]), file=interpreter.stdin, flush=True)
+        status = int(interpreter.stdout.readline())
+        assert status == 0, output.read_text()
+        return output.read_text().split()
+
+    return run
+
+
+def test_what_mxnet_never_uses_is_not_imported(run):
     """scikit-learn, setuptools and scipy.stats; they are a third of its memory."""
-    told = run("print([n for n in ('sklearn', 'setuptools', 'scipy.stats._stats_py')"
-               " if n in sys.modules])")  # fmt: skip
-    assert told == ["[]"]
+    names = run("print([n for n in ('sklearn', 'setuptools', 'scipy.stats._stats_py')"
+                " if n in sys.modules])")  # fmt: skip
+    assert names == ["[]"]
 
 
 @pytest.mark.parametrize(
@@ -61,11 +98,11 @@ def test_what_mxnet_never_uses_is_not_imported():
         ),
     ],
 )
-def test_scipys_statistics_come_when_they_are_asked_for(program):
+def test_scipys_statistics_come_when_they_are_asked_for(run, program):
     assert run(program) == ["0.5"]
 
 
-def test_who_looks_through_all_modules_imports_nothing():
+def test_who_looks_through_all_modules_imports_nothing(run):
     """As inspect does, for each traceback's module."""
     program = "import inspect; inspect.stack()\n"
     program += "print('scipy.stats._stats_py' in sys.modules)"
@@ -87,7 +124,7 @@ def test_a_module_that_cannot_be_imported(tmp_path, monkeypatch):
         from broken_package.part import anything  # noqa: F401
 
 
-def test_what_is_not_in_them_is_not_found():
+def test_what_is_not_in_them_is_not_found(run):
     program = "try: from scipy.stats import nothing\nexcept ImportError: print('none')"
     assert run(program) == ["none"]
 
@@ -95,8 +132,9 @@ def test_what_is_not_in_them_is_not_found():
 def test_setuptools_finds_nothing_amiss():
     """It warns where distutils was imported before it; the newer ones bring their own."""
     program = "import setuptools, distutils; print(distutils.__file__)"
-    alone = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
-    assert run(program, "-W", "error::UserWarning") == alone.stdout.decode().split()
+    expected = subprocess.check_output([sys.executable, "-c", program])
+    strict = [sys.executable, "-W", "error::UserWarning", "-c", SWIFTLY + program]
+    assert subprocess.check_output(strict) == expected
 
 
 def test_a_package_is_hidden_for_a_while():
