@@ -125,7 +125,7 @@ class Stripes:
 
 @pytest.fixture(scope="session")
 def stripes(tmp_path_factory: pytest.TempPathFactory) -> Stripes:
-    """A ResNet of the zoo's blocks, trained for a second or two."""
+    """A ResNet of the zoo's blocks, trained for a second."""
     import mxnet as mx
     from mxnet.gluon.model_zoo.vision import resnet
 
@@ -137,7 +137,7 @@ def stripes(tmp_path_factory: pytest.TempPathFactory) -> Stripes:
     net.hybridize()
     trainer = mx.gluon.Trainer(net.collect_params(), "adam", {"learning_rate": 2e-3})
     loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
-    for step in range(40):
+    for step in range(20):
         photos, kinds = map(mx.nd.array, Stripes.photos(16, step))
         with mx.autograd.record():
             loss(net(photos), kinds).backward()
