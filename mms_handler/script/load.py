@@ -6,12 +6,13 @@ beside it work as they did when it was written.
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 from mms_handler.errors import ScriptError
 
@@ -26,6 +27,47 @@ HOOKS = (
     "predict_fn",
     "output_fn",
 )
+
+
+@dataclasses.dataclass(frozen=True)
+class Script:
+    """An imported script: its hooks by name.  A model_dir without a script has ``Script()``.
+
+    Attributes:
+        path: the file; None if there is no script.
+        hooks: the functions of HOOKS that the script has.
+        batch_predict: the script's variable of this name: whether its predict_fn may get the
+            data of several requests at once, row after row.
+    """
+
+    path: Path | None = None
+    hooks: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
+    batch_predict: bool = False
+
+    @classmethod
+    def load(cls, path: Path | None) -> Script:
+        """Import the script at ``path``, see import_script; None gives a Script without hooks.
+
+        A hook may be defined, assigned, imported or star-imported.
+
+        Raises:
+            ScriptError: a hook's name stands for something that cannot be called.
+            BaseException: whatever the script raises while it is imported.
+        """
+        if path is None:
+            return cls()
+        module = import_script(path)
+        hooks = {name: getattr(module, name) for name in HOOKS if hasattr(module, name)}
+        for name, hook in hooks.items():
+            if not callable(hook):
+                raise ScriptError(f"{name} is a {type(hook).__name__}, not a function")
+        return cls(path, hooks, bool(getattr(module, "batch_predict", False)))
+
+    def __contains__(self, hook: str) -> bool:
+        return hook in self.hooks
+
+    def get(self, hook: str, default: Callable[..., Any]) -> Callable[..., Any]:
+        return self.hooks.get(hook, default)
 
 
 def add_to_path(folders: Sequence[Path]) -> None:
@@ -65,16 +107,3 @@ def _is_library(path: Path) -> bool:
             return False
         importlib.import_module(path.stem)
     return True
-
-
-def hooks_of(module: ModuleType | None) -> dict[str, Callable[..., Any]]:
-    """The hooks ``module`` has, by definition, assignment, import or star import.
-
-    Raises:
-        ScriptError: a hook's name stands for something that cannot be called.
-    """
-    found = {name: getattr(module, name) for name in HOOKS if hasattr(module, name)}
-    for name, hook in found.items():
-        if not callable(hook):
-            raise ScriptError(f"{name} is a {type(hook).__name__}, not a function")
-    return found

@@ -15,13 +15,13 @@ import multiprocessing
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any, Iterator
 
 from mms_handler import errors, manifest, media, settings
 from mms_handler.errors import LoadError, ModelError
 from mms_handler.script import containers, requirements
 from mms_handler.script.find import find_script
-from mms_handler.script.load import add_to_path, hooks_of, import_script
+from mms_handler.script.load import Script, add_to_path
 from mms_handler.script.signature import bind
 from mms_handler.settings import Settings
 from mms_handler.worker import mxnet_import
@@ -62,8 +62,7 @@ def load(context: Any, chosen: Settings) -> Any:
         gpu_id = context.system_properties["gpu_id"] = visible(gpu_id, gpus)
     with _phase("script", model_dir):
         path = find_script(model_dir, chosen.program, manifest.script_name(context.manifest))
-    hooks: dict[str, Callable[..., Any]] = {}
-    batch_predict = False
+    script = Script()
     if path:
         with _phase("requirements", model_dir):
             add_to_path(requirements.paths(path.parent, settings.cache_folder(chosen)))
@@ -73,28 +72,26 @@ def load(context: Any, chosen: Settings) -> Any:
             variables = containers.hosting_variables(str(model_dir), gpus, cpus)
             settings.export_defaults(variables)
             sys.path.append(str(model_dir))  # for what lies beside code/; it shadows nothing
-            module = import_script(path)
-            hooks = hooks_of(module)
-            batch_predict = bool(getattr(module, "batch_predict", False))
+            script = Script.load(path)
     device = models.device(gpu_id)
     given = {"model_dir": str(model_dir), "context": context, "ctx": device, "gpu_id": gpu_id}
     default = functools.partial(_default_model, first_dimension=chosen.first_dimension, on=device)
     bound = []
     for hook in ("pre_model_fn", "model_fn", "model_warmup_fn"):
         with _phase(hook, model_dir):
-            if hook in hooks or hook == "model_fn":
-                bound.append(bind(hook, hooks.get(hook, default)))
+            if hook in script or hook == "model_fn":
+                bound.append(bind(hook, script.get(hook, default)))
                 result = bound[-1](given)
         if hook == "model_fn":
             given["model"] = result
     with _phase("functions", model_dir):
         pipeline = Pipeline(
-            hooks,
+            script.hooks,
             given["model"],
             device=device,
             accept=chosen.accept,
             predict_order=chosen.predict_order,
-            batch_predict=batch_predict,
+            batch_predict=script.batch_predict,
         )
     by_name = {"context": context, "gpu_id": gpu_id, "request_id": "sample", "headers": {}}
     with _phase("sample", model_dir):
@@ -195,7 +192,7 @@ def inspect(model_dir: Path, sample: tuple[bytes, str, str] | None) -> dict[str,
     path = find_script(model_dir, chosen.program, manifest.script_name(packed))
     found: dict[str, Any] = {
         "script": str(path.relative_to(model_dir)) if path else None,
-        "functions": [(one.hook, one.is_default, str(one)) for one in pipeline.bound],
+        "functions": [(one.name, one.is_default, str(one)) for one in pipeline.bound],
         "files": sorted(p.name for p in model_dir.iterdir() if p.is_file()),
         "model": f"{type(pipeline.model).__module__}.{type(pipeline.model).__qualname__}",
     }

@@ -22,7 +22,7 @@ from typing import Any, Callable, Mapping, NamedTuple, Sequence, Tuple, Union
 
 from mms_handler import codecs, errors, media, models
 from mms_handler.errors import BadInput, ScriptError
-from mms_handler.script.signature import Bound, bind
+from mms_handler.script.signature import BoundHook, bind
 from mms_handler.worker.reply import Reply, reply
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class Pipeline:
                 data at once, row after row.
         """
         self.model, self._device, self._accept = model, device, accept
-        self.bound: list[Bound] = []
+        self.bound: list[BoundHook] = []
         self._predictor: Any = None
         self._together: models.Together | None = None
         if "transform_fn" in hooks:
@@ -149,7 +149,11 @@ class Pipeline:
             return None if apart else models.Together(self._predictor, self._predictor.shared)
         if not batch_predict:
             return None
-        asked = [name for name in (*self._predict.order, *self._predict.named) if name in _ITS_OWN]
+        asked = [
+            name
+            for name in (*self._predict.positional, *self._predict.keywords)
+            if name in _ITS_OWN
+        ]
         if asked:
             log.warning("batch_predict: predict_fn asks for each request's %s", ", ".join(asked))
             return None
@@ -160,7 +164,9 @@ class Pipeline:
         """Whether several requests may be predicted in one pass, as far as is known."""
         return self._together is not None and self._together.shared is not False
 
-    def _bind(self, hook: str, func: Callable[..., Any], model_first: bool | None = None) -> Bound:
+    def _bind(
+        self, hook: str, func: Callable[..., Any], model_first: bool | None = None
+    ) -> BoundHook:
         bound = bind(hook, func, model_first=model_first)
         self.bound.append(bound)
         return bound

@@ -158,7 +158,7 @@ def test_check_says_how_each_function_is_understood(tmp_path):
         "model first, as the developer guide documents",
         "predict_fn predict_fn(data, model, context): "
         "model last, as the SDK documents; context by name",
-        "output_fn output_fn(prediction, accept): given prediction, accept",
+        "output_fn output_fn(prediction, accept): gets prediction, accept",
         "files README.md, model-0000.params, model-shapes.json, model-symbol.json",
         "model mxnet.module.module.Module",
     ]
@@ -181,9 +181,9 @@ def test_check_answers_a_sample(tmp_path):
         ),
         pytest.param(
             "def predict_fn(a, b, c): ...",
-            "functions: ScriptError: predict_fn(a, b, c): wanted (block, array) or (data, model), "
-            "one of them with a name that tells; nothing is known to pass as c; context, ctx, "
-            "gpu_id, request_id, headers may be added by name",
+            "functions: ScriptError: predict_fn(a, b, c): expected (block, array) or (data, "
+            "model), where at least one name says which it is; there is nothing to pass as c; "
+            "context, ctx, gpu_id, request_id, headers may be added by name",
             id="a strange signature",
         ),
     ],

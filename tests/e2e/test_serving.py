@@ -105,7 +105,7 @@ BROKEN = {
     "unusable_model": ("def model_fn(model_dir):\n    return 5", "returned a int", ""),
     "strange_signature": (
         "def model_fn(model_dir): pass\ndef transform_fn(a, b, c, d, e): pass",
-        "nothing is known to pass as e",
+        "there is nothing to pass as e",
         "",
     ),
     "leaving": ("import sys\nsys.exit(0)", "SystemExit", "line 2"),

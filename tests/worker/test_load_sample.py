@@ -47,8 +47,8 @@ def packed(model_dir, tmp_path):
 
 
 def shapes(pipeline):
-    (bound,) = [one for one in pipeline.bound if one.hook == "predict_fn"]
-    return bound.func.__globals__["asked"]
+    (bound,) = [one for one in pipeline.bound if one.name == "predict_fn"]
+    return bound.function.__globals__["asked"]
 
 
 def test_the_sample_is_answered(packed):

@@ -731,8 +731,8 @@ def test_the_artifacts_of_the_default_save_need_no_script(tmp_path):
         ),
         pytest.param(
             {"inference.py": "def model_fn(model_dir, vocabulary):\n    pass\n"},
-            "model_fn: ScriptError: model_fn(model_dir, vocabulary): wanted (model_dir); nothing "
-            "is known to pass as vocabulary; "
+            "model_fn: ScriptError: model_fn(model_dir, vocabulary): expected (model_dir); there "
+            "is nothing to pass as vocabulary; "
             "context, ctx, gpu_id, request_id, headers may be added by name",
             ScriptError,
             id="a model_fn that wants more",

@@ -11,7 +11,7 @@ import pytest
 
 from mms_handler.errors import ScriptError
 from mms_handler.script.find import choose_script, find_script
-from mms_handler.script.load import hooks_of, import_script
+from mms_handler.script.load import Script, import_script
 from mms_handler.script.signature import bind
 
 # --- finding ---
@@ -77,7 +77,7 @@ def test_siblings_and_star_imports_work(tmp_path):
         serving="from other_hooks import *\nimport sys\nassert __name__ == 'serving'\n",
         other_hooks="def model_fn(model_dir):\n    return model_dir\n",
     )
-    hooks = hooks_of(import_script(tmp_path / "serving.py"))
+    hooks = Script.load(tmp_path / "serving.py").hooks
     assert list(hooks) == ["model_fn"]
     assert hooks["model_fn"]("here") == "here"
     assert sys.path[0] == str(tmp_path)
@@ -86,7 +86,7 @@ def test_siblings_and_star_imports_work(tmp_path):
 def test_the_main_guard_does_not_run(tmp_path):
     """A script made to train when run as a program only defines its functions here."""
     put(tmp_path, guarded="if __name__ == '__main__':\n    raise SystemExit('trained')\n")
-    assert hooks_of(import_script(tmp_path / "guarded.py")) == {}
+    assert Script.load(tmp_path / "guarded.py").hooks == {}
 
 
 def test_what_a_script_defines_can_be_pickled(tmp_path):
@@ -113,7 +113,7 @@ def test_a_library_keeps_its_name(tmp_path, name):
 def test_a_name_that_is_no_identifier(tmp_path):
     """Any file can be a script, whatever its name."""
     put(tmp_path, **{"my-script 2": "def model_fn(model_dir): pass\n"})
-    assert list(hooks_of(import_script(tmp_path / "my-script 2.py"))) == ["model_fn"]
+    assert list(Script.load(tmp_path / "my-script 2.py").hooks) == ["model_fn"]
 
 
 def test_a_broken_script_is_not_left_importable(tmp_path):
@@ -128,18 +128,18 @@ def test_a_hook_that_cannot_be_called(tmp_path):
     """A hook's name that stands for a value is found at load."""
     put(tmp_path, no_function="predict_fn = 3\n")
     with pytest.raises(ScriptError, match="predict_fn is a int, not a function"):
-        hooks_of(import_script(tmp_path / "no_function.py"))
+        Script.load(tmp_path / "no_function.py")
 
 
 def test_no_script_has_no_hooks():
     """A model_dir without a script is served by the defaults alone."""
-    assert hooks_of(None) == {}
+    assert Script.load(None).hooks == {}
 
 
 def test_other_functions_are_no_hooks(tmp_path):
     """Helpers, and the training's functions, are left alone."""
     put(tmp_path, helpers="def _input_fn(): pass\ndef train(): pass\ndef save(): pass\n")
-    assert hooks_of(import_script(tmp_path / "helpers.py")) == {}
+    assert Script.load(tmp_path / "helpers.py").hooks == {}
 
 
 # --- binding ---
@@ -262,8 +262,8 @@ ORDERS = {
 def test_the_order_of_each_signature(hook, signature, order):
     """The contract's rule for both generations of scripts (CONTRACT B7), case by case."""
     bound = bind(hook, function(signature))
-    assert bound.order == order
-    assert bound.named == ()
+    assert bound.positional == order
+    assert bound.keywords == ()
 
 
 MODEL = (
@@ -281,18 +281,18 @@ DATA = (
 @pytest.mark.parametrize("name", MODEL.split())
 def test_names_that_say_model(name):
     """Each of these names means the model, wherever it stands."""
-    assert bind("predict_fn", function(f"({name}, foo)")).order == (M, D)
-    assert bind("predict_fn", function(f"(foo, {name})")).order == (D, M)
-    assert bind("input_fn", function(f"({name}, foo, bar)")).order == (M, D, C)
-    assert bind("input_fn", function(f"(foo, bar, {name})")).order == (D, C, M)
-    assert bind("transform_fn", function(f"({name}, foo, bar)")).order == (M, D, C)
+    assert bind("predict_fn", function(f"({name}, foo)")).positional == (M, D)
+    assert bind("predict_fn", function(f"(foo, {name})")).positional == (D, M)
+    assert bind("input_fn", function(f"({name}, foo, bar)")).positional == (M, D, C)
+    assert bind("input_fn", function(f"(foo, bar, {name})")).positional == (D, C, M)
+    assert bind("transform_fn", function(f"({name}, foo, bar)")).positional == (M, D, C)
 
 
 @pytest.mark.parametrize("name", DATA.split())
 def test_names_that_say_data(name):
     """Each of these names means the data, wherever it stands."""
-    assert bind("predict_fn", function(f"({name}, foo)")).order == (D, M)
-    assert bind("predict_fn", function(f"(foo, {name})")).order == (M, D)
+    assert bind("predict_fn", function(f"({name}, foo)")).positional == (D, M)
+    assert bind("predict_fn", function(f"(foo, {name})")).positional == (M, D)
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_names_that_say_data(name):
 )
 def test_an_explicit_order_counts_where_names_do_not_tell(signature, model_first, order):
     """A setting, or a legacy input_fn, decides about a predict_fn with silent names."""
-    assert bind("predict_fn", function(signature), model_first=model_first).order == order
+    assert bind("predict_fn", function(signature), model_first=model_first).positional == order
 
 
 @pytest.mark.parametrize(
@@ -330,52 +330,52 @@ def test_a_legacy_input_fn_is_told_by_its_model(signature, first):
         pytest.param(
             "model_fn",
             "(model_dir, vocabulary)",
-            "model_fn(model_dir, vocabulary): wanted (model_dir); nothing is known to pass as "
+            "model_fn(model_dir, vocabulary): expected (model_dir); there is nothing to pass as "
             "vocabulary; context, ctx, gpu_id, request_id, headers may be added by name",
             id="a second required parameter of model_fn",
         ),
         pytest.param(
             "output_fn",
             "(prediction, accept, *, indent)",
-            "output_fn(prediction, accept, *, indent): wanted (prediction, accept); nothing is "
-            "known to pass as indent; "
+            "output_fn(prediction, accept, *, indent): expected (prediction, accept); there is "
+            "nothing to pass as indent; "
             "context, ctx, gpu_id, request_id, headers may be added by name",
             id="a required keyword",
         ),
         pytest.param(
             "transform_fn",
             "(model, data, content_type, accept, extra)",
-            "transform_fn(model, data, content_type, accept, extra): wanted "
-            "(model, input_data, content_type, accept); nothing is known to pass as extra; "
+            "transform_fn(model, data, content_type, accept, extra): expected "
+            "(model, input_data, content_type, accept); there is nothing to pass as extra; "
             "context, ctx, gpu_id, request_id, headers may be added by name",
             id="a fifth required parameter of transform_fn",
         ),
         pytest.param(
             "predict_fn",
             "(model)",
-            "predict_fn(model): wanted (block, array) or (data, model), one of them with a name "
-            "that tells; context, ctx, gpu_id, request_id, headers may be added by name",
+            "predict_fn(model): expected (block, array) or (data, model), where at least one "
+            "name says which it is; context, ctx, gpu_id, request_id, headers may be added by name",
             id="a predict_fn without data",
         ),
         pytest.param(
             "predict_fn",
             "(data, model, extra)",
-            "predict_fn(data, model, extra): wanted (block, array) or (data, model), one of them "
-            "with a name that tells; nothing is known to pass as extra; "
+            "predict_fn(data, model, extra): expected (block, array) or (data, model), where "
+            "at least one name says which it is; there is nothing to pass as extra; "
             "context, ctx, gpu_id, request_id, headers may be added by name",
             id="a third required parameter of predict_fn",
         ),
         pytest.param(
             "input_fn",
             "(model, net, data)",
-            "input_fn(model, net, data): wanted (input_data, content_type), or with the model "
+            "input_fn(model, net, data): expected (input_data, content_type), or with the model "
             "first or last; context, ctx, gpu_id, request_id, headers may be added by name",
             id="two models in input_fn",
         ),
         pytest.param(
             "output_fn",
             "()",
-            "output_fn(): wanted (prediction, accept); "
+            "output_fn(): expected (prediction, accept); "
             "context, ctx, gpu_id, request_id, headers may be added by name",
             id="an output_fn without parameters",
         ),
@@ -482,4 +482,4 @@ def test_a_warm_up_gets_what_its_names_say(source, order):
     """The folder first, as sagemaker_inference has it, unless the first name is a model's."""
     namespace = {}
     exec(source, namespace)
-    assert bind("model_warmup_fn", namespace["f"]).order == order
+    assert bind("model_warmup_fn", namespace["f"]).positional == order
