@@ -14,36 +14,25 @@ if np.lib.NumpyVersion(np.__version__) >= "1.24.0":  # pip replaces it for other
         f"mxnet 1.9.1 needs numpy < 1.24, this is {np.__version__}: pip install 'numpy<1.24'"
     )
 
-from mms_handler.models.artifacts import load, save, watching
-from mms_handler.models.int8 import Int8
-from mms_handler.models.int8 import swap as swap_int8
-from mms_handler.models.optimize import blocks, noted, swap
-from mms_handler.models.parameters import spare
-from mms_handler.models.predicting import predictor
-from mms_handler.models.quantizing import Agreement, Quantized, graph_of, quantize
-from mms_handler.models.running import (
-    decode_image,
-    device,
-    gpu_count,
-    is_array,
-    is_block,
-    is_module,
-    only,
-    predict,
-    to_data,
-    to_ndarray,
-    to_ndarrays,
-    to_plain,
-)
-from mms_handler.models.stacking import Together
+from mms_handler.models.arrays import is_array, to_ndarray, to_ndarrays, to_plain
+from mms_handler.models.artifacts import load, recorded_shapes, save
+from mms_handler.models.gluon_patch import defer_gradients
+from mms_handler.models.graphs.faster import blocks, recorded_calls, try_graph
+from mms_handler.models.graphs.graph import graph_of
+from mms_handler.models.graphs.int8 import PackedInt8, try_int8
+from mms_handler.models.graphs.quantize import quantize
+from mms_handler.models.images import decode_image
+from mms_handler.models.inputs import single_array, to_data
+from mms_handler.models.mx import device, gpu_count, is_block, is_module
+from mms_handler.models.passes import Passes
+from mms_handler.models.predictor import predict, predictor
 
 __all__ = [
-    "Agreement",
-    "Int8",
-    "Quantized",
-    "Together",
+    "PackedInt8",
+    "Passes",
     "blocks",
     "decode_image",
+    "defer_gradients",
     "device",
     "gpu_count",
     "graph_of",
@@ -51,18 +40,17 @@ __all__ = [
     "is_block",
     "is_module",
     "load",
-    "noted",
-    "only",
     "predict",
     "predictor",
     "quantize",
+    "recorded_calls",
+    "recorded_shapes",
     "save",
-    "spare",
-    "swap",
-    "swap_int8",
+    "single_array",
     "to_data",
     "to_ndarray",
     "to_ndarrays",
     "to_plain",
-    "watching",
+    "try_graph",
+    "try_int8",
 ]

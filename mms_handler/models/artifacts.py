@@ -18,8 +18,10 @@ from typing import Any, Iterable, Iterator, NamedTuple, Sequence
 import mxnet as mx
 
 from mms_handler.errors import ModelError
-from mms_handler.models.bound import Graph, Rows, affordable, unfused
-from mms_handler.models.running import Unshaped, described, first_line, is_module, placed
+from mms_handler.models.graphs.executors import Executors, affordable, unfused
+from mms_handler.models.graphs.graph import Graph
+from mms_handler.models.inputs import UnboundModule, described
+from mms_handler.models.mx import device_of, first_line, is_module
 
 SYMBOL, PARAMS, SHAPES = "model-symbol.json", "model-0000.params", "model-shapes.json"
 
@@ -32,7 +34,7 @@ def save(model: Any, model_dir: Path, shapes: Sequence[tuple[int, ...]] = ()) ->
         model_dir: gets model-symbol.json, model-0000.params (``arg:`` and ``aux:`` keys) and
             model-shapes.json (``[{"name": str, "shape": [ints]}]``, the training batch size
             included); what had these names is replaced.
-        shapes: of a HybridBlock's inputs; see ``watching``.
+        shapes: of a HybridBlock's inputs; see ``recorded_shapes``.
 
     Raises:
         ModelError: it is neither.
@@ -65,7 +67,7 @@ def _save_module(module: Any, folder: Path) -> None:
 def _save_block(block: Any, folder: Path, shapes: Sequence[tuple[int, ...]]) -> None:
     block.hybridize()
     with mx.autograd.predict_mode():
-        block(*[mx.nd.zeros(shape, ctx=placed(block, mx.cpu())) for shape in shapes])
+        block(*[mx.nd.zeros(shape, ctx=device_of(block, mx.cpu())) for shape in shapes])
     names = [symbol.name for symbol in block._cached_graph[0]]
     block.export(str(folder / "model"), epoch=0)
     _write_shapes(folder, zip(names, shapes))
@@ -91,16 +93,16 @@ class Watched:
 
 
 @contextlib.contextmanager
-def watching() -> Iterator[Watched]:
+def recorded_shapes() -> Iterator[Watched]:
     """Note, while a script trains, what shapes its Blocks take: MXNet does not keep them."""
     watched = Watched()
     call = mx.gluon.Block.__call__
 
-    def noted(self: Any, *arrays: Any) -> Any:
+    def recording(self: Any, *arrays: Any) -> Any:
         watched.see(self, arrays)
         return call(self, *arrays)
 
-    mx.gluon.Block.__call__ = noted
+    mx.gluon.Block.__call__ = recording
     try:
         yield watched
     finally:
@@ -174,7 +176,7 @@ def load(model_dir: Path, first_dimension: int, on: Any) -> Any:
         symbol, arg_params, aux_params = mx.model.load_checkpoint(prefix, epoch)
         if found.shapes is None:
             names = _inputs(symbol, {*arg_params, *aux_params})
-            return Unshaped.of(symbol, names, arg_params, aux_params, on)
+            return UnboundModule.of(symbol, names, arg_params, aux_params, on)
         shapes = _saved_shapes(found.shapes)
         if first_dimension:
             shapes = [(name, (first_dimension, *shape[1:])) for name, shape in shapes]
@@ -192,7 +194,7 @@ def _bound(graph: Graph, shapes: list[tuple[str, tuple[int, ...]]]) -> Any:
     another Module's: one that has nothing but an executor serves.
     """
     sizes = [shape for _, shape in shapes]
-    executor = Rows(graph).executor(tuple(sizes))
+    executor = Executors(graph).executor(tuple(sizes))
     given = _module(graph)
     given._exec_group = SimpleNamespace(execs=[executor], shared_data_arrays=[{}])
     given._arg_params = {name: executor.arg_dict[name] for name in given._param_names}

@@ -47,7 +47,7 @@ def train(job: Job, also: Sequence[Path] = ()) -> Any:
     if not callable(func):
         raise TrainingError(f"{job.entry_point.name} defines no function train")
     matched = matching(func, given)
-    with models.watching() as watched:
+    with models.recorded_shapes() as watched:
         model = func(**matched)
     if model is not None:
         _save(module, model, job, watched)

@@ -55,7 +55,7 @@ def load(context: Any, chosen: Settings) -> Any:
         from mms_handler import models
         from mms_handler.worker.pipeline import Pipeline
 
-        models.spare()
+        models.defer_gradients()
         for name in _NEEDED_LATER:
             importlib.import_module(name)
         gpus = models.gpu_count()
@@ -156,7 +156,7 @@ def _int8(model_dir: Path) -> Any:
 
     packed = manifest.read_folder(model_dir)
     quantized = packed.quantized if packed else None
-    return models.Int8(model_dir / quantized.symbol, quantized.most) if quantized else None
+    return models.PackedInt8(model_dir / quantized.symbol, quantized.most) if quantized else None
 
 
 def _default_model(model_dir: str, first_dimension: int, on: Any) -> Any:

@@ -98,7 +98,7 @@ class Pipeline:
         self.model, self._device, self._accept = model, device, accept
         self.bound: list[BoundHook] = []
         self._predictor: Any = None
-        self._together: models.Together | None = None
+        self._together: models.Passes | None = None
         if "transform_fn" in hooks:
             self._transform = self._bind("transform_fn", hooks["transform_fn"])
             self._answer = self._transformed
@@ -141,12 +141,12 @@ class Pipeline:
 
     def _shared_passes(
         self, hooks: Mapping[str, Callable[..., Any]], batch_predict: bool
-    ) -> models.Together | None:
+    ) -> models.Passes | None:
         """How requests that come together are predicted; None: each from its body to its reply."""
         if self._predictor:
             # What an input_fn leaves for its output_fn, in a global say, is not known here.
             apart = {"input_fn", "output_fn"} <= hooks.keys() and not batch_predict
-            return None if apart else models.Together(self._predictor, self._predictor.shared)
+            return None if apart else models.Passes(self._predictor, self._predictor.shared)
         if not batch_predict:
             return None
         asked = [
@@ -157,7 +157,7 @@ class Pipeline:
         if asked:
             log.warning("batch_predict: predict_fn asks for each request's %s", ", ".join(asked))
             return None
-        return models.Together(self._predicted_for_all, False)
+        return models.Passes(self._predicted_for_all, False)
 
     @property
     def shares(self) -> bool:
@@ -207,7 +207,7 @@ class Pipeline:
         sample: Request | None,
         batch_size: int,
         improve: bool,
-        int8: models.Int8 | None = None,
+        int8: models.PackedInt8 | None = None,
         gated: bool = False,
     ) -> None:
         """Answer a sample request, to warm up and to see how others like it are served best.
@@ -223,7 +223,7 @@ class Pipeline:
             if self._together and not self._predictor:
                 log.warning("batch_predict: without a sample request it cannot be tried")
             return
-        with models.noted(models.blocks(self.model)) as calls:
+        with models.recorded_calls(models.blocks(self.model)) as calls:
             (outcome,) = self.answer([sample])
         if isinstance(outcome, BaseException):
             text = f"{type(outcome).__name__}: {outcome}"
@@ -238,17 +238,19 @@ class Pipeline:
         self._prove(sample)
         self._warm_up(sample, batch_size)
 
-    def _improve(self, sample: Request, calls: Sequence[Call], int8: models.Int8 | None) -> None:
+    def _improve(
+        self, sample: Request, calls: Sequence[Call], int8: models.PackedInt8 | None
+    ) -> None:
         data = self._data(self._given(sample)) if self._predictor else None
         for block, arguments in calls:  # a Block's, so that a predictor is one's, too
             straight = self._predictor is not None and self._predictor.is_straight(data)
-            models.swap(block, arguments, straight)
+            models.try_graph(block, arguments, straight)
             if int8:
-                models.swap_int8(block, arguments, int8)
+                models.try_int8(block, arguments, int8)
         if self._predictor and models.is_module(self.model):
-            self._predictor.improve(data)
+            self._predictor.try_unfused(data)
             if int8:
-                self._predictor.quantize(data, int8)
+                self._predictor.try_int8(data, int8)
 
     def calls(self, request: Request) -> Sequence[Call]:
         """The Module or the Blocks that a request runs, each with its arrays, where that is seen.
@@ -258,7 +260,7 @@ class Pipeline:
         """
         if self._predictor and models.is_module(self.model):
             return [(self.model, self._data(self._given(request)))]
-        with models.noted(models.blocks(self.model)) as calls:
+        with models.recorded_calls(models.blocks(self.model)) as calls:
             (outcome,) = self.answer([request])
         if isinstance(outcome, BaseException):
             raise outcome
@@ -351,7 +353,7 @@ class Pipeline:
         if self._predictor:
             return self._predictor.take(value)
         if isinstance(value, dict):
-            value = models.only(value)
+            value = models.single_array(value)
         return models.to_ndarray(value, self.model, self._device)
 
     def _default_output(self, prediction: Any, accept: str) -> tuple[bytes, str]:

@@ -54,7 +54,8 @@ def _quantized(pipeline: Any, bodies: Iterable[tuple[Path, str]]) -> dict[str, A
     agreement = found.agreement
     numbers = {"operators": found.operators, "of": found.of, "inputs": found.inputs}
     told = {"symbol": found.symbol.tojson(), "part": agreement.part, "speed": found.speed}
-    return {**numbers, **agreement._asdict(), **told}
+    agreed = {"rows": agreement.rows, "top": agreement.top, "mean": agreement.mean}
+    return {**numbers, **agreed, "most": agreement.largest, **told}
 
 
 def _call(pipeline: Any, path: Path, content_type: str) -> tuple[Any, Sequence[Any]]:

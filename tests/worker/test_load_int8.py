@@ -17,8 +17,8 @@ from mms_handler import archive
 from mms_handler.archive.quantizing import Int8
 from mms_handler.errors import ArchiveError
 from mms_handler.manifest import INT8, Quantized
-from mms_handler.models import optimize
-from mms_handler.models.int8 import Near
+from mms_handler.models.graphs import faster
+from mms_handler.models.graphs.int8 import Near
 from mms_handler.settings import Settings
 from mms_handler.worker import loading, trials
 
@@ -162,7 +162,7 @@ def test_the_manifest_tells_of_it(packed):
 
 def test_a_worker_runs_it(packed, tmp_path, stripes, monkeypatch, caplog):
     """Other photos than those it was made of are told as before, by other numbers."""
-    monkeypatch.setattr(optimize, "GAIN", 0)
+    monkeypatch.setattr(faster, "GAIN", 0)
     caplog.set_level(logging.INFO)
     archive.unpack(packed, tmp_path / "m")
     pipeline = load(tmp_path / "m")
@@ -177,7 +177,7 @@ def test_a_worker_runs_it(packed, tmp_path, stripes, monkeypatch, caplog):
 
 def test_a_worker_runs_a_modules(model_dir, tmp_path, monkeypatch, caplog):
     """That of the default save, without a script: [1.5, 2] is 10 + 1.5 + 4 and 20 + 4.5 + 8."""
-    monkeypatch.setattr(optimize, "GAIN", 0)
+    monkeypatch.setattr(faster, "GAIN", 0)
     caplog.set_level(logging.INFO)
     folder, rows = model_dir(), tmp_path / "rows"
     rows.mkdir()
@@ -205,7 +205,7 @@ def test_a_worker_runs_a_modules(model_dir, tmp_path, monkeypatch, caplog):
 @pytest.mark.parametrize("optimized", ["float", "off"])
 def test_a_worker_that_is_to_leave_it_alone(packed, tmp_path, stripes, monkeypatch, optimized):
     """It computes in floats."""
-    monkeypatch.setattr(optimize, "GAIN", 0)
+    monkeypatch.setattr(faster, "GAIN", 0)
     archive.unpack(packed, tmp_path / "m")
     pipeline = load(tmp_path / "m", optimize=optimized)
     photos, _ = stripes.photos(2, 77)
@@ -215,7 +215,7 @@ def test_a_worker_that_is_to_leave_it_alone(packed, tmp_path, stripes, monkeypat
 
 def test_a_worker_whose_model_is_another(packed, tmp_path, stripes, monkeypatch, caplog):
     """Where the script loads other weights, the graph is not near, and not used."""
-    monkeypatch.setattr(optimize, "GAIN", 0)
+    monkeypatch.setattr(faster, "GAIN", 0)
     caplog.set_level(logging.INFO)
     archive.unpack(packed, tmp_path / "m")
     other = LOAD + "    net.collect_params()\n"

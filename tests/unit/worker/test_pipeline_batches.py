@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mms_handler.errors import BadInput
-from mms_handler.models import optimize
+from mms_handler.models.graphs import faster
 from mms_handler.worker.pipeline import Pipeline, Request
 from mms_handler.worker.reply import Reply
 
@@ -240,7 +240,7 @@ def models_to_ask():
 
     def swapped():
         net = dense()
-        optimize.swap(net, [mx.nd.array([[1, 2]])])
+        faster.try_graph(net, [mx.nd.array([[1, 2]])])
         return net
 
     widths = mx.gluon.nn.HybridLambda(lambda F, x: F.sum(x, axis=1, keepdims=True))
@@ -258,11 +258,11 @@ def models_to_ask():
 @pytest.fixture(scope="module")
 def pipes():
     """A pipeline for each kind of model, used by all examples: what one leaves, the next meets."""
-    gain, optimize.GAIN = optimize.GAIN, 0
+    gain, faster.GAIN = faster.GAIN, 0
     try:
         return {name: pipeline(model) for name, model in models_to_ask().items()}
     finally:
-        optimize.GAIN = gain
+        faster.GAIN = gain
 
 
 def bodies():
@@ -446,7 +446,7 @@ def test_a_trial_that_goes_wrong_is_told(sum_block, caplog, monkeypatch):
     def swap(block, args, straight):
         raise OverflowError("too much")
 
-    monkeypatch.setattr("mms_handler.models.swap", swap)
+    monkeypatch.setattr("mms_handler.models.try_graph", swap)
     dense = mx.gluon.nn.HybridSequential()
     dense.add(sum_block)
     pipe = pipeline(dense)
@@ -474,10 +474,10 @@ def test_a_trial_that_goes_wrong_is_told(sum_block, caplog, monkeypatch):
 )
 def test_whoever_calls_the_block_calls_its_graph(sum_block, monkeypatch, hooks, improve):
     """Found out by what the sample calls the Block with; and not where it must not be tried."""
-    monkeypatch.setattr(optimize, "GAIN", 0)
+    monkeypatch.setattr(faster, "GAIN", 0)
     pipe = pipeline(sum_block, hooks)
     pipe.prepare(request([[1, 1]]), 1, improve)
-    assert isinstance(sum_block.forward, optimize.Swapped) is improve
+    assert isinstance(sum_block.forward, faster.Swapped) is improve
     assert [one.body for one in pipe.answer([request([[2, 3]])])] == [b"[[18.0]]"]
 
 

@@ -7,26 +7,20 @@ input is one array that each request is copied into, and nothing else is made fo
 from __future__ import annotations
 
 import contextlib
-import math
 import sys
 import threading
 from collections import OrderedDict
-from typing import Any, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, Iterator, Sequence
 
 import mxnet as mx
 import numpy as np
 import numpy.typing as npt
 
 from mms_handler import settings
-from mms_handler.models.running import Unshaped
-from mms_handler.models.stacking import KINDS, Together
+from mms_handler.models.graphs.graph import Graph, Shapes
+from mms_handler.models.passes import KINDS, Passes
 
 Array = npt.NDArray[Any]
-Shapes = Sequence[Sequence[int]]
-
-#: Bytes of the largest activations that a forward on a CPU makes at once.  Rows beyond these are
-#: another forward: convolutions gain nothing from more rows than the cache holds.
-CPU_BYTES, GPU_BYTES = 2**23, 2**28
 
 #: Bytes that executors may hold together, beyond the one in use.
 KEPT_BYTES = 2**26
@@ -36,73 +30,7 @@ KEPT_BYTES = 2**26
 COPIED_BYTES, SIZES = 2**26, 32
 
 
-class Graph(NamedTuple):
-    """What a Module or a HybridBlock computes, and with what."""
-
-    symbol: Any
-    names: tuple[str, ...]  # inputs, in the order of the arrays
-    dtypes: tuple[Any, ...]  # what each input is computed in
-    parameters: Mapping[str, Any]  # arguments and auxiliary states by name
-    device: Any
-
-    @classmethod
-    def of(cls, symbol: Any, names: Sequence[str], parameters: Mapping[str, Any], on: Any) -> Graph:
-        """A symbol's graph on loaded parameters, made what it computes in.
-
-        Raises:
-            MXNetError: the types do not go together.
-        """
-        told = symbol.attr_dict()
-        given = [name for name in names if "__dtype__" not in told.get(name, {})]
-        types, _, states = symbol.infer_type_partial(**dict.fromkeys(given, np.float32))
-        inputs = [*symbol.list_arguments(), *symbol.list_auxiliary_states()]
-        dtypes = dict(zip(inputs, [*types, *states]))
-        kept = {  # what the inputs leave open stays of the type it was saved in
-            name: one.astype(dtypes[name] or one.dtype, copy=False).as_in_context(on)
-            for name, one in parameters.items()
-            if name in dtypes
-        }
-        return cls(symbol, tuple(names), tuple(dtypes[name] for name in names), kept, on)
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of the parameters."""
-        return sum(_bytes(one.shape) for one in self.parameters.values())
-
-    def most(self, shapes: Shapes) -> int:
-        """Rows that one forward should take at most, of samples as in ``shapes``."""
-        room = CPU_BYTES if self.device.device_type == "cpu" else GPU_BYTES
-        return max(1, room * shapes[0][0] // self.activations(shapes))
-
-    def activations(self, shapes: Shapes) -> int:
-        """About the bytes that a forward needs: of its largest array, twice, in and out."""
-        internals = self.symbol.get_internals()
-        made = zip(internals.list_outputs(), self._replace(symbol=internals).infer(shapes)[1])
-        return 2 * max(_bytes(size) for name, size in made if name not in self.parameters)
-
-    def infer(self, shapes: Shapes) -> tuple[Any, Any, Any]:
-        """The shapes of the arguments, outputs and auxiliary states.
-
-        Raises:
-            MXNetError: the graph does not take these shapes, or they leave others open.
-        """
-        given = dict(zip(self.names, map(tuple, shapes)))
-        found: tuple[Any, Any, Any] = self.symbol.infer_shape(**given)
-        if found[0] is None:
-            raise mx.base.MXNetError(f"the shapes {given} leave others open")
-        return found
-
-
-def of_rows(rows: int, shapes: Shapes) -> list[tuple[int, ...]]:
-    """``shapes`` with as many rows."""
-    return [(rows, *shape[1:]) for shape in shapes]
-
-
-def _bytes(shape: Sequence[int]) -> int:
-    return 4 * math.prod(shape)
-
-
-class Rows:
+class Executors:
     """Runs a graph on as many rows as come."""
 
     def __init__(self, graph: Graph, most: int | None = None, fused: bool | None = None) -> None:
@@ -148,7 +76,7 @@ class Rows:
     def independent(self, arrays: Sequence[Array]) -> bool:
         """Whether a row gives the same alone and beside another, as far as can be seen."""
         even = len({len(array) for array in arrays}) == 1
-        return even and Together(self._forward, None).proven([array[:1] for array in arrays])
+        return even and Passes(self._forward, None).proven([array[:1] for array in arrays])
 
     def _forward(self, arrays: Sequence[Array]) -> list[Array]:
         with self._alone:  # a script may call its model from threads
@@ -228,34 +156,3 @@ def affordable(graph: Graph, shapes: Shapes) -> bool:
     There are as many as numbers of rows that one forward takes.
     """
     return graph.bytes * min(graph.most(shapes), SIZES) <= COPIED_BYTES
-
-
-def of_module(module: Any) -> Graph | None:
-    """A Module's graph on its own parameters; None for one that does more than its symbol says.
-
-    That is one of several devices, with states, in training, of a class of its own, or whose rows
-    are not the first dimension.
-    """
-    if not _is_plain(module):
-        return None
-    names = tuple(module.data_names)
-    if not module.binded:  # Unshaped
-        parameters = {**module._arg_params, **module._aux_params}
-        dtypes: tuple[Any, ...] = (np.float32,) * len(names)
-    else:
-        (executor,) = module._exec_group.execs
-        parameters = {**executor.arg_dict, **executor.aux_dict}
-        dtypes = tuple(parameters.pop(name).dtype for name in names)
-    return Graph(module.symbol, names, dtypes, parameters, module._context[0])
-
-
-def _is_plain(module: Any) -> bool:
-    usual = type(module) is mx.mod.Module or isinstance(module, Unshaped)
-    own = any(hasattr(type(module), name) for name in vars(module))  # module.predict = ...
-    if not usual or own or len(module._context) > 1 or module._state_names or not module.data_names:
-        return False
-    if not module.binded:
-        return bool(module.params_initialized)
-    axes = {mx.io.DataDesc.get_batch_axis(desc.layout) for desc in module.data_shapes}
-    rows = {desc.shape[0] for desc in module.data_shapes}
-    return axes == {0} and len(rows) == 1 and not module.for_training

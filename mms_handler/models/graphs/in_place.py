@@ -12,9 +12,10 @@ import mxnet as mx
 import numpy as np
 
 from mms_handler.errors import Failed, attempt
-from mms_handler.models.bound import Rows
-from mms_handler.models.running import lent
-from mms_handler.models.stacking import GRAPHS_ROUND, close
+from mms_handler.models.arrays import as_ndarray, is_plain
+from mms_handler.models.evidence import graphs_agree
+from mms_handler.models.graphs.executors import Executors
+from mms_handler.models.graphs.graph import is_listened
 
 log = logging.getLogger(__name__)
 
@@ -22,21 +23,10 @@ log = logging.getLogger(__name__)
 SHAPES = 1_000
 
 
-def alike(wanted: Any, found: Any) -> bool:
-    """Whether a graph gives what the model gives, but for what another graph rounds."""
-    return close(wanted, found, GRAPHS_ROUND)
-
-
-def is_plain(one: Any) -> bool:
-    """An NDArray that is dense and on a CPU."""
-    array = isinstance(one, mx.nd.NDArray)
-    return array and one.stype == "default" and one.context.device_type == "cpu" and one.size > 0
-
-
 class Swapped:
     """A Block's forward on a bound graph, for shapes that were seen to give the same."""
 
-    def __init__(self, plain: Callable[..., Any], bound: Rows, like: Any) -> None:
+    def __init__(self, plain: Callable[..., Any], bound: Executors, like: Any) -> None:
         """Take the place of ``plain``.
 
         Args:
@@ -60,7 +50,7 @@ class Swapped:
 
     def same(self, wanted: Any, found: Any) -> bool:
         """Whether the graph may give ``found`` where the Block gives ``wanted``."""
-        return alike(wanted, found)
+        return graphs_agree(wanted, found)
 
     def forget(self) -> None:
         """The parameters have other values from here on."""
@@ -102,7 +92,7 @@ class Swapped:
             return None
         found = _attempted(self.run, arrays)
         if isinstance(found, Failed):
-            return self.plain(*[lent(one, mx.cpu()) for one in arrays])
+            return self.plain(*[as_ndarray(one, mx.cpu()) for one in arrays])
         return found
 
     def run(self, arrays: Sequence[Any]) -> Any:
@@ -138,11 +128,6 @@ def straight(block: Any, arrays: Sequence[Any]) -> Any:
     if not usual or not isinstance(forward, Swapped) or is_listened(block):
         return None
     return forward.straight(arrays)
-
-
-def is_listened(block: Any) -> bool:
-    """Whether a Block calls hooks of its own when it is called."""
-    return bool(block._forward_hooks or block._forward_pre_hooks)
 
 
 def filled(like: Any, outputs: Iterator[Any]) -> Any:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mms_handler.errors import Failed, attempt
-from mms_handler.models import stacking
-from mms_handler.models.stacking import Together
+from mms_handler.models import arrays, passes
+from mms_handler.models.passes import Passes
 
 
 def two(*values):
@@ -32,7 +32,7 @@ def two(*values):
 )
 def test_data_of_one_kind(one, other):
     """Data that differ in values and rows alone may be stacked."""
-    assert stacking.kind(one) == stacking.kind(other) is not None
+    assert arrays.kind(one) == arrays.kind(other) is not None
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,7 @@ def test_data_of_one_kind(one, other):
 )
 def test_data_of_two_kinds(one, other):
     """What has another shape, type, structure or name is of another kind."""
-    assert stacking.kind(one) != stacking.kind(other)
+    assert arrays.kind(one) != arrays.kind(other)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_data_of_two_kinds(one, other):
 )
 def test_data_without_a_kind(datum):
     """What has no rows is never stacked."""
-    assert stacking.kind(datum) is None
+    assert arrays.kind(datum) is None
 
 
 @settings(max_examples=50, deadline=None)
@@ -77,25 +77,25 @@ def test_apart_undoes_stack(counts, nd):
         {"x": [made(np.arange(end - count, end, dtype=np.float32).reshape(-1, 1))]}
         for end, count in zip(ends, counts)
     ]
-    back = stacking.apart(stacking.stack(data), counts)
+    back = arrays.split_rows(arrays.stack(data), counts)
     assert [list(one) for one in back] == [["x"]] * len(counts)
-    found = [stacking.plain(one)[0].ravel().tolist() for one in back]
-    assert found == [stacking.plain(one)[0].ravel().tolist() for one in data]
+    found = [arrays.plain(one)[0].ravel().tolist() for one in back]
+    assert found == [arrays.plain(one)[0].ravel().tolist() for one in data]
     assert [type(one["x"][0]) for one in back] == [type(one["x"][0]) for one in data]
 
 
 def test_apart_of_a_prediction_that_has_not_its_rows():
     """A prediction of another number of rows, or of something else, is nobody's."""
     with pytest.raises(ValueError, match="3 rows in, 1 rows out"):
-        stacking.apart(two(1, 2), [1, 2])
+        arrays.split_rows(two(1, 2), [1, 2])
     with pytest.raises(ValueError, match="no arrays"):
-        stacking.apart([two(1, 2), "label"], [1])
+        arrays.split_rows([two(1, 2), "label"], [1])
 
 
 def test_cut_ndarrays_are_copies():
     """What one request's output_fn writes to its rows, no other sees."""
     whole = mx.nd.array([[1], [2]])
-    one, other = stacking.apart(whole, [1, 1])
+    one, other = arrays.split_rows(whole, [1, 1])
     one[:] = 9
     assert (whole.asnumpy().tolist(), other.asnumpy().tolist()) == ([[1], [2]], [[2]])
 
@@ -132,13 +132,13 @@ def test_cut_ndarrays_are_copies():
 )
 def test_whether_rows_may_be_run_together(run, proven, datum):
     """It is seen by data like these, stacked and alone; what tells nothing is a no."""
-    assert Together(run, None).proven(datum) is proven
+    assert Passes(run, None).proven(datum) is proven
 
 
 def test_a_small_scale_proves_as_well():
     """Probabilities of a thousand classes differ little; what mixes them is found all the same."""
-    assert Together(lambda x: 1e-3 + 1e-5 * x, None).proven(two(1, 2))
-    assert not Together(lambda x: 1e-3 + 1e-5 * (x - x.mean(axis=0)), None).proven(two(1, 2))
+    assert Passes(lambda x: 1e-3 + 1e-5 * x, None).proven(two(1, 2))
+    assert not Passes(lambda x: 1e-3 + 1e-5 * (x - x.mean(axis=0)), None).proven(two(1, 2))
 
 
 def test_large_values_prove_as_well():
@@ -148,8 +148,8 @@ def test_large_values_prove_as_well():
     def off_by(part):
         return lambda x: 1000 * x + (1000 * part if len(x) > 1 else 0)
 
-    assert Together(off_by(1e-6), None).proven(large)
-    assert not Together(off_by(1e-5), None).proven(large)
+    assert Passes(off_by(1e-6), None).proven(large)
+    assert not Passes(off_by(1e-5), None).proven(large)
 
 
 def test_a_small_value_beside_large_ones_proves_as_well():
@@ -160,7 +160,7 @@ def test_a_small_value_beside_large_ones_proves_as_well():
             [1000 * x[:, :1], 0.1 * x.mean(axis=0, keepdims=True).repeat(len(x), 0)], 1
         )
 
-    assert not Together(mixing, None).proven(two(1, 2))
+    assert not Passes(mixing, None).proven(two(1, 2))
 
 
 def tokens(x):
@@ -171,8 +171,8 @@ def tokens(x):
 
 def test_tokens_are_replaced_by_others_of_theirs():
     """Where made-up numbers are no tokens, those of the data show what can be shown."""
-    assert Together(tokens, None).proven(two(1, 2, 7, 9))
-    assert not Together(lambda x: tokens(x) - tokens(x).mean(axis=0), None).proven(two(1, 7))
+    assert Passes(tokens, None).proven(two(1, 2, 7, 9))
+    assert not Passes(lambda x: tokens(x) - tokens(x).mean(axis=0), None).proven(two(1, 7))
 
 
 def test_a_run_that_fails_with_two_is_not_proven():
@@ -182,7 +182,7 @@ def test_a_run_that_fails_with_two_is_not_proven():
         (row,) = x
         return [row]
 
-    assert Together(run, None).proven(two(1, 2)) is False
+    assert Passes(run, None).proven(two(1, 2)) is False
 
 
 # --- running ---
@@ -209,7 +209,7 @@ def test_one_pass_for_all_of_a_kind():
     """Data of two kinds take two passes, whatever their order, and keep their places."""
     run = Run()
     wide = np.array([[1, 1, 1]], np.float32)
-    found = Together(run, True)([two(1, 2), wide, two(3, 4, 5, 6), wide * 2])
+    found = Passes(run, True)([two(1, 2), wide, two(3, 4, 5, 6), wide * 2])
     assert values(found) == [
         [[2, 4]],
         [[2, 2, 2]],
@@ -222,7 +222,7 @@ def test_one_pass_for_all_of_a_kind():
 def test_one_that_fails_fails_alone():
     """The pass that failed is given up, and each of it is run alone."""
     run = Run()
-    found = Together(run, True)([two(1, 2), two(13, 0), two(3, 4)])
+    found = Passes(run, True)([two(1, 2), two(13, 0), two(3, 4)])
     assert values(found) == [[[2, 4]], ("thirteen",), [[6, 8]]]
     assert run.passes == [3, 1, 1, 1]
 
@@ -235,7 +235,7 @@ def test_sys_exit_is_one_requests_too():
             raise SystemExit(3)
         return x
 
-    found = Together(run, True)([two(13, 0), two(1, 2)])
+    found = Passes(run, True)([two(13, 0), two(1, 2)])
     assert isinstance(found[0].exc, SystemExit)
     assert found[1].tolist() == [[1, 2]]
 
@@ -243,14 +243,14 @@ def test_sys_exit_is_one_requests_too():
 def test_never_shared():
     """Each has a pass of its own."""
     run = Run()
-    assert values(Together(run, False)([two(1, 2), two(3, 4)])) == [[[2, 4]], [[6, 8]]]
+    assert values(Passes(run, False)([two(1, 2), two(3, 4)])) == [[[2, 4]], [[6, 8]]]
     assert run.passes == [1, 1]
 
 
 def test_a_new_kind_is_tried_once():
     """Two alone and one together, of values like theirs; from then on they share."""
     run = Run()
-    together = Together(run, None)
+    together = Passes(run, None)
     together([two(1.5, 2)])
     assert run.passes == [1]  # nothing to share
     together([two(1.5, 2), two(3, 4)])
@@ -261,24 +261,24 @@ def test_a_new_kind_is_tried_once():
 
 def test_a_kind_that_must_not_share_is_run_alone():
     """The trial says no, and each gets what it gets alone."""
-    together = Together(lambda x: x + x.mean(axis=0), None)
+    together = Passes(lambda x: x + x.mean(axis=0), None)
     assert values(together([two(1, 2), two(3, 4)])) == [[[2, 4]], [[6, 8]]]
     assert together.may_share(two(1, 2)) is False
 
 
 def test_kinds_without_number_are_not_remembered():
     """Of so many kinds the answer is kept; any other is run alone, and not tried over and over."""
-    together = Together(lambda x: x * 2, None)
-    for width in range(1, stacking.KINDS + 1):
+    together = Passes(lambda x: x * 2, None)
+    for width in range(1, passes.KINDS + 1):
         assert together.may_share(np.ones((1, width)))
-    assert not together.may_share(np.ones((1, stacking.KINDS + 1)))
+    assert not together.may_share(np.ones((1, passes.KINDS + 1)))
 
 
 def test_a_stack_is_bounded(monkeypatch):
     """More than fits one stack takes another."""
-    monkeypatch.setattr(stacking, "STACK_BYTES", 3 * 8)
+    monkeypatch.setattr(passes, "STACK_BYTES", 3 * 8)
     run = Run()
-    found = Together(run, True)([two(i, i) for i in range(8)])
+    found = Passes(run, True)([two(i, i) for i in range(8)])
     assert values(found) == [[[2 * i, 2 * i]] for i in range(8)]
     assert run.passes == [3, 3, 2]
 
@@ -303,4 +303,4 @@ def test_each_gets_what_it_gets_alone(bodies):
     data = [np.array(body, np.float32) for body in bodies]
     alone = [attempt(Run(), one) for one in data]
     for shared in (True, False, None):
-        assert values(Together(Run(), shared)(data)) == values(alone)
+        assert values(Passes(Run(), shared)(data)) == values(alone)

@@ -13,11 +13,13 @@ from typing import Any, Callable, NamedTuple, Sequence
 import mxnet as mx
 
 from mms_handler.errors import Failed, attempt
-from mms_handler.models import optimize, quantizing
-from mms_handler.models.bound import COPIED_BYTES, SIZES, Array, Graph, Rows
-from mms_handler.models.optimize import Probe, Same
-from mms_handler.models.stacking import distance, plain
-from mms_handler.models.swapping import SHAPES, Swapped, install
+from mms_handler.models.arrays import plain
+from mms_handler.models.evidence import distance
+from mms_handler.models.graphs import faster, quantize
+from mms_handler.models.graphs.executors import COPIED_BYTES, SIZES, Array, Executors
+from mms_handler.models.graphs.faster import Probe, Same
+from mms_handler.models.graphs.graph import Graph, graph_of
+from mms_handler.models.graphs.in_place import SHAPES, Swapped, install
 
 log = logging.getLogger(__name__)
 
@@ -26,18 +28,20 @@ log = logging.getLogger(__name__)
 TIMES, LEAST = 2, 0.01
 
 
-class Int8(NamedTuple):
+class PackedInt8(NamedTuple):
     """The int8 graph of an archive."""
 
     symbol: Path
-    most: float  # difference that was seen when it was packed
+    max_difference: float  # that was seen when it was packed
 
     def near(self, wanted: Any, found: Any) -> bool:
         """Whether two predictions differ by no more than was to be expected."""
         shapes = [[one.shape for one in plain(value)] for value in (wanted, found)]
-        return shapes[0] == shapes[1] and distance(wanted, found) <= max(LEAST, TIMES * self.most)
+        return shapes[0] == shapes[1] and distance(wanted, found) <= max(
+            LEAST, TIMES * self.max_difference
+        )
 
-    def rows(self, graph: Graph, arrays: Sequence[Array], most: int | None) -> Rows | None:
+    def rows(self, graph: Graph, arrays: Sequence[Array], most: int | None) -> Executors | None:
         """The int8 graph, bound to no rows yet; None where its weights are too large.
 
         Args:
@@ -45,7 +49,7 @@ class Int8(NamedTuple):
             arrays: of the sample.
             most: rows of a forward of it; None: its rows may meet.
         """
-        found = Rows(quantizing.on(graph, mx.sym.load(str(self.symbol))), most, fused=True)
+        found = Executors(quantize.on(graph, mx.sym.load(str(self.symbol))), most, fused=True)
         sizes = min(graph.most([one.shape for one in arrays]), SIZES)
         if graph.device.device_type != "cpu" or graph.bytes // 4 * sizes > COPIED_BYTES:
             return None  # a byte for each weight, in each executor
@@ -54,12 +58,12 @@ class Int8(NamedTuple):
         return found
 
 
-def _tried(what: str, arguments: Sequence[Any], best: Any, quick: Any, same: Same) -> bool:
+def _does(what: str, arguments: Sequence[Any], best: Any, quick: Any, same: Same) -> bool:
     """Whether the int8 graph is near enough and faster, for a sample that others are like."""
     wanted = best(arguments)
-    found = optimize.compare(Probe([arguments], [wanted], 0), best, quick, same)
+    found = faster.compare(Probe([arguments], [wanted], 0), best, quick, same)
     log.info("int8 graph of the %s: %s", what, found.told)
-    return bool(found.gain and found.gain >= optimize.GAIN)
+    return bool(found.gain and found.gain >= faster.GAIN)
 
 
 # --- Blocks ----------------------------------------------------------------------------------
@@ -68,7 +72,7 @@ def _tried(what: str, arguments: Sequence[Any], best: Any, quick: Any, same: Sam
 class Near(Swapped):
     """A Block's forward on the int8 graph, for shapes that were seen to give nearly the same."""
 
-    def __init__(self, plain: Callable[..., Any], bound: Rows, like: Any, near: Same) -> None:
+    def __init__(self, plain: Callable[..., Any], bound: Executors, like: Any, near: Same) -> None:
         super().__init__(plain, bound, like)
         self._near = near
 
@@ -81,7 +85,7 @@ class Near(Swapped):
         self._right.clear()
 
 
-def swap(block: Any, args: Sequence[Any], int8: Int8) -> None:
+def try_int8(block: Any, args: Sequence[Any], int8: PackedInt8) -> None:
     """Let a Block run as its archive's int8 graph from now on, if that does for its sample.
 
     Raises:
@@ -89,19 +93,19 @@ def swap(block: Any, args: Sequence[Any], int8: Int8) -> None:
     """
     forward = block.forward
     swapped = isinstance(forward, Swapped)
-    graph = forward.bound.graph if swapped else quantizing.graph_of(block, args)
+    graph = forward.bound.graph if swapped else graph_of(block, args)
     arrays = [one.asnumpy() for one in args]
     if swapped:
         most = forward.bound.most
     else:
-        own = Rows(graph)
+        own = Executors(graph)
         most = graph.most([one.shape for one in args]) if own.independent(arrays) else None
     rows = int8.rows(graph, arrays, most)
     if rows is None:
         return
-    best = optimize.computed(forward)
+    best = faster.computing(forward)
     found = Near(forward, rows, best(args), int8.near)
-    if _tried("Block", args, best, found.compute, int8.near):
+    if _does("Block", args, best, found.compute, int8.near):
         found.trust(args)
         install(block, found)
 
@@ -112,7 +116,7 @@ def swap(block: Any, args: Sequence[Any], int8: Int8) -> None:
 class NearRows:
     """Runs a Module's int8 graph, for samples of shapes that were seen to give nearly the same."""
 
-    def __init__(self, best: Rows, quick: Rows, near: Same) -> None:
+    def __init__(self, best: Executors, quick: Executors, near: Same) -> None:
         self._best, self._quick, self._near = best, quick, near
         self._right: dict[Any, bool] = {}
 
@@ -132,7 +136,7 @@ class NearRows:
         return wanted
 
 
-def replaced(best: Rows, arrays: Sequence[Array], int8: Int8) -> Rows | NearRows:
+def replaced(best: Executors, arrays: Sequence[Array], int8: PackedInt8) -> Executors | NearRows:
     """A Module's archived int8 graph, if that does for its sample; else ``best``.
 
     Raises:
@@ -143,4 +147,4 @@ def replaced(best: Rows, arrays: Sequence[Array], int8: Int8) -> Rows | NearRows
         return best
     found = NearRows(best, rows, int8.near)
     found(arrays)  # compared
-    return found if _tried("Module", arrays, best, rows, int8.near) else best
+    return found if _does("Module", arrays, best, rows, int8.near) else best

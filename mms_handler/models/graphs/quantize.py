@@ -17,10 +17,12 @@ import mxnet as mx
 import numpy as np
 from mxnet.contrib import quantization
 
-from mms_handler.errors import Failed, ModelError, attempt
-from mms_handler.models import bound, optimize, running
-from mms_handler.models.bound import Array, Graph, Rows
-from mms_handler.models.stacking import distance
+from mms_handler.errors import ModelError
+from mms_handler.models.evidence import distance
+from mms_handler.models.graphs import faster
+from mms_handler.models.graphs.executors import Array, Executors
+from mms_handler.models.graphs.graph import Graph
+from mms_handler.models.mx import first_line
 
 #: Of how many requests one is kept for judging; the others say which values come.
 JUDGED = 3
@@ -39,13 +41,13 @@ class Agreement(NamedTuple):
         rows: of scores, that were compared.
         top: of these, how many have their largest score at the same place.
         mean: difference, in parts of the largest value of a prediction.
-        most: likewise.
+        largest: likewise.
     """
 
     rows: int
     top: int
     mean: float
-    most: float
+    largest: float
 
     @property
     def part(self) -> float:
@@ -54,7 +56,7 @@ class Agreement(NamedTuple):
         return self.top / self.rows if self.rows and off == off else off
 
 
-class Quantized(NamedTuple):
+class Int8Graph(NamedTuple):
     """An int8 graph, and what is known of it."""
 
     symbol: Any
@@ -65,28 +67,7 @@ class Quantized(NamedTuple):
     speed: str  # in words
 
 
-def graph_of(model: Any, arrays: Sequence[Any]) -> Graph:
-    """What a Module, or a Block that is called with ``arrays``, computes.
-
-    Raises:
-        ModelError: it does more, or something else, than a graph can tell.
-    """
-    if running.is_module(model):
-        graph = bound.of_module(model)
-        if graph is None:
-            raise ModelError("the Module does more than its symbol says")
-    elif not optimize.swappable(model, arrays):
-        raise ModelError("a Block has Python in its forward, or hooks, or what is no dense array")
-    else:
-        graph = attempt(optimize.traced, model, arrays)
-        if isinstance(graph, Failed):
-            raise ModelError(f"the Block has no graph: {running.first_line(graph.exc)}")
-    if graph.device.device_type != "cpu":
-        raise ModelError(f"int8 is for a CPU, the model is on {graph.device}")
-    return graph
-
-
-def quantize(graph: Graph, inputs: Sequence[Sequence[Array]]) -> Quantized:
+def quantize(graph: Graph, inputs: Sequence[Sequence[Array]]) -> Int8Graph:
     """The int8 graph of ``graph``, for values as in ``inputs``.
 
     Args:
@@ -105,11 +86,11 @@ def quantize(graph: Graph, inputs: Sequence[Sequence[Array]]) -> Quantized:
     if not done:
         named = sorted({node["op"] for node in _operators(fused)})
         raise ModelError(f"MXNet quantizes none of the graph's operators: {', '.join(named)}")
-    plain, quick = Rows(graph, sys.maxsize), Rows(on(graph, symbol), sys.maxsize)
+    plain, quick = Executors(graph, sys.maxsize), Executors(on(graph, symbol), sys.maxsize)
     with _words("its int8 graph cannot be run"):
         agreement = judged([(plain(arrays), quick(arrays)) for arrays in judging])
         speed = _speed(plain, quick, judging[0])
-    return Quantized(symbol, done, of, len(inputs), agreement, speed)
+    return Int8Graph(symbol, done, of, len(inputs), agreement, speed)
 
 
 @contextlib.contextmanager
@@ -117,7 +98,7 @@ def _words(what: str) -> Iterator[None]:
     try:
         yield
     except mx.base.MXNetError as exc:
-        raise ModelError(f"{what}: {running.first_line(exc)}") from exc
+        raise ModelError(f"{what}: {first_line(exc)}") from exc
 
 
 def on(graph: Graph, symbol: Any) -> Graph:
@@ -153,7 +134,7 @@ def _ranged(graph: Graph, fused: Any, inputs: Sequence[Sequence[Array]]) -> Any:
         quantize_granularity="channel-wise",
         **how,
     )
-    rows = Rows(graph._replace(symbol=fused), sys.maxsize, fused=False)
+    rows = Executors(graph._replace(symbol=fused), sys.maxsize, fused=False)
     for arrays in inputs:
         executor = rows.executor(tuple(array.shape for array in arrays))
         executor.set_monitor_callback(seen.collect, monitor_all=True)
@@ -186,7 +167,7 @@ def judged(pairs: Sequence[tuple[Sequence[Array], Sequence[Array]]]) -> Agreemen
         rows=sum(len(wanted) for wanted, _ in scores),
         top=sum(_same_top(*both) for both in scores),
         mean=_rounded(np.mean([_mean(*both) for both in outputs])),
-        most=_rounded(np.max([distance([wanted], [found]) for wanted, found in outputs])),
+        largest=_rounded(np.max([distance([wanted], [found]) for wanted, found in outputs])),
     )
 
 
@@ -202,7 +183,7 @@ def _rounded(value: Any) -> float:
     return round(float(value), 6)
 
 
-def _speed(plain: Rows, quick: Rows, arrays: Sequence[Array]) -> str:
-    measure = optimize.Probe([arrays], [plain(arrays)], 0)
+def _speed(plain: Executors, quick: Executors, arrays: Sequence[Array]) -> str:
+    measure = faster.Probe([arrays], [plain(arrays)], 0)
     quick(arrays)
-    return optimize.compare(measure, plain, quick, lambda wanted, found: True).told
+    return faster.compare(measure, plain, quick, lambda wanted, found: True).told

@@ -9,17 +9,18 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from mms_handler.models import optimize
-from mms_handler.models.bound import Rows, of_module
-from mms_handler.models.optimize import Swapped, blocks, noted, swap
-from mms_handler.models.predicting import BlockPredictor
+from mms_handler.models.graphs import faster
+from mms_handler.models.graphs.executors import Executors
+from mms_handler.models.graphs.faster import Swapped, blocks, recorded_calls, try_graph
+from mms_handler.models.graphs.graph import of_module
+from mms_handler.models.predictor import BlockPredictor
 
 
 @pytest.fixture(autouse=True)
 def any_speed(monkeypatch):
     """What is right is kept, however fast: times are not for tests."""
-    monkeypatch.setattr(optimize, "GAIN", 0)
-    monkeypatch.setattr(optimize, "UNFUSED_S", 60)
+    monkeypatch.setattr(faster, "GAIN", 0)
+    monkeypatch.setattr(faster, "UNFUSED_S", 60)
 
 
 def pictures(*shape, seed=0):
@@ -54,7 +55,7 @@ def test_a_right_graph_takes_the_place_of_forward(convolutions):
     """And whoever calls the Block gets what it gave before, at any number of rows."""
     photos = [pictures(rows, 3, 8, 8) for rows in (1, 2, 5, 1)]
     wanted = [convolutions(one).asnumpy() for one in photos]
-    swap(convolutions, [photos[0]])
+    try_graph(convolutions, [photos[0]])
     assert is_swapped(convolutions)
     assert convolutions.forward.bound.fused
     for photo, one in zip(photos, wanted):
@@ -63,7 +64,7 @@ def test_a_right_graph_takes_the_place_of_forward(convolutions):
 
 def test_other_shapes_are_compared_once(convolutions):
     """The first call with samples of a new shape is the Block's, and says whether the next are."""
-    swap(convolutions, [pictures(1, 3, 8, 8)])
+    try_graph(convolutions, [pictures(1, 3, 8, 8)])
     other = pictures(2, 3, 12, 10)
     wanted = convolutions.forward.plain(other).asnumpy()
     assert convolutions(other).asnumpy().tolist() == wanted.tolist()
@@ -75,7 +76,7 @@ def test_other_shapes_are_compared_once(convolutions):
 def test_the_results_are_the_callers(convolutions):
     """A second call does not write into the first's prediction."""
     one, other = pictures(1, 3, 8, 8), pictures(1, 3, 8, 8, seed=1)
-    swap(convolutions, [one])
+    try_graph(convolutions, [one])
     first = convolutions(one)
     kept = first.asnumpy().copy()
     second = convolutions(other)
@@ -87,7 +88,7 @@ def test_threads_of_a_script_do_not_meet(convolutions):
     """Each that calls the Block gets what belongs to its own arguments."""
     photos = [pictures(1, 3, 8, 8, seed=seed) for seed in range(4)]
     wanted = [convolutions(photo).asnumpy() for photo in photos]
-    swap(convolutions, photos[:1])
+    try_graph(convolutions, photos[:1])
 
     def called(place):
         found = [convolutions(photos[place]).asnumpy() for _ in range(100)]
@@ -99,7 +100,7 @@ def test_threads_of_a_script_do_not_meet(convolutions):
 
 def test_a_script_may_write_to_a_prediction(convolutions):
     """It is an NDArray like any other."""
-    swap(convolutions, [pictures(1, 3, 8, 8)])
+    try_graph(convolutions, [pictures(1, 3, 8, 8)])
     found = convolutions(pictures(1, 3, 8, 8))
     found[:] = 7
     found += 1
@@ -109,7 +110,7 @@ def test_a_script_may_write_to_a_prediction(convolutions):
 def test_parameters_stay_the_blocks_own(convolutions):
     """New values that a script sets are used by the next call, though fused ones are copies."""
     photo = pictures(1, 3, 8, 8)
-    swap(convolutions, [photo])
+    try_graph(convolutions, [photo])
     convolutions(photo)
     last = convolutions[4]
     last.weight.set_data(mx.nd.zeros(last.weight.shape))
@@ -124,7 +125,7 @@ def test_parameters_that_are_loaded_again(convolutions, tmp_path):
     wanted = convolutions(photo).asnumpy()
     for parameter in convolutions.collect_params().values():
         parameter.set_data(parameter.data() * 0)
-    swap(convolutions, [photo])
+    try_graph(convolutions, [photo])
     assert convolutions(photo).asnumpy().tolist() == [[0.0, 0.0, 0.0]]
     convolutions.load_parameters(str(tmp_path / "net.params"))
     assert np.allclose(convolutions(photo).asnumpy(), wanted, rtol=1e-4, atol=1e-6)
@@ -133,7 +134,7 @@ def test_parameters_that_are_loaded_again(convolutions, tmp_path):
 def test_what_is_learnt_is_used(convolutions):
     """A step of training between two requests changes what the second gets."""
     photo = pictures(1, 3, 8, 8)
-    swap(convolutions, [photo])
+    try_graph(convolutions, [photo])
     before = convolutions(photo).asnumpy()
     trainer = mx.gluon.Trainer(convolutions.collect_params(), "sgd", {"learning_rate": 0.1})
     with mx.autograd.record():
@@ -156,7 +157,7 @@ def test_structure_and_order_are_kept():
     """Arguments by position, predictions in the tuples and lists that the Block makes."""
     net = Two()
     left, right = mx.nd.array([[5], [9]]), mx.nd.array([[1], [2]])
-    swap(net, [left, right])
+    try_graph(net, [left, right])
     assert is_swapped(net)
     less, (more,) = net(left, right)
     assert isinstance(net(left, right), tuple)
@@ -173,7 +174,7 @@ def test_a_symbol_block(convolutions, tmp_path):
     convolutions.export(str(tmp_path / "net"))
     files = str(tmp_path / "net-symbol.json"), ["data"], str(tmp_path / "net-0000.params")
     net = mx.gluon.SymbolBlock.imports(*files)
-    swap(net, [photo])
+    try_graph(net, [photo])
     assert is_swapped(net)
     assert np.allclose(net(photo).asnumpy(), wanted, rtol=1e-4, atol=1e-6)
 
@@ -183,7 +184,7 @@ def test_a_block_that_was_hybridized_stays_so(convolutions):
     convolutions.hybridize(static_alloc=True)
     photo = pictures(1, 3, 8, 8)
     wanted = convolutions(photo).asnumpy()
-    swap(convolutions, [photo])
+    try_graph(convolutions, [photo])
     assert convolutions._active
     assert np.allclose(convolutions(photo).asnumpy(), wanted, rtol=1e-4, atol=1e-6)
 
@@ -200,7 +201,7 @@ def test_a_block_that_was_hybridized_stays_so(convolutions):
 )
 def test_arguments_the_graph_does_not_take(convolutions, args):
     """The Block's own forward has them, and fails or not as it did."""
-    swap(convolutions, [pictures(1, 3, 8, 8)])
+    try_graph(convolutions, [pictures(1, 3, 8, 8)])
     asked = []
     convolutions.forward.plain = lambda *given: asked.append(given)
     convolutions(*args)
@@ -212,7 +213,7 @@ def test_in_training_the_block_trains(convolutions):
     photo = pictures(4, 3, 8, 8)
     with mx.autograd.train_mode():
         wanted = convolutions(photo).asnumpy()
-    swap(convolutions, [photo])
+    try_graph(convolutions, [photo])
     with mx.autograd.record():
         found = convolutions(photo)
     found.backward()
@@ -226,7 +227,7 @@ def test_in_training_the_block_trains(convolutions):
 @pytest.fixture
 def calls(convolutions, monkeypatch):
     """The arguments of each call of a Block that runs as a graph of ndarrays."""
-    swap(convolutions, [pictures(1, 3, 8, 8)], straight=True)
+    try_graph(convolutions, [pictures(1, 3, 8, 8)], straight=True)
     noted, call = [], Swapped.__call__
 
     def noting(self, *args):
@@ -310,7 +311,7 @@ def test_the_structure_stays_for_ndarrays():
             return x + y, [x * 2, y * 3]
 
     net = Nested()
-    swap(net, [mx.nd.ones((1, 2)), mx.nd.ones((1, 2))], straight=True)
+    try_graph(net, [mx.nd.ones((1, 2)), mx.nd.ones((1, 2))], straight=True)
     predictor = BlockPredictor(net, mx.cpu(), True)
     rows = [np.array([[1, 2], [3, 4]], np.float32), np.array([[5, 6], [7, 8]], np.float32)]
     one, (two, three) = predictor(predictor.arrays(dict(zip("xy", rows))))
@@ -322,7 +323,7 @@ def test_the_structure_stays_for_ndarrays():
 def test_a_straight_graph_that_breaks_at_other_shapes():
     """The Block answers what the graph cannot be bound to."""
     net = Grown()
-    swap(net, [mx.nd.array([[1, 2]])], straight=True)
+    try_graph(net, [mx.nd.array([[1, 2]])], straight=True)
     assert is_swapped(net)
     for _ in range(2):
         assert predicted(net, mx.nd.array([[1, 2, 3]])).tolist() == [[2.0, 3.0, 4.0]]
@@ -336,7 +337,7 @@ def failing(monkeypatch, exc):
         runs.append(len(arrays))
         raise exc
 
-    monkeypatch.setattr(Rows, "_forward", forward)
+    monkeypatch.setattr(Executors, "_forward", forward)
     return runs
 
 
@@ -375,7 +376,7 @@ def test_a_tuple_stays_one_for_who_calls_the_block():
             return x + 1, x + 2
 
     net = Two()
-    swap(net, [mx.nd.ones((1, 2))], straight=True)
+    try_graph(net, [mx.nd.ones((1, 2))], straight=True)
     assert is_swapped(net)
     assert type(net(mx.nd.ones((1, 2)))) is tuple
 
@@ -388,7 +389,7 @@ def test_another_type_does_not_go_straight():
             return x * 2
 
     net, value = Exact(), mx.nd.array([[1 + 2**-40]], dtype="float64")
-    swap(net, [value], straight=True)
+    try_graph(net, [value], straight=True)
     assert is_swapped(net)
     assert net(value).asnumpy().tolist() == [[2 + 2**-39]]
 
@@ -403,7 +404,7 @@ class Sizes(mx.gluon.HybridBlock):
 def test_a_graph_that_is_wrong_for_other_shapes(caplog):
     """Right for the sample, it answers that; for other shapes the Block does, as the log says."""
     net = Sizes()
-    swap(net, [mx.nd.array([[1, 2]])])
+    try_graph(net, [mx.nd.array([[1, 2]])])
     assert is_swapped(net)
     for _ in range(2):
         assert net(mx.nd.array([[1, 2, 3]])).asnumpy().tolist() == [[3.0, 6.0, 9.0]]
@@ -421,7 +422,7 @@ class Grown(mx.gluon.HybridBlock):
 def test_a_graph_that_breaks_at_other_shapes():
     """The Block answers what the graph cannot be bound to."""
     net = Grown()
-    swap(net, [mx.nd.array([[1, 2]])])
+    try_graph(net, [mx.nd.array([[1, 2]])])
     assert is_swapped(net)
     for _ in range(2):
         assert net(mx.nd.array([[1, 2, 3]])).asnumpy().tolist() == [[2.0, 3.0, 4.0]]
@@ -453,7 +454,7 @@ class Off(mx.gluon.HybridBlock):
 def test_what_fused_operators_round_is_no_difference(largest, much, kept):
     """It is in proportion to the largest value, also in those that are zero."""
     net = Off(much)
-    swap(net, [mx.nd.array([[0, largest, 0, -largest / 2]])])
+    try_graph(net, [mx.nd.array([[0, largest, 0, -largest / 2]])])
     assert is_swapped(net) is kept
 
 
@@ -466,9 +467,9 @@ class Centred(mx.gluon.HybridBlock):
 
 def test_rows_that_meet_are_not_cut(monkeypatch):
     """A graph whose rows depend on each other is bound to all of them."""
-    monkeypatch.setattr("mms_handler.models.bound.CPU_BYTES", 1)
+    monkeypatch.setattr("mms_handler.models.graphs.graph.CPU_BYTES", 1)
     net = Centred()
-    swap(net, [mx.nd.array([[1.0], [3.0]])])
+    try_graph(net, [mx.nd.array([[1.0], [3.0]])])
     assert is_swapped(net)
     rows = mx.nd.array([[1], [5], [6]])
     for _ in range(2):
@@ -535,16 +536,16 @@ def test_a_block_that_stays(made):
     """A graph that is wrong, that cannot be had, or in whose place Python does something."""
     net = made()
     forward = net.forward
-    swap(net, [mx.nd.array([[1, 2]])])
+    try_graph(net, [mx.nd.array([[1, 2]])])
     assert net.forward == forward
     assert "forward" not in vars(net)
 
 
 def test_what_is_not_faster_is_not_kept(convolutions, monkeypatch, caplog):
     """Right is not enough; the log has the figures."""
-    monkeypatch.setattr(optimize, "GAIN", 1e9)
+    monkeypatch.setattr(faster, "GAIN", 1e9)
     with caplog.at_level(logging.INFO):
-        swap(convolutions, [pictures(1, 3, 8, 8)])
+        try_graph(convolutions, [pictures(1, 3, 8, 8)])
     assert not is_swapped(convolutions)
     fused, unfused = caplog.messages
     assert fused.startswith("fused graph of the Block: ")
@@ -554,26 +555,26 @@ def test_what_is_not_faster_is_not_kept(convolutions, monkeypatch, caplog):
 
 def test_a_slow_block_is_not_tried(convolutions, monkeypatch, caplog):
     """Trying takes a handful of runs: a worker that never gets ready is worse."""
-    monkeypatch.setattr(optimize, "SLOW_S", 0)
+    monkeypatch.setattr(faster, "SLOW_S", 0)
     with caplog.at_level(logging.INFO):
-        swap(convolutions, [pictures(1, 3, 8, 8)])
+        try_graph(convolutions, [pictures(1, 3, 8, 8)])
     assert not is_swapped(convolutions)
     assert "not tried, a run takes" in caplog.text
 
 
 def test_large_weights_are_not_fused(convolutions, monkeypatch):
     """Fused operators would copy them; the graph is right and faster without."""
-    monkeypatch.setattr("mms_handler.models.bound.COPIED_BYTES", 1)
-    swap(convolutions, [pictures(1, 3, 8, 8)])
+    monkeypatch.setattr("mms_handler.models.graphs.executors.COPIED_BYTES", 1)
+    try_graph(convolutions, [pictures(1, 3, 8, 8)])
     assert convolutions.forward.bound.fused is False
 
 
 def test_what_is_large_and_slow_stays(convolutions, monkeypatch, caplog):
     """Not to be fused, it would hardly be faster as a graph."""
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr("mms_handler.models.bound.COPIED_BYTES", 1)
-    monkeypatch.setattr(optimize, "UNFUSED_S", 0)
-    swap(convolutions, [pictures(1, 3, 8, 8)])
+    monkeypatch.setattr("mms_handler.models.graphs.executors.COPIED_BYTES", 1)
+    monkeypatch.setattr(faster, "UNFUSED_S", 0)
+    try_graph(convolutions, [pictures(1, 3, 8, 8)])
     assert not is_swapped(convolutions)
     assert caplog.messages == [
         "no graph of the Block is tried: too large to fuse, too slow to gain otherwise"
@@ -594,9 +595,9 @@ def module():
 @pytest.mark.parametrize(("gain", "fused"), [(0, None), (1e9, False)])
 def test_a_module_is_fused_if_that_helps(monkeypatch, gain, fused):
     """MXNet's own choice is kept when it is faster, else its operators stay as they are."""
-    monkeypatch.setattr(optimize, "GAIN", gain)
-    rows = Rows(of_module(module()), 8)
-    found = optimize.fuse(rows, [np.array([[1, 2]], np.float32)])
+    monkeypatch.setattr(faster, "GAIN", gain)
+    rows = Executors(of_module(module()), 8)
+    found = faster.fuse(rows, [np.array([[1, 2]], np.float32)])
     assert (found.fused, found.most) == (fused, 8)
     assert found([np.array([[1, 2], [3, 4]], np.float32)])[0].tolist() == [[3.0], [7.0]]
 
@@ -608,7 +609,7 @@ def test_the_first_call_of_each_block_is_noted(convolutions):
     """Whoever calls it, and the Block is as it was afterwards."""
     other = mx.gluon.nn.Flatten()
     photo = pictures(1, 3, 8, 8)
-    with noted([convolutions, other]) as calls:
+    with recorded_calls([convolutions, other]) as calls:
         convolutions(photo)
         convolutions(pictures(2, 3, 8, 8))
     ((block, args),) = calls
@@ -623,11 +624,11 @@ def test_a_call_that_is_listened_to_is_not_noted():
     net = mx.gluon.nn.HybridSequential()
     net.add(mx.gluon.nn.Flatten())
     handle = net[0].register_forward_hook(lambda *args: None)
-    with noted([net]) as calls:
+    with recorded_calls([net]) as calls:
         net(pictures(1, 2))
     assert calls == []
     handle.detach()
-    with noted([net]) as calls:
+    with recorded_calls([net]) as calls:
         net(pictures(1, 2))
     assert len(calls) == 1
 

@@ -7,17 +7,18 @@ import numpy as np
 import pytest
 
 from mms_handler.errors import ModelError
-from mms_handler.models import int8, optimize
-from mms_handler.models.bound import Rows, of_module
-from mms_handler.models.int8 import Int8, Near, NearRows, replaced, swap
-from mms_handler.models.predicting import ModulePredictor
-from mms_handler.models.quantizing import graph_of, quantize
+from mms_handler.models.graphs import faster, int8
+from mms_handler.models.graphs.executors import Executors
+from mms_handler.models.graphs.graph import graph_of, of_module
+from mms_handler.models.graphs.int8 import Near, NearRows, PackedInt8, replaced, try_int8
+from mms_handler.models.graphs.quantize import quantize
+from mms_handler.models.predictor import ModulePredictor
 
 
 @pytest.fixture(autouse=True)
 def any_speed(monkeypatch):
     """What is near is kept, however fast: times are not for tests."""
-    monkeypatch.setattr(optimize, "GAIN", 0)
+    monkeypatch.setattr(faster, "GAIN", 0)
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def rows(count, seed=0, largest=1):
 def kept(model, arrays, path, most=0.1):
     """The int8 graph of a model as an archive has it."""
     quantize(graph_of(model, arrays), [[rows(4, seed)] for seed in range(6)]).symbol.save(str(path))
-    return Int8(path, most)
+    return PackedInt8(path, most)
 
 
 def off(one, other):
@@ -52,8 +53,8 @@ def swapped(dense, tmp_path):
     arrays = [mx.nd.array(rows(1))]
     found = kept(dense, arrays, tmp_path / "int8.json")
     wanted = {count: dense(mx.nd.array(rows(count, 7))).asnumpy() for count in (1, 2, 5)}
-    optimize.swap(dense, arrays)
-    swap(dense, arrays, found)
+    faster.try_graph(dense, arrays)
+    try_int8(dense, arrays, found)
     assert isinstance(dense.forward, Near)
     return dense, wanted
 
@@ -99,10 +100,10 @@ def test_training_is_the_blocks(swapped):
 )
 def test_what_does_not_do_is_not_used(dense, tmp_path, monkeypatch, most, gain):
     """The float graph stays, and the log says why."""
-    monkeypatch.setattr(optimize, "GAIN", gain)
+    monkeypatch.setattr(faster, "GAIN", gain)
     monkeypatch.setattr(int8, "LEAST", 1e-6)
     arrays = [mx.nd.array(rows(1))]
-    swap(dense, arrays, kept(dense, arrays, tmp_path / "int8.json", most))
+    try_int8(dense, arrays, kept(dense, arrays, tmp_path / "int8.json", most))
     assert "forward" not in vars(dense)
 
 
@@ -110,7 +111,7 @@ def test_weights_that_are_too_large(dense, tmp_path, monkeypatch):
     """As for fused float graphs, with a byte for each."""
     monkeypatch.setattr(int8, "COPIED_BYTES", 100)
     arrays = [mx.nd.array(rows(1))]
-    swap(dense, arrays, kept(dense, arrays, tmp_path / "int8.json"))
+    try_int8(dense, arrays, kept(dense, arrays, tmp_path / "int8.json"))
     assert "forward" not in vars(dense)
 
 
@@ -119,16 +120,16 @@ def test_the_graph_of_another_model(dense, tmp_path):
     symbol = mx.sym.FullyConnected(mx.sym.var("mms_handler_input0"), num_hidden=4, name="fc")
     symbol.save(str(tmp_path / "other.json"))
     with pytest.raises(ModelError, match="the int8 graph has a parameter 'fc_weight'"):
-        swap(dense, [mx.nd.array(rows(1))], Int8(tmp_path / "other.json", 0.1))
+        try_int8(dense, [mx.nd.array(rows(1))], PackedInt8(tmp_path / "other.json", 0.1))
 
 
 def test_near_is_twice_what_was_seen():
     """In parts of the largest value; one hundredth is always near, other shapes and NaN never."""
     wanted = np.array([[10.0, 0]])
     for most, shift, near in [(0.1, 1.9, True), (0.1, 2.5, False), (0, 0.09, True)]:
-        assert Int8(None, most).near([wanted], [wanted - [[shift, 0]]]) is near
-    assert not Int8(None, 0.1).near([wanted], [wanted[:, :1]])
-    assert not Int8(None, 0.1).near([wanted], [wanted * np.nan])
+        assert PackedInt8(None, most).near([wanted], [wanted - [[shift, 0]]]) is near
+    assert not PackedInt8(None, 0.1).near([wanted], [wanted[:, :1]])
+    assert not PackedInt8(None, 0.1).near([wanted], [wanted * np.nan])
 
 
 # --- Modules ---
@@ -150,13 +151,13 @@ def test_a_module_runs_as_its_int8_graph(wide, tmp_path):
     predictor = ModulePredictor(wide)
     found = kept(wide, [], tmp_path / "int8.json")
     wanted = predictor(predictor.arrays(rows(5, 7)))
-    predictor.quantize(predictor.arrays(rows(1)), found)
+    predictor.try_int8(predictor.arrays(rows(1)), found)
     assert 1e-5 < off(predictor(predictor.arrays(rows(5, 7))), wanted) < 0.1
 
 
 def test_a_module_whose_graph_is_not_near(wide, tmp_path):
     """Values that never came before; a sample is asked first."""
-    best = Rows(of_module(wide), 1)
+    best = Executors(of_module(wide), 1)
     found = kept(wide, [], tmp_path / "int8.json")
     assert replaced(best, [rows(1, largest=1e4)], found) is best
     assert isinstance(replaced(best, [rows(1)], found), NearRows)

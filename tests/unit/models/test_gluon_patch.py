@@ -8,7 +8,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from mms_handler.models import parameters
+from mms_handler.models import gluon_patch
 
 pytestmark = pytest.mark.filterwarnings("ignore:Cannot decide type")  # SymbolBlock.imports
 
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.filterwarnings("ignore:Cannot decide type")  # SymbolBl
 @pytest.fixture(autouse=True)
 def nobody_has_learnt(monkeypatch):
     """As in a new worker."""
-    parameters.spare()
-    monkeypatch.setattr(parameters, "_learnt", threading.Event())
+    gluon_patch.defer_gradients()
+    monkeypatch.setattr(gluon_patch, "_learnt", threading.Event())
 
 
 @pytest.fixture
@@ -158,7 +158,7 @@ def test_a_file_that_does_not_fit(saved):
     net = mx.gluon.nn.Dense(1, use_bias=False, in_units=9, prefix="")
     with pytest.raises(AssertionError):
         net.load_parameters(str(saved / "net.params"))
-    assert not parameters._reading.busy
+    assert not gluon_patch._reading.busy
 
 
 def test_a_block_that_is_made_anew_while_it_learns():

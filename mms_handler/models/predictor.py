@@ -11,9 +11,34 @@ from typing import Any, Callable
 import mxnet as mx
 import numpy as np
 
-from mms_handler.models import bound, int8, optimize, running, swapping
-from mms_handler.models.bound import Rows
-from mms_handler.models.running import Arrays
+from mms_handler.models.arrays import (
+    Arrays,
+    as_ndarray,
+    computed,
+    contiguous,
+    copied,
+    is_array,
+    to_plain,
+)
+from mms_handler.models.graphs import faster, in_place, int8
+from mms_handler.models.graphs.executors import Executors
+from mms_handler.models.graphs.graph import of_module, of_rows
+from mms_handler.models.inputs import in_order, parameters, rows_of, to_data
+from mms_handler.models.mx import device_of, is_module, shapes_are_the_clients
+
+
+def predict(model: Any, data: Any) -> Any:
+    """The contract's default predict_fn: ``module.predict(data)`` or ``block(array)``.
+
+    Raises:
+        BadInput: MXNet finds the shape of the data inconsistent with the model's.
+        UnsupportedShape: the Block takes several arrays and the body is one.
+    """
+    with shapes_are_the_clients():
+        if is_module(model):
+            return computed(model.predict(data))
+        arrays = in_order(data, parameters(model)) if is_array(data) else [data]
+        return computed(model(*[as_ndarray(copied(one), mx.cpu()) for one in arrays]))
 
 
 def predictor(model: Any, on: Any, plain: bool) -> ModulePredictor | BlockPredictor:
@@ -24,7 +49,7 @@ def predictor(model: Any, on: Any, plain: bool) -> ModulePredictor | BlockPredic
         on: the device for a Block that has none of its own.
         plain: give ndarrays, for who has no use for a Block's NDArrays; a Module's always are.
     """
-    if running.is_module(model):
+    if is_module(model):
         return ModulePredictor(model)
     return BlockPredictor(model, on, plain)
 
@@ -34,7 +59,7 @@ class ModulePredictor:
 
     def __init__(self, module: Any) -> None:
         self._module = module
-        self._rows: Rows | None
+        self._rows: Executors | None
         self._run: Callable[[Any], Any] | None = None  # of _rows, in eight bits
         try:
             self._rows, self.shared = resizable(module)
@@ -51,34 +76,34 @@ class ModulePredictor:
         Raises:
             BadInput, UnsupportedShape: the Module does not take these arrays.
         """
-        if not running.is_array(value):
+        if not is_array(value):
             return value
-        return Arrays(map(_float32, running.rows_of(value, self._module).values()))
+        return Arrays(map(_float32, rows_of(value, self._module).values()))
 
     def __call__(self, data: Any) -> Any:
         """What ``module.predict`` gives, perhaps as ndarrays; the caller's to keep."""
         if not isinstance(data, Arrays):
-            return running.predict(self._module, data)
+            return predict(self._module, data)
         if self._rows is None:
             named = dict(zip(self._module.data_names, data))
-            return running.predict(self._module, running.to_data(named, self._module))
-        with running.shapes_are_the_clients():
+            return predict(self._module, to_data(named, self._module))
+        with shapes_are_the_clients():
             outputs = (self._run or self._rows)(data)
         return outputs if len(outputs) > 1 else outputs[0]
 
-    def improve(self, data: Any) -> None:
+    def try_unfused(self, data: Any) -> None:
         """Keep MXNet's fusion only if it does these arrays good."""
         if self._rows and isinstance(data, Arrays):
-            self._rows = optimize.fuse(self._rows, data)
+            self._rows = faster.fuse(self._rows, data)
 
-    def quantize(self, data: Any, found: int8.Int8) -> None:
+    def try_int8(self, data: Any, packed: int8.PackedInt8) -> None:
         """Run as the int8 graph from now on, if that does for these arrays.
 
         Raises:
             ModelError: the graph is not that of this Module.
         """
         if self._rows and isinstance(data, Arrays):
-            self._run = int8.replaced(self._rows, data, found)
+            self._run = int8.replaced(self._rows, data, packed)
 
 
 def _float32(value: Any) -> Any:
@@ -88,7 +113,7 @@ def _float32(value: Any) -> Any:
     return np.asarray(value, np.float32)
 
 
-def resizable(module: Any) -> tuple[Rows | None, bool | None]:
+def resizable(module: Any) -> tuple[Executors | None, bool | None]:
     """A Module's graph at any number of rows, and whether several requests may share a pass.
 
     Rows of several requests, or more than the Module was bound for, are run together only where
@@ -99,14 +124,14 @@ def resizable(module: Any) -> tuple[Rows | None, bool | None]:
     Raises:
         MXNetError: the graph cannot be bound to one row or to two.
     """
-    graph = bound.of_module(module)
+    graph = of_module(module)
     if graph is None:
         return None, False
     if not module.binded:
-        return Rows(graph), None
+        return Executors(graph), None
     shapes = [desc.shape for desc in module.data_shapes]
-    most, one = graph.most(shapes), bound.of_rows(1, shapes)
-    rows = Rows(graph, most)
+    most, one = graph.most(shapes), of_rows(1, shapes)
+    rows = Executors(graph, most)
     only = shapes[0][0] == 1
     if (most > 1 or not only) and rows.independent([np.zeros(shape) for shape in one]):
         return rows, True
@@ -121,12 +146,12 @@ class BlockPredictor:
     shared = None
 
     def __init__(self, block: Any, on: Any, plain: bool) -> None:
-        self._block, self._on, self._plain = block, running.placed(block, on), plain
-        self._names = running.parameters(block)
+        self._block, self._on, self._plain = block, device_of(block, on), plain
+        self._names = parameters(block)
 
     def take(self, value: Any) -> Any:
         """Decoded arrays, by name or one alone, which nothing else holds; see ``arrays``."""
-        return Arrays(map(running.contiguous, running.in_order(value, self._names)))
+        return Arrays(map(contiguous, in_order(value, self._names)))
 
     def arrays(self, value: Any) -> Any:
         """An array for each parameter, nobody else's if an ndarray; what is no array stays.
@@ -136,9 +161,9 @@ class BlockPredictor:
         Raises:
             BadInput, UnsupportedShape: the Block does not take these arrays.
         """
-        if isinstance(value, Arrays) or not running.is_array(value):
+        if isinstance(value, Arrays) or not is_array(value):
             return value
-        return Arrays(map(running.own, running.in_order(value, self._names)))
+        return Arrays(map(copied, in_order(value, self._names)))
 
     def is_straight(self, data: Any) -> bool:
         """Whether such data go to a graph of the Block without NDArrays in between."""
@@ -148,8 +173,8 @@ class BlockPredictor:
     def __call__(self, data: Any) -> Any:
         """What the Block gives, when it is computed."""
         given = data if isinstance(data, Arrays) else [data]
-        with running.shapes_are_the_clients():
-            found = swapping.straight(self._block, given) if self.is_straight(data) else None
+        with shapes_are_the_clients():
+            found = in_place.straight(self._block, given) if self.is_straight(data) else None
             if found is None:
-                found = self._block(*[running.lent(one, self._on) for one in given])
-            return running.to_plain(found) if self._plain else running.settled(found)
+                found = self._block(*[as_ndarray(one, self._on) for one in given])
+            return to_plain(found) if self._plain else computed(found)

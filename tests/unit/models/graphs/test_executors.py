@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from mms_handler import models
 from mms_handler.errors import BadInput
-from mms_handler.models import bound, running
-from mms_handler.models.bound import Rows
-from mms_handler.models.predicting import BlockPredictor, ModulePredictor
+from mms_handler.models import arrays
+from mms_handler.models.graphs import executors, graph
+from mms_handler.models.graphs.executors import Executors
+from mms_handler.models.predictor import BlockPredictor, ModulePredictor
 
 DATA = mx.sym.var("data")
 
@@ -74,7 +75,7 @@ def test_one_forward_of_as_many_rows_as_came(saved, rows):
 
 def test_rows_beyond_the_cache_are_other_forwards(monkeypatch):
     """Ten thousand rows do not take ten thousand rows' memory."""
-    monkeypatch.setattr(bound, "CPU_BYTES", 2 * 2 * 4 * 3_000)  # two values a row, in and out
+    monkeypatch.setattr(graph, "CPU_BYTES", 2 * 2 * 4 * 3_000)  # two values a row, in and out
     predictor, found = predicted(dense(), [[i, 0] for i in range(10_000)])
     assert found.ravel().tolist() == [i + 1.0 for i in range(10_000)]
     assert {shape[0] for (shape,) in predictor._rows._executors} == {1, 2, 3_000, 1_000}
@@ -177,7 +178,7 @@ def test_a_module_without_shapes_is_bound_to_what_comes(tmp_path, width):
 
 def test_a_module_without_shapes_takes_many_rows_in_turns(tmp_path, monkeypatch):
     """If they may be cut, which is seen by two of them."""
-    monkeypatch.setattr(bound, "CPU_BYTES", 2 * 2 * 4 * 10)
+    monkeypatch.setattr(graph, "CPU_BYTES", 2 * 2 * 4 * 10)
     dense().save_checkpoint(str(tmp_path / "net"), 0)
     predictor = ModulePredictor(models.load(tmp_path, 1, mx.cpu()))
     found = predictor(predictor.arrays(np.ones((25, 2), np.float32)))
@@ -329,9 +330,9 @@ def test_ten_sizes_do_not_hold_ten_copies_of_the_weights():
 
 def test_the_oldest_executors_go(monkeypatch):
     """Beyond what may be held, the one that was not used for longest goes first."""
-    monkeypatch.setattr(bound, "KEPT_BYTES", 2 * 8 * (3 + 1 + 4))
+    monkeypatch.setattr(executors, "KEPT_BYTES", 2 * 8 * (3 + 1 + 4))
     predictor = ModulePredictor(dense())
-    rows = Rows(predictor._rows.graph, fused=False)
+    rows = Executors(predictor._rows.graph, fused=False)
     for count in (1, 2, 3, 1, 4):
         rows([np.ones((count, 2), np.float32)])
     assert [shape[0] for (shape,) in rows._executors] == [3, 1, 4]
@@ -401,7 +402,7 @@ def test_rows_fixed_in_a_saved_symbol(tmp_path):
 def test_a_lent_body_lives_as_long_as_mxnet_has_it():
     """The buffer cannot be freed or resized while an NDArray is on it, and can be afterwards."""
     body = bytearray(np.arange(2**15, dtype=np.float32).tobytes())
-    array = running.lent(np.frombuffer(body, np.float32).reshape(2, 2**14), mx.cpu())
+    array = arrays.as_ndarray(np.frombuffer(body, np.float32).reshape(2, 2**14), mx.cpu())
     gc.collect()
     with pytest.raises(BufferError):
         body.clear()
@@ -415,7 +416,7 @@ def test_a_lent_body_lives_as_long_as_mxnet_has_it():
 def test_a_small_body_is_copied():
     """That takes less time; the buffer is free at once."""
     body = bytearray(np.arange(6, dtype=np.float32).tobytes())
-    array = running.lent(np.frombuffer(body, np.float32).reshape(3, 2), mx.cpu())
+    array = arrays.as_ndarray(np.frombuffer(body, np.float32).reshape(3, 2), mx.cpu())
     gc.collect()
     body.clear()
     assert array.asnumpy().tolist() == [[0, 1], [2, 3], [4, 5]]
@@ -425,7 +426,7 @@ def test_a_freed_body_is_not_overwritten_under_a_forward():
     """What is computed of a body that nobody else holds is right, whatever takes new memory."""
     wanted = np.arange(2**16, dtype=np.float32)
     for _ in range(10):
-        array = running.lent(np.frombuffer(wanted.tobytes(), np.float32), mx.cpu())
+        array = arrays.as_ndarray(np.frombuffer(wanted.tobytes(), np.float32), mx.cpu())
         result = mx.nd.broadcast_add(array, mx.nd.ones((1,)))
         del array
         gc.collect()
@@ -445,7 +446,7 @@ def test_a_freed_body_is_not_overwritten_under_a_forward():
 )
 def test_what_cannot_be_lent_is_copied(value):
     """Values a client sends become float32, row by row."""
-    array = running.lent(value, mx.cpu())
+    array = arrays.as_ndarray(value, mx.cpu())
     assert (array.dtype, array.asnumpy().tolist()) == (np.float32, [[0, 1], [2, 3]])
 
 

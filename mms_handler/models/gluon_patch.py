@@ -26,7 +26,7 @@ _learnt = threading.Event()
 _making = threading.RLock()
 
 
-def spare() -> None:
+def defer_gradients() -> None:
     """From here on gluon makes a gradient when it is asked for, and copies nothing that it read."""
     if hasattr(Parameter._init_impl, "__wrapped__"):  # it does so already
         return

@@ -16,10 +16,12 @@ import mxnet as mx
 import numpy as np
 
 from mms_handler.errors import Failed, attempt
-from mms_handler.models.bound import Graph, Rows, affordable
-from mms_handler.models.running import first_line, lent
-from mms_handler.models.stacking import leaves, pairs, rows, stack
-from mms_handler.models.swapping import Swapped, alike, filled, install, is_listened, is_plain
+from mms_handler.models.arrays import as_ndarray, leaves, rows, stack
+from mms_handler.models.evidence import graphs_agree, pairs
+from mms_handler.models.graphs.executors import Executors, affordable
+from mms_handler.models.graphs.graph import _listened, swappable, traced
+from mms_handler.models.graphs.in_place import Swapped, filled, install
+from mms_handler.models.mx import first_line
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ SLOW_S = 1.0
 UNFUSED_S = 0.03
 
 Run = Callable[[Sequence[Any]], Any]
+
 Same = Callable[[Any, Any], bool]
 
 
@@ -67,7 +70,7 @@ class Tried(NamedTuple):
     told: str  # in words for the log
 
 
-def compare(measure: Probe, plain: Run, graph: Run, same: Same = alike) -> Tried:
+def compare(measure: Probe, plain: Run, graph: Run, same: Same = graphs_agree) -> Tried:
     """Whether a graph gives what the model gave, and how fast."""
     if measure.seconds > SLOW_S:
         return Tried(None, f"not tried, a run takes {measure.seconds:.1f} s")
@@ -102,12 +105,12 @@ def _second(run: Run, arrays: Sequence[Any]) -> float:
 # --- Modules ---------------------------------------------------------------------------------
 
 
-def fuse(bound: Rows, arrays: Sequence[Any]) -> Rows:
+def fuse(bound: Executors, arrays: Sequence[Any]) -> Executors:
     """A Module's graph without MXNet's fusion, unless that is right and faster."""
     graph = bound.graph
     if graph.device.device_type != "cpu" or not affordable(graph, [one.shape for one in arrays]):
         return bound
-    plain = Rows(bound.graph, bound.most, fused=False)
+    plain = Executors(bound.graph, bound.most, fused=False)
     found = compare(probe(plain, arrays), plain, bound)
     log.info("fused graph of the Module: %s", found.told)
     return bound if found.gain is None or found.gain >= GAIN else plain
@@ -124,7 +127,7 @@ def blocks(model: Any) -> list[Any]:
 
 
 @contextlib.contextmanager
-def noted(found: Sequence[Any]) -> Iterator[list[tuple[Any, tuple[Any, ...]]]]:
+def recorded_calls(found: Sequence[Any]) -> Iterator[list[tuple[Any, tuple[Any, ...]]]]:
     """Note each Block of ``found`` that is called within, with the arguments of its first call."""
     calls: list[tuple[Any, tuple[Any, ...]]] = []
     for block in found:
@@ -148,7 +151,7 @@ def _noting(block: Any, calls: list[tuple[Any, tuple[Any, ...]]]) -> Callable[..
     return noting
 
 
-def swap(block: Any, args: Sequence[Any], straight: bool = False) -> None:
+def try_graph(block: Any, args: Sequence[Any], straight: bool = False) -> None:
     """Let a Block run as a graph from now on, if that is right and faster for these arguments.
 
     Only HybridBlocks through and through: Python in another's forward may do more than compute.
@@ -156,7 +159,7 @@ def swap(block: Any, args: Sequence[Any], straight: bool = False) -> None:
     Args:
         block: what is called.
         args: NDArrays.
-        straight: it will be called with ndarrays, for ndarrays; as ``swapping.straight`` does.
+        straight: it will be called with ndarrays, for ndarrays; as ``in_place.straight`` does.
     """
     if not swappable(block, args):
         return
@@ -166,7 +169,7 @@ def swap(block: Any, args: Sequence[Any], straight: bool = False) -> None:
         log.info("the Block has no graph: %s", first_line(graph.exc))
         return
     arrays = [one.asnumpy() for one in args]
-    plain = between_ndarrays(block.forward) if straight else computed(block.forward)
+    plain = between_ndarrays(block.forward) if straight else computing(block.forward)
     given = arrays if straight else args
     measure = probe(plain, given)
     if isinstance(measure.wanted[0], Failed):
@@ -177,7 +180,7 @@ def swap(block: Any, args: Sequence[Any], straight: bool = False) -> None:
     if not ways:
         log.info("no graph of the Block is tried: too large to fuse, too slow to gain otherwise")
     for fused in ways:
-        bound = Rows(graph, None, fused)
+        bound = Executors(graph, None, fused)
         swapped = Swapped(block.forward, bound, measure.wanted[0])
         found = compare(measure, plain, swapped.run if straight else swapped.compute)
         log.info("%s graph of the Block: %s", "fused" if fused else "unfused", found.told)
@@ -193,13 +196,13 @@ def between_ndarrays(forward: Callable[..., Any]) -> Run:
     """``forward`` for float32 ndarrays, with what it gives as ndarrays."""
 
     def run(arrays: Sequence[Any]) -> Any:
-        prediction = forward(*[lent(one, mx.cpu()) for one in arrays])
+        prediction = forward(*[as_ndarray(one, mx.cpu()) for one in arrays])
         return filled(prediction, (one.asnumpy() for one in leaves(prediction)))
 
     return run
 
 
-def computed(forward: Callable[..., Any]) -> Run:
+def computing(forward: Callable[..., Any]) -> Run:
     """``forward`` for arguments in a list, when its prediction is computed."""
 
     def run(args: Sequence[Any]) -> Any:
@@ -209,45 +212,3 @@ def computed(forward: Callable[..., Any]) -> Run:
         return prediction
 
     return run
-
-
-def swappable(block: Any, args: Sequence[Any]) -> bool:
-    """Whether a graph can tell all that a Block does when it is called with ``args``."""
-    return bool(_is_pure(block) and args and all(map(is_plain, args)))
-
-
-def _is_pure(block: Any) -> bool:
-    """Whether a Block and all in it are HybridBlocks as MXNet runs them, and nobody listens in."""
-    return (
-        isinstance(block, mx.gluon.HybridBlock)
-        and type(block).forward in _FORWARDS
-        and "forward" not in vars(block)
-        and all(map(_is_pure, block._children.values()))
-        and not any(map(_listened, block._children.values()))
-    )
-
-
-_FORWARDS = (mx.gluon.HybridBlock.forward, mx.gluon.SymbolBlock.forward)
-
-
-def _listened(block: Any) -> bool:
-    """Whether a Block, or one in it, calls a hook when it is called."""
-    return is_listened(block) or any(map(_listened, block._children.values()))
-
-
-def traced(block: Any, args: Sequence[Any]) -> Graph:
-    """What a HybridBlock computes of such arrays, on its own parameters.
-
-    Raises:
-        Exception: it computes something else, or cannot be told.
-    """
-    names = tuple(f"mms_handler_input{place}" for place in range(len(args)))
-    symbol = mx.sym.Group(list(leaves(block.forward(*map(mx.sym.var, names)))))
-    given = block.collect_params()
-    device = args[0].context
-    parameters = {
-        name: given[name].data(device) for name in symbol.list_inputs() if name not in names
-    }
-    graph = Graph(symbol, names, tuple(one.dtype for one in args), parameters, device)
-    graph.infer([one.shape for one in args])
-    return graph
