@@ -16,7 +16,7 @@ from mms_handler.settings import Effective, Setting
 
 def _server_options(command: Any) -> Any:
     """The options that serve and config share: those of the settings."""
-    for field, setting in reversed(settings.declared().items()):
+    for field, setting in reversed(settings.TABLE.items()):
         if setting.option:
             command = _option(field, setting)(command)
     return command
@@ -26,7 +26,8 @@ def _option(field: str, setting: Setting) -> Any:
     """An option that holds what its setting's first variable does."""
     names = (f"--{setting.option}", field)
     variable, parse = next(iter(setting.variables.items()))
-    help_text = f"{setting.help} [{variable}]"
+    default = setting.default_text or setting.text(setting.default)
+    help_text = f"{setting.help}  [env var: {variable}; default: {default}]"
     if setting.default is False:
         return click.option(*names, is_flag=True, default=None, help=help_text)
 

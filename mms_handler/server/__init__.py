@@ -126,7 +126,7 @@ def running(
             watch,
         )
         usual = Wanted(
-            chosen.workers or 1, chosen.most_together, chosen.max_batch_delay_ms, chosen.timeout_s
+            chosen.workers or 1, chosen.max_batch_size, chosen.max_batch_delay_ms, chosen.timeout_s
         )
         api = admin.Api(models, Sources(_folders(chosen), chosen.allowed_urls, folder), usual)
         stack.enter_context(admin.serving(api, chosen.management_port))

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Iterator, Mapping, NamedTuple
 
 from mms_handler.server.java import FLAGS, PLUGINS
-from mms_handler.settings import Setting, Settings, declared
-from mms_handler.settings.names import variable
+from mms_handler.settings import TABLE, Setting, Settings
+from mms_handler.settings.names import PASSED_ON
 
 _HEAD = """\
 # What `mms-handler config` prints for its defaults; `mms-handler serve` writes its own.
@@ -35,7 +35,7 @@ def properties(chosen: Settings, origins: Mapping[str, str] | None = None) -> st
 
 
 def _told(line: _Line, origins: Mapping[str, str]) -> str:
-    reason = line.reason or _described(declared()[line.fields[0]])
+    reason = line.reason or _described(TABLE[line.fields[0]])
     return f"\n# {reason}\n{line.key}={line.value}\n# {line.origin or _origin(line, origins)}\n"
 
 
@@ -89,7 +89,7 @@ def _lines(chosen: Settings) -> Iterator[_Line]:
     )
     yield _Line("plugins_path", _plugins(), reason="What we add to MMS's APIs.", origin="always")
     for key, value in chosen.passed_on:
-        origin = f"from {variable(key)}"
+        origin = f"from {PASSED_ON[key]}"
         yield _Line(key, _escaped(value), reason="A setting of MMS's own.", origin=origin)
 
 

@@ -1,7 +1,8 @@
-"""Every environment variable that means something to us, with its type, unit and default.
+"""Settings: environment variables and options, with their types, units and defaults.
 
-The only reader of the environment.  Each setting is declared once, in ``table``: reading,
-handing on, the command's options and docs/settings.md follow from that.
+Nothing else in the package reads the environment.  Each setting is declared once, in ``table``.
+Reading it, handing it to a child process, its command-line option and its row in
+docs/settings.md all follow from that declaration.
 """
 
 from __future__ import annotations
@@ -13,16 +14,16 @@ from pathlib import Path
 from typing import Mapping, NamedTuple
 
 from mms_handler.settings import names, table
-from mms_handler.settings.table import MMS_BODY_BYTES, Setting, Settings, declared
+from mms_handler.settings.table import MMS_BODY_BYTES, TABLE, Setting, Settings
 
 __all__ = [
     "MMS_BODY_BYTES",
+    "TABLE",
     "Effective",
     "Setting",
     "Settings",
     "cache_folder",
     "current",
-    "declared",
     "effective",
     "environment",
     "export",
@@ -31,77 +32,79 @@ __all__ = [
 
 
 class Effective(NamedTuple):
-    """Settings, and by field where each came from: a variable, "option --name", "default"."""
+    """Settings, and the origin of each field: a variable, "option --name" or "default"."""
 
     settings: Settings
     origins: dict[str, str]
 
     def hosting(self) -> Effective:
-        """The same for ``serve`` without PATHS: unless told, clients come from everywhere.
+        """The settings of ``serve`` without PATHS: it listens on 0.0.0.0 unless a host is set.
 
-        That command is a container's, and a container cannot be told by its environment: of
-        SageMaker's variables none is in every one.  With PATHS a person tries something, on a
-        machine that others may reach: then the address is loopback's.
+        A container runs that command.  The environment cannot tell a container apart: no
+        variable of SageMaker's is set in every one.  With PATHS a person tries something, on a
+        machine that others may reach, and the default address is 127.0.0.1.
         """
         if self.origins["host"] != "default":
             return self
-        chosen = dataclasses.replace(self.settings, host="0.0.0.0")
-        return Effective(chosen, {**self.origins, "host": "serve without PATHS"})
+        settings = dataclasses.replace(self.settings, host="0.0.0.0")
+        return Effective(settings, {**self.origins, "host": "serve without PATHS"})
 
 
-def effective(env: Mapping[str, str], given: Mapping[str, object]) -> Effective:
-    """Settings of ``env``, but for those ``given``, by field; strict about names.
+def effective(env: Mapping[str, str], options: Mapping[str, object]) -> Effective:
+    """Read the settings of a command: ``options``, by field, win over the variables of ``env``.
 
-    For the command alone: a worker's environment has variables of MMS's own.
+    Only commands check the names of variables.  A worker's environment also has variables that
+    MMS sets.
 
     Raises:
-        SettingsError: a value means nothing, or no setting has a variable's name.
+        SettingsError: a variable has an invalid value, or is named like a setting and is none.
     """
-    names.check(env, [variable for one in declared().values() for variable in one.variables])
-    values, origins = table.read(env, given)
+    names.check(env, [variable for setting in TABLE.values() for variable in setting.variables])
+    values, origins = table.read(env, options)
     return Effective(Settings(**values), origins)
 
 
 def current() -> Settings:
-    """The settings of this process."""
+    """Read the settings of this process."""
     return Settings.from_env(os.environ)
 
 
-def environment(chosen: Settings | None = None) -> dict[str, str]:
-    """A copy of this process's environment, for a child of it; one that reads ``chosen``."""
+def environment(settings: Settings | None = None) -> dict[str, str]:
+    """Copy this process's environment for a child; with ``settings``, the child reads those."""
     env = dict(os.environ)
-    if chosen is None:
+    if settings is None:
         return env
-    here = Settings.from_env(env)
+    parent = Settings.from_env(env)
     stale = [
         variable
-        for field, setting in declared().items()
-        if getattr(here, field) != getattr(chosen, field)
+        for field, setting in TABLE.items()
+        if getattr(parent, field) != getattr(settings, field)
         for variable in setting.variables
     ]
-    for variable in [*stale, *map(names.variable, names.PASSED_ON)]:
+    for variable in [*stale, *names.PASSED_ON.values()]:
         env.pop(variable, None)
-    return {**env, **chosen.variables()}
+    return {**env, **settings.variables()}
 
 
-def cache_folder(chosen: Settings) -> Path:
-    """Where what is installed for scripts is kept: as chosen, else in the user's own cache."""
-    if chosen.cache_dir:
-        return Path(chosen.cache_dir)
+def cache_folder(settings: Settings) -> Path:
+    """The folder for scripts' installed requirements: as set, or in the user's cache.
+
+    It is in the folder for temporary files if the user's home cannot be written.
+    """
+    if settings.cache_dir:
+        return Path(settings.cache_dir)
     home = os.path.expanduser("~")
-    return Path(home, ".cache") / "mms_handler" if os.access(home, os.W_OK) else _temporary()
-
-
-def _temporary() -> Path:
+    if os.access(home, os.W_OK):
+        return Path(home, ".cache") / "mms_handler"
     return Path(tempfile.gettempdir()) / f"mms_handler-{os.getuid()}"
 
 
 def export(name: str, value: str) -> None:
-    """Set a variable for what this process imports and starts from here on."""
+    """Set a variable for what this process imports and starts from now on."""
     os.environ[name] = value
 
 
 def export_defaults(values: Mapping[str, str]) -> None:
-    """Set those variables that are not set."""
+    """Set those variables that are not set yet."""
     for name, value in values.items():
         os.environ.setdefault(name, value)

@@ -1,4 +1,4 @@
-"""The table: each setting with its variables, type, unit, default, and a sentence."""
+"""The table of settings: variables, type, unit, default, option and help text of each."""
 
 from __future__ import annotations
 
@@ -10,51 +10,53 @@ from typing import Any, Callable, Mapping, NamedTuple
 from mms_handler.errors import SettingsError
 from mms_handler.settings import names, texts
 
-#: MMS's own default for a request's and a reply's body (ConfigManager.java), in bytes.
+#: MMS's own default limit for the body of a request and of a reply (ConfigManager.java), in bytes.
 MMS_BODY_BYTES = 6_553_500
 
-#: Requests that come together at most, unless a number was chosen.  More gain nothing: of 32 small
-#: ones each costs little more than its own reading and writing.
-BATCH = 32
+#: The largest batch unless a number is set.  More gain nothing: in a batch of 32 small requests,
+#: each costs little more than reading its body and writing its reply.
+DEFAULT_BATCH_SIZE = 32
 
 
 class Setting(NamedTuple):
-    """How a field of Settings is told.
+    """One setting: variables, parsers, default, option and help text.
 
     Fields:
-        default: where nothing tells it.
-        variables: those that tell it, the first that is set wins, and what reads each.
-        help: what it is, in a sentence.
-        unit: of what the first variable holds.
-        option: of the command, without its dashes; or none.
-        text: a value as the first variable holds it.
-        follows: the field from which ``derive`` makes the default.
-        derive: gets the values of the fields above.
+        default: the value if nothing sets it.
+        variables: environment variables and the parser of each; the first that is set wins.
+        help: what the setting does, in one sentence, for --help and docs/settings.md.
+        default_text: the default in words, if the value does not say it.
+        unit: the unit of the first variable and of the option.
+        option: the command-line option without its dashes, or "".
+        text: writes a value the way the first variable holds it.
+        follows: the field that ``derive`` makes the default from.
+        derive: makes the default from the values of the fields declared above.
     """
 
     default: Any
     variables: Mapping[str, Callable[[str], Any]]
     help: str
+    default_text: str = ""
     unit: str = ""
     option: str = ""
     text: Callable[[Any], str] = texts.of
     follows: str = ""
     derive: Callable[[Mapping[str, Any]], Any] | None = None
 
-    def otherwise(self, values: Mapping[str, Any]) -> Any:
-        """The value where nothing tells it and the others are ``values``."""
+    def default_for(self, values: Mapping[str, Any]) -> Any:
+        """The default if the settings declared above have ``values``."""
         return self.derive(values) if self.derive else self.default
 
 
 def _setting(
     default: Any, variables: Mapping[str, Callable[[str], Any]], help: str, **more: Any
 ) -> Any:
-    told = Setting(default, variables, help, **more)
-    return dataclasses.field(default=default, metadata={"setting": told})
+    setting = Setting(default, variables, help, **more)
+    return dataclasses.field(default=default, metadata={"setting": setting})
 
 
 def _management_port(values: Mapping[str, Any]) -> int:
-    """The first port that may be used and is not the clients'."""
+    """The first port of the safe range that is not the clients' port."""
     first, last = values["safe_port_range"] or (8081, 8082)
     return first + 1 if first == values["port"] and first < last else first
 
@@ -69,49 +71,59 @@ class Settings:
     """
 
     base_dir: str | None = _setting(
-        None, {"SAGEMAKER_BASE_DIR": str}, "The folder that stands for /opt/ml."
+        None,
+        {"SAGEMAKER_BASE_DIR": str},
+        "Folder used in place of /opt/ml.",
+        default_text="/opt/ml",
     )
     multi_model: bool = _setting(
         False,
         {"SAGEMAKER_MULTI_MODEL": texts.boolean},
-        "Whether models come and go by requests, all APIs on one port.",
+        "Load and unload models by requests, with all APIs on one port.",
         option="multi-model",
     )
-    program: str | None = _setting(None, {"SAGEMAKER_PROGRAM": str}, "The script's file name.")
+    program: str | None = _setting(
+        None,
+        {"SAGEMAKER_PROGRAM": str},
+        "File name of the script.",
+        default_text="inference.py, or the only .py file",
+    )
     accept: str = _setting(
         "application/json",
         {"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": str},
-        "The type of replies where Accept is */* or absent.",
+        "Content type of replies if Accept is absent or */*.",
     )
     first_dimension: int = _setting(
         1,
         {"SAGEMAKER_DEFAULT_MODEL_FIRST_DIMENSION_SIZE": texts.natural},
-        "Rows that a Module is bound to; 0: as it was saved.",
+        "Rows that a Module is bound for; 0 keeps the number it was saved with.",
     )
     predict_order: str | None = _setting(
         None,
         {"MMS_HANDLER_PREDICT_ORDER": texts.order},
-        "predict_fn's parameters where their names tell nothing: model,data or data,model.",
+        "Order of predict_fn's parameters if their names do not show it: model,data or data,model.",
+        default_text="model,data if input_fn takes the model first, or data,model",
     )
     host: str = _setting(
         "127.0.0.1",
         {"MMS_HANDLER_HOST": str},
-        "Address that clients use; 0.0.0.0 for serve without PATHS.",
+        "Address for clients; serve without PATHS uses 0.0.0.0 unless this is set.",
         option="host",
     )
     port: int = _setting(
-        8080, {"SAGEMAKER_BIND_TO_PORT": texts.port}, "Port that clients use.", option="port"
+        8080, {"SAGEMAKER_BIND_TO_PORT": texts.port}, "Port for clients.", option="port"
     )
     safe_port_range: tuple[int, int] | None = _setting(
         None,
         {"SAGEMAKER_SAFE_PORT_RANGE": texts.port_range},
-        "Ports that are ours beside the clients': the first is the management API's.",
+        "Ports that may be used besides the clients'; the management API gets the first one.",
+        default_text="8081-8082",
         text=lambda ports: f"{ports[0]}-{ports[1]}",
     )
     management_port: int = _setting(
         8081,
         {"MMS_HANDLER_MANAGEMENT_PORT": texts.port},
-        "Port of the management API, on 127.0.0.1.",
+        "Port of the management API, on 127.0.0.1; unless set, from SAGEMAKER_SAFE_PORT_RANGE.",
         option="management-port",
         follows="safe_port_range",
         derive=_management_port,
@@ -119,13 +131,14 @@ class Settings:
     model_store: str = _setting(
         "model_archives",
         {"MMS_HANDLER_MODEL_STORE": str, "MMS_MODEL_STORE": str},
-        "The folder that MMS takes archives from.",
+        "Folder that MMS loads archives from.",
         option="model-store",
     )
     allowed_urls: tuple[str, ...] = _setting(
         (),
         {"MMS_HANDLER_ALLOWED_URLS": texts.words},
-        "Beginnings of the addresses that archives may come from, with commas; none: nowhere.",
+        "URL prefixes that archives may be downloaded from, separated by commas.",
+        default_text="none",
         option="allowed-urls",
     )
     workers: int | None = _setting(
@@ -134,19 +147,22 @@ class Settings:
             "SAGEMAKER_MODEL_SERVER_WORKERS": texts.positive,
             "MMS_DEFAULT_WORKERS_PER_MODEL": texts.positive,
         },
-        "Worker processes of each model; else as many as fit.",
+        "Worker processes per model.",
+        default_text="as many as fit",
         option="workers",
     )
     threads: int | None = _setting(
         None,
         {"OMP_NUM_THREADS": texts.threads},
-        "Threads of each worker; else the cores, divided among the workers.",
+        "Threads per worker.",
+        default_text="1, or for large models the cores divided among the workers",
         option="threads",
     )
     memory_bytes: int | None = _setting(
         None,
         {"MMS_HANDLER_MEMORY_MB": texts.megabytes},
-        "Memory to plan with; else the container's limit, or the machine's.",
+        "Memory to plan with.",
+        default_text="the container's limit, or the machine's memory",
         unit="MB",
         text=lambda count: str(count // 2**20),
         option="memory-mb",
@@ -154,33 +170,36 @@ class Settings:
     heap_mb: int | None = _setting(
         None,
         {"MMS_HANDLER_HEAP_MB": texts.positive},
-        "Java's heap; else what the bodies need.",
+        "Size of Java's heap.",
+        default_text="as large as the bodies need",
         unit="MB",
         option="heap-mb",
     )
     batch_size: int | None = _setting(
         None,
         {"MMS_HANDLER_BATCH_SIZE": texts.positive},
-        "Requests that MMS may hand to a worker together; else 32 where they can share a pass.",
+        "Maximum batch size.",
+        default_text="32 for models that can batch",
         option="batch-size",
     )
     max_batch_delay_ms: int = _setting(
         1,
         {"MMS_HANDLER_MAX_BATCH_DELAY_MS": texts.positive},
-        "How long the first request of a batch waits for others.",
+        "Time that the first request of a batch waits for others.",
         unit="ms",
         option="max-batch-delay-ms",
     )
     job_queue_size: int = _setting(
         100,
         {"MMS_JOB_QUEUE_SIZE": texts.positive},
-        "Requests of one model that may wait; more are answered 503.",
+        "Requests of one model that may wait; further ones are answered 503.",
         option="job-queue-size",
     )
     netty_threads: int | None = _setting(
         None,
         {"MMS_NUMBER_OF_NETTY_THREADS": texts.positive},
-        "Threads of the front end; else as many as MMS takes.",
+        "Threads of the front end.",
+        default_text="MMS decides",
         option="netty-threads",
     )
     timeout_s: int = _setting(
@@ -190,7 +209,7 @@ class Settings:
             "MMS_DEFAULT_RESPONSE_TIMEOUT_SECONDS": texts.positive,
             "SAGEMAKER_MODEL_SERVER_TIMEOUT": texts.positive,
         },
-        "For one request, and for loading a model.",
+        "Time limit for one request, and for loading a model.",
         unit="s",
         option="timeout-s",
     )
@@ -200,14 +219,14 @@ class Settings:
             "MMS_MAX_REQUEST_SIZE": texts.body_bytes,
             "SAGEMAKER_MAX_PAYLOAD_IN_MB": texts.payload_megabytes,
         },
-        "The longest request.",
+        "Size limit of a request's body.",
         unit="bytes",
         option="max-body-bytes",
     )
     max_response_bytes: int = _setting(
         MMS_BODY_BYTES,
         {"MMS_MAX_RESPONSE_SIZE": texts.body_bytes},
-        "The longest reply; else as the longest request.",
+        "Size limit of a reply's body; unless set, the same as for requests.",
         unit="bytes",
         option="max-response-bytes",
         follows="max_body_bytes",
@@ -216,27 +235,28 @@ class Settings:
     drain_s: int = _setting(
         25,
         {"MMS_HANDLER_DRAIN_SECONDS": texts.natural},
-        "How long running requests have when serve is told to end; SageMaker kills after 30 s.",
+        "Time for running requests to finish when serve stops; SageMaker kills the container "
+        "after 30 s.",
         unit="s",
         option="drain-s",
     )
     restarts: int = _setting(
         5,
         {"MMS_HANDLER_MAX_RESTARTS": texts.natural},
-        "Deaths of a model's workers in one minute that serve puts up with.",
+        "Worker deaths per model and minute that serve tolerates.",
         option="restarts",
     )
     keep_going: bool = _setting(
         False,
         {"MMS_HANDLER_KEEP_GOING": texts.boolean},
-        "Whether serve goes on without a model that cannot be loaded.",
+        "Serve the other models if one cannot be loaded.",
         option="keep-going",
     )
     optimize: str = _setting(
         "on",
         {"MMS_HANDLER_OPTIMIZE": texts.graphs},
-        "Whether faster graphs of a model are tried when it is loaded: on, off, or float, which "
-        "leaves an archive's int8 graph alone.",
+        "Try faster graphs when a model is loaded: on, off, or float (on, but without an "
+        "archive's int8 graph).",
     )
     supervised: bool = _setting(
         False, {"MMS_HANDLER_SUPERVISED": texts.boolean}, "Set by serve for its workers."
@@ -244,15 +264,16 @@ class Settings:
     cache_dir: str | None = _setting(
         None,
         {"MMS_HANDLER_CACHE_DIR": str},
-        "Where installed requirements are kept; else in the user's own cache.",
+        "Folder for the requirements installed for scripts.",
+        default_text="~/.cache/mms_handler",
     )
-    #: Lines of MMS's configuration that are the user's: keys of names.PASSED_ON and their texts.
+    #: Lines for MMS's configuration: keys of names.PASSED_ON and their texts.
     passed_on: tuple[tuple[str, str], ...] = ()
 
     @property
-    def most_together(self) -> int:
-        """Requests that MMS may hand to a worker together, where they can share a pass."""
-        return self.batch_size or BATCH
+    def max_batch_size(self) -> int:
+        """The largest batch for a model that can batch."""
+        return self.batch_size or DEFAULT_BATCH_SIZE
 
     @property
     def model_dir(self) -> str:
@@ -261,47 +282,69 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
-        """Read ``env``; an empty variable is an absent one, an unknown one someone else's.
+        """Read ``env``.  An empty variable counts as absent; unknown variables are ignored.
 
         Raises:
-            SettingsError: names the variable, what it holds and what is wanted.
+            SettingsError: a value is invalid; names the variable, its value and what is valid.
         """
         return cls(**read(env, {})[0])
 
     def variables(self) -> dict[str, str]:
-        """The variables from which a process reads these settings: none for a default."""
-        values = {name: getattr(self, name) for name in declared()}
-        ours = {
-            next(iter(one.variables)): one.text(values[name])
-            for name, one in declared().items()
-            if values[name] != one.otherwise(values)
+        """The variables from which another process reads these settings; none for a default."""
+        values = {field: getattr(self, field) for field in TABLE}
+        changed = {
+            next(iter(setting.variables)): setting.text(values[field])
+            for field, setting in TABLE.items()
+            if values[field] != setting.default_for(values)
         }
-        return {**ours, **{names.variable(key): value for key, value in self.passed_on}}
+        return {**changed, **{names.PASSED_ON[key]: text for key, text in self.passed_on}}
 
 
-def declared() -> dict[str, Setting]:
-    """The table: how each field of Settings is told, by its name."""
-    fields = dataclasses.fields(Settings)
-    return {one.name: one.metadata["setting"] for one in fields if one.metadata}
+#: Every setting, by its field of Settings.
+TABLE: dict[str, Setting] = {
+    field.name: field.metadata["setting"]
+    for field in dataclasses.fields(Settings)
+    if field.metadata
+}
 
 
 def read(
-    env: Mapping[str, str], given: Mapping[str, object]
+    env: Mapping[str, str], options: Mapping[str, object]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The values of ``env`` but for those ``given``, and where each came from, by field."""
+    """Read each setting from ``options``, else from ``env``, else take its default.
+
+    Args:
+        env: an environment; empty variables count as absent.
+        options: values, already parsed, by field.
+
+    Returns:
+        The values and their origins, both by field.
+
+    Raises:
+        SettingsError: a variable has an invalid value, even if an option wins over it.
+    """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
-    for name, one in declared().items():
-        told = [(_parsed(env, v, parse), v) for v, parse in one.variables.items() if env.get(v)]
-        if name in given:
-            told.insert(0, (given[name], f"option --{one.option}"))
-        otherwise = (one.otherwise(values), origins.get(one.follows, "default"))
-        values[name], origins[name] = told[0] if told else otherwise
-    return {**values, "passed_on": names.passed_on(env)}, origins
+    for field, setting in TABLE.items():
+        sources = [
+            (_parse(env, variable, parser), variable)
+            for variable, parser in setting.variables.items()
+            if env.get(variable)
+        ]
+        if field in options:
+            sources.insert(0, (options[field], f"option --{setting.option}"))
+        default = (setting.default_for(values), origins.get(setting.follows, "default"))
+        values[field], origins[field] = sources[0] if sources else default
+    values["passed_on"] = tuple(
+        (key, _parse(env, variable, texts.line))
+        for key, variable in names.PASSED_ON.items()
+        if env.get(variable)
+    )
+    return values, origins
 
 
-def _parsed(env: Mapping[str, str], variable: str, parse: Callable[[str], Any]) -> Any:
+def _parse(env: Mapping[str, str], variable: str, parser: Callable[[str], Any]) -> Any:
     try:
-        return parse(env[variable])
+        return parser(env[variable])
     except ValueError as exc:
         raise SettingsError(f"{variable}: {env[variable]!r} is not {exc}") from None

@@ -1,11 +1,15 @@
-"""What the text of a variable means: its value, or a ValueError with what is wanted."""
+"""Parsers of settings: each turns the text of a variable into a value.
+
+A parser that cannot read a text raises ValueError with a description of what it reads.  The user
+then sees "VARIABLE: 'text' is not DESCRIPTION".
+"""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-#: SageMaker's largest body with a limit; what stands for its 0, a body without one.
+#: SageMaker's 0 means a body without a limit.  This is its largest body with one.
 STREAMED_MB = 100
 
 
@@ -26,7 +30,7 @@ def megabytes(text: str) -> int:
 
 
 def body_bytes(text: str) -> int:
-    # MMS keeps it as an int (ConfigManager.java).
+    # MMS keeps it in an int (ConfigManager.java).
     if not text.strip().isdecimal() or not 0 < int(text) < 2**31:
         raise ValueError("a number of bytes from 1 to 2147483647")
     return int(text)
@@ -46,8 +50,8 @@ def port(text: str) -> int:
 
 
 def port_range(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"\s*(\d{1,5})-(\d{1,5})\s*", text)
-    first, last = map(int, found.groups()) if found else (1, 0)
+    match = re.fullmatch(r"\s*(\d{1,5})-(\d{1,5})\s*", text)
+    first, last = map(int, match.groups()) if match else (1, 0)
     if not 0 < first <= min(last, 32_766):
         raise ValueError("two ports, such as 1111-2222, the first from 1 to 32766")
     return first, last
@@ -82,8 +86,14 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def line(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("one line of text")
+    return text
+
+
 def of(value: Any) -> str:
-    """``value`` as a variable holds it."""
+    """Write ``value`` the way a variable holds it."""
     if isinstance(value, bool):
         return str(value).lower()
     return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -97,7 +97,7 @@ def load(context: Any, chosen: Settings) -> Any:
     with _phase("sample", model_dir):
         most = context.system_properties["batch_size"]
         if chosen.supervised:  # the gate has made that one, and chooses up to what was registered
-            most = chosen.most_together
+            most = chosen.max_batch_size
         pipeline.prepare(
             _sample(model_dir, by_name),
             most,

@@ -129,8 +129,8 @@ def test_each_variable_changes_its_setting_and_no_other(name, text, changed):
 def test_the_reply_limit_has_a_variable_of_its_own():
     """MMS_MAX_RESPONSE_SIZE wins over what the payload's limit says."""
     both = {"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1", "MMS_MAX_RESPONSE_SIZE": "77"}
-    chosen = Settings.from_env(both)
-    assert (chosen.max_body_bytes, chosen.max_response_bytes) == (1_048_576, 77)
+    limits = Settings.from_env(both)
+    assert (limits.max_body_bytes, limits.max_response_bytes) == (1_048_576, 77)
 
 
 def test_the_model_is_in_sagemakers_folder():
@@ -139,14 +139,14 @@ def test_the_model_is_in_sagemakers_folder():
     assert Settings.from_env({"SAGEMAKER_BASE_DIR": "/srv/ml/"}).model_dir == "/srv/ml/model"
 
 
-def test_the_variable_that_says_it_best_wins():
-    """Of several for one setting the first is taken: bytes before megabytes."""
+def test_the_first_variable_of_a_setting_wins():
+    """Bytes win over megabytes."""
     both = {"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1", "MMS_MAX_REQUEST_SIZE": "77"}
     assert Settings.from_env(both).max_body_bytes == 77
 
 
 def test_an_empty_variable_is_an_absent_one():
-    """Containers set variables to nothing; that sets nothing."""
+    """Containers set variables to nothing; they count as absent."""
     env = {"SAGEMAKER_PROGRAM": "", "SAGEMAKER_BIND_TO_PORT": "", "MMS_MAX_RESPONSE_SIZE": ""}
     env.update({"MMS_IO_RATIO": "", "MMS_HANDLER_TYPO": "", "MMS_VMARGS": ""})
     assert settings.effective(env, {}).settings == Settings()
@@ -255,8 +255,8 @@ def test_an_empty_variable_is_an_absent_one():
         ),
     ],
 )
-def test_a_value_that_means_nothing_is_refused(name, text, message):
-    """The error names the variable, what it holds and what is wanted."""
+def test_an_invalid_value_is_refused(name, text, message):
+    """The error names the variable, its value and what is valid."""
     with pytest.raises(SettingsError) as caught:
         Settings.from_env({name: text})
     assert str(caught.value) == message
@@ -269,7 +269,7 @@ def test_settings_do_not_change():
 
 
 def test_current_reads_this_process(monkeypatch):
-    """current() reads the variables as they are now, export() sets one for it."""
+    """current() reads the variables as they are now; export() sets one."""
     monkeypatch.setenv("MMS_HANDLER_BATCH_SIZE", "3")
     assert settings.current().batch_size == 3
     settings.export("MMS_HANDLER_BATCH_SIZE", "4")
@@ -288,23 +288,23 @@ def test_environment_is_a_copy(monkeypatch):
 
 
 def test_each_value_has_an_origin():
-    """An option before a variable before the default; what follows another came with it."""
+    """Options win over variables, variables over defaults; a derived default has its source's."""
     env = {
         "SAGEMAKER_BIND_TO_PORT": "9000",
         "MMS_HANDLER_BATCH_SIZE": "8",
         "SAGEMAKER_MAX_PAYLOAD_IN_MB": "1",
     }
-    told = settings.effective(env, {"batch_size": 4, "memory_bytes": 2**30})
-    assert (told.settings.port, told.origins["port"]) == (9000, "SAGEMAKER_BIND_TO_PORT")
-    assert (told.settings.batch_size, told.origins["batch_size"]) == (4, "option --batch-size")
-    assert told.origins["memory_bytes"] == "option --memory-mb"
-    assert (told.settings.timeout_s, told.origins["timeout_s"]) == (60, "default")
-    assert told.origins["max_response_bytes"] == "SAGEMAKER_MAX_PAYLOAD_IN_MB"
-    assert set(told.origins) == set(settings.declared())
+    values, origins = settings.effective(env, {"batch_size": 4, "memory_bytes": 2**30})
+    assert (values.port, origins["port"]) == (9000, "SAGEMAKER_BIND_TO_PORT")
+    assert (values.batch_size, origins["batch_size"]) == (4, "option --batch-size")
+    assert origins["memory_bytes"] == "option --memory-mb"
+    assert (values.timeout_s, origins["timeout_s"]) == (60, "default")
+    assert origins["max_response_bytes"] == "SAGEMAKER_MAX_PAYLOAD_IN_MB"
+    assert set(origins) == set(settings.TABLE)
 
 
-def test_a_bad_variable_is_an_error_beside_an_option_too():
-    """An option does not hide that a variable means nothing."""
+def test_an_invalid_variable_is_an_error_even_with_an_option():
+    """An option does not hide an invalid variable."""
     with pytest.raises(SettingsError, match="^SAGEMAKER_BIND_TO_PORT: 'http'"):
         settings.effective({"SAGEMAKER_BIND_TO_PORT": "http"}, {"port": 9000})
 
@@ -314,11 +314,11 @@ def test_a_bad_variable_is_an_error_beside_an_option_too():
     [
         (
             "MMS_HANDLER_BATCHSIZE",
-            "MMS_HANDLER_BATCHSIZE is no setting; the nearest is MMS_HANDLER_BATCH_SIZE",
+            "MMS_HANDLER_BATCHSIZE is not a setting; did you mean MMS_HANDLER_BATCH_SIZE?",
         ),
         (
             "MMS_MAX_RESPONSE_BYTES",
-            "MMS_MAX_RESPONSE_BYTES is no setting; the nearest is MMS_MAX_RESPONSE_SIZE",
+            "MMS_MAX_RESPONSE_BYTES is not a setting; did you mean MMS_MAX_RESPONSE_SIZE?",
         ),
         (
             "MMS_DEFAULT_RESPONSE_TIMEOUT",
@@ -327,35 +327,35 @@ def test_a_bad_variable_is_an_error_beside_an_option_too():
         ),
         (
             "MMS_CONFIG_FILE",
-            "MMS_CONFIG_FILE cannot be set: MMS would read that file, "
-            "not the configuration that serve writes",
+            "MMS_CONFIG_FILE cannot be set: MMS would read that file "
+            "instead of the configuration that serve writes",
         ),
     ],
     ids=["a typo", "no key of MMS's", "in minutes", "another configuration"],
 )
-def test_the_command_knows_every_name(name, message):
-    """A name like a setting's is one; workers and the platform may have others."""
+def test_the_command_refuses_unknown_names(name, message):
+    """A worker may have them: MMS and the platform set others."""
     with pytest.raises(SettingsError) as caught:
         settings.effective({name: "1"}, {})
     assert str(caught.value) == message
     assert Settings.from_env({name: "1"}) == Settings()
 
 
-def test_names_of_others_are_left_alone():
-    """SageMaker's variables are its own; MMS sets one for its workers, whom we may be called by."""
+def test_other_programs_variables_are_ignored():
+    """SageMaker's, and the one that MMS sets for its workers: a worker may call the command."""
     env = {"SAGEMAKER_REGION": "eu-west-1", "MMS_DECODE_INPUT_REQUEST": "true", "HOME": "/root"}
     assert settings.effective(env, {}).settings == Settings()
 
 
-def test_hosting_listens_everywhere_unless_told():
-    """The container's address; one that was chosen stays, be it the default's."""
-    told = settings.effective({}, {}).hosting()
-    assert (told.settings.host, told.origins["host"]) == ("0.0.0.0", "serve without PATHS")
-    told = settings.effective({"MMS_HANDLER_HOST": "127.0.0.1"}, {}).hosting()
-    assert (told.settings.host, told.origins["host"]) == ("127.0.0.1", "MMS_HANDLER_HOST")
+def test_hosting_listens_everywhere_unless_a_host_is_set():
+    """A container listens on 0.0.0.0; a host that is set stays, even if it is the default."""
+    values, origins = settings.effective({}, {}).hosting()
+    assert (values.host, origins["host"]) == ("0.0.0.0", "serve without PATHS")
+    values, origins = settings.effective({"MMS_HANDLER_HOST": "127.0.0.1"}, {}).hosting()
+    assert (values.host, origins["host"]) == ("127.0.0.1", "MMS_HANDLER_HOST")
 
 
-#: For each field another value than the default's.
+#: For each field a value that is not its default.
 OTHERS = {
     "base_dir": "/srv",
     "multi_model": True,
@@ -390,8 +390,8 @@ OTHERS = {
 }
 
 
-def test_variables_say_what_differs_from_the_defaults():
-    """None for a default; every field can be said."""
+def test_variables_are_what_differs_from_the_defaults():
+    """There is none for a default; every field has one."""
     assert Settings().variables() == {}
     assert Settings(timeout_s=7, keep_going=True).variables() == {
         "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": "7",
@@ -403,34 +403,39 @@ def test_variables_say_what_differs_from_the_defaults():
 
 @pytest.mark.parametrize("field", OTHERS)
 def test_a_child_reads_the_same_settings(field, monkeypatch):
-    """Whatever this process's variables say, environment(chosen) says ``chosen``."""
+    """A child with environment(changed) has ``changed``, whatever this process's variables say."""
     for name, value in Settings(**OTHERS).variables().items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("SAGEMAKER_MAX_PAYLOAD_IN_MB", "3")
     monkeypatch.setenv("SAGEMAKER_REGION", "eu-west-1")
-    for chosen in (
+    for changed in (
         Settings(),
         Settings(**{field: OTHERS[field]}),
         dataclasses.replace(Settings(**OTHERS), **{field: getattr(Settings(), field)}),
     ):
-        env = settings.environment(chosen)
+        env = settings.environment(changed)
         assert env["SAGEMAKER_REGION"] == "eu-west-1"
-        assert Settings.from_env(env) == chosen
+        assert Settings.from_env(env) == changed
 
 
 def table() -> str:
     """The table of docs/settings.md."""
-    rows = ["| variable | option | default | what it is |", "|---|---|---|---|"]
-    for setting in settings.declared().values():
-        unit = f" {setting.unit}" if setting.unit else ""
-        is_set = setting.default not in (None, ())
-        default = f"`{setting.text(setting.default)}`{unit}" if is_set else unit.strip()
+    rows = ["| variable | option | default | unit | what it does |", "|---|---|---|---|---|"]
+    for setting in settings.TABLE.values():
+        default = setting.default_text or f"`{setting.text(setting.default)}`"
         variables = "<br>".join(f"`{variable}`" for variable in setting.variables)
         option = f"`--{setting.option}`" if setting.option else ""
-        rows.append(f"| {variables} | {option} | {default} | {setting.help} |")
+        rows.append(f"| {variables} | {option} | {default} | {setting.unit} | {setting.help} |")
     return "\n".join(rows)
 
 
 def test_the_documentation_has_the_table():
-    """docs/settings.md says what the table does."""
+    """docs/settings.md has a row for each setting."""
     assert table() in (ROOT / "docs" / "settings.md").read_text()
+
+
+@pytest.mark.parametrize("field", settings.TABLE)
+def test_each_setting_has_a_default_to_show(field):
+    """A default of None or () is described in words, any other by its value."""
+    setting = settings.TABLE[field]
+    assert (setting.default_text != "") == (setting.default in (None, ()))
