@@ -1,7 +1,8 @@
-# make demo, make test: each from nothing.  make fix changes files, make check never does.
+# make help lists the targets. Each works from nothing: it makes the environment that it needs.
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/pip install -q --disable-pip-version-check
 # Where there is no Java, the extra of that name brings one.
 JAVA := $(shell command -v java >/dev/null || [ -x "$$JAVA_HOME/bin/java" ] || echo ,java)
 
@@ -10,38 +11,40 @@ PYTHON ?= $(shell for v in 3.11 3.10 3.9 3.8; do \
 	p=$$(command -v python$$v) && $$p -c 'import sys' 2>/dev/null && echo $$p && exit; done; \
 	python3 -c 'import sys; exit(not (3, 8) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null && echo python3)
 
-.PHONY: install demo test check lint fix plugin bench clean
+.PHONY: install demo test check lint fix plugin bench clean help
 
-install: $(VENV)/demo$(JAVA)
+install: $(VENV)/demo$(JAVA) ## install mms_handler into .venv (the default target)
 
-demo: $(VENV)/demo$(JAVA)
+demo: $(VENV)/demo$(JAVA) ## train, pack, serve and ask a model, in a quarter of a minute
 	@$(BIN)/python model_archives/digits/demo.py
 
-test: $(VENV)/test$(JAVA)
+test: $(VENV)/test$(JAVA) ## run every test
 	$(BIN)/pytest -q -m "not e2e"
 	$(BIN)/pytest -q -m e2e -n 2 --dist loadfile
 
-check: lint test
+check: lint test ## lint, then test: the gate
 
-lint: $(VENV)/test$(JAVA)
+lint: $(VENV)/test$(JAVA) ## format, lint, type and layer checks; changes no file
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fix: $(VENV)/test$(JAVA)
+fix: $(VENV)/test$(JAVA) ## format the code and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# What MMS's front end loads of ours; the built file is kept, so only who changes java/ needs javac.
-plugin: $(VENV)/test$(JAVA)
+# The jar is in the repository, so only a change in java/ needs javac.
+plugin: $(VENV)/test$(JAVA) ## build the front end's plug-in from java/
 	$(BIN)/python java/build.py
 
-# About 25 minutes; QUICK=1 is one short round and writes no page.
-bench: $(VENV)/test$(JAVA)
+bench: $(VENV)/test$(JAVA) ## measure, in about 25 minutes; QUICK=1: one short round, no page
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
-clean:
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+clean: ## remove everything that the targets made
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
 		benchmarks/.venvs benchmarks/.work
 
@@ -52,10 +55,10 @@ ifeq ($(PYTHON),)
 endif
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	echo "$(PYTHON) cannot make a virtual environment; apt-get install $$(basename $(PYTHON))-venv" >&2; exit 1; }
-	@$(BIN)/pip install -q --disable-pip-version-check --upgrade pip
+	@$(PIP) --upgrade pip
 
-# A stamp a set of extras: what is there is not installed again until setup.py changes.
+# Each set of extras has a stamp, so it is installed again only when setup.py changes.
 $(VENV)/%: setup.py | $(VENV)/bin/pip
 	@echo "installing mms_handler[$*] and what it needs into $(VENV)"
-	@$(BIN)/pip install -q --disable-pip-version-check -e '.[$*]'
+	@$(PIP) -e '.[$*]'
 	@touch $@
