@@ -11,7 +11,7 @@ PYTHON ?= $(shell for v in 3.11 3.10 3.9 3.8; do \
 	p=$$(command -v python$$v) && $$p -c 'import sys' 2>/dev/null && echo $$p && exit; done; \
 	python3 -c 'import sys; exit(not (3, 8) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null && echo python3)
 
-.PHONY: install demo test check lint fix plugin bench clean help
+.PHONY: install demo test check lint fix plugin dist bench clean help
 
 install: $(VENV)/demo$(JAVA) ## install mms_handler into .venv (the default target)
 
@@ -30,13 +30,18 @@ lint: $(VENV)/test$(JAVA) ## format, lint, type and layer checks; changes no fil
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fix: $(VENV)/test$(JAVA) ## format the code and mend what the linter can
+fix: $(VENV)/test$(JAVA) ## format the code and correct what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 # The jar is in the repository, so only a change in java/ needs javac.
 plugin: $(VENV)/test$(JAVA) ## build the front end's plug-in from java/
 	$(BIN)/python java/build.py
+
+# The time of the commit makes the bytes repeatable; the wheel is built from the sdist.
+dist: $(VENV)/test$(JAVA) ## build the sdist and the wheel into dist/
+	@rm -rf dist
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --no-isolation
 
 bench: $(VENV)/test$(JAVA) ## measure, in about 25 minutes; QUICK=1: one short round, no page
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
@@ -45,7 +50,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 clean: ## remove everything that the targets made
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
 		benchmarks/.venvs benchmarks/.work
 
 $(VENV)/bin/pip:

@@ -1,10 +1,15 @@
 """Metadata, dependencies and the console script; tools are set up in pyproject.toml."""
 
+import gzip
+import os
 import re
 import sys
+import tarfile
+import time
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.sdist import sdist
 
 PYTHON = ">=3.8,<3.12"
 if not (3, 8) <= sys.version_info[:2] <= (3, 11):
@@ -16,6 +21,30 @@ if not (3, 8) <= sys.version_info[:2] <= (3, 11):
 if not sys.platform.startswith("linux"):
     sys.exit("mms_handler runs on Linux, this is %s: mxnet 1.9.1 and MMS need it." % sys.platform)
 
+
+class Sdist(sdist):
+    """An sdist whose bytes depend on its files alone, if SOURCE_DATE_EPOCH says the time.
+
+    setuptools keeps the times and owners that files have in the checkout. A wheel is repeatable
+    already.
+    """
+
+    def make_archive(self, base_name, format, root_dir=None, base_dir=None, **owner):
+        epoch = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
+
+        def normalized(member):
+            member.mtime, member.uid, member.gid, member.uname, member.gname = epoch, 0, 0, "", ""
+            member.mode = 0o755 if member.isdir() else 0o644
+            return member
+
+        path = base_name + ".tar.gz"
+        with gzip.GzipFile(path, "wb", mtime=epoch) as packed, tarfile.open(
+            fileobj=packed, mode="w", format=tarfile.PAX_FORMAT
+        ) as archive:
+            archive.add(base_dir, filter=normalized)
+        return path
+
+
 here = Path(__file__).parent
 version = re.search(r'__version__ = "(.+)"', (here / "mms_handler/__init__.py").read_text())
 
@@ -26,6 +55,7 @@ s3 = ["boto3>=1.28"]
 test = [
     *demo,
     *s3,
+    "build>=1",
     "dockerfile-parse>=2",
     "hypothesis>=6",
     "import-linter>=2; python_version >= '3.9'",
@@ -39,12 +69,16 @@ test = [
 ]
 
 setup(
+    cmdclass={"sdist": Sdist},
     name="mms_handler",
     version=version.group(1),
     description="Serve, train and pack SageMaker MXNet scripts with Multi Model Server",
     long_description=(here / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    author="mms_handler maintainers",
+    maintainer="mms_handler maintainers",
+    keywords=["sagemaker", "mxnet", "gluon", "multi-model-server", "inference", "model serving"],
     python_requires=PYTHON,
     packages=find_packages(include=["mms_handler*"]),
     package_data={"mms_handler": ["log4j2.xml", "py.typed", "plugins/*.jar"]},
@@ -64,8 +98,20 @@ setup(
     extras_require={"java": java, "s3": s3, "demo": demo, "test": test, "dev": test},
     entry_points={"console_scripts": ["mms-handler=mms_handler.cli:main"]},
     classifiers=[
-        "License :: OSI Approved :: Apache Software License",
+        "Environment :: Console",
+        "Environment :: GPU :: NVIDIA CUDA :: 11.2",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
         "Operating System :: POSIX :: Linux",
+        "Programming Language :: Java",
+        "Programming Language :: Python :: 3",
         "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.8",
+        "Programming Language :: Python :: 3.9",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Internet :: WWW/HTTP :: HTTP Servers",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
     ],
 )
