@@ -3,6 +3,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install -q --disable-pip-version-check
+comma := ,
 # Where there is no Java, the extra of that name brings one.
 JAVA := $(shell command -v java >/dev/null || [ -x "$$JAVA_HOME/bin/java" ] || echo ,java)
 
@@ -11,7 +12,7 @@ PYTHON ?= $(shell for v in 3.11 3.10 3.9 3.8; do \
 	p=$$(command -v python$$v) && $$p -c 'import sys' 2>/dev/null && echo $$p && exit; done; \
 	python3 -c 'import sys; exit(not (3, 8) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null && echo python3)
 
-.PHONY: install demo test check lint fix plugin dist bench clean help
+.PHONY: install demo test check lint fix plugin lock dist bench clean help
 
 install: $(VENV)/demo$(JAVA) ## install mms_handler into .venv (the default target)
 
@@ -38,6 +39,20 @@ fix: $(VENV)/test$(JAVA) ## format the code and correct what the linter can
 plugin: $(VENV)/test$(JAVA) ## build the front end's plug-in from java/
 	$(BIN)/python java/build.py
 
+# test.txt first: it has the most packages, and the other files take their versions from it.
+LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.8 --generate-hashes \
+	--python $(BIN)/python --annotation-style line --custom-compile-command 'make lock'
+WITH_TEST = -c requirements/test.txt
+lock: | $(VENV)/bin/pip ## renew requirements/: the newest versions that fit, with hashes
+	@$(PIP) uv
+	$(LOCK) setup.py --extra test -o requirements/test.txt
+	$(LOCK) setup.py --extra demo $(WITH_TEST) -o requirements/demo.txt
+	$(LOCK) setup.py --extra java $(WITH_TEST) -o requirements/java.txt
+	$(LOCK) setup.py --extra s3 $(WITH_TEST) -o requirements/image-cpu.txt
+	$(LOCK) setup.py deploy/gpu/pyproject.toml --extra s3 $(WITH_TEST) --no-emit-package mxnet \
+		-o requirements/image-gpu.txt
+	printf '%s\n' pip setuptools wheel | $(LOCK) - $(WITH_TEST) -o requirements/build.txt
+
 # The time of the commit makes the bytes repeatable; the wheel is built from the sdist.
 dist: $(VENV)/test$(JAVA) ## build the sdist and the wheel into dist/
 	@rm -rf dist
@@ -60,10 +75,14 @@ ifeq ($(PYTHON),)
 endif
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	echo "$(PYTHON) cannot make a virtual environment; apt-get install $$(basename $(PYTHON))-venv" >&2; exit 1; }
-	@$(PIP) --upgrade pip
 
-# Each set of extras has a stamp, so it is installed again only when setup.py changes.
-$(VENV)/%: setup.py | $(VENV)/bin/pip
+# Each set of extras has a stamp, so it is installed again only when setup.py or a lock file changes.
+# Everything comes from the extras' files in requirements/ and is checked against the hashes there.
+# pip has no hash for an editable install, so the package itself follows, without dependencies.
+# setuptools warns that it imports from this folder, which is the purpose.
+$(VENV)/%: setup.py $(wildcard requirements/*.txt) | $(VENV)/bin/pip
 	@echo "installing mms_handler[$*] and what it needs into $(VENV)"
-	@$(PIP) -e '.[$*]'
+	@$(PIP) --require-hashes -r requirements/build.txt
+	@$(PIP) --require-hashes --no-build-isolation $(patsubst %,-r requirements/%.txt,$(subst $(comma), ,$*))
+	@PYTHONWARNINGS=ignore $(PIP) --no-build-isolation --no-deps -e .
 	@touch $@

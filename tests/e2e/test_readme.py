@@ -48,7 +48,7 @@ def test_python_blocks_are_the_files_they_name():
 def here(tmp_path):
     """A folder like a clone, with this environment as its .venv and ports of its own."""
     port, management = free_ports()
-    for name in ("model_archives", "Makefile", "setup.py", "deploy"):
+    for name in ("model_archives", "Makefile", "setup.py", "requirements", "deploy"):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     for stamp in ("demo", "demo,java"):  # what the extra ``test`` brings is more than ``demo``

@@ -88,6 +88,16 @@ def test_nothing_that_builds_is_in_the_image(steps, image):
     assert all("rm -rf /var/lib/apt/lists" in run for run in values(image, "RUN") if "apt" in run)
 
 
+def test_the_image_takes_each_package_from_a_lock_file(steps):
+    """With its hash; only the repository's own folders are installed without, and bring nothing."""
+    locked, unlocked = (run for run in values(steps, "RUN") if "pip install" in run)
+    assert re.findall(r"\$pip (.+?)(?: +&&|$)", locked) == [
+        "--require-hashes -r /src/requirements/build.txt",
+        "--require-hashes --no-build-isolation -r /src/requirements/image-$VARIANT.txt",
+    ]
+    assert " --no-build-isolation --no-deps /src " in unlocked
+
+
 def test_what_is_copied_is_there(steps):
     """Every source is in the repository and among what .dockerignore lets through."""
     copied = [one.split()[:-1] for one in values(steps, "COPY") if not one.startswith("--from")]
