@@ -2,7 +2,7 @@
 
 The peer is the real sagemaker-mxnet-inference 1.5.5 (``pip install --no-deps``): its model_fn,
 which it runs twice for a load, its input_fn, predict_fn and output_fn.  Ours is ``loading.load``
-and Pipeline.  Both read and write NPY.
+and its pipeline.  Both read and write NPY.
 
     python benchmarks/models.py [--rounds 5] [--only load|predict]
 
@@ -164,19 +164,19 @@ def peer_predict(handler: Any, model: Any, body: bytes) -> Any:
 
 def our_load(folder: Path, warmed_up: bool) -> Callable[[Any], Any]:
     """As a worker loads it, with the packed sample or without."""
-    from mms_handler import archive
+    from mms_handler import manifest
     from mms_handler.worker import loading
 
     if not warmed_up:
-        archive.SAMPLE = "MAR-INF/none"
+        manifest.read_sample = lambda folder: None  # type: ignore[assignment]
     properties = {"model_dir": str(folder), "gpu_id": None, "batch_size": 1}
     context = SimpleNamespace(system_properties=properties, manifest=None)
-    pipeline = loading.load(context, settings.Settings())
+    pipeline = loading.load(context, settings.Settings()).pipeline
     return lambda rows: read(ours(pipeline, [npy(rows)])[0])
 
 
 def ours(pipeline: Any, bodies: list[bytes]) -> list[bytes]:
-    from mms_handler.worker.pipeline import Request
+    from mms_handler.worker.request import Request
 
     replies = pipeline.answer([Request(body, NPY, NPY, {}) for body in bodies])
     return [reply.body for reply in replies]
@@ -213,7 +213,10 @@ def compare_predictions(case: tuple[str, int, int], made: Path, rounds: int) -> 
     import mxnet as mx
     from sagemaker_mxnet_serving_container import default_inference_handler as peer
 
-    from mms_handler.worker.pipeline import Pipeline, Request
+    from mms_handler.script.load import Script
+    from mms_handler.worker.pipeline import Options, build
+    from mms_handler.worker.request import Request
+    from mms_handler.worker.sample import prepare
 
     (name, rows, requests), noise = case, np.random.RandomState(0)
     kind = name.rpartition(" ")[2]
@@ -224,8 +227,8 @@ def compare_predictions(case: tuple[str, int, int], made: Path, rounds: int) -> 
     handler = handlers[kind]()
     (their_model, shape), (our_model, _) = model(name, made), model(name, made)
     bodies = [npy(noise.rand(rows, *shape).astype(np.float32)) for _ in range(requests)]
-    pipeline = Pipeline({}, our_model, device=mx.cpu())
-    pipeline.prepare(Request(bodies[0], NPY, NPY, {}), requests, True)
+    pipeline = build(Script(), our_model, Options(mx.cpu()))
+    prepare(pipeline, Request(bodies[0], NPY, NPY, {}), requests, faster=True)
     runs: dict[str, Callable[[], list[Any]]] = {
         "peer": lambda: [peer_predict(handler, their_model, body) for body in bodies],
         "ours": lambda: ours(pipeline, bodies),

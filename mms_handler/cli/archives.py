@@ -229,7 +229,7 @@ def inspect(folder: Path, report: Path, sample: tuple[str, ...]) -> None:
     """What check runs in a process of its own; writes REPORT."""
     import json
 
-    from mms_handler.worker import loading
+    from mms_handler.worker import trials
 
     asked = (Path(sample[0]).read_bytes(), sample[1], sample[2]) if sample else None
-    report.write_text(json.dumps(loading.inspect(folder, asked)))
+    report.write_text(json.dumps(trials.inspect(folder, asked)))

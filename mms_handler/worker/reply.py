@@ -1,4 +1,4 @@
-"""What a script's function returned, as the reply to a client."""
+"""Turn what a script's function returned into the reply to a client."""
 
 from __future__ import annotations
 
@@ -6,35 +6,36 @@ from typing import Any, NamedTuple
 
 from mms_handler import codecs, media, models
 
-#: What a web framework's response has.
+#: The attributes of a web framework's response.
 _RESPONSE = ("get_data", "mimetype", "status_code")
 
 
 class Reply(NamedTuple):
-    """What goes back to the client."""
+    """What the client gets."""
 
     body: bytes
     content_type: str
     status: int = 200
 
 
-def reply(answer: Any, accept: str, default: str) -> Reply:
-    """The reply in ``answer``, in any of the forms scripts have returned it (CONTRACT B7).
+def make_reply(result: Any, accept: str, default: str) -> Reply:
+    """Make the reply of what transform_fn or output_fn returned.
 
     Args:
-        answer: what transform_fn or output_fn returned.
-        accept: the content types that the client takes, as it sent them.
-        default: the content type where it takes any.
+        result: any of the forms that scripts have returned (CONTRACT B7): a value, bytes or text,
+            alone or with a content type; or a web framework's response.
+        accept: the client's Accept header.
+        default: the content type for a client that takes any.
 
     Raises:
-        NotAcceptable: the value cannot be written as any of those.
+        NotAcceptable: the value cannot be written as any type that the client accepts.
     """
-    while _is_pair(answer) and _is_pair(answer[0]) and "/" in str(answer[0][1]):
-        answer = answer[0]  # transform_fn returned (output_fn(...), content_type)
-    if all(hasattr(answer, name) for name in _RESPONSE):
-        pair = (answer.get_data(), str(answer.mimetype or "") or None)
-        return reply(pair, accept, default)._replace(status=int(answer.status_code))
-    value, content_type = answer if _is_pair(answer) else (answer, None)
+    while _is_pair(result) and _is_pair(result[0]) and "/" in str(result[0][1]):
+        result = result[0]  # transform_fn returned (output_fn(...), content_type)
+    if all(hasattr(result, name) for name in _RESPONSE):
+        pair = (result.get_data(), str(result.mimetype or "") or None)
+        return make_reply(pair, accept, default)._replace(status=int(result.status_code))
+    value, content_type = result if _is_pair(result) else (result, None)
     if value is None:
         return Reply(b"", content_type or _single(accept, default))
     if isinstance(value, str):
@@ -46,16 +47,16 @@ def reply(answer: Any, accept: str, default: str) -> Reply:
         return Reply(*codecs.encode(value, accept, default))
     written_as = content_type if codecs.writes(content_type) else media.JSON
     body, _ = codecs.encode(value, media.main_type(written_as), default)
-    return Reply(body, content_type)  # as the script has it: odd types pass through
+    return Reply(body, content_type)  # unchanged: the script may name any type
 
 
-def _is_pair(answer: Any) -> bool:
-    """Whether ``answer`` is the contract's (body, content type)."""
-    pair = isinstance(answer, tuple) and len(answer) == 2
-    return pair and (answer[1] is None or isinstance(answer[1], str))
+def _is_pair(result: Any) -> bool:
+    """Whether ``result`` is the contract's (body, content type)."""
+    is_pair = isinstance(result, tuple) and len(result) == 2
+    return is_pair and (result[1] is None or isinstance(result[1], str))
 
 
 def _single(accept: str, default: str) -> str:
-    """One content type for a bare body: what Accept wants most, unless that is a range."""
-    wanted = max(media.ranges(accept), key=lambda one: one[1])[0]
-    return default if "*" in wanted else wanted
+    """The content type of a bare body: the one that Accept prefers, unless that is a range."""
+    preferred, _ = max(media.ranges(accept), key=lambda media_range: media_range[1])
+    return default if "*" in preferred else preferred

@@ -1,27 +1,87 @@
-"""Load a model as a worker does, and make its int8 graph of requests like those to come."""
+"""What ``check`` and ``archive --quantize`` run: load a model_dir as a worker does, and try it."""
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 from pathlib import Path
 from typing import Any, Iterable, Sequence
 
-from mms_handler import errors, settings
-from mms_handler.errors import LoadError, ModelError
-from mms_handler.worker import loading
+from mms_handler import errors, media, settings
+from mms_handler.errors import Failed, LoadError, ModelError, attempt
+from mms_handler.manifest import MANIFEST
+from mms_handler.worker.loading import load
+from mms_handler.worker.request import Request
 
 #: MXNet reads it when it is imported.  Convolutions that are fused with the sum of a residual block
-#: may be wrong in eight bits: the small ResNet of the tests by 5 %, and by 0.2 % with sums apart.
+#: may be wrong in eight bits: the small ResNet of the tests by 5 %, without the fusion by 0.2 %.
 _BEFORE_MXNET = {"MXNET_DISABLE_MKLDNN_FUSE_CONV_SUM": "1"}
 
 
-def quantize(model_dir: Path, bodies: Sequence[tuple[Path, str]]) -> dict[str, Any]:
-    """The int8 graph of the model in a model_dir, and how it did.
+def context_of(model_dir: Path) -> Any:
+    """MMS's context for a worker that loads ``model_dir``, on the CPU, one request at a time."""
+    from mms.context import Context
+
+    path = model_dir / MANIFEST
+    manifest = json.loads(path.read_text()) if path.is_file() else None
+    return Context(model_dir.name, str(model_dir), manifest, 1, None, "")
+
+
+# --- check -----------------------------------------------------------------------------------
+
+
+def inspect(model_dir: Path, sample: tuple[bytes, str, str] | None) -> dict[str, Any]:
+    """Load a model_dir as a worker would, in this process, and describe it.
 
     Args:
         model_dir: this process's working directory, as it is a worker's.
-        bodies: files that are requests, each with its content type; some are kept for judging.
+        sample: body, Content-Type and Accept of a request to answer; or None.
+
+    Returns:
+        script, functions, files, model, and with a sample status, content_type, the beginning
+        of the reply, and its body in base64 if it is the same each time; or an error alone.
+    """
+    chosen = settings.current()
+    if chosen.optimize == "on":  # the packed reply is the model's own, not its int8 graph's
+        chosen = dataclasses.replace(chosen, optimize="float")
+    try:
+        loaded = load(context_of(model_dir), chosen)
+    except LoadError as exc:
+        return {"error": str(exc)}
+    model, path = type(loaded.pipeline.model), loaded.script.path
+    report: dict[str, Any] = {
+        "script": str(path.relative_to(model_dir)) if path else None,
+        "functions": [(hook.name, hook.is_default, str(hook)) for hook in loaded.hooks],
+        "files": sorted(p.name for p in model_dir.iterdir() if p.is_file()),
+        "model": f"{model.__module__}.{model.__qualname__}",
+    }
+    return {**report, **_answer(loaded.pipeline, Request(*sample, {}))} if sample else report
+
+
+def _answer(pipeline: Any, request: Request) -> dict[str, Any]:
+    replies = [*pipeline.answer([request]), *pipeline.answer([request])]
+    for reply in replies:
+        if isinstance(reply, Failed):
+            fault = errors.fault(reply.exc)
+            return {"status": fault.status, "content_type": media.JSON, "reply": fault.message}
+    reply, again = replies
+    beginning = reply.body[:200].decode("utf-8", "replace")
+    report = {"status": reply.status, "content_type": reply.content_type, "reply": beginning}
+    if reply != again:  # a time or a random number: no body can be expected
+        return report
+    return {**report, "body": base64.b64encode(reply.body).decode()}
+
+
+# --- archive --quantize ----------------------------------------------------------------------
+
+
+def quantize(model_dir: Path, bodies: Sequence[tuple[Path, str]]) -> dict[str, Any]:
+    """Make the int8 graph of the model in a model_dir, and judge it.
+
+    Args:
+        model_dir: this process's working directory, as it is a worker's.
+        bodies: files that are requests, each with its content type; some are left for judging.
 
     Returns:
         symbol, as JSON; operators, of, inputs, and the agreement's rows, top, mean, most; part,
@@ -29,20 +89,15 @@ def quantize(model_dir: Path, bodies: Sequence[tuple[Path, str]]) -> dict[str, A
     """
     settings.export_defaults(_BEFORE_MXNET)
     chosen = dataclasses.replace(settings.current(), optimize="off")
-    kept = model_dir / "MAR-INF" / "MANIFEST.json"
-    manifest = json.loads(kept.read_text()) if kept.is_file() else None
     try:
-        from mms.context import Context
-
-        context = Context(model_dir.name, str(model_dir), manifest, 1, None, "")
-        return _quantized(loading.load(context, chosen), bodies)
+        return _quantize(load(context_of(model_dir), chosen).pipeline, bodies)
     except LoadError as exc:
         return {"error": f"it would not load: {exc}"}
     except ModelError as exc:
         return {"error": str(exc)}
 
 
-def _quantized(pipeline: Any, bodies: Iterable[tuple[Path, str]]) -> dict[str, Any]:
+def _quantize(pipeline: Any, bodies: Iterable[tuple[Path, str]]) -> dict[str, Any]:
     from mms_handler import models
 
     calls = [_call(pipeline, path, content_type) for path, content_type in bodies]
@@ -50,36 +105,47 @@ def _quantized(pipeline: Any, bodies: Iterable[tuple[Path, str]]) -> dict[str, A
     if any(other is not model for other, _ in calls):
         raise ModelError("the requests run different Blocks; one is wanted")
     graph = models.graph_of(model, arrays)
-    found = models.quantize(graph, [models.to_plain(arrays) for _, arrays in calls])
-    agreement = found.agreement
-    numbers = {"operators": found.operators, "of": found.of, "inputs": found.inputs}
-    told = {"symbol": found.symbol.tojson(), "part": agreement.part, "speed": found.speed}
-    agreed = {"rows": agreement.rows, "top": agreement.top, "mean": agreement.mean}
-    return {**numbers, **agreed, "most": agreement.largest, **told}
+    quantized = models.quantize(graph, [models.to_plain(arrays) for _, arrays in calls])
+    agreement = quantized.agreement
+    return {
+        "symbol": quantized.symbol.tojson(),
+        "operators": quantized.operators,
+        "of": quantized.of,
+        "inputs": quantized.inputs,
+        "rows": agreement.rows,
+        "top": agreement.top,
+        "mean": agreement.mean,
+        "most": agreement.largest,
+        "part": agreement.part,
+        "speed": quantized.speed,
+    }
 
 
 def _call(pipeline: Any, path: Path, content_type: str) -> tuple[Any, Sequence[Any]]:
     """The model that a request runs, and its arrays.
 
     Raises:
-        ModelError: the request fails, or that cannot be told.
+        ModelError: the request fails, or its call of a model cannot be seen.
     """
     from mms_handler import models
-    from mms_handler.worker.pipeline import Request
 
-    name = path.name
     request = Request(path.read_bytes(), content_type, "", {})
-    calls = errors.attempt(pipeline.calls, request)
-    if isinstance(calls, errors.Failed):
-        raise ModelError(f"{name} is answered {_words(calls.exc)}") from calls.exc
+    if pipeline.predictor and models.is_module(pipeline.model):
+        data = attempt(pipeline.read, request)
+        calls, outcome = [(pipeline.model, data)], data
+    else:
+        with models.recorded_calls(models.blocks(pipeline.model)) as calls:
+            (outcome,) = pipeline.answer([request])
+    if isinstance(outcome, Failed):
+        raise ModelError(f"{path.name} is answered {_words(outcome.exc)}") from outcome.exc
     if len(calls) != 1:
         raise ModelError(
-            f"{name} runs {len(calls) or 'no'} graphs of the model that could be seen; one is "
+            f"{path.name} runs {len(calls) or 'no'} graphs of the model that could be seen; one is "
             "wanted: that of a Module without predict_fn, or of a HybridBlock that the script calls"
         )
     ((model, arrays),) = calls
     if not isinstance(arrays, (list, tuple)) or not all(map(models.is_array, arrays)):
-        raise ModelError(f"{name}: input_fn gives no arrays")
+        raise ModelError(f"{path.name}: input_fn gives no arrays")
     return model, arrays
 
 

@@ -475,14 +475,14 @@ def test_a_request_that_takes_too_long(life):
 
 
 def test_the_others_of_a_batch_that_takes_too_long(life):
-    """The first is interrupted, those behind it are not begun, and the worker goes on."""
+    """The first is interrupted, those behind it are not started, and the worker goes on."""
     life.another("batches", batch_size=3, max_batch_delay=2000)
     with ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda _: life.tell("loop", model="batches"), range(3)))
     assert [one.status for one in answers] == [504, 504, 504]
     assert sorted(json.loads(one.body)["message"] for one in answers) == [
-        "not begun: its batch took the 2.7 s that there are",
-        "not begun: its batch took the 2.7 s that there are",
+        "not started: its batch took all of its 2.7 s",
+        "not started: its batch took all of its 2.7 s",
         "the model did not answer within 2.7 s",
     ]
     assert life.tell("pid", model="batches").status == 200

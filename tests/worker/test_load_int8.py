@@ -21,6 +21,7 @@ from mms_handler.models.graphs import faster
 from mms_handler.models.graphs.int8 import Near
 from mms_handler.settings import Settings
 from mms_handler.worker import loading, trials
+from mms_handler.worker.request import Request
 
 #: MXNet's own, of ``SymbolBlock.imports``.
 pytestmark = pytest.mark.filterwarnings("ignore:.*Cannot decide type:UserWarning")
@@ -139,13 +140,15 @@ def packed(tmp_path_factory, stripes):
 
 def load(folder, **chosen):
     context = Context(folder.name, str(folder), None, 1, None, "")
-    return loading.load(context, Settings(**chosen))
+    return loading.load(context, Settings(**chosen)).pipeline
 
 
 def answered(pipeline, photo):
     out = io.BytesIO()
     np.save(out, photo)
-    reply = pipeline.transform(out.getvalue(), "application/x-npy", "application/x-npy", {})
+    (reply,) = pipeline.answer(
+        [Request(out.getvalue(), "application/x-npy", "application/x-npy", {})]
+    )
     return np.load(io.BytesIO(reply.body))
 
 
@@ -196,7 +199,7 @@ def test_a_worker_runs_a_modules(model_dir, tmp_path, monkeypatch, caplog):
     archive.unpack(tmp_path / "m.mar", tmp_path / "m")
     pipeline = load(tmp_path / "m")
     assert any(one.startswith("int8 graph of the Module: ") for one in caplog.messages)
-    reply = pipeline.transform(b"1.5,2\n1,1\n", "text/csv", "application/json", {})
+    (reply,) = pipeline.answer([Request(b"1.5,2\n1,1\n", "text/csv", "application/json", {})])
     given = np.array(json.loads(reply.body))
     wanted = np.array([[15.5, 32.5], [13, 27]])
     assert 1e-5 < np.abs(given - wanted).max() < 1

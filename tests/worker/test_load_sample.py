@@ -8,7 +8,7 @@ from mms.context import Context
 from mms_handler import archive
 from mms_handler.settings import Settings
 from mms_handler.worker import loading
-from mms_handler.worker.pipeline import Request
+from mms_handler.worker.request import Request
 
 SCRIPT = """
 import json
@@ -46,26 +46,26 @@ def packed(model_dir, tmp_path):
     return make
 
 
-def shapes(pipeline):
-    (bound,) = [one for one in pipeline.bound if one.name == "predict_fn"]
+def shapes(loaded):
+    (bound,) = [one for one in loaded.hooks if one.name == "predict_fn"]
     return bound.function.__globals__["asked"]
 
 
 def test_the_sample_is_answered(packed):
     """Of the type that its name tells; batch_predict of the script is tried with it, and used."""
-    pipeline = load(packed(SCRIPT, b"1.5,2\n", "sample.csv"), batch_size=3)
-    assert shapes(pipeline) == [(1, 2)] * 3 + [(2, 2), (2, 2), (3, 2)]
-    shapes(pipeline).clear()
+    loaded = load(packed(SCRIPT, b"1.5,2\n", "sample.csv"), batch_size=3)
+    assert shapes(loaded) == [(1, 2)] * 3 + [(2, 2), (2, 2), (3, 2)]
+    shapes(loaded).clear()
     asked = [Request(b"[[%d, 0]]" % row, "application/json", "", {}) for row in range(4)]
-    found = [reply.body for reply in pipeline.answer(asked)]
+    found = [reply.body for reply in loaded.pipeline.answer(asked)]
     assert found == [b"[[0.0, 0.0]]", b"[[1.0, 3.0]]", b"[[2.0, 6.0]]", b"[[3.0, 9.0]]"]
-    assert shapes(pipeline) == [(4, 2)]
+    assert shapes(loaded) == [(4, 2)]
 
 
 def test_without_a_sample_nothing_is_asked(model_dir, caplog):
     """And a script that says batch_predict is told that it cannot be tried."""
-    pipeline = load(model_dir(SCRIPT))
-    assert shapes(pipeline) == []
+    loaded = load(model_dir(SCRIPT))
+    assert shapes(loaded) == []
     assert caplog.messages == ["batch_predict: without a sample request it cannot be tried"]
 
 
@@ -73,8 +73,8 @@ def test_a_script_that_fails_with_the_sample_is_loaded(packed, caplog):
     """Even one that leaves: the line of the log has what was raised."""
     script = SCRIPT + "    raise SystemExit('gone')\n"
     script = script.replace("    return block(array)\n", "")
-    pipeline = load(packed(script, b"[[1, 2]]"))
-    assert shapes(pipeline) == [(1, 2)]
+    loaded = load(packed(script, b"[[1, 2]]"))
+    assert shapes(loaded) == [(1, 2)]
     (message,) = caplog.messages
     assert message == "the sample request fails, nothing is warmed up: SystemExit: gone"
 
@@ -110,5 +110,5 @@ def model_fn(model_dir):
 def test_what_is_warmed_up(packed, takes_s, supervised, together):
     """Every number of requests that may come together, and none that may not."""
     script = BLOCK.replace("TAKES_S", str(takes_s))
-    pipeline = load(packed(script, b"[[1, 2]]"), batch_size=4, supervised=supervised)
-    assert max(pipeline.model.asked) == together
+    loaded = load(packed(script, b"[[1, 2]]"), batch_size=4, supervised=supervised)
+    assert max(loaded.pipeline.model.asked) == together

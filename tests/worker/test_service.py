@@ -16,7 +16,7 @@ from mms.model_loader import ModelLoaderFactory
 from mms.protocol.otf_message_handler import retrieve_msg
 
 from mms_handler.errors import LoadError, ModelError, ScriptError, SettingsError
-from mms_handler.worker.loading import visible
+from mms_handler.worker.loading import visible_gpu
 
 BYTES = "application/octet-stream"  # what a reply is whose type cannot be sent
 JSON, CSV = "application/json", "text/csv"
@@ -382,7 +382,9 @@ def test_a_form_of_several_parts_is_refused(worker):
     """Which of them is the body is not guessed."""
     answer = worker(DOUBLER).one(parts={"name": b"x", "file": b"y"}, content_type="form")
     assert answer.fault[:2] == (415, "UnsupportedType")
-    assert answer.fault[2].startswith("a form of one part was wanted, the parts are: file, name;")
+    assert answer.fault[2].startswith(
+        "a form or a query must have exactly one part, this one has: file, name;"
+    )
 
 
 def test_a_part_called_like_a_header_is_not_one(worker):
@@ -891,7 +893,7 @@ def transform_fn(model, data, content_type, accept):
 
 
 def test_a_batch_that_takes_too_long(worker, monkeypatch):
-    """What was answered stays, what runs is interrupted, the rest is not begun."""
+    """What was answered stays, what runs is interrupted, the rest is not started."""
     monkeypatch.setenv("SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS", "1")
     model = worker(SLOW)
     good, slow, late = model.ask(*(Request(body, CSV) for body in (b"good", b"loop", b"late")))
@@ -900,7 +902,7 @@ def test_a_batch_that_takes_too_long(worker, monkeypatch):
         "Gateway Timeout",
         (504, "TimedOut", "the model did not answer within 0.9 s"),
     )
-    assert late.fault == (504, "TimedOut", "not begun: its batch took the 0.9 s that there are")
+    assert late.fault == (504, "TimedOut", "not started: its batch took all of its 0.9 s")
     assert model.one(body=b"good", content_type=CSV).body == b"good"
 
 
@@ -987,7 +989,7 @@ def test_a_gpu_where_there_is_none(tmp_path):
 )
 def test_the_gpu_that_is_used(given, gpus, used, caplog):
     """Of those that are visible; where MMS meant another one, the log says so."""
-    assert visible(given, gpus) == used
+    assert visible_gpu(given, gpus) == used
     assert len(caplog.messages) == (1 if given != used else 0)
 
 

@@ -1,6 +1,6 @@
-"""A batch is answered before MMS gives up on it, which would cost the worker and all its requests.
+"""Answer a batch before MMS gives up on it, which would cost the worker and all its requests.
 
-Python code is interrupted, by SIGALRM.  Native code that does not return is MMS's to give up.
+SIGALRM interrupts Python code.  Native code that does not return is left to MMS's own limit.
 """
 
 from __future__ import annotations
@@ -16,44 +16,44 @@ from mms_handler.errors import TimedOut
 
 log = logging.getLogger(__name__)
 
-#: Seconds until a script that goes on is interrupted again; the alarm is known as ours by it.
-_AGAIN_S = 0.9375
+#: Seconds until a script that continues is interrupted again.  The value marks the timer as ours.
+_REPEAT_S = 0.9375
 
 
 class _Expired(BaseException):
-    """Raised in the script, wherever it is; an ``except Exception`` there does not stop it."""
+    """Raised in the script, wherever it is.  An ``except Exception`` there does not catch it."""
 
 
 class Deadline:
-    """The time for one batch at a time: a ``with`` block."""
+    """The time limit of one batch at a time, which is a ``with`` block."""
 
     def __init__(self, timeout_s: float) -> None:
-        """``timeout_s`` is MMS's limit; ours is shorter by a tenth, or 2 s."""
+        """``timeout_s`` is MMS's limit; ours is a tenth shorter, but at most 2 s."""
         self._limit_s = timeout_s - min(2, timeout_s / 10)
         self._ends_s = 0.0
-        self._running = self._expired = self._told = False
-        self._alarm = self._interrupt  # a method is another object each time it is asked for
+        self._running = self._expired = self._warned = False
+        self._alarm = self._interrupt  # once: each access makes another method object
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGALRM, self._alarm)
 
     def __enter__(self) -> None:
         self._ends_s = time.monotonic() + self._limit_s
         if signal.getsignal(signal.SIGALRM) is self._alarm:
-            _replace_timer((self._limit_s, _AGAIN_S), if_it_was=0)
+            _replace_timer((self._limit_s, _REPEAT_S), if_interval=0)
 
     def __exit__(self, *exc: object) -> None:
-        if not _replace_timer((0, 0), if_it_was=_AGAIN_S) and not self._told:
-            self._told = True
-            log.warning("the script uses SIGALRM: its requests have no time limit but MMS's")
+        if not _replace_timer((0, 0), if_interval=_REPEAT_S) and not self._warned:
+            self._warned = True
+            log.warning("the script uses SIGALRM: its requests have only MMS's own time limit")
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What ``function`` gives, if it does so in time.
+        """Call ``function``, within the batch's time.
 
         Raises:
-            TimedOut: the time of the batch was up, before or during the call.
+            TimedOut: the batch's time was up before the call, or during it.
         """
         if time.monotonic() >= self._ends_s:
-            raise TimedOut(f"not begun: its batch took the {self._limit_s:g} s that there are")
+            raise TimedOut(f"not started: its batch took all of its {self._limit_s:g} s")
         self._expired = False
         try:
             try:
@@ -73,10 +73,10 @@ class Deadline:
             raise _Expired
 
 
-def _replace_timer(timer: tuple[float, float], if_it_was: float) -> bool:
-    """Set ``timer`` and give True; where there is one of another interval, the script's, do not."""
-    before = signal.setitimer(signal.ITIMER_REAL, *timer)
-    if math.isclose(before[1], if_it_was, abs_tol=0.01):
+def _replace_timer(timer: tuple[float, float], if_interval: float) -> bool:
+    """Set ``timer``, unless the current one has another interval: then it is the script's."""
+    current = signal.setitimer(signal.ITIMER_REAL, *timer)
+    if math.isclose(current[1], if_interval, abs_tol=0.01):
         return True
-    signal.setitimer(signal.ITIMER_REAL, *before)
+    signal.setitimer(signal.ITIMER_REAL, *current)
     return False

@@ -1,12 +1,12 @@
-"""A worker's process ends when MMS is done with it, and not otherwise.
+"""End a worker's process when MMS is done with it, and not before.
 
-MMS leaves behind a worker that it gave up, a busy one whose front end died, and the listener
-that forked it.  Here the kernel ends them, whatever they run, and even if they are stopped:
+MMS leaves processes behind: a worker that it gave up, a busy worker whose front end died, and the
+listener that forked it.  Here the kernel kills them, whatever they run, even if they are stopped:
 
-worker ──socket──▶ front end     hangs up on a worker that is busy: the worker is killed
+worker ──socket──▶ front end     hangs up on a busy worker: the worker is killed
 listener ──stdin─▶ front end     dies, which closes the pipe: the listener is killed
 
-A worker that is idle reads the end of its socket, and MMS's own code ends it.
+An idle worker reads the end of its socket, and MMS's own code ends it.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from typing import Any
 
 
 def attach() -> Lifeline | None:
-    """Bind this process to the front end that it works for; None if it is no worker of MMS.
+    """Bind this process to its front end; None if it is not a worker of MMS.
 
-    Afterwards SIGTERM ends it at once, and neither its end nor a child's leaves or breaks
-    anything that the next worker needs.
+    Afterwards SIGTERM ends the process at once.  Neither its end nor the end of a child breaks what
+    the next worker needs.
     """
     worker, connection = _mms()
     if connection is None:
         return None
-    # MMS's own handler removes the socket on which the listener waits, and goes on: the model
-    # could never have a worker again (model_service_worker.py:158-163).
+    # MMS's own handler removes the socket on which the listener waits, and continues: the model
+    # could never get a worker again (model_service_worker.py:158-163).
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # A child of the script that ends as MMS would, or outlives us, keeps this open or shuts it.
+    # A child of the script would shut it when it ends as MMS does, or keep it open after our end.
     os.register_at_fork(after_in_child=connection.close)
     _forget_fifos(worker)
     if sys.platform == "linux":
@@ -45,10 +45,10 @@ def attach() -> Lifeline | None:
     return Lifeline(None)
 
 
-def postponed() -> bool:
-    """Whether MMS wants the model loaded in the listener: then each worker will be asked anew.
+def in_listener() -> bool:
+    """Whether this process is MMS's listener (preload_model=true); loading is left to each worker.
 
-    With preload_model=true whoever registers a model that fails to load is never answered, and
+    With preload_model=true the registration of a model that fails to load is never answered, and
     MXNet does not survive a fork.
     """
     worker, connection = _mms()
@@ -59,10 +59,10 @@ def postponed() -> bool:
 
 
 class Lifeline:
-    """A worker's connection; in a ``with`` block the worker is busy and expects to hear nothing."""
+    """A worker's connection.  In a ``with`` block the worker is busy; an event there kills it."""
 
     def __init__(self, descriptor: int | None) -> None:
-        """``descriptor``: of the socket; None where the kernel cannot watch it."""
+        """``descriptor`` is the socket's; None where the kernel cannot watch it."""
         self._descriptor, self._process = descriptor, os.getpid()
         if descriptor is not None:
             _kill_on_event(descriptor, os.getpid())
@@ -74,13 +74,13 @@ class Lifeline:
 
     def __exit__(self, *exc: object) -> None:
         if os.getpid() != self._process:
-            os._exit(1)  # a child that the script forked and that came back: it has no connection
+            os._exit(1)  # a child that the script forked and that returned: it has no connection
         if self._descriptor is not None:
             fcntl.fcntl(self._descriptor, fcntl.F_SETFL, self._idle)
 
 
 def _mms() -> tuple[Any, Any]:
-    """MMS's object for this process, and its connection: None in the listener, which has none."""
+    """MMS's object for this process, and its connection; None for the listener, which has none."""
     frame: FrameType | None = sys._getframe()
     while frame:
         code = frame.f_code
@@ -94,7 +94,7 @@ def _mms() -> tuple[Any, Any]:
 
 
 def _forget_fifos(worker: Any) -> None:
-    """Remove the names of the worker's FIFOs as soon as both sides have them open."""
+    """Remove the names of the worker's FIFOs as soon as both sides have opened them."""
     remap = worker._remap_io
 
     def remap_and_remove() -> None:
@@ -107,14 +107,17 @@ def _forget_fifos(worker: Any) -> None:
 
 
 def _kill_with_front_end(listener: int) -> None:
-    """Its stdin, which we inherited, is a pipe whose other end the front end alone holds."""
+    """Have the kernel kill the listener when its stdin closes.
+
+    We inherited that stdin: a pipe whose other end only the front end holds.
+    """
     if stat.S_ISFIFO(os.fstat(0).st_mode):
         _kill_on_event(0, listener)
         fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
 
 
 def _kill_on_event(descriptor: int, process: int) -> None:
-    """While O_ASYNC is set, what happens at the other end of ``descriptor`` kills ``process``.
+    """While O_ASYNC is set, any event at the other end of ``descriptor`` kills ``process``.
 
     Source: fcntl(2), F_SETOWN and F_SETSIG.
     """

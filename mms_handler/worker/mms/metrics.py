@@ -1,8 +1,8 @@
-"""A script's metrics, as lines that MMS's front end can read: context.metrics of MMS, mended.
+"""A script's metrics, as lines that MMS's front end can read: MMS's context.metrics, corrected.
 
-MMS's own store loses the dimensions of everything but counters and fails without a unit
-(metrics_store.py:131-209); its front end logs ``null`` for names and values that its pattern does
-not take (Metric.java:24-26).
+MMS's own store loses the dimensions of everything except counters, and fails without a unit
+(metrics_store.py:131-209).  Its front end logs ``null`` for names and values that do not match its
+pattern (Metric.java:24-26).
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ _Key = Tuple[str, Optional[str], Tuple[Tuple[str, str], ...]]
 
 
 class Metrics:
-    """What MMS's MetricsStore is to a script; bad input is left out, with a line in the log.
+    """MMS's MetricsStore for the script of one request.
 
-    ``idx`` counts for nothing: the metrics are those of one request, and bear its id.
+    A metric that cannot be sent is left out, with a line in the log.  ``idx`` is ignored: all
+    metrics are the one request's and carry its id.
     """
 
     def __init__(self, store: Any, request_id: Any) -> None:
-        """Add to ``store``, MMS's own for the batch."""
+        """Add to ``store``, MMS's own for the whole batch."""
         self._store, self._request_id = store, request_id
-        self._seen: dict[_Key, tuple[Any, float]] = {}
+        self._metrics: dict[_Key, tuple[Any, float]] = {}
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -72,23 +73,24 @@ class Metrics:
         level: str = "Model",
     ) -> None:
         try:
-            told = [(_word(one.name), _text(one.value)) for one in dimensions or ()]
-            told += [("ModelName", _text(self._store.model_name))] if level == "Model" else []
-            key = (_word(name), _word(unit) if unit else None, (*told, ("Level", level)))
+            pairs = [(_word(item.name), _text(item.value)) for item in dimensions or ()]
+            pairs += [("ModelName", _text(self._store.model_name))] if level == "Model" else []
+            key = (_word(name), _word(unit) if unit else None, (*pairs, ("Level", level)))
             self._put(key, _number(value), counter)
-        except Exception as exc:  # a request does not fail for its metrics
+        except Exception as exc:  # a request does not fail because of its metrics
             log.warning("metric %.100r left out: %s", name, exc)
 
     def _put(self, key: _Key, number: float, counter: bool) -> None:
         name, unit, dimensions = key
-        if key not in self._seen:
-            own = [Dimension(*one) for one in dimensions]
-            self._seen[key] = Metric(name, "", unit, own, self._request_id), 0
-            self._store.store.append(self._seen[key][0])
-        metric, before = self._seen[key]
-        now = before + number if counter else number
-        metric.value = _plain(now)
-        self._seen[key] = metric, now
+        if key not in self._metrics:
+            pairs = [Dimension(*pair) for pair in dimensions]
+            self._metrics[key] = Metric(name, "", unit, pairs, self._request_id), 0
+            self._store.store.append(self._metrics[key][0])
+        metric, total = self._metrics[key]
+        total = total + number if counter else number
+        # In plain digits: the front end reads no exponent with a sign.
+        metric.value = format(Decimal(repr(total)), "f")
+        self._metrics[key] = metric, total
 
 
 def _number(value: Any) -> float:
@@ -102,15 +104,10 @@ def _number(value: Any) -> float:
     return number
 
 
-def _plain(number: float) -> str:
-    """``number`` in digits: the front end reads no exponent with a sign."""
-    return format(Decimal(repr(number)), "f")
-
-
 def _word(text: Any) -> str:
     return re.sub(r"\W", "_", str(text), flags=re.ASCII) or "_"
 
 
 def _text(value: Any) -> str:
-    """``value`` without what separates dimensions, and without line ends."""
+    """``value`` without the characters that separate dimensions, and without line ends."""
     return "".join("_" if c in ",:|#" or not c.isprintable() else c for c in str(value))

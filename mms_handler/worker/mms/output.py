@@ -1,11 +1,11 @@
-"""What a worker prints, as lines that MMS can take.
+"""Turn what a worker prints into lines that MMS can read.
 
 print ─▶ sys.stdout ─bytes─▶ Lines ─▶ descriptor 1 ─▶ MMS's log        stderr and logging likewise
 
-MMS reads its workers' output line by line.  A line of a megabyte holds the worker up for seconds,
-some words at the start of one are commands, and after a bad one nobody reads, so that every print
-fails (WorkerLifeCycle.java:228-270).  What native code writes to the descriptors itself does not
-come by here.
+MMS reads its workers' output line by line.  A line of a megabyte delays the worker for seconds.
+Some words at the start of a line are commands, and after a bad command MMS stops reading, so that
+every print fails (WorkerLifeCycle.java:228-270).  Native code writes to the descriptors itself and
+does not pass through here.
 """
 
 from __future__ import annotations
@@ -18,40 +18,40 @@ import sys
 import threading
 from typing import Any
 
-#: Bytes of a line; the rest is left out, and the line says how much that was.
+#: Bytes of a line; the rest is left out, and the line says how many bytes that was.
 MAX_LINE = 8_000
 
-#: Where the front end's Scanner ends a line.
+#: Where Java's Scanner in the front end ends a line.
 _BREAKS = re.compile(rb"\r\n|[\n\r]|\xc2\x85|\xe2\x80[\xa8\xa9]")
 
-#: What the front end obeys at the start of a line; behind a blank it does not.
+#: Commands to the front end at the start of a line.  After a blank they are plain text.
 _COMMANDS = (b"[PID]", b"[METRICS]", b"MMS worker started.")
 
 
 class Output:
-    """The three ways in which this process prints; nothing is changed until ``clean``."""
+    """This process's stdout, stderr and log.  Nothing changes until ``clean`` is called."""
 
     def __init__(self) -> None:
         self._streams: list[_Stream] = []
 
     def clean(self) -> None:
-        """From here on stdout, stderr and the log of this process give lines that MMS can take."""
-        old = sys.stdout
+        """Make stdout, stderr and the log of this process write lines that MMS can read."""
+        stdout = sys.stdout
         self._streams = [_Stream(Lines(1)), _Stream(Lines(2))]
         sys.stdout, sys.stderr = self._streams
         for handler in list(logging.getLogger().handlers):
-            if getattr(handler, "stream", None) is old:
+            if getattr(handler, "stream", None) is stdout:
                 _divide(handler)
 
-    def of(self, request_id: str) -> None:
-        """What is printed from here on is of this request; of none, if it is empty."""
+    def tag(self, request_id: str) -> None:
+        """Prefix output with this request's id from now on; "" for no prefix."""
         for stream in self._streams:
             stream.flush()
-            stream.lines.of(request_id)
+            stream.lines.tag(request_id)
 
 
 class _Stream(io.TextIOWrapper):
-    """Text over Lines; open whatever a script does, for others print too."""
+    """Text over Lines.  It stays open even if a script closes it, because others print too."""
 
     def __init__(self, lines: Lines) -> None:
         super().__init__(lines, "utf-8", "backslashreplace", line_buffering=True)
@@ -62,12 +62,12 @@ class _Stream(io.TextIOWrapper):
 
 
 def _divide(handler: Any) -> None:
-    """Leave to ``handler`` MMS's own metrics, which are commands, and print the rest as lines."""
-    ours = logging.StreamHandler(sys.stdout)
-    ours.setFormatter(handler.formatter)
-    ours.addFilter(lambda record: not _is_metric(record))
+    """Leave MMS's own metrics, which are commands, to ``handler``; print the rest as lines."""
+    printing = logging.StreamHandler(sys.stdout)
+    printing.setFormatter(handler.formatter)
+    printing.addFilter(lambda record: not _is_metric(record))
     handler.addFilter(_is_metric)
-    logging.getLogger().addHandler(ours)
+    logging.getLogger().addHandler(printing)
 
 
 def _is_metric(record: logging.LogRecord) -> bool:
@@ -75,18 +75,18 @@ def _is_metric(record: logging.LogRecord) -> bool:
 
 
 class Lines(io.BufferedIOBase):
-    """Bytes in, lines out: short, of one request, and no commands.  Never fails."""
+    """Bytes in, lines out: each short, of one request, and no command.  Writing never fails."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor, self.name = descriptor, f"<{descriptor}>"
         self._request_id = b""
-        self._rest = b""  # of the line that has no end yet: what was not written
-        self._begun, self._length = False, 0  # of that line: what was
-        self._lock = threading.RLock()  # a signal's handler may print while we do
+        self._rest = b""  # the part of an unfinished line that is not written yet
+        self._begun, self._length = False, 0  # whether a part was written, and its bytes
+        self._lock = threading.RLock()  # a signal handler may print while we do
         os.register_at_fork(after_in_child=self._unlock)
 
     def _unlock(self) -> None:
-        self._lock = threading.RLock()  # who held it is not in this child
+        self._lock = threading.RLock()  # the thread that held it does not exist in this child
 
     def writable(self) -> bool:
         return True
@@ -111,8 +111,8 @@ class Lines(io.BufferedIOBase):
             with self._lock:
                 self._send(self._take_rest())
 
-    def of(self, request_id: str) -> None:
-        """What is written from here on is of this request; an unfinished line ends here."""
+    def tag(self, request_id: str) -> None:
+        """Prefix lines with this request's id from now on; an unfinished line ends here."""
         with self._lock:
             if self._begun or self._rest:
                 self._send(self._take_rest() + self._end())
@@ -123,7 +123,7 @@ class Lines(io.BufferedIOBase):
         return self._piece(piece)
 
     def _piece(self, piece: bytes) -> bytes:
-        """As much of the next ``piece`` of a line as may be written."""
+        """The part of the next ``piece`` of a line that may still be written."""
         start = b"" if self._begun else self._start(piece)
         room = max(0, MAX_LINE - self._length)
         self._begun, self._length = True, self._length + len(piece)
@@ -144,7 +144,7 @@ class Lines(io.BufferedIOBase):
             while text:
                 text = text[os.write(self._descriptor, text) :]
         except OSError:
-            pass  # nobody reads any more; a request does not fail for that
+            pass  # nobody reads it any more; a request does not fail because of that
 
 
 def _whole_letters(piece: bytes) -> bytes:
@@ -152,5 +152,5 @@ def _whole_letters(piece: bytes) -> bytes:
 
 
 def _may_become(piece: bytes) -> bool:
-    """Whether more of the line could make a command of ``piece``."""
-    return piece != b"" and any(one.startswith(piece) for one in _COMMANDS)
+    """Whether the rest of the line could turn ``piece`` into a command."""
+    return piece != b"" and any(command.startswith(piece) for command in _COMMANDS)

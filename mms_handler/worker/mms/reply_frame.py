@@ -1,18 +1,26 @@
-"""The reply frame as MMS writes it, shaped so that its reader in Java never loses the worker.
+"""The reply frame that MMS writes, kept such that neither its reader in Java nor HTTP breaks.
 
 code, message, [id, content type, STATUS, phrase, HEADERS, body]...
 
-Java reads a frame as its bytes come, and waits where some are missing: but for a request's status
-and for its map of headers (ModelResponseDecoder.java, CodecUtils.readMap), where a read that ends
-there raises, and the worker is dropped with all its batch.  Reads end at multiples of 16 bytes
-from the frame's start, since netty's buffers and the kernel's pieces are such.  So the map stays
-empty, what a script puts there travels in the content type's own, guarded field, and spaces before
-the type, which no reader of HTTP keeps, move the status away from those places.
+MMS writes a text's length in characters and its bytes in UTF-8, and does not check what goes into
+the status line and the headers (otf_message_handler.py:47-55, 89-106): one letter outside ASCII
+kills the worker, a line break splits the reply or hangs the client.  ``set_head`` leaves such out.
+
+Java reads a frame as its bytes arrive and waits for missing ones, except for a request's status and
+its map of headers (ModelResponseDecoder.java, CodecUtils.readMap): if a read ends there, it raises
+and drops the worker with its whole batch.  Reads end at multiples of 16 bytes from the frame's
+start, because netty's buffers and the kernel's pieces do.  So ``shape`` keeps the map empty, sends
+the headers in the guarded field of the content type, and puts spaces before the type, which every
+reader of HTTP drops, to move the status away from those places.
 """
 
 from __future__ import annotations
 
+import logging
+import re
 from typing import Any, Dict, Mapping, Sequence
+
+log = logging.getLogger(__name__)
 
 #: A frame's code, and its message with its length (mms/service.py, create_predict_response).
 _START = 4 + 4 + len("Prediction success")
@@ -20,12 +28,76 @@ _START = 4 + 4 + len("Prediction success")
 #: Reads end at multiples of this.
 _BLOCK = 16
 
-#: What MMS sets itself, whatever a script has set (NettyUtils.sendHttpResponse).
-_OF_MMS = {"x-request-id", "pragma", "cache-control", "expires"}
+#: Headers that MMS sets itself, whatever a script has set (NettyUtils.sendHttpResponse).
+_SET_BY_MMS = {"x-request-id", "pragma", "cache-control", "expires"}
+
+#: Headers of the connection, which is the front end's; a script's would corrupt a chunked reply.
+_HOP_BY_HOP = {
+    "connection",
+    "content-length",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
+
+#: Characters of a header's value; a longer one costs the worker.
+MAX_HEADER = 4_096
+
+
+# --- heads -----------------------------------------------------------------------------------
+
+
+def set_head(index: int, content_type: str, status: Any, phrase: Any, context: Any) -> None:
+    """Set the status, phrase and headers of one reply on MMS's context, as they can be sent.
+
+    Args:
+        index: the request's place in the batch.
+        content_type: the reply's type.
+        status: a number from 200 to 599; anything else is sent as 500.
+        phrase: the reason phrase; letters outside printable ASCII are replaced.
+        context: MMS's.
+    """
+    context.set_response_content_type(index, content_type)
+    context.set_response_status(*status_line(status, phrase), index)
+    drop_unsendable(context.get_response_headers(index))
+
+
+def status_line(status: Any, phrase: Any) -> tuple[int, str]:
+    """``status`` and ``phrase`` as they can be sent."""
+    if not isinstance(status, int) or not 200 <= status <= 599:
+        log.warning("status %r is not a number from 200 to 599; 500 sent", status)
+        status = 500
+    if not phrase:
+        return status, "OK" if status == 200 else ""
+    return status, "".join(c if c.isascii() and c.isprintable() else "?" for c in str(phrase))
+
+
+def drop_unsendable(headers: dict[Any, Any]) -> None:
+    """Remove the headers that would break the frame or split the reply."""
+    for name, value in list(headers.items()):
+        sendable = (
+            isinstance(name, str)
+            and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name)
+            and name.lower() not in _HOP_BY_HOP
+            and isinstance(value, str)
+            and len(value) <= MAX_HEADER
+            and value.isascii()
+            and value.isprintable()
+        )
+        if not sendable:
+            log.warning("reply header %r cannot be sent; left out: %.200r", name, value)
+            del headers[name]
+
+
+# --- frames ----------------------------------------------------------------------------------
 
 
 class TypeAlone(Dict[str, str]):
-    """The headers of a reply for MMS: none, and the content type for who asks for it by name."""
+    """A reply's headers for MMS: an empty dict that gives the content type when asked for it."""
 
     def __init__(self, content_type: str) -> None:
         super().__init__()
@@ -35,33 +107,33 @@ class TypeAlone(Dict[str, str]):
         return self._content_type if key == "content-type" else default
 
 
-def settle(context: Any, bodies: Sequence[bytes]) -> None:
+def shape(context: Any, bodies: Sequence[bytes]) -> None:
     """Shape the frame that MMS will write for these replies.
 
     Args:
-        context: MMS's, with each reply's status, phrase and headers as they shall be sent: ASCII.
+        context: MMS's, with each reply's status, phrase and headers set: ASCII.
         bodies: the replies' bodies, in the order of the batch.
     """
-    at = _START
+    position = _START
     for index, body in enumerate(bodies):
         processor = context.request_processor[index]
-        at += 4 + len(context.get_request_id(index)) + 4
-        content_type = _padded(_folded(processor.get_response_headers()), at)
+        position += 4 + len(context.get_request_id(index)) + 4
+        content_type = _padded(_folded(processor.get_response_headers()), position)
         processor._response_header = TypeAlone(content_type)
         _, phrase = context.get_response_status(index)
-        at += len(content_type) + 4 + 4 + len(phrase or "") + 4 + 4 + len(body)
+        position += len(content_type) + 4 + 4 + len(phrase or "") + 4 + 4 + len(body)
 
 
 def _folded(headers: Mapping[str, str]) -> str:
-    """All headers in the one that MMS writes as it is: the type, a line break, the next one."""
-    kept = {name.lower(): (name, value) for name, value in headers.items()}
-    _, content_type = kept.pop("content-type", ("", ""))
-    others = [f"{name}: {value}" for key, (name, value) in kept.items() if key not in _OF_MMS]
-    return "\r\n".join([content_type or "application/octet-stream", *others])
+    """All headers in the value that MMS writes unchanged: the type, a line break, the next one."""
+    by_name = {name.lower(): (name, value) for name, value in headers.items()}
+    _, content_type = by_name.pop("content-type", ("", ""))
+    lines = [f"{name}: {value}" for key, (name, value) in by_name.items() if key not in _SET_BY_MMS]
+    return "\r\n".join([content_type or "application/octet-stream", *lines])
 
 
-def _padded(content_type: str, at: int) -> str:
-    """The type, behind the fewest spaces that move the four bytes after it inside of a block."""
-    end = (at + len(content_type)) % _BLOCK
+def _padded(content_type: str, position: int) -> str:
+    """The type after as few spaces as put the next four bytes inside a block."""
+    end = (position + len(content_type)) % _BLOCK
     spaces = 0 if 0 < end <= _BLOCK - 4 else 1 if not end else _BLOCK - end + 1
     return " " * spaces + content_type

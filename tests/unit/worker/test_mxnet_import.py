@@ -14,7 +14,7 @@ from mms_handler.worker import mxnet_import
 
 SWIFTLY = """
 from mms_handler.worker import mxnet_import
-with mxnet_import.swiftly():
+with mxnet_import.fast_import():
     import mxnet as mx
 """
 
@@ -40,7 +40,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def interpreter():
-    """A process that has imported mxnet swiftly, once for all the programs of this file."""
+    """A process that has imported mxnet fast_import, once for all the programs of this file."""
     command = [sys.executable, "-c", FORKS]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -52,7 +52,7 @@ def interpreter():
 
 @pytest.fixture
 def run(interpreter, tmp_path):
-    """Run a program where mxnet was imported swiftly, and nothing else; give what it prints."""
+    """Run a program where mxnet was imported fast_import, and nothing else; give what it prints."""
 
     def run(program):
         output = tmp_path / "output"
@@ -86,7 +86,8 @@ def test_what_mxnet_never_uses_is_not_imported(run):
             id="whether it is there",
         ),
         pytest.param(
-            "with mxnet_import.swiftly(): print(mx.test_utils.ss.norm.cdf(0))", id="imported again"
+            "with mxnet_import.fast_import(): print(mx.test_utils.ss.norm.cdf(0))",
+            id="imported again",
         ),
         pytest.param(
             "import scipy; del scipy.__getattr__\n"
@@ -159,7 +160,7 @@ def test_a_module_that_is_not_there_stays_so():
 def test_garbage_is_collected_afterwards():
     """Whatever happens within."""
     collecting = []
-    with suppress(KeyError), mxnet_import.swiftly():
+    with suppress(KeyError), mxnet_import.fast_import():
         collecting.append(gc.isenabled())
         raise KeyError
     assert [*collecting, gc.isenabled()] == [False, True]

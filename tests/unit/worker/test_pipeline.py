@@ -9,18 +9,23 @@ import mxnet as mx
 import numpy as np
 import pytest
 
-from mms_handler.errors import BadInput, NotAcceptable, ScriptError, UnsupportedType
-from mms_handler.worker.pipeline import Pipeline
+from mms_handler.errors import BadInput, Failed, NotAcceptable, ScriptError, UnsupportedType
+from mms_handler.script.load import Script
+from mms_handler.worker.pipeline import Options, build
+from mms_handler.worker.request import Request
 
 JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
 
 
 def pipeline(model, hooks=None, **options):
-    return Pipeline(hooks or {}, model, device=mx.cpu(), **options)
+    return build(Script(None, hooks or {}), model, Options(mx.cpu(), **options))
 
 
 def ask(pipe, body=b"[[1, 1]]", content_type=JSON, accept=JSON, **by_name):
-    return pipe.transform(body, content_type, accept, by_name)
+    (reply,) = pipe.answer([Request(body, content_type, accept, by_name)])
+    if isinstance(reply, Failed):
+        raise reply.exc
+    return reply
 
 
 def answer(value, **request):
@@ -285,7 +290,7 @@ def test_functions_ask_for_more_by_name():
 
 def test_signatures_are_checked_when_loading(sum_block):
     """A function that fits nothing is refused before the first request."""
-    with pytest.raises(ScriptError, match=r"^output_fn\(prediction, accept, indent\): wanted"):
+    with pytest.raises(ScriptError, match=r"^output_fn\(prediction, accept, indent\): expected"):
         pipeline(sum_block, {"output_fn": lambda prediction, accept, indent: ""})
 
 

@@ -16,14 +16,17 @@ from hypothesis import strategies as st
 
 from mms_handler.errors import BadInput
 from mms_handler.models.graphs import faster
-from mms_handler.worker.pipeline import Pipeline, Request
+from mms_handler.script.load import Script
+from mms_handler.worker.pipeline import Options, build
 from mms_handler.worker.reply import Reply
+from mms_handler.worker.request import Request
+from mms_handler.worker.sample import prepare
 
 JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
 
 
-def pipeline(model, hooks=None, **options):
-    return Pipeline(hooks or {}, model, device=mx.cpu(), **options)
+def pipeline(model, hooks=None, *, batch_predict=False, **options):
+    return build(Script(None, hooks or {}, batch_predict), model, Options(mx.cpu(), **options))
 
 
 def request(rows, content_type=JSON, accept=JSON, **by_name):
@@ -42,15 +45,13 @@ def request(rows, content_type=JSON, accept=JSON, **by_name):
 
 def alone(pipe, asked):
     """What a request gets when nothing else is there."""
-    try:
-        return pipe.transform(*asked)
-    except BaseException as exc:
-        return exc
+    (outcome,) = pipe.answer([asked])
+    return outcome
 
 
 def told(outcome):
     """An outcome as it can be compared."""
-    return outcome if isinstance(outcome, Reply) else (type(outcome), str(outcome))
+    return outcome if isinstance(outcome, Reply) else (type(outcome.exc), str(outcome.exc))
 
 
 class Counted(mx.gluon.Block):
@@ -82,7 +83,7 @@ def test_a_batch_of_one_is_transformed(sum_block):
     pipe = pipeline(sum_block)
     assert pipe.answer([request([[1, 1]])]) == [Reply(b"[[13.0]]", JSON, 200)]
     (outcome,) = pipe.answer([request(b"[[")])
-    assert isinstance(outcome, BadInput)
+    assert isinstance(outcome.exc, BadInput)
     assert pipe.answer([]) == []
 
 
@@ -138,7 +139,7 @@ def test_one_pass_each_its_own_reply():
     assert found[0] == Reply(b"[[13.0]]", JSON, 200)
     assert found[1] == Reply(b"18.0\r\n25.0\r\n", CSV, 200)
     assert found[3] == Reply(b"[[11.0]]", JSON, 200)
-    assert [type(found[place]).__name__ for place in (2, 4, 5)] == [
+    assert [type(found[place].exc).__name__ for place in (2, 4, 5)] == [
         "BadInput",
         "NotAcceptable",
         "UnsupportedType",
@@ -344,7 +345,7 @@ def test_a_scripts_predict_fn_is_called_for_each(sum_block):
     """Unless the script says that it may be given several requests' data."""
     predict = Predict()
     pipe = pipeline(sum_block, {"predict_fn": predict})
-    pipe.prepare(request([[1, 1]]), 4, improve=False)
+    prepare(pipe, request([[1, 1]]), 4, faster=False)
     predict.passes.clear()
     pipe.answer([request([[1, 1]])] * 3)
     assert predict.passes == [1, 1, 1]
@@ -354,12 +355,12 @@ def test_batch_predict_is_shown_by_the_sample(sum_block, caplog):
     """batch_predict = True in the script, and the sample gives stacked what it gives alone."""
     predict = Predict()
     pipe = pipeline(sum_block, {"predict_fn": predict}, batch_predict=True)
-    pipe.prepare(request([[1, 1.5]]), 1, improve=False)
+    prepare(pipe, request([[1, 1.5]]), 1, faster=False)
     predict.passes.clear()
     found = pipe.answer([request([[1, 1]]), request([[2, 3], [5, 5]]), request(b"[[")])
     assert predict.passes == [3]
     assert [one.body for one in found[:2]] == [b"[[26.0]]", b"[[36.0], [50.0]]"]
-    assert isinstance(found[2], BadInput)
+    assert isinstance(found[2].exc, BadInput)
     assert not caplog.messages
 
 
@@ -372,7 +373,7 @@ def test_batch_predict_of_a_module(sums):
         return module.predict(data)
 
     pipe = pipeline(sums(bound=2), {"predict_fn": predict_fn}, batch_predict=True)
-    pipe.prepare(request([[1, 1.5]]), 1, improve=False)
+    prepare(pipe, request([[1, 1.5]]), 1, faster=False)
     sizes.clear()
     found = pipe.answer([request([[1, 1]]), request([[2, 3], [5, 5]])])
     assert sizes == [3]
@@ -385,7 +386,7 @@ def test_batch_predict_of_a_module(sums):
         pytest.param(
             lambda data, model: data - data.mean(axis=0, keepdims=True) + data,
             request([[1, 2]]),
-            "batch_predict: the sample and others like it do not get together what they get "
+            "batch_predict: the sample and requests like it get other predictions together than "
             "alone; requests are predicted one by one",
             id="whose rows meet",
         ),
@@ -413,7 +414,7 @@ def test_a_batch_predict_that_is_not_shown(sum_block, caplog, predict_fn, sample
         return predict_fn(data, *more)
 
     pipe = pipeline(sum_block, {"predict_fn": counting}, batch_predict=True)
-    pipe.prepare(sample, 2, improve=False)
+    prepare(pipe, sample, 2, faster=False)
     assert caplog.messages == [warning]
     passes.clear()
     assert len(pipe.answer([request([[1, 2]])] * 2)) == 2
@@ -426,7 +427,7 @@ def test_a_batch_predict_that_is_not_shown(sum_block, caplog, predict_fn, sample
 def test_a_sample_that_fails_is_told(sum_block, caplog):
     """The model is served all the same: samples are made up of zeros where none was given."""
     pipe = pipeline(sum_block)
-    pipe.prepare(request([[1, 2, 3]]), 2, improve=True)
+    prepare(pipe, request([[1, 2, 3]]), 2, faster=True)
     (message,) = caplog.messages
     assert message.startswith("the sample request fails, nothing is warmed up: BadInput: the model")
     assert pipe.answer([request([[1, 1]])])[0].body == b"[[13.0]]"
@@ -435,8 +436,8 @@ def test_a_sample_that_fails_is_told(sum_block, caplog):
 def test_the_sample_warms_up_each_number_of_requests(sums):
     """From one to as many as may come together: what the first clients ask is bound already."""
     pipe = pipeline(sums())
-    pipe.prepare(request([[1, 1]]), 5, improve=False)
-    bound = {shape[0] for (shape,) in pipe._predictor._rows._executors}
+    prepare(pipe, request([[1, 1]]), 5, faster=False)
+    bound = {shape[0] for (shape,) in pipe.predictor._rows._executors}
     assert bound == {1, 2, 3, 4, 5}
 
 
@@ -450,7 +451,7 @@ def test_a_trial_that_goes_wrong_is_told(sum_block, caplog, monkeypatch):
     dense = mx.gluon.nn.HybridSequential()
     dense.add(sum_block)
     pipe = pipeline(dense)
-    pipe.prepare(request([[1, 1]]), 2, improve=True)
+    prepare(pipe, request([[1, 1]]), 2, faster=True)
     assert caplog.messages == ["no faster graph: OverflowError: too much"]
     assert pipe.answer([request([[1, 1]])])[0].body == b"[[13.0]]"
 
@@ -476,7 +477,7 @@ def test_whoever_calls_the_block_calls_its_graph(sum_block, monkeypatch, hooks, 
     """Found out by what the sample calls the Block with; and not where it must not be tried."""
     monkeypatch.setattr(faster, "GAIN", 0)
     pipe = pipeline(sum_block, hooks)
-    pipe.prepare(request([[1, 1]]), 1, improve)
+    prepare(pipe, request([[1, 1]]), 1, faster=improve)
     assert isinstance(sum_block.forward, faster.Swapped) is improve
     assert [one.body for one in pipe.answer([request([[2, 3]])])] == [b"[[18.0]]"]
 
@@ -484,7 +485,7 @@ def test_whoever_calls_the_block_calls_its_graph(sum_block, monkeypatch, hooks, 
 def test_the_choice_is_a_line_of_the_log(sums, caplog):
     """What was tried, how many times as fast it was, and of what."""
     with caplog.at_level(logging.INFO):
-        pipeline(sums()).prepare(request([[1, 1]]), 1, improve=True)
+        prepare(pipeline(sums()), request([[1, 1]]), 1, faster=True)
     (message,) = caplog.messages
     assert message.startswith("fused graph of the Module: ")
     assert " times as fast (" in message

@@ -1,4 +1,4 @@
-"""deadline: what is interrupted, what is not begun, and whose alarm it is."""
+"""deadline: what is interrupted, what is not started, and whose alarm it is."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_the_limit_is_before_mms_limit(timeout_s, limit):
     deadline = Deadline(timeout_s)
     with deadline:
         deadline._ends_s = time.monotonic()  # as if the time had passed
-        with pytest.raises(TimedOut, match=rf"not begun: its batch took the {limit} s that"):
+        with pytest.raises(TimedOut, match=rf"not started: its batch took all of its {limit} s"):
             deadline.call(forever)
 
 
@@ -102,7 +102,7 @@ def test_what_comes_later_in_the_batch_is_not_begun():
     """The next batch has its own time."""
     deadline = Deadline(0.1)
     with deadline:
-        for words in ("did not answer", "not begun", "not begun"):
+        for words in ("did not answer", "not started", "not started"):
             with pytest.raises(TimedOut, match=words):
                 deadline.call(forever)
     with deadline:
@@ -132,7 +132,9 @@ def test_an_alarm_of_the_scripts_is_left_alone(caplog):
         with deadline:
             deadline.call(lambda: signal.setitimer(signal.ITIMER_REAL, 50))
         assert 40 < signal.getitimer(signal.ITIMER_REAL)[0] <= 50
-    assert caplog.messages == ["the script uses SIGALRM: its requests have no time limit but MMS's"]
+    assert caplog.messages == [
+        "the script uses SIGALRM: its requests have only MMS's own time limit"
+    ]
 
 
 def test_a_handler_of_the_scripts_is_left_alone(caplog):

@@ -171,5 +171,5 @@ def test_a_listener_dies_with_the_pipe_that_is_its_stdin(child):
 def test_a_process_that_is_no_worker():
     """Nothing is changed in it."""
     before = signal.getsignal(signal.SIGTERM)
-    assert (lifeline.attach(), lifeline.postponed()) == (None, False)
+    assert (lifeline.attach(), lifeline.in_listener()) == (None, False)
     assert signal.getsignal(signal.SIGTERM) is before

@@ -89,19 +89,19 @@ def test_a_line_without_an_end_does_not_grow(pipe):
         pipe.stream.write("x" * 10_000)
     pipe.stream.flush()
     assert len(pipe.read()) == 8_000
-    pipe.stream.lines.of("next")
+    pipe.stream.lines.tag("next")
     assert pipe.read() == " [and 9992000 bytes more]\n"
 
 
 def test_lines_have_the_id_of_their_request(pipe):
     """Once; an empty line needs none; what was begun ends with its request."""
     lines = pipe.stream.lines
-    lines.of("4f1c")
+    lines.tag("4f1c")
     print("a\n\n[PID] 5\nrequest 4f1c: 500\nb", end="", file=pipe.stream)
     pipe.stream.flush()
-    lines.of("5e2d")
+    lines.tag("5e2d")
     print("c", file=pipe.stream)
-    lines.of("")
+    lines.tag("")
     print("d", file=pipe.stream)
     assert pipe.read().splitlines() == [
         "request 4f1c: a",
@@ -168,7 +168,7 @@ logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
 from mms_handler.worker.mms.output import Output
 output = Output()
 output.clean()
-output.of("4f1c")
+output.tag("4f1c")
 print("printed")
 print("to stderr", file=sys.stderr)
 logging.getLogger("a").info("logged\\nin two lines")
@@ -180,7 +180,7 @@ if os.fork() == 0:
     os._exit(0)
 os.wait()
 print("last", end="")
-output.of("")
+output.tag("")
 """
 
 
@@ -203,5 +203,5 @@ def test_a_process_that_prints_in_every_way():
 def test_nothing_changes_until_it_is_wanted():
     """A process that is no worker prints as it always did."""
     before = sys.stdout, sys.stderr, list(logging.getLogger().handlers)
-    Output().of("4f1c")
+    Output().tag("4f1c")
     assert (sys.stdout, sys.stderr, list(logging.getLogger().handlers)) == before

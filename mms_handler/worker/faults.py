@@ -1,0 +1,73 @@
+"""What a failed request sends to the client and to the log."""
+
+from __future__ import annotations
+
+import json
+import logging
+import traceback
+from typing import Any
+
+from mms_handler import errors, media
+from mms_handler.worker.mms import reply_frame
+
+log = logging.getLogger(__name__)
+
+#: Bytes of a fault's message.  MMS closes a failed request's connection without waiting until its
+#: body is read, so a slow client would lose the end of a long one (NettyUtils.java:204-207).
+MAX_MESSAGE = 1_500
+
+#: Characters of a traceback in the log: MMS's log takes seconds for a megabyte.
+_MAX_TRACEBACK = 6_000
+
+
+def answer(index: int, exc: BaseException, context: Any) -> bytes:
+    """Log what went wrong with a request, set its reply's head on MMS's context, give its body."""
+    fault = errors.fault(exc)
+    is_bug = fault.status >= 500
+    log.log(
+        logging.ERROR if is_bug else logging.WARNING,
+        "request %s: %d %s",
+        context.get_request_id(index),
+        fault.status,
+        _causes(exc, context.system_properties["model_dir"]) + (_traceback(exc) if is_bug else ""),
+    )
+    body, content_type = _body(fault, index, context)
+    context.get_response_headers(index).clear()
+    reply_frame.set_head(index, content_type, fault.status, fault.phrase, context)
+    return body
+
+
+def _causes(exc: BaseException, model_dir: str) -> str:
+    """The exception in one line, with the script's exception that caused it."""
+    line = errors.cause(exc, model_dir)
+    below = errors.cause(exc.__cause__, model_dir) if exc.__cause__ else ""
+    return f"{line}; from {below}" if "(" in below and "line" in below else line
+
+
+def _traceback(exc: BaseException) -> str:
+    lines = traceback.format_exception(type(exc), exc, exc.__traceback__)
+    return "\n" + "".join(lines)[-_MAX_TRACEBACK:]
+
+
+def _body(fault: errors.Fault, index: int, context: Any) -> tuple[bytes, str]:
+    """The fault as JSON, or as text where the client or the script asked for text."""
+    message = fault.message.encode("utf-8", "replace")[:MAX_MESSAGE].decode("utf-8", "ignore")
+    if _wants_text(index, context):
+        return message.encode(), "text/plain"
+    body = {
+        "code": fault.status,
+        "type": fault.type[:100],
+        "message": message,
+        "request_id": context.get_request_id(index),
+    }
+    return json.dumps(body, ensure_ascii=False).encode(), media.JSON
+
+
+def _wants_text(index: int, context: Any) -> bool:
+    set_by_script = context.get_response_content_type(index)
+    if isinstance(set_by_script, str) and set_by_script.startswith("text/"):
+        return True
+    headers = context.get_all_request_header(index)
+    accepts = [value for name, value in headers.items() if name.lower() == "accept"]
+    ranges = media.ranges(accepts[0]) if accepts and isinstance(accepts[0], str) else []
+    return bool(ranges) and ranges[0][0] == "text/plain"

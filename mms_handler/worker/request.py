@@ -1,0 +1,131 @@
+"""A client's request, read from what MMS hands to a worker."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Mapping, NamedTuple, Sequence
+
+from mms_handler import codecs, media
+from mms_handler.errors import UnsupportedType
+from mms_handler.worker.mms.metrics import Metrics
+
+_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+
+
+class TextBody(str):
+    """A body of text with a ``decode`` that returns itself.
+
+    Scripts were written against str bodies and against bytes bodies; this works with both.
+    """
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> TextBody:
+        return self
+
+
+class Request(NamedTuple):
+    """What a client sends to a model.
+
+    Attributes:
+        body: the body, decompressed.
+        content_type: the Content-Type header as sent; never empty.
+        accept: the Accept header as sent, or "".
+        by_name: values for parameters of exactly these names: context, gpu_id, request_id, headers.
+    """
+
+    body: bytes
+    content_type: str
+    accept: str
+    by_name: Mapping[str, Any]
+
+    def script_body(self) -> bytes | TextBody:
+        """The body as the contract hands it to scripts: text for JSON and CSV, bytes otherwise."""
+        if media.is_text(self.content_type):
+            return TextBody(codecs.text(self.body, self.content_type))
+        return self.body
+
+
+def read_request(index: int, parts: Mapping[str, Any], context: Any, max_bytes: int) -> Request:
+    """Read one request of MMS's batch.
+
+    Args:
+        index: the request's place in the batch.
+        parts: MMS's request: the body under ``body``, or the parts of a form or a query by name.
+        context: MMS's context of the whole batch.
+        max_bytes: limit for a body once it is decompressed.
+
+    Raises:
+        HandlerError: the body cannot be decompressed, is too large, or is a form of several parts.
+    """
+    received = context.get_all_request_header(index)
+    headers = {
+        name.lower(): _as_sent(value) for name, value in received.items() if isinstance(value, str)
+    }
+    body, content_type = _body(parts, received, headers.get("content-type", ""))
+    encoding = headers.get("content-encoding", "")
+    return Request(
+        body=codecs.decompress(body, encoding, max_bytes) if encoding else body,
+        content_type=content_type or media.JSON,
+        accept=headers.get("accept", ""),
+        by_name={
+            "context": _context_of_one(index, context),
+            "gpu_id": context.system_properties["gpu_id"],
+            "request_id": context.get_request_id(index),
+            "headers": headers,
+        },
+    )
+
+
+def _as_sent(value: str) -> str:
+    """A header's value as the client sent it: MMS's front end decodes every value as Latin-1."""
+    try:
+        return value if value.isascii() else value.encode("latin-1").decode()
+    except UnicodeError:
+        return value
+
+
+def _body(
+    parts: Mapping[str, Any], received: Mapping[str, Any], content_type: str
+) -> tuple[bytes, str]:
+    """The body and its content type: as sent, or the only part of a form or of a query.
+
+    MMS splits forms, and adds the parts of a query to an empty body.  It keeps the Content-Type of
+    a part in the dict of headers, as a dict under the part's name.
+    """
+    bodies = {name: bytes(value) for name, value in parts.items() if name != "model_name"}
+    is_form = media.main_type(content_type) in _FORMS
+    if "body" in bodies and not is_form:
+        body = bodies.pop("body")
+        if body or len(bodies) != 1:
+            return body, content_type
+    if len(bodies) != 1:
+        raise UnsupportedType(_not_one_part(sorted(bodies), is_form))
+    ((name, body),) = bodies.items()
+    part_headers = received.get(name)
+    part_type = part_headers.get("content-type") if isinstance(part_headers, dict) else None
+    return body, str(part_type or "") or ("" if is_form else content_type)
+
+
+def _not_one_part(names: Sequence[str], is_form: bool) -> str:
+    if names:
+        return (
+            f"a form or a query must have exactly one part, this one has: {', '.join(names)}; "
+            "to send several arrays use JSON, NPZ or RecordIO"
+        )
+    if is_form:  # curl -d '[[1, 2]]' without a type
+        return (
+            "the Content-Type is a form's, which is curl's default; for JSON add "
+            "-H 'Content-Type: application/json'"
+        )
+    return "the request has no body"
+
+
+def _context_of_one(index: int, context: Any) -> Any:
+    """A copy of MMS's context with this request alone, at index 0.
+
+    Scripts know of one request: what they do to index 0 must be this request's.
+    """
+    view = copy.copy(context)
+    view.request_ids = {0: context.get_request_id(index)}
+    view.request_processor = [context.request_processor[index]]
+    view.metrics = Metrics(context.metrics, context.get_request_id(index))
+    return view

@@ -1,0 +1,109 @@
+"""Answer the packed sample before a worker is ready: to warm up, and to try faster ways."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any, Sequence, Tuple
+
+from mms_handler import models
+from mms_handler.errors import Failed, attempt
+from mms_handler.worker.pipeline import Steps, Whole
+from mms_handler.worker.request import Request
+
+log = logging.getLogger(__name__)
+
+#: A model, and the arrays that it is called with.
+Call = Tuple[Any, Sequence[Any]]
+
+#: A sample slower than this is not tried in batches: the gate (Batches.java, 3 ms) would never
+#: batch it.  Doubled because first runs are slow.
+HEAVY_S = 6e-3
+
+#: Seconds that warming up for each batch size may take.
+WARM_UP_S = 0.5
+
+
+def prepare(
+    pipeline: Whole | Steps,
+    sample: Request | None,
+    batch_size: int,
+    *,
+    faster: bool,
+    int8: models.PackedInt8 | None = None,
+    gated: bool = False,
+) -> None:
+    """Answer a sample request, to warm up and to see how others like it are served best.
+
+    Args:
+        pipeline: what answers.
+        sample: the request; None: nothing is tried.
+        batch_size: how many requests may come together.
+        faster: whether faster graphs of the model may be tried.
+        int8: the archive's int8 graph, to be tried too.
+        gated: whether slow requests come one by one, whatever ``batch_size`` says.
+    """
+    if sample is None:
+        if pipeline.passes and not pipeline.predictor:
+            log.warning("batch_predict: without a sample request it cannot be tried")
+        return
+    with models.recorded_calls(models.blocks(pipeline.model)) as calls:
+        (reply,) = pipeline.answer([sample])
+    if isinstance(reply, Failed):
+        text = f"{type(reply.exc).__name__}: {reply.exc}"
+        log.warning("the sample request fails, nothing is warmed up: %.200s", text)
+        return
+    if faster:
+        failure = attempt(_try_faster, pipeline, sample, calls, int8)
+        if isinstance(failure, Failed):  # the model answers, so it is served as it is
+            log.warning("no faster graph: %s: %s", type(failure.exc).__name__, failure.exc)
+    if gated and pipeline.predictor and _takes_long(pipeline, sample):
+        return  # if such requests come together after all, batching is tried then
+    if isinstance(pipeline, Steps) and pipeline.passes:
+        _try_batches(pipeline, sample)
+        _warm_up(pipeline, sample, batch_size)
+
+
+def _try_faster(
+    pipeline: Any, sample: Request, calls: Sequence[Call], int8: models.PackedInt8 | None
+) -> None:
+    """Try the graphs of the Blocks that the sample calls, and a Module's."""
+    predictor = pipeline.predictor
+    data = pipeline.read(sample) if predictor else None
+    for block, arrays in calls:
+        models.try_graph(block, arrays, predictor is not None and predictor.is_straight(data))
+        if int8:
+            models.try_int8(block, arrays, int8)
+    if predictor and models.is_module(pipeline.model):
+        predictor.try_unfused(data)
+        if int8:
+            predictor.try_int8(data, int8)
+
+
+def _takes_long(pipeline: Whole | Steps, sample: Request) -> bool:
+    start = time.monotonic()
+    pipeline.answer([sample])
+    return time.monotonic() - start > HEAVY_S
+
+
+def _try_batches(pipeline: Steps, sample: Request) -> None:
+    """See whether requests like the sample get in one pass what they get alone."""
+    data = pipeline.read(sample)
+    if pipeline.predictor:
+        pipeline.passes.may_share(data)
+        return
+    pipeline.passes.shared = pipeline.passes.proven(data)
+    if not pipeline.passes.shared:
+        log.warning(
+            "batch_predict: the sample and requests like it get other predictions together than "
+            "alone; requests are predicted one by one"
+        )
+
+
+def _warm_up(pipeline: Steps, sample: Request, batch_size: int) -> None:
+    """Answer batches of 2, 3, ... requests, as far as WARM_UP_S goes."""
+    end = time.monotonic() + WARM_UP_S
+    for count in range(2, batch_size + 1):
+        if time.monotonic() >= end:
+            return
+        pipeline.answer([sample] * count)
