@@ -1,4 +1,4 @@
-"""``python -m mms_handler`` is the command ``mms-handler``."""
+"""``python -m mms_handler`` runs the command ``mms-handler``."""
 
 from mms_handler.cli import main
 

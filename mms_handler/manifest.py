@@ -1,7 +1,7 @@
-"""MAR-INF/MANIFEST.json: what MMS reads of an archive, and what we keep in it beside that.
+"""MAR-INF/MANIFEST.json: what MMS reads in an archive, and what this package adds to it.
 
-MMS takes a model's name and handler from it and leaves alone what it does not know.  Ours is
-under ``mms_handler``: the versions it was packed with, each file's hash, the sample.
+MMS takes a model's name and handler from the manifest and ignores keys that it does not know.
+Ours is ``mms_handler``: the versions the archive was packed with, each file's hash, the sample.
 """
 
 from __future__ import annotations
@@ -20,59 +20,92 @@ from mms_handler.errors import ArchiveError
 
 HANDLER = "mms_handler.service:handle"
 MANIFEST = "MAR-INF/MANIFEST.json"
-SAMPLE = "MAR-INF/sample"  # with a suffix that tells its type
+SAMPLE = "MAR-INF/sample"  # plus a suffix for its content type
 INT8 = "MAR-INF/int8-symbol.json"
 
-#: Bytes of a manifest: the hashes of as many files as an archive may have.
+#: The largest manifest in bytes: room for the hashes of as many files as an archive may have.
 MAX_BYTES = 20 * 10**6
 
-#: What MMS can address in a URL and the worker's command line can take (``-rf`` it cannot).
+#: Names that MMS can address in a URL and that are safe on a worker's command line (not ``-rf``).
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 def check_name(name: str) -> str:
-    """``name`` if it can name a model.
+    """Return ``name`` if it is a valid model name.
 
     Raises:
-        ArchiveError: it cannot; says what can.
+        ArchiveError: it is not; lists the valid characters.
     """
     if not NAME.fullmatch(name):
         raise ArchiveError(
-            f"{name!r} cannot name a model: letters, digits, '_', '.' and '-' can, "
-            "and the first is a letter or digit"
+            f"{name!r} is not a valid model name: use letters, digits, '_', '.' and '-', "
+            "and start with a letter or digit"
         )
     return name
 
 
 class Sample(NamedTuple):
-    """A request that is kept in an archive, and the reply it had when it was packed."""
+    """The manifest's entry for the sample request.
 
-    name: str  # of its entry
+    Attributes:
+        name: of the archive's entry with the body.
+        content_type: the request's Content-Type.
+        accept: the request's Accept.
+        reply: the reply when the archive was packed, as archive.packed_reply.encode makes it;
+            None if the request was not sent then.
+    """
+
+    name: str
     content_type: str
     accept: str
-    reply: Mapping[str, Any] | None = None  # as replies.kept has it; None: nobody asked
+    reply: Mapping[str, Any] | None = None
 
 
 class Quantized(NamedTuple):
-    """A graph of the model in eight-bit numbers that is kept in an archive, and how it did."""
+    """The manifest's entry for the int8 graph, with how well it agreed with the model.
 
-    type: str  # int8
-    symbol: str  # its entry
-    operators: int  # that compute in eight bits
-    of: int
-    inputs: int  # requests that it was made of and judged by
-    rows: int  # of scores that were compared
-    top: int  # of these, with the largest score at the same place
-    mean: float  # difference in parts of the largest value
-    most: float
+    Attributes:
+        type: "int8".
+        symbol: name of the archive's entry with the graph.
+        quantized_operators: how many operators compute in eight bits.
+        operators: how many operators the whole graph has, after MXNet fused it.
+        requests: how many requests it was made from and judged by.
+        rows: how many rows of scores were compared.
+        same_top: in how many of them the largest score stayed at the same place.
+        mean_difference: between predictions, as a fraction of each prediction's largest value.
+        max_difference: likewise.
+    """
+
+    type: str
+    symbol: str
+    quantized_operators: int
+    operators: int
+    requests: int
+    rows: int
+    same_top: int
+    mean_difference: float
+    max_difference: float
+
+
+#: The keys of Quantized's fields in a manifest.
+QUANTIZED_KEYS = ("type", "symbol", "operators", "of", "inputs", "rows", "top", "mean", "most")
 
 
 class Manifest(NamedTuple):
-    """What an archive says of itself."""
+    """An archive's manifest.
+
+    Attributes:
+        name: the model's.
+        handler: ``module:function`` that MMS calls.
+        hashes: the SHA-256 of each entry by name; None if another tool packed the archive.
+        packages: versions of what predictions depend on, by package.
+        sample: the sample request, if there is one.
+        quantized: the int8 graph, if there is one.
+    """
 
     name: str
     handler: str
-    hashes: Mapping[str, str] | None = None  # entry to SHA-256; None: another tool packed it
+    hashes: Mapping[str, str] | None = None
     packages: Mapping[str, str] = {}
     sample: Sample | None = None
     quantized: Quantized | None = None
@@ -81,74 +114,74 @@ class Manifest(NamedTuple):
 # --- writing ---------------------------------------------------------------------------------
 
 
-def written(
+def encode(
     name: str,
     script: str | None,
     hashes: Mapping[str, str] | None = None,
     sample: Sample | None = None,
     quantized: Quantized | None = None,
 ) -> bytes:
-    """The manifest of a model, the same bytes for the same model and versions.
+    """A manifest as JSON.  The same model and versions give the same bytes.
 
     Args:
         name: the model's.
-        script: the script's, relative to its folder, if there is one.
-        hashes: of every other entry; None for a folder, whose files are not hashed.
-        sample: the request that is kept.
-        quantized: what is known of the int8 graph that is kept.
+        script: the script, relative to its folder; None if there is none.
+        hashes: the SHA-256 of every other entry; None for a folder, whose files are not hashed.
+        sample: the sample request, if there is one.
+        quantized: the int8 graph, if there is one.
     """
     model = {"modelName": name, "handler": HANDLER}
-    ours: dict[str, Any] = {"version": __version__, "packages": _packages()}
+    extension: dict[str, Any] = {"version": __version__, "packages": _packages()}
     if hashes is not None:
-        ours["files"] = dict(sorted(hashes.items()))
+        extension["files"] = dict(sorted(hashes.items()))
     if sample:
-        kept = sample._asdict()
-        ours["sample"] = {key: value for key, value in kept.items() if value is not None}
+        entry = sample._asdict()
+        extension["sample"] = {key: value for key, value in entry.items() if value is not None}
     if quantized:
-        ours["quantized"] = quantized._asdict()
-    found = {
+        extension["quantized"] = dict(zip(QUANTIZED_KEYS, quantized))
+    manifest = {
         "runtime": "python",
         "model": {**model, "script": script} if script else model,
         "modelServerVersion": "1.0",
         "implementationVersion": "1.0",
         "specificationVersion": "1.0",
-        "mms_handler": ours,
+        "mms_handler": extension,
     }
-    return json.dumps(found, indent=2).encode()
+    return json.dumps(manifest, indent=2).encode()
 
 
 def _packages() -> dict[str, str]:
-    """The versions that a prediction depends on; an mxnet of another name has none."""
-    found = {"python": platform.python_version()}
+    """The versions that predictions depend on.  An mxnet under another name is not listed."""
+    versions = {"python": platform.python_version()}
     for name in ("mxnet", "numpy"):
         with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
-    return dict(sorted(found.items()))
+            versions[name] = metadata.version(name)
+    return dict(sorted(versions.items()))
 
 
 # --- reading ---------------------------------------------------------------------------------
 
 
 def read(text: bytes) -> Manifest:
-    """A manifest as its archive has it.
+    """Parse a manifest.
 
     Raises:
-        ArchiveError: it is none, it names no model or handler, or our part of it is not ours.
+        ArchiveError: it is not JSON, it lacks a name or a handler, or our part of it is invalid.
     """
     try:
-        found = json.loads(text)
-        model, ours = found["model"], found.get("mms_handler", {})
-        sample = ours.get("sample")
+        manifest = json.loads(text)
+        model, extension = manifest["model"], manifest.get("mms_handler", {})
+        sample = extension.get("sample")
         return Manifest(
-            name=check_name(_text(model["modelName"])),
-            handler=_text(model["handler"]),
-            hashes=_texts(ours["files"]) if "files" in ours else None,
-            packages=_texts(ours.get("packages", {})),
+            name=check_name(_string(model["modelName"])),
+            handler=_string(model["handler"]),
+            hashes=_strings(extension["files"]) if "files" in extension else None,
+            packages=_strings(extension.get("packages", {})),
             sample=_sample(**sample) if sample else None,
-            quantized=_quantized(**ours["quantized"]) if "quantized" in ours else None,
+            quantized=_quantized(extension["quantized"]) if "quantized" in extension else None,
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
-        raise ArchiveError(f"{MANIFEST} does not say what a model is: {exc!r}") from exc
+        raise ArchiveError(f"{MANIFEST} is not a valid manifest: {exc!r}") from exc
 
 
 def read_folder(folder: Path) -> Manifest | None:
@@ -176,7 +209,7 @@ def script_name(manifest: Any) -> str | None:
     """The script that a manifest names, relative to its folder.
 
     Args:
-        manifest: the file's JSON, as MMS hands it to a worker; anything else has no script.
+        manifest: the file's JSON, as MMS passes it to a worker.  Anything else names no script.
     """
     model = manifest.get("model") if isinstance(manifest, dict) else None
     name = model.get("script") if isinstance(model, dict) else None
@@ -185,50 +218,53 @@ def script_name(manifest: Any) -> str | None:
 
 def _sample(name: str, content_type: str, accept: str, reply: Any = None) -> Sample:
     if not name.startswith(f"{SAMPLE}.") or "/" in name[len(SAMPLE) :]:
-        raise ValueError(f"the sample is called {name!r}")
+        raise ValueError(f"the sample is {name!r} and not {SAMPLE} with a suffix")
     if reply is not None and not isinstance(reply, dict):
-        raise TypeError(f"the sample's reply is {reply!r}")
-    return Sample(name, _text(content_type), _text(accept), reply)
+        raise TypeError(f"the sample's reply is {reply!r} and not an object")
+    return Sample(name, _string(content_type), _string(accept), reply)
 
 
-def _quantized(type: str, symbol: str, **numbers: float) -> Quantized:
-    if (type, symbol) != ("int8", INT8):
-        raise ValueError(f"a graph of type {type!r} in {symbol!r}")
-    found = Quantized(type, symbol, **numbers)  # type: ignore[arg-type]  # its names are checked here
-    if not all(isinstance(one, (int, float)) and one >= 0 for one in numbers.values()):
-        raise ValueError(f"the int8 graph's numbers are {numbers}")
-    return found
+def _quantized(entry: Mapping[str, Any]) -> Quantized:
+    if entry.keys() != set(QUANTIZED_KEYS):
+        raise ValueError(f"the int8 graph has the keys {sorted(entry)}")
+    quantized = Quantized(*(entry[key] for key in QUANTIZED_KEYS))
+    if (quantized.type, quantized.symbol) != ("int8", INT8):
+        raise ValueError(f"a graph of type {quantized.type!r} in {quantized.symbol!r}")
+    if not all(isinstance(number, (int, float)) and number >= 0 for number in quantized[2:]):
+        raise ValueError(f"the int8 graph's numbers are {quantized[2:]}")
+    return quantized
 
 
-def _text(value: object) -> str:
+def _string(value: object) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{value!r} is not a string")
     return value
 
 
-def _texts(values: Mapping[str, object]) -> dict[str, str]:
-    return {name: _text(value) for name, value in values.items()}
+def _strings(values: Mapping[str, object]) -> dict[str, str]:
+    return {name: _string(value) for name, value in values.items()}
 
 
 def check_handler(handler: str, entries: Iterable[str]) -> None:
-    """Do nothing if MMS finds ``handler`` in an archive of ``entries`` or in this Python.
+    """Check that MMS can find ``handler`` among an archive's ``entries`` or in this Python.
 
     Raises:
-        ArchiveError: it is not module:function, it leads elsewhere, or there is no such module.
+        ArchiveError: it is not module:function, it leads outside, or there is no such module.
     """
     module, _, function = handler.partition(":")
     if not (module and function.isidentifier()) or module.startswith("/") or ".." in module:
         raise ArchiveError(
-            f"the handler {handler!r} is not module:function, of the archive or installed"
+            f"the handler {handler!r} is not module:function with a module in the archive or "
+            "an installed one"
         )
     path = re.sub(r"\.py$", "", module).replace(".", "/")
-    if not {f"{path}.py", f"{path}/__init__.py"} & set(entries) and not _installed(path):
+    if not {f"{path}.py", f"{path}/__init__.py"} & set(entries) and not _is_installed(path):
         raise ArchiveError(f"the handler {handler!r} is neither in the archive nor installed")
 
 
-def _installed(path: str) -> bool:
-    """Whether this Python has the module's package; it is not imported to find out."""
-    top = path.partition("/")[0]
-    if top in ("", "__main__"):  # a worker's own, whatever this process has
+def _is_installed(path: str) -> bool:
+    """Whether this Python has the module's package.  The package is not imported."""
+    package = path.partition("/")[0]
+    if package in ("", "__main__"):  # in a worker, __main__ is another module than here
         return False
-    return importlib.util.find_spec(top) is not None
+    return importlib.util.find_spec(package) is not None

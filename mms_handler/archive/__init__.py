@@ -1,51 +1,37 @@
-"""Archives: check a model_dir, pack it as ``.mar``, convert, fetch, and refuse what is not safe.
+"""Archives: pack a model_dir as ``.mar``, check, convert, fetch and verify archives.
 
-model_dir ──packing──▶ .mar ◀──converting──▶ model.tar.gz ◀──fetching── an address
-              │         └──▶ zips: read as MMS will, before it does        │
-           checking          tars, safety ─────────────────────────────────┘
+    model_dir ──pack──▶ .mar ◀──convert──▶ model.tar.gz ◀──fetch── an address
+                 │        └──▶ verify: read it as MMS will, before MMS does
+               check
+
+``pack`` also packs an int8 graph that ``quantize`` makes.  ``safety`` has the rules for entries;
+``zips`` and ``tars`` read and write the two formats.
 """
 
 from __future__ import annotations
 
-from mms_handler.archive.checking import check, trial
-from mms_handler.archive.converting import convert, other, pack_tar
-from mms_handler.archive.fetching import fetch
-from mms_handler.archive.measuring import size
-from mms_handler.archive.packing import Request, contents, entries, pack
-from mms_handler.archive.quantizing import MIN_AGREEMENT, Body, bodies, quantize
-from mms_handler.archive.safety import verify_folder
-from mms_handler.archive.zips import unpack, verify
-from mms_handler.manifest import (
-    HANDLER,
-    MANIFEST,
-    NAME,
-    SAMPLE,
-    Manifest,
-    check_name,
-)
+from mms_handler.archive.check import check, try_sample
+from mms_handler.archive.convert import convert
+from mms_handler.archive.fetch import fetch
+from mms_handler.archive.formats import other_suffix, size
+from mms_handler.archive.pack import contents, entries, pack, pack_tar
+from mms_handler.archive.quantize import MIN_AGREEMENT, calibration_requests, quantize
+from mms_handler.archive.verify import unpack, verify, verify_folder
 
 __all__ = [
-    "HANDLER",
-    "MANIFEST",
     "MIN_AGREEMENT",
-    "NAME",
-    "SAMPLE",
-    "Body",
-    "Manifest",
-    "Request",
-    "bodies",
+    "calibration_requests",
     "check",
-    "check_name",
     "contents",
     "convert",
     "entries",
     "fetch",
-    "other",
+    "other_suffix",
     "pack",
     "pack_tar",
     "quantize",
     "size",
-    "trial",
+    "try_sample",
     "unpack",
     "verify",
     "verify_folder",

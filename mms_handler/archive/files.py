@@ -1,4 +1,4 @@
-"""Files: those of a folder, one that is there whole or not at all, one that is downloaded."""
+"""Files on this machine: list a folder's, write one whole or not at all, save a download."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from mms_handler.errors import ArchiveError
 
 
 def check_free(target: Path, force: bool) -> None:
-    """Do nothing if ``target`` may be written.
+    """Check that ``target`` may be written.
 
     Raises:
-        ArchiveError: it is there, and nobody said that it may be replaced.
+        ArchiveError: it exists, and ``force`` is False.
     """
     if target.exists() and not force:
-        raise ArchiveError(f"{target} is there already; --force replaces it")
+        raise ArchiveError(f"{target} already exists; --force replaces it")
 
 
 @contextlib.contextmanager
-def whole(target: Path, force: bool) -> Iterator[Path]:
-    """Where to write ``target``: it gets its name when the ``with`` block ends well.
+def replacing(target: Path, force: bool) -> Iterator[Path]:
+    """Give a path to write to, which becomes ``target`` when the ``with`` block succeeds.
 
     Raises:
-        ArchiveError: it is there, and ``force`` does not say that it may be replaced.
+        ArchiveError: ``target`` exists, and ``force`` is False.
     """
     check_free(target, force)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -37,25 +37,30 @@ def whole(target: Path, force: bool) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def walk(folder: Path, kept: Callable[[Path], bool] = lambda path: True) -> dict[str, Path]:
-    """The files in ``folder`` by their names relative to it, sorted, but for what is not kept.
+def walk(folder: Path, keep: Callable[[Path], bool] = lambda path: True) -> dict[str, Path]:
+    """The files in ``folder`` that pass ``keep``, by their names relative to it, sorted.
+
+    Args:
+        folder: the top.
+        keep: asked for each file and folder; a folder that does not pass is skipped whole.
 
     Raises:
-        ArchiveError: it has a link, or what is neither a file nor a folder.
+        ArchiveError: there is a link, or something that is neither a file nor a folder.
     """
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if not kept(path):
+        if not keep(path):
             continue
         if path.is_symlink():
-            raise ArchiveError(f"{path} is a link; put the file itself there")
+            raise ArchiveError(f"{path} is a link; replace it with the file itself")
         if path.is_dir():
-            found.update({f"{path.name}/{name}": one for name, one in walk(path, kept).items()})
+            deeper = walk(path, keep)
+            files.update({f"{path.name}/{name}": file for name, file in deeper.items()})
         elif path.is_file():
-            found[path.name] = path
+            files[path.name] = path
         else:
             raise ArchiveError(f"{path} is neither a file nor a folder")
-    return found
+    return files
 
 
 def save(
@@ -65,20 +70,28 @@ def save(
     max_bytes: int | None = None,
     progress: Callable[[int], None] = lambda count: None,
 ) -> None:
-    """Write a download; what ``progress`` was told of one that breaks is taken back.
+    """Write a download to ``target``.
+
+    Args:
+        chunks: the download.
+        target: the file to write.
+        source: where it comes from, for messages.
+        max_bytes: the largest download allowed; None for any.
+        progress: called with the bytes of each chunk, and if the download fails, with minus
+            their sum.
 
     Raises:
         ArchiveError: ``source`` has more than ``max_bytes``.
     """
-    told = 0
+    written = 0
     try:
         with target.open("wb") as file:
             for chunk in chunks:
-                if max_bytes is not None and told + len(chunk) > max_bytes:
+                if max_bytes is not None and written + len(chunk) > max_bytes:
                     raise ArchiveError(f"{source} has more than {max_bytes:,} bytes")
                 file.write(chunk)
-                told += len(chunk)
+                written += len(chunk)
                 progress(len(chunk))
     except BaseException:
-        progress(-told)
+        progress(-written)
         raise

@@ -1,14 +1,13 @@
-"""What an archive may not have in it, be it a zip or a tar, nor a folder that is served in place.
+"""Rules for the entries of an archive, zip or tar.
 
-Rules alone: who reads an archive asks for each entry before a byte of it is written.
+The module reads no archive.  Readers check each entry here before they write a byte of it.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import stat
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from mms_handler.errors import ArchiveError
 from mms_handler.manifest import MANIFEST
@@ -16,21 +15,21 @@ from mms_handler.manifest import MANIFEST
 #: Entries of one archive.  A model has tens of files, one with whole libraries some thousands.
 MAX_ENTRIES = 100_000
 
-#: Bytes that an archive may unpack to; MXNet's own largest models have a tenth of them.
+#: Bytes that an archive may unpack to.  MXNet's largest models have a tenth of that.
 MAX_BYTES = 50 * 10**9
 
-#: How many times its packed size an entry, or all of them, may unpack to.  Weights shrink by a
-#: tenth and text to a tenth; deflate reaches 1,032 with nothing but one repeated byte.
+#: How many times its packed size an entry may unpack to, and all entries together.  Weights shrink
+#: by a tenth, text to a tenth; deflate reaches 1,032 for one byte that is repeated.
 MAX_RATIO = 200
 
-#: Bytes that may be of any ratio: some zeros of a sample, an empty log.
+#: Bytes below which any ratio is allowed, such as a sample of zeros or an empty log.
 ANY_RATIO_BYTES = 10 * 10**6
 
-_ODD = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, and what is not UTF-8
+_NOT_PRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, broken UTF-8
 
 
 class Entries:
-    """The entries of one archive so far; the one that is not safe is refused."""
+    """The entries of one archive, checked as they are added."""
 
     def __init__(self, archive_bytes: int) -> None:
         self._archive_bytes = archive_bytes
@@ -38,44 +37,48 @@ class Entries:
         self._files: set[str] = set()
 
     def add(self, name: str, mode: int, size: int, packed: int | None = None) -> None:
-        """Count an entry in.
+        """Check one more entry, alone and with those before it.
 
         Args:
             name: as the archive has it.
-            mode: its type, as ``st_mode`` has it; 0 is a file.
-            size: bytes it says that it unpacks to.
-            packed: bytes it takes in the archive, where it is packed by itself.
+            mode: its type, as in ``st_mode``; 0 is a file.
+            size: bytes that it claims to unpack to.
+            packed: bytes that it takes in the archive; None if entries are not packed one by one.
 
         Raises:
-            ArchiveError: it is not safe; names it and says why.
+            ArchiveError: the entry is not safe; names it and gives the reason.
         """
         check_name(name)
         _check_type(name, mode)
         if not stat.S_ISDIR(mode) and not name.endswith("/"):
-            self._check_new(name)
+            self._check_unique(name)
         self._check_size(name, size, packed)
 
-    def _check_new(self, name: str) -> None:
+    def _check_unique(self, name: str) -> None:
         path = str(PurePosixPath(name))
         if path.casefold() == MANIFEST.casefold():  # MMS looks for some files in any case
             path = MANIFEST
         if path in self._files:
-            raise ArchiveError(f"the entry {name!r} is there twice")
+            raise ArchiveError(f"the entry {name!r} appears twice")
         self._files.add(path)
 
     def _check_size(self, name: str, size: int, packed: int | None) -> None:
         if size < 0:
-            raise ArchiveError(f"the entry {name!r} says that it has {size} bytes")
+            raise ArchiveError(f"the entry {name!r} claims a size of {size} bytes")
         self._count, self._bytes = self._count + 1, self._bytes + size
         if self._count > MAX_ENTRIES:
-            raise ArchiveError(f"it has more than {MAX_ENTRIES:,} entries")
+            raise ArchiveError(f"the archive has more than {MAX_ENTRIES:,} entries")
         if self._bytes > MAX_BYTES:
-            raise ArchiveError(f"it unpacks to more than {MAX_BYTES:,} bytes")
+            raise ArchiveError(f"the archive unpacks to more than {MAX_BYTES:,} bytes")
         if packed is not None and _is_bomb(size, packed):
-            raise ArchiveError(f"the entry {name!r} unpacks from {packed:,} to {size:,} bytes")
+            raise ArchiveError(
+                f"the entry {name!r} unpacks from {packed:,} to {size:,} bytes; "
+                f"at most {MAX_RATIO} times its packed size is allowed"
+            )
         if _is_bomb(self._bytes, self._archive_bytes):
             raise ArchiveError(
-                f"it unpacks from {self._archive_bytes:,} to {self._bytes:,} bytes or more"
+                f"the archive unpacks from {self._archive_bytes:,} to {self._bytes:,} bytes or "
+                f"more; at most {MAX_RATIO} times its size is allowed"
             )
 
 
@@ -84,50 +87,22 @@ def _is_bomb(size: int, packed: int) -> bool:
 
 
 def check_name(name: str) -> None:
-    """Do nothing if an entry may be called ``name``.
+    """Check that an entry may have this name.
 
     Raises:
-        ArchiveError: it leads out of the archive's folder, or no file should be called so.
+        ArchiveError: it leads outside the archive's folder, is empty, or is not printable.
     """
     if name.startswith("/") or ".." in name.split("/") or "\\" in name:
-        raise ArchiveError(f"the entry {name!r} leads out of the archive's folder")
-    if not name or _ODD.search(name):
-        raise ArchiveError(f"the entry {name!r} has a name that no file should have")
+        raise ArchiveError(f"the entry {name!r} leads outside the archive's folder")
+    if not name:
+        raise ArchiveError("an entry has no name")
+    if _NOT_PRINTABLE.search(name):
+        raise ArchiveError(f"the entry {name!r} has a name with control characters or broken UTF-8")
 
 
 def _check_type(name: str, mode: int) -> None:
     kind = stat.S_IFMT(mode)
     if kind == stat.S_IFLNK:
-        raise ArchiveError(f"the entry {name!r} is a link; put the file itself there")
+        raise ArchiveError(f"the entry {name!r} is a link; replace it with the file itself")
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise ArchiveError(f"the entry {name!r} is neither a file nor a folder")
-
-
-def verify_folder(folder: Path) -> None:
-    """Do nothing if ``folder`` can be served in place.
-
-    Raises:
-        ArchiveError: it is not there or empty, a link leads out of it, or it has what is neither
-            a file nor a folder, such as a device.
-    """
-    if not folder.is_dir():
-        raise ArchiveError(f"there is no folder {folder}")
-    if not any(folder.iterdir()):
-        raise ArchiveError(f"{folder} has no files")
-    top = os.path.realpath(folder)
-    for parent, folders, files in os.walk(top, onerror=_raise):
-        for name in (*folders, *files):
-            _check_in_place(os.path.join(parent, name), top)
-
-
-def _check_in_place(path: str, top: str) -> None:
-    target = os.path.realpath(path)
-    if os.path.commonpath([target, top]) != top:
-        raise ArchiveError(f"{path} is a link that leads out of {top}")
-    mode = os.lstat(path).st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)):
-        raise ArchiveError(f"{path} is neither a file nor a folder")
-
-
-def _raise(error: OSError) -> None:
-    raise ArchiveError(f"{error.filename} cannot be read: {error.strerror}")

@@ -1,4 +1,4 @@
-"""Tar archives: unpack what is safe, write the same bytes for the same files."""
+"""Tar archives: unpack a safe one, and write the same bytes for the same files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mms_handler.archive import files
 from mms_handler.archive.safety import Entries
 from mms_handler.errors import ArchiveError
 
-#: Bytes of a header: tarfile reads one at once, whatever it says of its size.
+#: The largest header data in bytes.  tarfile reads it at once, whatever size its header claims.
 _HEADER_BYTES = 2**20
 _HEADERS = (
     tarfile.GNUTYPE_LONGNAME,
@@ -26,21 +26,21 @@ _HEADERS = (
 
 
 class _Header(tarfile.TarInfo):
-    """A header that does not fill the memory."""
+    """A header that cannot fill the memory."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
-        found = super().frombuf(buf, encoding, errors)
-        if found.size < 0 or (found.type in _HEADERS and found.size > _HEADER_BYTES):
-            raise ArchiveError(f"a header of it says that it has {found.size:,} bytes")
-        return found
+        header = super().frombuf(buf, encoding, errors)
+        if header.size < 0 or (header.type in _HEADERS and header.size > _HEADER_BYTES):
+            raise ArchiveError(f"a header claims {header.size:,} bytes")
+        return header
 
 
 def is_tar(path: Path) -> bool:
     """Whether a file is a tar archive, compressed or not, safe or not."""
     try:
         tarfile.open(path, tarinfo=_Header).close()
-    except ArchiveError:  # of a header, so there is one
+    except ArchiveError:  # from a header, so there is one
         return True
     except tarfile.TarError:
         return False
@@ -48,10 +48,10 @@ def is_tar(path: Path) -> bool:
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """Unpack a tar archive, compressed or not, if every entry of it is safe.
+    """Unpack a tar archive, compressed or not, if every entry is safe.
 
     Raises:
-        ArchiveError: one is not, or the archive is broken; what is not safe leaves nothing behind.
+        ArchiveError: an entry is not safe, and nothing is written; or the archive is damaged.
     """
     with _opened(path) as tar:
         for member in list(_checked(tar, path)):
@@ -59,7 +59,7 @@ def unpack(path: Path, folder: Path) -> None:
 
 
 def size(path: Path) -> int:
-    """Bytes of the files in a tar archive.
+    """Bytes of the files in a tar archive, unpacked.
 
     Raises:
         ArchiveError: as ``unpack``.
@@ -75,12 +75,12 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
             yield tar
     except ArchiveError as exc:
         raise ArchiveError(f"{path.name}: {exc}") from exc
-    except Exception as exc:  # zlib's, lzma's and EOFError too: what is broken decides
+    except Exception as exc:  # zlib's, lzma's, EOFError: it depends on what is broken
         raise ArchiveError(f"{path.name} cannot be unpacked: {exc}") from exc
 
 
 def _checked(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
-    """The entries as they are met, so that a bomb's end is never looked for."""
+    """The entries, each checked when it is read, so that a bomb is not read to its end."""
     entries = Entries(path.stat().st_size)
     for member in tar:
         entries.add(member.name, _mode(member), member.size)
@@ -88,7 +88,7 @@ def _checked(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
 
 
 def _mode(member: tarfile.TarInfo) -> int:
-    """The type of an entry; one with holes counts as none, it may be larger than any disk."""
+    """An entry's type.  A sparse file is refused as a device: it may be larger than any disk."""
     if member.issym() or member.islnk():
         return stat.S_IFLNK
     if member.isdir():
@@ -97,13 +97,13 @@ def _mode(member: tarfile.TarInfo) -> int:
 
 
 def _write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    """Write one entry; of its mode only whether it may be run is kept."""
+    """Write one entry.  Of its mode, only whether it is executable is kept."""
     if member.isdir():
         target.mkdir(parents=True, exist_ok=True)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     data = tar.extractfile(member)
-    assert data is not None  # a regular file has some
+    assert data is not None  # it is a regular file
     with data, target.open("wb") as out:
         shutil.copyfileobj(data, out)
     target.chmod(0o755 if member.mode & 0o100 else 0o644)
@@ -116,21 +116,21 @@ def write(
     force: bool = False,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Path:
-    """Write files as a tar.gz: in the order of their names, without times or owners.
+    """Write files as a tar.gz, sorted by name, without times or owners.
 
     Args:
-        contents: name inside to file outside.
-        target: what to write.
-        force: replace ``target`` if it is there.
-        progress: told the bytes of each file that is in.
+        contents: path of each file by its name in the archive.
+        target: the file to write.
+        force: replace ``target`` if it exists.
+        progress: called with the bytes of each file that is packed.
 
     Returns:
         ``target``.
 
     Raises:
-        ArchiveError: ``target`` is there.
+        ArchiveError: ``target`` exists.
     """
-    with files.whole(target, force) as partial, partial.open("wb") as out, gzip.GzipFile(
+    with files.replacing(target, force) as partial, partial.open("wb") as out, gzip.GzipFile(
         "", "wb", fileobj=out, mtime=0
     ) as packed, tarfile.open(fileobj=packed, mode="w") as tar:
         for inner, path in sorted(contents.items()):

@@ -1,9 +1,9 @@
-"""Read a ``.mar`` as MMS will, without writing anything, and refuse what MMS should not unpack.
+"""Read a zip as MMS will, and refuse one in which MMS and Python would see different files.
 
 MMS reads a zip from its first byte on and believes the header before each entry
-(ZipUtils.java:46-63, java.util.zip.ZipInputStream); Python reads the list at its end.  An
-archive can tell the two different things, so here both must say the same, and nothing may lie
-between the entries.
+(ZipUtils.java:46-63, java.util.zip.ZipInputStream).  Python reads the list at the end.  An archive
+can show them different files, so both must say the same here, and there must be no data between
+the entries.
 """
 
 from __future__ import annotations
@@ -14,66 +14,46 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO, Iterable, Iterator, Mapping, Sequence
+from typing import IO, Iterator, Sequence
 
-from mms_handler import manifest
 from mms_handler.archive.safety import Entries
 from mms_handler.errors import ArchiveError
-from mms_handler.manifest import MANIFEST, Manifest
 
 # The header before an entry: signature, version, flags, method, time, date, CRC, packed bytes,
-# bytes, bytes of the name and of the extra fields that follow.
+# bytes, and the lengths of the name and of the extra fields that follow.
 _HEADER = struct.Struct("<4s5H3L2H")
 _ENTRY, _LIST = b"PK\3\4", b"PK\1\2"
-_ZIP64 = 1  # the extra field with the sizes of what is larger than 4 GiB
-_IN_EXTRA = 0xFFFF_FFFF  # in place of a size that such a field has
+_ZIP64 = 1  # the extra field with the sizes of entries larger than 4 GiB
+_IN_EXTRA = 0xFFFF_FFFF  # stands for a size that is in such a field
 _ENCRYPTED, _STREAMED = 0x2041, 0x8
 _CHUNK = 2**20  # bytes
 
 
-def verify(path: Path) -> Manifest:
-    """The manifest of an archive that is safe to unpack; nothing is written.
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[zipfile.ZipFile]:
+    """Open a zip whose list of entries is safe.
 
     Raises:
-        ArchiveError: it is not safe or not whole; names the entry and says why.
+        ArchiveError: the list is not safe, or the ``with`` block cannot read the archive.
     """
-    with _opened(path) as listed:
-        return _verified(listed)
-
-
-def unpack(path: Path, folder: Path) -> Manifest:
-    """Unpack an archive, if it is safe; gives its manifest.
-
-    Raises:
-        ArchiveError: as ``verify``; then nothing is written.
-    """
-    with _opened(path) as listed:
-        found = _verified(listed)
-        listed.extractall(folder)
-        return found
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_list(archive.infolist(), path.stat().st_size)
+            yield archive
+    except ArchiveError as exc:
+        raise ArchiveError(f"{path.name}: {exc}") from exc
+    except Exception as exc:  # zlib's, struct's, UnicodeError: it depends on what is broken
+        raise ArchiveError(f"{path.name} cannot be unpacked: {exc}") from exc
 
 
 def size(path: Path) -> int:
-    """Bytes of the files in a zip, as it lists them.
+    """Bytes of the files in a zip, according to its list.
 
     Raises:
-        ArchiveError: what it lists is not safe.
+        ArchiveError: the list is not safe.
     """
-    with _opened(path) as listed:
-        return sum(info.file_size for info in listed.infolist())
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    """A zip whose list is safe."""
-    try:
-        with zipfile.ZipFile(path) as listed:
-            _check_list(listed.infolist(), path.stat().st_size)
-            yield listed
-    except ArchiveError as exc:
-        raise ArchiveError(f"{path.name}: {exc}") from exc
-    except Exception as exc:  # zlib's, struct's and UnicodeError too: what is broken decides
-        raise ArchiveError(f"{path.name} cannot be unpacked: {exc}") from exc
+    with opened(path) as archive:
+        return sum(info.file_size for info in archive.infolist())
 
 
 def _check_list(infos: Sequence[zipfile.ZipInfo], archive_bytes: int) -> None:
@@ -82,87 +62,68 @@ def _check_list(infos: Sequence[zipfile.ZipInfo], archive_bytes: int) -> None:
         name = info.orig_filename
         entries.add(name, info.external_attr >> 16, info.file_size, info.compress_size)
         if info.filename != name:
-            raise ArchiveError(f"the entry {name!r} has another name too, {info.filename!r}")
+            raise ArchiveError(f"the entry {name!r} is also called {info.filename!r}")
         if info.flag_bits & _ENCRYPTED:
             raise ArchiveError(f"the entry {name!r} is encrypted")
         if info.flag_bits & _STREAMED:
             raise ArchiveError(
-                f"the entry {name!r} has its sizes behind it, as what was written to a pipe; "
-                "pack it into a file"
+                f"the entry {name!r} has its sizes after its data, as in a zip written to a pipe; "
+                "write the archive to a file"
             )
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ArchiveError(f"the entry {name!r} is packed in a way that MMS does not know")
+            raise ArchiveError(f"the entry {name!r} is compressed in a way that MMS cannot read")
 
 
-def _verified(listed: zipfile.ZipFile) -> Manifest:
-    """Read every entry; what its manifest says of them is true."""
-    infos = {info.orig_filename: info for info in listed.infolist()}
-    if MANIFEST not in infos:
-        raise ArchiveError(f"it has no {MANIFEST}")
-    if infos[MANIFEST].file_size > manifest.MAX_BYTES:
-        raise ArchiveError(f"its {MANIFEST} has more than {manifest.MAX_BYTES:,} bytes")
-    assert listed.fp is not None  # it is open
-    hashes = _hashes(listed.fp, infos.values())
-    found = manifest.read(listed.read(MANIFEST))
-    manifest.check_handler(found.handler, infos)
-    if found.sample and found.sample.name not in infos:
-        raise ArchiveError(f"the sample {found.sample.name!r} of its manifest is not there")
-    if found.quantized and found.quantized.symbol not in infos:
-        raise ArchiveError(f"the graph {found.quantized.symbol!r} of its manifest is not there")
-    if found.hashes is not None:
-        del hashes[MANIFEST]
-        _check_hashes(found.hashes, hashes)
-    return found
+def hashes(archive: zipfile.ZipFile) -> dict[str, str]:
+    """The SHA-256 of each entry by name, read in the order in which MMS reads them.
 
-
-def _check_hashes(told: Mapping[str, str], found: Mapping[str, str]) -> None:
-    for name in sorted({*told, *found}):
-        if name not in told:
-            raise ArchiveError(f"the entry {name!r} is not in the manifest's list of files")
-        if name not in found:
-            raise ArchiveError(f"the file {name!r} of the manifest's list is not there")
-        if told[name] != found[name]:
-            raise ArchiveError(f"the entry {name!r} is not what was packed: its hash differs")
-
-
-def _hashes(file: IO[bytes], infos: Iterable[zipfile.ZipInfo]) -> dict[str, str]:
-    """Each entry's SHA-256, read as MMS reads them: one behind the other."""
-    found = {}
+    Raises:
+        ArchiveError: an entry is not what the list says, or there is data outside the entries.
+    """
+    file = archive.fp
+    assert file is not None  # the archive is open
+    infos = {
+        info.orig_filename: info for info in archive.infolist()
+    }  # a folder may be listed twice
+    digests = {}
     file.seek(0)
-    for info in sorted(infos, key=lambda info: info.header_offset):
+    for info in sorted(infos.values(), key=lambda info: info.header_offset):
         _check_header(file, info)
         digest = hashlib.sha256()
         for chunk in _contents(file, info):
             digest.update(chunk)
-        found[info.orig_filename] = digest.hexdigest()
+        digests[info.orig_filename] = digest.hexdigest()
     if file.read(len(_LIST)) != _LIST:
-        raise ArchiveError("something lies behind its entries that it does not list")
-    return found
+        raise ArchiveError("there is data after the last entry that is not in the archive's list")
+    return digests
 
 
 def _check_header(file: IO[bytes], info: zipfile.ZipInfo) -> None:
-    """The header here is that of ``info`` and says the same; the file is at the entry's data."""
-    place = file.tell()
+    """Read the header at the file's position, which must agree with ``info`` from the list."""
+    position = file.tell()
     header = file.read(_HEADER.size)
-    if place != info.header_offset or len(header) < _HEADER.size:
-        raise ArchiveError(f"something lies before the entry {info.orig_filename!r}")
+    if position != info.header_offset or len(header) < _HEADER.size:
+        raise ArchiveError(
+            f"there is data before the entry {info.orig_filename!r} that is not in the archive's "
+            "list"
+        )
     signature, _, flags, method, _, _, crc, packed, size, *lengths = _HEADER.unpack(header)
     name, extra = (file.read(length) for length in lengths)
-    here = (signature, flags, method, crc, name)
+    fields = (signature, flags, method, crc, name)
     listed = (_ENTRY, info.flag_bits, info.compress_type, info.CRC, info.orig_filename.encode())
-    if here != listed or _sizes(size, packed, extra) != {(info.file_size, info.compress_size)}:
+    if fields != listed or _sizes(size, packed, extra) != {(info.file_size, info.compress_size)}:
         raise ArchiveError(
-            f"the entry {info.orig_filename!r} is listed as something else than it is"
+            f"the header of the entry {info.orig_filename!r} differs from the archive's list"
         )
 
 
 def _sizes(size: int, packed: int, extra: bytes) -> set[tuple[int, int]]:
-    """All that a header says of its sizes: which of it is believed is for its reader to choose."""
+    """All sizes that a header gives.  A reader may believe any of them, so there must be one."""
     large = set()
     while len(extra) >= 4:
         kind, length = struct.unpack("<2H", extra[:4])
         field, extra = extra[4 : 4 + length], extra[4 + length :]
-        if len(field) < length:  # nothing behind its beginning can be believed
+        if len(field) < length:  # cut off, so nothing after its start can be trusted
             return set()
         if kind == _ZIP64 and length >= 16:
             large.add(struct.unpack("<2Q", field[:16]))
@@ -171,7 +132,7 @@ def _sizes(size: int, packed: int, extra: bytes) -> set[tuple[int, int]]:
 
 
 def _contents(file: IO[bytes], info: zipfile.ZipInfo) -> Iterator[bytes]:
-    """What an entry unpacks to, in pieces, never more of it than it says."""
+    """The unpacked data of an entry in chunks, never more than the entry claims to have."""
     read = _stored if info.compress_type == zipfile.ZIP_STORED else _inflated
     size = crc = 0
     for chunk in read(file, info.compress_size):
@@ -179,11 +140,13 @@ def _contents(file: IO[bytes], info: zipfile.ZipInfo) -> Iterator[bytes]:
         if size > info.file_size:
             raise ArchiveError(
                 f"the entry {info.orig_filename!r} has more than the "
-                f"{info.file_size:,} bytes that it says"
+                f"{info.file_size:,} bytes that it claims"
             )
         yield chunk
     if (size, crc) != (info.file_size, info.CRC):
-        raise ArchiveError(f"the entry {info.orig_filename!r} is damaged")
+        raise ArchiveError(
+            f"the entry {info.orig_filename!r} is damaged: its size or checksum is wrong"
+        )
 
 
 def _stored(file: IO[bytes], size: int) -> Iterator[bytes]:
@@ -196,7 +159,7 @@ def _stored(file: IO[bytes], size: int) -> Iterator[bytes]:
 
 
 def _inflated(file: IO[bytes], size: int) -> Iterator[bytes]:
-    """What ``size`` bytes of the file inflate to; they must be one deflate stream, whole."""
+    """Inflate ``size`` bytes of the file, which must be exactly one deflate stream."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     while not inflater.eof:
         packed = inflater.unconsumed_tail
@@ -205,7 +168,7 @@ def _inflated(file: IO[bytes], size: int) -> Iterator[bytes]:
             size -= len(packed)
         chunk = inflater.decompress(packed, _CHUNK)
         if not packed and not chunk:
-            raise zlib.error("an entry ends early")
+            raise zlib.error("the data of an entry ends early")
         yield chunk
     if size or inflater.unused_data:
-        raise zlib.error("an entry goes on behind its end")
+        raise zlib.error("an entry has data after its end")

@@ -1,7 +1,8 @@
-"""The command ``mms-handler``: words to calls, results to lines and exit codes.
+"""The command ``mms-handler``: turns options into calls, and results into lines and exit codes.
 
-0: done.  1: it failed, and one line says why.  2: wrong usage.  The only place that prints.
-What a command needs is imported inside it, so that ``--help`` does not wait for mxnet.
+Exit codes are 0 for success, 1 for a failure with one line about it, 2 for wrong usage.  Only this
+package prints.  Commands import what they need when they run, so that ``--help`` does not wait for
+mxnet.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""The commands around archives: archive, check, verify, convert."""
+"""The commands for archives: archive, check, verify, convert."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -11,177 +12,234 @@ from typing import Any, Callable, Iterator, NamedTuple
 import click
 
 from mms_handler import settings
-from mms_handler.cli.command import end, existing, group, size
+from mms_handler.cli.command import end, examples, existing, group, size
 from mms_handler.errors import ArchiveError
 
-_store = click.option("--model-store", type=click.Path(path_type=Path), default="model_archives",
-                      show_default=True, help="Where the archive goes.")  # fmt: skip
-_force = click.option("--force", is_flag=True, help="Replace an archive of this name.")
+_model_store = click.option(
+    "--model-store", type=click.Path(path_type=Path), default="model_archives", show_default=True,
+    help="Folder to write the archive to.",
+)  # fmt: skip
+_force = click.option("--force", is_flag=True, help="Replace an archive of the same name.")
 
 
-@group.command()
+@group.command(
+    "archive",
+    epilog=examples(
+        "mms-handler archive model_archives/gluon_blocks --model-store store",
+        "mms-handler archive trained --script src --name iris --sample row.json",
+    ),
+)
 @click.argument("model_dir", type=existing)
 @click.option("--script", "code", type=existing,
-              help="The script, or a folder with it; else MODEL_DIR/code.")  # fmt: skip
-@click.option("--name", help="The model's name; else the folder's.")
-@_store
-@click.option("--sample", type=existing, help="A request to pack with it, for check.")
-@click.option("--content-type", help="What the sample is; else by its suffix.")
-@click.option("--accept", default="*/*", show_default=True, help="What its reply should be.")
+              help="The script or a folder with it, to pack instead of MODEL_DIR/code "
+              "(default: MODEL_DIR/code).")  # fmt: skip
+@click.option("--name", help="The model's name (default: the folder's name).")
+@_model_store
+@click.option("--sample", type=existing, metavar="FILE",
+              help="A request to pack with the model.  Workers answer it before they are ready, "
+              "and check answers it again (default: a row of zeros in the shapes that the default "
+              "save wrote; none without them).")  # fmt: skip
+@click.option("--content-type", metavar="TYPE",
+              help="Content-Type of the sample and of the calibration requests (default: from "
+              "their suffixes).")  # fmt: skip
+@click.option("--accept", metavar="TYPE", default="*/*", show_default=True,
+              help="Accept header of the sample.")  # fmt: skip
 @click.option("--quantize", type=click.Choice(["int8"]),
-              help="Pack the model's graph in eight-bit numbers too.")  # fmt: skip
+              help="Also pack the model's graph in eight-bit integers; needs --calibration "
+              "(default: no).")  # fmt: skip
 @click.option("--calibration", type=click.Path(exists=True, file_okay=False, path_type=Path),
-              help="A folder of requests like those to come, for --quantize.")  # fmt: skip
-@click.option("--min-agreement", type=click.FloatRange(0, 1),
-              help="Part of the predictions that must stay; else 0.95.")  # fmt: skip
+              metavar="FOLDER",
+              help="A folder of typical requests for --quantize, a file each; some tens are "
+              "enough.")  # fmt: skip
+@click.option("--min-agreement", type=click.FloatRange(0, 1), metavar="FRACTION",
+              help="Fraction of the judged predictions that the int8 graph must keep "
+              "(default: 0.95).")  # fmt: skip
 @_force
-def archive(
+def archive_command(
     model_dir: Path,
     name: str | None,
     model_store: Path,
     quantize: str | None,
     calibration: Path | None,
     min_agreement: float | None,
-    **packing: Any,
+    **options: Any,
 ) -> None:
-    """Check MODEL_DIR and a script, and pack them as .mar."""
-    from mms_handler import archive as archives
+    """Check a model and pack it as a .mar.
+
+    MODEL_DIR is a folder with the artifacts, and with the script in code/ if there is one.  The
+    model is loaded once in a process of its own; a model that does not load is not packed.
+    """
+    from mms_handler import archive
+    from mms_handler.manifest import check_name
 
     if quantize and not calibration:
-        raise click.UsageError("--quantize int8 wants --calibration, a folder of requests")
+        raise click.UsageError("--quantize int8 needs --calibration, a folder of requests")
     if not quantize and (calibration or min_agreement is not None):
-        given = "--calibration" if calibration else "--min-agreement"
-        raise click.UsageError(f"{given} is for --quantize int8, which is not given")
+        option = "--calibration" if calibration else "--min-agreement"
+        raise click.UsageError(f"{option} only works with --quantize int8")
     if calibration:
-        requests = archives.bodies(calibration, packing["content_type"])
-        packing["sample"] = packing["sample"] or requests[0].path
-        packing["quantizer"] = _quantizer(requests, min_agreement)
-    name = archives.check_name(name or model_dir.resolve().name)
+        requests = archive.calibration_requests(calibration, options["content_type"])
+        options["sample"] = options["sample"] or requests[0].path
+        options["quantizer"] = _quantizer(requests, min_agreement)
+    name = check_name(name or model_dir.resolve().name)
     program = settings.current().program
-    pack(model_dir, model_store / f"{name}.mar", program=program, **packing)
+    pack(model_dir, model_store / f"{name}.mar", program=program, **options)
 
 
 def _quantizer(requests: list[Any], min_agreement: float | None) -> Callable[[Path], Any]:
-    """Makes the int8 graph of the model in a folder, and says how it did."""
-    from mms_handler import archive as archives
+    """A function that makes the int8 graph of the model in a folder, and prints a line about it."""
+    from mms_handler import archive
 
     def quantizer(folder: Path) -> Any:
-        least = archives.MIN_AGREEMENT if min_agreement is None else min_agreement
-        found = archives.quantize(folder, requests, least)
-        click.echo(found.words)
-        return found
+        minimum = archive.MIN_AGREEMENT if min_agreement is None else min_agreement
+        graph = archive.quantize(folder, requests, minimum)
+        click.echo(graph.summary)
+        return graph
 
     return quantizer
 
 
-def pack(model_dir: Path, target: Path, **packing: Any) -> None:
-    """Pack a model that loads and answers its sample, and say so."""
-    from mms_handler import archive as archives
+def pack(model_dir: Path, target: Path, **options: Any) -> None:
+    """Pack a model after it loaded and answered its sample, and print the archive's size.
 
-    found = archives.contents(model_dir, packing["code"])
-    with _bar(target, sum(path.stat().st_size for path in found.values())) as bar:
+    Args:
+        model_dir: as for ``archive.pack``.
+        target: likewise.
+        options: its keyword arguments, except progress and trial.
+    """
+    from mms_handler import archive
 
-        def trial(*asked: Any) -> Any:
-            bar.stop()  # what the model prints would be written over it
-            return archives.trial(*asked)
+    contents = archive.contents(model_dir, options["code"])
+    with _progress_bar(target, sum(path.stat().st_size for path in contents.values())) as bar:
 
-        archives.pack(model_dir, target, progress=bar.advance, trial=trial, **packing)
-    _say(target)
+        def trial(*arguments: Any) -> Any:
+            bar.stop()  # the model's own output would overwrite the bar
+            return archive.try_sample(*arguments)
+
+        archive.pack(model_dir, target, progress=bar.advance, trial=trial, **options)
+    _print_size(target)
 
 
 class _Bar(NamedTuple):
-    """A bar on a terminal: told the bytes that are done, and when it should go."""
+    """A progress bar: ``advance`` takes the bytes of each step, ``stop`` removes the bar."""
 
     advance: Callable[[int], None]
     stop: Callable[[], None]
 
 
 @contextlib.contextmanager
-def _bar(target: Path, total: int) -> Iterator[_Bar]:
+def _progress_bar(target: Path, total: int) -> Iterator[_Bar]:
+    """Show a progress bar of ``total`` bytes, if standard error is a terminal."""
     from rich.console import Console
     from rich.progress import Progress
 
-    shown = sys.stderr.isatty()
-    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as progress:
+    hidden = not sys.stderr.isatty()
+    with Progress(console=Console(stderr=True), transient=True, disable=hidden) as progress:
         task = progress.add_task(target.name, total=total)
         yield _Bar(lambda count: progress.advance(task, count), progress.stop)
 
 
-def _say(target: Path) -> None:
+def _print_size(target: Path) -> None:
     click.echo(f"{target}  {size(target.stat().st_size)}")
 
 
-@group.command()
+@group.command(
+    epilog=examples(
+        "mms-handler check store/iris.mar",
+        "mms-handler check trained --sample row.csv --accept application/json",
+    )
+)
 @click.argument("path", type=existing)
-@click.option("--sample", type=existing, help="A request to answer; else the archive's own.")
-@click.option("--content-type", help="What it is; else as it was packed, or by its suffix.")
-@click.option("--accept", help="What its reply should be; else as it was packed, or anything.")
+@click.option("--sample", type=existing, metavar="FILE",
+              help="A request to answer (default: the packed sample).")  # fmt: skip
+@click.option("--content-type", metavar="TYPE",
+              help="Content-Type of the request (default: the packed one, or from the file's "
+              "suffix).")  # fmt: skip
+@click.option("--accept", metavar="TYPE",
+              help="Accept header of the request (default: the packed one, or */*).")  # fmt: skip
 def check(path: Path, sample: Path | None, content_type: str | None, accept: str | None) -> None:
-    """Say what a worker would find in PATH.
+    """Load a model and report problems.
 
-    PATH is a .mar or a folder; it is loaded in a process of its own.
+    PATH is a .mar, or a folder with a model and its script.  It is loaded as a worker loads it, in
+    a process of its own.  Prints the script, how each function is called, the files, the model and
+    its reply.  Fails if the model does not load, refuses the request, or answers the packed sample
+    differently than when it was packed.
     """
     from rich.console import Console
     from rich.table import Table
 
-    from mms_handler import archive as archives
+    from mms_handler import archive
 
-    found = archives.check(path, sample, content_type, accept)
-    if "error" in found:
-        end(f"{path} would not load: {found['error']}", 1)
+    report = archive.check(path, sample, content_type, accept)
+    if "error" in report:
+        end(f"{path} does not load: {report['error']}", 1)
     table = Table(show_header=False, box=None)
-    table.add_row("script", found["script"] or "none: everything is the default")
-    for hook, is_default, understood in found["functions"]:
-        table.add_row(hook, "the default" if is_default else understood)
-    table.add_row("files", ", ".join(found["files"]) or "none")
-    table.add_row("model", found["model"])
-    if "reply" in found:
-        table.add_row("reply", f"{found['status']} {found['content_type']}: {found['reply']}")
-    width = None if sys.stdout.isatty() else 1_000  # for who reads lines
+    table.add_row("script", report["script"] or "none: all functions are the defaults")
+    for hook, is_default, description in report["functions"]:
+        table.add_row(hook, "the default" if is_default else description)
+    table.add_row("files", ", ".join(report["files"]) or "none")
+    table.add_row("model", report["model"])
+    if "reply" in report:
+        table.add_row("reply", f"{report['status']} {report['content_type']}: {report['reply']}")
+    width = None if sys.stdout.isatty() else 1_000  # programs that read lines need them whole
     Console(width=width, highlight=False, markup=False).print(table)
-    if "differs" in found:
-        end(f"the sample {found['differs']}", 1)
-    if found.get("status", 200) >= 400:
-        end(f"the sample is answered {found['status']}: {found['reply']}", 1)
+    if "differs" in report:
+        end(f"the sample {report['differs']}", 1)
+    if report.get("status", 200) >= 400:
+        end(f"the sample request gets {report['status']}: {report['reply']}", 1)
 
 
-@group.command()
+@group.command(
+    epilog=examples(
+        "mms-handler verify store/iris.mar",
+        "mms-handler verify store/*.mar trained",
+    )
+)
 @click.argument("paths", nargs=-1, required=True, type=existing)
 def verify(paths: tuple[Path, ...]) -> None:
-    """Say of each of PATHS, .mar files and folders, whether it is safe to serve.
+    """Check that archives and folders are safe to serve.
 
-    Nothing is unpacked or loaded.
+    Each of PATHS is a .mar or a folder.  Nothing is unpacked or loaded.  Prints a line for each one
+    that is safe, and fails with the reasons for the others.
     """
-    from mms_handler import archive as archives
-
     unsafe = []
     for path in paths:
         try:
-            click.echo(f"{path}: {_verified(archives, path)}")
+            click.echo(f"{path}: {_verified(path)}")
         except ArchiveError as exc:
             unsafe.append(exc)
     if unsafe:
         end("; ".join(map(str, unsafe)), 1)
 
 
-def _verified(archives: Any, path: Path) -> str:
+def _verified(path: Path) -> str:
+    from mms_handler import archive
+
     if path.is_dir():
-        archives.verify_folder(path)
+        archive.verify_folder(path)
         return "a folder without links that lead out of it"
-    found = archives.verify(path)
-    if found.hashes is None:
-        return f"{found.name}, packed by another tool, without hashes"
-    versions = ", ".join(f"{name} {version}" for name, version in found.packages.items())
-    return f"{found.name}, {len(found.hashes)} files as they were packed, with {versions}"
+    manifest = archive.verify(path)
+    if manifest.hashes is None:
+        return f"{manifest.name}, packed by another tool, without hashes"
+    versions = ", ".join(f"{name} {version}" for name, version in manifest.packages.items())
+    return f"{manifest.name}, {len(manifest.hashes)} files as they were packed, with {versions}"
 
 
-@group.command()
+@group.command(
+    epilog=examples(
+        "mms-handler convert model.tar.gz --name iris --model-store store",
+        "mms-handler convert store/iris.mar --model-store store",
+    )
+)
 @click.argument("path", type=existing)
-@click.option("--name", help="The model's name; else the file's.")
+@click.option("--name", help="The model's name (default: the file's name).")
 @click.option("--script", "code", type=existing,
-              help="Of a model.tar.gz: its script, a folder with it, or its tar.gz.")  # fmt: skip
-@click.option("--program", help="Which file is the script; else SAGEMAKER_PROGRAM.")
-@_store
+              help="For a model.tar.gz: the script, a folder with it or a tar.gz of it, to pack "
+              "instead of its own code/.")  # fmt: skip
+@click.option("--program", metavar="NAME",
+              help="For a model.tar.gz: the file that is the script (default: SAGEMAKER_PROGRAM, "
+              "else inference.py, else the only .py file).")  # fmt: skip
+@_model_store
 @_force
 def convert(
     path: Path,
@@ -191,45 +249,47 @@ def convert(
     model_store: Path,
     force: bool,
 ) -> None:
-    """Write a model.tar.gz as .mar, or a .mar as model.tar.gz.
+    """Convert a model.tar.gz to a .mar, or a .mar to a model.tar.gz.
 
-    Nothing is loaded; check does that.
+    PATH is the archive.  Every file keeps its name and bytes.  The model is not loaded; check
+    does that.
     """
-    from mms_handler import archive as archives
+    from mms_handler import archive
+    from mms_handler.manifest import check_name
 
     stem = re.sub(r"\.(mar|tar|tar\.gz|tgz)$", "", path.name)
-    target = model_store / f"{archives.check_name(name or stem)}{archives.other(path)}"
+    target = model_store / f"{check_name(name or stem)}{archive.other_suffix(path)}"
     program = program or settings.current().program
-    with _bar(target, archives.size(path)) as bar:
-        archives.convert(
-            path, target, code=code, program=program, force=force, progress=bar.advance
-        )
-    _say(target)
+    with _progress_bar(target, archive.size(path)) as bar:
+        archive.convert(path, target, code=code, program=program, force=force, progress=bar.advance)
+    _print_size(target)
+
+
+# --- run in processes of their own -----------------------------------------------------------
 
 
 @group.command("quantize", hidden=True)
 @click.argument("folder", type=existing)
 @click.argument("report", type=click.Path(path_type=Path))
-@click.argument("asked", type=existing)
-def quantized(folder: Path, report: Path, asked: Path) -> None:
-    """What archive --quantize runs in a process of its own; writes REPORT."""
-    import json
-
+@click.argument("requests", type=existing)
+def quantize_command(folder: Path, report: Path, requests: Path) -> None:
+    """Make the int8 graph of the model in FOLDER and write REPORT; used by archive --quantize."""
     from mms_handler.worker import trials
 
-    bodies = [(Path(path), content_type) for path, content_type in json.loads(asked.read_text())]
+    bodies = [(Path(path), content_type) for path, content_type in json.loads(requests.read_text())]
     report.write_text(json.dumps(trials.quantize(folder, bodies)))
 
 
-@group.command(hidden=True)
+@group.command("inspect", hidden=True)
 @click.argument("folder", type=existing)
 @click.argument("report", type=click.Path(path_type=Path))
 @click.argument("sample", nargs=-1)
-def inspect(folder: Path, report: Path, sample: tuple[str, ...]) -> None:
-    """What check runs in a process of its own; writes REPORT."""
-    import json
+def inspect_command(folder: Path, report: Path, sample: tuple[str, ...]) -> None:
+    """Load the model in FOLDER and write REPORT; used by check.
 
+    SAMPLE is a request for the model: the file with its body, its Content-Type, its Accept.
+    """
     from mms_handler.worker import trials
 
-    asked = (Path(sample[0]).read_bytes(), sample[1], sample[2]) if sample else None
-    report.write_text(json.dumps(trials.inspect(folder, asked)))
+    request = (Path(sample[0]).read_bytes(), sample[1], sample[2]) if sample else None
+    report.write_text(json.dumps(trials.inspect(folder, request)))

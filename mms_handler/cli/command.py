@@ -36,5 +36,10 @@ def group() -> None:
     """Train, pack, serve and ask SageMaker MXNet scripts."""
 
 
+def examples(*lines: str) -> str:
+    """Example commands as an epilog of a command's help."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
 def size(count: int) -> str:
     return f"{count:,} bytes" if count < 1_000 else f"{count / 1000:,.0f} kB"

@@ -112,7 +112,7 @@ class Registry:
             ArchiveError: it cannot name a model.
             NameTaken: a model is called so.
         """
-        archive.check_name(name)
+        manifest.check_name(name)
         with self._lock:
             self._check_free(name)
 

@@ -12,7 +12,7 @@ import os
 import shutil
 from pathlib import Path
 
-from mms_handler import archive
+from mms_handler import archive, manifest
 from mms_handler.errors import NoSuchModel
 
 #: Bytes from which on a file is linked instead of copied: scripts are not, weights are.
@@ -27,9 +27,11 @@ def name_of(path: Path) -> str:
         ArchiveError: it cannot name a model.
     """
     if path.is_dir():
-        return archive.check_name(os.path.basename(os.path.abspath(path)))
+        return manifest.check_name(os.path.basename(os.path.abspath(path)))
     if path.is_file() and path.name.endswith((".mar", ".tar.gz")):
-        return archive.check_name(path.name[: -len(".mar" if path.suffix == ".mar" else ".tar.gz")])
+        return manifest.check_name(
+            path.name[: -len(".mar" if path.suffix == ".mar" else ".tar.gz")]
+        )
     raise NoSuchModel(f"{path} is neither a .mar, a .tar.gz nor a folder")
 
 

@@ -232,4 +232,6 @@ def packed_int8(model_dir: Path) -> Any:
 
     packed = manifest.read_folder(model_dir)
     quantized = packed.quantized if packed else None
-    return models.PackedInt8(model_dir / quantized.symbol, quantized.most) if quantized else None
+    if quantized is None:
+        return None
+    return models.PackedInt8(model_dir / quantized.symbol, quantized.max_difference)

@@ -116,7 +116,7 @@ def test_what_would_not_load_is_not_packed(tmp_path):
     model = script(tmp_path / "broken", "import no_such_library")
     reason = refused("archive", model, "--model-store", tmp_path / "store")
     assert reason == (
-        "error: broken would not load: script: ModuleNotFoundError: "
+        "error: broken does not load: script: ModuleNotFoundError: "
         "No module named 'no_such_library' (code/inference.py, line 1)"
     )
     assert list((tmp_path / "store").iterdir()) == []
@@ -128,7 +128,7 @@ def test_a_script_that_needs_what_is_not_packed(tmp_path):
     model = script(tmp_path / "keys", source, **{".key": "secret"})
     done("check", model)
     reason = refused("archive", model, "--model-store", tmp_path)
-    assert "keys would not load: model_fn: FileNotFoundError" in reason
+    assert "keys does not load: model_fn: FileNotFoundError" in reason
     assert not (tmp_path / "keys.mar").exists()
 
 
@@ -139,7 +139,7 @@ def test_a_sample_that_is_not_answered(tmp_path):
     (tmp_path / "bad.json").write_text("[[1,")
     words = ("archive", model, "--model-store", tmp_path)
     assert refused(*words, "--sample", tmp_path / "bad.json").startswith(
-        "error: the sample is answered 400: not valid application/json"
+        "error: the sample request gets 400: not valid application/json"
     )
     assert not (tmp_path / "linear.mar").exists()
     source = "def input_fn(data, content_type): raise ValueError('text, please')\n"
@@ -170,7 +170,7 @@ def test_an_archive_that_is_there(tmp_path):
     """It is refused at once, before anything is loaded, and replaced by force."""
     (tmp_path / "linear.mar").write_text("old")
     words = ("archive", EXAMPLES / "linear", "--model-store", tmp_path)
-    said = f"error: {tmp_path / 'linear.mar'} is there already; --force replaces it"
+    said = f"error: {tmp_path / 'linear.mar'} already exists; --force replaces it"
     assert refused(*words) == said
     assert (tmp_path / "linear.mar").read_text() == "old"
     done(*words, "--force")
@@ -264,15 +264,18 @@ def hostile(folder, how):
         mar.write(EXAMPLES / "transform" / "code" / "inference.py", "code/inference.py")
         if how == "zip slip":
             mar.writestr("../../../evil.txt", "evil")
-            return path, "the entry '../../../evil.txt' leads out of the archive's folder"
+            return path, "the entry '../../../evil.txt' leads outside the archive's folder"
         if how == "link":
             link = zipfile.ZipInfo("link")
             link.external_attr = 0o120777 << 16
             mar.writestr(link, "/etc/passwd")
-            return path, "the entry 'link' is a link; put the file itself there"
+            return path, "the entry 'link' is a link; replace it with the file itself"
         mar.writestr("zeros", bytes(60_000_000))
         packed = mar.getinfo("zeros").compress_size
-        return path, f"the entry 'zeros' unpacks from {packed:,} to 60,000,000 bytes"
+        return path, (
+            f"the entry 'zeros' unpacks from {packed:,} to 60,000,000 bytes; at most 200 times its "
+            "packed size is allowed"
+        )
 
 
 @pytest.mark.parametrize("how", ["zip slip", "link", "bomb"])

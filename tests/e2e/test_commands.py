@@ -119,7 +119,9 @@ def test_help_does_not_wait_for_mxnet():
         pytest.param(
             ["config"], {"SAGEMAKER_BIND_TO_PORT": "http"}, 2, "SAGEMAKER_BIND_TO_PORT", id="env"
         ),
-        pytest.param(["archive", "tests", "--name", "-rf"], {}, 1, "cannot name", id="name"),
+        pytest.param(
+            ["archive", "tests", "--name", "-rf"], {}, 1, "not a valid model name", id="name"
+        ),
         pytest.param(["invoke", "x", "--port", "9"], {}, 1, "no answer from", id="no server"),
     ],
 )
@@ -196,4 +198,4 @@ def test_check_says_why_a_model_would_not_load(tmp_path, source, reason):
     done = mms_handler("check", tmp_path / "model")
     assert done.returncode == 1
     last = done.stderr.decode().splitlines()[-1]
-    assert last == f"error: {tmp_path / 'model'} would not load: {reason}"
+    assert last == f"error: {tmp_path / 'model'} does not load: {reason}"

@@ -57,14 +57,14 @@ def test_from_photos_to_predictions(front, stripes, tmp_path):
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["--quantize", "int8"], 2, "--quantize int8 wants --calibration, a folder of requests"),
+        (["--quantize", "int8"], 2, "--quantize int8 needs --calibration, a folder of requests"),
         (["--quantize", "int4"], 2, "'int4' is not 'int8'."),
         (
             ["--calibration", EXAMPLES],
             2,
-            "--calibration is for --quantize int8, which is not given",
+            "--calibration only works with --quantize int8",
         ),
-        (["--min-agreement", "1"], 2, "--min-agreement is for --quantize int8, which is not given"),
+        (["--min-agreement", "1"], 2, "--min-agreement only works with --quantize int8"),
         (
             ["--quantize", "int8", "--calibration", EXAMPLES / "no"],
             2,
@@ -78,7 +78,7 @@ def test_from_photos_to_predictions(front, stripes, tmp_path):
         (
             ["--quantize", "int8", "--calibration", EXAMPLES],
             1,
-            "is no file; a folder of requests has nothing else",
+            "is not a file; a calibration folder may only have files",
         ),
     ],
     ids=[

@@ -14,9 +14,9 @@ import pytest
 from mms.context import Context
 
 from mms_handler import archive
-from mms_handler.archive.quantizing import Int8
+from mms_handler.archive.quantize import Int8Graph
 from mms_handler.errors import ArchiveError
-from mms_handler.manifest import INT8, Quantized
+from mms_handler.manifest import INT8, QUANTIZED_KEYS, Quantized
 from mms_handler.models.graphs import faster
 from mms_handler.models.graphs.int8 import Near
 from mms_handler.settings import Settings
@@ -85,7 +85,9 @@ def model(folder, stripes, script):
 def test_a_graph_of_a_folder_of_photos(tmp_path, stripes):
     """Convolutions, sums and the last layer are in eight bits, and tell the stripes as before."""
     folder = model(tmp_path / "m", stripes, LOAD)
-    found = trials.quantize(folder, archive.bodies(stripes.write(tmp_path / "photos")))
+    found = trials.quantize(
+        folder, archive.calibration_requests(stripes.write(tmp_path / "photos"))
+    )
     assert found["operators"] == found["of"] >= 9
     assert (found["inputs"], found["rows"], found["top"], found["part"]) == (12, 4, 4, 1)
     assert 1e-5 < found["mean"] < found["most"] < 0.2
@@ -118,7 +120,7 @@ def test_a_graph_of_a_folder_of_photos(tmp_path, stripes):
 def test_what_has_no_graph_in_eight_bits(tmp_path, stripes, script, said):
     """The reason names the file, or the line of the script."""
     folder = model(tmp_path / "m", stripes, script)
-    bodies = archive.bodies(stripes.write(tmp_path / "photos", 1))
+    bodies = archive.calibration_requests(stripes.write(tmp_path / "photos", 1))
     assert trials.quantize(folder, bodies)["error"].startswith(said)
 
 
@@ -129,7 +131,7 @@ def test_what_has_no_graph_in_eight_bits(tmp_path, stripes, script, said):
 def packed(tmp_path_factory, stripes):
     """The archive of the ResNet, its int8 graph in it."""
     folder = tmp_path_factory.mktemp("packed")
-    photos = archive.bodies(stripes.write(folder / "photos"))
+    photos = archive.calibration_requests(stripes.write(folder / "photos"))
     return archive.pack(
         model(folder / "m", stripes, LOAD),
         folder / "m.mar",
@@ -156,8 +158,8 @@ def test_the_manifest_tells_of_it(packed):
     """With how it did; weights are not packed twice."""
     told = archive.verify(packed).quantized
     assert (told.type, told.symbol) == ("int8", "MAR-INF/int8-symbol.json")
-    assert (told.inputs, told.rows, told.top) == (12, 4, 4)
-    assert told.most < 0.05  # 0.1 where sums are fused with the convolutions before them
+    assert (told.requests, told.rows, told.same_top) == (12, 4, 4)
+    assert told.max_difference < 0.05  # 0.1 where sums are fused with the convolutions before them
     with zipfile.ZipFile(packed) as mar:
         params = [name for name in mar.namelist() if name.endswith(".params")]
     assert params == ["net-0000.params"]
@@ -186,15 +188,15 @@ def test_a_worker_runs_a_modules(model_dir, tmp_path, monkeypatch, caplog):
     rows.mkdir()
     for place in range(3):
         (rows / f"{place}.csv").write_text(f"{place},3\n{3 - place},-1\n")
-    found = trials.quantize(folder, archive.bodies(rows))
+    found = trials.quantize(folder, archive.calibration_requests(rows))
     assert (found["operators"], found["rows"], found["top"]) == (1, 2, 2)
-    told = Quantized("int8", INT8, *(found[name] for name in Quantized._fields[2:]))
+    told = Quantized("int8", INT8, *(found[name] for name in QUANTIZED_KEYS[2:]))
     (tmp_path / "sample.csv").write_text("1,2\n")
     archive.pack(
         folder,
         tmp_path / "m.mar",
         sample=tmp_path / "sample.csv",
-        quantizer=lambda unpacked: Int8(told, found["symbol"].encode(), ""),
+        quantizer=lambda unpacked: Int8Graph(told, found["symbol"].encode(), ""),
     )
     archive.unpack(tmp_path / "m.mar", tmp_path / "m")
     pipeline = load(tmp_path / "m")
@@ -241,11 +243,11 @@ def test_a_graph_that_does_not_agree(packed, tmp_path, stripes):
         if int(path.stem) % 3 != 2:  # those that say what values come
             np.save(path, np.load(path) / 10_000)
     with pytest.raises(ArchiveError) as caught:
-        archive.quantize(tmp_path / "m", archive.bodies(folder))
+        archive.quantize(tmp_path / "m", archive.calibration_requests(folder))
     assert re.fullmatch(
         "the int8 graph of m does not agree with the model: top-1 agrees on [0-3] of 4 rows, "
         r"differences \d+\.\d% mean, \d+\.\d% at most, of the largest value; "
-        r"95% is wanted \(--min-agreement\)",
+        r"at least 95% must agree \(--min-agreement\)",
         str(caught.value),
     )
 
@@ -257,7 +259,9 @@ def test_a_folder_of_requests(tmp_path):
     """In the order of their names, each of the type that its suffix tells."""
     for name in ("b.csv", "a.NPY", "c.json", "d.jsonl", ".hidden"):
         (tmp_path / name).write_text("1")
-    assert [(one.path.name, one.content_type) for one in archive.bodies(tmp_path)] == [
+    assert [
+        (one.path.name, one.content_type) for one in archive.calibration_requests(tmp_path)
+    ] == [
         ("a.NPY", "application/x-npy"),
         ("b.csv", "text/csv"),
         ("c.json", "application/json"),
@@ -268,9 +272,9 @@ def test_a_folder_of_requests(tmp_path):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda folder: None, "has no files; each would be a request to calibrate with"),
-        (lambda folder: (folder / "a").mkdir(), "/a is no file; a folder of requests has nothing"),
-        (lambda folder: (folder / "a.tif").touch(), "/a.tif: the suffix does not say what it is"),
+        (lambda folder: None, "has no files; each file is a request to calibrate with"),
+        (lambda folder: (folder / "a").mkdir(), "/a is not a file; a calibration folder may only"),
+        (lambda folder: (folder / "a.tif").touch(), "/a.tif: unknown suffix; known are .csv"),
     ],
     ids=["empty", "a folder in it", "an unknown suffix"],
 )
@@ -278,12 +282,12 @@ def test_a_folder_that_is_not_of_requests(tmp_path, make, said):
     """The file is named; a content type that is given says what all are."""
     make(tmp_path)
     with pytest.raises(ArchiveError) as caught:
-        archive.bodies(tmp_path)
+        archive.calibration_requests(tmp_path)
     assert said in str(caught.value)
 
 
 def test_one_type_for_all(tmp_path):
     """Whatever their suffixes."""
     (tmp_path / "a.tif").touch()
-    ((_, kind),) = archive.bodies(tmp_path, "image/png")
+    ((_, kind),) = archive.calibration_requests(tmp_path, "image/png")
     assert kind == "image/png"

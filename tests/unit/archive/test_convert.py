@@ -114,19 +114,19 @@ def test_progress_is_told_in_bytes(tmp_path):
 def test_what_is_there_is_replaced_by_force_only(tmp_path):
     source = tar(tmp_path / "model.tar.gz", NEW)
     (tmp_path / "m.mar").write_text("old")
-    with pytest.raises(ArchiveError, match=r"m\.mar is there already; --force replaces it"):
+    with pytest.raises(ArchiveError, match=r"m\.mar already exists; --force replaces it"):
         archive.convert(source, tmp_path / "m.mar")
     archive.convert(source, tmp_path / "m.mar", force=True)
     (tmp_path / "m.tar.gz").write_text("old")
-    with pytest.raises(ArchiveError, match=r"m\.tar\.gz is there already; --force replaces it"):
+    with pytest.raises(ArchiveError, match=r"m\.tar\.gz already exists; --force replaces it"):
         archive.convert(tmp_path / "m.mar", tmp_path / "m.tar.gz")
 
 
 def test_what_is_which(tmp_path):
     """By what a file has, not by what it is called."""
     source = tar(tmp_path / "a", NEW)
-    assert archive.other(source) == ".mar"
-    assert archive.other(archive.convert(source, tmp_path / "m.mar")) == ".tar.gz"
+    assert archive.other_suffix(source) == ".mar"
+    assert archive.other_suffix(archive.convert(source, tmp_path / "m.mar")) == ".tar.gz"
 
 
 def test_code_that_is_not_there(tmp_path):

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from mms_handler import archive, manifest
-from mms_handler.archive.quantizing import Int8
+from mms_handler.archive.quantize import Int8Graph
 from mms_handler.errors import ArchiveError
 from mms_handler.manifest import Quantized
 
@@ -22,7 +22,7 @@ def packed(tmp_path):
 
     def quantizer(folder):
         seen.extend(path.name for path in folder.iterdir())
-        return Int8(TOLD, b'{"nodes": []}', "")
+        return Int8Graph(TOLD, b'{"nodes": []}', "")
 
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "net.params").write_text("weights")
@@ -62,9 +62,9 @@ def test_without_a_graph_nothing_is_told(tmp_path):
 )
 def test_a_manifest_that_tells_something_else(change):
     """It is none of ours."""
-    told = json.loads(manifest.written("m", None, {}, None, TOLD))
+    told = json.loads(manifest.encode("m", None, {}, None, TOLD))
     told["mms_handler"]["quantized"].update(change)
-    with pytest.raises(ArchiveError, match="does not say what a model is"):
+    with pytest.raises(ArchiveError, match="is not a valid manifest"):
         manifest.read(json.dumps(told).encode())
 
 
@@ -74,5 +74,7 @@ def test_a_graph_that_is_not_there(packed, tmp_path):
         for name in mar.namelist():
             if name != TOLD.symbol:
                 less.writestr(name, mar.read(name))
-    with pytest.raises(ArchiveError, match="the graph 'MAR-INF/int8-symbol.json' of its manifest"):
+    with pytest.raises(
+        ArchiveError, match="the manifest's graph 'MAR-INF/int8-symbol.json' is not in"
+    ):
         archive.verify(tmp_path / "less.mar")

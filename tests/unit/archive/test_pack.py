@@ -11,7 +11,7 @@ from importlib import metadata
 
 import pytest
 
-from mms_handler import archive
+from mms_handler import archive, manifest
 from mms_handler.errors import ArchiveError, ScriptError
 
 
@@ -139,7 +139,7 @@ def test_links_are_refused(model_dir, target):
     (model_dir / "linked").symlink_to(target)
     with pytest.raises(ArchiveError) as caught:
         archive.contents(model_dir)
-    assert str(caught.value) == f"{model_dir}/linked is a link; put the file itself there"
+    assert str(caught.value) == f"{model_dir}/linked is a link; replace it with the file itself"
 
 
 def test_links_in_the_code_are_refused(tmp_path, model_dir):
@@ -177,7 +177,7 @@ def test_another_script_takes_the_codes_place(tmp_path, model_dir):
 )
 def test_names_that_can_name_a_model(name):
     """Letters, digits, '_', '.' and '-' can, from a letter or digit on."""
-    assert archive.check_name(name) == name
+    assert manifest.check_name(name) == name
 
 
 @pytest.mark.parametrize(
@@ -186,17 +186,17 @@ def test_names_that_can_name_a_model(name):
 def test_names_that_cannot_name_a_model(name):
     """What MMS cannot address, or would take for an option, is refused."""
     with pytest.raises(ArchiveError) as caught:
-        archive.check_name(name)
+        manifest.check_name(name)
     assert str(caught.value) == (
-        f"{name!r} cannot name a model: letters, digits, '_', '.' and '-' can, "
-        "and the first is a letter or digit"
+        f"{name!r} is not a valid model name: use letters, digits, '_', '.' and '-', "
+        "and start with a letter or digit"
     )
 
 
 def test_an_archive_is_replaced_by_force_only(tmp_path, model_dir):
     """What is there stays there, unless force says otherwise."""
     target = put(tmp_path, **{"digits.mar": "old"}) / "digits.mar"
-    with pytest.raises(ArchiveError, match=r"digits\.mar is there already; --force replaces it"):
+    with pytest.raises(ArchiveError, match=r"digits\.mar already exists; --force replaces it"):
         archive.pack(model_dir, target)
     assert target.read_text() == "old"
     archive.pack(model_dir, target, force=True)
@@ -375,7 +375,7 @@ def test_the_reply_of_the_trial_is_kept(tmp_path, model_dir):
 
     def trial(folder, request):
         assert request.body == b"1,2"
-        return request._replace(sample=request.sample._replace(reply=reply))
+        return request._replace(entry=request.entry._replace(reply=reply))
 
     target = archive.pack(model_dir, tmp_path / "m.mar", sample=tmp_path / "row.csv", trial=trial)
     found = archive.verify(target).sample

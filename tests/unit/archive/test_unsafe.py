@@ -135,7 +135,7 @@ def test_an_archive_of_another_tool(tmp_path):
 # --- single entries --------------------------------------------------------------------------
 
 
-LEADS_OUT = "leads out of the archive's folder"
+LEADS_OUT = "leads outside the archive's folder"
 
 
 @pytest.mark.parametrize(
@@ -149,15 +149,19 @@ LEADS_OUT = "leads out of the archive's folder"
         pytest.param(Entry("/etc/out"), f"the entry '/etc/out' {LEADS_OUT}", id="absolute"),
         pytest.param(Entry("..\\out"), f"the entry '..\\\\out' {LEADS_OUT}", id="a backslash"),
         pytest.param(
-            Entry("a\nb"), "the entry 'a\\nb' has a name that no file should have", id="a newline"
+            Entry("a\nb"),
+            "the entry 'a\\nb' has a name with control characters or broken UTF-8",
+            id="a newline",
         ),
         pytest.param(
-            Entry("a\0b"), "the entry 'a\\x00b' has a name that no file should have", id="a zero"
+            Entry("a\0b"),
+            "the entry 'a\\x00b' has a name with control characters or broken UTF-8",
+            id="a zero",
         ),
-        pytest.param(Entry(""), "the entry '' has a name that no file should have", id="no name"),
+        pytest.param(Entry(""), "an entry has no name", id="no name"),
         pytest.param(
             Entry("l", b"/etc/passwd", mode=0o120777),
-            "the entry 'l' is a link; put the file itself there",
+            "the entry 'l' is a link; replace it with the file itself",
             id="a link",
         ),
         *(
@@ -176,18 +180,18 @@ LEADS_OUT = "leads out of the archive's folder"
         pytest.param(Entry("e", flags=1), "the entry 'e' is encrypted", id="encrypted"),
         pytest.param(
             Entry("b", b"x", packed=bz2.compress(b"x"), method=12),
-            "the entry 'b' is packed in a way that MMS does not know",
+            "the entry 'b' is compressed in a way that MMS cannot read",
             id="bzip2",
         ),
         pytest.param(
             Entry("p", packed=deflated(b"x") + b"PK\7\10" + bytes(12), method=8, flags=8),
-            "the entry 'p' has its sizes behind it, as what was written to a pipe; "
-            "pack it into a file",
+            "the entry 'p' has its sizes after its data, as in a zip written to a pipe; "
+            "write the archive to a file",
             id="sizes behind it",
         ),
         pytest.param(
             Entry("mar-inf/Manifest.JSON"),
-            "the entry 'mar-inf/Manifest.JSON' is there twice",
+            "the entry 'mar-inf/Manifest.JSON' appears twice",
             id="a manifest in another case",
         ),
     ],
@@ -206,7 +210,7 @@ def test_two_entries_for_one_file(tmp_path, name):
     elif ".." in name:
         refused(path, f"the entry {name!r} {LEADS_OUT}")
     else:
-        refused(path, f"the entry {name!r} is there twice")
+        refused(path, f"the entry {name!r} appears twice")
 
 
 # --- bombs -----------------------------------------------------------------------------------
@@ -219,7 +223,11 @@ def test_a_bomb_is_refused_at_once(tmp_path):
     path = zipped(tmp_path / "m.mar", plain(), entry)
     started = time.monotonic()
     packed = len(entry.packed)
-    refused(path, f"the entry 'zeros.txt' unpacks from {packed:,} to 60,000,000 bytes")
+    refused(
+        path,
+        f"the entry 'zeros.txt' unpacks from {packed:,} to 60,000,000 bytes; "
+        "at most 200 times its packed size is allowed",
+    )
     assert time.monotonic() - started < 0.5
 
 
@@ -229,7 +237,11 @@ def test_a_bomb_of_small_entries_is_one_too(tmp_path):
     entry = {"data": zeros, "packed": deflated(zeros), "method": 8}
     path = zipped(tmp_path / "m.mar", plain(), *(Entry(f"{n}.txt", **entry) for n in range(4)))
     size = path.stat().st_size
-    refused(path, f"it unpacks from {size:,} to 18,000,{len(plain().packed)} bytes or more")
+    refused(
+        path,
+        f"the archive unpacks from {size:,} to 18,000,{len(plain().packed)} bytes or more; "
+        "at most 200 times its size is allowed",
+    )
 
 
 @pytest.mark.parametrize("method", [0, 8], ids=["stored", "deflated"])
@@ -242,7 +254,7 @@ def test_a_bomb_that_lies(tmp_path, method):
     with zipfile.ZipFile(path) as believed:
         assert len(believed.read("z")) == 1_000  # as Python's own reading would have it
     started = time.monotonic()
-    refused(path, "the entry 'z' has more than the 1,000 bytes that it says")
+    refused(path, "the entry 'z' has more than the 1,000 bytes that it claims")
     assert time.monotonic() - started < 0.5
 
 
@@ -250,20 +262,20 @@ def test_too_many_entries(tmp_path, monkeypatch):
     """Each takes a place on the disk, however small it is."""
     monkeypatch.setattr(safety, "MAX_ENTRIES", 10)
     entries = [Entry(f"{n}.txt", b"") for n in range(10)]
-    refused(zipped(tmp_path / "m.mar", plain(), *entries), "it has more than 10 entries")
+    refused(zipped(tmp_path / "m.mar", plain(), *entries), "the archive has more than 10 entries")
 
 
 def test_too_many_bytes(tmp_path, monkeypatch):
     """However well they are packed."""
     monkeypatch.setattr(safety, "MAX_BYTES", 1_000)
     path = zipped(tmp_path / "m.mar", plain(), Entry("a", bytes(999)))
-    refused(path, "it unpacks to more than 1,000 bytes")
+    refused(path, "the archive unpacks to more than 1,000 bytes")
 
 
 # --- what MMS would see, and we would not ----------------------------------------------------
 
 
-OTHER = "is listed as something else than it is"
+OTHER = "differs from the archive's list"
 
 
 @pytest.mark.parametrize(
@@ -294,13 +306,16 @@ OTHER = "is listed as something else than it is"
 def test_two_headers_that_differ(tmp_path, claims):
     """MMS believes the one before an entry, the list at the end is what was checked."""
     entry = Entry("ab/b", b"four", **claims)
-    refused(zipped(tmp_path / "m.mar", plain(), entry, Entry("z")), f"the entry 'ab/b' {OTHER}")
+    refused(
+        zipped(tmp_path / "m.mar", plain(), entry, Entry("z")),
+        f"the header of the entry 'ab/b' {OTHER}",
+    )
 
 
 def test_a_name_that_does_not_say_its_alphabet(tmp_path):
     """Python would take its bytes for another name than Java, and so would who wrote the list."""
     path = zipped(tmp_path / "m.mar", plain(), Entry("\u00e9"))
-    refused(path, f"the entry '\u251c\u2310' {OTHER}")
+    refused(path, f"the header of the entry '\u251c\u2310' {OTHER}")
     archive.verify(zipped(tmp_path / "m.mar", plain(), Entry("\u00e9", flags=0x800)))
 
 
@@ -320,9 +335,10 @@ def test_an_entry_that_is_not_listed(tmp_path):
     entries = [plain(), Entry("a.txt")]
     for place, said in enumerate(
         [
-            "something lies before the entry 'MAR-INF/MANIFEST.json'",
-            "something lies before the entry 'a.txt'",
-            "something lies behind its entries that it does not list",
+            "there is data before the entry 'MAR-INF/MANIFEST.json' that is not in the archive's "
+            "list",
+            "there is data before the entry 'a.txt' that is not in the archive's list",
+            "there is data after the last entry that is not in the archive's list",
         ]
     ):
         some = [*entries[:place], EVIL, *entries[place:]]
@@ -332,19 +348,22 @@ def test_an_entry_that_is_not_listed(tmp_path):
 def test_what_is_no_entry(tmp_path):
     """MMS would stop at it and serve an empty model."""
     path = zipped(tmp_path / "m.mar", plain(), before=b"#!/bin/sh\n")
-    refused(path, "something lies before the entry 'MAR-INF/MANIFEST.json'")
+    refused(
+        path,
+        "there is data before the entry 'MAR-INF/MANIFEST.json' that is not in the archive's list",
+    )
 
 
 def test_an_entry_within_an_entry(tmp_path):
     """Its stream ends early, and another entry begins where the first one says it still is."""
     inner = b"PK\3\4" + fields(EVIL.here) + EVIL.here["name"] + EVIL.packed
     hiding = Entry("a.txt", b"x", packed=deflated(b"x") + inner, method=8)
-    refused_as_broken(tmp_path, hiding, "an entry goes on behind its end")
+    refused_as_broken(tmp_path, hiding, "an entry has data after its end")
 
 
 def test_an_entry_that_ends_early(tmp_path):
     half = Entry("a.txt", b"x" * 100, packed=deflated(os.urandom(100))[:50], method=8)
-    refused_as_broken(tmp_path, half, "an entry ends early")
+    refused_as_broken(tmp_path, half, "the data of an entry ends early")
 
 
 def refused_as_broken(tmp_path, entry, said):
@@ -357,14 +376,16 @@ def refused_as_broken(tmp_path, entry, said):
 
 def test_a_damaged_entry(tmp_path):
     path = zipped(tmp_path / "m.mar", plain(), Entry("a", b"abc", packed=b"abd"))
-    refused(path, "the entry 'a' is damaged")
+    refused(path, "the entry 'a' is damaged: its size or checksum is wrong")
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\5\6" + bytes(18), b"PK\1\2PK\5\6"])
 def test_what_is_no_archive(tmp_path, content):
     """MMS would load it as an empty model."""
     (tmp_path / "m.mar").write_bytes(content)
-    with pytest.raises(ArchiveError, match=r"^m\.mar(: it has no MAR-INF| cannot be unpacked: )"):
+    with pytest.raises(
+        ArchiveError, match=r"^m\.mar(: the archive has no MAR-INF| cannot be unpacked: )"
+    ):
         archive.verify(tmp_path / "m.mar")
 
 
@@ -372,12 +393,12 @@ def test_what_is_no_archive(tmp_path, content):
 
 
 def test_no_manifest(tmp_path):
-    refused(zipped(tmp_path / "m.mar", Entry("a")), "it has no MAR-INF/MANIFEST.json")
+    refused(zipped(tmp_path / "m.mar", Entry("a")), "the archive has no MAR-INF/MANIFEST.json")
 
 
 def test_a_manifest_that_fills_the_memory(tmp_path):
     path = zipped(tmp_path / "m.mar", Entry(MANIFEST, bytes(20_000_001)))
-    refused(path, "its MAR-INF/MANIFEST.json has more than 20,000,000 bytes")
+    refused(path, "MAR-INF/MANIFEST.json has more than 20,000,000 bytes")
 
 
 @pytest.mark.parametrize(
@@ -394,13 +415,13 @@ def test_a_manifest_that_fills_the_memory(tmp_path):
 )
 def test_a_manifest_that_is_none(tmp_path, text, said):
     path = zipped(tmp_path / "m.mar", Entry(MANIFEST, text.encode()))
-    with pytest.raises(ArchiveError, match=f"MANIFEST.json does not say what a model is: {said}"):
+    with pytest.raises(ArchiveError, match=f"MANIFEST.json is not a valid manifest: {said}"):
         archive.verify(path)
 
 
 @pytest.mark.parametrize("name", ["", "-rf", "../m", "a/b", "a b"])
 def test_a_name_that_mms_cannot_address(tmp_path, name):
-    with pytest.raises(ArchiveError, match="cannot name a model"):
+    with pytest.raises(ArchiveError, match="is not a valid model name"):
         archive.verify(zipped(tmp_path / "m.mar", plain(modelName=name)))
 
 
@@ -423,7 +444,7 @@ def test_handlers_that_are_there(tmp_path, handler):
     assert archive.verify(path).handler == handler
 
 
-FORM = "is not module:function, of the archive or installed"
+FORM = "is not module:function with a module in the archive or an installed one"
 
 
 @pytest.mark.parametrize(
@@ -453,8 +474,8 @@ def test_handlers_that_are_not(tmp_path, handler, said):
 @pytest.mark.parametrize(
     ("name", "data", "said"),
     [
-        ("a.txt", b"other", "the entry 'a.txt' is not what was packed: its hash differs"),
-        ("a.txt", None, "the file 'a.txt' of the manifest's list is not there"),
+        ("a.txt", b"other", "the entry 'a.txt' was changed after packing: its hash differs"),
+        ("a.txt", None, "the file 'a.txt' of the manifest's list is missing"),
         ("new.py", b"x", "the entry 'new.py' is not in the manifest's list of files"),
         ("new/", b"", "the entry 'new/' is not in the manifest's list of files"),
     ],
@@ -475,12 +496,12 @@ def test_an_archive_that_was_changed(tmp_path, name, data, said):
     ("ours", "said"),
     [
         ({"sample": {"name": "MAR-INF/sample.json", "content_type": "", "accept": ""}},
-         "the sample 'MAR-INF/sample.json' of its manifest is not there"),
+         "the manifest's sample 'MAR-INF/sample.json' is not in the archive"),
         ({"sample": {"name": "../../etc/passwd", "content_type": "", "accept": ""}},
-         "MAR-INF/MANIFEST.json does not say what a model is: "
-         "ValueError(\"the sample is called '../../etc/passwd'\")"),
+         "MAR-INF/MANIFEST.json is not a valid manifest: "
+         "ValueError(\"the sample is '../../etc/passwd' and not MAR-INF/sample with a suffix\")"),
         ({"files": {MANIFEST: 7}},
-         "MAR-INF/MANIFEST.json does not say what a model is: TypeError('7 is no text')"),
+         "MAR-INF/MANIFEST.json is not a valid manifest: TypeError('7 is not a string')"),
     ],
     ids=["no sample", "a sample elsewhere", "no hash"],
 )  # fmt: skip
@@ -513,7 +534,7 @@ def tar_refused(path, said):
     assert tree(path.parent) == before
 
 
-LINK, NEITHER = "is a link; put the file itself there", "is neither a file nor a folder"
+LINK, NEITHER = "is a link; replace it with the file itself", "is neither a file nor a folder"
 
 
 @pytest.mark.parametrize(
@@ -534,8 +555,8 @@ LINK, NEITHER = "is a link; put the file itself there", "is neither a file nor a
             NEITHER,
             id="a file of holes",
         ),
-        pytest.param("first", {}, "is there twice", id="twice"),
-        pytest.param("./first", {}, "is there twice", id="twice, spelt differently"),
+        pytest.param("first", {}, "appears twice", id="twice"),
+        pytest.param("./first", {}, "appears twice", id="twice, spelt differently"),
     ],
 )
 def test_a_tar_entry(tmp_path, name, claims, said):
@@ -548,7 +569,11 @@ def test_a_tar_bomb(tmp_path):
     """It is refused at its first header, long before its end."""
     path = tar(tmp_path / "model.tar.gz", ("zeros", {"data": bytes(30_000_000)}))
     packed = path.stat().st_size
-    tar_refused(path, f"it unpacks from {packed:,} to 30,000,000 bytes or more")
+    tar_refused(
+        path,
+        f"the archive unpacks from {packed:,} to 30,000,000 bytes or more; "
+        "at most 200 times its size is allowed",
+    )
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
@@ -558,7 +583,7 @@ def test_a_tar_header_that_fills_the_memory(tmp_path, kind):
     header.type, header.size = kind, 4 * 10**9
     path = tmp_path / "model.tar.gz"
     path.write_bytes(gzip.compress(header.tobuf() + bytes(10_000)))
-    tar_refused(path, "a header of it says that it has 4,000,000,000 bytes")
+    tar_refused(path, "a header claims 4,000,000,000 bytes")
 
 
 def test_a_tar_entry_of_less_than_nothing(tmp_path):
@@ -567,12 +592,12 @@ def test_a_tar_entry_of_less_than_nothing(tmp_path):
     header.size = -512
     path = tmp_path / "model.tar.gz"
     path.write_bytes(gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(10_000)))
-    tar_refused(path, "a header of it says that it has -512 bytes")
+    tar_refused(path, "a header claims -512 bytes")
 
 
 def test_a_tar_entry_of_less_than_nothing_by_its_extended_header(tmp_path):
     path = tar(tmp_path / "model.tar.gz", ("first", {}), ("a", {"pax_headers": {"size": "-5120"}}))
-    tar_refused(path, "the entry 'a' says that it has -5120 bytes")
+    tar_refused(path, "the entry 'a' claims a size of -5120 bytes")
 
 
 def test_a_tar_that_is_cut_off(tmp_path):
@@ -586,7 +611,11 @@ def test_a_tar_that_is_cut_off(tmp_path):
 def test_what_is_no_tar(tmp_path):
     (tmp_path / "m").write_text("text")
     assert not tars.is_tar(tmp_path / "m")
-    for use in (archive.other, archive.size, lambda path: archive.convert(path, tmp_path / "x")):
+    for use in (
+        archive.other_suffix,
+        archive.size,
+        lambda path: archive.convert(path, tmp_path / "x"),
+    ):
         with pytest.raises(ArchiveError, match=r"m is neither a \.mar nor a model\.tar\.gz$"):
             use(tmp_path / "m")
 

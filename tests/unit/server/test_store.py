@@ -115,5 +115,5 @@ def test_what_is_no_model(tmp_path, name):
 @pytest.mark.parametrize("name", ["my model", "-x", "caf\u00e9"])
 def test_a_name_mms_cannot_address(tmp_path, name):
     """A folder's name must be able to name a model."""
-    with pytest.raises(ArchiveError, match="cannot name a model"):
+    with pytest.raises(ArchiveError, match="is not a valid model name"):
         name_of(model(tmp_path / name))

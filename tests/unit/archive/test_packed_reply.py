@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pytest
 
-from mms_handler.archive import replies
+from mms_handler.archive import packed_reply
 
 JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
 
@@ -37,8 +37,8 @@ def npy(values):
 )
 def test_the_same(content_type, then, now):
     """Numbers may differ by 1e-4 of themselves or by 1e-6; 1e-4 is what float32 leaves for sure."""
-    then, now = (replies.kept(200, content_type, body) for body in (then, now))
-    assert replies.same(then, now)
+    then, now = (packed_reply.encode(200, content_type, body) for body in (then, now))
+    assert packed_reply.same(then, now)
 
 
 @pytest.mark.parametrize(
@@ -60,15 +60,15 @@ def test_the_same(content_type, then, now):
     ],
 )
 def test_another(content_type, then, now):
-    then, now = (replies.kept(200, content_type, body) for body in (then, now))
-    assert not replies.same(then, now)
+    then, now = (packed_reply.encode(200, content_type, body) for body in (then, now))
+    assert not packed_reply.same(then, now)
 
 
 def test_status_and_type_count():
     """The same body in another type, or with another status, is another reply."""
-    told = replies.kept(200, JSON, b"[1]")
-    assert not replies.same(told, replies.kept(201, JSON, b"[1]"))
-    assert not replies.same(told, replies.kept(200, CSV, b"[1]"))
+    told = packed_reply.encode(200, JSON, b"[1]")
+    assert not packed_reply.same(told, packed_reply.encode(201, JSON, b"[1]"))
+    assert not packed_reply.same(told, packed_reply.encode(200, CSV, b"[1]"))
 
 
 @pytest.mark.parametrize(
@@ -77,18 +77,22 @@ def test_status_and_type_count():
 def test_a_kept_reply_that_is_none(reply):
     """A manifest that somebody else wrote fails the check; it does not end it."""
     told = {"status": 200, "content_type": JSON, **reply} if reply else reply
-    assert not replies.same(told, replies.kept(200, JSON, b"[1]"))
+    assert not packed_reply.same(told, packed_reply.encode(200, JSON, b"[1]"))
 
 
 def test_how_replies_are_kept():
     """Text as text, other bytes as base64, what is long as its hash."""
-    assert replies.kept(200, JSON, b"[1]") == {"status": 200, "content_type": JSON, "body": "[1]"}
-    assert replies.kept(200, "image/png", b"\xff") == {
+    assert packed_reply.encode(200, JSON, b"[1]") == {
+        "status": 200,
+        "content_type": JSON,
+        "body": "[1]",
+    }
+    assert packed_reply.encode(200, "image/png", b"\xff") == {
         "status": 200,
         "content_type": "image/png",
         "base64": "/w==",
     }
-    assert replies.kept(200, JSON, bytes(100_001)) == {
+    assert packed_reply.encode(200, JSON, bytes(100_001)) == {
         "status": 200,
         "content_type": JSON,
         "sha256": "d0c690d019a2e27f02746b5edf5f79742b694aa7e19f3ec688d01ae936e70e9c",
@@ -97,7 +101,9 @@ def test_how_replies_are_kept():
 
 def test_replies_in_words():
     """Cut where a line would become a page."""
-    assert replies.words(replies.kept(200, JSON, b"[1]")) == "200 application/json: [1]"
-    assert len(replies.words(replies.kept(200, JSON, b"1" * 1_000))) == 222
-    long = replies.words(replies.kept(200, JSON, bytes(100_001)))
-    assert long.startswith("200 application/json: a body of the hash ")
+    assert (
+        packed_reply.describe(packed_reply.encode(200, JSON, b"[1]")) == "200 application/json: [1]"
+    )
+    assert len(packed_reply.describe(packed_reply.encode(200, JSON, b"1" * 1_000))) == 222
+    long = packed_reply.describe(packed_reply.encode(200, JSON, bytes(100_001)))
+    assert long.startswith("200 application/json: a body with the hash ")

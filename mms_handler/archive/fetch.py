@@ -1,0 +1,167 @@
+"""Fetch an archive from an address, if the address is on a list.
+
+MMS itself fetches any address it is asked to, follows redirects, and trusts an ETag
+(ModelArchive.java).  So MMS only ever gets files.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any, Iterator, NamedTuple, Sequence
+from urllib.parse import unquote, urlsplit
+
+from mms_handler.archive import files, s3
+from mms_handler.archive.convert import convert
+from mms_handler.archive.safety import MAX_BYTES
+from mms_handler.errors import ArchiveError
+from mms_handler.manifest import check_name
+
+ALLOWED = "MMS_HANDLER_ALLOWED_URLS"
+
+_PORTS = {"http": 80, "https": 443, "s3": None}
+_FILE_NAME = re.compile(r"(.+?)(\.mar|\.tar\.gz|\.tgz)")
+_TIMEOUT_S = 60  # without a byte from the server
+_CHUNK = 2**18  # bytes
+
+
+def fetch(url: str, folder: Path, allowed: Sequence[str], *, max_bytes: int = MAX_BYTES) -> Path:
+    """Download the archive at ``url`` into ``folder`` as a ``.mar``.  It is not verified yet.
+
+    Args:
+        url: http://, https:// or s3:// address of a ``.mar`` or a model.tar.gz.
+        folder: where to write it, under the name of the address's last part.
+        allowed: prefixes of addresses that end where a path segment ends: https://host/models
+            allows https://host/models/a.mar but not https://host/models2/a.mar.
+        max_bytes: the largest download allowed.
+
+    Returns:
+        The file.
+
+    Raises:
+        ArchiveError: the address, or one that it redirects to, is not allowed; the download fails
+            or is too large; or a model.tar.gz cannot be converted.
+    """
+    check_url(url, allowed)
+    name, suffix = _name_and_suffix(url)
+    target = folder / f"{name}.mar"
+    files.check_free(target, force=False)
+    with tempfile.TemporaryDirectory(prefix=".mms-handler-", dir=folder) as scratch:
+        download = Path(scratch) / f"{name}{suffix}"
+        if urlsplit(url).scheme.lower() == "s3":
+            s3.download(url, download, max_bytes=max_bytes)
+        else:
+            _download(url, download, allowed, max_bytes)
+        if suffix != ".mar":
+            return convert(download, target)
+        os.replace(download, target)
+    return target
+
+
+def _name_and_suffix(url: str) -> tuple[str, str]:
+    """The name of the model at ``url``, and the suffix of its archive."""
+    last = unquote(urlsplit(url).path).rpartition("/")[2]
+    match = _FILE_NAME.fullmatch(last)
+    if not match:
+        raise ArchiveError(f"{url} names no archive; it must end in .mar, .tar.gz or .tgz")
+    return check_name(match[1]), match[2]
+
+
+# --- allowed addresses -----------------------------------------------------------------------
+
+
+class _Address(NamedTuple):
+    """Where a URL leads, however it is spelled."""
+
+    scheme: str
+    host: str
+    port: int | None
+    segments: tuple[str, ...]
+
+
+def check_url(url: str, allowed: Sequence[str]) -> None:
+    """Check that an archive may be fetched from ``url``.
+
+    Raises:
+        ArchiveError: it may not; names the variable with the list.
+    """
+    address = _address(url)
+    for prefix in map(_allowed_address, allowed):
+        length = len(prefix.segments)
+        if prefix == address._replace(segments=address.segments[:length]):
+            return
+    raise ArchiveError(f"{url} is not fetched: no address in {ALLOWED} allows it")
+
+
+def _allowed_address(url: str) -> _Address:
+    try:
+        return _address(url)
+    except ArchiveError as exc:
+        raise ArchiveError(f"{ALLOWED}: {exc}") from exc
+
+
+def _address(url: str) -> _Address:
+    """Where ``url`` leads.
+
+    Raises:
+        ArchiveError: it is ambiguous, or not the address of an archive.
+    """
+    try:
+        parsed = urlsplit(url)
+        scheme, path = parsed.scheme.lower(), unquote(parsed.path)
+        port = parsed.port or _PORTS[scheme]
+    except (ValueError, KeyError) as exc:
+        raise ArchiveError(
+            f"{url} is not an address: expected http://, https:// or s3://, a host and a path"
+        ) from exc
+    path = re.sub(r"^/|/$", "", path)
+    segments = tuple(path.split("/")) if path else ()
+    dots = any(segment.partition(";")[0] in ("", ".", "..") for segment in segments)
+    odd = re.search(r"[\x00-\x20\x7f\\]", url) or "@" in parsed.netloc or "%" in path
+    if dots or odd or not parsed.hostname:
+        raise ArchiveError(f"{url} is not fetched: the address is ambiguous")
+    return _Address(scheme, parsed.hostname.rstrip("."), port, segments)
+
+
+# --- http ------------------------------------------------------------------------------------
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to allowed addresses only."""
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        self._allowed = allowed
+
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Any:
+        try:
+            check_url(newurl, self._allowed)
+        except ArchiveError:
+            fp.close()
+            raise
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _download(url: str, target: Path, allowed: Sequence[str], max_bytes: int) -> None:
+    opener = urllib.request.build_opener(_Redirects(allowed))
+    try:
+        with opener.open(url, timeout=_TIMEOUT_S) as response:
+            files.save(_chunks(response), target, url, max_bytes)
+    except (OSError, http.client.HTTPException, ValueError) as exc:
+        if isinstance(exc, urllib.error.HTTPError):  # it holds the response
+            exc.close()
+        raise ArchiveError(f"{url} cannot be downloaded: {exc}") from exc
+
+
+def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    """The whole body in chunks; a body that ends early is an error."""
+    while chunk := response.read(_CHUNK):
+        yield chunk
+    if response.length:
+        raise http.client.IncompleteRead(b"", response.length)
