@@ -57,9 +57,9 @@ def versions(name, python):
     installed = [
         pin for pin in pins(name) if pin.marker is None or pin.marker.evaluate(environment)
     ]
-    found = {canonicalize_name(pin.name): str(pin.specifier) for pin in installed}
-    assert len(found) == len(installed), "a package has two versions"
-    return {package: version.replace("==", "") for package, version in found.items()}
+    locked = {canonicalize_name(pin.name): str(pin.specifier)[2:] for pin in installed}
+    assert len(locked) == len(installed), "a package has two versions"
+    return locked
 
 
 def test_there_is_a_lock_file_for_each_environment():
