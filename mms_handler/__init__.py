@@ -1,3 +1,27 @@
-"""Serve, train and pack SageMaker MXNet scripts with Multi Model Server."""
+"""Serve, train and pack SageMaker MXNet scripts with Multi Model Server.
+
+What ``__all__`` names is public; see docs/api.md.  It is imported when it is first used, so that
+``import mms_handler`` alone costs nothing.  Everything else is private.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mms_handler.api import Model, load
 
 __version__ = "0.1.0"
+__all__ = ["Model", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from mms_handler import api
+
+    return getattr(api, name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

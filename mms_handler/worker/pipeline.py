@@ -225,10 +225,13 @@ class Steps(_Answering):
         ]
 
     def _answer(self, request: Request) -> Reply:
-        data = self.read(request)
+        return self._write(request, self.predict(request, self.read(request)))
+
+    def predict(self, request: Request, data: Any) -> Any:
+        """Run the model on one request's data with predict_fn."""
         if self.predictor:
-            return self._write(request, self.predictor(data))
-        return self._write(request, self._predict(self._values(request, data=self._fed(data))))
+            return self.predictor(data)
+        return self._predict(self._values(request, data=self._fed(data)))
 
     def _predict_together(self, data: Any) -> Any:
         """Call the script's predict_fn for several requests' data, row after row."""
@@ -257,11 +260,13 @@ class Steps(_Answering):
         )
 
     def _write(self, request: Request, prediction: Any) -> Reply:
+        return self._reply(request, self.output(request, prediction))
+
+    def output(self, request: Request, prediction: Any) -> Any:
+        """Call output_fn with a prediction; give what it returns."""
         if self._writes_ndarrays:
             prediction = models.to_ndarrays(prediction)
-        return self._reply(
-            request, self._output(self._values(request, data=request.body, prediction=prediction))
-        )
+        return self._output(self._values(request, data=request.body, prediction=prediction))
 
     def _default_input(self, input_data: bytes, content_type: str) -> Any:
         arrays = codecs.decode(input_data, content_type)

@@ -73,20 +73,8 @@ class Service:
         return attempt(self._deadline.call, function, *arguments)
 
     def _finish(self, index: int, reply: Any, context: Any) -> bytes:
-        """Set the head of one reply on MMS's context, and give its body."""
         self._output.tag(context.get_request_id(index))
-        limit = self._settings.max_response_bytes
-        if not isinstance(reply, Failed) and len(reply.body) > limit:  # it would kill the worker
-            text = f"the reply has {len(reply.body)} bytes, the server sends at most {limit}"
-            reply = Failed(OutOfResources(text))
-        if isinstance(reply, Failed):
-            return faults.answer(index, reply.exc, context)
-        status, phrase = context.get_response_status(index)  # the script may have set them
-        if reply.status != 200:
-            status = reply.status
-        reply_frame.set_head(index, reply.content_type, status, phrase, context)
-        body: bytes = reply.body
-        return body
+        return set_reply(index, reply, context, self._settings.max_response_bytes)
 
     def _start(self, context: Any) -> None:
         self._output = Output()
@@ -116,6 +104,28 @@ class Service:
         gc.collect()  # the model stays for good: do not look through it again
         gc.freeze()
         log.info("model %s is loaded", context.model_name)
+
+
+def set_reply(index: int, reply: Any, context: Any, max_bytes: int) -> bytes:
+    """Set the head of one reply on MMS's context, and give its body.
+
+    Args:
+        index: the request's place in the batch.
+        reply: a Reply, or Failed.
+        context: MMS's.
+        max_bytes: limit of a body; a larger one would kill the worker.
+    """
+    if not isinstance(reply, Failed) and len(reply.body) > max_bytes:
+        text = f"the reply has {len(reply.body)} bytes, the server sends at most {max_bytes}"
+        reply = Failed(OutOfResources(text))
+    if isinstance(reply, Failed):
+        return faults.answer(index, reply.exc, context)
+    status, phrase = context.get_response_status(index)  # the script may have set them
+    if reply.status != 200:
+        status = reply.status
+    reply_frame.set_head(index, reply.content_type, status, phrase, context)
+    body: bytes = reply.body
+    return body
 
 
 def ignore(*_: Any) -> None:

@@ -19,13 +19,13 @@ from mms_handler.worker.request import Request
 _BEFORE_MXNET = {"MXNET_DISABLE_MKLDNN_FUSE_CONV_SUM": "1"}
 
 
-def context_of(model_dir: Path) -> Any:
-    """MMS's context for a worker that loads ``model_dir``, on the CPU, one request at a time."""
+def context_of(model_dir: Path, gpu_id: int | None = None) -> Any:
+    """MMS's context for a worker that loads ``model_dir`` and answers one request at a time."""
     from mms.context import Context
 
     path = model_dir / MANIFEST
     manifest = json.loads(path.read_text()) if path.is_file() else None
-    return Context(model_dir.name, str(model_dir), manifest, 1, None, "")
+    return Context(model_dir.name, str(model_dir), manifest, 1, gpu_id, "")
 
 
 # --- check -----------------------------------------------------------------------------------
@@ -42,11 +42,11 @@ def inspect(model_dir: Path, sample: tuple[bytes, str, str] | None) -> dict[str,
         script, functions, files, model, and with a sample status, content_type, the beginning
         of the reply, and its body in base64 if it is the same each time; or an error alone.
     """
-    chosen = settings.current()
-    if chosen.optimize == "on":  # the packed reply is the model's own, not its int8 graph's
-        chosen = dataclasses.replace(chosen, optimize="float")
+    worker_settings = settings.current()
+    if worker_settings.optimize == "on":  # the packed reply is the model's, not its int8 graph's
+        worker_settings = dataclasses.replace(worker_settings, optimize="float")
     try:
-        loaded = load(context_of(model_dir), chosen)
+        loaded = load(context_of(model_dir), worker_settings)
     except LoadError as exc:
         return {"error": str(exc)}
     model, path = type(loaded.pipeline.model), loaded.script.path
@@ -88,9 +88,9 @@ def quantize(model_dir: Path, bodies: Sequence[tuple[Path, str]]) -> dict[str, A
         speed for a person.  Or an error alone.
     """
     settings.export_defaults(_BEFORE_MXNET)
-    chosen = dataclasses.replace(settings.current(), optimize="off")
+    worker_settings = dataclasses.replace(settings.current(), optimize="off")
     try:
-        return _quantize(load(context_of(model_dir), chosen).pipeline, bodies)
+        return _quantize(load(context_of(model_dir), worker_settings).pipeline, bodies)
     except LoadError as exc:
         return {"error": f"it would not load: {exc}"}
     except ModelError as exc:

@@ -1,0 +1,224 @@
+"""api: what ``import mms_handler`` gives, with real models in this process."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import mxnet as mx
+import numpy as np
+import pytest
+
+import mms_handler
+from mms_handler import archive
+from mms_handler.errors import ArchiveError, BadInput, LoadError, NotAcceptable, ScriptError
+
+SCRIPT = """
+import json
+import os
+import mxnet as mx
+
+def model_fn(model_dir):
+    net = mx.gluon.nn.Dense(2, in_units=2, use_bias=False)
+    net.load_parameters("net.params")  # from the working directory
+    return net
+
+def input_fn(body, content_type):
+    if "bad" in body:
+        raise ValueError("a bad body")
+    return mx.nd.array(json.loads(body))
+
+def predict_fn(data, model, context):
+    if data.shape[0] == 3:
+        raise KeyError("three rows")
+    context.set_response_header(0, "X-Rows", str(data.shape[0]))
+    return model(data) * 2
+
+def output_fn(prediction, accept):
+    return json.dumps(prediction.asnumpy().tolist()), "application/json; own=1"
+"""
+
+
+@pytest.fixture
+def model(model_dir):
+    return mms_handler.load(model_dir(SCRIPT))
+
+
+def test_importing_the_package_imports_nothing_else():
+    """Seen in a fresh process: no module of ours, no mxnet, no numpy."""
+    code = (
+        "import sys; import mms_handler; print(sorted(name for name in sys.modules "
+        "if name.startswith('mms_handler.') or name in ('mxnet', 'numpy')))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "[]\n"
+
+
+def test_every_public_name_can_be_had():
+    assert set(mms_handler.__all__) <= set(dir(mms_handler))
+    for name in mms_handler.__all__:
+        assert getattr(mms_handler, name).__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'unload'"):
+        mms_handler.unload  # noqa: B018
+
+
+def test_a_model_without_a_script_answers(model_dir):
+    """A Module with weight [[1, 2], [3, 4]] and bias [10, 20], by the defaults."""
+    reply = mms_handler.load(model_dir()).answer(b"1,2\n0,0\n", "text/csv", "application/json")
+    assert (reply.status, reply.content_type) == (200, "application/json")
+    assert json.loads(reply.body) == [[15.0, 31.0], [10.0, 20.0]]
+
+
+def test_an_answer_is_what_a_client_gets(model):
+    """Status, the headers that the script sets, and the body; text is sent as UTF-8."""
+    reply = model.answer("[[1, 2]]")
+    assert reply == (
+        200,
+        {"x-rows": "1", "content-type": "application/json; own=1"},
+        b"[[10.0, 22.0]]",
+    )
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "type_", "message"),
+    [
+        pytest.param(["bad"], 400, "BadInput", "input_fn refused the body: a bad body", id="body"),
+        pytest.param(
+            ["[[1, 2], [1, 2], [1, 2]]"],
+            500,
+            "KeyError",
+            "KeyError while answering; the server's log has the rest",
+            id="a bug of the script",
+        ),
+    ],
+)
+def test_a_request_that_fails_gets_its_fault(model, request_, status, type_, message):
+    """And the next request is answered."""
+    reply = model.answer(*request_)
+    assert (reply.status, reply.content_type) == (status, "application/json")
+    fault = json.loads(reply.body)
+    assert (fault["code"], fault["type"], fault["message"]) == (status, type_, message)
+    assert model.answer("[[1, 2]]").status == 200
+
+
+def test_a_failure_can_be_raised_instead(model):
+    with pytest.raises(KeyError, match="three rows"):
+        model.answer("[[1, 2], [1, 2], [1, 2]]", raises=True)
+
+
+def test_the_steps_can_be_called_alone(model):
+    """Each gives what the script's function returns."""
+    data = model.input_fn("[[1, 2]]")
+    assert data.asnumpy().tolist() == [[1, 2]]
+    prediction = model.predict_fn(data)
+    assert prediction.asnumpy().tolist() == [[10, 22]]
+    assert model.output_fn(prediction) == ("[[10.0, 22.0]]", "application/json; own=1")
+    with pytest.raises(BadInput, match="a bad body"):
+        model.input_fn("bad")
+
+
+def test_the_default_steps_can_be_called_alone(model_dir):
+    """What goes between them are arrays."""
+    model = mms_handler.load(model_dir())
+    data = model.input_fn(b"1,2\n", "text/csv")
+    assert np.array_equal(data, [[[1, 2]]])
+    prediction = model.predict_fn(data)
+    assert np.array_equal(prediction, [[15, 31]])
+    assert model.output_fn(prediction, "text/csv") == (b"15.0,31.0\r\n", "text/csv")
+    with pytest.raises(NotAcceptable):
+        model.output_fn(prediction, "image/png")
+
+
+def test_a_transform_fn_has_no_steps(model_dir):
+    """It says which function takes the request."""
+    model = mms_handler.load(
+        model_dir("def model_fn(d): return 1\ndef transform_fn(m, data, c, a): return data, 'a/b'")
+    )
+    assert model.answer(b"x", "text/plain") == (200, {"content-type": "a/b"}, b"x")
+    for step in (model.input_fn, model.predict_fn, model.output_fn):
+        with pytest.raises(ScriptError, match="transform_fn takes the request whole"):
+            step("x")
+
+
+def test_headers_and_the_model_are_the_scripts(model_dir):
+    """A header goes to the script; what model_fn returned is the attribute."""
+    model = mms_handler.load(
+        model_dir(
+            "def model_fn(model_dir): return {'a': 1}\n"
+            "def transform_fn(model, data, content_type, accept, headers):\n"
+            "    return headers['x-who'] + content_type + accept, 'text/plain'\n"
+        )
+    )
+    assert model.model == {"a": 1}
+    reply = model.answer(b"", "a/b", "c/d", headers={"X-Who": "me "})
+    assert reply.body == b"me a/bc/d"
+
+
+def test_an_archive_is_loaded(model_dir, tmp_path):
+    """It is unpacked for as long as the model lives."""
+    archive.pack(model_dir(), tmp_path / "packed.mar")
+    model = mms_handler.load(tmp_path / "packed.mar")
+    unpacked = Path(model._folder)
+    assert json.loads(model.answer("[[1, 2]]").body) == [[15.0, 31.0]]
+    assert unpacked.is_dir()
+    del model
+    assert not unpacked.exists()
+
+
+def test_the_working_directory_is_the_callers(model, tmp_path):
+    """The script's folder is it only while the script runs."""
+    here = Path.cwd()
+    model.answer("[[1, 2]]")
+    assert Path.cwd() == here != tmp_path
+
+
+def test_what_does_not_load_says_why(model_dir, tmp_path):
+    """The phase, the exception and the script's line; or what is not there; or not an archive."""
+    with pytest.raises(LoadError, match=r"model_fn: ValueError: no .code/inference.py, line 2"):
+        mms_handler.load(model_dir("def model_fn(model_dir):\n    raise ValueError('no')\n"))
+    with pytest.raises(LoadError, match=r"nowhere does not exist; pass a folder or a \.mar"):
+        mms_handler.load(tmp_path / "nowhere")
+    (tmp_path / "text.mar").write_text("no zip")
+    with pytest.raises(ArchiveError):
+        mms_handler.load(tmp_path / "text.mar")
+
+
+@pytest.mark.parametrize("hook", ["model_fn", "predict_fn"])
+def test_a_breakpoint_stops_in_the_script_and_quitting_ends(model_dir, tmp_path, hook):
+    """Under ``python -m pdb``: the value is shown, and nothing runs after ``q``."""
+    script = """
+def model_fn(model_dir):
+    here = "model_fn"
+    BREAK_IN_model_fn
+    return 1
+
+def predict_fn(data, model):
+    here = "predict_fn"
+    BREAK_IN_predict_fn
+    return data
+"""
+    model_dir(re.sub("BREAK_IN_.*", "pass", script.replace(f"BREAK_IN_{hook}", "breakpoint()")))
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"import mms_handler\nmodel = mms_handler.load({str(tmp_path)!r})\n"
+        "model.answer('[[1, 2]]')\nprint('not', 'reached')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pdb", "-c", "c", str(program)],
+        input="p 'stopped in ' + here\nq\nq\n",
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+    )
+    assert f"stopped in {hook}" in done.stdout
+    assert "not reached" not in done.stdout
+
+
+def test_a_gpu_that_is_not_there_is_named(model_dir):
+    if mx.context.num_gpus() if mx.runtime.Features().is_enabled("CUDA") else 0:
+        pytest.skip("this machine has one")
+    with pytest.raises(LoadError, match="GPU 0"):
+        mms_handler.load(model_dir(), gpu_id=0)
