@@ -1,22 +1,22 @@
-"""Everything that can go wrong, and the status a client is answered with.
+"""The package's errors, and the HTTP status of each.
 
 HandlerError            500
-  BadInput              400   the body is not what its type says, or not what the model takes
+  BadInput              400   the body does not match its Content-Type or the model's inputs
   NotAcceptable         406   nothing in Accept can be written
   UnsupportedShape      412   the model has several inputs and the body is one array
-  TooLarge              413   the body is larger than the server takes, once decompressed
+  TooLarge              413   the decompressed body is larger than the server accepts
   UnsupportedType       415   nothing reads the request's Content-Type
-  TimedOut              504   the time for a request is up
-  OutOfResources        507   no memory, or a reply larger than the front end takes
+  TimedOut              504   the model did not answer in time
+  OutOfResources        507   no memory, or a reply larger than the front end accepts
   ScriptError           500   the script breaks the contract; raised at load
   ModelError            500   the artifacts do not make a model; raised at load
-  LoadError             500   a phase of loading failed; what MMS and its log see
-  SettingsError               a setting has a value that means nothing; met by people, not clients
-  ArchiveError          400   an archive cannot be made or must not be read
-  ServerError           500   the front end did not do what it was asked
-    NoSuchModel         404   no model has this name, or nothing is where it should come from
+  LoadError             500   a phase of loading failed; seen by MMS and in its log
+  SettingsError               a setting is invalid; shown on the command line, never to a client
+  ArchiveError          400   an archive cannot be made, or is refused
+  ServerError           500   the front end failed to do what it was asked
+    NoSuchModel         404   no model has this name, or there is none at this address
     NameTaken           409   a model of this name is registered
-  TrainingError               a training cannot start, or did not give what it should
+  TrainingError               a training cannot start, or its result is not as required
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from typing import Any, Callable, NamedTuple
 class HandlerError(Exception):
     """Base of the package's errors.
 
-    The message is for a person and travels in the body.  ``phrase`` is the HTTP reason
-    phrase: MMS writes its length in characters and its bytes in UTF-8
-    (mms/protocol/otf_message_handler.py:105-106), so one letter outside ASCII would
-    break the frame and kill the worker.
+    The message is written for people and is sent in the body.  ``phrase`` is the HTTP reason
+    phrase.  It must be ASCII: MMS writes its length in characters but its bytes in UTF-8
+    (mms/protocol/otf_message_handler.py:105-106), so another letter would break the frame and
+    kill the worker.
     """
 
     status = 500
@@ -41,13 +41,13 @@ class HandlerError(Exception):
 
 
 class BadInput(HandlerError):
-    """The client's body is not what it claims to be, or not what the model takes."""
+    """The body does not match its Content-Type or the model's inputs."""
 
     status, phrase = 400, "Bad Input"
 
 
 class NotAcceptable(HandlerError):
-    """Nothing the client accepts can be written."""
+    """Nothing that the client accepts can be written."""
 
     status, phrase = 406, "Not Acceptable"
 
@@ -59,7 +59,7 @@ class UnsupportedShape(HandlerError):
 
 
 class TooLarge(HandlerError):
-    """The body is larger than the server takes, once decompressed."""
+    """The decompressed body is larger than the server accepts."""
 
     status, phrase = 413, "Payload Too Large"
 
@@ -71,13 +71,13 @@ class UnsupportedType(HandlerError):
 
 
 class TimedOut(HandlerError):
-    """The time for the request was up before the model had answered it."""
+    """The model did not answer the request in time."""
 
     status, phrase = 504, "Gateway Timeout"
 
 
 class OutOfResources(HandlerError):
-    """The request needs more memory, or makes a larger reply, than there is room for."""
+    """The request needs more memory, or a larger reply, than the server has room for."""
 
     status, phrase = 507, "Out Of Resources"
 
@@ -101,47 +101,48 @@ class LoadError(HandlerError):
 
 
 class SettingsError(HandlerError):
-    """A setting has a value that means nothing; the message names it."""
+    """A setting is invalid; the message names it."""
 
 
 class ArchiveError(HandlerError):
-    """An archive cannot be made, or must not be read."""
+    """An archive cannot be made, or is refused."""
 
     status, phrase = 400, "Bad Archive"
 
 
 class ServerError(HandlerError):
-    """The front end did not do what it was asked."""
+    """The front end failed to do what it was asked."""
 
 
 class NoSuchModel(ServerError):
-    """No model has the name, or nothing is where it should come from."""
+    """No model has the name, or there is none at the address."""
 
     status, phrase = 404, "Not Found"
 
 
 class NameTaken(ServerError):
-    """A model of the name is registered, or is being registered."""
+    """A model of this name is registered, or is being registered."""
 
     status, phrase = 409, "Conflict"
 
 
 class TrainingError(HandlerError):
-    """A training cannot start, or did not give what it should."""
+    """A training cannot start, or its result is not as required."""
 
 
 class Failed:
-    """Stands for the value that a step did not give; ``exc`` is what was raised instead."""
+    """Takes the place of a step's result; ``exc`` is what the step raised."""
 
     def __init__(self, exc: BaseException) -> None:
         self.exc = exc
 
 
 def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call ``function``; give Failed with what it raised, if it raised anything.
+    """Call ``function``, and return Failed if it raises.
 
-    A Failed among the arguments is handed on, and the function is not called.  SystemExit and
-    KeyboardInterrupt are caught too: a request's ``sys.exit`` must not end the others of its batch.
+    If an argument is Failed, that is returned and the function is not called.  SystemExit and
+    KeyboardInterrupt are caught too: one request's ``sys.exit`` must not end the others of its
+    batch.
     """
     for argument in arguments:
         if isinstance(argument, Failed):
@@ -152,8 +153,8 @@ def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
         return Failed(exc)
 
 
-#: Characters of an exception's own text in a line of the log: a megabyte of log holds a worker up
-#: for seconds, and some texts quote the body.
+#: Characters of an exception's text in a log line.  A megabyte of log holds a worker up for
+#: seconds, and some texts quote the body.
 MAX_TEXT = 1_000
 
 
@@ -167,51 +168,49 @@ class Fault(NamedTuple):
 
 
 def fault(exc: BaseException) -> Fault:
-    """What the client sees of ``exc``.
+    """The status, phrase and message that a client gets for ``exc``.
 
-    Our errors, and those of MMS and of AWS's toolkit that a script may raise, were
-    written to be read: their text goes out.  Anything else is a bug, in the script or
-    here: the client gets the type's name, the log gets the traceback.
+    Our errors' texts are written for clients and are sent.  So are those of MMS's errors and of
+    AWS's toolkit's, which a script may raise.  Anything else is a bug, in the script or here: the
+    client gets the type's name, and the log gets the traceback.
     """
     from mms.service import PredictionException
     from sagemaker_inference.errors import BaseInferenceToolkitError, UnsupportedFormatError
 
-    kind = type(exc).__name__
+    name = type(exc).__name__
     if isinstance(exc, HandlerError):
-        return Fault(exc.status, exc.phrase, kind, _text(exc))
+        return Fault(exc.status, exc.phrase, name, _text(exc))
     if isinstance(exc, UnsupportedFormatError):
-        return Fault(UnsupportedType.status, UnsupportedType.phrase, kind, _text(exc))
+        return Fault(UnsupportedType.status, UnsupportedType.phrase, name, _text(exc))
     if isinstance(exc, BaseInferenceToolkitError):
-        return Fault(_status(exc.status_code), ScriptError.phrase, kind, _text(exc.message))
+        return Fault(_status(exc.status_code), ScriptError.phrase, name, _text(exc.message))
     if isinstance(exc, PredictionException):
-        return Fault(_status(exc.error_code), ScriptError.phrase, kind, _text(exc.message))
+        return Fault(_status(exc.error_code), ScriptError.phrase, name, _text(exc.message))
     if out_of_memory(exc):
-        return Fault(
-            OutOfResources.status, OutOfResources.phrase, kind, "not enough memory for this request"
-        )
-    return Fault(
-        500, "Internal Server Error", kind, f"{kind} while answering; the server's log has the rest"
-    )
+        message = "not enough memory for this request; send less data at once"
+        return Fault(OutOfResources.status, OutOfResources.phrase, name, message)
+    message = f"the model failed with {name}; see the server's log"
+    return Fault(500, "Internal Server Error", name, message)
 
 
 def out_of_memory(exc: BaseException) -> bool:
-    """Whether ``exc`` says there is no memory left; MXNet says it in words only."""
+    """Whether ``exc`` means that memory ran out; MXNet says so only in its text."""
     words = r"out of memory|Failed to allocate|Memory allocation failed"
     return isinstance(exc, MemoryError) or (
         type(exc).__name__ == "MXNetError" and bool(re.search(words, _text(exc), re.IGNORECASE))
     )
 
 
-def _text(said: object) -> str:
-    """``said`` as text; a script's own class may fail to give any."""
+def _text(message: object) -> str:
+    """``message`` as text; the str() of a script's own class may raise."""
     try:
-        return str(said)
+        return str(message)
     except Exception as exc:
-        return f"its text cannot be had: {type(exc).__name__}"
+        return f"its text cannot be read: {type(exc).__name__}"
 
 
 def _status(code: object) -> int:
-    """``code`` if HTTP has it as an error, else 500: MMS never answers a client below 200."""
+    """``code`` if it is an HTTP error, else 500: MMS never answers a client below 200."""
     try:
         number = int(str(code))
     except ValueError:
@@ -220,11 +219,11 @@ def _status(code: object) -> int:
 
 
 def cause(exc: BaseException, folder: str) -> str:
-    """``exc`` in one line: its type, its text, and the last line of a file in ``folder``.
+    """Describe ``exc`` in one line: its type, its text, and where in the model_dir it came from.
 
     Args:
-        exc: what a user's script, or we on its behalf, raised.
-        folder: the model_dir; places are given relative to it.
+        exc: raised by a user's script, or by us on its behalf.
+        folder: the model_dir.  The place is the innermost line of a file in it, relative to it.
     """
     text = " ".join(_text(exc.msg if isinstance(exc, SyntaxError) else exc)[:MAX_TEXT].split())
     line = f"{type(exc).__name__}: {text}" if text else type(exc).__name__

@@ -230,7 +230,7 @@ def test_a_reply_that_is_the_packed_one(doubling, factor):
         ("2.001", "200 application/json: [[3.001499891281128, 6.002999782562256]]"),
         (
             "1000",
-            "500 application/json: ValueError while answering; the server's log has the rest",
+            "500 application/json: the model failed with ValueError; see the server's log",
         ),
     ],
     ids=["numbers", "a failure"],

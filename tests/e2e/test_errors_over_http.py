@@ -184,7 +184,7 @@ def command(text: str, status: int, kind: str, words: str, accept: str = "*/*") 
 
 AS_CSV = {"Content-Type": CSV}
 GZIP = {"Content-Type": JSON, "Content-Encoding": "gzip"}
-HIDDEN = "the server's log has the rest"
+HIDDEN = "see the server's log"
 
 ROWS = {
     "400 truncated JSON": Row("linear", b"[[1,2]", 400, "BadInput", "not valid application/json"),

@@ -1,4 +1,4 @@
-"""errors: the status, the phrase and the words that each exception becomes."""
+"""errors: the status, phrase and message of each exception."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from mms_handler.errors import Failed, attempt
 
 
 def family(cls):
-    return [cls] + [one for sub in cls.__subclasses__() for one in family(sub)]
+    return [cls] + [member for child in cls.__subclasses__() for member in family(child)]
 
 
 @pytest.mark.parametrize("cls", family(errors.HandlerError), ids=lambda cls: cls.__name__)
 def test_phrase_fits_the_wire(cls):
-    """MMS's frame counts characters and writes bytes: they must be as many."""
+    """MMS's frame counts characters and writes bytes: the two must be equal."""
     assert cls.phrase.isascii()
     assert cls.phrase.isprintable()
     assert 400 <= cls.status <= 599
 
 
-def test_the_errors_a_client_meets_have_these_statuses():
-    """Each error class has the status its name stands for in HTTP."""
-    own = [cls for cls in family(errors.HandlerError) if cls.__module__ == errors.__name__]
-    assert {cls.__name__: cls.status for cls in own} == {
+def test_each_error_has_its_status():
+    """Each class has the status that its name stands for in HTTP."""
+    classes = [cls for cls in family(errors.HandlerError) if cls.__module__ == errors.__name__]
+    assert {cls.__name__: cls.status for cls in classes} == {
         "HandlerError": 500,
         "BadInput": 400,
         "NotAcceptable": 406,
@@ -54,12 +54,12 @@ def test_the_errors_a_client_meets_have_these_statuses():
 
 
 @pytest.mark.parametrize(
-    ("exc", "wanted"),
+    ("exc", "fault"),
     [
         pytest.param(
             errors.BadInput("three values wanted"),
             (400, "Bad Input", "BadInput", "three values wanted"),
-            id="our error goes out with its text",
+            id="our error is sent with its text",
         ),
         pytest.param(
             errors.UnsupportedType("no"),
@@ -99,7 +99,7 @@ def test_the_errors_a_client_meets_have_these_statuses():
         pytest.param(
             PredictionException("odd", "many"),
             (500, "Script Error", "PredictionException", "odd"),
-            id="a status that is no number is 500",
+            id="a status that is not a number is 500",
         ),
         pytest.param(
             PredictionException("odd", 600),
@@ -108,7 +108,12 @@ def test_the_errors_a_client_meets_have_these_statuses():
         ),
         pytest.param(
             MemoryError("secret"),
-            (507, "Out Of Resources", "MemoryError", "not enough memory for this request"),
+            (
+                507,
+                "Out Of Resources",
+                "MemoryError",
+                "not enough memory for this request; send less data at once",
+            ),
             id="no memory is 507",
         ),
         pytest.param(
@@ -117,7 +122,7 @@ def test_the_errors_a_client_meets_have_these_statuses():
                 500,
                 "Internal Server Error",
                 "KeyError",
-                "KeyError while answering; the server's log has the rest",
+                "the model failed with KeyError; see the server's log",
             ),
             id="a bug's text stays in the log",
         ),
@@ -127,19 +132,19 @@ def test_the_errors_a_client_meets_have_these_statuses():
                 500,
                 "Internal Server Error",
                 "SystemExit",
-                "SystemExit while answering; the server's log has the rest",
+                "the model failed with SystemExit; see the server's log",
             ),
             id="a script that exits is a bug",
         ),
     ],
 )
-def test_what_a_client_sees(exc, wanted):
+def test_what_a_client_sees(exc, fault):
     """A fault has the status, phrase, type and message written here."""
-    assert errors.fault(exc) == wanted
+    assert errors.fault(exc) == fault
 
 
 def test_the_toolkits_format_error_is_415():
-    """AWS's toolkit answers 500 for a format it cannot read; here it is 415, text and all."""
+    """AWS's toolkit answers 500 for a format it cannot read; here it is 415, with its text."""
     status, phrase, kind, message = errors.fault(UnsupportedFormatError("image/png"))
     assert (status, phrase, kind) == (415, "Unsupported Media Type", "UnsupportedFormatError")
     assert message.startswith("Content type image/png is not supported by this framework.")
@@ -186,7 +191,7 @@ def raised(path):
     ],
 )
 def test_cause_is_one_line_with_the_scripts_place(tmp_path, source, line):
-    """A cause gives the exception's type, its text, and where in the model_dir it came from."""
+    """A cause has the exception's type, its text, and the place in the model_dir."""
     path = tmp_path / "code" / "inference.py"
     path.parent.mkdir()
     path.write_text(source)
@@ -194,7 +199,7 @@ def test_cause_is_one_line_with_the_scripts_place(tmp_path, source, line):
 
 
 def test_cause_without_a_place_in_the_model_dir(tmp_path):
-    """An exception that never passed through the model_dir has no place."""
+    """An exception from outside the model_dir has no place."""
     assert errors.cause(ValueError("no"), str(tmp_path)) == "ValueError: no"
 
 
@@ -207,7 +212,7 @@ def test_cause_sees_through_a_linked_model_dir(tmp_path):
     assert errors.cause(exc, str(tmp_path / "link")) == "ValueError: no (inference.py, line 1)"
 
 
-def test_an_attempt_gives_the_value_or_what_was_raised():
+def test_an_attempt_returns_the_value_or_failed():
     """SystemExit is caught like any exception."""
     assert attempt(divmod, 7, 2) == (3, 1)
     failure = attempt(divmod, 7, 0)
@@ -217,7 +222,7 @@ def test_an_attempt_gives_the_value_or_what_was_raised():
 
 
 def test_an_attempt_hands_a_failure_on():
-    """The function is not called, and the first failure is the one."""
+    """The function is not called, and the first failure is returned."""
     calls = []
     first, second = Failed(ValueError("first")), Failed(ValueError("second"))
     assert attempt(lambda *values: calls.append(values), 1, first, second) is first

@@ -223,7 +223,7 @@ def test_one_bad_request_leaves_its_batch_alone(worker):
         {
             "code": 500,
             "type": "KeyError",
-            "message": "KeyError while answering; the server's log has the rest",
+            "message": "the model failed with KeyError; see the server's log",
             "request_id": "f",
         },
     ]
@@ -412,17 +412,17 @@ def test_mms_does_not_read_bodies_itself(worker):
     [
         pytest.param(
             "raise SystemExit('bye')",
-            (500, "SystemExit", "SystemExit while answering; the server's log has the rest"),
+            (500, "SystemExit", "the model failed with SystemExit; see the server's log"),
             id="exit",
         ),
         pytest.param(
             "raise MemoryError('secret')",
-            (507, "MemoryError", "not enough memory for this request"),
+            (507, "MemoryError", "not enough memory for this request; send less data at once"),
             id="no memory",
         ),
         pytest.param(
             "raise RuntimeError('secret')",
-            (500, "RuntimeError", "RuntimeError while answering; the server's log has the rest"),
+            (500, "RuntimeError", "the model failed with RuntimeError; see the server's log"),
             id="a bug",
         ),
         pytest.param(
