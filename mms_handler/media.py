@@ -1,4 +1,4 @@
-"""Content types: of a request's headers Content-Type and Accept, and of files.  Knows no codec."""
+"""Content types: of the headers Content-Type and Accept, and of files.  Knows no codec."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ SUFFIXES = {
 
 
 def type_of_file(path: Path) -> str:
-    """What a file is, by its suffix; JSON where that tells nothing."""
+    """The content type of a file by its suffix; JSON if the suffix is unknown."""
     return known_type_of_file(path) or JSON
 
 
 def known_type_of_file(path: Path) -> str | None:
-    """What a file is, by its suffix; None where that tells nothing."""
+    """The content type of a file by its suffix; None if the suffix is unknown."""
     return SUFFIXES.get(path.suffix.lower())
 
 
@@ -39,7 +39,7 @@ def main_type(content_type: str) -> str:
 
 
 def is_text(content_type: str) -> bool:
-    """Whether a script's functions are given bodies of this type as str."""
+    """Whether a script's functions get bodies of this type as str."""
     return main_type(content_type) in (JSON, CSV)
 
 
@@ -55,9 +55,9 @@ def charset(content_type: str) -> str:
 
 
 def ranges(accept: str) -> list[tuple[str, float]]:
-    """An Accept header as (media range, q), in its own order.
+    """Split an Accept header into (media range, q), in the header's order.
 
-    Parameters other than q are left out; a q that is not a number counts as 0.
+    Parameters other than q are dropped.  A q that is not a number counts as 0.
     """
     result = []
     for part in _split(accept, ","):
@@ -67,23 +67,24 @@ def ranges(accept: str) -> list[tuple[str, float]]:
     return result or [("*/*", 1.0)]
 
 
-def preference(name: str, wanted: Sequence[tuple[str, float]]) -> tuple[float, int]:
-    """How much ``wanted`` likes ``name``: what it likes more is the larger.
+def preference(name: str, accepted: Sequence[tuple[str, float]]) -> tuple[float, int]:
+    """Rank a content type by a client's ``ranges``; the larger result is preferred.
 
     Returns:
-        q of the most specific range that covers ``name``, 0 for none, then how early it stands.
+        The q of the most specific range that covers ``name``, 0 if none does, and then a number
+        that is larger the earlier this range stands.
 
     Source: RFC 9110, 12.5.1.
     """
     for pattern in (name, name.partition("/")[0] + "/*", "*/*"):
-        places = [index for index, (item, _) in enumerate(wanted) if item == pattern]
-        if places:  # more than one, where only their parameters tell them apart
-            return max((wanted[index][1], -index) for index in places)
-    return 0.0, -len(wanted)
+        places = [index for index, (item, _) in enumerate(accepted) if item == pattern]
+        if places:  # several if only their parameters differ
+            return max((accepted[index][1], -index) for index in places)
+    return 0.0, -len(accepted)
 
 
 def _split(header: str, separator: str) -> list[str]:
-    """``header`` at its separators, but for those in quotes; at least one piece."""
+    """Split ``header`` at each separator outside quotes into one piece or more."""
     quoted = r'"(?:\\.|[^"\\])*"?'
     pieces = re.split(rf"({quoted})|{separator}", header)
     joined = [""]

@@ -1,10 +1,10 @@
-"""Content types: request bodies to arrays, predictions to reply bodies, and Accept.
+"""Codecs: request bodies to arrays, and predictions to reply bodies.
 
-    JSON, CSV, NPY, NPZ, JSON Lines, RecordIO body ──decode──▶ float32 array, or several by name
-    array, or several ──encode──▶ body of the type that Accept likes best
+    body in JSON, CSV, NPY, NPZ, JSON Lines or RecordIO ──decode──▶ float32 array, or a dict of them
+    array, list or dict of arrays ──encode──▶ body of the type that Accept prefers
 
-No codec unpickles, executes or fetches anything.  ``docs/content-types.md`` has each type's
-shapes and what it makes of NaN.
+No codec unpickles, executes or fetches anything.  ``docs/content-types.md`` lists each type's
+shapes and its treatment of NaN.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from mms_handler.codecs import csv, json, jsonlines, npy, npz, recordio
 from mms_handler.codecs.arrays import MAX_UNPACKED_BYTES, numbers
 from mms_handler.codecs.compression import decompress
-from mms_handler.codecs.registry import (
+from mms_handler.codecs.content_types import (
     Codec,
     decode,
     encode,

@@ -1,4 +1,4 @@
-"""Arrays of numbers: out of nested lists and out of what a prediction is made of."""
+"""Arrays of numbers, made from nested lists or from a prediction's outputs."""
 
 from __future__ import annotations
 
@@ -12,75 +12,76 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Arrays = Union[Array, Dict[str, Array]]
 
-#: What a body may unpack to: a compressed or sparse one of a kilobyte can claim terabytes.
+#: The limit of what a body may unpack to.  A compressed or sparse kilobyte can claim terabytes.
 MAX_UNPACKED_BYTES = 2**28
 
-#: Named arrays in a body; no model has so many inputs, and a few bytes can name one more.
+#: The limit of named arrays in a body.  No model has so many inputs, and a name takes few bytes.
 MAX_ARRAYS = 256
 
 
 def numbers(value: Any, place: str = "") -> Array:
-    """Nested lists of numbers as a float32 array; ``null`` is NaN.
+    """Make a float32 array from nested lists of numbers; None becomes NaN.
 
     Args:
-        value: as JSON has it.
-        place: where in the body it stands, for messages; "" is the top.
+        value: a value as the JSON parser returns it.
+        place: where in the body it stands, for messages; "" for the top level.
 
     Raises:
-        ValueError: names the first place that is not a number or not as long as its siblings.
+        ValueError: names the first place that is not a number, or whose length differs from its
+            siblings'.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # ragged lists are only a warning to numpy 1.23
         try:
             array = np.array(value)
         except (ValueError, Warning):
-            raise ValueError(_odd_place(value, place)) from None
+            raise ValueError(_problem(value, place)) from None
     if array.dtype.kind in "biuf":
-        return doubles(array)
-    if array.dtype.kind == "O":  # null, or integers beyond 64 bits; NumPy would read texts, too
-        kinds = set(map(type, array.ravel().tolist()))
-        if kinds <= {int, float, bool, type(None)}:
+        return as_float32(array)
+    if array.dtype.kind == "O":  # None, or integers beyond 64 bits; NumPy would also read texts
+        types = set(map(type, array.ravel().tolist()))
+        if types <= {int, float, bool, type(None)}:
             try:
-                return doubles(array)
+                return as_float32(array)
             except OverflowError:
                 raise ValueError("an integer is too large") from None
-    raise ValueError(_odd_place(value, place))
+    raise ValueError(_problem(value, place))
 
 
-def doubles(value: Any) -> Array:
-    """As ``numbers``, for nested lists without a text: an integer is a double first.
+def as_float32(value: Any) -> Array:
+    """Make the array that ``numbers`` makes, from nested lists that contain no text.
+
+    Integers become doubles first.
 
     Raises:
-        ValueError, TypeError, OverflowError: they are no numbers, or not in the shape of an array.
+        ValueError, TypeError, OverflowError: the values are not numbers, or their lists do not
+            have the shape of an array.
     """
     return np.asarray(value, np.float64).astype(np.float32)
 
 
-def _odd_place(value: Any, root: str) -> str:
-    """Where ``value`` stops being an array of numbers, in words."""
+def _problem(value: Any, root: str) -> str:
+    """Describe the first place where ``value`` is not an array of numbers."""
     shape: list[int] = []
     probe = value
     while isinstance(probe, list):
         shape.append(len(probe))
         probe = probe[0] if probe else None
 
-    def find(item: Any, depth: int, place: str) -> str | None:
+    def search(item: Any, depth: int, place: str) -> str | None:
         if depth == len(shape):
             if item is None or isinstance(item, (int, float)):
                 return None
-            return f"{_short(item)} at {place or 'the top'} is not a number"
+            return f"{dumps(item)[:40]} at {place or 'the top level'} is not a number"
         if not isinstance(item, list):
-            return f"{_short(item)} at {place} is not a list, its siblings are"
+            return f"{dumps(item)[:40]} at {place} is not a list, but its siblings are"
         if len(item) != shape[depth]:
-            return f"{count(len(item), 'item')} at {place}, {shape[depth]} in its siblings"
-        found = (find(child, depth + 1, f"{place}[{i}]") for i, child in enumerate(item))
-        return next(filter(None, found), None)
+            items = count(len(item), "item")
+            return f"the list at {place} has {items}, its siblings have {shape[depth]}"
+        problems = (search(child, depth + 1, f"{place}[{i}]") for i, child in enumerate(item))
+        return next(filter(None, problems), None)
 
-    return find(value, 0, root) or "not an array of numbers"
-
-
-def _short(item: Any) -> str:
-    return dumps(item)[:40]
+    return search(value, 0, root) or "not an array of numbers"
 
 
 def count(number: int, noun: str) -> str:
@@ -89,10 +90,10 @@ def count(number: int, noun: str) -> str:
 
 
 def numeric(value: Any) -> Array:
-    """One output as an array of numbers.
+    """Make an array from one output.
 
     Raises:
-        ValueError: it is something else, or arrays of different shapes.
+        ValueError: it is not numbers, or it is several outputs of different shapes.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -106,28 +107,28 @@ def numeric(value: Any) -> Array:
 
 
 def is_several(value: Any) -> bool:
-    """Whether ``value`` is the outputs of a model that has several, not one in pieces."""
-    return isinstance(value, (list, tuple)) and any(isinstance(one, np.ndarray) for one in value)
+    """Whether ``value`` is a list of outputs, and not one output in nested lists."""
+    return isinstance(value, (list, tuple)) and any(isinstance(item, np.ndarray) for item in value)
 
 
 def is_named(value: Any) -> bool:
-    """Whether ``value`` is outputs by name."""
+    """Whether ``value`` is a dict of outputs by name."""
     return (
         isinstance(value, dict)
         and bool(value)
         and all(isinstance(name, str) for name in value)
-        and all(isinstance(one, np.ndarray) for one in value.values())
+        and all(isinstance(item, np.ndarray) for item in value.values())
     )
 
 
 def common_rows(arrays: list[Array]) -> int:
-    """N, for arrays that are all (N, ...).
+    """The number of rows N of arrays that are all (N, ...).
 
     Raises:
-        ValueError: they are not.
+        ValueError: they have different numbers of rows, or one has no rows.
     """
     lengths = {len(array) if array.ndim else None for array in arrays}
     (length, *others) = lengths
     if others or length is None:
-        raise ValueError("its outputs differ in their number of rows")
+        raise ValueError("its outputs have different numbers of rows")
     return length

@@ -1,4 +1,4 @@
-"""Content-Encoding: a body as its client had it before it was compressed."""
+"""Content-Encoding: undo the compression of a body."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import zlib
 
 from mms_handler.errors import BadInput, TooLarge, UnsupportedType
 
-_CHUNK = 2**16
+_CHUNK_BYTES = 2**16
 
 
 def decompress(body: bytes, content_encoding: str, limit_bytes: int) -> bytes:
-    """Undo a Content-Encoding, taking no more memory than ``limit_bytes``.
+    """Undo a Content-Encoding, in no more memory than ``limit_bytes``.
 
     Args:
-        body: as it came.
-        content_encoding: the header as sent, or "": gzip, x-gzip, or identity.
-        limit_bytes: what it may unpack to; a body that is not compressed is not measured.
+        body: as received.
+        content_encoding: the header as sent: gzip, x-gzip, identity or "".
+        limit_bytes: what the body may unpack to.  A body that is not compressed is not checked.
 
     Raises:
-        UnsupportedType: another encoding, or several.
-        TooLarge: there is more in it than ``limit_bytes``.
-        BadInput: it is not whole, or not gzip.
+        UnsupportedType: the encoding is another one, or there are several.
+        TooLarge: the body unpacks to more than ``limit_bytes``.
+        BadInput: the body is not gzip, or is cut off.
     """
     coding = content_encoding.strip().lower()
     if coding in ("", "identity"):
@@ -42,10 +42,10 @@ def _gunzip(body: bytes, limit_bytes: int) -> bytes:
     size = 0
     with gzip.GzipFile(fileobj=io.BytesIO(body)) as stream:
         while True:
-            chunk = stream.read(_CHUNK)
+            chunk = stream.read(_CHUNK_BYTES)
             if not chunk:
                 return b"".join(chunks)
             chunks.append(chunk)
             size += len(chunk)
             if size > limit_bytes:
-                raise TooLarge(f"the body unpacks to more than {limit_bytes} bytes")
+                raise TooLarge(f"the body unpacks to more than the limit of {limit_bytes} bytes")

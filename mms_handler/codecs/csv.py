@@ -1,4 +1,4 @@
-"""CSV (text/csv): a line a row, in and out."""
+"""CSV (text/csv): a row per line, in and out."""
 
 from __future__ import annotations
 
@@ -13,42 +13,42 @@ import numpy as np
 from mms_handler.codecs import digits, parsers
 from mms_handler.codecs.arrays import Array, Arrays, count, is_several
 
-#: A whole number in JSON, which has no sign there; in CSV it does.
+#: A zero that keeps its minus sign in CSV.  In JSON it is an integer, which has none.
 _MINUS_ZERO = re.compile(rb"-0(?![.eE\d])")
 
 
 def decode(body: str) -> Array:
-    """The lines as (lines, columns); empty ones do not count.
+    """Read the lines as an array (lines, columns); empty lines are skipped.
 
     Raises:
-        ValueError: names the line and column, the first being 1, that is not right.
+        ValueError: names the line and column, counted from 1, that is wrong.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an empty body: whoever asked says so in words
+        warnings.simplefilter("ignore")  # an empty body; the caller reports it
         try:
             return np.loadtxt(
                 io.StringIO(body), np.float32, comments=None, delimiter=",", ndmin=2, quotechar='"'
             )
         except ValueError as exc:
-            raise ValueError(_odd_place(body) or "not lines of numbers") from exc
+            raise ValueError(_problem(body) or "not lines of numbers") from exc
 
 
 def quick(body: bytes) -> Arrays | None:
-    """What ``decode`` makes of this body's text, to the last bit; None where only it can say.
+    """Return what ``decode`` makes of this body's text, to the last bit, or None if unsure.
 
-    Lines of numbers as JSON writes them become JSON.
+    Lines of numbers that are spelled as in JSON are turned into JSON.
     """
     lines = body.replace(b"\r\n", b"\n").rstrip(b"\n")
     if b"[" in lines or b"\r" in lines:
         return None
-    found = parsers.arrays(b"[[" + lines.replace(b"\n", b"],[") + b"]]")
-    if isinstance(found, np.ndarray) and not found.all() and _MINUS_ZERO.search(lines):
+    array = parsers.arrays(b"[[" + lines.replace(b"\n", b"],[") + b"]]")
+    if isinstance(array, np.ndarray) and not array.all() and _MINUS_ZERO.search(lines):
         return None
-    return found
+    return array
 
 
-def _odd_place(body: str) -> str:
-    """Where ``body`` stops being lines of as many numbers, in words."""
+def _problem(body: str) -> str:
+    """Describe the first place where ``body`` is not lines of equally many numbers."""
     first: tuple[int, int] | None = None
     for line, cells in _parsed(body):
         first = first or (line, len(cells))
@@ -61,11 +61,11 @@ def _odd_place(body: str) -> str:
 
 
 def _parsed(body: str) -> Iterator[tuple[int, list[str]]]:
-    """Line numbers and cells of the lines that are not empty."""
+    """The numbers and cells of the lines that are not empty."""
     for line, text in enumerate(io.StringIO(body), 1):
         bare = text.rstrip("\r\n")
         if bare:
-            # A cell at a time would be quicker by split; quotes may hold a comma.
+            # str.split would be quicker, but a quoted cell may contain a comma.
             try:
                 yield line, next(csv.reader([bare]), [])
             except csv.Error:  # a field too large to be a number, or a line end inside
@@ -77,14 +77,17 @@ def _is_number(cell: str) -> bool:
         float(cell)
     except ValueError:
         return False
-    return cell.isascii() and "_" not in cell  # Python's own spellings
+    return cell.isascii() and "_" not in cell  # float also takes what only Python spells so
 
 
 def encode(value: Any) -> bytes:
-    """One line a row, or a line for each item of a list; CRLF, float32 as short text."""
+    """Write a line per row, flattened, or a line per item of a list.
+
+    Lines end in CRLF.  A float32 has the shortest text that reads back as the same number.
+    """
     if is_several(value):
         return b"".join(
-            _lines(one[None] if isinstance(one, np.ndarray) else [one]) for one in value
+            _lines(item[None] if isinstance(item, np.ndarray) else [item]) for item in value
         )
     rows = value if isinstance(value, (list, tuple)) else np.atleast_1d(np.asarray(value))
     return _lines(rows)
@@ -92,22 +95,10 @@ def encode(value: Any) -> bytes:
 
 def _lines(rows: Any) -> bytes:
     """A line for each of ``rows``, flattened."""
-    return _floats(rows) or _one_by_one(rows)
-
-
-def _floats(rows: Any) -> bytes | None:
-    """``_one_by_one`` of many floats; None of others."""
-    if not isinstance(rows, np.ndarray) or not rows.size:
-        return None
-    written = digits.text(rows.reshape(len(rows), -1), rows.dtype.type, _spelled)
-    return written and written[2:-2].replace(b"],[", b"\r\n") + b"\r\n"
-
-
-def _spelled(numbers: Array) -> Iterator[str]:
-    return map(str, numbers)
-
-
-def _one_by_one(rows: Any) -> bytes:
+    if isinstance(rows, np.ndarray) and rows.size:
+        array = digits.text(rows.reshape(len(rows), -1), rows.dtype.type, _spelled)
+        if array is not None:
+            return array[2:-2].replace(b"],[", b"\r\n") + b"\r\n"
     out = io.StringIO()
     writer = csv.writer(out)
     for row in rows:
@@ -115,11 +106,15 @@ def _one_by_one(rows: Any) -> bytes:
     return out.getvalue().encode()
 
 
+def _spelled(numbers: Array) -> Iterator[str]:
+    return map(str, numbers)
+
+
 def _cells(row: Any) -> list[Any]:
-    """Everything in ``row``, however deep its lists and arrays, as cells of one line."""
+    """All values in ``row``, however deep its lists and arrays are, as the cells of one line."""
     if isinstance(row, (list, tuple)):
-        return [cell for one in row for cell in _cells(one)]
+        return [cell for item in row for cell in _cells(item)]
     cells = np.ravel(row)
     if cells.dtype.kind == "O":
-        raise TypeError("numbers or texts were wanted")
+        raise TypeError("a cell can only hold a number or a text")
     return list(cells)

@@ -9,29 +9,31 @@ from typing import Any
 import numpy as np
 
 from mms_handler.codecs import digits, parsers
-from mms_handler.codecs.arrays import Array, Arrays, doubles, is_named, is_several, numbers
+from mms_handler.codecs.arrays import Array, Arrays, as_float32, is_named, is_several, numbers
 
-#: Bytes from which pysimdjson and its checks take less time than orjson, measured.
+#: The length in bytes from which pysimdjson and its checks are faster than orjson, measured.
 _MANY = 512
 
 
 def decode(body: str) -> Arrays:
-    """An array, or a dict of arrays for an object; null is NaN, NaN and Infinity are read.
+    """Read an array, or a dict of arrays for an object.
+
+    null is NaN; NaN, Infinity and -Infinity are read too.
 
     Raises:
-        ValueError: names the place, and the key before it, that is not right.
+        ValueError: names the place that is wrong, after the key it is in.
     """
     return _arrays(json.loads(body))
 
 
 def quick(body: bytes) -> Arrays | None:
-    """What ``decode`` makes of this body's text, to the last bit; None where only it can say."""
-    found = parsers.arrays(body) if len(body) >= _MANY else None
-    if found is not None or parsers.orjson is None or b"NaN" in body or b"Infinity" in body:
-        return found
+    """Return what ``decode`` makes of this body's text, to the last bit, or None if unsure."""
+    arrays = parsers.arrays(body) if len(body) >= _MANY else None
+    if arrays is not None or parsers.orjson is None or b"NaN" in body or b"Infinity" in body:
+        return arrays
     try:
         value = parsers.orjson.loads(body)
-        return doubles(value) if b'"' not in body else _arrays(value)
+        return as_float32(value) if b'"' not in body else _arrays(value)
     except (ValueError, TypeError, OverflowError, RecursionError):
         return None
 
@@ -43,32 +45,32 @@ def _arrays(value: Any) -> Arrays:
 
 
 def encode(value: Any) -> bytes:
-    """``value`` as JSON that any reader takes: a float that is not finite is null."""
+    """Write ``value`` as JSON that any reader accepts: null for a float that is not finite."""
     if isinstance(value, np.ndarray):
         return floats(value) or dumps(value).encode()
     if is_several(value):
         return b"[" + b", ".join(map(encode, value)) + b"]"
     if is_named(value):
-        members = (dumps(name).encode() + b": " + encode(one) for name, one in value.items())
+        members = (dumps(name).encode() + b": " + encode(item) for name, item in value.items())
         return b"{" + b", ".join(members) + b"}"
     return dumps(value).encode()
 
 
 def floats(array: Array) -> bytes | None:
-    """As encode, for many floats; None for others."""
+    """Write an array of many floats as ``encode`` does; None for any other array."""
     written = digits.text(array, np.float64, _spelled)
     return written and written.replace(b",", b", ")
 
 
 def _spelled(numbers: Array) -> list[str]:
-    return [repr(one) if math.isfinite(one) else "null" for one in numbers.tolist()]
+    return [repr(number) if math.isfinite(number) else "null" for number in numbers.tolist()]
 
 
 def dumps(value: Any) -> str:
-    """As encode, as text of one line."""
+    """Write ``value`` as ``encode`` does, as text of one line."""
     try:
         return _ENCODER.encode(value)
-    except ValueError:  # not finite: rare enough to be looked for only when it is met
+    except ValueError:  # not finite; so rare that nothing looks for it beforehand
         return _ENCODER.encode(_finite(value))
 
 
@@ -78,21 +80,21 @@ def _jsonable(item: Any) -> Any:
         return item.tolist()
     if isinstance(item, (bytes, bytearray)):
         return bytes(item).decode("utf-8")
-    raise TypeError(f"a {type(item).__name__} has no JSON form")
+    raise TypeError(f"JSON has no form for the type {type(item).__name__}")
 
 
-#: ``json.dumps`` would make another for each body.
+#: ``json.dumps`` would make a new one for each body.
 _ENCODER = json.JSONEncoder(default=_jsonable, allow_nan=False)
 
 
 def _finite(item: Any) -> Any:
-    """``item`` with None for every float in it that is not finite."""
+    """``item`` with None in place of every float in it that is not finite."""
     if isinstance(item, float):
         return item if math.isfinite(item) else None
     if isinstance(item, (list, tuple)):
-        return [_finite(one) for one in item]
+        return [_finite(child) for child in item]
     if isinstance(item, dict):
-        return {key: _finite(one) for key, one in item.items()}
+        return {key: _finite(child) for key, child in item.items()}
     if isinstance(item, (np.ndarray, np.generic)):
         return _finite_array(np.asarray(item))
     return item

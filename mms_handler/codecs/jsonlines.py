@@ -1,4 +1,4 @@
-"""JSON Lines (application/jsonlines): a record a line in, a row a line out."""
+"""JSON Lines (application/jsonlines): a record per line in, a row per line out."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from mms_handler.codecs.json import dumps, floats
 
 
 def decode(body: str) -> Arrays:
-    """Lines stacked to (N, ...); where they are objects, each key's values are.
+    """Stack the lines to an array (N, ...), or to one per key if they are objects.
 
     Raises:
-        ValueError: names the line, the first being 1.
+        ValueError: names the line, counted from 1.
     """
     return _arrays([_record(line, number) for number, line in enumerate(_lines(body), 1)])
 
 
 def quick(body: bytes) -> Arrays | None:
-    """What ``decode`` makes of this body's text, to the last bit; None where only it can say."""
+    """Return what ``decode`` makes of this body's text, to the last bit, or None if unsure."""
     if parsers.orjson is None:
         return None
     try:
@@ -37,12 +37,11 @@ def _arrays(records: list[Any]) -> Arrays:
     keys = records[0].keys() if isinstance(records[0], dict) else None
     for number, record in enumerate(records, 1):
         if keys is None or not isinstance(record, dict):
-            raise ValueError(
-                f"line {number if keys is not None else 1} is not an object, others are"
-            )
+            line = number if keys is not None else 1
+            raise ValueError(f"line {line} is not an object, but other lines are")
         if record.keys() != keys:
             names = ", ".join(sorted(record.keys() ^ keys))[:80]
-            raise ValueError(f"line {number} has other keys than line 1 ({names})")
+            raise ValueError(f"line {number} differs from line 1 in the keys {names}")
     return {key: _stacked([record[key] for record in records], key) for key in records[0]}
 
 
@@ -55,41 +54,43 @@ def _lines(body: str) -> list[str]:
 
 def _record(line: str, number: int) -> Any:
     if not line.strip():
-        raise ValueError(f"line {number} is blank, others follow")
+        raise ValueError(f"line {number} is blank, but more lines follow")
     try:
         return json.loads(line)
     except json.JSONDecodeError as exc:
         raise ValueError(f"line {number}, column {exc.colno}: {exc.msg}") from None
     except RecursionError:
-        raise ValueError(f"line {number} is nested too deep") from None
+        raise ValueError(f"line {number} is nested too deeply") from None
 
 
 def _stacked(values: list[Any], key: str) -> Array:
-    """The values of all lines, (N, ...)."""
+    """Stack the values of all lines to (N, ...)."""
     try:
         return numbers(values)
     except ValueError as exc:
-        raise ValueError(_odd_line(values, key) or str(exc)) from None
+        raise ValueError(_problem(values, key) or str(exc)) from None
 
 
-def _odd_line(values: list[Any], key: str) -> str:
-    """The first line that is not an array of numbers, or not of the first one's shape."""
-    named = f"{json.dumps(key)[:40]} in " if key else ""
+def _problem(values: list[Any], key: str) -> str:
+    """Describe the first line that is not an array of numbers in the first line's shape."""
+    name = json.dumps(key)[:40] if key else ""
     shapes: list[tuple[int, ...]] = []
     for number, value in enumerate(values, 1):
         try:
-            shapes.append(numbers(value, f"{json.dumps(key)[:40]}" if key else "").shape)
+            shapes.append(numbers(value, name).shape)
         except ValueError as exc:
             return f"line {number}: {exc}"
         if shapes[-1] != shapes[0]:
-            return f"{named}line {number} has shape {shapes[-1]}, in line 1 {shapes[0]}"
+            place = f"{name} in line {number}" if name else f"line {number}"
+            return f"{place} has shape {shapes[-1]}, but in line 1 it is {shapes[0]}"
     return ""
 
 
 def encode(value: Any) -> bytes:
-    """A line a row, each line ended; of several outputs, a list (or object) of their rows.
+    """Write a line per row; with several outputs, a line is the list (or object) of their rows.
 
-    What has no rows (a number, a script's own dict) is one line.
+    A value without rows, such as a number or a script's own dict, is one line.  Every line ends
+    in a line feed.
 
     Raises:
         ValueError: several outputs have different numbers of rows.
@@ -103,7 +104,7 @@ def encode(value: Any) -> bytes:
 
 def _rows(value: Any) -> Any:
     if is_several(value):
-        arrays = [np.asarray(one) for one in value]
+        arrays = [np.asarray(item) for item in value]
         return [list(rows) for rows in zip(*arrays)] if common_rows(arrays) else []
     if is_named(value):
         rows = range(common_rows(list(value.values())))

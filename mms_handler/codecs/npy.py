@@ -12,37 +12,38 @@ import numpy as np
 
 from mms_handler.codecs.arrays import Array, numeric
 
-#: Bytes of a header; it is a Python literal, and longer ones only cost its parser time and stack.
-MAX_HEADER = 10_000
+#: The limit of a header's length.  The header is a Python literal: a longer one would only cost
+#: its parser time and stack.
+MAX_HEADER_BYTES = 10_000
 
 
 def decode(body: bytes) -> Array:
-    """Read an array without pickle, and without believing its header's size.
+    """Read an array without pickle and without trusting the size in its header.
 
     Raises:
-        ValueError: it is not NPY 1.0 or 2.0, not of numbers, or not as long as it says.
+        ValueError: the body is not NPY 1.0 or 2.0, not numbers, or not as long as its header says.
     """
     start = _start(body)
     shape, fortran, dtype = _header(body[:start])
     if dtype.kind not in "biuf":
         raise ValueError(f"values of dtype {dtype} are not numbers")
-    wanted, found = dtype.itemsize * math.prod(shape), len(body) - start
-    if found != wanted or any(length < 0 for length in shape):
+    expected, actual = dtype.itemsize * math.prod(shape), len(body) - start
+    if actual != expected or any(length < 0 for length in shape):
         raise ValueError(
-            f"shape {shape} of {dtype} takes {wanted} bytes, {found} follow the header"
+            f"shape {shape} of {dtype} takes {expected} bytes, but {actual} follow the header"
         )
-    array = np.frombuffer(body, dtype, offset=start) if found else np.empty(0, dtype)
+    array = np.frombuffer(body, dtype, offset=start) if actual else np.empty(0, dtype)
     array = array.reshape(shape, order="F" if fortran else "C")
     return np.ascontiguousarray(array, np.float32).reshape(shape)
 
 
 def _start(body: bytes) -> int:
-    """Where the header ends."""
-    width = 2 if body[6:7] == b"\1" else 4  # of its length, in NPY 1.0 and later
+    """Where the data starts, behind the header."""
+    width = 2 if body[6:7] == b"\1" else 4  # of the header's length, in NPY 1.0 and in later ones
     return 8 + width + int.from_bytes(body[8 : 8 + width], "little")
 
 
-# NumPy's reader takes a tenth of a millisecond, and a client's headers are mostly the same.
+# NumPy's reader takes a tenth of a millisecond, and a client mostly sends the same header.
 @lru_cache(maxsize=64)
 def _header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     npy: Any = np.lib.format
@@ -52,24 +53,24 @@ def _header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     if version not in readers:
         raise ValueError(f"NPY version {version} is not 1.0 or 2.0")
     length = int.from_bytes(head[8:10] if version == (1, 0) else head[8:12], "little")
-    if length > MAX_HEADER:
-        raise ValueError(f"a header of {length} bytes; at most {MAX_HEADER} are read")
+    if length > MAX_HEADER_BYTES:
+        raise ValueError(f"the header has {length} bytes; the limit is {MAX_HEADER_BYTES}")
     try:
         shape, fortran, dtype = readers[version](stream)
     except ValueError as exc:
-        reason = str(exc).partition(";")[0]  # numpy goes on with advice for programmers
+        reason = str(exc).partition(";")[0]  # numpy's advice for programmers follows
         raise ValueError(reason) from exc
     except (SyntaxError, tokenize.TokenError, MemoryError) as exc:
-        # Python 3.8 calls too many brackets a lack of memory.
-        raise ValueError(f"its header cannot be read: {exc}") from exc
+        # Python 3.8 raises MemoryError for too many brackets.
+        raise ValueError(f"the header cannot be read: {exc}") from exc
     return shape, fortran, dtype
 
 
 def encode(value: Any) -> bytes:
-    """One array, of the dtype it has; several outputs are stacked.
+    """Write one array in its dtype; several outputs are stacked.
 
     Raises:
-        ValueError: it is not numbers, or outputs of different shapes.
+        ValueError: the value is not numbers, or it is outputs of different shapes.
     """
     out = io.BytesIO()
     np.save(out, numeric(value), allow_pickle=False)

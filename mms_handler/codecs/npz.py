@@ -12,6 +12,7 @@ from mms_handler.codecs import npy
 from mms_handler.codecs.arrays import MAX_ARRAYS, MAX_UNPACKED_BYTES, Array, is_named, is_several
 from mms_handler.errors import TooLarge
 
+#: What zipfile raises for a broken ZIP.
 _BROKEN = (
     zipfile.BadZipFile,
     zlib.error,
@@ -24,11 +25,11 @@ _BROKEN = (
 
 
 def decode(body: bytes) -> dict[str, Array]:
-    """The arrays by name, one alone too; nothing is read before its size is known.
+    """Read the arrays by name, even if there is one alone.  Sizes are checked before any is read.
 
     Raises:
-        ValueError: it is not a ZIP of NPY files.
-        TooLarge: its files say that they are more than MAX_UNPACKED_BYTES, and than the body.
+        ValueError: the body is not a ZIP of NPY files.
+        TooLarge: its files declare more than MAX_UNPACKED_BYTES, and more than the body's size.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
@@ -40,22 +41,22 @@ def decode(body: bytes) -> dict[str, Array]:
 
 
 def _checked(infos: list[zipfile.ZipInfo], limit_bytes: int) -> dict[str, zipfile.ZipInfo]:
-    """The members by their arrays' names.  zipfile reads no more of each than it declares."""
+    """The members by their arrays' names.  zipfile reads no more of a member than it declares."""
     if len(infos) > MAX_ARRAYS:
-        raise ValueError(f"{len(infos)} files; at most {MAX_ARRAYS} are read")
+        raise ValueError(f"the ZIP has {len(infos)} files; the limit is {MAX_ARRAYS}")
     members: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         name, suffix = info.filename[:-4], info.filename[-4:]
         if suffix != ".npy" or not name or "/" in name or "\\" in name:
-            raise ValueError(f"{info.filename[:40]!r} is not the name of an array and .npy")
+            raise ValueError(f"{info.filename[:40]!r} is not an array's name followed by .npy")
         if name in members:
-            raise ValueError(f"{info.filename[:40]!r} is there twice")
+            raise ValueError(f"{info.filename[:40]!r} occurs twice")
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"{info.filename[:40]!r} is compressed by another way than deflate")
+            raise ValueError(f"{info.filename[:40]!r} uses a compression other than deflate")
         members[name] = info
     total = sum(info.file_size for info in infos)
     if total > limit_bytes:
-        raise TooLarge(f"the arrays have {total} bytes; at most {limit_bytes} are unpacked")
+        raise TooLarge(f"the arrays unpack to {total} bytes; the limit is {limit_bytes}")
     return members
 
 
@@ -67,13 +68,14 @@ def _array(name: str, file: bytes) -> Array:
 
 
 def encode(value: Any) -> bytes:
-    """Named outputs by their names; others as numpy.savez names them: arr_0, arr_1.
+    """Write outputs by their names; without names they are arr_0, arr_1, as for numpy.savez.
 
     The same arrays give the same bytes.
     """
     arrays = value
     if not is_named(value):
-        arrays = {f"arr_{i}": one for i, one in enumerate(value if is_several(value) else [value])}
+        outputs = value if is_several(value) else [value]
+        arrays = {f"arr_{index}": output for index, output in enumerate(outputs)}
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
         for name, array in arrays.items():

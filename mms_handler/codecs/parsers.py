@@ -1,10 +1,10 @@
-"""Arrays out of JSON by quicker parsers than json, where they are sure to be what json gives.
+"""Read arrays from JSON with faster parsers than json, where the result is certain to be the same.
 
     text ──pysimdjson──▶ lists ──▶ one flat buffer ──▶ array of the lists' shape
 
-pysimdjson flattens lists of lists and does not see ragged ones: [[1, 2], [3], [4, 5, 6]] becomes
-the buffer of a 3x2.  So the lists of each level are asked for their lengths, and the text for how
-many there are: one more, and it is where a number should be.
+pysimdjson flattens nested lists and does not notice ragged ones: [[1, 2], [3], [4, 5, 6]] becomes
+the buffer of a 3x2 array.  So each list's length is compared with its siblings', and the number of
+lists with the number of brackets in the text.  An extra bracket is a list in a number's place.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ except ImportError:
 simdjson: Any
 try:
     import simdjson
-except (ImportError, RuntimeError):  # the latter without its compiled half
+except (ImportError, RuntimeError):  # RuntimeError if its compiled half is missing
     simdjson = None
 
-#: A parser keeps its memory, up to twelve times its largest body; larger ones get their own.
+#: A parser keeps memory of up to twelve times its largest body.  A larger body gets a new parser.
 _KEPT_BYTES = 2**23
 
-#: Integers below it are doubles, too, which is how pysimdjson gives them.
+#: Integers below this are exact as doubles, and pysimdjson returns doubles.
 _EXACT = 2**53
 
 _MAX_DIMENSIONS = 32  # NumPy's
 
 
-class _Kept(threading.local):
-    """A parser for each thread: what it parsed last is gone when it parses again."""
+class _ThreadParser(threading.local):
+    """A parser for each thread.  Parsing a body overwrites what was parsed before."""
 
     def __init__(self) -> None:
         self.parser = simdjson.Parser()
 
 
-_kept = simdjson and _Kept()
+_thread_parser = simdjson and _ThreadParser()
 
 
 def arrays(body: bytes) -> Arrays | None:
-    """Nested lists of numbers in JSON as an array, an object of them as arrays by name.
+    """Read nested lists of numbers as an array, and an object of them as arrays by name.
 
     Returns:
-        What ``numbers`` makes of what json reads, to the last bit.  None for whatever json or
-        ``numbers`` refuses, for values that are no lists of numbers (null is none), for integers
-        that are no doubles, and where there is no pysimdjson.
+        What ``numbers`` makes of json's result, to the last bit.  None for whatever json or
+        ``numbers`` refuses, for values other than lists of numbers (null is not a number), for
+        integers that are not exact as doubles, and if pysimdjson is not installed.
     """
     if simdjson is None:
         return None
-    parser = _kept.parser if len(body) <= _KEPT_BYTES else simdjson.Parser()
+    parser = _thread_parser.parser if len(body) <= _KEPT_BYTES else simdjson.Parser()
     try:
         return _arrays(parser.parse(body), body)
     except (ValueError, TypeError, LookupError, RuntimeError):  # all that pysimdjson raises
@@ -64,31 +64,32 @@ def arrays(body: bytes) -> Arrays | None:
 
 
 def _arrays(value: Any, body: bytes) -> Arrays | None:
-    # Quicker than count, which looks at each byte; lists are few among their numbers.
-    left = len(body) - len(body.replace(b"[", b""))
+    # Faster than bytes.count, which looks at each byte: lists are few among their numbers.
+    brackets = len(body) - len(body.replace(b"[", b""))
     named = isinstance(value, simdjson.Object)
-    found: dict[str, Array] = {}
-    for name, one in _items(value) if named else [("", value)]:
-        found[name], lists = _array(one)
-        left -= lists
-    if left:
+    arrays: dict[str, Array] = {}
+    for name, item in _items(value) if named else [("", value)]:
+        arrays[name], lists = _array(item)
+        brackets -= lists
+    if brackets:
         return None
-    return found if named else found[""]
+    return arrays if named else arrays[""]
 
 
 def _items(value: Any) -> list[tuple[str, Any]]:
     names = list(value)
-    if len(set(names)) < len(names) or "\0" in "".join(names):  # value[name] is not sure to be it
+    # With a name twice, or with NUL in it, value[name] may be another item.
+    if len(set(names)) < len(names) or "\0" in "".join(names):
         raise LookupError
     return [(name, value[name]) for name in names]
 
 
 def _array(value: Any) -> tuple[Array, int]:
-    """The numbers in ``value`` in the shape of its lists, and how many lists have that shape.
+    """The numbers in ``value`` as an array of its lists' shape, and the number of its lists.
 
     Raises:
-        ValueError, TypeError, LookupError: there is something else in them, or nothing; siblings
-            have different lengths; an integer may be no double.
+        ValueError, TypeError, LookupError: it is empty or has values other than numbers, siblings
+            have different lengths, or an integer may not be exact as a double.
     """
     if not isinstance(value, simdjson.Array):
         raise TypeError
@@ -100,14 +101,14 @@ def _array(value: Any) -> tuple[Array, int]:
 
 
 def _shape(lists: Any) -> tuple[list[int], int]:
-    """The lengths of lists in lists, level by level, and how many lists they are together."""
+    """The length of nested lists on each level, and the number of lists on all levels."""
     shape: list[int] = []
-    level, seen = [lists], 0
+    level, total = [lists], 0
     while len(shape) < _MAX_DIMENSIONS:
         (length,) = set(map(len, level))
         shape.append(length)
-        seen += len(level)
+        total += len(level)
         if not isinstance(level[0][0], simdjson.Array):
             break
-        level = [one for siblings in level for one in siblings]
-    return shape, seen
+        level = [child for siblings in level for child in siblings]
+    return shape, total

@@ -1,8 +1,8 @@
-"""SageMaker's aialgs.data.Record, the protobuf message: one row's tensors by name.
+"""SageMaker's protobuf message aialgs.data.Record: one row's tensors by name.
 
     Record: features = 1, label = 2: map<string, Value>
     Value: float32_tensor = 2, float64_tensor = 3, int32_tensor = 7, bytes = 9
-    tensor: values = 1, keys = 2, shape = 3, repeated; with keys it is sparse
+    tensor: values = 1, keys = 2, shape = 3, each repeated; a tensor with keys is sparse
 
 Source: the developer guide, "Common data formats for training".
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from itertools import islice
-from typing import Callable, Iterator
+from typing import Callable
 
 import numpy as np
 
@@ -36,38 +36,35 @@ _VALUES, _KEYS, _SHAPE = 1, 2, 3
 _MAX_DIMENSIONS = 32  # NumPy's
 
 
-def unpack(message: memoryview, left: int) -> dict[str, Array]:
-    """A record's features by name, as float32; its label where it has no features.
+def unpack(message: memoryview, remaining_bytes: int) -> dict[str, Array]:
+    """Read a record's features by name, as float32; its label if it has no features.
 
     Algorithms answer with labels, and in a pipeline one's answer is the next one's request.
 
     Args:
         message: the record.
-        left: bytes that its tensors may take.
+        remaining_bytes: what its tensors may take.
 
     Raises:
-        ValueError: it is not a Record, or has no tensor.
-        TooLarge: its tensors, sparse as they are, take more than ``left``.
+        ValueError: the message is not a Record, or has no tensor.
+        TooLarge: its tensors, unpacked if they are sparse, take more than ``remaining_bytes``.
     """
-    entries = [(f.number, _entry(f.data)) for f in islice(_maps(message), MAX_ARRAYS + 1)]
+    maps = (field for field in fields(message) if _is(field, _FEATURES, _LABEL))
+    entries = [(field.number, _entry(field.data)) for field in islice(maps, MAX_ARRAYS + 1)]
     if len(entries) > MAX_ARRAYS:
-        raise ValueError(f"it has more than {MAX_ARRAYS} tensors")
-    wanted = _FEATURES if any(number == _FEATURES for number, _ in entries) else _LABEL
+        raise ValueError(f"more than {MAX_ARRAYS} tensors")
+    part = _FEATURES if any(number == _FEATURES for number, _ in entries) else _LABEL
     tensors: dict[str, Array] = {}
     for number, (name, value) in entries:
-        if number == wanted:
+        if number == part:
             try:
-                tensors[name] = _tensor(value, left)
+                tensors[name] = _tensor(value, remaining_bytes)
             except ValueError as exc:
                 raise ValueError(f"{name[:40]!r}: {exc}") from None
-            left -= tensors[name].nbytes
+            remaining_bytes -= tensors[name].nbytes
     if not tensors:
-        raise ValueError("it has no features")
+        raise ValueError("no features")
     return tensors
-
-
-def _maps(message: memoryview) -> Iterator[Field]:
-    return (field for field in fields(message) if _is(field, _FEATURES, _LABEL))
 
 
 def _is(field: Field, *numbers: int) -> bool:
@@ -75,41 +72,42 @@ def _is(field: Field, *numbers: int) -> bool:
 
 
 def _entry(entry: memoryview) -> tuple[str, memoryview]:
-    """Name and Value of an entry of a map."""
-    found = {f.number: f.data for f in fields(entry) if _is(f, _KEY, _VALUE)}
-    name = bytes(found.get(_KEY, b"")).decode("utf-8")
-    return name, found.get(_VALUE, memoryview(b""))
+    """The name and the Value of a map's entry."""
+    parts = {field.number: field.data for field in fields(entry) if _is(field, _KEY, _VALUE)}
+    name = bytes(parts.get(_KEY, b"")).decode("utf-8")
+    return name, parts.get(_VALUE, memoryview(b""))
 
 
-def _tensor(value: memoryview, left: int) -> Array:
-    """A Value's tensor in its shape."""
+def _tensor(value: memoryview, limit_bytes: int) -> Array:
+    """The tensor of a Value, in its shape."""
     kind, tensor = None, memoryview(b"")
     for field in fields(value):
         if _is(field, _FLOAT32, _FLOAT64, _INT32, _BYTES):
             kind, tensor = field.number, field.data
     if kind == _BYTES:
-        raise ValueError("it is bytes, numbers were wanted")
+        raise ValueError("expected numbers, found bytes")
     if kind is None:
-        raise ValueError("it has no tensor")
+        raise ValueError("no tensor")
     read, wire_type = _READERS[kind]
     wire_types = {_VALUES: wire_type, _KEYS: VARINT, _SHAPE: VARINT}
     parts = {_VALUES: bytearray(), _KEYS: bytearray(), _SHAPE: bytearray()}
-    for number, found, data in fields(tensor):
-        if number in parts and found in (LENGTH, wire_types[number]):  # packed, or one by one
-            parts[number] += data
+    for field in fields(tensor):
+        # A repeated number is packed into one field, or has a field for each value.
+        if field.number in parts and field.wire_type in (LENGTH, wire_types[field.number]):
+            parts[field.number] += field.data
     shape = [int(length) for length in varints(parts[_SHAPE])]
     keys = varints(parts[_KEYS])
-    return _shaped(read(parts[_VALUES]), keys, shape, left)
+    return _shaped(read(parts[_VALUES]), keys, shape, limit_bytes)
 
 
-def _shaped(values: Array, keys: Array, shape: list[int], left: int) -> Array:
+def _shaped(values: Array, keys: Array, shape: list[int], limit_bytes: int) -> Array:
     if len(shape) > _MAX_DIMENSIONS:
-        raise ValueError(f"a shape of {len(shape)} dimensions")
+        raise ValueError(f"the shape has {len(shape)} dimensions; the limit is {_MAX_DIMENSIONS}")
     size = math.prod(shape)
-    zeros = bool(shape) and size > 0 and not values.size  # a sparse row of them has no keys
+    zeros = bool(shape) and size > 0 and not values.size  # a sparse row of zeros has no keys
     sparse = keys.size > 0 or zeros
-    if max(size if sparse else 0, values.size) * 4 > left:
-        raise TooLarge(f"a tensor of shape {shape} is more than is unpacked")
+    if max(size if sparse else 0, values.size) * 4 > limit_bytes:
+        raise TooLarge(f"a tensor of shape {shape} exceeds the limit for unpacked values")
     if sparse:
         return _dense(values, keys, shape)
     if not shape:
@@ -120,16 +118,16 @@ def _shaped(values: Array, keys: Array, shape: list[int], left: int) -> Array:
 
 
 def _dense(values: Array, keys: Array, shape: list[int]) -> Array:
-    """A sparse tensor with its zeros; keys count along the last dimension first."""
+    """A sparse tensor with its zeros filled in; keys count along the last dimension first."""
     if not shape:
-        raise ValueError("it is sparse and has no shape")
+        raise ValueError("the tensor is sparse but has no shape")
     if keys.size != values.size:
         raise ValueError(f"{count(values.size, 'value')} for {count(keys.size, 'key')}")
     size = math.prod(shape)
     if keys.size and int(keys.max()) >= size:
         raise ValueError(f"key {int(keys.max())} is outside shape {shape}")
     if np.unique(keys).size != keys.size:
-        raise ValueError("a key is there twice")
+        raise ValueError("a key occurs twice")
     dense = np.zeros(size, np.float32)
     dense[keys.astype(np.int64)] = values
     return dense.reshape(shape)
@@ -153,9 +151,9 @@ _READERS: dict[int, tuple[Callable[[bytearray], Array], int]] = {
 
 
 def pack(tensors: dict[str, Array]) -> bytes:
-    """A Record with ``tensors`` as its label, each of the type that holds its dtype.
+    """Write a Record with ``tensors`` as its label, each in the type that holds its dtype.
 
-    A tensor of more than one dimension has a shape, as it could not be read without.
+    A tensor of more than one dimension gets a shape; it could not be read without one.
     """
     return b"".join(
         length_field(
@@ -177,10 +175,8 @@ def _packed_tensor(tensor: Array) -> bytes:
 
 def _packed_values(tensor: Array) -> tuple[int, bytes]:
     if tensor.dtype.kind == "f":
-        double = tensor.dtype.itemsize > 4
-        return (_FLOAT64 if double else _FLOAT32), tensor.astype(
-            "<f8" if double else "<f4"
-        ).tobytes()
+        number, dtype = (_FLOAT64, "<f8") if tensor.dtype.itemsize > 4 else (_FLOAT32, "<f4")
+        return number, tensor.astype(dtype).tobytes()
     if tensor.size and not -(2**31) <= int(tensor.min()) <= int(tensor.max()) < 2**31:
-        raise ValueError("an integer is beyond 32 bits")
+        raise ValueError("an integer does not fit into 32 bits")
     return _INT32, packed_varints(tensor.ravel().tolist())

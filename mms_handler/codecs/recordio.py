@@ -1,9 +1,9 @@
-"""RecordIO-protobuf (application/x-recordio-protobuf): SageMaker's records, a row each.
+"""RecordIO-protobuf (application/x-recordio-protobuf): SageMaker's records, one per row.
 
     frame: magic, length with 3 flag bits, data, zeros to a multiple of 4
     data of a frame, or of several: an aialgs.data.Record
 
-Source: dmlc-core's recordio.h for the frames, of which SageMaker's SDK writes whole ones only.
+Source: dmlc-core's recordio.h for the frames.  SageMaker's SDK writes only whole ones.
 """
 
 from __future__ import annotations
@@ -28,56 +28,56 @@ from mms_handler.errors import TooLarge
 _HEADER = struct.Struct("<II")
 _MAGIC = 0xCED7230A
 _MAGIC_BYTES = struct.pack("<I", _MAGIC)
-#: What the flag bits say of a frame: a record of its own, or a part of one.  Its writer cut it
-#: where the data had the magic, and left that out.
+#: The flag bits of a frame: a whole record, or a part of one.  A writer cuts a record wherever its
+#: data contains the magic number, and leaves that number out.
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _MAX_LENGTH = 2**29
 
 
 def decode(body: bytes) -> Arrays:
-    """Records stacked to (N, ...): an array if "values" is their only tensor, else by name.
+    """Stack the records to (N, ...): one array if "values" is their only tensor, or one per name.
 
     Raises:
-        ValueError: names the record, the first being 1.
-        TooLarge: its sparse tensors take more than MAX_UNPACKED_BYTES, and than the body.
+        ValueError: names the record, counted from 1.
+        TooLarge: sparse tensors take more than MAX_UNPACKED_BYTES, and more than the body.
     """
     columns: dict[str, list[Array]] = {}
-    left = max(MAX_UNPACKED_BYTES, 4 * len(body))  # what is not sparse never takes more
+    remaining_bytes = max(MAX_UNPACKED_BYTES, 4 * len(body))  # dense tensors never take more
     for number, data in enumerate(_records(memoryview(body)), 1):
         try:
-            tensors = unpack(data, left)
+            tensors = unpack(data, remaining_bytes)
         except TooLarge as exc:
             raise TooLarge(f"record {number}: {exc}") from None
         except ValueError as exc:
             raise ValueError(f"record {number}: {exc}") from None
         _add(tensors, columns, number)
-        left -= sum(tensor.nbytes for tensor in tensors.values())
+        remaining_bytes -= sum(tensor.nbytes for tensor in tensors.values())
     stacked = {name: np.stack(rows) for name, rows in columns.items()}
     return stacked["values"] if stacked.keys() == {"values"} else stacked
 
 
 def _add(tensors: dict[str, Array], columns: dict[str, list[Array]], number: int) -> None:
-    """Put a record's tensors under those of the records before it."""
+    """Append a record's tensors to those of the records before it."""
     if number == 1:
         columns.update({name: [] for name in tensors})
     if tensors.keys() != columns.keys():
         names = ", ".join(sorted(tensors.keys() ^ columns.keys()))[:80]
-        raise ValueError(f"record {number} has other tensors than record 1 ({names})")
+        raise ValueError(f"record {number} differs from record 1 in the tensors {names}")
     for name, tensor in tensors.items():
         rows = columns[name]
         if rows and rows[0].shape != tensor.shape:
-            shapes = f"{tensor.shape}, in record 1 {rows[0].shape}"
+            shapes = f"{tensor.shape}, but in record 1 it is {rows[0].shape}"
             raise ValueError(f"record {number}: {name[:40]!r} has shape {shapes}")
         rows.append(tensor)
 
 
 def _records(body: memoryview) -> Iterator[memoryview]:
-    """The data of each record, put together where it was cut."""
+    """The data of each record, its parts joined again."""
     parts: list[memoryview] = []
     number = 1
     for flag, data in _frames(body):
         if flag > _LAST or (flag in (_MIDDLE, _LAST)) != bool(parts):
-            raise ValueError(f"record {number} has a frame out of its place (flag {flag})")
+            raise ValueError(f"record {number} has a misplaced frame (flag {flag})")
         if flag == _WHOLE:
             yield data
         else:
@@ -92,12 +92,12 @@ def _records(body: memoryview) -> Iterator[memoryview]:
 
 
 def _frames(body: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Flag and data of each frame, every length checked against what is there."""
+    """The flag and data of each frame; lengths are checked against the body."""
     at = number = 0
     while at < len(body):
         number += 1
         if len(body) - at < _HEADER.size:
-            raise ValueError(f"frame {number} has {len(body) - at} bytes, its header takes 8")
+            raise ValueError(f"frame {number} has {len(body) - at} bytes, but its header takes 8")
         magic, word = _HEADER.unpack_from(body, at)
         if magic != _MAGIC:
             raise ValueError(f"frame {number} does not begin with RecordIO's magic number")
@@ -105,18 +105,18 @@ def _frames(body: memoryview) -> Iterator[tuple[int, memoryview]]:
         start = at + _HEADER.size
         at = start + length + -length % 4
         if at > len(body):
-            over = f"{at - start} bytes, {len(body) - start} are left"
-            raise ValueError(f"frame {number} takes {over}")
+            sizes = f"{at - start} bytes, but {len(body) - start} are left"
+            raise ValueError(f"frame {number} takes {sizes}")
         yield flag, body[start : start + length]
 
 
 def encode(value: Any) -> bytes:
-    """A record a row, in ``label`` as SageMaker's own algorithms answer: named "values".
+    """Write a record per row, with the row in ``label`` as "values", as SageMaker's algorithms do.
 
-    Several outputs are "values_0", "values_1"; those with names keep them.
+    Several outputs are "values_0", "values_1"; named outputs keep their names.
 
     Raises:
-        ValueError: they are not numbers, or have different numbers of rows.
+        ValueError: the outputs are not numbers, or have different numbers of rows.
     """
     outputs = _outputs(value)
     rows = range(common_rows(list(outputs.values())))
@@ -127,13 +127,15 @@ def encode(value: Any) -> bytes:
 
 def _outputs(value: Any) -> dict[str, Array]:
     if is_named(value):
-        return {name: numeric(one) for name, one in value.items()}
+        return {name: numeric(output) for name, output in value.items()}
     if is_several(value):
-        return {f"values_{index}": numeric(one) for index, one in enumerate(value)}
+        return {f"values_{index}": numeric(output) for index, output in enumerate(value)}
     return {"values": np.atleast_1d(numeric(value))}
 
 
 def _frame(data: bytes) -> bytes:
     if len(data) >= _MAX_LENGTH:
-        raise ValueError(f"a row takes {len(data)} bytes, a record holds less than {_MAX_LENGTH}")
+        raise ValueError(
+            f"a row takes {len(data)} bytes; the limit of a record is {_MAX_LENGTH - 1}"
+        )
     return _HEADER.pack(_MAGIC, len(data)) + data + bytes(-len(data) % 4)

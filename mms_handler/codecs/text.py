@@ -1,4 +1,4 @@
-"""Bodies of text: bytes to str by the charset that Content-Type names."""
+"""Bodies of text: bytes to str, by the charset in Content-Type."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import codecs
 from mms_handler.errors import BadInput, UnsupportedType
 from mms_handler.media import charset
 
-#: The names IANA has for them, and Python too.  A list, because Python's own also has codecs that
-#: unpack, that take quadratic time, and that are no text at all.
+#: The names that both IANA and Python have.  Not all of Python's codecs are allowed: some unpack,
+#: some take quadratic time, and some are not text.
 CHARSETS = (
     *("utf-8", "utf8", "utf-16", "utf-16le", "utf-16be", "utf-32", "us-ascii", "ascii"),
     *("iso-8859-1", "latin-1", "latin1", "iso-8859-15", "windows-1252", "cp1252"),
@@ -17,11 +17,11 @@ CHARSETS = (
 
 
 def text(body: bytes | str, content_type: str = "") -> str:
-    """A body as text: UTF-8 unless ``content_type`` has a charset, without a byte order mark.
+    """Decode a body to str, without a byte order mark; UTF-8 unless there is a charset.
 
     Raises:
-        BadInput: it is not text in that charset.
-        UnsupportedType: the charset is none of CHARSETS.
+        BadInput: the body is not text in its charset.
+        UnsupportedType: the charset is not one of CHARSETS.
     """
     if isinstance(body, str):
         return body
@@ -37,9 +37,9 @@ def text(body: bytes | str, content_type: str = "") -> str:
 
 
 def utf8(body: bytes | str, content_type: str = "") -> bytes | None:
-    """A body of text in UTF-8; None in another charset, and with a byte order mark.
+    """A text body as UTF-8; None if it has another charset or a byte order mark.
 
-    It may be no UTF-8 after all.
+    Bytes are not checked: they may turn out not to be UTF-8.
     """
     if isinstance(body, str):
         body = body.encode("utf-8", "surrogatepass")

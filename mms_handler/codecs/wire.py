@@ -1,4 +1,4 @@
-"""Protobuf's wire format: fields, varints, lengths.  Knows no message.
+"""Protobuf's wire format: fields, varints, lengths.  Knows no message type.
 
 Source: protobuf.dev, "Encoding".  The format has not changed since 2008.
 """
@@ -14,12 +14,12 @@ VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 _FIXED_BYTES = {FIXED64: 8, FIXED32: 4}
 
 
-#: Bytes of numbers taken at a time: on the way they need some fifty times as many.
+#: Bytes of packed numbers decoded at a time.  Decoding takes about fifty times as much memory.
 _WINDOW_BYTES = 2**16
 
 
 class Field(NamedTuple):
-    """One field of a message as it stands there; a varint keeps its bytes."""
+    """One field of a message, still encoded; a varint is its bytes."""
 
     number: int
     wire_type: int
@@ -27,10 +27,10 @@ class Field(NamedTuple):
 
 
 def fields(message: memoryview) -> Iterator[Field]:
-    """The fields of a message, in its order.
+    """Read the fields of a message, in the message's order.
 
     Raises:
-        ValueError: the message ends inside one, or has a wire type that is none of the four.
+        ValueError: the message ends inside a field, or a wire type is not one of the four.
     """
     at = 0
     while at < len(message):
@@ -44,19 +44,19 @@ def fields(message: memoryview) -> Iterator[Field]:
         elif wire_type in _FIXED_BYTES:
             at = start + _FIXED_BYTES[wire_type]
         else:
-            raise ValueError(f"field {number} has wire type {wire_type}")
+            raise ValueError(f"field {number} has the unknown wire type {wire_type}")
         if at > len(message):
-            over = f"{at - start} bytes, {len(message) - start} are left"
-            raise ValueError(f"field {number} takes {over}")
+            sizes = f"{at - start} bytes, but {len(message) - start} are left"
+            raise ValueError(f"field {number} takes {sizes}")
         yield Field(number, wire_type, message[start:at])
 
 
 def _varint(message: memoryview, at: int) -> tuple[int, int]:
-    """The number at ``at`` and the place behind it."""
+    """The number at ``at``, and the place after it."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= len(message):
-            raise ValueError("it ends inside a number")
+            raise ValueError("the data ends inside a number")
         byte = message[at]
         at += 1
         value |= (byte & 0x7F) << shift
@@ -66,10 +66,10 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
 
 
 def varints(packed: bytes | bytearray) -> npt.NDArray[np.uint64]:
-    """All the numbers of a packed field.
+    """Read all numbers of a packed field.
 
     Raises:
-        ValueError: it ends inside one, or one has more than 10 bytes.
+        ValueError: the field ends inside a number, or a number has more than 10 bytes.
     """
     raw, at = np.frombuffer(packed, np.uint8), 0
     parts = [np.zeros(0, np.uint64)]
@@ -77,7 +77,7 @@ def varints(packed: bytes | bytearray) -> npt.NDArray[np.uint64]:
         window = raw[at : at + _WINDOW_BYTES]
         last = np.flatnonzero(window < 0x80)
         if not last.size:
-            raise ValueError("it ends inside a number")
+            raise ValueError("the data ends inside a number")
         at += int(last[-1]) + 1
         parts.append(_whole_varints(window[: last[-1] + 1], last))
     return np.concatenate(parts)
@@ -86,7 +86,7 @@ def varints(packed: bytes | bytearray) -> npt.NDArray[np.uint64]:
 def _whole_varints(
     raw: npt.NDArray[np.uint8], last: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.uint64]:
-    """The numbers in ``raw``, whose last bytes are at ``last``."""
+    """The numbers in ``raw``; their last bytes are at the places ``last``."""
     first = np.concatenate(([0], last[:-1] + 1))
     lengths = last - first + 1
     if lengths.max() > 10:
@@ -97,7 +97,7 @@ def _whole_varints(
 
 
 def varint(value: int) -> bytes:
-    """``value`` as a varint; below zero as 64 bits, as protobuf's int32 is."""
+    """Write a varint.  A negative value takes 64 bits, as protobuf's int32 does."""
     value &= 2**64 - 1
     out = bytearray()
     while value > 0x7F:
@@ -108,11 +108,11 @@ def varint(value: int) -> bytes:
 
 
 def length_field(number: int, *parts: bytes) -> bytes:
-    """A field of bytes, of a message, or of packed numbers."""
+    """Write a field of bytes, a message, or packed numbers."""
     data = b"".join(parts)
     return varint(number << 3 | LENGTH) + varint(len(data)) + data
 
 
 def packed_varints(values: Iterable[Any]) -> bytes:
-    """What ``varints`` reads."""
+    """Write what ``varints`` reads."""
     return b"".join(varint(int(value)) for value in values)

@@ -191,7 +191,8 @@ ROWS = {
     "400 an empty body": Row("linear", b"", 400, "BadInput", "the body is empty"),
     "400 ragged JSON": Row("linear", b"[[1,2],[3]]", 400, "BadInput", "[1]"),
     "400 ragged JSON whose length fits": Row(
-        "linear", b"[[1,2,3],[4]]", 400, "BadInput", "1 item at [1], 3 in its siblings"
+        "linear", b"[[1,2,3],[4]]", 400, "BadInput",
+        "the list at [1] has 1 item, its siblings have 3",
     ),
     "400 JSON with a text": Row(
         "linear", b'[[1,"2"]]', 400, "BadInput", '"2" at [0][1] is not a number'

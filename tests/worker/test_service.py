@@ -361,7 +361,7 @@ def test_a_query_is_the_body_where_there_is_none(worker, parts, status, reply):
     answer = worker(DOUBLER).one(parts=parts, content_type=CSV)
     assert answer.status == status
     assert reply in (None, answer.body)
-    assert reply or answer.fault[2] == "the body is empty; text/csv was wanted"
+    assert reply or answer.fault[2] == "the body is empty; expected text/csv"
 
 
 @pytest.mark.parametrize(

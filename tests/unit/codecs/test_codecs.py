@@ -1,4 +1,4 @@
-"""codecs: exact bytes in and out, what is refused, and which type Accept gets."""
+"""codecs: exact bytes in and out, refused bodies, and which type Accept gets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mms_handler import codecs, media
-from mms_handler.codecs import registry
+from mms_handler.codecs import content_types
 from mms_handler.errors import BadInput, NotAcceptable, ScriptError, UnsupportedType
 
 JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
@@ -26,7 +26,7 @@ TYPES = [
 
 
 def npy(descr="<f4", shape="(2,)", data=b"", *, header=None, version=(1, 0)):
-    """An NPY body, its header as text of our own."""
+    """An NPY body with any header, valid or not."""
     header = header or f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n"
     length = struct.pack("<H" if version == (1, 0) else "<I", len(header))
     return b"\x93NUMPY" + bytes(version) + length + header.encode("latin-1") + data
@@ -39,7 +39,7 @@ ONE_TWO = b"\x00\x00\x80?\x00\x00\x00@"  # 1.0 and 2.0, little-endian float32
 
 
 @pytest.mark.parametrize(
-    ("content_type", "body", "wanted"),
+    ("content_type", "body", "expected"),
     [
         pytest.param(JSON, b"[[1, 2], [3, 4.5]]", [[1, 2], [3, 4.5]], id="JSON rows"),
         pytest.param(JSON, b"5", 5, id="a JSON number alone"),
@@ -92,12 +92,12 @@ ONE_TWO = b"\x00\x00\x80?\x00\x00\x00@"  # 1.0 and 2.0, little-endian float32
         ),
     ],
 )
-def test_decode_gives_float32(content_type, body, wanted):
+def test_decode_gives_float32(content_type, body, expected):
     """A body becomes a float32 array of exactly these values and this shape."""
     array = codecs.decode(body, content_type)
     assert array.dtype == np.float32
-    assert array.shape == np.shape(wanted)
-    np.testing.assert_array_equal(array, np.array(wanted, np.float32))
+    assert array.shape == np.shape(expected)
+    np.testing.assert_array_equal(array, np.array(expected, np.float32))
 
 
 @pytest.mark.parametrize(
@@ -106,13 +106,13 @@ def test_decode_gives_float32(content_type, body, wanted):
         pytest.param(
             JSON,
             b"[[1, 2], [3]]",
-            "not valid application/json: 1 item at [1], 2 in its siblings",
+            "not valid application/json: the list at [1] has 1 item, its siblings have 2",
             id="ragged JSON",
         ),
         pytest.param(
             JSON,
             b"[[1, 2], 3]",
-            "not valid application/json: 3 at [1] is not a list, its siblings are",
+            "not valid application/json: 3 at [1] is not a list, but its siblings are",
             id="JSON of mixed depth",
         ),
         pytest.param(
@@ -136,7 +136,7 @@ def test_decode_gives_float32(content_type, body, wanted):
         pytest.param(
             JSON,
             b'{"a": [[1, 2], [3]]}',
-            'not valid application/json: 1 item at "a"[1], 2 in its siblings',
+            'not valid application/json: the list at "a"[1] has 1 item, its siblings have 2',
             id="a JSON object with a ragged array",
         ),
         pytest.param(
@@ -155,7 +155,7 @@ def test_decode_gives_float32(content_type, body, wanted):
         pytest.param(
             JSON,
             b"[[1, 2], [3], [4, 5, 6]]",
-            "not valid application/json: 1 item at [1], 2 in its siblings",
+            "not valid application/json: the list at [1] has 1 item, its siblings have 2",
             id="ragged JSON whose total length fits",
         ),
         pytest.param(
@@ -167,13 +167,13 @@ def test_decode_gives_float32(content_type, body, wanted):
         pytest.param(
             JSON,
             b'"abc"',
-            'not valid application/json: "abc" at the top is not a number',
+            'not valid application/json: "abc" at the top level is not a number',
             id="a JSON text alone",
         ),
         pytest.param(
             JSON,
             b"",
-            "the body is empty; application/json was wanted",
+            "the body is empty; expected application/json",
             id="an empty JSON body",
         ),
         pytest.param(
@@ -255,7 +255,7 @@ def test_decode_gives_float32(content_type, body, wanted):
             "'1,99999999999999999999999999999999999999' is not a number",
             id="a CSV cell larger than csv reads",
         ),
-        pytest.param(CSV, b"", "the body is empty; text/csv was wanted", id="an empty CSV body"),
+        pytest.param(CSV, b"", "the body is empty; expected text/csv", id="an empty CSV body"),
         pytest.param(
             CSV, b"\n\n", "no values in the text/csv body (shape (0, 1))", id="blank CSV lines"
         ),
@@ -268,26 +268,28 @@ def test_decode_gives_float32(content_type, body, wanted):
         pytest.param(
             NPY,
             b"",
-            "the body is empty; application/x-npy was wanted",
+            "the body is empty; expected application/x-npy",
             id="an empty NPY body",
         ),
         pytest.param(
             NPY,
             npy("<f4", "(2,)", ONE_TWO[:-1]),
-            "not valid application/x-npy: shape (2,) of float32 takes 8 bytes, 7 follow the header",
+            "not valid application/x-npy: "
+            "shape (2,) of float32 takes 8 bytes, but 7 follow the header",
             id="truncated NPY",
         ),
         pytest.param(
             NPY,
             npy("<f4", "(2,)", ONE_TWO + b"\x00"),
-            "not valid application/x-npy: shape (2,) of float32 takes 8 bytes, 9 follow the header",
+            "not valid application/x-npy: "
+            "shape (2,) of float32 takes 8 bytes, but 9 follow the header",
             id="NPY with more behind it",
         ),
         pytest.param(
             NPY,
             npy("<f4", "(999999999999,)", b"x"),
             "not valid application/x-npy: "
-            "shape (999999999999,) of float32 takes 3999999999996 bytes, 1 follow the header",
+            "shape (999999999999,) of float32 takes 3999999999996 bytes, but 1 follow the header",
             id="an NPY header that claims terabytes",
         ),
         pytest.param(
@@ -310,8 +312,8 @@ def test_decode_gives_float32(content_type, body, wanted):
         ),
     ],
 )
-def test_decode_says_what_is_wrong(content_type, body, message):
-    """A body that is not of its type is the client's fault, told in one sentence."""
+def test_decode_describes_the_problem(content_type, body, message):
+    """A body that is not of its type is the client's fault; one sentence says why."""
     with pytest.raises(BadInput) as caught:
         codecs.decode(body, content_type)
     assert str(caught.value) == message
@@ -337,18 +339,18 @@ def test_decode_says_what_is_wrong(content_type, body, message):
         pytest.param(NPY, npy("|V4", "(1,)", b"abcd"), id="NPY of raw bytes"),
     ],
 )
-def test_decode_refuses_bodies_made_to_hurt(content_type, body):
-    """What such a body breaks, it breaks as BadInput: 400, not 500."""
+def test_decode_refuses_hostile_bodies(content_type, body):
+    """Such a body raises BadInput: 400, not 500."""
     with pytest.raises(BadInput):
         codecs.decode(body, content_type)
 
 
 def test_npy_bodies_of_one_header_have_their_own_data():
-    """The header that was read before tells nothing of the data behind it."""
+    """A cached header does not affect the data after it."""
     body = codecs.encode(np.array([1, 2], np.float32), NPY, JSON)[0]
     assert codecs.decode(body, NPY).tolist() == [1, 2]
     assert codecs.decode(body[:-8] + body[-4:] + body[-8:-4], NPY).tolist() == [2, 1]
-    with pytest.raises(BadInput, match="takes 8 bytes, 4 follow the header"):
+    with pytest.raises(BadInput, match="takes 8 bytes, but 4 follow the header"):
         codecs.decode(body[:-4], NPY)
 
 
@@ -361,7 +363,7 @@ class Touch:
 
 
 def test_a_pickle_in_npy_does_not_run(tmp_path):
-    """An NPY body of objects, which NumPy would unpickle, is refused unread."""
+    """An NPY body of objects, which NumPy would unpickle, is refused without reading them."""
     path = tmp_path / "touched"
     body = npy("|O", "(1,)", pickle.dumps(np.array([Touch(path)], object)))
     with pytest.raises(BadInput, match="values of dtype object are not numbers"):
@@ -381,8 +383,8 @@ def test_a_pickle_in_npy_does_not_run(tmp_path):
         "text/plain",
     ],
 )
-def test_an_unknown_type_is_named_beside_the_known_ones(content_type):
-    """What nothing reads is refused with the list of what is read."""
+def test_an_unknown_type_is_refused_with_a_list_of_the_known_ones(content_type):
+    """The message lists every type that is read."""
     with pytest.raises(UnsupportedType) as caught:
         codecs.decode(b"1", content_type)
     known = ", ".join(filter(codecs.reads, TYPES))
@@ -390,23 +392,23 @@ def test_an_unknown_type_is_named_beside_the_known_ones(content_type):
 
 
 def test_a_type_has_one_codec():
-    """A second codec for a type is refused, not preferred."""
+    """A second codec for a type is refused."""
     with pytest.raises(ValueError, match="text/csv already has a codec"):
         codecs.register(codecs.Codec("text/csv", np.array, bytes))
 
 
 @pytest.fixture
 def one_way(monkeypatch):
-    """A type that is read only and one that is written only, until the test is over."""
-    monkeypatch.setattr(registry, "_codecs", dict(registry._codecs))
+    """A type that is only read and one that is only written, for the length of a test."""
+    monkeypatch.setattr(content_types, "_codecs", dict(content_types._codecs))
     pixels = lambda body: np.frombuffer(body, np.uint8).astype(np.float32)  # noqa: E731
     codecs.register(codecs.Codec("image/test", pixels, None))
     codecs.register(codecs.Codec("text/test", None, lambda value: b"written"))
 
 
 @pytest.mark.usefixtures("one_way")
-def test_a_type_may_be_read_only():
-    """It is decoded and offered to nobody's Accept."""
+def test_a_type_may_only_be_read():
+    """It is decoded, and never chosen for a reply."""
     assert codecs.decode(b"\x01\x02", "image/test").tolist() == [1, 2]
     assert codecs.known("image/test")
     assert codecs.reads("Image/Test; a=b")
@@ -419,8 +421,8 @@ def test_a_type_may_be_read_only():
 
 
 @pytest.mark.usefixtures("one_way")
-def test_a_type_may_be_written_only():
-    """It is encoded, and a body of it refused with the list of what is read."""
+def test_a_type_may_only_be_written():
+    """It is encoded; a body of it is refused with the list of types that are read."""
     assert codecs.encode(1, "text/test", JSON) == (b"written", "text/test")
     assert codecs.writes("text/test")
     assert not codecs.reads("text/test")
@@ -430,8 +432,8 @@ def test_a_type_may_be_written_only():
     assert str(caught.value).endswith("image/test")
 
 
-def test_what_is_read_and_what_is_written():
-    """JSON Lines has three names; the first is the one to answer with."""
+def test_which_types_are_read_and_written():
+    """JSON Lines has four names; replies have the first one."""
     assert [name for name in TYPES if not codecs.reads(name)] == []
     assert [name for name in TYPES if not codecs.writes(name)] == [
         "application/x-jsonlines",
@@ -452,7 +454,7 @@ def test_what_is_read_and_what_is_written():
     ],
 )
 def test_scripts_get_text_for_json_and_csv(content_type, is_text):
-    """JSON and CSV are text to a script, with whatever parameters; all else is bytes."""
+    """JSON and CSV are text, with any parameters; all other types are bytes."""
     assert media.is_text(content_type) is is_text
 
 
@@ -542,7 +544,7 @@ LOOP.append(LOOP)
     ],
 )
 def test_encode_gives_these_bytes(value, accept, body):
-    """A prediction becomes exactly these bytes, of the type that was asked for."""
+    """A prediction becomes exactly these bytes, of the requested type."""
     assert codecs.encode(value, accept, JSON) == (body, accept)
 
 
@@ -562,7 +564,7 @@ def test_encode_gives_these_bytes(value, accept, body):
     ],
 )
 def test_what_a_type_cannot_hold(value, accept, exception):
-    """The client's fault if another type could hold it, the script's if none could."""
+    """It is the client's fault if another type could hold the value, the script's if none could."""
     with pytest.raises(exception):
         codecs.encode(value, accept, JSON)
 
@@ -599,7 +601,7 @@ def test_decode_undoes_encode(content_type):
 
 
 @pytest.mark.parametrize(
-    ("content_type", "wanted"),
+    ("content_type", "expected"),
     [
         (JSON, [[np.nan, np.nan, np.nan, 0.5]]),
         ("application/jsonlines", [[np.nan, np.nan, np.nan, 0.5]]),
@@ -608,23 +610,23 @@ def test_decode_undoes_encode(content_type):
         ("application/x-recordio-protobuf", [[np.nan, np.inf, -np.inf, 0.5]]),
     ],
 )
-def test_what_is_not_finite_there_and_back(content_type, wanted):
-    """JSON has no such numbers: null, which is NaN; the others keep them."""
+def test_values_that_are_not_finite_there_and_back(content_type, expected):
+    """JSON has no such numbers and writes null, which is read as NaN; other types keep them."""
     body, _ = codecs.encode(np.array([[np.nan, np.inf, -np.inf, 0.5]], F), content_type, JSON)
-    np.testing.assert_array_equal(codecs.decode(body, content_type), np.array(wanted, F))
+    np.testing.assert_array_equal(codecs.decode(body, content_type), np.array(expected, F))
 
 
 @pytest.mark.parametrize(
     "value", [np.array([1.0, np.nan]), [0.5, float("inf")], {"a": F(np.nan)}, -np.inf]
 )
-def test_json_of_what_is_not_finite_is_json(value):
-    """No reader of JSON meets NaN or Infinity, which JSON does not have."""
+def test_json_never_contains_nan_or_infinity(value):
+    """JSON does not have them, and strict readers refuse them."""
     body, _ = codecs.encode(value, JSON, JSON)
     json.loads(body, parse_constant=pytest.fail)
 
 
 def test_a_json_object_names_its_arrays():
-    """An object is a dict of arrays in its order, one key or many."""
+    """An object is a dict of arrays in the object's order, even with one key."""
     arrays = codecs.decode(b'{"b": [[1, 2]], "a": 3}', JSON)
     assert list(arrays) == ["b", "a"]
     assert arrays["b"].tolist() == [[1, 2]]
@@ -634,7 +636,7 @@ def test_a_json_object_names_its_arrays():
 
 
 def shape_of(value):
-    """The shape of nested lists, None for ragged ones: numbers() told without NumPy."""
+    """The shape of nested lists, or None for ragged ones, found without NumPy."""
     if not isinstance(value, list):
         return ()
     shapes = {shape_of(item) for item in value}
@@ -642,7 +644,7 @@ def shape_of(value):
 
 
 def test_ragged_lists_never_become_arrays():
-    """Whatever is nested how, it has its own shape or is refused."""
+    """Nested lists of any kind have their own shape, or are refused."""
     rng = random.Random(8)
 
     def nested(depth):
@@ -660,7 +662,7 @@ def test_ragged_lists_never_become_arrays():
 
 
 def test_json_of_finite_values_is_json():
-    """Any other reader of JSON gets the same doubles."""
+    """Any other JSON reader reads the same doubles."""
     for array in arrays():
         body, _ = codecs.encode(array, JSON, JSON)
         assert json.loads(body, parse_constant=pytest.fail) == array.tolist()
@@ -670,7 +672,7 @@ def test_json_of_finite_values_is_json():
 
 
 @pytest.mark.parametrize(
-    ("accept", "default", "chosen"),
+    ("accept", "default", "content_type"),
     [
         pytest.param("", JSON, JSON, id="nothing"),
         pytest.param("*/*", JSON, JSON, id="anything"),
@@ -716,17 +718,17 @@ def test_json_of_finite_values_is_json():
         pytest.param("application/x-recordio-protobuf", JSON, TYPES[-1], id="RecordIO"),
     ],
 )
-def test_accept_gets_its_best(accept, default, chosen):
-    """RFC 9110's rules choose among JSON, CSV and NPY; the default wins a tie."""
-    assert codecs.negotiate(accept, default) == chosen
+def test_accept_gets_its_preferred_type(accept, default, content_type):
+    """RFC 9110's rules choose among the types; the default wins a tie."""
+    assert codecs.negotiate(accept, default) == content_type
 
 
 @pytest.mark.parametrize(
     "accept",
     ["image/png", "application/json;q=0", "*/*;q=0", "text/html, image/*", "application/jsonl"],
 )
-def test_accept_that_nothing_meets(accept):
-    """What cannot be written is refused with the list of what can."""
+def test_accept_without_a_type_that_is_written(accept):
+    """It is refused with the list of types that are written."""
     with pytest.raises(NotAcceptable) as caught:
         codecs.negotiate(accept, JSON)
     assert str(caught.value) == (
@@ -735,7 +737,7 @@ def test_accept_that_nothing_meets(accept):
 
 
 def test_any_accept_is_answered_or_refused():
-    """No header a client can send does anything else."""
+    """Random headers never raise anything else."""
     rng = random.Random(9110)
     pieces = [
         "text/csv",

@@ -1,4 +1,4 @@
-"""codecs, JSON Lines: a record a line in, a row a line out."""
+"""codecs, JSON Lines: a record per line in, a row per line out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ F = np.float32
 
 
 @pytest.mark.parametrize(
-    ("body", "wanted"),
+    ("body", "expected"),
     [
         (b"[1, 2]\n[3, 4]\n", [[1, 2], [3, 4]]),
         (b"[1, 2]\n[3, 4]", [[1, 2], [3, 4]]),
@@ -27,11 +27,11 @@ F = np.float32
         (" [1]\n\n \n", [[1]]),
     ],
 )
-def test_lines_are_stacked(body, wanted):
-    """N lines are (N, ...) in float32; what is blank at the end does not count."""
+def test_lines_are_stacked(body, expected):
+    """N lines are (N, ...) in float32; blank lines at the end do not count."""
     array = codecs.decode(body, LINES)
     assert array.dtype == F
-    np.testing.assert_array_equal(array, np.array(wanted, F))
+    np.testing.assert_array_equal(array, np.array(expected, F))
 
 
 @pytest.mark.parametrize("name", ["application/x-jsonlines", "application/jsonl; charset=utf-8"])
@@ -40,7 +40,7 @@ def test_its_other_names(name):
 
 
 def test_objects_are_stacked_by_key():
-    """Each key's values of all lines, the keys in whatever order."""
+    """Each key has the values of all lines; the order of keys may differ."""
     arrays = codecs.decode(b'{"a": [1, 2], "b": 3}\n{"b": 4, "a": [5, 6]}\n', LINES)
     assert {name: array.tolist() for name, array in arrays.items()} == {
         "a": [[1, 2], [5, 6]],
@@ -51,30 +51,30 @@ def test_objects_are_stacked_by_key():
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "the body is empty; application/jsonlines was wanted"),
+        (b"", "the body is empty; expected application/jsonlines"),
         (b"[]\n[]\n", "no values in the application/jsonlines body (shape (2, 0))"),
         (b"{}\n", "no values in the application/jsonlines body"),
         (b"[1]\n[2\n", "line 2, column 3: Expecting ',' delimiter"),
         (b"[1,\n2]\n", "line 1, column 4: Expecting value"),
         (b"1\n2, 3\n", "line 2, column 2: Extra data"),
-        (b"1\n\n2\n", "line 2 is blank, others follow"),
-        (b"[1, 2]\n[3]\n", "line 2 has shape (1,), in line 1 (2,)"),
-        (b"[1, 2]\n3\n", "line 2 has shape (), in line 1 (2,)"),
-        (b"[1, 2]\n[3]\n[4, 5, 6]\n", "line 2 has shape (1,), in line 1 (2,)"),
+        (b"1\n\n2\n", "line 2 is blank, but more lines follow"),
+        (b"[1, 2]\n[3]\n", "line 2 has shape (1,), but in line 1 it is (2,)"),
+        (b"[1, 2]\n3\n", "line 2 has shape (), but in line 1 it is (2,)"),
+        (b"[1, 2]\n[3]\n[4, 5, 6]\n", "line 2 has shape (1,), but in line 1 it is (2,)"),
         (b'[1, 2]\n[3, "x"]\n', 'line 2: "x" at [1] is not a number'),
-        (b"[1]\n[[1, 2], [3]]\n", "line 2: 1 item at [1], 2 in its siblings"),
-        (b'1\n"2"\n', 'line 2: "2" at the top is not a number'),
-        (b'1\n{"a": 1}\n', "line 1 is not an object, others are"),
-        (b'{"a": 1}\n{"a": 2}\n3\n', "line 3 is not an object, others are"),
-        (b'{}\n{"a": 1}\n', "line 2 has other keys than line 1 (a)"),
-        (b'{"a": 1}\n{"b": 1}\n', "line 2 has other keys than line 1 (a, b)"),
-        (b'{"a": 1}\n{"a": [1]}\n', '"a" in line 2 has shape (1,), in line 1 ()'),
+        (b"[1]\n[[1, 2], [3]]\n", "line 2: the list at [1] has 1 item, its siblings have 2"),
+        (b'1\n"2"\n', 'line 2: "2" at the top level is not a number'),
+        (b'1\n{"a": 1}\n', "line 1 is not an object, but other lines are"),
+        (b'{"a": 1}\n{"a": 2}\n3\n', "line 3 is not an object, but other lines are"),
+        (b'{}\n{"a": 1}\n', "line 2 differs from line 1 in the keys a"),
+        (b'{"a": 1}\n{"b": 1}\n', "line 2 differs from line 1 in the keys a, b"),
+        (b'{"a": 1}\n{"a": [1]}\n', '"a" in line 2 has shape (1,), but in line 1 it is ()'),
         (b'{"a": [1]}\n{"a": ["x"]}\n', 'line 2: "x" at "a"[0] is not a number'),
-        (b"1\n" + b"[" * 100_000, "line 2 is nested too deep"),
+        (b"1\n" + b"[" * 100_000, "line 2 is nested too deeply"),
     ],
 )
-def test_the_line_that_is_wrong_is_named(body, message):
-    """The first line is 1."""
+def test_the_message_names_the_line(body, message):
+    """Lines count from 1."""
     with pytest.raises(BadInput) as caught:
         codecs.decode(body, LINES)
     assert str(caught.value).replace("not valid application/jsonlines: ", "") == message
@@ -101,7 +101,7 @@ def test_the_line_that_is_wrong_is_named(body, message):
     ],
 )
 def test_a_line_for_each_row(value, body):
-    """Exactly these bytes; several outputs are side by side in their row's line."""
+    """These are the exact bytes; several outputs are side by side in their row's line."""
     assert codecs.encode(value, LINES, media.JSON) == (body, LINES)
 
 
@@ -116,13 +116,13 @@ def test_a_line_for_each_row(value, body):
     ],
 )
 def test_outputs_without_common_rows(value):
-    """They have no lines; another type may hold them."""
+    """They have no lines, but another type may hold them."""
     with pytest.raises(NotAcceptable):
         codecs.encode(value, LINES, media.JSON)
 
 
 def test_as_many_lines_out_as_in():
-    """Batch transform joins them by their place."""
+    """Batch transform joins inputs and replies by their line number."""
     body = b"".join(b"[%d, 0.5]\n" % i for i in range(1_000))
     out, _ = codecs.encode(codecs.decode(body, LINES), LINES, media.JSON)
     assert [json.loads(line) for line in out.splitlines()] == [[i, 0.5] for i in range(1_000)]

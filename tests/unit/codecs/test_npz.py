@@ -1,4 +1,4 @@
-"""codecs, NPZ: arrays by name in and out, and ZIPs that were made to hurt."""
+"""codecs, NPZ: arrays by name in and out, and hostile ZIPs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ONE = npy(np.array([1, 2], F))
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_what_numpy_saves_is_read(save):
-    """Every array by its name, as float32, one alone too."""
+    """Arrays are read by name as float32, even one alone."""
     out = io.BytesIO()
     save(out, np.array([[1, 2]]), a=np.array(0.5), **{"b.c": np.asfortranarray([[1, 2], [3, 4]])})
     arrays = codecs.decode(out.getvalue(), NPZ)
@@ -52,7 +52,7 @@ def test_what_numpy_saves_is_read(save):
 
 
 @pytest.mark.parametrize(
-    ("value", "wanted"),
+    ("value", "expected"),
     [
         (np.array([[1, 2]], F), {"arr_0": [[1, 2]]}),
         ([[1, 2], [3, 4]], {"arr_0": [[1, 2], [3, 4]]}),
@@ -61,18 +61,18 @@ def test_what_numpy_saves_is_read(save):
         (np.array([np.nan, np.inf], F), {"arr_0": [np.nan, np.inf]}),
     ],
 )
-def test_numpy_reads_what_is_written(value, wanted):
-    """Names are numpy.savez's, or the prediction's own."""
+def test_numpy_reads_what_is_written(value, expected):
+    """Names are those of numpy.savez, or the prediction's own."""
     body, content_type = codecs.encode(value, NPZ, media.JSON)
     assert content_type == NPZ
     with np.load(io.BytesIO(body), allow_pickle=False) as arrays:
-        assert list(arrays) == list(wanted)
+        assert list(arrays) == list(expected)
         for name, array in arrays.items():
-            np.testing.assert_array_equal(array, wanted[name])
+            np.testing.assert_array_equal(array, expected[name])
 
 
 def test_exact_bytes():
-    """A ZIP of 1980 with the NPY file in it as it is: the same prediction, the same bytes."""
+    """The ZIP is dated 1980 and stores the NPY file as is: equal predictions give equal bytes."""
     body, _ = codecs.encode(np.array([1, 2], F), NPZ, media.JSON)
     assert body == zipped([(zipfile.ZipInfo("arr_0.npy"), ONE)])
     assert body[10:14] == b"\x00\x00!\x00"
@@ -81,6 +81,7 @@ def test_exact_bytes():
 
 @pytest.mark.parametrize("value", ["text", {"a": 1}, [np.zeros(1), "x"], {}, [object()]])
 def test_what_npz_cannot_hold(value):
+    """Another type may hold it."""
     with pytest.raises(NotAcceptable):
         codecs.encode(value, NPZ, media.JSON)
 
@@ -127,20 +128,20 @@ DEFLATED = zipped([("a.npy", ONE)], zipfile.ZIP_DEFLATED)
             id="no values",
         ),
         pytest.param(
-            zipped([("a.txt", ONE)]), "'a.txt' is not the name of an array and .npy", id="a text"
+            zipped([("a.txt", ONE)]), "'a.txt' is not an array's name followed by .npy", id="a text"
         ),
         pytest.param(
             zipped([("../a.npy", ONE)]),
-            "'../a.npy' is not the name of an array and .npy",
+            "'../a.npy' is not an array's name followed by .npy",
             id="a path",
         ),
         pytest.param(
             zipped([("a\\b.npy", ONE)]),
-            "'a\\\\b.npy' is not the name of an array and .npy",
+            "'a\\\\b.npy' is not an array's name followed by .npy",
             id="a path in Windows",
         ),
         pytest.param(
-            zipped([(".npy", ONE)]), "'.npy' is not the name of an array and .npy", id="no name"
+            zipped([(".npy", ONE)]), "'.npy' is not an array's name followed by .npy", id="no name"
         ),
         pytest.param(
             zipped([("a.npy", b"abc")]),
@@ -149,20 +150,20 @@ DEFLATED = zipped([("a.npy", ONE)], zipfile.ZIP_DEFLATED)
         ),
         pytest.param(
             zipped([("a.npy", ONE)], zipfile.ZIP_LZMA),
-            "'a.npy' is compressed by another way than deflate",
+            "'a.npy' uses a compression other than deflate",
             id="LZMA",
         ),
         pytest.param(
-            with_method(PLAIN, 99), "'a.npy' is compressed by another way than deflate", id="AES"
+            with_method(PLAIN, 99), "'a.npy' uses a compression other than deflate", id="AES"
         ),
         pytest.param(
             zipped((f"{i}.npy", b"") for i in range(257)),
-            "257 files; at most 256 are read",
+            "the ZIP has 257 files; the limit is 256",
             id="very many",
         ),
     ],
 )
-def test_what_is_wrong_is_said(body, message):
+def test_the_message_describes_the_problem(body, message):
     with pytest.raises(BadInput) as caught:
         codecs.decode(body, NPZ)
     assert str(caught.value).replace("not valid application/x-npz: ", "") == message
@@ -181,20 +182,20 @@ def test_what_is_wrong_is_said(body, message):
     ],
 )
 def test_broken_zips(body):
-    """What such a body breaks, it breaks as BadInput: 400, not 500."""
+    """Such a body raises BadInput: 400, not 500."""
     with pytest.raises(BadInput):
         codecs.decode(body, NPZ)
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_name_twice():
-    """Which of the two was meant is not guessed."""
-    with pytest.raises(BadInput, match=r"'a\.npy' is there twice"):
+    """It is refused: which of the two was meant is unknown."""
+    with pytest.raises(BadInput, match=r"'a\.npy' occurs twice"):
         codecs.decode(zipped([("a.npy", ONE), ("a.npy", ONE)]), NPZ)
 
 
 def test_any_byte_may_be_wrong():
-    """A body with one byte changed is read or refused, never a crash."""
+    """A body with one changed byte is read or refused; nothing else is raised."""
     for body in (PLAIN, DEFLATED):
         for at in range(len(body)):
             for bits in (1, 0x80, 0xFF):
@@ -205,23 +206,25 @@ def test_any_byte_may_be_wrong():
 
 
 def test_a_bomb_is_not_unpacked(monkeypatch):
-    """The sizes that members declare are added up before one is read."""
+    """Declared sizes are added up before any member is read."""
     monkeypatch.setattr(npz, "MAX_UNPACKED_BYTES", 1_000_000)
     half = npy(np.zeros(140_000, F))
     monkeypatch.setattr(zipfile.ZipFile, "read", pytest.fail)
-    with pytest.raises(TooLarge, match="^the arrays have 1120256 bytes; at most 1000000 are "):
+    with pytest.raises(
+        TooLarge, match="^the arrays unpack to 1120256 bytes; the limit is 1000000$"
+    ):
         codecs.decode(zipped([("a.npy", half), ("b.npy", half)], zipfile.ZIP_DEFLATED), NPZ)
 
 
-def test_a_member_that_lies_is_read_no_further_than_it_says():
-    """A million bytes that are declared as a hundred never come."""
+def test_a_member_is_read_only_up_to_its_declared_size():
+    """A million floats that are declared as one are not unpacked."""
     body = zipped([("a.npy", npy(np.zeros(2**20, F)))], zipfile.ZIP_DEFLATED)
     with pytest.raises(BadInput):
         codecs.decode(with_size(body, 128 + 4), NPZ)
 
 
-def test_a_body_is_never_too_large_for_itself(monkeypatch):
-    """What is stored as it is takes no more than it took already."""
+def test_a_body_of_stored_members_is_never_too_large(monkeypatch):
+    """Uncompressed members take no more than the body does already."""
     monkeypatch.setattr(npz, "MAX_UNPACKED_BYTES", 10)
     assert codecs.decode(PLAIN, NPZ)["a"].tolist() == [1, 2]
 
@@ -235,7 +238,7 @@ class Touch:
 
 
 def test_a_pickle_in_npz_does_not_run(tmp_path):
-    """A member of objects, which NumPy would unpickle, is refused unread."""
+    """A member of objects, which NumPy would unpickle, is refused without reading them."""
     path = tmp_path / "touched"
     array = np.array([Touch(path)], object)
     assert pickle.dumps(array)

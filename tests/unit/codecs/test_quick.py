@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import mms_handler
 from mms_handler import codecs
-from mms_handler.codecs import csv, jsonlines, parsers, registry
+from mms_handler.codecs import content_types, csv, jsonlines, parsers
 from mms_handler.codecs import json as json_codec
 from mms_handler.errors import BadInput, HandlerError
 
@@ -59,7 +59,8 @@ def assert_quick_as_slow(body, content_type):
             return f"{type(exc).__name__}: {exc}"
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry._codecs, JSON, registry._codecs[JSON]._replace(quick=None))
+        codec = content_types._codecs[JSON]
+        patch.setitem(content_types._codecs, JSON, codec._replace(quick=None))
         wanted = answer()
     assert answer() == wanted
 
@@ -364,7 +365,7 @@ from mms_handler.codecs import parsers
 def read(content_type, body):
     try:
         array = codecs.decode(body.encode(), content_type)
-    except codecs.registry.BadInput as exc:
+    except codecs.content_types.BadInput as exc:
         return str(exc)
     return [array.shape, array.tobytes().hex()]
 
@@ -425,14 +426,14 @@ def test_every_route_reads_and_writes_the_same(hidden, there):
     assert found["read"] == [
         ONE_TO_4,
         [[2, 200], "0000003f" * 400],
-        "not valid application/json: 1 item at [1], 200 in its siblings",
+        "not valid application/json: the list at [1] has 1 item, its siblings have 200",
         [[201], "0000003f" * 200 + "0000c07f"],
         "not valid application/json: Expecting ',' delimiter: line 1 column 1000 (char 999)",
         ONE_TO_4,
         "not valid text/csv: line 2 has 1 value, line 1 has 2",
         [[1, 200], "0000003f" * 200],
         ONE_TO_4,
-        "not valid application/jsonlines: line 2 has shape (1,), in line 1 (2,)",
+        "not valid application/jsonlines: line 2 has shape (1,), but in line 1 it is (2,)",
     ]
     in_json = [
         "[0.10000000149011612, 9.999999747378752e-06]",

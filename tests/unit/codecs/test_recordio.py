@@ -1,4 +1,4 @@
-"""codecs, RecordIO-protobuf: against the protobuf library, and bodies made to hurt."""
+"""codecs, RecordIO-protobuf: against the protobuf library, and hostile bodies."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ F = np.float32
 
 
 def record_class(packed):
-    """aialgs.data.Record as the developer guide has it, made without a compiler.
+    """The developer guide's aialgs.data.Record, made without a compiler.
 
-    ``packed``: whether repeated numbers are written as one field, as the guide's proto says, or
-    one by one, which any reader of protobuf must take, too.
+    ``packed``: whether repeated numbers are packed into one field, as in the guide's proto, or
+    written one by one, which any reader of protobuf must accept too.
     """
     kinds = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(
@@ -32,11 +32,11 @@ def record_class(packed):
     )
 
     def field(message, name, number, kind, repeated=False, type_name=None):
-        one = message.field.add(name=name, number=number, type=kind, type_name=type_name)
-        one.label = kinds.LABEL_REPEATED if repeated else kinds.LABEL_OPTIONAL
+        added = message.field.add(name=name, number=number, type=kind, type_name=type_name)
+        added.label = kinds.LABEL_REPEATED if repeated else kinds.LABEL_OPTIONAL
         if repeated and type_name is None:
-            one.options.packed = packed
-        return one
+            added.options.packed = packed
+        return added
 
     for name, kind in (
         ("Float32Tensor", kinds.TYPE_FLOAT),
@@ -57,8 +57,8 @@ def record_class(packed):
         ("int32_tensor", 7, "Int32Tensor"),
         ("bytes", 9, "Bytes"),
     ):
-        one = field(value, name, number, kinds.TYPE_MESSAGE, type_name=f".aialgs.data.{type_name}")
-        one.oneof_index = 0
+        full_name = f".aialgs.data.{type_name}"
+        field(value, name, number, kinds.TYPE_MESSAGE, type_name=full_name).oneof_index = 0
     record = file.message_type.add(name="Record")
     for name, number, entry_name in (("features", 1, "FeaturesEntry"), ("label", 2, "LabelEntry")):
         entry = record.nested_type.add(name=entry_name)
@@ -71,8 +71,7 @@ def record_class(packed):
     field(record, "metadata", 4, kinds.TYPE_STRING)
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    found = pool.FindMessageTypeByName("aialgs.data.Record")
-    return message_factory.GetMessageClass(found)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("aialgs.data.Record"))
 
 
 Record, UnpackedRecord = record_class(packed=True), record_class(packed=False)
@@ -93,7 +92,7 @@ def filled(tensor, values, keys=(), shape=()):
 
 
 def record(kind="float32_tensor", record_type=Record, part="features", **tensors):
-    """A Record; each tensor is its values, or (values, keys, shape)."""
+    """A Record; each tensor is given as values or as (values, keys, shape)."""
     result = record_type()
     for name, tensor in tensors.items():
         parts = tensor if isinstance(tensor, tuple) else (tensor,)
@@ -125,7 +124,7 @@ def read(body):
     ],
 )
 def test_values_of_every_kind(kind, rows, record_type):
-    """Rows named "values" alone are one float32 array (N, columns), packed or not."""
+    """Records with only "values" are one float32 array (N, columns), packed or not."""
     body = body_of(*(record(kind, record_type, values=row) for row in rows))
     array = codecs.decode(body, RECORDIO)
     assert array.dtype == F
@@ -133,7 +132,7 @@ def test_values_of_every_kind(kind, rows, record_type):
 
 
 def test_features_by_name():
-    """Other names, or several, are a dict; each feature has a shape of its own."""
+    """Other names, or several, give a dict; each feature has its own shape."""
     body = body_of(
         record(a=[1, 2], b=([3, 4, 5, 6], (), (2, 2))),
         record(b=([7, 8, 9, 10], (), (2, 2)), a=[11, 12]),
@@ -148,7 +147,7 @@ def test_features_by_name():
 
 @pytest.mark.parametrize("record_type", [Record, UnpackedRecord])
 def test_sparse_rows(record_type):
-    """Keys say where values stand, row by row of the shape; a row of zeros has neither."""
+    """Keys are the places of values, in row-major order; a row of zeros has neither."""
     body = body_of(
         record(record_type=record_type, values=([5, 6], (3, 0), (2, 2))),
         record(record_type=record_type, values=([], (), (2, 2))),
@@ -161,19 +160,19 @@ def test_sparse_rows(record_type):
     ]
 
 
-def test_what_is_beside_the_features_is_left_alone():
-    """A label, an id, fields of other versions."""
-    one = record(values=[1, 2])
-    filled(one.label["values"].float32_tensor, [9])
-    one.uid, one.metadata = "1", "{}"
+def test_other_fields_are_ignored():
+    """A label beside features, an id, and fields of other versions."""
+    labelled = record(values=[1, 2])
+    filled(labelled.label["values"].float32_tensor, [9])
+    labelled.uid, labelled.metadata = "1", "{}"
     more = wire.varint(15 << 3) + b"\x01" + wire.varint(16 << 3 | 5) + b"1234"
     more += wire.varint(17 << 3 | 1) + b"12345678" + wire.length_field(18, b"x")
-    body = frame(one.SerializeToString() + more)
+    body = frame(labelled.SerializeToString() + more)
     assert codecs.decode(body, RECORDIO).tolist() == [[1, 2]]
 
 
 def test_an_answer_is_a_request():
-    """Records without features give their label: in a pipeline one's answer is another's body."""
+    """Records without features give their label: in a pipeline, replies are sent on as bodies."""
     body = body_of(
         record(part="label", score=[0.5], predicted_label=[1]),
         record(part="label", score=[0.25], predicted_label=[0]),
@@ -186,10 +185,9 @@ def test_an_answer_is_a_request():
 
 
 def test_a_record_in_several_frames():
-    """MXNet's writer cuts where the data has the magic number, which it leaves out."""
+    """MXNet's writer cuts a record where it contains the magic number, and leaves that out."""
     (inside,) = struct.unpack("<f", MAGIC)
-    one = record(values=[1, inside, 2, inside])
-    data = one.SerializeToString()
+    data = record(values=[1, inside, 2, inside]).SerializeToString()
     first, second, third = data.split(MAGIC)
     cut = frame(first, 1) + frame(second, 2) + frame(third, 3)
     whole = codecs.decode(frame(data), RECORDIO)
@@ -215,7 +213,7 @@ def tensor(*fields):
     ("body", "message"),
     [
         pytest.param(
-            frame(DATA) + b"abc", "frame 2 has 3 bytes, its header takes 8", id="half a header"
+            frame(DATA) + b"abc", "frame 2 has 3 bytes, but its header takes 8", id="half a header"
         ),
         pytest.param(
             frame(DATA) + b"abcdefgh",
@@ -224,50 +222,52 @@ def tensor(*fields):
         ),
         pytest.param(
             MAGIC + struct.pack("<I", 2**29 - 1),
-            "frame 1 takes 536870912 bytes, 0 are left",
+            "frame 1 takes 536870912 bytes, but 0 are left",
             id="a length of half a gigabyte",
         ),
         pytest.param(
             frame(b"\x0a")[:-1],
-            "frame 1 takes 4 bytes, 3 are left",
+            "frame 1 takes 4 bytes, but 3 are left",
             id="no padding",
         ),
         pytest.param(frame(DATA, 1), "record 1 has no last frame", id="a first frame alone"),
         pytest.param(
             frame(DATA) + frame(DATA, 3),
-            "record 2 has a frame out of its place (flag 3)",
+            "record 2 has a misplaced frame (flag 3)",
             id="a last frame alone",
         ),
         pytest.param(
             frame(DATA, 1) + frame(DATA),
-            "record 1 has a frame out of its place (flag 0)",
+            "record 1 has a misplaced frame (flag 0)",
             id="a whole frame among parts",
         ),
         pytest.param(
-            frame(DATA, 4), "record 1 has a frame out of its place (flag 4)", id="an unknown flag"
+            frame(DATA, 4), "record 1 has a misplaced frame (flag 4)", id="an unknown flag"
         ),
-        pytest.param(frame(b""), "record 1: it has no features", id="an empty record"),
+        pytest.param(frame(b""), "record 1: no features", id="an empty record"),
         pytest.param(
             frame(DATA) + frame(b"\x0a\x7f"),
-            "record 2: field 1 takes 127 bytes, 0 are left",
+            "record 2: field 1 takes 127 bytes, but 0 are left",
             id="a field beyond its record",
         ),
         pytest.param(
-            frame(b"\x0b"), "record 1: field 1 has wire type 3", id="a group, which none has"
+            frame(b"\x0b"),
+            "record 1: field 1 has the unknown wire type 3",
+            id="a group, which none has",
         ),
-        pytest.param(frame(b"\x80"), "record 1: it ends inside a number", id="half a tag"),
+        pytest.param(frame(b"\x80"), "record 1: the data ends inside a number", id="half a tag"),
         pytest.param(
             frame(b"\xff" * 11), "record 1: a number has more than 10 bytes", id="an endless tag"
         ),
         pytest.param(
             frame(b"\x0a" + b"\xff" * 9 + b"\x01"),
-            "record 1: field 1 takes 18446744073709551615 bytes, 0 are left",
+            "record 1: field 1 takes 18446744073709551615 bytes, but 0 are left",
             id="a field of 2**64 bytes",
         ),
-        pytest.param(entry(b""), "record 1: 'values': it has no tensor", id="no tensor"),
+        pytest.param(entry(b""), "record 1: 'values': no tensor", id="no tensor"),
         pytest.param(
             entry(wire.length_field(9, b"")),
-            "record 1: 'values': it is bytes, numbers were wanted",
+            "record 1: 'values': expected numbers, found bytes",
             id="bytes",
         ),
         pytest.param(
@@ -277,7 +277,7 @@ def tensor(*fields):
         ),
         pytest.param(
             entry(wire.length_field(7, wire.length_field(1, b"\x01\x80"))),
-            "record 1: 'values': it ends inside a number",
+            "record 1: 'values': the data ends inside a number",
             id="half an integer",
         ),
         pytest.param(
@@ -287,17 +287,17 @@ def tensor(*fields):
         ),
         pytest.param(
             body_of(GOOD, record(values=[1, 2, 3])),
-            "record 2: 'values' has shape (3,), in record 1 (2,)",
+            "record 2: 'values' has shape (3,), but in record 1 it is (2,)",
             id="ragged",
         ),
         pytest.param(
             body_of(GOOD, record(values=[1]), record(values=[1, 2, 3])),
-            "record 2: 'values' has shape (1,), in record 1 (2,)",
+            "record 2: 'values' has shape (1,), but in record 1 it is (2,)",
             id="ragged, with a total length that fits",
         ),
         pytest.param(
             body_of(GOOD, record(values=[1, 2], x=[1])),
-            "record 2 has other tensors than record 1 (x)",
+            "record 2 differs from record 1 in the tensors x",
             id="another feature",
         ),
         pytest.param(
@@ -307,7 +307,7 @@ def tensor(*fields):
         ),
         pytest.param(
             body_of(record(values=([1, 2], (0, 1)))),
-            "record 1: 'values': it is sparse and has no shape",
+            "record 1: 'values': the tensor is sparse but has no shape",
             id="sparse without a shape",
         ),
         pytest.param(
@@ -322,12 +322,12 @@ def tensor(*fields):
         ),
         pytest.param(
             body_of(record(values=([1, 2], (1, 1), (3,)))),
-            "record 1: 'values': a key is there twice",
+            "record 1: 'values': a key occurs twice",
             id="a key twice",
         ),
         pytest.param(
             body_of(record(values=([1], (), [1] * 33))),
-            "record 1: 'values': a shape of 33 dimensions",
+            "record 1: 'values': the shape has 33 dimensions; the limit is 32",
             id="more dimensions than NumPy has",
         ),
         pytest.param(
@@ -337,30 +337,30 @@ def tensor(*fields):
         ),
         pytest.param(
             body_of(record(**{f"f{i}": [1] for i in range(257)})),
-            "record 1: it has more than 256 tensors",
+            "record 1: more than 256 tensors",
             id="very many features",
         ),
         pytest.param(b"[[1, 2]]", "frame 1 does not begin with RecordIO's magic number", id="JSON"),
     ],
 )
-def test_what_is_wrong_is_said(body, message):
-    """With the record it is in; the first is 1."""
+def test_the_message_names_the_record(body, message):
+    """Records and frames count from 1."""
     with pytest.raises(BadInput) as caught:
         codecs.decode(body, RECORDIO)
-    found = str(caught.value).replace(f"not valid {RECORDIO}: ", "")
-    assert found == message.format(RECORDIO)
+    text = str(caught.value).replace(f"not valid {RECORDIO}: ", "")
+    assert text == message.format(RECORDIO)
 
 
 @pytest.mark.parametrize(
     "shape", [(2**26 + 1,), (2**40,), (2**63,), (2**20, 2**20), [2**63] * 32], ids=str
 )
-def test_a_sparse_row_may_not_claim_much(shape):
+def test_a_huge_sparse_row_is_refused(shape):
     """A few bytes that stand for gigabytes take no memory."""
     body = body_of(record(values=([1], (0,), shape)))
     tracemalloc.start()
     try:
         with pytest.raises(
-            TooLarge, match="^record 1: a tensor of shape .* is more than is unpack"
+            TooLarge, match="^record 1: a tensor of shape .* exceeds the limit for unpacked"
         ):
             codecs.decode(body, RECORDIO)
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
@@ -368,23 +368,24 @@ def test_a_sparse_row_may_not_claim_much(shape):
         tracemalloc.stop()
 
 
-def test_sparse_rows_together_may_not_claim_much(monkeypatch):
+def test_huge_sparse_rows_together_are_refused(monkeypatch):
+    """The limit is for all records of a body."""
     monkeypatch.setattr(recordio, "MAX_UNPACKED_BYTES", 4_000)
-    one = record(values=([1], (0,), (400,)))
-    assert codecs.decode(body_of(one, one), RECORDIO).shape == (2, 400)
+    row = record(values=([1], (0,), (400,)))
+    assert codecs.decode(body_of(row, row), RECORDIO).shape == (2, 400)
     with pytest.raises(TooLarge, match=r"^record 3: a tensor of shape \[400\]"):
-        codecs.decode(body_of(one, one, one), RECORDIO)
+        codecs.decode(body_of(row, row, row), RECORDIO)
 
 
 def test_dense_rows_are_never_too_large(monkeypatch):
-    """They take no more than their body does."""
+    """They take no more than four times their body."""
     monkeypatch.setattr(recordio, "MAX_UNPACKED_BYTES", 0)
     assert codecs.decode(body_of(record("int32_tensor", values=[1] * 500)), RECORDIO).size == 500
 
 
 @pytest.mark.parametrize("bits", [1, 0x80, 0xFF])
 def test_any_byte_may_be_wrong(bits):
-    """A body with one byte changed, or cut anywhere, is read or refused, never a crash."""
+    """A body with one changed byte, or cut anywhere, is read or refused; nothing else is raised."""
     body = body_of(
         record(a=[1, 2], b=([3], (1,), (2, 2))), record("int32_tensor", a=[300, -1], b=[1])
     )
@@ -397,7 +398,7 @@ def test_any_byte_may_be_wrong(bits):
 
 
 def test_many_varints():
-    """More than are taken at a time, of every length, are what protobuf wrote."""
+    """Numbers of every length are read as protobuf wrote them, more than are decoded at a time."""
     rng = random.Random(7)
     values = [
         rng.randint(-(2 ** rng.randint(1, 31)), 2 ** rng.randint(0, 30)) for _ in range(40_000)
@@ -410,7 +411,7 @@ def test_many_varints():
 
 
 def test_exact_bytes():
-    """One float32 row: magic, length, label "values", packed values, padding."""
+    """One float32 row is magic, length, label "values", packed values and padding."""
     body, content_type = codecs.encode(np.array([[1, 2]], F), RECORDIO, media.JSON)
     assert content_type == RECORDIO
     assert body == (
@@ -421,7 +422,7 @@ def test_exact_bytes():
 
 
 @pytest.mark.parametrize(
-    ("value", "wanted"),
+    ("value", "expected"),
     [
         pytest.param(
             np.array([[0.1, np.nan], [3, np.inf]], F),
@@ -465,10 +466,10 @@ def test_exact_bytes():
         pytest.param(np.zeros((0, 2), F), [], id="no rows"),
     ],
 )
-def test_protobuf_reads_what_is_written(value, wanted):
-    """A record a row, each as protobuf itself has it."""
+def test_protobuf_reads_what_is_written(value, expected):
+    """There is a record per row, and protobuf reads it."""
     body, _ = codecs.encode(value, RECORDIO, media.JSON)
-    assert list(map(str, read(body))) == list(map(str, wanted))
+    assert list(map(str, read(body))) == list(map(str, expected))
 
 
 @pytest.mark.parametrize(
@@ -488,7 +489,7 @@ def test_protobuf_reads_what_is_written(value, wanted):
     ids=repr,
 )
 def test_what_records_cannot_hold(value):
-    """Another type may."""
+    """Another type may hold it."""
     with pytest.raises(NotAcceptable):
         codecs.encode(value, RECORDIO, media.JSON)
 
@@ -496,4 +497,5 @@ def test_what_records_cannot_hold(value):
 def test_as_many_records_out_as_in():
     body = body_of(*(record(values=[i, 0.5]) for i in range(100)))
     again, _ = codecs.encode(codecs.decode(body, RECORDIO), RECORDIO, media.JSON)
-    assert [one.label["values"].float32_tensor.values[0] for one in read(again)] == list(range(100))
+    values = [row.label["values"].float32_tensor.values[0] for row in read(again)]
+    assert values == list(range(100))

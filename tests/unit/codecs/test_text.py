@@ -29,7 +29,7 @@ from mms_handler.errors import BadInput, TooLarge, UnsupportedType
     ],
 )
 def test_text_is_read_by_its_charset(body, content_type, text):
-    """UTF-8 if there is no charset, without a byte order mark; text stays what it is."""
+    """Without a charset it is UTF-8; a byte order mark is dropped; str stays as it is."""
     assert codecs.text(body, content_type) == text
 
 
@@ -38,8 +38,8 @@ def test_text_needs_no_content_type():
 
 
 @pytest.mark.parametrize("charset", ["klingon", "zlib", "hex", "rot13", "idna", "unicode_escape"])
-def test_an_unknown_charset_is_named_beside_the_known_ones(charset):
-    """Python's codecs that unpack, or are slow, or are no charset, are unknown, too."""
+def test_an_unknown_charset_is_refused_with_a_list_of_the_known_ones(charset):
+    """Python's codecs that unpack, are slow, or are not charsets are unknown too."""
     with pytest.raises(UnsupportedType, match=f"^cannot read charset '{charset}', only utf-8, "):
         codecs.decode(b"[1]", f"application/json; charset={charset}")
 
@@ -62,12 +62,12 @@ def test_text_that_is_not_of_its_charset():
     ],
 )
 def test_decompress(body, encoding):
-    """gzip is undone, in pieces and with zeros behind it too; what is not compressed is kept."""
+    """gzip is undone, also in pieces or with zeros after it; an uncompressed body is kept."""
     assert codecs.decompress(body, encoding, 3) == b"abc"
 
 
 @pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip", "gzip;q=1"])
-def test_an_unknown_encoding_is_named_beside_the_known_ones(encoding):
+def test_an_unknown_encoding_is_refused_with_a_list_of_the_known_ones(encoding):
     with pytest.raises(UnsupportedType) as caught:
         codecs.decompress(b"abc", encoding, 3)
     assert str(caught.value) == (
@@ -92,17 +92,19 @@ WHOLE = gzip.compress(b"abc" * 100)
     ],
 )
 def test_broken_gzip(body):
-    """It is the client's fault."""
+    """It is the client's fault: BadInput."""
     with pytest.raises(BadInput, match="the body is not valid gzip: "):
         codecs.decompress(body, "gzip", 10_000)
 
 
 def test_a_bomb_stops_at_the_limit():
-    """A megabyte that unpacks to a thousand takes no more than is allowed."""
+    """A small body that unpacks to 256 MiB takes little more memory than the limit."""
     body = gzip.compress(bytes(2**28))
     tracemalloc.start()
     try:
-        with pytest.raises(TooLarge, match="^the body unpacks to more than 1000000 bytes$"):
+        with pytest.raises(
+            TooLarge, match="^the body unpacks to more than the limit of 1000000 bytes$"
+        ):
             codecs.decompress(body, "gzip", 1_000_000)
         assert tracemalloc.get_traced_memory()[1] < 3_000_000
     finally:

@@ -1,8 +1,8 @@
-"""The content types there are, and the one that a request is read or answered in."""
+"""The known content types: which codec reads a request, and which one writes its reply."""
 
 from __future__ import annotations
 
-from typing import Any, Callable, Iterable, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 from mms_handler.codecs.arrays import Arrays
 from mms_handler.codecs.text import text, utf8
@@ -11,11 +11,11 @@ from mms_handler.media import JSON, main_type, preference, ranges
 
 
 class Codec(NamedTuple):
-    """One content type; ``decode`` or ``encode`` is None where it goes one way only.
+    """One content type; ``decode`` or ``encode`` is None if it only goes one way.
 
-    ``decode`` raises ValueError or TypeError for a body that is not of its type; ``encode``
-    takes arrays, lists and dicts of arrays, and whatever of JSON's values the type can hold.
-    ``quick`` gives what ``decode`` would, from UTF-8, or None where it is not sure.
+    ``decode`` raises ValueError or TypeError for a body that is not of its type.  ``encode``
+    takes arrays, lists and dicts of arrays, and those of JSON's values that the type can hold.
+    ``quick`` reads UTF-8.  It returns what ``decode`` would, or None if it is unsure.
     """
 
     content_type: str
@@ -29,7 +29,7 @@ _codecs: dict[str, Codec] = {}
 
 
 def register(codec: Codec) -> Codec:
-    """Add a content type; the first one registered is what a range such as ``text/*`` gets."""
+    """Add a content type.  A range such as ``text/*`` gets the first one registered in it."""
     if codec.content_type in _codecs:
         raise ValueError(f"{codec.content_type} already has a codec")
     _codecs[codec.content_type] = codec
@@ -37,17 +37,17 @@ def register(codec: Codec) -> Codec:
 
 
 def known(content_type: str) -> bool:
-    """Whether there is a codec for a Content-Type, parameters and all, be it one way only."""
+    """Whether there is a codec for a Content-Type, with or without parameters, in any direction."""
     return main_type(content_type) in _codecs
 
 
 def reads(content_type: str) -> bool:
-    """Whether ``decode`` takes a body of this type."""
+    """Whether ``decode`` reads bodies of this type."""
     return main_type(content_type) in _readable()
 
 
 def writes(content_type: str) -> bool:
-    """Whether ``encode`` can answer in this type."""
+    """Whether ``encode`` can write this type."""
     return main_type(content_type) in _writable()
 
 
@@ -63,37 +63,37 @@ def decode(body: bytes | str, content_type: str) -> Arrays:
     """Read a request body.
 
     Args:
-        body: as it came; what is text also as str.
-        content_type: the header as sent, parameters and all: ``text/csv; charset=utf-8``.
+        body: as received; a text type may also be str.
+        content_type: the header as sent, with parameters: ``text/csv; charset=utf-8``.
 
     Returns:
-        A float32 array of any shape with at least one value, or a dict of such arrays when the
-        body names them, even one alone.  An array may be read-only.
+        A float32 array of any shape with at least one value.  If the body names its arrays, even
+        one alone, a dict of them.  An array may be read-only.
 
     Raises:
-        UnsupportedType: no codec reads this type, or its charset.
-        BadInput: the body is not of the type it claims.
-        TooLarge: it is small, but not what it unpacks to.
+        UnsupportedType: no codec reads this type, or its charset is unknown.
+        BadInput: the body does not match its type.
+        TooLarge: the body unpacks to more than the limit.
     """
     codec = _codecs.get(main_type(content_type))
     if codec is None or codec.decode is None:
         raise UnsupportedType(f"cannot read {content_type!r}, only {', '.join(_readable())}")
     if not body:
-        raise BadInput(f"the body is empty; {codec.content_type} was wanted")
+        raise BadInput(f"the body is empty; expected {codec.content_type}")
     try:
-        arrays = _arrays(codec, body, content_type)
+        arrays = _decode(codec, body, content_type)
     except (ValueError, TypeError, RecursionError, OverflowError) as exc:
         raise BadInput(f"not valid {codec.content_type}: {exc}") from exc
     _check_sizes(arrays, codec.content_type)
     return arrays
 
 
-def _arrays(codec: Codec, body: bytes | str, content_type: str) -> Arrays:
+def _decode(codec: Codec, body: bytes | str, content_type: str) -> Arrays:
     assert codec.decode is not None
     encoded = utf8(body, content_type) if codec.quick else None
-    found = codec.quick(encoded) if codec.quick and encoded is not None else None
-    if found is not None:
-        return found
+    arrays = codec.quick(encoded) if codec.quick and encoded is not None else None
+    if arrays is not None:
+        return arrays
     return codec.decode(text(body, content_type) if codec.text else body)
 
 
@@ -107,47 +107,45 @@ def _check_sizes(arrays: Arrays, content_type: str) -> None:
 
 
 def encode(value: Any, accept: str, default: str) -> tuple[bytes, str]:
-    """Write ``value`` as the best type that ``accept`` allows.
+    """Write ``value`` as the type that ``accept`` prefers.
 
     Args:
         value: an array, lists or a dict of arrays, or JSON's own values.
         accept: the Accept header as sent; ranges and q-values count (RFC 9110, 12.5.1).
-        default: the type for ``*/*`` and for a range that includes it.
+        default: the type for ``*/*``, and for any range that includes it.
 
     Returns:
         The body and its content type.
 
     Raises:
-        NotAcceptable: ``accept`` allows no type that can be written, or the one it allows
+        NotAcceptable: ``accept`` allows no type that can be written, or the type that it allows
             cannot hold ``value``.
-        ScriptError: ``value`` is nothing that could be sent.
+        ScriptError: no type can hold ``value``.
     """
     content_type = negotiate(accept, default)
     write = _codecs[content_type].encode
-    assert write is not None  # negotiate offers no other
+    assert write is not None  # negotiate returns no other
     try:
         return write(value), content_type
     except (ValueError, TypeError, RecursionError) as exc:
-        if content_type == JSON:  # what JSON cannot hold, nothing here can
-            raise ScriptError(f"the prediction is not data: {exc}") from exc
-        raise NotAcceptable(f"this prediction cannot be written as {content_type}: {exc}") from exc
+        if content_type == JSON:  # no other type holds what JSON cannot
+            raise ScriptError(f"the script's prediction cannot be sent: {exc}") from exc
+        raise NotAcceptable(
+            f"this prediction cannot be written as {content_type}: {exc}; try Accept: {JSON}"
+        ) from exc
 
 
 def negotiate(accept: str, default: str) -> str:
-    """The type that ``accept`` wants most of those that can be written.
+    """Choose the type that ``accept`` prefers among those that can be written.
 
     Raises:
-        NotAcceptable: there is none.
+        NotAcceptable: ``accept`` allows none of them.
     """
-    if accept in _codecs and _codecs[accept].encode:  # one type alone, as most clients ask
+    if accept in _codecs and _codecs[accept].encode:  # a single type, as most clients send
         return accept
-    wanted = ranges(accept)
-    best = max(_offered(default), key=lambda name: preference(name, wanted))  # the first of equals
-    if preference(best, wanted)[0] == 0:
+    accepted = ranges(accept)
+    candidates = sorted(_writable(), key=lambda name: name != default)  # of equals, the first wins
+    best = max(candidates, key=lambda name: preference(name, accepted))
+    if preference(best, accepted)[0] == 0:
         raise NotAcceptable(f"cannot write {accept!r}, only {', '.join(_writable())}")
     return best
-
-
-def _offered(default: str) -> Iterable[str]:
-    """The types that can be written, ``default`` first."""
-    return sorted(_writable(), key=lambda name: name != default)
