@@ -1,6 +1,6 @@
-"""MXNet: load and save models, feed and run them, and turn what they give into NumPy.
+"""Load, save and run MXNet's models, and convert between its arrays and NumPy's.
 
-The only package that imports mxnet (two seconds; NumPy a fifth of one).
+No other package imports mxnet, which takes two seconds; NumPy alone takes a fifth of one.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import numpy as np
 
 from mms_handler.errors import ModelError
 
-if np.lib.NumpyVersion(np.__version__) >= "1.24.0":  # pip replaces it for other packages' sake
+if np.lib.NumpyVersion(np.__version__) >= "1.24.0":  # pip may upgrade it for another package
     raise ModelError(
-        f"mxnet 1.9.1 needs numpy < 1.24, this is {np.__version__}: pip install 'numpy<1.24'"
+        f"mxnet 1.9.1 needs numpy < 1.24, found {np.__version__}: pip install 'numpy<1.24'"
     )
 
 from mms_handler.models.arrays import is_array, to_ndarray, to_ndarrays, to_plain
-from mms_handler.models.artifacts import load, recorded_shapes, save
-from mms_handler.models.gluon_patch import defer_gradients
+from mms_handler.models.artifacts import load, save
+from mms_handler.models.gluon_patch import defer_gradients, recorded_shapes
 from mms_handler.models.graphs.faster import blocks, recorded_calls, try_graph
 from mms_handler.models.graphs.graph import graph_of
 from mms_handler.models.graphs.int8 import PackedInt8, try_int8

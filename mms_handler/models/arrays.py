@@ -1,4 +1,9 @@
-"""Arrays, and structures of them: NumPy's to MXNet's and back, stacked and split."""
+"""Convert arrays between NumPy and MXNet; stack and split structures of arrays.
+
+In the docstrings an ndarray is NumPy's and an NDArray is MXNet's.  In the names of functions an
+ndarray is MXNet's and ``plain`` means NumPy's.  A structure is an array, or lists, tuples and dicts
+of arrays at any depth.
+"""
 
 from __future__ import annotations
 
@@ -7,91 +12,98 @@ from typing import Any, Hashable, Iterable, Iterator, List, Sequence
 import mxnet as mx
 import numpy as np
 
-from mms_handler.models.mx import device_of
+from mms_handler.models.gluon_patch import device_of
 
 
 class Arrays(List[Any]):
-    """An array for each input of a model, in its order."""
+    """An array for each input of a model, in the order of the inputs."""
 
 
 def is_array(value: Any) -> bool:
-    """Whether ``value`` is an array, or a dict of arrays by the names of inputs."""
+    """Whether ``value`` is an array, or a dict of arrays by input name."""
     values = value.values() if isinstance(value, dict) and value else [value]
-    return all(isinstance(one, (mx.nd.NDArray, np.ndarray)) for one in values)
+    return all(isinstance(item, (mx.nd.NDArray, np.ndarray)) for item in values)
 
 
-def is_plain(one: Any) -> bool:
-    """An NDArray that is dense and on a CPU."""
-    array = isinstance(one, mx.nd.NDArray)
-    return array and one.stype == "default" and one.context.device_type == "cpu" and one.size > 0
+def is_ndarray(value: Any) -> bool:
+    return isinstance(value, mx.nd.NDArray)
 
 
-# --- NumPy's to MXNet's and back -------------------------------------------------------------
+def is_cpu_ndarray(value: Any) -> bool:
+    """Whether ``value`` is an NDArray with values, dense, in a CPU's memory."""
+    dense = isinstance(value, mx.nd.NDArray) and value.stype == "default"
+    return dense and value.context.device_type == "cpu" and value.size > 0
 
 
-def to_ndarray(value: Any, model: Any, on: Any) -> Any:
-    """An array, or a dict of them, as NDArrays where ``model`` computes."""
-    on = device_of(model, on)
-    if isinstance(value, dict):
-        return {name: mx.nd.array(one, ctx=on) for name, one in value.items()}
-    return mx.nd.array(value, ctx=on)
+# --- between NumPy and MXNet -----------------------------------------------------------------
 
-
-#: Bytes that are copied into an NDArray in less time than it takes to make one on them.
+#: Copying an ndarray of up to this many bytes is faster than sharing its memory with MXNet.
 SMALL_BYTES = 2**16
 
 
-def as_ndarray(array: Any, on: Any) -> Any:
-    """An ndarray as a float32 NDArray, on a CPU on its own memory if it is large.
+def to_ndarray(value: Any, model: Any, device: Any) -> Any:
+    """An array, or a dict of arrays, as NDArrays on the device of ``model``.
 
-    MXNet holds the ndarray until its engine is done with it.  Only for what nothing else writes
-    to, nor keeps: a Block may write to its input.  An NDArray stays as it is.
+    ``device`` is used if the model has no parameters.
+    """
+    device = device_of(model, device)
+    if isinstance(value, dict):
+        return {name: mx.nd.array(array, ctx=device) for name, array in value.items()}
+    return mx.nd.array(value, ctx=device)
+
+
+def as_ndarray(array: Any, device: Any) -> Any:
+    """An ndarray as a float32 NDArray; a large one on a CPU shares its memory.
+
+    MXNet holds the ndarray until its engine is done with it.  Use this only for an array that
+    nothing else writes to or keeps, since a Block may write to its input.  An NDArray is returned
+    as it is.
     """
     if isinstance(array, mx.nd.NDArray):
         return array
     array = contiguous(array)
-    if on.device_type != "cpu" or not array.size:
-        return mx.nd.array(array, ctx=on)
+    if device.device_type != "cpu" or not array.size:
+        return mx.nd.array(array, ctx=device)
     if array.nbytes <= SMALL_BYTES:
-        copy = mx.nd.empty(array.shape, ctx=on)
+        copy = mx.nd.empty(array.shape, ctx=device)
         copy._sync_copyfrom(array)
         return copy
     return mx.nd.from_numpy(array, zero_copy=True)
 
 
 def contiguous(array: Any) -> Any:
-    """An array as float32, row by row; itself where it is."""
+    """An array as float32 in row-major order; not copied if it is that already."""
     return np.ascontiguousarray(array, np.float32).reshape(np.shape(array))
 
 
 def copied(array: Any) -> Any:
-    """A script's ndarray as a float32 one that nobody else has; what is none stays."""
+    """A float32 copy of a script's ndarray; other values are returned as they are."""
     return np.array(array, np.float32, order="C") if isinstance(array, np.ndarray) else array
 
 
 def computed(prediction: Any) -> Any:
-    """``prediction`` when it is computed: MXNet raises what went wrong only then."""
-    for one in prediction if isinstance(prediction, (list, tuple)) else [prediction]:
-        if isinstance(one, mx.nd.NDArray):
-            one.wait_to_read()
+    """Wait until ``prediction`` is computed.  MXNet raises errors of a computation only then."""
+    for item in prediction if isinstance(prediction, (list, tuple)) else [prediction]:
+        if isinstance(item, mx.nd.NDArray):
+            item.wait_to_read()
     return prediction
 
 
 def to_plain(value: Any) -> Any:
-    """``value`` with every NDArray in it, however deep in lists, as an ndarray."""
+    """``value`` with an ndarray for every NDArray in it, at any depth; tuples become lists."""
     if isinstance(value, mx.nd.NDArray):
         return value.asnumpy()
     if isinstance(value, (list, tuple)):
-        return [to_plain(one) for one in value]
+        return [to_plain(item) for item in value]
     if isinstance(value, dict):
-        return {key: to_plain(one) for key, one in value.items()}
+        return {key: to_plain(item) for key, item in value.items()}
     return value
 
 
 def to_ndarrays(value: Any) -> Any:
-    """``value`` with every ndarray in a list as an NDArray, which a script's functions expect."""
+    """``value`` with an NDArray for every ndarray in its lists, as scripts expect."""
     if isinstance(value, list):
-        return [to_ndarrays(one) for one in value]
+        return [to_ndarrays(item) for item in value]
     return mx.nd.array(value, dtype=value.dtype) if isinstance(value, np.ndarray) else value
 
 
@@ -99,87 +111,96 @@ def to_ndarrays(value: Any) -> Any:
 
 
 def leaves(value: Any) -> Iterator[Any]:
-    """The arrays in ``value``, however deep in lists, tuples and dicts."""
+    """The arrays in a structure, in order."""
     if isinstance(value, dict):
-        for one in value.values():
-            yield from leaves(one)
+        for item in value.values():
+            yield from leaves(item)
     elif isinstance(value, (list, tuple)):
-        for one in value:
-            yield from leaves(one)
+        for item in value:
+            yield from leaves(item)
     else:
         yield value
 
 
-def plain(value: Any) -> list[np.ndarray[Any, Any]]:
-    """The arrays in ``value`` as ndarrays."""
-    return [one.asnumpy() if _is_nd(one) else np.asarray(one) for one in leaves(value)]
+def plain_leaves(value: Any) -> list[np.ndarray[Any, Any]]:
+    """The arrays in a structure as ndarrays, in order."""
+    return [leaf.asnumpy() if is_ndarray(leaf) else np.asarray(leaf) for leaf in leaves(value)]
 
 
-def _is_nd(value: Any) -> bool:
-    return isinstance(value, mx.nd.NDArray)
-
-
-def _is_dense(value: Any) -> bool:
-    ndarray = isinstance(value, mx.nd.NDArray) and value.stype == "default"
-    return ndarray or isinstance(value, np.ndarray)
+def filled(structure: Any, arrays: Iterator[Any]) -> Any:
+    """``structure`` with the next of ``arrays`` for each of its leaves."""
+    if isinstance(structure, (list, tuple)):
+        return type(structure)([filled(item, arrays) for item in structure])
+    return next(arrays)
 
 
 def kind(datum: Any) -> Hashable:
-    """What data that stack have in common: structure, row shapes, types; None if it cannot."""
+    """What data that can be stacked have in common: structure, shape of a row, type, device.
+
+    None if ``datum`` cannot be stacked: it has no rows, or holds something other than dense arrays.
+    """
     if isinstance(datum, dict):
-        return _if_all((name, kind(one)) for name, one in datum.items())
+        return _combined((name, kind(item)) for name, item in datum.items())
     if isinstance(datum, (list, tuple)):
-        return _if_all((place, kind(one)) for place, one in enumerate(datum))
-    rows = _is_dense(datum) and len(datum.shape) and datum.shape[0]
-    if not rows:
+        return _combined((index, kind(item)) for index, item in enumerate(datum))
+    if not (_is_dense(datum) and len(datum.shape) and datum.shape[0]):
         return None
     device = str(datum.context) if isinstance(datum, mx.nd.NDArray) else ""
     return type(datum).__name__, tuple(datum.shape[1:]), np.dtype(datum.dtype).str, device
 
 
-def _if_all(kinds: Iterable[tuple[Any, Hashable]]) -> Hashable:
-    """These as one key, unless there are none, or one has no kind."""
-    found = tuple(kinds)
-    return found if found and all(one is not None for _, one in found) else None
+def _combined(kinds: Iterable[tuple[Any, Hashable]]) -> Hashable:
+    """The kinds of a structure's items as one; None if there are none or an item has none."""
+    items = tuple(kinds)
+    return items if items and all(item_kind is not None for _, item_kind in items) else None
 
 
-def rows(value: Any) -> int:
-    """Rows of every array in ``value``.
+def _is_dense(value: Any) -> bool:
+    dense = isinstance(value, mx.nd.NDArray) and value.stype == "default"
+    return dense or isinstance(value, np.ndarray)
+
+
+def row_count(value: Any) -> int:
+    """The number of rows, which all arrays in ``value`` share.
 
     Raises:
-        ValueError: they have different numbers of rows, or something is no array.
+        ValueError: the numbers differ, or something in it is not an array.
     """
-    found = [one.shape[0] if _is_dense(one) and one.shape else -1 for one in leaves(value)]
-    if len(set(found)) != 1 or -1 in found:
-        raise ValueError("no arrays of as many rows each")
-    return int(found[0])
+    counts = [leaf.shape[0] if _is_dense(leaf) and leaf.shape else -1 for leaf in leaves(value)]
+    if not counts or -1 in counts:
+        raise ValueError("expected arrays with rows, something else is among them")
+    if len(set(counts)) != 1:
+        raise ValueError("the arrays have different numbers of rows")
+    return int(counts[0])
 
 
 def stack(data: Sequence[Any]) -> Any:
-    """Data of one kind as one, row after row; a copy."""
+    """Data of one kind as one structure of their rows, copied."""
     first = data[0]
     if isinstance(first, dict):
-        return {name: stack([one[name] for one in data]) for name in first}
+        return {name: stack([datum[name] for datum in data]) for name in first}
     if isinstance(first, (list, tuple)):
-        return type(first)([stack(same) for same in zip(*data)])
-    return mx.nd.concat(*data, dim=0) if _is_nd(first) else np.concatenate(data)
+        return type(first)([stack(items) for items in zip(*data)])
+    return mx.nd.concat(*data, dim=0) if is_ndarray(first) else np.concatenate(data)
 
 
 def split_rows(prediction: Any, counts: Sequence[int]) -> list[Any]:
-    """A prediction's rows, for each count its own; NDArrays are copied.
+    """Split a prediction into parts of ``counts`` rows; NDArrays are copied.
 
     Raises:
-        ValueError: the prediction has not one row for each.
+        ValueError: the prediction has another number of rows than all counts together.
     """
-    if rows(prediction) != sum(counts):
-        raise ValueError(f"{sum(counts)} rows in, {rows(prediction)} rows out")
+    rows = row_count(prediction)
+    if rows != sum(counts):
+        raise ValueError(f"{sum(counts)} rows in, {rows} rows out")
     ends = [int(end) for end in np.cumsum(counts)]
-    return [_cut(prediction, end - count, end) for end, count in zip(ends, counts)]
+    return [rows_between(prediction, end - count, end) for end, count in zip(ends, counts)]
 
 
-def _cut(value: Any, start: int, end: int) -> Any:
+def rows_between(value: Any, start: int, end: int) -> Any:
+    """Rows ``start`` to ``end`` of each array in a structure; NDArrays are copied."""
     if isinstance(value, dict):
-        return {name: _cut(one, start, end) for name, one in value.items()}
+        return {name: rows_between(item, start, end) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)([_cut(one, start, end) for one in value])
-    return value[start:end].copy() if _is_nd(value) else value[start:end]
+        return type(value)([rows_between(item, start, end) for item in value])
+    return value[start:end].copy() if is_ndarray(value) else value[start:end]

@@ -1,4 +1,7 @@
-"""What shows that two graphs, or two numbers of rows, give the same."""
+"""Show by running them that two graphs agree, or that the rows of a batch are independent.
+
+Rows are independent if each gives the same alone and beside others.
+"""
 
 from __future__ import annotations
 
@@ -8,49 +11,79 @@ from typing import Any, Callable, Iterator, Sequence
 
 import mxnet as mx
 import numpy as np
+import numpy.typing as npt
 
-from mms_handler.models.arrays import _cut, _is_nd, plain
+from mms_handler.models.arrays import is_ndarray, plain_leaves, rows_between
 
-#: How often values are made up that may tell whether data of one kind can share a pass, and of
-#: how many kinds the answer is remembered; data of any other are run alone.
-TRIES, KINDS = 3, 64
+Array = npt.NDArray[Any]
 
-#: How far apart two values may be, absolutely or in parts of the largest, the smaller counts, and
-#: relatively: kernels for other sizes, and fused ones, round otherwise.
-ATOL, RTOL = 1e-5, 1e-3
+#: Random inputs tried per kind of data.
+TRIES = 3
 
-#: What float32 rounds, in parts of the largest value: one graph at another number of rows, and
-#: another graph for the same.  The zoo's networks come to 1.1e-6 and 2e-6.
+#: Allowed difference of two values, relative to the value.
+RTOL = 1e-3
+
+#: Allowed difference of values near zero: ATOL, or RTOL of the largest value if that is less.
+#: Kernels for other sizes round differently, and so do fused ones.
+ATOL = 1e-5
+
+#: What float32 rounds, relative to the largest value: in one graph run with another number of rows,
+#: and in another graph for the same rows.  The model zoo's networks reach 1.1e-6 and 2e-6.
 ROWS_ROUND, GRAPHS_ROUND = 2e-6, 1e-5
 
 
-def close(one: Any, other: Any, rounding: float = ROWS_ROUND) -> bool:
-    """Whether two predictions are the same but for rounding, in parts of the largest value."""
-    ours, others = plain(one), plain(other)
-    return len(ours) == len(others) and all(map(_close, ours, others, repeat(rounding)))
+# --- comparing predictions -------------------------------------------------------------------
 
 
-def graphs_agree(wanted: Any, found: Any) -> bool:
-    """Whether a graph gives what the model gives, but for what another graph rounds."""
-    return close(wanted, found, GRAPHS_ROUND)
+def close(expected: Any, prediction: Any, rounding: float = ROWS_ROUND) -> bool:
+    """Whether two predictions differ only by rounding.
+
+    Args:
+        expected: an array or a structure of arrays.
+        prediction: likewise.
+        rounding: allowed difference near zero, relative to the largest value.
+    """
+    leaves, others = plain_leaves(expected), plain_leaves(prediction)
+    return len(leaves) == len(others) and all(map(_close, leaves, others, repeat(rounding)))
 
 
-def _close(one: np.ndarray[Any, Any], other: np.ndarray[Any, Any], rounding: float) -> bool:
-    if one.shape != other.shape:
+def _close(expected: Array, values: Array, rounding: float) -> bool:
+    if expected.shape != values.shape:
         return False
-    largest = float(np.abs(one[np.isfinite(one)]).max(initial=0))
+    largest = float(np.abs(expected[np.isfinite(expected)]).max(initial=0))
     near_zero = max(rounding * largest, min(ATOL, RTOL * largest))
-    return np.allclose(one, other, RTOL, near_zero, equal_nan=True)
+    return np.allclose(expected, values, RTOL, near_zero, equal_nan=True)
+
+
+def graphs_agree(expected: Any, prediction: Any) -> bool:
+    """Whether a graph's prediction is the model's, apart from the rounding of another graph."""
+    return close(expected, prediction, GRAPHS_ROUND)
+
+
+def distance(first: Any, second: Any) -> float:
+    """The largest difference between two predictions, relative to their largest value."""
+    return max(
+        float(np.abs(a - b).max() / (np.abs([a, b]).max() or 1))
+        for a, b in zip(_doubles(first), _doubles(second))
+    )
+
+
+def _doubles(value: Any) -> list[Array]:
+    return [leaf.astype(np.float64) for leaf in plain_leaves(value)]
+
+
+# --- independent rows ------------------------------------------------------------------------
 
 
 def pairs(datum: Any) -> Iterator[tuple[list[Any], bool]]:
-    """Twos of data of the same kind, and whether they can show that rows do not meet.
+    """Pairs of data of the kind of ``datum``, each with whether it can prove rows independent.
 
-    Whole numbers, which may be those of tokens, come first: with others of the same.  A sum over
-    them may stay as it is, so they show nothing but that rows do meet.  Zeros are replaced: beside
-    others they hide what rows do to each other.
+    Data with whole numbers, which may be tokens, come first, paired with the same numbers in
+    another order.  A sum over them may not change, so such a pair can only prove that rows are
+    dependent.  The others are random.  Data that are all zeros are replaced: a row of zeros hides
+    what rows do to each other.
     """
-    if any(_is_whole(values) for values in plain(datum)):
+    if any(_is_whole(values) for values in plain_leaves(datum)):
         yield [datum, _mapped(datum, _resampled)], False
     for seed in range(TRIES):
         noise = np.random.RandomState(seed)
@@ -58,58 +91,48 @@ def pairs(datum: Any) -> Iterator[tuple[list[Any], bool]]:
         yield [nonzero, _mapped(datum, functools.partial(_noisy, noise))], True
 
 
-def _mapped(datum: Any, change: Callable[[Any], Any]) -> Any:
-    """``datum`` with ``change`` made to the values of each array."""
+def _mapped(datum: Any, change: Callable[[Array], Array]) -> Any:
+    """``datum`` with ``change`` applied to the values of each array."""
     if isinstance(datum, dict):
-        return {name: _mapped(one, change) for name, one in datum.items()}
+        return {name: _mapped(item, change) for name, item in datum.items()}
     if isinstance(datum, (list, tuple)):
-        return type(datum)([_mapped(one, change) for one in datum])
-    (values,) = plain(datum)
-    other = change(values).astype(values.dtype)
-    return mx.nd.array(other, ctx=datum.context, dtype=datum.dtype) if _is_nd(datum) else other
+        return type(datum)([_mapped(item, change) for item in datum])
+    (values,) = plain_leaves(datum)
+    values = change(values).astype(values.dtype)
+    return (
+        mx.nd.array(values, ctx=datum.context, dtype=datum.dtype) if is_ndarray(datum) else values
+    )
 
 
-def _is_whole(values: np.ndarray[Any, Any]) -> bool:
+def _is_whole(values: Array) -> bool:
     return bool(values.any()) and not (values % 1).any()
 
 
-def _resampled(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Some of the values for each, where they are whole."""
+def _resampled(values: Array) -> Array:
+    """For whole numbers, a random choice of them; other values as they are."""
     noise = np.random.RandomState(0)
     return noise.choice(values.ravel(), values.shape) if _is_whole(values) else values
 
 
-def _nonzero(noise: Any, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _nonzero(noise: Any, values: Array) -> Array:
     return values if values.any() else _noisy(noise, values)
 
 
-def _noisy(noise: Any, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _noisy(noise: Any, values: Array) -> Array:
     spread = max(1.0, float(np.abs(values).max())) / 2
     return np.asarray(values + noise.uniform(0, spread, values.shape))
 
 
 def agree(alone: Sequence[Any], together: Sequence[Any]) -> bool | None:
-    """Whether data gave together what they gave alone; None if that tells nothing.
+    """Whether predictions made together are those made alone; None if that proves nothing.
 
-    It does where what they gave differs: a graph that mixes rows gives a part of that difference
-    away, where a thousandth, and what float32 rounds, is not told from nothing.
+    A graph that mixes rows moves part of the difference between two rows from one to the other.
+    So predictions that hardly differ (less than a thousandth) prove nothing, and a difference of
+    less than a thousandth of theirs cannot be told from what float32 rounds.
     """
     if not all(map(close, alone, together)):
         return False
-    off = max(map(distance, alone, together))
-    gap = max(distance(_first(alone[0]), _first(one)) for one in alone[1:])
-    return None if gap < 1e-3 else off <= max(gap / 1000, ROWS_ROUND)
-
-
-def distance(one: Any, other: Any) -> float:
-    """The largest difference of two predictions, in parts of their largest value."""
-    pairs = zip(_floats(one), _floats(other))
-    return max(float(np.abs(a - b).max() / (np.abs([a, b]).max() or 1)) for a, b in pairs)
-
-
-def _floats(value: Any) -> list[np.ndarray[Any, Any]]:
-    return [one.astype(np.float64) for one in plain(value)]
-
-
-def _first(prediction: Any) -> Any:
-    return _cut(prediction, 0, 1)
+    error = max(map(distance, alone, together))
+    first = rows_between(alone[0], 0, 1)
+    gap = max(distance(first, rows_between(prediction, 0, 1)) for prediction in alone[1:])
+    return None if gap < 1e-3 else error <= max(gap / 1000, ROWS_ROUND)

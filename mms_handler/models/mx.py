@@ -1,4 +1,4 @@
-"""MXNet as a whole: devices, kinds of models, and its errors."""
+"""MXNet itself: its devices, its two kinds of models, and its errors."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from mms_handler.errors import BadInput
 
 
 def device(gpu_id: int | None) -> Any:
-    """Where a worker computes: the GPU that MMS gave it, or the CPU."""
+    """The device a worker computes on: the GPU that MMS assigned to it, or the CPU."""
     return mx.cpu() if gpu_id is None else mx.gpu(int(gpu_id))
 
 
 def gpu_count() -> int:
-    """GPUs that this MXNet can use; none for a build without CUDA."""
+    """The number of GPUs this MXNet can use; 0 for a build without CUDA."""
     return int(mx.context.num_gpus()) if mx.runtime.Features().is_enabled("CUDA") else 0
 
 
@@ -29,15 +29,12 @@ def is_block(model: Any) -> bool:
     return isinstance(model, mx.gluon.Block)
 
 
-def device_of(model: Any, on: Any) -> Any:
-    """The device of a Block's parameters; ``on`` for other models, and Blocks without any."""
-    parameters = model.collect_params().values() if is_block(model) else ()
-    return next((p.list_ctx()[0] for p in parameters if p._data is not None), on)
-
-
 @contextlib.contextmanager
-def shapes_are_the_clients() -> Iterator[None]:
-    """MXNet's errors about shapes as BadInput: a model says what it takes only by failing."""
+def shape_errors_as_bad_input() -> Iterator[None]:
+    """Turn MXNet's errors about shapes into BadInput.
+
+    A model tells which shapes it takes only by failing.
+    """
     try:
         yield
     except mx.base.MXNetError as exc:
@@ -48,8 +45,10 @@ def shapes_are_the_clients() -> Iterator[None]:
 
 
 def first_line(exc: BaseException) -> str:
-    """An MXNet error's own sentence, without the C++ stack that comes before or after it."""
+    """The sentence of an MXNet error, without the C++ stack trace around it."""
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith(("MXNetError:", "Error", "Check failed"))]
-    line = (told or lines or [type(exc).__name__])[0]
+    sentences = [
+        line for line in lines if line.startswith(("MXNetError:", "Error", "Check failed"))
+    ]
+    line = (sentences or lines or [type(exc).__name__])[0]
     return line.replace("MXNetError: ", "")[:400]

@@ -1,8 +1,8 @@
-"""Several requests' data in one pass: stacked, run once, and each given its own rows back.
+"""Run the data of several requests in one pass: stack them, run once, split the prediction.
 
-    data ─kind─▶ those alike ─stack─▶ one ─run─▶ prediction ─apart─▶ a prediction for each
+    data ─kind─▶ data of one kind ─stack─▶ rows ─run─▶ prediction ─split_rows─▶ one for each
 
-A pass is shared only where it was seen that each gets what it gets alone.
+A pass is shared only if each request was seen to get what it gets alone.
 """
 
 from __future__ import annotations
@@ -12,98 +12,97 @@ from collections import Counter
 from typing import Any, Callable, Hashable, Iterator, Sequence
 
 from mms_handler.errors import Failed, attempt
-from mms_handler.models.arrays import kind, leaves, rows, split_rows, stack
+from mms_handler.models.arrays import kind, leaves, row_count, split_rows, stack
 from mms_handler.models.evidence import agree, pairs
 
-#: Bytes of one stack; what is more goes into another.
+#: Bytes of one stack; further data go into the next.
 STACK_BYTES = 2**26
 
-#: Of how many kinds the answer is remembered; data of any other are run alone.
+#: Kinds of data whose result is cached; further kinds are never batched.
 KINDS = 64
 
 
-def _call(func: Callable[..., Any], *args: Any) -> Any:
-    return func(*args)
+def _call(function: Callable[..., Any], *arguments: Any) -> Any:
+    return function(*arguments)
 
 
 class Passes:
-    """Runs data in as few passes as give each what it gets alone."""
+    """Runs data in as few passes as give each the prediction it gets alone.
+
+    Attributes:
+        shared: whether data of one kind share a pass; None: only those kinds for which it was
+            proven, which is tried when data of a new kind first meet.
+    """
 
     def __init__(self, run: Callable[[Any], Any], shared: bool | None) -> None:
-        """Share a pass always, never, or (None) where data of a kind are seen to allow it.
-
-        Args:
-            run: data to prediction.
-            shared: None: it is tried when data of a new kind meet, with values like theirs.
-        """
+        """Run data with ``run``, which takes data and gives their prediction."""
         self._run, self.shared = run, shared
-        self._seen: dict[Hashable, bool] = {}
+        self._proven: dict[Hashable, bool] = {}
 
     def __call__(self, data: Sequence[Any], guard: Callable[..., Any] = _call) -> list[Any]:
-        """For each its prediction, or Failed; in their order.
+        """A prediction for each of the data, in their order, or Failed.
 
         Args:
-            data: of the requests.
-            guard: calls what runs the model.
+            data: one for each request.
+            guard: calls a function with its arguments; everything that runs the model goes
+                through it.
         """
-        found: dict[int, Any] = {}
-        for places in self._stacks(data):
-            found.update(zip(places, self._outcomes([data[place] for place in places], guard)))
-        return [found[place] for place in range(len(data))]
+        predictions: dict[int, Any] = {}
+        for indices in self._stacks(data):
+            stacked = [data[index] for index in indices]
+            predictions.update(zip(indices, self._predict(stacked, guard)))
+        return [predictions[index] for index in range(len(data))]
 
     def _stacks(self, data: Sequence[Any]) -> Iterator[list[int]]:
-        """Places of data that may share a pass, no stack larger than STACK_BYTES."""
-        alike: dict[Hashable, list[int]] = {}
-        held: Counter[Hashable] = Counter()
-        for place, datum in enumerate(data):
+        """The indices of data that may share a pass, at most STACK_BYTES a stack."""
+        stacks: dict[Hashable, list[int]] = {}
+        sizes: Counter[Hashable] = Counter()
+        for index, datum in enumerate(data):
             key = None if self.shared is False else kind(datum)
             if key is None:
-                yield [place]
+                yield [index]
                 continue
-            held[key] += _bytes(datum)
-            if key in alike and held[key] > STACK_BYTES:
-                yield alike.pop(key)
-                held[key] = _bytes(datum)
-            alike.setdefault(key, []).append(place)
-        yield from alike.values()
+            size = sum(4 * math.prod(leaf.shape) for leaf in leaves(datum))
+            sizes[key] += size
+            if key in stacks and sizes[key] > STACK_BYTES:
+                yield stacks.pop(key)
+                sizes[key] = size
+            stacks.setdefault(key, []).append(index)
+        yield from stacks.values()
 
-    def _outcomes(self, data: Sequence[Any], guard: Callable[..., Any]) -> list[Any]:
+    def _predict(self, data: Sequence[Any], guard: Callable[..., Any]) -> list[Any]:
         if len(data) > 1 and self.may_share(data[0]):
-            together = attempt(guard, self._together, data)
-            if not isinstance(together, Failed):
-                return list(together)
-        return [attempt(guard, self._run, one) for one in data]
+            predictions = attempt(guard, self._together, data)
+            if not isinstance(predictions, Failed):
+                return list(predictions)
+        return [attempt(guard, self._run, datum) for datum in data]
 
     def _together(self, data: Sequence[Any]) -> list[Any]:
-        return split_rows(self._run(stack(data)), [rows(one) for one in data])
+        return split_rows(self._run(stack(data)), [row_count(datum) for datum in data])
 
     def may_share(self, datum: Any) -> bool:
-        """Whether data like this one are run in one pass."""
+        """Whether data of the kind of ``datum`` share a pass; tried if it is not known yet."""
         if self.shared is not None:
             return self.shared
         key = kind(datum)
-        if key not in self._seen and len(self._seen) < KINDS:
-            self._seen[key] = attempt(self.proven, datum) is True
-        return self._seen.get(key, False)
+        if key not in self._proven and len(self._proven) < KINDS:
+            self._proven[key] = attempt(self.proven, datum) is True
+        return self._proven.get(key, False)
 
     def proven(self, datum: Any) -> bool:
-        """Whether data like this one are seen to get together what they get alone."""
-        shown = False
+        """Run data like ``datum`` to see whether they get the same together as alone."""
+        agreed = False
         for data, conclusive in pairs(datum):
-            same = self._agree(data)
-            if same is False or (same and conclusive):
-                return same
-            shown = shown or same is True
-        return shown
+            agrees = self._agree(data)
+            if agrees is False or (agrees and conclusive):
+                return agrees
+            agreed = agreed or agrees is True
+        return agreed
 
     def _agree(self, data: Sequence[Any]) -> bool | None:
-        """As ``agree``; None where made-up values are not to be run at all."""
-        alone = [attempt(self._run, one) for one in data]
-        if any(isinstance(one, Failed) for one in alone):
+        """As ``evidence.agree``; also None if the model does not take such random data at all."""
+        alone = [attempt(self._run, datum) for datum in data]
+        if any(isinstance(prediction, Failed) for prediction in alone):
             return None
-        same = attempt(lambda: agree(alone, self._together(data)))
-        return False if isinstance(same, Failed) else same
-
-
-def _bytes(datum: Any) -> int:
-    return sum(4 * math.prod(one.shape) for one in leaves(datum))
+        agrees = attempt(lambda: agree(alone, self._together(data)))
+        return False if isinstance(agrees, Failed) else agrees

@@ -1,7 +1,7 @@
-"""The default predict_fn of one model: a request's arrays to its prediction, without waste.
+"""The default predict_fn of a model: from a request's arrays to its prediction.
 
-A Module is run at the number of rows that came, where that gives what its own ``predict`` gives;
-a Block is called with the arrays on their own memory.
+A Module is run on the number of rows that came, if that gives the same as its own ``predict``.  A
+Block is called with arrays that share the memory of the request's.
 """
 
 from __future__ import annotations
@@ -20,106 +20,117 @@ from mms_handler.models.arrays import (
     is_array,
     to_plain,
 )
-from mms_handler.models.graphs import faster, in_place, int8
+from mms_handler.models.gluon_patch import device_of
+from mms_handler.models.graphs import faster, in_place
 from mms_handler.models.graphs.executors import Executors
-from mms_handler.models.graphs.graph import of_module, of_rows
-from mms_handler.models.inputs import in_order, parameters, rows_of, to_data
-from mms_handler.models.mx import device_of, is_module, shapes_are_the_clients
+from mms_handler.models.graphs.graph import of_module, with_rows
+from mms_handler.models.graphs.int8 import PackedInt8, checked_int8
+from mms_handler.models.inputs import forward_names, in_order, rows_by_input, to_data
+from mms_handler.models.mx import is_module, shape_errors_as_bad_input
 
 
 def predict(model: Any, data: Any) -> Any:
     """The contract's default predict_fn: ``module.predict(data)`` or ``block(array)``.
 
     Raises:
-        BadInput: MXNet finds the shape of the data inconsistent with the model's.
+        BadInput: the data do not have the shape that the model takes.
         UnsupportedShape: the Block takes several arrays and the body is one.
     """
-    with shapes_are_the_clients():
+    with shape_errors_as_bad_input():
         if is_module(model):
             return computed(model.predict(data))
-        arrays = in_order(data, parameters(model)) if is_array(data) else [data]
-        return computed(model(*[as_ndarray(copied(one), mx.cpu()) for one in arrays]))
+        arrays = in_order(data, forward_names(model)) if is_array(data) else [data]
+        return computed(model(*[as_ndarray(copied(array), mx.cpu()) for array in arrays]))
 
 
-def predictor(model: Any, on: Any, plain: bool) -> ModulePredictor | BlockPredictor:
-    """The default predict_fn of a Module or a Block.
+def predictor(model: Any, device: Any, plain: bool) -> ModulePredictor | BlockPredictor:
+    """The default predict_fn for one Module or Block.
 
     Args:
-        model: the Module or the Block.
-        on: the device for a Block that has none of its own.
-        plain: give ndarrays, for who has no use for a Block's NDArrays; a Module's always are.
+        model: the Module or Block.
+        device: for a Block without parameters.
+        plain: whether a Block's predictions are wanted as ndarrays; a Module's always are.
     """
     if is_module(model):
         return ModulePredictor(model)
-    return BlockPredictor(model, on, plain)
+    return BlockPredictor(model, device, plain)
 
 
 class ModulePredictor:
-    """``module.predict``, for one array or a dict of them."""
+    """``module.predict``, for one array or a dict of arrays.
+
+    Attributes:
+        shared: whether several requests may share a forward; None if that has to be tried.
+    """
 
     def __init__(self, module: Any) -> None:
         self._module = module
-        self._rows: Executors | None
-        self._run: Callable[[Any], Any] | None = None  # of _rows, in eight bits
+        self._executors: Executors | None
         try:
-            self._rows, self.shared = resizable(module)
-        except mx.base.MXNetError:  # it is of as many rows as it was bound for
-            self._rows, self.shared = None, False
+            self._executors, self.shared = executors_of(module)
+        except mx.base.MXNetError:  # it takes only as many rows as it was bound for
+            self._executors, self.shared = None, False
+        #: The executors, or their int8 graph; None: the Module's own predict.
+        self._run: Callable[[Any], Any] | None = self._executors
 
     def take(self, value: Any) -> Any:
-        """Decoded arrays, by name or one alone, as ``arrays`` wants them."""
+        """Decoded arrays, for ``arrays``: an array or a dict of them, as they are."""
         return value
 
     def arrays(self, value: Any) -> Any:
-        """An ndarray for each input, (N, *sample); what is no array, a DataIter say, stays.
+        """An ndarray (N, *sample) for each input; anything but arrays, a DataIter say, stays.
 
         Raises:
             BadInput, UnsupportedShape: the Module does not take these arrays.
         """
         if not is_array(value):
             return value
-        return Arrays(map(_float32, rows_of(value, self._module).values()))
+        return Arrays(map(_plain, rows_by_input(value, self._module).values()))
 
     def __call__(self, data: Any) -> Any:
-        """What ``module.predict`` gives, perhaps as ndarrays; the caller's to keep."""
+        """What ``module.predict`` gives, as ndarrays if ``data`` are Arrays that fit executors.
+
+        The caller may keep and change it.
+        """
         if not isinstance(data, Arrays):
             return predict(self._module, data)
-        if self._rows is None:
-            named = dict(zip(self._module.data_names, data))
-            return predict(self._module, to_data(named, self._module))
-        with shapes_are_the_clients():
-            outputs = (self._run or self._rows)(data)
+        if self._run is None:
+            arrays = dict(zip(self._module.data_names, data))
+            return predict(self._module, to_data(arrays, self._module))
+        with shape_errors_as_bad_input():
+            outputs = self._run(data)
         return outputs if len(outputs) > 1 else outputs[0]
 
     def try_unfused(self, data: Any) -> None:
-        """Keep MXNet's fusion only if it does these arrays good."""
-        if self._rows and isinstance(data, Arrays):
-            self._rows = faster.fuse(self._rows, data)
+        """Run without MXNet's fusion from now on, unless fusion is faster for these arrays."""
+        if self._executors and isinstance(data, Arrays):
+            self._executors = self._run = faster.try_unfused(self._executors, data)
 
-    def try_int8(self, data: Any, packed: int8.PackedInt8) -> None:
-        """Run as the int8 graph from now on, if that does for these arrays.
+    def try_int8(self, data: Any, packed: PackedInt8) -> None:
+        """Run as the int8 graph from now on, if that is near and faster for these arrays.
 
         Raises:
-            ModelError: the graph is not that of this Module.
+            ModelError: the int8 graph is of another model.
         """
-        if self._rows and isinstance(data, Arrays):
-            self._run = int8.replaced(self._rows, data, packed)
+        if self._executors and isinstance(data, Arrays):
+            self._run = checked_int8(self._executors, data, packed)
 
 
-def _float32(value: Any) -> Any:
-    """An ndarray; what a client sends becomes float32, what a script made stays."""
+def _plain(value: Any) -> Any:
+    """An ndarray: float32 from a client's values, of its own type from a script's NDArray."""
     if isinstance(value, mx.nd.NDArray):
         return value.asnumpy()
     return np.asarray(value, np.float32)
 
 
-def resizable(module: Any) -> tuple[Executors | None, bool | None]:
-    """A Module's graph at any number of rows, and whether several requests may share a pass.
+def executors_of(module: Any) -> tuple[Executors | None, bool | None]:
+    """Executors for any number of rows of a Module, and whether requests may share a forward.
 
-    Rows of several requests, or more than the Module was bound for, are run together only where
-    made-up rows give together what each gives alone.  A Module bound for one row then runs them
-    one by one; one bound for more may mean its rows to meet: for it only its own ``predict`` will
-    do, and there is no graph.  What was saved without shapes is bound to what comes.
+    Rows of several requests, or more than the Module was bound for, are run together only if random
+    rows were seen to give the same together as alone.  If they do not, a Module that was bound for
+    one row runs rows one by one.  One that was bound for more may want its rows to depend on each
+    other; there are no executors for it, only its own ``predict``.  A Module saved without shapes
+    is bound to what comes.
 
     Raises:
         MXNetError: the graph cannot be bound to one row or to two.
@@ -130,33 +141,36 @@ def resizable(module: Any) -> tuple[Executors | None, bool | None]:
     if not module.binded:
         return Executors(graph), None
     shapes = [desc.shape for desc in module.data_shapes]
-    most, one = graph.most(shapes), of_rows(1, shapes)
-    rows = Executors(graph, most)
-    only = shapes[0][0] == 1
-    if (most > 1 or not only) and rows.independent([np.zeros(shape) for shape in one]):
-        return rows, True
-    rows.most = 1
-    a_row_each = {shape[:1] for shape in graph.infer(one)[1]} == {(1,)}
-    return (rows, a_row_each) if only else (None, False)
+    max_rows, one_row = graph.max_rows(shapes), with_rows(1, shapes)
+    executors = Executors(graph, max_rows)
+    bound_to_one = shapes[0][0] == 1
+    if (max_rows > 1 or not bound_to_one) and executors.independent(
+        [np.zeros(shape) for shape in one_row]
+    ):
+        return executors, True
+    executors.max_rows = 1
+    gives_one_row = {shape[:1] for shape in graph.infer(one_row)[1]} == {(1,)}
+    return (executors, gives_one_row) if bound_to_one else (None, False)
 
 
 class BlockPredictor:
-    """``block(array)``, or an array for each parameter of its forward."""
+    """``block(array)``, or a call with an array for each parameter of its forward."""
 
-    shared = None
+    shared = None  # tried when requests of a kind first meet
 
-    def __init__(self, block: Any, on: Any, plain: bool) -> None:
-        self._block, self._on, self._plain = block, device_of(block, on), plain
-        self._names = parameters(block)
+    def __init__(self, block: Any, device: Any, plain: bool) -> None:
+        self._block, self._device, self._plain = block, device_of(block, device), plain
+        self._names = forward_names(block)
 
     def take(self, value: Any) -> Any:
-        """Decoded arrays, by name or one alone, which nothing else holds; see ``arrays``."""
+        """Decoded arrays that nothing else holds, for ``arrays``: not copied."""
         return Arrays(map(contiguous, in_order(value, self._names)))
 
     def arrays(self, value: Any) -> Any:
-        """An array for each parameter, nobody else's if an ndarray; what is no array stays.
+        """An array for each parameter of the forward; anything but arrays stays.
 
-        Several requests' ndarrays are stacked in a tenth of the time that NDArrays take.
+        A script's ndarrays are copied, for the script may keep them.  They stay ndarrays, which
+        are stacked in a tenth of the time of NDArrays.
 
         Raises:
             BadInput, UnsupportedShape: the Block does not take these arrays.
@@ -166,15 +180,16 @@ class BlockPredictor:
         return Arrays(map(copied, in_order(value, self._names)))
 
     def is_straight(self, data: Any) -> bool:
-        """Whether such data go to a graph of the Block without NDArrays in between."""
-        ndarrays = isinstance(data, Arrays) and all(isinstance(one, np.ndarray) for one in data)
+        """Whether ``data`` go to a graph of the Block without NDArrays in between."""
+        ndarrays = isinstance(data, Arrays) and all(isinstance(a, np.ndarray) for a in data)
         return self._plain and ndarrays
 
     def __call__(self, data: Any) -> Any:
-        """What the Block gives, when it is computed."""
-        given = data if isinstance(data, Arrays) else [data]
-        with shapes_are_the_clients():
-            found = in_place.straight(self._block, given) if self.is_straight(data) else None
-            if found is None:
-                found = self._block(*[as_ndarray(one, self._on) for one in given])
-            return to_plain(found) if self._plain else computed(found)
+        """What the Block gives, once it is computed."""
+        arrays = data if isinstance(data, Arrays) else [data]
+        with shape_errors_as_bad_input():
+            straight = self.is_straight(data)
+            prediction = in_place.straight(self._block, arrays) if straight else None
+            if prediction is None:
+                prediction = self._block(*[as_ndarray(array, self._device) for array in arrays])
+            return to_plain(prediction) if self._plain else computed(prediction)

@@ -156,9 +156,9 @@ def test_options_win_over_files(base, tmp_path_factory):
         ),
         pytest.param(
             "import mxnet as mx\ndef train(**kwargs): return mx.gluon.nn.Dense(3)",
-            "the default save writes Modules and HybridBlocks that were called, train returned a "
-            "Dense; define save(model, model_dir) in the script, or save in train and return "
-            "nothing",
+            "the default save writes a Module, or a HybridBlock that was called; train returned a "
+            "Dense: define save(model, model_dir) in the script, or save the model in train and "
+            "return nothing",
             id="a Block that was never called, without save",
         ),
         pytest.param(

@@ -1,1 +1,1 @@
-"""Graphs of Modules and Blocks: bound, in a Block's place, faster, and in eight bits."""
+"""The graph of a Module or a Block: bound to shapes, run in a Block's place, fused, or in int8."""

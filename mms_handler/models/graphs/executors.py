@@ -1,7 +1,7 @@
-"""A graph bound to the rows that come: an executor for each shape, all on the same parameters.
+"""Run a graph on any number of rows: an executor for each shape, all on the same parameters.
 
-An executor is forty times as fast as ``Module.predict`` over an iterator, for a small model: its
-input is one array that each request is copied into, and nothing else is made for a request.
+For a small model an executor is forty times as fast as ``Module.predict`` over an iterator: each
+request is copied into the executor's input array, and nothing else is allocated for it.
 """
 
 from __future__ import annotations
@@ -22,137 +22,139 @@ from mms_handler.models.passes import KINDS, Passes
 
 Array = npt.NDArray[Any]
 
-#: Bytes that executors may hold together, beyond the one in use.
+#: Bytes that all executors may hold together, except the one in use.
 KEPT_BYTES = 2**26
 
-#: Fused operators copy their weights into each executor; models with more than this, copied as
-#: often as there may be sizes, are bound unfused.
+#: Fused operators copy their weights into each executor.  A model is bound unfused if these copies
+#: would exceed COPIED_BYTES; at most SIZES numbers of rows are counted.
 COPIED_BYTES, SIZES = 2**26, 32
 
 
 class Executors:
-    """Runs a graph on as many rows as come."""
+    """The executors of a graph, bound to shapes as they come.
 
-    def __init__(self, graph: Graph, most: int | None = None, fused: bool | None = None) -> None:
-        """Bind nothing yet.
+    Attributes:
+        graph: what they run.
+        max_rows: rows of one forward; None: all that come, in parts only if rows were seen to be
+            independent.
+        fused: True: bound as MXNet does on a CPU.  False: operators stay as they are, so that
+            executors share the layout they bring the weights into.  None: fused if memory allows.
+    """
 
-        Args:
-            graph: what to run.
-            most: rows of one forward; None: all that come, fewer only where that was seen to
-                give the same.
-            fused: as MXNet binds on a CPU by itself; or not, so that operators stay as they are
-                and executors share what they make of the weights; None: as memory allows.
-        """
-        self.graph, self.most, self.fused = graph, most, fused
-        self._executors: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
-        self._fit: dict[Any, int] = {}
-        self._cut: dict[Any, bool] = {}
-        self._alone = threading.Lock()
+    def __init__(
+        self, graph: Graph, max_rows: int | None = None, fused: bool | None = None
+    ) -> None:
+        self.graph, self.max_rows, self.fused = graph, max_rows, fused
+        self._bound: OrderedDict[Any, tuple[Any, int]] = OrderedDict()  # by shapes; with bytes
+        self._fitting_rows: dict[Any, int] = {}  # by the shapes of samples
+        self._independent: dict[Any, bool] = {}  # likewise
+        self._lock = threading.Lock()  # a script may call its model from several threads
 
     def __call__(self, arrays: Sequence[Array]) -> list[Array]:
-        """Each output, with all rows in their order; the arrays are the caller's to keep.
+        """The outputs for all rows, in their order.  The caller may keep and change them.
 
         Raises:
             MXNetError: the graph does not take these shapes.
         """
         rows = len(arrays[0])
-        step = self.most or self._step(arrays)
+        step = self.max_rows or self._step(arrays)
         if rows <= step:
             return self._forward(arrays)
-        cuts = range(0, rows, step)
-        parts = [self._forward([array[at : at + step] for array in arrays]) for at in cuts]
-        return [np.concatenate(same) for same in zip(*parts)]
+        parts = [
+            self._forward([array[start : start + step] for array in arrays])
+            for start in range(0, rows, step)
+        ]
+        return [np.concatenate(outputs) for outputs in zip(*parts)]
 
     def _step(self, arrays: Sequence[Array]) -> int:
-        """As many rows as fit one forward, if there are no more or they may be cut; else all."""
+        """Rows of one forward: as many as fit, if more may be run in parts; else all."""
         sample = tuple(array.shape[1:] for array in arrays)
-        if sample not in self._fit and len(self._fit) < KINDS:
-            self._fit[sample] = self.graph.most([array.shape for array in arrays])
-        rows, fit = len(arrays[0]), self._fit.get(sample, sys.maxsize)
-        if rows > fit and sample not in self._cut:
-            self._cut[sample] = self.independent(arrays)
-        return fit if rows <= fit or self._cut[sample] else rows
+        if sample not in self._fitting_rows and len(self._fitting_rows) < KINDS:
+            self._fitting_rows[sample] = self.graph.max_rows([array.shape for array in arrays])
+        rows, limit = len(arrays[0]), self._fitting_rows.get(sample, sys.maxsize)
+        if rows > limit and sample not in self._independent:
+            self._independent[sample] = self.independent(arrays)
+        return limit if rows <= limit or self._independent[sample] else rows
 
     def independent(self, arrays: Sequence[Array]) -> bool:
-        """Whether a row gives the same alone and beside another, as far as can be seen."""
-        even = len({len(array) for array in arrays}) == 1
-        return even and Passes(self._forward, None).proven([array[:1] for array in arrays])
+        """Whether a row was seen to give the same alone and beside another."""
+        same_rows = len({len(array) for array in arrays}) == 1
+        return same_rows and Passes(self._forward, None).proven([array[:1] for array in arrays])
 
     def _forward(self, arrays: Sequence[Array]) -> list[Array]:
-        with self._alone:  # a script may call its model from threads
+        with self._lock:
             executor = self.executor(tuple(array.shape for array in arrays))
             for name, array in zip(self.graph.names, arrays):
                 # A fifth of the time of ``forward(**arrays)``, which goes through slicing.
                 executor.arg_dict[name]._sync_copyfrom(array)
-            return [output.asnumpy() for output in executor.forward()]  # the next call reuses them
+            # Copied, for the next call writes to the same outputs.
+            return [output.asnumpy() for output in executor.forward()]
 
     def executor(self, shapes: tuple[tuple[int, ...], ...]) -> Any:
-        """The executor for ``shapes``: kept from before, or bound now in place of the oldest."""
-        if shapes in self._executors:
-            self._executors.move_to_end(shapes)
-            return self._executors[shapes][0]
-        fused = affordable(self.graph, shapes) if self.fused is None else self.fused
-        needed = self.graph.activations(shapes) + (self.graph.bytes if fused else 0)
-        while self._executors and needed + self._held() > KEPT_BYTES:
-            self._executors.popitem(last=False)
+        """The executor bound to ``shapes``; bound now if it is new.
+
+        If memory runs short, those not used for longest go.
+        """
+        if shapes in self._bound:
+            self._bound.move_to_end(shapes)
+            return self._bound[shapes][0]
+        fused = may_fuse(self.graph, shapes) if self.fused is None else self.fused
+        size = self.graph.activations(shapes) + (self.graph.bytes if fused else 0)
+        while self._bound and size + sum(held for _, held in self._bound.values()) > KEPT_BYTES:
+            self._bound.popitem(last=False)
         executor = self._bind(shapes, fused)
-        self._executors[shapes] = executor, needed
+        self._bound[shapes] = executor, size
         return executor
 
     def forget(self) -> None:
-        """Bind anew from here on: the parameters have other values."""
-        self._executors.clear()
-
-    def _held(self) -> int:
-        return sum(size for _, size in self._executors.values())
+        """Bind all anew, for the parameters have new values."""
+        self._bound.clear()
 
     def _bind(self, shapes: Shapes, fused: bool) -> Any:
         symbol, names, dtypes, _, device = self.graph
-        wanted, _, states = self.graph.infer(shapes)
+        argument_shapes, _, state_shapes = self.graph.infer(shapes)
         arguments = {
             name: self._parameter(name, shape)
-            for name, shape in zip(symbol.list_arguments(), wanted)
+            for name, shape in zip(symbol.list_arguments(), argument_shapes)
             if name not in names
         }
         for name, shape, dtype in zip(names, shapes, dtypes):
             arguments[name] = mx.nd.zeros(tuple(shape), ctx=device, dtype=dtype)
-        held = zip(symbol.list_auxiliary_states(), states)
+        states = {
+            name: self._parameter(name, shape)
+            for name, shape in zip(symbol.list_auxiliary_states(), state_shapes)
+        }
         with contextlib.nullcontext() if fused else unfused():
-            return symbol.bind(
-                device,
-                args=arguments,
-                aux_states={name: self._parameter(name, shape) for name, shape in held},
-                grad_req="null",
-            )
+            return symbol.bind(device, args=arguments, aux_states=states, grad_req="null")
 
     def _parameter(self, name: str, shape: tuple[int, ...]) -> Any:
-        """A parameter; zeros for a label, and for first states that have a row for each row.
+        """A parameter; zeros for a label, and for a first state that has a value for each row.
 
         Raises:
-            MXNetError: it has a value for each row, and they are not zeros.
+            MXNetError: the parameter has other values for each row.
         """
-        one = self.graph.parameters.get(name)
-        if one is not None and one.shape == shape:
-            return one
-        if one is not None and not name.endswith("label") and one.asnumpy().any():
-            raise mx.base.MXNetError(f"{name} has shape {one.shape}, these rows need {shape}")
+        array = self.graph.parameters.get(name)
+        if array is not None and array.shape == shape:
+            return array
+        if array is not None and not name.endswith("label") and array.asnumpy().any():
+            raise mx.base.MXNetError(f"{name} has shape {array.shape}, these rows need {shape}")
         return mx.nd.zeros(shape, ctx=self.graph.device)
 
 
 @contextlib.contextmanager
 def unfused() -> Iterator[None]:
-    """What is bound within keeps its operators, unless the environment says what to fuse."""
-    chosen = settings.environment().get("MXNET_SUBGRAPH_BACKEND", "")
-    settings.export("MXNET_SUBGRAPH_BACKEND", chosen or "NONE")
+    """Bind without fusion, unless the environment says which fusion to use."""
+    backend = settings.environment().get("MXNET_SUBGRAPH_BACKEND", "")
+    settings.export("MXNET_SUBGRAPH_BACKEND", backend or "NONE")
     try:
         yield
     finally:
-        settings.export("MXNET_SUBGRAPH_BACKEND", chosen)  # "" is MXNet's own choice
+        settings.export("MXNET_SUBGRAPH_BACKEND", backend)  # "": MXNet chooses
 
 
-def affordable(graph: Graph, shapes: Shapes) -> bool:
-    """Whether the copies of the weights that fused executors make may be held.
+def may_fuse(graph: Graph, shapes: Shapes) -> bool:
+    """Whether memory allows the copies of the weights that fused executors make.
 
-    There are as many as numbers of rows that one forward takes.
+    There is one copy for each number of rows that a forward may take.
     """
-    return graph.bytes * min(graph.most(shapes), SIZES) <= COPIED_BYTES
+    return graph.bytes * min(graph.max_rows(shapes), SIZES) <= COPIED_BYTES

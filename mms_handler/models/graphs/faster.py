@@ -1,8 +1,8 @@
-"""Try, when a model is loaded, whether its graph runs faster bound and fused; keep what is right.
+"""Try at loading whether a model's graph runs faster bound and fused; use it if it does.
 
-A Module gets MXNet's fusion on a CPU by itself, a Block does not: that is a factor of four to six
-for MobileNet.  A HybridBlock's own ``forward`` is replaced, so that scripts which call their
-model have it too; what the graph does not take, or gives otherwise, the Block answers as before.
+On a CPU MXNet fuses a Module by itself, but not a Block; fused, MobileNet is four to six times as
+fast.  The graph replaces the ``forward`` of a HybridBlock, so scripts that call their model use it
+too.
 """
 
 from __future__ import annotations
@@ -16,87 +16,87 @@ import mxnet as mx
 import numpy as np
 
 from mms_handler.errors import Failed, attempt
-from mms_handler.models.arrays import as_ndarray, leaves, rows, stack
+from mms_handler.models.arrays import as_ndarray, filled, leaves, row_count, stack
 from mms_handler.models.evidence import graphs_agree, pairs
-from mms_handler.models.graphs.executors import Executors, affordable
-from mms_handler.models.graphs.graph import _listened, swappable, traced
-from mms_handler.models.graphs.in_place import Swapped, filled, install
+from mms_handler.models.graphs.checked import Run, Same
+from mms_handler.models.graphs.executors import Executors, may_fuse
+from mms_handler.models.graphs.graph import any_child_has_hooks, has_graph, of_block
+from mms_handler.models.graphs.in_place import GraphForward, install
 from mms_handler.models.mx import first_line
 
 log = logging.getLogger(__name__)
 
-#: How many times as fast a graph must be to be kept.
+#: How many times as fast a graph must be to be used.
 GAIN = 1.1
 
-#: Seconds, and runs of each, for timing two graphs.
+#: Two graphs are timed for TIMING_S seconds, but no more than RUNS runs each.
 TIMING_S, RUNS = 0.25, 5
 
-#: Seconds of a run that is too slow for trying others.
+#: No other graph is tried for a model whose run takes longer than this, in seconds.
 SLOW_S = 1.0
 
-#: Seconds of a Block from which on the same operators in a graph are hardly faster.
+#: A Block that takes longer than this, in seconds, hardly gains from the same operators in a graph.
 UNFUSED_S = 0.03
 
-Run = Callable[[Sequence[Any]], Any]
 
-Same = Callable[[Any, Any], bool]
+# --- comparing -------------------------------------------------------------------------------
 
 
-class Probe(NamedTuple):
-    """What a model does, as a measure for its graphs."""
+class Baseline(NamedTuple):
+    """What a model gives, to compare its graphs with."""
 
-    data: list[Any]  # arrays; and others like them, below them where rows are even
-    wanted: list[Any]  # what the model gives for each, or Failed
+    inputs: list[Any]  # arrays for one run; if there are two, the second has other values or rows
+    predictions: list[Any]  # for each of the inputs; or Failed
     seconds: float  # for the first
 
 
-def probe(plain: Run, arrays: Sequence[Any]) -> Probe:
-    """Run ``plain`` on ``arrays``, and on rows of both them and others like them."""
-    (first, other), _ = next(pairs(list(arrays)))
+def baseline(run: Run, arrays: Sequence[Any]) -> Baseline:
+    """Run a model on ``arrays``, and on these stacked with similar random ones if they stack."""
+    (first, similar), _ = next(pairs(list(arrays)))
     start = time.perf_counter()
-    wanted = attempt(plain, first)
+    prediction = attempt(run, first)
     seconds = time.perf_counter() - start
-    if isinstance(wanted, Failed) or seconds > SLOW_S:
-        return Probe([first], [wanted], seconds)
-    even = not isinstance(attempt(rows, [first, other]), Failed)
-    both = stack([first, other]) if even else other
-    return Probe([first, both], [wanted, attempt(plain, both)], seconds)
+    if isinstance(prediction, Failed) or seconds > SLOW_S:
+        return Baseline([first], [prediction], seconds)
+    stackable = not isinstance(attempt(row_count, [first, similar]), Failed)
+    second = stack([first, similar]) if stackable else similar
+    return Baseline([first, second], [prediction, attempt(run, second)], seconds)
 
 
-class Tried(NamedTuple):
+class Trial(NamedTuple):
     """How a graph did."""
 
-    gain: float | None  # times as fast; 0: not right; None: not tried
-    told: str  # in words for the log
+    gain: float | None  # how many times as fast; 0: it disagrees; None: it was not tried
+    summary: str  # for the log
 
 
-def compare(measure: Probe, plain: Run, graph: Run, same: Same = graphs_agree) -> Tried:
-    """Whether a graph gives what the model gave, and how fast."""
-    if measure.seconds > SLOW_S:
-        return Tried(None, f"not tried, a run takes {measure.seconds:.1f} s")
-    for arrays, wanted in zip(measure.data, measure.wanted):
-        if isinstance(wanted, Failed):
+def compare(model: Baseline, best: Run, graph: Run, same: Same = graphs_agree) -> Trial:
+    """Compare a graph's predictions and speed with those of the model, which ``best`` runs."""
+    if model.seconds > SLOW_S:
+        return Trial(None, f"not tried, a run takes {model.seconds:.1f} s")
+    for arrays, expected in zip(model.inputs, model.predictions):
+        if isinstance(expected, Failed):
             continue
-        found = attempt(graph, arrays)
-        if isinstance(found, Failed):
-            return Tried(0, f"cannot be run: {first_line(found.exc)}")
-        if not same(wanted, found):
-            return Tried(0, "gives other values")
-    before, after = _seconds(plain, graph, measure.data[0])
-    told = f"{before / after:.2f} times as fast ({before * 1e3:.2f} ms, {after * 1e3:.2f} ms)"
-    return Tried(before / after, told)
+        prediction = attempt(graph, arrays)
+        if isinstance(prediction, Failed):
+            return Trial(0, f"cannot be run: {first_line(prediction.exc)}")
+        if not same(expected, prediction):
+            return Trial(0, "gives other values")
+    slow, fast = _fastest(best, graph, model.inputs[0])
+    summary = f"{slow / fast:.2f} times as fast ({slow * 1e3:.2f} ms, {fast * 1e3:.2f} ms)"
+    return Trial(slow / fast, summary)
 
 
-def _seconds(plain: Run, graph: Run, arrays: Sequence[Any]) -> tuple[float, float]:
-    """Of the fastest run of each, by turns: others may be at work."""
+def _fastest(best: Run, graph: Run, arrays: Sequence[Any]) -> tuple[float, float]:
+    """Seconds of the fastest run of each.  They take turns, for the machine may be busy."""
     start = time.perf_counter()
     times: list[tuple[float, float]] = []
     while len(times) < RUNS and time.perf_counter() - start < TIMING_S:
-        times.append((_second(plain, arrays), _second(graph, arrays)))
+        times.append((_seconds(best, arrays), _seconds(graph, arrays)))
     return min(first for first, _ in times), min(second for _, second in times)
 
 
-def _second(run: Run, arrays: Sequence[Any]) -> float:
+def _seconds(run: Run, arrays: Sequence[Any]) -> float:
     start = time.perf_counter()
     run(arrays)
     return time.perf_counter() - start
@@ -105,110 +105,111 @@ def _second(run: Run, arrays: Sequence[Any]) -> float:
 # --- Modules ---------------------------------------------------------------------------------
 
 
-def fuse(bound: Executors, arrays: Sequence[Any]) -> Executors:
-    """A Module's graph without MXNet's fusion, unless that is right and faster."""
-    graph = bound.graph
-    if graph.device.device_type != "cpu" or not affordable(graph, [one.shape for one in arrays]):
-        return bound
-    plain = Executors(bound.graph, bound.most, fused=False)
-    found = compare(probe(plain, arrays), plain, bound)
-    log.info("fused graph of the Module: %s", found.told)
-    return bound if found.gain is None or found.gain >= GAIN else plain
+def try_unfused(executors: Executors, arrays: Sequence[Any]) -> Executors:
+    """Executors without MXNet's fusion, unless the fused graph agrees with these and is faster."""
+    graph = executors.graph
+    if graph.device.device_type != "cpu" or not may_fuse(graph, [a.shape for a in arrays]):
+        return executors
+    unfused = Executors(graph, executors.max_rows, fused=False)
+    trial = compare(baseline(unfused, arrays), unfused, executors)
+    log.info("fused graph of the Module: %s", trial.summary)
+    return executors if trial.gain is None or trial.gain >= GAIN else unfused
 
 
 # --- Blocks ----------------------------------------------------------------------------------
 
 
 def blocks(model: Any) -> list[Any]:
-    """The HybridBlocks that a model is, or that are in its tuple or list; with MXNet's forward."""
+    """The HybridBlocks that a model is or holds as a list or tuple, if ``forward`` is MXNet's."""
     members = model if isinstance(model, (list, tuple)) else [model]
-    found = {id(one): one for one in members if isinstance(one, mx.gluon.HybridBlock)}
-    return [one for one in found.values() if "forward" not in vars(one)]
+    hybrid = {id(block): block for block in members if isinstance(block, mx.gluon.HybridBlock)}
+    return [block for block in hybrid.values() if "forward" not in vars(block)]
 
 
 @contextlib.contextmanager
-def recorded_calls(found: Sequence[Any]) -> Iterator[list[tuple[Any, tuple[Any, ...]]]]:
-    """Note each Block of ``found`` that is called within, with the arguments of its first call."""
+def recorded_calls(hybrid: Sequence[Any]) -> Iterator[list[tuple[Any, tuple[Any, ...]]]]:
+    """Record which of these Blocks are called within, each with the arguments of its first call."""
     calls: list[tuple[Any, tuple[Any, ...]]] = []
-    for block in found:
-        block.forward = _noting(block, calls)
+    for block in hybrid:
+        block.forward = _recording(block, calls)
     try:
         yield calls
     finally:
-        for block in found:
+        for block in hybrid:
             del block.forward
 
 
-def _noting(block: Any, calls: list[tuple[Any, tuple[Any, ...]]]) -> Callable[..., Any]:
+def _recording(block: Any, calls: list[tuple[Any, tuple[Any, ...]]]) -> Callable[..., Any]:
     forward = block.forward
 
-    def noting(*args: Any, **kwargs: Any) -> Any:
-        first = all(block is not other for other, _ in calls)
-        if first and not kwargs and not any(map(_listened, block._children.values())):
-            calls.append((block, args))
-        return forward(*args, **kwargs)
+    def recording(*arguments: Any, **keywords: Any) -> Any:
+        is_first = all(block is not other for other, _ in calls)
+        if is_first and not keywords and not any_child_has_hooks(block):
+            calls.append((block, arguments))
+        return forward(*arguments, **keywords)
 
-    return noting
+    return recording
 
 
-def try_graph(block: Any, args: Sequence[Any], straight: bool = False) -> None:
-    """Let a Block run as a graph from now on, if that is right and faster for these arguments.
+def try_graph(block: Any, arguments: Sequence[Any], straight: bool = False) -> None:
+    """Let a Block run as its graph from now on, if that agrees and is faster for ``arguments``.
 
-    Only HybridBlocks through and through: Python in another's forward may do more than compute.
+    Only Blocks that are HybridBlocks throughout: Python in a forward may do more than compute.
 
     Args:
-        block: what is called.
-        args: NDArrays.
-        straight: it will be called with ndarrays, for ndarrays; as ``in_place.straight`` does.
+        block: the Block that is called.
+        arguments: the NDArrays it is called with.
+        straight: whether it will be called by ``in_place.straight``, from ndarrays to ndarrays.
     """
-    if not swappable(block, args):
+    if not has_graph(block, arguments):
         return
-    straight = straight and all(one.dtype == np.float32 for one in args)
-    graph = attempt(traced, block, args)
+    graph = attempt(of_block, block, arguments)
     if isinstance(graph, Failed):
         log.info("the Block has no graph: %s", first_line(graph.exc))
         return
-    arrays = [one.asnumpy() for one in args]
-    plain = between_ndarrays(block.forward) if straight else computing(block.forward)
-    given = arrays if straight else args
-    measure = probe(plain, given)
-    if isinstance(measure.wanted[0], Failed):
+    straight = straight and all(argument.dtype == np.float32 for argument in arguments)
+    arrays = [argument.asnumpy() for argument in arguments]
+    inputs = arrays if straight else arguments
+    run = between_ndarrays(block.forward) if straight else waiting(block.forward)
+    model = baseline(run, inputs)
+    if isinstance(model.predictions[0], Failed):
         return
-    shapes = [one.shape for one in args]
-    slow = measure.seconds > UNFUSED_S and _second(plain, given) > UNFUSED_S
-    ways = [True] * affordable(graph, shapes) + [False] * (not slow)
-    if not ways:
+    shapes = [argument.shape for argument in arguments]
+    is_slow = model.seconds > UNFUSED_S and _seconds(run, inputs) > UNFUSED_S
+    fusions = [True] * may_fuse(graph, shapes) + [False] * (not is_slow)
+    if not fusions:
         log.info("no graph of the Block is tried: too large to fuse, too slow to gain otherwise")
-    for fused in ways:
-        bound = Executors(graph, None, fused)
-        swapped = Swapped(block.forward, bound, measure.wanted[0])
-        found = compare(measure, plain, swapped.run if straight else swapped.compute)
-        log.info("%s graph of the Block: %s", "fused" if fused else "unfused", found.told)
-        if found.gain and found.gain >= GAIN:
-            if bound.independent(arrays):
-                bound.most = graph.most(shapes)
-            swapped.trust(args)
-            install(block, swapped)
+    for fused in fusions:
+        name = f"{'fused' if fused else 'unfused'} graph of the Block"
+        executors = Executors(graph, None, fused)
+        forward = GraphForward(name, block.forward, executors, model.predictions[0])
+        trial = compare(model, run, forward.compute_plain if straight else forward.compute)
+        log.info("%s: %s", name, trial.summary)
+        if trial.gain and trial.gain >= GAIN:
+            if executors.independent(arrays):
+                executors.max_rows = graph.max_rows(shapes)
+            forward.checked.trust(arguments)
+            install(block, forward)
             return
 
 
 def between_ndarrays(forward: Callable[..., Any]) -> Run:
-    """``forward`` for float32 ndarrays, with what it gives as ndarrays."""
+    """``forward`` from float32 ndarrays to ndarrays."""
 
     def run(arrays: Sequence[Any]) -> Any:
-        prediction = forward(*[as_ndarray(one, mx.cpu()) for one in arrays])
-        return filled(prediction, (one.asnumpy() for one in leaves(prediction)))
+        prediction = forward(*[as_ndarray(array, mx.cpu()) for array in arrays])
+        return filled(prediction, (leaf.asnumpy() for leaf in leaves(prediction)))
 
     return run
 
 
-def computing(forward: Callable[..., Any]) -> Run:
-    """``forward`` for arguments in a list, when its prediction is computed."""
+def waiting(forward: Callable[..., Any]) -> Run:
+    """``forward`` for a list of arguments, which returns once its prediction is computed."""
 
-    def run(args: Sequence[Any]) -> Any:
-        prediction = forward(*args)
-        for one in leaves(prediction):
-            one.wait_to_read()
+    def run(arguments: Sequence[Any]) -> Any:
+        prediction = forward(*arguments)
+        for leaf in leaves(prediction):
+            leaf.wait_to_read()
         return prediction
 
     return run

@@ -9,76 +9,79 @@ import mxnet as mx
 import numpy as np
 
 from mms_handler.errors import Failed, ModelError, attempt
-from mms_handler.models.arrays import is_plain, leaves
+from mms_handler.models import gluon_patch
+from mms_handler.models.arrays import is_cpu_ndarray, leaves
 from mms_handler.models.inputs import UnboundModule
 from mms_handler.models.mx import first_line, is_module
 
 Shapes = Sequence[Sequence[int]]
 
-#: Bytes of the largest activations that a forward on a CPU makes at once.  Rows beyond these are
-#: another forward: convolutions gain nothing from more rows than the cache holds.
+#: Bytes of the largest activations that one forward makes, on a CPU and on a GPU.  Further rows
+#: are another forward: convolutions gain nothing from more rows than the CPU's cache holds.
 CPU_BYTES, GPU_BYTES = 2**23, 2**28
 
 
 class Graph(NamedTuple):
-    """What a Module or a HybridBlock computes, and with what."""
+    """A symbol with what it is computed on."""
 
     symbol: Any
-    names: tuple[str, ...]  # inputs, in the order of the arrays
-    dtypes: tuple[Any, ...]  # what each input is computed in
+    names: tuple[str, ...]  # of the inputs, in the order of the arrays
+    dtypes: tuple[Any, ...]  # in which each input is computed
     parameters: Mapping[str, Any]  # arguments and auxiliary states by name
     device: Any
 
     @classmethod
-    def of(cls, symbol: Any, names: Sequence[str], parameters: Mapping[str, Any], on: Any) -> Graph:
-        """A symbol's graph on loaded parameters, made what it computes in.
+    def of_symbol(
+        cls, symbol: Any, names: Sequence[str], parameters: Mapping[str, Any], device: Any
+    ) -> Graph:
+        """The graph of a symbol on loaded parameters, which are cast to the types it computes in.
 
         Raises:
-            MXNetError: the types do not go together.
+            MXNetError: the types do not fit together.
         """
-        told = symbol.attr_dict()
-        given = [name for name in names if "__dtype__" not in told.get(name, {})]
-        types, _, states = symbol.infer_type_partial(**dict.fromkeys(given, np.float32))
-        inputs = [*symbol.list_arguments(), *symbol.list_auxiliary_states()]
-        dtypes = dict(zip(inputs, [*types, *states]))
-        kept = {  # what the inputs leave open stays of the type it was saved in
-            name: one.astype(dtypes[name] or one.dtype, copy=False).as_in_context(on)
-            for name, one in parameters.items()
+        attributes = symbol.attr_dict()
+        untyped = [name for name in names if "__dtype__" not in attributes.get(name, {})]
+        types, _, states = symbol.infer_type_partial(**dict.fromkeys(untyped, np.float32))
+        arguments = [*symbol.list_arguments(), *symbol.list_auxiliary_states()]
+        dtypes = dict(zip(arguments, [*types, *states]))
+        parameters = {  # a type that cannot be inferred stays as it was saved
+            name: array.astype(dtypes[name] or array.dtype, copy=False).as_in_context(device)
+            for name, array in parameters.items()
             if name in dtypes
         }
-        return cls(symbol, tuple(names), tuple(dtypes[name] for name in names), kept, on)
+        return cls(symbol, tuple(names), tuple(dtypes[name] for name in names), parameters, device)
 
     @property
     def bytes(self) -> int:
         """Bytes of the parameters."""
-        return sum(_bytes(one.shape) for one in self.parameters.values())
+        return sum(_bytes(array.shape) for array in self.parameters.values())
 
-    def most(self, shapes: Shapes) -> int:
-        """Rows that one forward should take at most, of samples as in ``shapes``."""
-        room = CPU_BYTES if self.device.device_type == "cpu" else GPU_BYTES
-        return max(1, room * shapes[0][0] // self.activations(shapes))
+    def max_rows(self, shapes: Shapes) -> int:
+        """The most rows that one forward should take, of samples as in ``shapes``."""
+        limit = CPU_BYTES if self.device.device_type == "cpu" else GPU_BYTES
+        return max(1, limit * shapes[0][0] // self.activations(shapes))
 
     def activations(self, shapes: Shapes) -> int:
-        """About the bytes that a forward needs: of its largest array, twice, in and out."""
+        """About the bytes a forward needs: twice its largest array, for input and output."""
         internals = self.symbol.get_internals()
-        made = zip(internals.list_outputs(), self._replace(symbol=internals).infer(shapes)[1])
-        return 2 * max(_bytes(size) for name, size in made if name not in self.parameters)
+        sizes = zip(internals.list_outputs(), self._replace(symbol=internals).infer(shapes)[1])
+        return 2 * max(_bytes(size) for name, size in sizes if name not in self.parameters)
 
     def infer(self, shapes: Shapes) -> tuple[Any, Any, Any]:
-        """The shapes of the arguments, outputs and auxiliary states.
+        """The shapes of the arguments, outputs and auxiliary states, for inputs of ``shapes``.
 
         Raises:
-            MXNetError: the graph does not take these shapes, or they leave others open.
+            MXNetError: the graph does not take these shapes, or they leave others undefined.
         """
-        given = dict(zip(self.names, map(tuple, shapes)))
-        found: tuple[Any, Any, Any] = self.symbol.infer_shape(**given)
-        if found[0] is None:
-            raise mx.base.MXNetError(f"the shapes {given} leave others open")
-        return found
+        inputs = dict(zip(self.names, map(tuple, shapes)))
+        inferred: tuple[Any, Any, Any] = self.symbol.infer_shape(**inputs)
+        if inferred[0] is None:
+            raise mx.base.MXNetError(f"the shapes {inputs} leave others undefined")
+        return inferred
 
 
-def of_rows(rows: int, shapes: Shapes) -> list[tuple[int, ...]]:
-    """``shapes`` with as many rows."""
+def with_rows(rows: int, shapes: Shapes) -> list[tuple[int, ...]]:
+    """``shapes`` with another number of rows."""
     return [(rows, *shape[1:]) for shape in shapes]
 
 
@@ -87,40 +90,41 @@ def _bytes(shape: Sequence[int]) -> int:
 
 
 def graph_of(model: Any, arrays: Sequence[Any]) -> Graph:
-    """What a Module, or a Block that is called with ``arrays``, computes.
+    """The graph of a Module, or of a Block that is called with ``arrays``.
 
     Raises:
-        ModelError: it does more, or something else, than a graph can tell.
+        ModelError: the model does more than a graph can, or something else.
     """
     if is_module(model):
-        graph = of_module(model)
-        if graph is None:
+        module_graph = of_module(model)
+        if module_graph is None:
             raise ModelError("the Module does more than its symbol says")
-    elif not swappable(model, arrays):
-        raise ModelError("a Block has Python in its forward, or hooks, or what is no dense array")
-    else:
-        traced_graph = attempt(traced, model, arrays)
-        if isinstance(traced_graph, Failed):
-            raise ModelError(f"the Block has no graph: {first_line(traced_graph.exc)}")
-        graph = traced_graph
-    if graph.device.device_type != "cpu":
-        raise ModelError(f"int8 is for a CPU, the model is on {graph.device}")
-    return graph
+        return module_graph
+    if not has_graph(model, arrays):
+        raise ModelError(
+            "the Block has no graph: a Block in it has Python in its forward, or hooks, or it was "
+            "called with something that is not a dense array on the CPU"
+        )
+    graph = attempt(of_block, model, arrays)
+    if isinstance(graph, Failed):
+        raise ModelError(f"the Block has no graph: {first_line(graph.exc)}")
+    block_graph: Graph = graph
+    return block_graph
 
 
 # --- Modules ---------------------------------------------------------------------------------
 
 
 def of_module(module: Any) -> Graph | None:
-    """A Module's graph on its own parameters; None for one that does more than its symbol says.
+    """The graph of a Module on its own parameters.
 
-    That is one of several devices, with states, in training, of a class of its own, or whose rows
-    are not the first dimension.
+    None if the Module does more than its symbol says: it uses several devices, has states, is in
+    training, is of another class, or its rows are not the first dimension.
     """
     if not _is_plain(module):
         return None
     names = tuple(module.data_names)
-    if not module.binded:  # UnboundModule
+    if not module.binded:  # an UnboundModule
         parameters = {**module._arg_params, **module._aux_params}
         dtypes: tuple[Any, ...] = (np.float32,) * len(names)
     else:
@@ -131,9 +135,11 @@ def of_module(module: Any) -> Graph | None:
 
 
 def _is_plain(module: Any) -> bool:
-    usual = type(module) is mx.mod.Module or isinstance(module, UnboundModule)
-    own = any(hasattr(type(module), name) for name in vars(module))  # module.predict = ...
-    if not usual or own or len(module._context) > 1 or module._state_names or not module.data_names:
+    if not (type(module) is mx.mod.Module or isinstance(module, UnboundModule)):
+        return False
+    if any(hasattr(type(module), name) for name in vars(module)):  # module.predict = ...
+        return False
+    if len(module._context) > 1 or module._state_names or not module.data_names:
         return False
     if not module.binded:
         return bool(module.params_initialized)
@@ -145,48 +151,48 @@ def _is_plain(module: Any) -> bool:
 # --- Blocks ----------------------------------------------------------------------------------
 
 
-def traced(block: Any, args: Sequence[Any]) -> Graph:
-    """What a HybridBlock computes of such arrays, on its own parameters.
-
-    Raises:
-        Exception: it computes something else, or cannot be told.
-    """
-    names = tuple(f"mms_handler_input{place}" for place in range(len(args)))
-    symbol = mx.sym.Group(list(leaves(block.forward(*map(mx.sym.var, names)))))
-    given = block.collect_params()
-    device = args[0].context
-    parameters = {
-        name: given[name].data(device) for name in symbol.list_inputs() if name not in names
-    }
-    graph = Graph(symbol, names, tuple(one.dtype for one in args), parameters, device)
-    graph.infer([one.shape for one in args])
-    return graph
-
-
-def swappable(block: Any, args: Sequence[Any]) -> bool:
-    """Whether a graph can tell all that a Block does when it is called with ``args``."""
-    return bool(_is_pure(block) and args and all(map(is_plain, args)))
-
-
-def _is_pure(block: Any) -> bool:
-    """Whether a Block and all in it are HybridBlocks as MXNet runs them, and nobody listens in."""
-    return (
-        isinstance(block, mx.gluon.HybridBlock)
-        and type(block).forward in _FORWARDS
-        and "forward" not in vars(block)
-        and all(map(_is_pure, block._children.values()))
-        and not any(map(_listened, block._children.values()))
-    )
+def has_graph(block: Any, arguments: Sequence[Any]) -> bool:
+    """Whether a graph can stand for a Block that is called with ``arguments``."""
+    return bool(_is_hybrid(block) and arguments and all(map(is_cpu_ndarray, arguments)))
 
 
 _FORWARDS = (mx.gluon.HybridBlock.forward, mx.gluon.SymbolBlock.forward)
 
 
-def _listened(block: Any) -> bool:
-    """Whether a Block, or one in it, calls a hook when it is called."""
-    return is_listened(block) or any(map(_listened, block._children.values()))
+def _is_hybrid(block: Any) -> bool:
+    """Whether a Block and all in it are HybridBlocks with MXNet's forward, without hooks inside."""
+    return (
+        isinstance(block, mx.gluon.HybridBlock)
+        and type(block).forward in _FORWARDS
+        and "forward" not in vars(block)
+        and all(map(_is_hybrid, gluon_patch.children(block)))
+        and not any_child_has_hooks(block)
+    )
 
 
-def is_listened(block: Any) -> bool:
-    """Whether a Block calls hooks of its own when it is called."""
-    return bool(block._forward_hooks or block._forward_pre_hooks)
+def any_child_has_hooks(block: Any) -> bool:
+    """Whether calling a Block also calls hooks of Blocks in it, at any depth."""
+    return any(
+        gluon_patch.has_hooks(child) or any_child_has_hooks(child)
+        for child in gluon_patch.children(block)
+    )
+
+
+def of_block(block: Any, arguments: Sequence[Any]) -> Graph:
+    """Trace a HybridBlock that is called with ``arguments``; the graph has its own parameters.
+
+    Raises:
+        Exception: the Block cannot be traced, or its graph does not take these arguments.
+    """
+    names = tuple(f"mms_handler_input{place}" for place in range(len(arguments)))
+    symbol = mx.sym.Group(list(leaves(block.forward(*map(mx.sym.var, names)))))
+    block_parameters, device = block.collect_params(), arguments[0].context
+    parameters = {
+        name: block_parameters[name].data(device)
+        for name in symbol.list_inputs()
+        if name not in names
+    }
+    dtypes = tuple(argument.dtype for argument in arguments)
+    graph = Graph(symbol, names, dtypes, parameters, device)
+    graph.infer([argument.shape for argument in arguments])
+    return graph

@@ -1,163 +1,133 @@
-"""Run a Block as a graph in the place of its own forward, for what that was seen to do.
+"""Replace a Block's forward with its graph, for input shapes where both were seen to agree.
 
-What the graph does not take, or gives otherwise, the Block answers as before.
+The Block's own forward answers what the graph does not take.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any, Callable, Sequence
 
 import mxnet as mx
 import numpy as np
 
-from mms_handler.errors import Failed, attempt
-from mms_handler.models.arrays import as_ndarray, is_plain
+from mms_handler.models import gluon_patch
+from mms_handler.models.arrays import as_ndarray, filled, is_cpu_ndarray
 from mms_handler.models.evidence import graphs_agree
+from mms_handler.models.graphs.checked import Checked, Same
 from mms_handler.models.graphs.executors import Executors
-from mms_handler.models.graphs.graph import is_listened
 
 log = logging.getLogger(__name__)
 
-#: Shapes that a Block's graph was compared for; any other the Block answers itself.
-SHAPES = 1_000
 
+class GraphForward:
+    """A Block's forward that runs its graph where that was seen to agree.
 
-class Swapped:
-    """A Block's forward on a bound graph, for shapes that were seen to give the same."""
+    Attributes:
+        block_forward: the forward it replaces.
+        executors: run the graph.
+        checked: decides by the shapes of the arguments which of both is run.
+    """
 
-    def __init__(self, plain: Callable[..., Any], bound: Executors, like: Any) -> None:
-        """Take the place of ``plain``.
+    def __init__(
+        self,
+        name: str,
+        block_forward: Callable[..., Any],
+        executors: Executors,
+        prediction: Any,
+        same: Same = graphs_agree,
+        recheck: bool = False,
+    ) -> None:
+        """Make the forward; nothing is replaced yet.
 
         Args:
-            plain: the Block's own forward.
-            bound: its graph.
-            like: a prediction, for its structure.
+            name: of the graph, for the log.
+            block_forward: what the graph may stand for.
+            executors: run the graph.
+            prediction: one of the Block's, for its structure.
+            same: whether the Block's prediction and the graph's agree.
+            recheck: whether new values of the parameters may change that.
         """
-        self.plain, self.bound, self._like = plain, bound, like
-        self._right: dict[Any, bool] = {}
-        self._float32 = all(dtype == np.float32 for dtype in bound.graph.dtypes)
+        self.block_forward, self.executors, self._structure = block_forward, executors, prediction
+        self._recheck = recheck
+        self._is_float32 = all(dtype == np.float32 for dtype in executors.graph.dtypes)
+        best = functools.partial(_call, block_forward)
+        self.checked = Checked(name, best, self.compute, same, executors)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         """What the Block's forward gives."""
-        if kwargs or not self._takes(args):
-            return self.plain(*args, **kwargs)
-        shapes = self._shapes(args)
-        if shapes not in self._right and len(self._right) < SHAPES:
-            return self._compared(shapes, args)
-        found = _attempted(self.compute, args) if self._right.get(shapes) else None
-        return self.plain(*args) if found is None or isinstance(found, Failed) else found
+        if keywords or not self._takes(arguments):
+            return self.block_forward(*arguments, **keywords)
+        return self.checked(arguments)
 
-    def same(self, wanted: Any, found: Any) -> bool:
-        """Whether the graph may give ``found`` where the Block gives ``wanted``."""
-        return graphs_agree(wanted, found)
-
-    def forget(self) -> None:
-        """The parameters have other values from here on."""
-        self.bound.forget()
-
-    def trust(self, args: Sequence[Any]) -> None:
-        """For arguments of such shapes, the graph was seen to do."""
-        self._right[self._shapes(args)] = True
-
-    def _shapes(self, args: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
-        """Of samples, where rows do not meet; else of all."""
-        return tuple(one.shape[1 if self.bound.most else 0 :] for one in args)
-
-    def _takes(self, args: Sequence[Any]) -> bool:
-        graph = self.bound.graph
-        if _learning():
-            self.forget()  # what is learnt is for the next prediction
+    def _takes(self, arguments: Sequence[Any]) -> bool:
+        graph = self.executors.graph
+        if _is_training():
+            self.forget()  # the next prediction uses what is learnt now
             return False
-        fits = len(args) == len(graph.names) and all(map(is_plain, args))
-        return fits and tuple(one.dtype for one in args) == graph.dtypes
+        fits = len(arguments) == len(graph.names) and all(map(is_cpu_ndarray, arguments))
+        return fits and tuple(argument.dtype for argument in arguments) == graph.dtypes
 
-    def _compared(self, shapes: Any, args: Sequence[Any]) -> Any:
-        """What the Block gives; from now on the graph does for these shapes if it gave the same."""
-        found, wanted = _attempted(self.compute, args), self.plain(*args)
-        self._right[shapes] = not isinstance(found, Failed) and self.same(wanted, found)
-        if not self._right[shapes]:
-            log.warning("the graph of the Block does not do for shapes %s", shapes)
-        return wanted
+    def compute(self, arguments: Sequence[Any]) -> Any:
+        """The graph's prediction for NDArrays, in NDArrays, in the Block's structure."""
+        outputs = self.executors([argument.asnumpy() for argument in arguments])
+        return filled(self._structure, map(_shared, outputs))
 
-    def compute(self, args: Sequence[Any]) -> Any:
-        """The graph's prediction, in the structure of the Block's own."""
-        outputs = self.bound([one.asnumpy() for one in args])
-        return filled(self._like, map(_lent, outputs))
+    def compute_plain(self, arrays: Sequence[Any]) -> Any:
+        """The graph's prediction for ndarrays, in ndarrays, in the Block's structure."""
+        return filled(self._structure, iter(self.executors(arrays)))
 
     def straight(self, arrays: Sequence[Any]) -> Any:
-        """What the Block gives for ndarrays, as ndarrays where it is the graph's; None: call it."""
-        trusted = self._float32 and self._right.get(self._shapes(arrays))
-        if not trusted or not all(one.size for one in arrays) or _learning():
+        """What the Block gives for ndarrays, in ndarrays; None if the graph cannot tell yet."""
+        trusted = self._is_float32 and self.checked.agreed(arrays)
+        if not trusted or not all(array.size for array in arrays) or _is_training():
             return None
-        found = _attempted(self.run, arrays)
-        if isinstance(found, Failed):
-            return self.plain(*[as_ndarray(one, mx.cpu()) for one in arrays])
-        return found
+        try:
+            return self.compute_plain(arrays)
+        except Exception as exc:  # a deadline is no Exception and ends the request
+            log.debug("a graph failed: %s", exc)
+        return self.block_forward(*[as_ndarray(array, mx.cpu()) for array in arrays])
 
-    def run(self, arrays: Sequence[Any]) -> Any:
-        """The graph's prediction for ndarrays, as ndarrays."""
-        return filled(self._like, iter(self.bound(arrays)))
-
-
-def _attempted(run: Callable[..., Any], args: Sequence[Any]) -> Any:
-    """What a graph gives, or Failed.
-
-    Raises:
-        BaseException: what is no error of the graph's: the time of the request is up, say.
-    """
-    found = attempt(run, args)
-    if isinstance(found, Failed) and not isinstance(found.exc, Exception):
-        raise found.exc
-    return found
+    def forget(self) -> None:
+        """Bind anew, and compare anew if need be: the parameters have new values."""
+        self.executors.forget()
+        if self._recheck:
+            self.checked.forget()
 
 
-def _learning() -> bool:
+def _call(forward: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+    return forward(*arguments)
+
+
+def _is_training() -> bool:
     return bool(mx.autograd.is_recording() or mx.autograd.is_training())
 
 
+def _shared(array: Any) -> Any:
+    """An ndarray made for this call as an NDArray on the same memory."""
+    return mx.nd.from_numpy(np.ascontiguousarray(array), zero_copy=True)
+
+
 def straight(block: Any, arrays: Sequence[Any]) -> Any:
-    """What ``block(*arrays)`` gives, if without NDArrays in between; None: call it.
+    """What ``block(*arrays)`` gives, without NDArrays in between; None if it has to be called.
 
     Args:
         block: a Block.
-        arrays: float32 ndarrays, row by row.
+        arrays: float32 ndarrays in row-major order.
     """
     forward = vars(block).get("forward")
-    usual = type(block).__call__ is mx.gluon.Block.__call__
-    if not usual or not isinstance(forward, Swapped) or is_listened(block):
+    usual_call = type(block).__call__ is mx.gluon.Block.__call__
+    if not usual_call or not isinstance(forward, GraphForward) or gluon_patch.has_hooks(block):
         return None
     return forward.straight(arrays)
 
 
-def filled(like: Any, outputs: Iterator[Any]) -> Any:
-    """``like`` with these arrays in place of its own, in order."""
-    if isinstance(like, (list, tuple)):
-        return type(like)([filled(one, outputs) for one in like])
-    return next(outputs)
+def install(block: Any, forward: GraphForward) -> None:
+    """Let a Block run as ``forward`` from now on.
 
-
-def _lent(array: Any) -> Any:
-    """An ndarray that was made for this call as an NDArray."""
-    return mx.nd.from_numpy(np.ascontiguousarray(array), zero_copy=True)
-
-
-def install(block: Any, swapped: Swapped) -> None:
-    """Let a Block run as ``swapped`` from now on."""
-    for parameter in block.collect_params().values():
-        _watch(parameter, swapped)
-    block.forward = swapped
-
-
-def _watch(parameter: Any, swapped: Swapped) -> None:
-    """Have ``swapped`` forget what it made of a parameter when a script sets another value.
-
-    Fused operators do not see that their weights have changed.
+    Fused operators copy their weights, so the executors are bound anew when a script sets a
+    parameter.
     """
-    set_data = parameter.set_data
-
-    def changed(data: Any) -> None:
-        swapped.forget()
-        set_data(data)
-
-    parameter.set_data = changed
+    gluon_patch.before_new_values(block, forward.forget)
+    block.forward = forward

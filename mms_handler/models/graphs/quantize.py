@@ -1,9 +1,9 @@
-"""Make a graph of eight-bit whole numbers from a model's own, and judge it beside that.
+"""Make an int8 graph from a model's graph, and judge it by the model's predictions.
 
-    requests' arrays ─two of three─▶ ranges of each operator's values ──▶ int8 graph
-                     └─the third───▶ what both graphs give ──▶ Agreement
+    requests' arrays ─two of three─▶ range of each operator's values ──▶ int8 graph
+                     └─the third───▶ predictions of both graphs ──▶ Agreement
 
-The int8 graph computes on the model's own parameters: it holds no others.
+The int8 graph is computed on the model's own parameters: it holds no others.
 """
 
 from __future__ import annotations
@@ -24,24 +24,25 @@ from mms_handler.models.graphs.executors import Array, Executors
 from mms_handler.models.graphs.graph import Graph
 from mms_handler.models.mx import first_line
 
-#: Of how many requests one is kept for judging; the others say which values come.
+#: One of so many requests is kept for judging; the others give the ranges of values.
 JUDGED = 3
 
-#: Operators that MXNet quantizes only with weights of their own, where they are not fused, or
-#: that compute nothing; its one-dimensional convolution cannot even be bound then.
-_LEFT = ["Convolution", "FullyConnected", "Embedding"]
+#: Operators that stay in floats: those that were not fused, which MXNet quantizes only with weights
+#: of their own, and those that compute nothing.  A one-dimensional convolution that was quantized
+#: cannot even be bound.
+_EXCLUDED = ["Convolution", "FullyConnected", "Embedding"]
 
 _BACKEND = "MKLDNN_QUANTIZE"
 
 
 class Agreement(NamedTuple):
-    """How an int8 graph's predictions are beside the model's own.
+    """How an int8 graph's predictions compare with the model's.
 
     Attributes:
-        rows: of scores, that were compared.
-        top: of these, how many have their largest score at the same place.
-        mean: difference, in parts of the largest value of a prediction.
-        largest: likewise.
+        rows: rows of scores that were compared.
+        top: rows whose largest score is at the same place.
+        mean: mean difference, relative to the largest value of a prediction.
+        largest: largest difference, likewise.
     """
 
     rows: int
@@ -51,95 +52,105 @@ class Agreement(NamedTuple):
 
     @property
     def part(self) -> float:
-        """1 where both say the same; NaN where the int8 graph's are no numbers."""
-        off = 1 - self.mean  # NaN stays
-        return self.top / self.rows if self.rows and off == off else off
+        """1 if both agree fully; NaN if the int8 graph's predictions are not numbers."""
+        score = 1 - self.mean  # stays NaN
+        return self.top / self.rows if self.rows and score == score else score
 
 
 class Int8Graph(NamedTuple):
-    """An int8 graph, and what is known of it."""
+    """An int8 graph and what was measured of it."""
 
     symbol: Any
-    operators: int  # that compute in eight bits
+    operators: int  # that compute in int8
     of: int  # operators of the fused graph
     inputs: int  # requests
     agreement: Agreement
-    speed: str  # in words
+    speed: str  # for a person
 
 
 def quantize(graph: Graph, inputs: Sequence[Sequence[Array]]) -> Int8Graph:
-    """The int8 graph of ``graph``, for values as in ``inputs``.
+    """Make the int8 graph of ``graph`` for values like those in ``inputs``.
 
     Args:
         graph: on a CPU.
-        inputs: arrays in the order of its names, one list a request.
+        inputs: for each request its arrays, in the order of the graph's names.
 
     Raises:
-        ModelError: MXNet quantizes none of it, or fails.
+        ModelError: the graph is on a GPU, MXNet cannot quantize any of it, or fails.
     """
+    if graph.device.device_type != "cpu":
+        raise ModelError(f"int8 is for a CPU, the model is on {graph.device}")
     judging = list(inputs[JUDGED - 1 :: JUDGED]) or list(inputs)
-    learning = [one for place, one in enumerate(inputs) if place % JUDGED != JUDGED - 1]
-    with _words("it cannot be quantized"):
+    calibrating = [arrays for index, arrays in enumerate(inputs) if index % JUDGED != JUDGED - 1]
+    with _model_errors("it cannot be quantized"):
         fused = graph.symbol.get_backend_symbol(_BACKEND)
-        symbol = _ranged(graph, fused, learning).get_backend_symbol(_BACKEND)
-    done, of = _quantized(symbol), len(_operators(fused))
-    if not done:
-        named = sorted({node["op"] for node in _operators(fused)})
-        raise ModelError(f"MXNet quantizes none of the graph's operators: {', '.join(named)}")
-    plain, quick = Executors(graph, sys.maxsize), Executors(on(graph, symbol), sys.maxsize)
-    with _words("its int8 graph cannot be run"):
-        agreement = judged([(plain(arrays), quick(arrays)) for arrays in judging])
-        speed = _speed(plain, quick, judging[0])
-    return Int8Graph(symbol, done, of, len(inputs), agreement, speed)
+        symbol = _calibrated(graph, fused, calibrating).get_backend_symbol(_BACKEND)
+    quantized, operators = _count_quantized(symbol), _operators(fused)
+    if not quantized:
+        names = ", ".join(sorted({node["op"] for node in operators}))
+        raise ModelError(f"MXNet quantizes none of the graph's operators: {names}")
+    best = Executors(graph, sys.maxsize)
+    quick = Executors(with_symbol(graph, symbol), sys.maxsize)
+    with _model_errors("its int8 graph cannot be run"):
+        agreement = judge([(best(arrays), quick(arrays)) for arrays in judging])
+        arrays = judging[0]
+        baseline = faster.Baseline([arrays], [best(arrays)], 0)
+        quick(arrays)  # bound before it is timed
+        speed = faster.compare(baseline, best, quick, lambda *_: True).summary
+    return Int8Graph(symbol, quantized, len(operators), len(inputs), agreement, speed)
 
 
 @contextlib.contextmanager
-def _words(what: str) -> Iterator[None]:
+def _model_errors(problem: str) -> Iterator[None]:
     try:
         yield
     except mx.base.MXNetError as exc:
-        raise ModelError(f"{what}: {first_line(exc)}") from exc
+        raise ModelError(f"{problem}: {first_line(exc)}") from exc
 
 
-def on(graph: Graph, symbol: Any) -> Graph:
-    """``symbol`` with the inputs and parameters of the graph that it was made of.
+def with_symbol(graph: Graph, symbol: Any) -> Graph:
+    """``graph`` with a symbol that was made from its own, on the same inputs and parameters.
 
     Raises:
-        ModelError: it has others.
+        ModelError: the symbol has other inputs or parameters.
     """
     known = set(graph.symbol.list_inputs())
-    others = [name for name in symbol.list_inputs() if name not in known]
-    if others:
-        raise ModelError(f"the int8 graph has a parameter {others[0]!r}, the model has not")
+    unknown = [name for name in symbol.list_inputs() if name not in known]
+    if unknown:
+        raise ModelError(
+            f"the int8 graph has a parameter {unknown[0]!r}, which the model does not have"
+        )
     return graph._replace(symbol=symbol)
 
 
-def _ranged(graph: Graph, fused: Any, inputs: Sequence[Sequence[Array]]) -> Any:
-    """``fused`` in eight bits, each operator for the values that it has on ``inputs``.
+def _calibrated(graph: Graph, fused: Any, inputs: Sequence[Sequence[Array]]) -> Any:
+    """``fused`` in int8, each operator for the range of its values on ``inputs``.
 
-    With a range for each channel of a weight MXNet leaves all weights to the operators, which
-    quantize them when they are bound; with one range for all it wants some quantized before.
+    With a range for each channel, MXNet leaves all weights to the operators, which quantize them
+    when they are bound.  With one range for all channels it needs some quantized before.
     """
     arguments, states = (
         {name: graph.parameters[name] for name in names if name in graph.parameters}
         for names in (fused.list_arguments(), fused.list_auxiliary_states())
     )
-    how = {"calib_mode": "naive", "quantized_dtype": "auto"}
-    symbol, _, _, seen = quantization.quantize_graph(
+    mode = {"calib_mode": "naive", "quantized_dtype": "auto"}
+    symbol, _, _, collector = quantization.quantize_graph(
         fused,
         arguments,
         states,
-        excluded_op_names=_LEFT,
+        excluded_op_names=_EXCLUDED,
         quantize_mode="smart",
         quantize_granularity="channel-wise",
-        **how,
+        **mode,
     )
-    rows = Executors(graph._replace(symbol=fused), sys.maxsize, fused=False)
+    executors = Executors(graph._replace(symbol=fused), sys.maxsize, fused=False)
     for arrays in inputs:
-        executor = rows.executor(tuple(array.shape for array in arrays))
-        executor.set_monitor_callback(seen.collect, monitor_all=True)
-        rows(arrays)
-    symbol, _, _ = quantization.calib_graph(symbol, arguments, states, seen, **how, logger=None)
+        executor = executors.executor(tuple(array.shape for array in arrays))
+        executor.set_monitor_callback(collector.collect, monitor_all=True)
+        executors(arrays)
+    symbol, _, _ = quantization.calib_graph(
+        symbol, arguments, states, collector, **mode, logger=None
+    )
     return symbol
 
 
@@ -147,43 +158,37 @@ def _operators(symbol: Any) -> list[Any]:
     return [node for node in json.loads(symbol.tojson())["nodes"] if node["op"] != "null"]
 
 
-def _quantized(symbol: Any) -> int:
-    """Operators that compute in eight bits, without those that only go there and back."""
-    told = [(one["op"], one.get("attrs", {}).get("quantized", "")) for one in _operators(symbol)]
+def _count_quantized(symbol: Any) -> int:
+    """Operators that compute in int8, without those that only convert to it and back."""
     return sum(
-        op.startswith("_contrib_quantized_") or attribute.lower() in ("true", "1")
-        for op, attribute in told
+        node["op"].startswith("_contrib_quantized_")
+        or node.get("attrs", {}).get("quantized", "").lower() in ("true", "1")
+        for node in _operators(symbol)
     )
 
 
 # --- judging ---------------------------------------------------------------------------------
 
 
-def judged(pairs: Sequence[tuple[Sequence[Array], Sequence[Array]]]) -> Agreement:
-    """How predictions agree: for each request the outputs that are right, and those found."""
-    outputs = [both for wanted, found in pairs for both in zip(wanted, found)]
-    scores = [both for both in outputs if both[0].ndim == 2 and both[0].shape[1] > 1]
+def judge(predictions: Sequence[tuple[Sequence[Array], Sequence[Array]]]) -> Agreement:
+    """How predictions agree.
+
+    Args:
+        predictions: for each request the model's outputs and the int8 graph's.
+    """
+    outputs = [pair for expected, int8 in predictions for pair in zip(expected, int8)]
+    scores = [pair for pair in outputs if pair[0].ndim == 2 and pair[0].shape[1] > 1]
     return Agreement(
-        rows=sum(len(wanted) for wanted, _ in scores),
-        top=sum(_same_top(*both) for both in scores),
-        mean=_rounded(np.mean([_mean(*both) for both in outputs])),
-        largest=_rounded(np.max([distance([wanted], [found]) for wanted, found in outputs])),
+        rows=sum(len(expected) for expected, _ in scores),
+        top=sum(_same_top(*pair) for pair in scores),
+        mean=round(float(np.mean([_mean_difference(*pair) for pair in outputs])), 6),
+        largest=round(float(np.max([distance([e], [values]) for e, values in outputs])), 6),
     )
 
 
-def _same_top(wanted: Array, found: Array) -> int:
-    return int(np.sum(wanted.argmax(axis=1) == found.argmax(axis=1)))
+def _same_top(expected: Array, values: Array) -> int:
+    return int(np.sum(expected.argmax(axis=1) == values.argmax(axis=1)))
 
 
-def _mean(wanted: Array, found: Array) -> float:
-    return float(np.abs(wanted - found).mean() / (np.abs([wanted, found]).max() or 1))
-
-
-def _rounded(value: Any) -> float:
-    return round(float(value), 6)
-
-
-def _speed(plain: Executors, quick: Executors, arrays: Sequence[Array]) -> str:
-    measure = faster.Probe([arrays], [plain(arrays)], 0)
-    quick(arrays)
-    return faster.compare(measure, plain, quick, lambda wanted, found: True).told
+def _mean_difference(expected: Array, values: Array) -> float:
+    return float(np.abs(expected - values).mean() / (np.abs([expected, values]).max() or 1))

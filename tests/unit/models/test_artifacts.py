@@ -75,8 +75,9 @@ def test_save_is_for_modules(tmp_path, model, kind):
     with pytest.raises(ModelError) as caught:
         models.save(model, tmp_path / "made")
     assert str(caught.value) == (
-        f"the default save writes Modules and HybridBlocks that were called, train returned a "
-        f"{kind}; define save(model, model_dir) in the script, or save in train and return nothing"
+        "the default save writes a Module, or a HybridBlock that was called; train returned a "
+        f"{kind}: define save(model, model_dir) in the script, or save the model in train and "
+        "return nothing"
     )
     assert not (tmp_path / "made").exists()
 
@@ -121,7 +122,9 @@ def test_load_lists_what_is_there_instead(tmp_path, sums, missing):
     models.save(sums(), tmp_path)
     (tmp_path / missing).unlink()
     there = ", ".join(name for name in FILES if name != missing)
-    with pytest.raises(ModelError, match=rf"^no model-symbol.json .* \(there: {there}\)$"):
+    with pytest.raises(
+        ModelError, match=rf"neither model-symbol.json .* \(it contains: {there}\); "
+    ):
         models.load(tmp_path, 1, mx.cpu())
 
 
@@ -152,7 +155,10 @@ def test_two_candidates_are_listed(tmp_path, sums):
     """Two epochs of a checkpoint are two models, and which one is wanted is not guessed."""
     sums().save_checkpoint(str(tmp_path / "net"), 1)
     sums().save_checkpoint(str(tmp_path / "net"), 2)
-    with pytest.raises(ModelError, match=r"^which model is it\? net-0001.params, net-0002.params"):
+    with pytest.raises(
+        ModelError,
+        match=r"^the model directory has several models: net-0001.params, net-0002.params",
+    ):
         models.load(tmp_path, 1, mx.cpu())
 
 
@@ -193,9 +199,9 @@ def test_load_of_an_empty_folder(tmp_path):
     with pytest.raises(ModelError) as caught:
         models.load(tmp_path, 1, mx.cpu())
     assert str(caught.value) == (
-        "no model-symbol.json and model-0000.params in the model directory, nor another "
-        "PREFIX-symbol.json and PREFIX-EPOCH.params; a script with a model_fn can load anything "
-        "(there: nothing)"
+        "the model directory has neither model-symbol.json and model-0000.params nor another "
+        "PREFIX-symbol.json and PREFIX-EPOCH.params (it contains: nothing); define model_fn in the "
+        "script to load other files"
     )
 
 
@@ -210,7 +216,7 @@ def test_load_of_an_empty_folder(tmp_path):
         (
             "model-shapes.json",
             '[{"name": "other", "shape": [1, 2]}]',
-            "the symbol has no input other; model-shapes.json names it",
+            "model-shapes.json names an input other, which the symbol does not have",
         ),
         (
             "model-shapes.json",

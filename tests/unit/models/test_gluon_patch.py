@@ -17,7 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Cannot decide type")  # SymbolBl
 def nobody_has_learnt(monkeypatch):
     """As in a new worker."""
     gluon_patch.defer_gradients()
-    monkeypatch.setattr(gluon_patch, "_learnt", threading.Event())
+    monkeypatch.setattr(gluon_patch, "_training", threading.Event())
 
 
 @pytest.fixture

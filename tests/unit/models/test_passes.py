@@ -79,8 +79,8 @@ def test_apart_undoes_stack(counts, nd):
     ]
     back = arrays.split_rows(arrays.stack(data), counts)
     assert [list(one) for one in back] == [["x"]] * len(counts)
-    found = [arrays.plain(one)[0].ravel().tolist() for one in back]
-    assert found == [arrays.plain(one)[0].ravel().tolist() for one in data]
+    found = [arrays.plain_leaves(one)[0].ravel().tolist() for one in back]
+    assert found == [arrays.plain_leaves(one)[0].ravel().tolist() for one in data]
     assert [type(one["x"][0]) for one in back] == [type(one["x"][0]) for one in data]
 
 
@@ -88,7 +88,7 @@ def test_apart_of_a_prediction_that_has_not_its_rows():
     """A prediction of another number of rows, or of something else, is nobody's."""
     with pytest.raises(ValueError, match="3 rows in, 1 rows out"):
         arrays.split_rows(two(1, 2), [1, 2])
-    with pytest.raises(ValueError, match="no arrays"):
+    with pytest.raises(ValueError, match="expected arrays with rows"):
         arrays.split_rows([two(1, 2), "label"], [1])
 
 

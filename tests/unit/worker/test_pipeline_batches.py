@@ -437,7 +437,7 @@ def test_the_sample_warms_up_each_number_of_requests(sums):
     """From one to as many as may come together: what the first clients ask is bound already."""
     pipe = pipeline(sums())
     prepare(pipe, request([[1, 1]]), 5, faster=False)
-    bound = {shape[0] for (shape,) in pipe.predictor._rows._executors}
+    bound = {shape[0] for (shape,) in pipe.predictor._executors._bound}
     assert bound == {1, 2, 3, 4, 5}
 
 
@@ -478,7 +478,7 @@ def test_whoever_calls_the_block_calls_its_graph(sum_block, monkeypatch, hooks, 
     monkeypatch.setattr(faster, "GAIN", 0)
     pipe = pipeline(sum_block, hooks)
     prepare(pipe, request([[1, 1]]), 1, faster=improve)
-    assert isinstance(sum_block.forward, faster.Swapped) is improve
+    assert isinstance(sum_block.forward, faster.GraphForward) is improve
     assert [one.body for one in pipe.answer([request([[2, 3]])])] == [b"[[18.0]]"]
 
 

@@ -69,7 +69,7 @@ def test_one_forward_of_as_many_rows_as_came(saved, rows):
     """Neither padded to what the Module was bound to, nor cut into it."""
     predictor, found = predicted(dense(saved), [[i, 1] for i in range(rows)])
     assert found.tolist() == [[2.0 + i] for i in range(rows)]
-    assert list(predictor._rows._executors)[-1] == ((rows, 2),)
+    assert list(predictor._executors._bound)[-1] == ((rows, 2),)
     assert predictor.shared is True
 
 
@@ -78,7 +78,7 @@ def test_rows_beyond_the_cache_are_other_forwards(monkeypatch):
     monkeypatch.setattr(graph, "CPU_BYTES", 2 * 2 * 4 * 3_000)  # two values a row, in and out
     predictor, found = predicted(dense(), [[i, 0] for i in range(10_000)])
     assert found.ravel().tolist() == [i + 1.0 for i in range(10_000)]
-    assert {shape[0] for (shape,) in predictor._rows._executors} == {1, 2, 3_000, 1_000}
+    assert {shape[0] for (shape,) in predictor._executors._bound} == {1, 2, 3_000, 1_000}
 
 
 def test_a_picture_that_fills_the_cache_goes_alone():
@@ -86,7 +86,7 @@ def test_a_picture_that_fills_the_cache_goes_alone():
     photos = np.random.RandomState(0).rand(3, 3, 400, 400).astype(np.float32)
     module = convolution()
     predictor, found = predicted(module, photos)
-    assert list(predictor._rows._executors) == [((1, 3, 400, 400),)]
+    assert list(predictor._executors._bound) == [((1, 3, 400, 400),)]
     wanted = models.predict(module, models.to_data(photos, module)).asnumpy()
     assert np.allclose(found, wanted, rtol=1e-5)
     assert predictor.shared is True
@@ -130,7 +130,7 @@ def test_several_outputs_and_inputs():
     value = {"right": np.array([[1], [2]]), "left": np.array([[5], [9]])}
     less, more = predictor(predictor.arrays(value))
     assert (less.tolist(), more.tolist()) == ([[4.0], [7.0]], [[6.0], [11.0]])
-    assert list(predictor._rows._executors)[-1] == ((2, 1), (2, 1))
+    assert list(predictor._executors._bound)[-1] == ((2, 1), (2, 1))
 
 
 def test_a_label_is_no_hindrance():
@@ -139,7 +139,7 @@ def test_a_label_is_no_hindrance():
     loss = mx.sym.LinearRegressionOutput(line, mx.sym.var("out_label"), name="out")
     predictor, found = predicted(bind(loss, ("data", (4, 1))), [[1], [2], [3], [4], [5]])
     assert found.tolist() == [[2.0], [3.0], [4.0], [5.0], [6.0]]
-    assert list(predictor._rows._executors)[-1] == ((5, 1),)
+    assert list(predictor._executors._bound)[-1] == ((5, 1),)
 
 
 def test_first_states_of_zeros_grow_with_the_rows():
@@ -148,7 +148,7 @@ def test_first_states_of_zeros_grow_with_the_rows():
     module = bind(DATA + state, ("data", (4, 1)), params={"state": mx.nd.zeros((4, 1))})
     predictor, found = predicted(module, [[1], [2]])
     assert found.tolist() == [[1.0], [2.0]]
-    assert predictor._rows is not None
+    assert predictor._executors is not None
 
 
 def test_auxiliary_states_are_used():
@@ -158,7 +158,7 @@ def test_auxiliary_states_are_used():
     module.set_params(module.get_params()[0], {"bn_moving_mean": mean, "bn_moving_var": var})
     predictor, found = predicted(module, [[10], [14], [8]])
     assert found.tolist() == [[1.0], [3.0], [0.0]]
-    assert predictor._rows.most > 1
+    assert predictor._executors.max_rows > 1
 
 
 @pytest.mark.parametrize("width", [2, 3])
@@ -172,7 +172,7 @@ def test_a_module_without_shapes_is_bound_to_what_comes(tmp_path, width):
     for rows in (1, 2, 5, 1):
         found = predictor(predictor.arrays(np.ones((rows, width), np.float32)))
         assert found.tolist() == [[width + 1.0]] * rows
-    assert list(predictor._rows._executors) == [((n, width),) for n in (2, 5, 1)]
+    assert list(predictor._executors._bound) == [((n, width),) for n in (2, 5, 1)]
     assert predictor.shared is None
 
 
@@ -183,7 +183,7 @@ def test_a_module_without_shapes_takes_many_rows_in_turns(tmp_path, monkeypatch)
     predictor = ModulePredictor(models.load(tmp_path, 1, mx.cpu()))
     found = predictor(predictor.arrays(np.ones((25, 2), np.float32)))
     assert found.tolist() == [[3.0]] * 25
-    assert {shape[0] for (shape,) in predictor._rows._executors} == {1, 2, 10, 5}
+    assert {shape[0] for (shape,) in predictor._executors._bound} == {1, 2, 10, 5}
 
 
 # --- what must stay as it is ---
@@ -201,14 +201,14 @@ def test_rows_that_meet_stay_alone_where_they_were():
     module = centred(1)
     predictor, found = predicted(module, [[1], [5]])
     assert found.tolist() == [[0.0], [0.0]]
-    assert predictor._rows.most == 1
+    assert predictor._executors.max_rows == 1
 
 
 def test_rows_that_meet_meet_those_they_were_bound_with():
     """Bound to two rows, such a Module is run two rows at a time, by its own predict."""
     predictor, found = predicted(centred(2), [[1], [5], [10], [20]])
     assert found.tolist() == [[-2.0], [2.0], [-5.0], [5.0]]
-    assert (predictor._rows, predictor.shared) == (None, False)
+    assert (predictor._executors, predictor.shared) == (None, False)
 
 
 def test_rows_fixed_in_the_symbol():
@@ -216,7 +216,7 @@ def test_rows_fixed_in_the_symbol():
     fixed = mx.sym.reshape(mx.sym.reshape(DATA, shape=(8,)), shape=(4, 2)) * 2
     predictor, found = predicted(bind(fixed, ("data", (4, 2))), [[i, i] for i in range(6)])
     assert found.tolist() == [[2.0 * i, 2.0 * i] for i in range(6)]
-    assert predictor._rows is None
+    assert predictor._executors is None
 
 
 def test_a_parameter_of_as_many_rows():
@@ -227,7 +227,7 @@ def test_a_parameter_of_as_many_rows():
         bind(DATA + offset, ("data", (2, 1)), params=values), [[1], [2], [3]]
     )
     assert found.tolist() == [[11.0], [22.0], [13.0]]
-    assert predictor._rows is None
+    assert predictor._executors is None
 
 
 def test_outputs_of_other_numbers_of_rows():
@@ -263,7 +263,7 @@ def test_a_predict_of_the_scripts_own_is_called(made):
     """What a script put in the place of module.predict is the model's."""
     predictor, found = predicted(made(), [[1, 1]])
     assert found.tolist() == [[103.0]]
-    assert predictor._rows is None
+    assert predictor._executors is None
 
 
 def test_other_modules_and_states_of_a_module():
@@ -273,14 +273,14 @@ def test_other_modules_and_states_of_a_module():
     training.init_params(mx.init.One())
     predictor, found = predicted(training, [[1, 1]])
     assert found.tolist() == [[2.0]]
-    assert predictor._rows is None
+    assert predictor._executors is None
 
     def symbol(key):
         return mx.sym.FullyConnected(DATA, num_hidden=1, name="fc"), ["data"], None
 
     bucketing = mx.mod.BucketingModule(symbol, default_bucket_key=1)
     bucketing.bind([("data", (1, 2))], for_training=False)
-    assert ModulePredictor(bucketing)._rows is None
+    assert ModulePredictor(bucketing)._executors is None
 
 
 def test_a_data_iter_of_the_scripts_own_is_predicted():
@@ -324,7 +324,7 @@ def test_ten_sizes_do_not_hold_ten_copies_of_the_weights():
     for rows in range(1, 11):
         found = predictor(predictor.arrays(np.ones((rows, 4096), np.float32)))
         assert found.tolist() == [[4096.0] * 4096] * rows
-    assert len(predictor._rows._executors) >= 10
+    assert len(predictor._executors._bound) >= 10
     assert resident() - before < 64
 
 
@@ -332,10 +332,10 @@ def test_the_oldest_executors_go(monkeypatch):
     """Beyond what may be held, the one that was not used for longest goes first."""
     monkeypatch.setattr(executors, "KEPT_BYTES", 2 * 8 * (3 + 1 + 4))
     predictor = ModulePredictor(dense())
-    rows = Executors(predictor._rows.graph, fused=False)
+    rows = Executors(predictor._executors.graph, fused=False)
     for count in (1, 2, 3, 1, 4):
         rows([np.ones((count, 2), np.float32)])
-    assert [shape[0] for (shape,) in rows._executors] == [3, 1, 4]
+    assert [shape[0] for (shape,) in rows._bound] == [3, 1, 4]
 
 
 def test_large_weights_are_loaded_once(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 
 from mms_handler.models.graphs import faster
 from mms_handler.models.graphs.executors import Executors
-from mms_handler.models.graphs.faster import Swapped, blocks, recorded_calls, try_graph
+from mms_handler.models.graphs.faster import GraphForward, blocks, recorded_calls, try_graph
 from mms_handler.models.graphs.graph import of_module
 from mms_handler.models.predictor import BlockPredictor
 
@@ -45,7 +45,7 @@ def convolutions():
 
 
 def is_swapped(block):
-    return isinstance(block.forward, Swapped)
+    return isinstance(block.forward, GraphForward)
 
 
 # --- what is kept ---
@@ -57,7 +57,7 @@ def test_a_right_graph_takes_the_place_of_forward(convolutions):
     wanted = [convolutions(one).asnumpy() for one in photos]
     try_graph(convolutions, [photos[0]])
     assert is_swapped(convolutions)
-    assert convolutions.forward.bound.fused
+    assert convolutions.forward.executors.fused
     for photo, one in zip(photos, wanted):
         assert np.allclose(convolutions(photo).asnumpy(), one, rtol=1e-4, atol=1e-6)
 
@@ -66,11 +66,11 @@ def test_other_shapes_are_compared_once(convolutions):
     """The first call with samples of a new shape is the Block's, and says whether the next are."""
     try_graph(convolutions, [pictures(1, 3, 8, 8)])
     other = pictures(2, 3, 12, 10)
-    wanted = convolutions.forward.plain(other).asnumpy()
+    wanted = convolutions.forward.block_forward(other).asnumpy()
     assert convolutions(other).asnumpy().tolist() == wanted.tolist()
-    assert convolutions.forward._right[((3, 12, 10),)] is True
+    assert convolutions.forward.checked._agreed[((3, 12, 10),)] is True
     assert np.allclose(convolutions(other).asnumpy(), wanted, rtol=1e-4, atol=1e-6)
-    assert ((2, 3, 12, 10),) in convolutions.forward.bound._executors
+    assert ((2, 3, 12, 10),) in convolutions.forward.executors._bound
 
 
 def test_the_results_are_the_callers(convolutions):
@@ -143,7 +143,9 @@ def test_what_is_learnt_is_used(convolutions):
     trainer.step(1)
     after = convolutions(photo).asnumpy()
     assert abs(after - before).max() > 1e-4
-    assert np.allclose(after, convolutions.forward.plain(photo).asnumpy(), rtol=1e-4, atol=1e-6)
+    assert np.allclose(
+        after, convolutions.forward.block_forward(photo).asnumpy(), rtol=1e-4, atol=1e-6
+    )
 
 
 class Two(mx.gluon.HybridBlock):
@@ -203,7 +205,7 @@ def test_arguments_the_graph_does_not_take(convolutions, args):
     """The Block's own forward has them, and fails or not as it did."""
     try_graph(convolutions, [pictures(1, 3, 8, 8)])
     asked = []
-    convolutions.forward.plain = lambda *given: asked.append(given)
+    convolutions.forward.block_forward = lambda *given: asked.append(given)
     convolutions(*args)
     assert len(asked) == 1
 
@@ -228,13 +230,13 @@ def test_in_training_the_block_trains(convolutions):
 def calls(convolutions, monkeypatch):
     """The arguments of each call of a Block that runs as a graph of ndarrays."""
     try_graph(convolutions, [pictures(1, 3, 8, 8)], straight=True)
-    noted, call = [], Swapped.__call__
+    noted, call = [], GraphForward.__call__
 
     def noting(self, *args):
         noted.append(args)
         return call(self, *args)
 
-    monkeypatch.setattr(Swapped, "__call__", noting)
+    monkeypatch.setattr(GraphForward, "__call__", noting)
     return noted
 
 
@@ -250,14 +252,14 @@ def test_ndarrays_go_straight_to_the_graph(convolutions, calls):
     assert calls == []
     for photo, one in zip(photos, found):
         assert isinstance(one, np.ndarray)
-        wanted = convolutions.forward.plain(photo).asnumpy()
+        wanted = convolutions.forward.block_forward(photo).asnumpy()
         assert np.allclose(one, wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_shapes_that_the_graph_has_not_met_are_the_blocks(convolutions, calls):
     """Once; then they go straight to it too."""
     photo = pictures(1, 3, 12, 10)
-    wanted = convolutions.forward.plain(photo).asnumpy()
+    wanted = convolutions.forward.block_forward(photo).asnumpy()
     for _ in range(3):
         assert np.allclose(predicted(convolutions, photo), wanted, rtol=1e-4, atol=1e-6)
         assert len(calls) == 1
@@ -285,7 +287,7 @@ def test_a_block_with_a_call_of_its_own(calls, convolutions):
             return super().__call__(*args) * 10
 
     photo = pictures(1, 3, 8, 8)
-    wanted = convolutions.forward.plain(photo).asnumpy() * 10
+    wanted = convolutions.forward.block_forward(photo).asnumpy() * 10
     convolutions.__class__ = Louder
     assert np.allclose(predicted(convolutions, photo), wanted, rtol=1e-4, atol=1e-5)
 
@@ -345,7 +347,7 @@ def failing(monkeypatch, exc):
 def test_a_graph_that_fails_now_and_then(convolutions, calls, monkeypatch, plain):
     """The Block answers in its place, after one try."""
     photo = pictures(1, 3, 8, 8)
-    wanted = convolutions.forward.plain(photo).asnumpy()
+    wanted = convolutions.forward.block_forward(photo).asnumpy()
     runs = failing(monkeypatch, mx.base.MXNetError("out of memory"))
     found = predicted(convolutions, photo, plain)
     assert np.allclose(found if plain else found.asnumpy(), wanted, rtol=1e-4, atol=1e-6)
@@ -361,7 +363,8 @@ def test_who_interrupts_a_graph_is_heard(convolutions, calls, monkeypatch, plain
     """The Block does not begin then."""
     runs = failing(monkeypatch, TimeIsUp())
     asked = []
-    convolutions.forward.plain = lambda *args: asked.append(args)
+    monkeypatch.setattr(convolutions.forward, "block_forward", lambda *args: asked.append(args))
+    monkeypatch.setattr(convolutions.forward.checked, "_best", asked.append)
     for photo in (pictures(1, 3, 8, 8), pictures(1, 3, 9, 9)):
         with pytest.raises(TimeIsUp):
             predicted(convolutions, photo, plain)
@@ -409,7 +412,9 @@ def test_a_graph_that_is_wrong_for_other_shapes(caplog):
     for _ in range(2):
         assert net(mx.nd.array([[1, 2, 3]])).asnumpy().tolist() == [[3.0, 6.0, 9.0]]
         assert net(mx.nd.array([[1, 2]])).asnumpy().tolist() == [[2.0, 4.0]]
-    assert caplog.messages == ["the graph of the Block does not do for shapes ((3,),)"]
+    assert caplog.messages == [
+        "fused graph of the Block disagrees for shapes ((3,),); it is not used for them"
+    ]
 
 
 class Grown(mx.gluon.HybridBlock):
@@ -566,7 +571,7 @@ def test_large_weights_are_not_fused(convolutions, monkeypatch):
     """Fused operators would copy them; the graph is right and faster without."""
     monkeypatch.setattr("mms_handler.models.graphs.executors.COPIED_BYTES", 1)
     try_graph(convolutions, [pictures(1, 3, 8, 8)])
-    assert convolutions.forward.bound.fused is False
+    assert convolutions.forward.executors.fused is False
 
 
 def test_what_is_large_and_slow_stays(convolutions, monkeypatch, caplog):
@@ -597,8 +602,8 @@ def test_a_module_is_fused_if_that_helps(monkeypatch, gain, fused):
     """MXNet's own choice is kept when it is faster, else its operators stay as they are."""
     monkeypatch.setattr(faster, "GAIN", gain)
     rows = Executors(of_module(module()), 8)
-    found = faster.fuse(rows, [np.array([[1, 2]], np.float32)])
-    assert (found.fused, found.most) == (fused, 8)
+    found = faster.try_unfused(rows, [np.array([[1, 2]], np.float32)])
+    assert (found.fused, found.max_rows) == (fused, 8)
     assert found([np.array([[1, 2], [3, 4]], np.float32)])[0].tolist() == [[3.0], [7.0]]
 
 

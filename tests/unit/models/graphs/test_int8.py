@@ -8,9 +8,10 @@ import pytest
 
 from mms_handler.errors import ModelError
 from mms_handler.models.graphs import faster, int8
+from mms_handler.models.graphs.checked import Checked
 from mms_handler.models.graphs.executors import Executors
 from mms_handler.models.graphs.graph import graph_of, of_module
-from mms_handler.models.graphs.int8 import Near, NearRows, PackedInt8, replaced, try_int8
+from mms_handler.models.graphs.int8 import PackedInt8, checked_int8, try_int8
 from mms_handler.models.graphs.quantize import quantize
 from mms_handler.models.predictor import ModulePredictor
 
@@ -55,7 +56,7 @@ def swapped(dense, tmp_path):
     wanted = {count: dense(mx.nd.array(rows(count, 7))).asnumpy() for count in (1, 2, 5)}
     faster.try_graph(dense, arrays)
     try_int8(dense, arrays, found)
-    assert isinstance(dense.forward, Near)
+    assert dense.forward.checked.name == "int8 graph of the Block"
     return dense, wanted
 
 
@@ -79,9 +80,9 @@ def test_new_parameters_are_compared_anew(swapped):
     block, _ = swapped
     block[0].weight.set_data(block[0].weight.data() * 100)
     one = mx.nd.array(rows(1, 3))
-    wanted = block.forward.plain(one).asnumpy()
+    wanted = block.forward.block_forward(one).asnumpy()
     assert block(one).asnumpy().tolist() == wanted.tolist()
-    assert block.forward._right == {((16,),): False}
+    assert block.forward.checked._agreed == {((16,),): False}
     assert off(block(one).asnumpy(), wanted) < 1e-5
 
 
@@ -89,10 +90,10 @@ def test_training_is_the_blocks(swapped):
     """And so is what it has learnt."""
     block, _ = swapped
     one = mx.nd.array(rows(1, 3))
-    wanted = block.forward.plain(one).asnumpy()
+    wanted = block.forward.block_forward(one).asnumpy()
     with mx.autograd.record():
         assert off(block(one).asnumpy(), wanted) < 1e-6
-    assert block.forward._right == {}
+    assert block.forward.checked._agreed == {}
 
 
 @pytest.mark.parametrize(
@@ -101,7 +102,7 @@ def test_training_is_the_blocks(swapped):
 def test_what_does_not_do_is_not_used(dense, tmp_path, monkeypatch, most, gain):
     """The float graph stays, and the log says why."""
     monkeypatch.setattr(faster, "GAIN", gain)
-    monkeypatch.setattr(int8, "LEAST", 1e-6)
+    monkeypatch.setattr(int8, "MIN_DIFFERENCE", 1e-6)
     arrays = [mx.nd.array(rows(1))]
     try_int8(dense, arrays, kept(dense, arrays, tmp_path / "int8.json", most))
     assert "forward" not in vars(dense)
@@ -159,5 +160,5 @@ def test_a_module_whose_graph_is_not_near(wide, tmp_path):
     """Values that never came before; a sample is asked first."""
     best = Executors(of_module(wide), 1)
     found = kept(wide, [], tmp_path / "int8.json")
-    assert replaced(best, [rows(1, largest=1e4)], found) is best
-    assert isinstance(replaced(best, [rows(1)], found), NearRows)
+    assert checked_int8(best, [rows(1, largest=1e4)], found) is best
+    assert isinstance(checked_int8(best, [rows(1)], found), Checked)

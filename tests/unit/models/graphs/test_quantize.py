@@ -11,7 +11,7 @@ import pytest
 from mms_handler.errors import ModelError
 from mms_handler.models.graphs import quantize as quantizing
 from mms_handler.models.graphs.graph import graph_of
-from mms_handler.models.graphs.quantize import judged, quantize
+from mms_handler.models.graphs.quantize import judge, quantize
 
 nn = mx.gluon.nn
 
@@ -103,11 +103,11 @@ class Python(mx.gluon.Block):
 
 def test_python_has_no_graph():
     """A Block that is none of MXNet's hybrid ones, and one in which somebody listens."""
-    with pytest.raises(ModelError, match="a Block has Python in its forward, or hooks"):
+    with pytest.raises(ModelError, match="a Block in it has Python in its forward, or hooks"):
         graph_of(Python(), [mx.nd.zeros((1, 2))])
     listened = net(nn.Dense(2))
     listened[0].register_forward_hook(lambda *given: None)
-    with pytest.raises(ModelError, match="a Block has Python in its forward, or hooks"):
+    with pytest.raises(ModelError, match="a Block in it has Python in its forward, or hooks"):
         graph_of(listened, [mx.nd.zeros((1, 2))])
 
 
@@ -115,7 +115,7 @@ def test_a_graph_of_other_parameters(module):
     """It is not this model's."""
     other = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=2, name="other")
     with pytest.raises(ModelError, match="the int8 graph has a parameter 'other_weight'"):
-        quantizing.on(graph_of(module(), []), other)
+        quantizing.with_symbol(graph_of(module(), []), other)
 
 
 # --- judging ---
@@ -125,7 +125,7 @@ def test_scores_agree_where_their_largest_is():
     """Counted by rows; differences are in parts of each prediction's largest value."""
     wanted = np.array([[1, 2, 4], [4, 2, 1]], np.float32)
     found = np.array([[1, 2, 3], [2, 3, 1]], np.float32)
-    told = judged([([wanted], [found]), ([wanted], [wanted])])
+    told = judge([([wanted], [found]), ([wanted], [wanted])])
     assert told == (4, 3, pytest.approx((4 / 6 / 4) / 2, abs=1e-6), 0.5)
     assert told.part == 0.75
 
@@ -133,7 +133,7 @@ def test_scores_agree_where_their_largest_is():
 def test_what_is_no_score_agrees_as_its_values_do():
     """One column, or more dimensions than two."""
     wanted = np.full((2, 1), 10, np.float32)
-    told = judged([([wanted], [wanted - 1])])
+    told = judge([([wanted], [wanted - 1])])
     assert told == (0, 0, pytest.approx(0.1), pytest.approx(0.1))
     assert told.part == pytest.approx(0.9)
 
@@ -141,4 +141,4 @@ def test_what_is_no_score_agrees_as_its_values_do():
 def test_what_is_no_number_agrees_with_nothing():
     """Whatever the places of the largest scores."""
     wanted = np.array([[1, 2]], np.float32)
-    assert math.isnan(judged([([wanted], [wanted * np.nan])]).part)
+    assert math.isnan(judge([([wanted], [wanted * np.nan])]).part)
