@@ -56,23 +56,24 @@ def serve(paths: tuple[Path, ...], **options: Any) -> None:
     Without any it does as a SageMaker container: it serves /opt/ml/model as "model" to everyone
     who reaches the port, or with SAGEMAKER_MULTI_MODEL=true the models it is asked to.
     """
-    from mms_handler import processes, server
+    from mms_handler import processes
+    from mms_handler.server import serve as serve_models
 
-    found = _effective(options)
-    here = paths or found.origins["multi_model"].startswith("option")
-    chosen = (found if here else found.hosting()).settings
+    effective = _effective(options)
+    local = paths or effective.origins["multi_model"].startswith("option")
+    chosen = (effective if local else effective.hosting()).settings
     if not paths and not chosen.multi_model:
         paths = (Path(chosen.model_dir),)
     processes.leave_pid_1()
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background job ignores the second
         signal.signal(number, _interrupt)
     try:
-        with server.running(paths, chosen, log=_log) as running:
-            for name in running.models.names():
-                _say(f"{name} is ready: {running.predictions(name)}")
+        with serve_models(paths, chosen, log=_log) as server:
+            for name in server.registry.names():
+                _say(f"{name} is ready: {server.predictions_url(name)}")
             if not paths:
-                _say(f"models can be registered: {running.inference_url}/models")
-            running.wait()
+                _say(f"models can be registered: {server.url}/models")
+            server.wait()
     except KeyboardInterrupt:
         _say("stopped")
 
@@ -112,6 +113,6 @@ def config(**options: Any) -> None:
 
     After each line stands where it comes from: an option, a variable, or the default.
     """
-    from mms_handler.server.properties import properties
+    from mms_handler.server import config_properties
 
-    click.echo(properties(*_effective(options)), nl=False)
+    click.echo(config_properties(*_effective(options)), nl=False)

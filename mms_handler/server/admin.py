@@ -1,11 +1,11 @@
-"""The management API over HTTP, as MMS has it and SageMaker calls it, on loopback.
+"""The management API over HTTP on loopback, as MMS defines it and SageMaker calls it.
 
 GET  /models               {"models": [{"modelName", "modelUrl"}], "nextPageToken"}
 POST /models               {"model_name", "url", ...}   409 taken, 404 nothing there, 507 no memory
 GET, PUT, DELETE /models/NAME
 
-MMS's own is on a socket that only we can reach: it takes any address, unpacks anything, and
-answers before it has cleaned up.
+MMS's own API is on a private socket, because it takes models from any address, unpacks anything,
+and answers before it has cleaned up.
 """
 
 from __future__ import annotations
@@ -19,108 +19,109 @@ import urllib.parse
 from typing import Any, Callable, Iterator, Mapping
 
 from mms_handler.errors import BadInput, HandlerError, NoSuchModel
-from mms_handler.server.registry import Registry, Wanted
+from mms_handler.server.registry import Registry, Serving
 from mms_handler.server.sources import Sources
 
 log = logging.getLogger(__name__)
 
 #: Bytes of the longest body that is read; a registration has a few hundred.
-_MOST = 2**16
+_MAX_BODY_BYTES = 2**16
 
 #: Models in one page of the list; MMS's own number.
 _PAGE = 100
 
-#: MMS's names for how a model is served, and ours.  Its seconds are seconds only in a body.
-_NUMBERS = {
+#: Serving's fields by MMS's names for them.  MMS reads response_timeout in seconds from a body, in
+#: minutes from a query; here it is seconds in both.
+_SERVING_FIELDS = {
     "initial_workers": "workers",
     "batch_size": "batch_size",
     "max_batch_delay": "max_batch_delay_ms",
     "response_timeout": "timeout_s",
 }
 
+#: A request's fields, from its query and its body.
+Fields = Mapping[str, Any]
+
 
 class Api:
-    """What the routes do."""
+    """What each route does."""
 
-    def __init__(self, models: Registry, sources: Sources, usual: Wanted) -> None:
-        """Answer for ``models``.
+    def __init__(self, registry: Registry, sources: Sources, defaults: Serving) -> None:
+        """Answer for the models of ``registry``.
 
         Args:
-            models: those of the server.
-            sources: where others may come from.
-            usual: how a model is served where a registration does not say.
+            registry: the server's models.
+            sources: where registrations may take models from.
+            defaults: how a model is served unless its registration says otherwise.
         """
-        self._models, self._sources, self._usual = models, sources, usual
+        self._registry, self._sources, self._defaults = registry, sources, defaults
 
-    def answer(self, method: str, path: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Do what was asked; ``given`` are the fields of the body and the query.
+    def answer(self, method: str, path: str, fields: Fields) -> dict[str, Any]:
+        """Do what a request asks for; give the reply's fields.
 
         Raises:
-            HandlerError: with the status for it.
+            HandlerError: it cannot be done; has the status to answer with.
         """
         words = [urllib.parse.unquote(word) for word in path.strip("/").split("/")]
         route = (method, len(words)) if words[0] == "models" else None
         if route == ("GET", 1):
-            return self._list(given)
+            return self._list(fields)
         if route == ("POST", 1):
-            return self._register(given)
+            return self._register(fields)
         if route == ("GET", 2):
-            return self._models.describe(words[1])
+            return self._registry.describe(words[1])
         if route == ("PUT", 2):
-            return self._scale(words[1], given)
+            workers = _number(fields, "min_worker", 1)
+            self._registry.scale(words[1], workers)
+            return {"status": f'Model "{words[1]}" has {workers} workers'}
         if route == ("DELETE", 2):
-            self._models.unregister(words[1])
+            self._registry.unregister(words[1])
             return {"status": f'Model "{words[1]}" unregistered'}
-        raise NoSuchModel(f"there is no {method} {path}")
+        raise NoSuchModel(f"there is no {method} {path}; there are /models and /models/NAME")
 
-    def _list(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        names = self._models.names()
-        first = _number(given, "next_page_token", 0)
-        last = first + min(_number(given, "limit", _PAGE), _PAGE)
+    def _list(self, fields: Fields) -> dict[str, Any]:
+        names = self._registry.names()
+        start = _number(fields, "next_page_token", 0)
+        end = start + min(_number(fields, "limit", _PAGE), _PAGE)
         page = [
-            {"modelName": name, "modelUrl": self._models.model(name).url}
-            for name in names[first:last]
+            {"modelName": name, "modelUrl": self._registry.model(name).url}
+            for name in names[start:end]
         ]
-        return {"models": page, **({"nextPageToken": str(last)} if last < len(names) else {})}
+        return {"models": page, **({"nextPageToken": str(end)} if end < len(names) else {})}
 
-    def _register(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        name, url = _text(given, "model_name"), _text(given, "url")
-        changed = {ours: _number(given, theirs, 0) for theirs, ours in _NUMBERS.items()}
-        wanted = self._usual._replace(**{field: n for field, n in changed.items() if n})
-        if wanted.timeout_s > self._usual.timeout_s:  # the workers know of that one alone
+    def _register(self, fields: Fields) -> dict[str, Any]:
+        name, url = _text(fields, "model_name"), _text(fields, "url")
+        numbers = {field: _number(fields, key, 0) for key, field in _SERVING_FIELDS.items()}
+        serving = self._defaults._replace(**{field: n for field, n in numbers.items() if n})
+        if serving.timeout_s > self._defaults.timeout_s:  # workers only know the default
             raise BadInput(
-                f"response_timeout: at most {self._usual.timeout_s} s, which is "
-                "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS"
+                f"response_timeout: {serving.timeout_s} s is too long; at most "
+                f"{self._defaults.timeout_s} s, which SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS sets"
             )
-        self._models.check_free(name)  # before anything is fetched
-        with self._sources.found(url) as path:
-            self._models.register(name, url, path, wanted)
+        self._registry.check_free(name)  # before anything is fetched
+        with self._sources.open(name, url) as source:
+            self._registry.register(source, serving)
         return {"status": f'Model "{name}" registered'}
 
-    def _scale(self, name: str, given: Mapping[str, Any]) -> dict[str, Any]:
-        workers = _number(given, "min_worker", 1)
-        self._models.scale(name, workers)
-        return {"status": f'Model "{name}" has {workers} workers'}
 
-
-def _text(given: Mapping[str, Any], field: str) -> str:
-    value = given.get(field)
+def _text(fields: Fields, key: str) -> str:
+    value = fields.get(key)
     if not isinstance(value, str) or not value:
-        raise BadInput(f"{field} is missing; a JSON object with model_name and url was wanted")
+        raise BadInput(f"{key} is missing: send a JSON object with the texts model_name and url")
     return value
 
 
-def _number(given: Mapping[str, Any], field: str, default: int) -> int:
-    value = given.get(field, default)
+def _number(fields: Fields, key: str, default: int) -> int:
+    value = fields.get(key, default)
     if isinstance(value, bool) or not str(value).isdecimal():
-        raise BadInput(f"{field}: {value!r} is not a whole number, 0 or more")
+        raise BadInput(f"{key}: {value!r} is not a whole number, 0 or more")
     return int(value)
 
 
 @contextlib.contextmanager
-def serving(api: Api, port: int) -> Iterator[int]:
+def listening(api: Api, port: int) -> Iterator[int]:
     """Answer on 127.0.0.1 for the length of a ``with`` block; gives the port."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), _handler(api.answer))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), _handler(api))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
     try:
@@ -130,63 +131,62 @@ def serving(api: Api, port: int) -> Iterator[int]:
         server.server_close()
 
 
-Answer = Callable[[str, str, Mapping[str, Any]], Mapping[str, Any]]
-
-
-def _handler(answer: Answer) -> type[http.server.BaseHTTPRequestHandler]:
+def _handler(api: Api) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         """One connection."""
 
         protocol_version = "HTTP/1.1"
         timeout = 60  # seconds without a byte
 
-        def _do(self) -> None:
-            status, found = _outcome(answer, self.command, self.path, self._body)
-            body = json.dumps(found).encode()
+        def _answer(self) -> None:
+            status, fields = _status_and_fields(api, self.command, self.path, self._body)
+            body = json.dumps(fields).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST = do_PUT = do_DELETE = _do
+        do_GET = do_POST = do_PUT = do_DELETE = _answer
 
         def _body(self) -> bytes:
             length = self.headers.get("Content-Length") or "0"
-            if not length.isdecimal() or int(length) > _MOST:
+            if not length.isdecimal() or int(length) > _MAX_BODY_BYTES:
                 self.close_connection = True
-                raise BadInput(f"a body of up to {_MOST} bytes was wanted, with its Content-Length")
+                raise BadInput(
+                    f"Content-Length is {length}: send a body of at most {_MAX_BODY_BYTES} bytes"
+                )
             return self.rfile.read(int(length))
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Say nothing: what is done is said by who does it."""
+            """Log nothing: each action logs itself."""
 
     return Handler
 
 
-def _outcome(
-    answer: Answer, method: str, target: str, body: Callable[[], bytes]
-) -> tuple[int, Mapping[str, Any]]:
+def _status_and_fields(
+    api: Api, method: str, target: str, body: Callable[[], bytes]
+) -> tuple[int, Fields]:
     try:
         url = urllib.parse.urlsplit(target)
-        given = {**dict(urllib.parse.parse_qsl(url.query)), **_fields(body())}
-        return 200, answer(method, url.path, given)
+        fields = {**dict(urllib.parse.parse_qsl(url.query)), **_body_fields(body())}
+        return 200, api.answer(method, url.path, fields)
     except HandlerError as exc:
         return exc.status, {"code": exc.status, "type": type(exc).__name__, "message": str(exc)}
-    except Exception as exc:  # the cause is for the log; whoever asked may be anyone
+    except Exception as exc:  # the cause goes to the log alone: the client may be anyone
         log.exception("%s %s", method, target)
         return 500, {
             "code": 500,
             "type": type(exc).__name__,
-            "message": "the server's log says why",
+            "message": "internal error; the server's log has the cause",
         }
 
 
-def _fields(body: bytes) -> dict[str, Any]:
+def _body_fields(body: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(body or b"{}")
+        fields = json.loads(body or b"{}")
     except ValueError as exc:
         raise BadInput(f"the body is not JSON: {exc}") from exc
-    if not isinstance(found, dict):
-        raise BadInput(f"a JSON object was wanted, a {type(found).__name__} came")
-    return found
+    if not isinstance(fields, dict):
+        raise BadInput(f"the body must be a JSON object; it is a {type(fields).__name__}")
+    return fields

@@ -1,39 +1,50 @@
-"""MMS's Java process: started in a folder of its own, listened to, drained, ended.
+"""MMS's Java process: started in a private folder, its output read, drained and ended.
 
 serve ──▶ java ──▶ listener ──▶ worker                    one process group
-  └── pipe ──▶ guard: when the pipe closes, the group is ended
+  └── pipe ──▶ guard: ends the group when the pipe closes
+
+Clients reach MMS's inference API through the gate, our plug-in in the same process: it counts
+requests and drains.  They reach its management API through ``admin``, which checks.  MMS itself
+listens on two Unix sockets in the private folder.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import os
+import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import IO, Callable, Iterator, Mapping, Sequence
+from typing import IO, Callable, Iterator, NamedTuple
 
-from mms_handler import processes
+from mms_handler import client, processes
 from mms_handler.errors import ServerError
-from mms_handler.server import java
+from mms_handler.server import java, sizing
+from mms_handler.server.properties import config_properties
+from mms_handler.settings import Settings, environment
 
-#: Seconds that Java may take to end when nothing is left to do.
+#: Seconds that Java may take to end once no request is in flight.
 _END_S = 3
 
+#: Bytes of a Unix socket's path, with the zero that ends it (unix(7)).
+_SOCKET_BYTES = 108
 
-class Output:
-    """What the front end and its workers print: each line passed on, the last ones kept."""
+
+class ProcessLog:
+    """The lines that the front end and its workers print."""
 
     def __init__(self, *listeners: Callable[[str], None]) -> None:
-        self.listeners = list(listeners)
-        self._last: deque[str] = deque(maxlen=500)
+        """Call ``listeners`` with each line.  None may raise: Java would block on a full pipe."""
+        self._listeners = listeners
+        self._latest: deque[str] = deque(maxlen=500)
 
     def follow(self, stream: IO[bytes]) -> None:
-        """Read ``stream`` to its end, in a thread that ends with it.
-
-        No listener may raise: Java would wait for somebody to read on.
-        """
+        """Read ``stream`` to its end, in a thread that ends with it."""
 
         def copy() -> None:
             for line in stream:
@@ -42,15 +53,15 @@ class Output:
         threading.Thread(target=copy, daemon=True).start()
 
     def _take(self, line: str) -> None:
-        self._last.append(line)
-        for listener in self.listeners:
+        self._latest.append(line)
+        for listener in self._listeners:
             listener(line)
 
-    def find(self, words: str, within_s: float = 2) -> str | None:
-        """What stands behind ``words`` in the latest line that has them."""
+    def text_after(self, words: str, within_s: float = 2) -> str | None:
+        """What follows ``words`` in the latest line that has them; None if no line has."""
         deadline = time.monotonic() + within_s
         while True:
-            for line in reversed(list(self._last)):
+            for line in reversed(list(self._latest)):
                 if words in line:
                     return line.partition(words)[2]
             if time.monotonic() > deadline:
@@ -58,68 +69,153 @@ class Output:
             time.sleep(0.05)
 
 
+class FrontEnd(NamedTuple):
+    """A front end that has been started.
+
+    Fields:
+        folder: private; holds the sockets, MMS's configuration and the model store.
+        process: Java.  The processes of the models are in its process group.
+        log: what they all print.
+        inference_url: of MMS's own inference API, behind the gate.
+        management_url: of MMS's own management API.
+    """
+
+    folder: Path
+    process: subprocess.Popen[bytes]
+    log: ProcessLog
+    inference_url: str
+    management_url: str
+
+    def wait_until(self, ready: Callable[[], bool], limit_s: float) -> None:
+        """Return as soon as ``ready()`` is true.
+
+        Raises:
+            ServerError: MMS ended, with the reason it printed, or ``limit_s`` seconds went by.
+        """
+        deadline = time.monotonic() + limit_s
+        while not ready():
+            if self.process.poll() is not None:
+                raise ServerError(f"MMS ended before it was ready: {self._reason()}")
+            if time.monotonic() > deadline:
+                raise ServerError(f"MMS was not ready within {limit_s:g} s; see its output above")
+            time.sleep(0.05)
+
+    def _reason(self) -> str:
+        for words in ("Caused by: ", "ERROR", "cannot be used: ", "Error: "):
+            reason = self.log.text_after(words, within_s=0.5)
+            if reason:
+                return reason.strip()
+        return "see its output above"
+
+    def listens(self) -> bool:
+        """Whether MMS's management API answers."""
+        with contextlib.suppress(ServerError):
+            return client.call("GET", f"{self.management_url}/models", timeout_s=2).status == 200
+        return False
+
+    def open_gate(self, limit_s: float) -> None:
+        """Let /ping say that the server is ready; return when it does.
+
+        The plug-in looks for a file, and at the models that are registered.
+        """
+        _ready_file(self.folder).touch()
+        ping = f"{self.inference_url}/ping"
+        self.wait_until(lambda: client.call("GET", ping).status == 200, limit_s)
+
+
 @contextlib.contextmanager
 def started(
-    folder: Path,
-    properties: str,
-    options: Sequence[str],
-    env: Mapping[str, str],
-    output: Output,
-    drain_s: float,
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Java and all that it starts, in ``folder``; gone, all of it, at the end of the block.
+    settings: Settings, plan: sizing.Plan, log: ProcessLog, ready_s: float
+) -> Iterator[FrontEnd]:
+    """Run Java for the length of a ``with`` block; it listens when the block begins.
 
-    At the end requests in flight are let finish, for ``drain_s`` seconds; a second Ctrl-C or
-    SIGTERM does not wait.  Two servers that share a folder for temporary files steal each
-    other's sockets, hence a folder for each.
+    After the block requests in flight may finish, for ``drain_s`` seconds; a second Ctrl-C or
+    SIGTERM does not wait for them.  Then no process is left, and the folder is removed.  Each
+    server has a folder for temporary files of its own: two in one would steal each other's sockets.
+
+    Raises:
+        ServerError: no Java, MMS ended, or it did not listen within ``ready_s`` seconds.
     """
-    temp = folder / "tmp"
-    temp.mkdir()
-    (folder / "config.properties").write_text(properties)
-    with processes.group(
-        java.command(env, folder, options),
-        env={**env, "TEMP": str(temp), "TMPDIR": str(temp), "PYTHONUNBUFFERED": "1"},
-        cwd=folder,
-        folder=folder,
-        limit_s=1,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    ) as process:
-        assert process.stdout is not None
-        output.follow(process.stdout)
-        try:
-            yield process
-        finally:
-            _drain(process, drain_s)
+    with tempfile.TemporaryDirectory(prefix="mms-handler-") as path:
+        folder, temp = Path(path), Path(path) / "tmp"
+        check_socket_paths(folder)
+        private = dataclasses.replace(
+            settings, model_store=str(folder / "store"), threads=plan.threads, supervised=True
+        )
+        env = environment(private)
+        env.update(java.java_variables(env))
+        options = [*sizing.java_options(plan), *_gate_options(settings, folder)]
+        command = java.command(env, folder, options)
+        inference, management = f"unix:{folder / 'inference'}", f"unix:{folder / 'management'}"
+        addresses = f"inference_address={inference}\nmanagement_address={management}\n"
+        # Of two lines with one key MMS takes the second.
+        (folder / "config.properties").write_text(config_properties(private) + addresses)
+        temp.mkdir()
+        with processes.group(
+            command,
+            env={**env, "TEMP": str(temp), "TMPDIR": str(temp), "PYTHONUNBUFFERED": "1"},
+            cwd=folder,
+            folder=folder,
+            limit_s=1,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as process:
+            assert process.stdout is not None
+            log.follow(process.stdout)
+            front = FrontEnd(folder, process, log, f"{inference}:", f"{management}:")
+            try:
+                front.wait_until(front.listens, ready_s)
+                yield front
+            finally:
+                _drain(process, settings.drain_s)
 
 
 def _drain(process: subprocess.Popen[bytes], limit_s: float) -> None:
-    """Ask Java alone to end: our gate refuses new requests, and waits for those in flight."""
+    """Ask Java alone to end: the gate refuses new requests and waits for those in flight."""
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(limit_s + _END_S)
 
 
-def wait_until(
-    ready: Callable[[], bool], process: subprocess.Popen[bytes], output: Output, limit_s: float
-) -> None:
-    """Wait for the front end to listen.
+def _gate_options(settings: Settings, folder: Path) -> list[str]:
+    """What the plug-in reads from system properties (java/mms_handler/Plugin.java)."""
+    options = {
+        "gate": f"{settings.host}:{settings.port}",
+        "ready_file": str(_ready_file(folder)),
+        "drain_s": str(settings.drain_s),
+    }
+    if settings.multi_model:
+        options.update(admin_port=str(settings.management_port), multi_model="true")
+    return [f"-Dmms_handler.{name}={value}" for name, value in options.items()]
+
+
+def _ready_file(folder: Path) -> Path:
+    return folder / "ready"
+
+
+def check_port(host: str, port: int) -> None:
+    """Do nothing if this process can listen there; MMS that cannot exits with 0.
 
     Raises:
-        ServerError: it ended before, with the reason it printed, or takes too long.
+        ServerError: it cannot; says why.
     """
-    deadline = time.monotonic() + limit_s
-    while not ready():
-        if process.poll() is not None:
-            raise ServerError(f"MMS ended before it listened: {_reason(output)}")
-        if time.monotonic() > deadline:
-            raise ServerError(f"MMS did not listen within {limit_s:g} s")
-        time.sleep(0.05)
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as exc:
+            raise ServerError(f"port {port} of {host} cannot be used: {exc.strerror}") from exc
 
 
-def _reason(output: Output) -> str:
-    for words in ("Caused by: ", "ERROR", "cannot be used: ", "Error: "):
-        found = output.find(words, within_s=0.5)
-        if found:
-            return found.strip()
-    return "its output says why"
+def check_socket_paths(folder: Path) -> None:
+    """Do nothing if MMS's sockets can lie in ``folder``; MMS takes a minute to fail otherwise.
+
+    Raises:
+        ServerError: their paths are too long.
+    """
+    longest = folder / "tmp" / ".mms.sock.99999"
+    if len(os.fsencode(longest)) >= _SOCKET_BYTES:
+        raise ServerError(
+            f"the path of the folder for temporary files, {folder.parent}, is too long for "
+            "sockets; set TMPDIR to a shorter one"
+        )

@@ -15,14 +15,14 @@ from mms_handler.errors import ServerError
 LOG_CONFIG = Path(__file__).parents[1] / "log4j2.xml"
 PLUGINS = Path(__file__).parents[1] / "plugins"
 
-#: How the front end's JVM works, whatever fits.  The second compiler takes more time than the
-#: requests of the first minutes, and gains little that Python's part would not hide; collecting
-#: garbage in parallel takes cores from the workers (docs/performance.md, "The defaults").
+#: The front end's JVM options that do not depend on the machine.  The second compiler would use
+#: more time than the requests of the first minutes, and gain little beside Python's part.  Parallel
+#: garbage collection would take cores from the workers (docs/performance.md, "The defaults").
 FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
-# MMS puts the model's folder on PYTHONPATH, before the standard library and before us, so an
-# archive's json.py would be everyone's.  Our handler finds the script by itself; a handler that
-# lies in the archive is found by that path alone.
+# MMS puts the model's folder on PYTHONPATH, before the standard library and this package, so an
+# archive's json.py would replace the real one.  Our handler finds the script without that entry.  A
+# handler inside the archive is found only through it, so it stays for others.
 _PYTHON = """\
 #!/bin/sh
 case "$*" in *"--handler mms_handler.service:handle "*) PYTHONPATH={path} ;; esac
@@ -34,7 +34,7 @@ def java_variables(env: Mapping[str, str]) -> dict[str, str]:
     """What to add to ``env`` so that MMS finds a Java: nothing, or JAVA_HOME.
 
     Raises:
-        ServerError: there is none; says both ways to get one.
+        ServerError: there is no Java; says how to get one.
     """
     home = env.get("JAVA_HOME", "")
     if home and os.access(os.path.join(home, "bin", "java"), os.X_OK):
@@ -52,22 +52,23 @@ def java_variables(env: Mapping[str, str]) -> dict[str, str]:
 
 
 def command(env: Mapping[str, str], folder: Path, options: Sequence[str]) -> list[str]:
-    """What starts the front end with ``folder``'s config.properties, python and tmp.
+    """The command that starts the front end with the config.properties and tmp of ``folder``.
 
-    It is what MMS's own command runs (mms/model_server.py:74-175), without that command: Java is
-    our child, so its exit code and its signals are ours.
+    It is what MMS's own command runs (mms/model_server.py:74-175), but as our child: its exit code
+    and its signals are Java's.
     """
     home = env.get("JAVA_HOME")
     java = os.path.join(home, "bin", "java") if home else "java"
+    site = _mms_parent()
     return [
         java,
         *FLAGS,
         *options,
-        f"-Dmodel_server_home={_site()}",
+        f"-Dmodel_server_home={site}",
         f"-Dlog4j.configurationFile=file://{LOG_CONFIG}",
         f"-Djava.io.tmpdir={folder / 'tmp'}",
         "-cp",
-        f"{_site() / 'mms' / 'frontend' / '*'}:{PLUGINS / '*'}",
+        f"{site / 'mms' / 'frontend' / '*'}:{PLUGINS / '*'}",
         "com.amazonaws.ml.mms.ModelServer",
         "--python",
         str(_python(folder, env.get("PYTHONPATH", ""))),
@@ -76,20 +77,25 @@ def command(env: Mapping[str, str], folder: Path, options: Sequence[str]) -> lis
     ]
 
 
-def _site() -> Path:
-    """The folder that the package mms lies in."""
-    found = importlib.util.find_spec("mms")
-    if found is None or not found.submodule_search_locations:
-        raise ServerError("the package multi-model-server is not installed")
-    return Path(next(iter(found.submodule_search_locations))).resolve().parent
+def _mms_parent() -> Path:
+    """The folder that holds the package mms."""
+    spec = importlib.util.find_spec("mms")
+    if spec is None or not spec.submodule_search_locations:
+        raise ServerError(
+            "the package multi-model-server is not installed; pip install multi-model-server"
+        )
+    return Path(next(iter(spec.submodule_search_locations))).resolve().parent
 
 
 def _python(folder: Path, path: str) -> Path:
-    """The Python of the workers, with the PYTHONPATH that we have ourselves."""
+    """Write the Python of the workers; it keeps this process's PYTHONPATH."""
     script = folder / "python"
     words = {"path": shlex.quote(path), "python": shlex.quote(sys.executable)}
     script.write_text(_PYTHON.format(**words))
     script.chmod(0o755)
-    if not os.access(script, os.X_OK):  # a mount with noexec
-        raise ServerError(f"programs must be allowed to run in {folder.parent}, or set TMPDIR")
+    if not os.access(script, os.X_OK):
+        raise ServerError(
+            f"{folder.parent} does not allow programs to run (it is mounted noexec); "
+            "set TMPDIR to a folder that does"
+        )
     return script

@@ -10,49 +10,49 @@ from mms_handler.errors import ServerError
 
 
 class Machine(NamedTuple):
-    """What there is for us: of the machine, or of the container that is smaller."""
+    """What this process may use of the machine, or of a container on it."""
 
     cpus: float
     memory_bytes: int
 
 
 class Process(Protocol):
-    """Anything with a process's number, such as psutil's."""
+    """Anything with a process id, such as psutil's Process."""
 
     @property
     def pid(self) -> int: ...
 
 
 def this_machine(root: Path = Path("/")) -> Machine:
-    """What this process may use: the least of the machine's, its affinity's and its groups'.
+    """What this process may use: the lowest limit of the machine, its affinity and its groups.
 
     Args:
-        root: where /proc and /sys are.
+        root: the folder that holds proc and sys.
     """
     return Machine(
-        min([float(_allowed(root)), *_quotas(root)]),
+        min([float(_affinity(root)), *_quotas(root)]),
         min([_memory(root, "MemTotal"), *_limits(root)]),
     )
 
 
 def available_bytes(root: Path = Path("/")) -> int:
-    """Bytes that can still be used; what the system can take back counts as free."""
-    return min([_memory(root, "MemAvailable"), *_rests(root)])
+    """Memory that can still be used; what the system can reclaim counts as free."""
+    return min([_memory(root, "MemAvailable"), *_unused(root)])
 
 
 def used_bytes(processes: Iterable[Process], root: Path = Path("/")) -> int:
-    """Bytes that some processes have; what several of them share counts once."""
-    return sum(_measured(root / "proc" / str(one.pid)) for one in processes)
+    """Memory that some processes use; what they share counts once."""
+    return sum(_process_bytes(root / "proc" / str(process.pid)) for process in processes)
 
 
-def _measured(folder: Path) -> int:
-    """A process's share of the memory, else, where that cannot be read, all it has; 0 if gone."""
+def _process_bytes(folder: Path) -> int:
+    """A process's share of the memory; all it has if that cannot be read; 0 if it is gone."""
     share = _field(folder / "smaps_rollup", "Pss")
     return share if share is not None else _field(folder / "status", "VmRSS") or 0
 
 
-def _allowed(root: Path) -> int:
-    """The cores that this process may run on."""
+def _affinity(root: Path) -> int:
+    """How many cores this process may run on."""
     for line in _text(root / "proc/self/status").splitlines():
         if line.startswith("Cpus_allowed_list:"):
             parts = [part.split("-") for part in line.split()[1].split(",")]
@@ -61,14 +61,16 @@ def _allowed(root: Path) -> int:
 
 
 def _memory(root: Path, name: str) -> int:
-    found = _field(root / "proc/meminfo", name)
-    if found is None:
-        raise ServerError(f"{root / 'proc/meminfo'} does not say {name}")
-    return found
+    count = _field(root / "proc/meminfo", name)
+    if count is None:
+        raise ServerError(
+            f"{root / 'proc/meminfo'} has no line {name}, so memory cannot be planned"
+        )
+    return count
 
 
 def _quotas(root: Path) -> Iterator[float]:
-    """The cores that each of our groups may use: cgroup v2's, or v1's."""
+    """The cores that each of our groups may use, under cgroups v2 or v1."""
     for group in _groups(root, "cpu"):
         words = _text(group / "cpu.max").split() or [
             _text(group / "cpu.cfs_quota_us").strip(),
@@ -85,8 +87,8 @@ def _limits(root: Path) -> Iterator[int]:
             yield limit
 
 
-def _rests(root: Path) -> Iterator[int]:
-    """What each of our groups may still use; file pages not used lately can be taken back."""
+def _unused(root: Path) -> Iterator[int]:
+    """The memory that each of our groups may still use; inactive file pages can be reclaimed."""
     for group in _groups(root, "memory"):
         limit = _number(group, "memory.max", "memory.limit_in_bytes")
         usage = _number(group, "memory.current", "memory.usage_in_bytes")
@@ -97,10 +99,10 @@ def _rests(root: Path) -> Iterator[int]:
 
 
 def _groups(root: Path, controller: str) -> Iterator[Path]:
-    """The folders of the control group we are in, and of those around it.
+    """The folders of our control group and of those around it, outermost first.
 
-    In a container the path may be the host's: then its folders are not there, and the
-    container's own group is at the top.
+    In a container the path may be the host's.  Then its folders do not exist here, and the
+    container's own group is the outermost.
     """
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, path = line.split(":", 2)
@@ -112,9 +114,9 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 
 
 def _number(folder: Path, *names: str) -> int | None:
-    """What the first of some files holds that holds a number; "max" is none."""
-    found = [_text(folder / name).strip() for name in names]
-    return next((int(text) for text in found if text.isdecimal()), None)
+    """The number in the first of some files that holds one; "max" is none."""
+    texts = [_text(folder / name).strip() for name in names]
+    return next((int(text) for text in texts if text.isdecimal()), None)
 
 
 def _field(path: Path, name: str) -> int | None:
@@ -126,7 +128,7 @@ def _field(path: Path, name: str) -> int | None:
 
 
 def _text(path: Path) -> str:
-    """A file's text; nothing where it cannot be read, since files of /proc and /sys come and go."""
+    """A file's text; "" if it cannot be read, since files of /proc and /sys come and go."""
     try:
         return path.read_text()
     except OSError:

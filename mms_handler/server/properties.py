@@ -1,4 +1,4 @@
-"""MMS's config.properties for our settings: each line with its reason and its origin."""
+"""MMS's config.properties: each line with its reason and where its value comes from."""
 
 from __future__ import annotations
 
@@ -17,90 +17,99 @@ _HEAD = """\
 
 
 class _Line(NamedTuple):
+    """A key and its value, with what the comments say.
+
+    Fields:
+        fields: of Settings, that the value is made of.
+        reason: what the line is for; else the help of the first field.
+        origin: where the value comes from; else where the fields come from.
+    """
+
     key: str
     value: object
-    fields: tuple[str, ...] = ()  # of Settings, that the value is made of
-    reason: str = ""  # else what the first field is
-    origin: str = ""  # else where the fields came from
+    fields: tuple[str, ...] = ()
+    reason: str = ""
+    origin: str = ""
 
 
-def properties(chosen: Settings, origins: Mapping[str, str] | None = None) -> str:
+def config_properties(settings: Settings, origins: Mapping[str, str] | None = None) -> str:
     """The file's text.
 
     Args:
-        chosen: what it says.
-        origins: where each field came from, as ``Effective`` has it; without, from defaults.
+        settings: the values.
+        origins: by field, where each value comes from, as in ``Effective``; else the defaults.
     """
-    return _HEAD + "".join(_told(line, origins or {}) for line in _lines(chosen))
+    text = _HEAD
+    for line in _lines(settings):
+        reason = line.reason or _description(TABLE[line.fields[0]])
+        origin = line.origin or _origin(line.fields, origins or {})
+        text += f"\n# {reason}\n{line.key}={line.value}\n# {origin}\n"
+    return text
 
 
-def _told(line: _Line, origins: Mapping[str, str]) -> str:
-    reason = line.reason or _described(TABLE[line.fields[0]])
-    return f"\n# {reason}\n{line.key}={line.value}\n# {line.origin or _origin(line, origins)}\n"
-
-
-def _origin(line: _Line, origins: Mapping[str, str]) -> str:
-    named = sorted({origins.get(field, "default") for field in line.fields} - {"default"})
-    return f"from {', '.join(named)}" if named else "default"
-
-
-def _described(setting: Setting) -> str:
+def _description(setting: Setting) -> str:
     return f"{setting.help}  In {setting.unit}." if setting.unit else setting.help
 
 
-def _lines(chosen: Settings) -> Iterator[_Line]:
-    yield _Line("inference_address", f"http://{chosen.host}:{chosen.port}", ("host", "port"))
+def _origin(fields: tuple[str, ...], origins: Mapping[str, str]) -> str:
+    names = sorted({origins.get(field, "default") for field in fields} - {"default"})
+    return f"from {', '.join(names)}" if names else "default"
+
+
+def _lines(settings: Settings) -> Iterator[_Line]:
+    yield _Line("inference_address", f"http://{settings.host}:{settings.port}", ("host", "port"))
     yield _Line(
         "management_address",
-        f"http://127.0.0.1:{chosen.management_port}",
+        f"http://127.0.0.1:{settings.management_port}",
         ("management_port",),
-        "Whoever reaches this port can run code: it is never opened to others.",
+        "Never open this port to others: whoever reaches it can run code here.",
     )
-    yield _Line("model_store", _escaped(chosen.model_store), ("model_store",))
+    yield _Line("model_store", _escaped(settings.model_store), ("model_store",))
     yield _Line(
         "default_workers_per_model",
-        chosen.workers or 1,
+        settings.workers or 1,
         ("workers",),
-        "Workers of a model that is registered without a number; MMS's default is one a core.",
+        "Workers of a model that is registered without a number.  MMS's default is one per core.",
     )
     yield _Line(
         "default_response_timeout_seconds",
-        chosen.timeout_s,
+        settings.timeout_s,
         ("timeout_s",),
         "For one request, and for loading a model.  The key without _seconds is in minutes.",
     )
-    yield _Line("max_request_size", chosen.max_body_bytes, ("max_body_bytes",))
-    yield _Line("max_response_size", chosen.max_response_bytes, ("max_response_bytes",))
-    yield _Line("job_queue_size", chosen.job_queue_size, ("job_queue_size",))
-    if chosen.netty_threads:
-        yield _Line("number_of_netty_threads", chosen.netty_threads, ("netty_threads",))
-    heap = [f"-Xmx{chosen.heap_mb}m"] if chosen.heap_mb else []
+    yield _Line("max_request_size", settings.max_body_bytes, ("max_body_bytes",))
+    yield _Line("max_response_size", settings.max_response_bytes, ("max_response_bytes",))
+    yield _Line("job_queue_size", settings.job_queue_size, ("job_queue_size",))
+    if settings.netty_threads:
+        yield _Line("number_of_netty_threads", settings.netty_threads, ("netty_threads",))
+    heap = [f"-Xmx{settings.heap_mb}m"] if settings.heap_mb else []
     yield _Line(
         "vmargs",
         " ".join([*FLAGS, *heap]),
         ("heap_mb",),
-        "Less time for the JVM's own work; and its heap, where one was chosen.",
+        "Options of the JVM: less time for its own work, and the heap if one is set.",
     )
     yield _Line(
         "decode_input_request",
         "false",
-        reason="The handler reads bodies: a malformed one gets 400.  MMS would lose the worker.",
+        reason="The handler decodes bodies and answers 400 for a malformed one.  MMS would lose "
+        "the worker.",
         origin="always",
     )
-    yield _Line("plugins_path", _plugins(), reason="What we add to MMS's APIs.", origin="always")
-    for key, value in chosen.passed_on:
+    yield _Line("plugins_path", _plugins(), reason="Our plug-ins for MMS.", origin="always")
+    for key, value in settings.passed_on:
         origin = f"from {PASSED_ON[key]}"
         yield _Line(key, _escaped(value), reason="A setting of MMS's own.", origin=origin)
 
 
 def _plugins() -> Path:
-    """Where our plug-ins are: the same on each machine, seen from the folder that has us."""
+    """The plug-ins' folder; relative, so the same on each machine, if it is below this folder."""
     here = Path.cwd()
     return PLUGINS.relative_to(here) if here in PLUGINS.parents else PLUGINS
 
 
 def _escaped(text: str) -> str:
-    r"""``text`` as Java reads it: a backslash is written twice, what is not ASCII as \uXXXX."""
+    r"""``text`` as Java reads it: two backslashes for one, \uXXXX for what is not ASCII."""
     utf16 = text.replace("\\", "\\\\").encode("utf-16-be", "surrogatepass")
     units = [int.from_bytes(utf16[at : at + 2], "big") for at in range(0, len(utf16), 2)]
     return "".join(chr(unit) if unit < 128 else f"\\u{unit:04x}" for unit in units)

@@ -1,6 +1,6 @@
-"""How many workers, with how many threads, and how much Java, fit into a machine.
+"""How many workers and threads, and how much Java, fit into a machine.
 
-The figures it works with were measured; see _WORKER_BYTES.
+The figures were measured; see _WORKER_BYTES.
 """
 
 from __future__ import annotations
@@ -14,24 +14,25 @@ from mms_handler.settings import Settings
 
 _MB = 2**20
 
-#: A worker with a tiny model has 182 MB, of which 95 are its own; most scripts import more.
+#: A worker with a tiny model uses 182 MB, 95 of them its own.  Most scripts import more.
 _WORKER_BYTES = 220 * _MB
-#: Of its artifacts a Module holds the parameters as loaded, as bound, and as MKLDNN orders them
-#: when it first predicts: 100 MB of them made 297; a Block's made 200.
+#: A Module holds its parameters as loaded, as bound, and from its first prediction on as MKLDNN
+#: orders them: 100 MB of them became 297.  A Block's became 200.
 _COPIES = 3
 #: The process of each model that workers are forked from.
 _LISTENER_BYTES = 20 * _MB
 #: Java without bodies, and serve itself.
 _JAVA_MB, _SERVE_MB = 100, 50
-#: The part of the memory that nothing is planned for: scripts, page cache, peaks.
+#: The part of the memory that stays unplanned, for scripts, page cache and peaks.
 _SPARE = 0.1
 
-#: Artifacts from which a second thread is a gain; tiny models are up to forty times slower with it.
+#: Artifacts of at least this size gain from a second thread; tiny models become up to forty times
+#: slower with it.
 _LARGE_BYTES = 8 * _MB
 
-#: Bodies that the front end holds at once: at least the first, at most the second number.  As
-#: SageMaker's batch jobs have it, fewer where that many come to more than 100 MB.
-_BODIES = (8, 64)
+#: Bodies that the front end must hold at once, and may hold.  The first number is lower if that
+#: many come to more than _BODIES_MB, as in SageMaker's batch jobs.
+_MIN_BODIES, _MAX_BODIES = 8, 64
 _BODIES_MB = 100
 
 
@@ -41,12 +42,12 @@ class Plan(NamedTuple):
     Fields:
         workers: of each model.
         threads: of each worker.
-        heap_mb: Java's.
-        direct_mb: Java's memory for bodies on their way.
-        processors: that Java reckons with.
+        heap_mb: Java's heap.
+        direct_mb: Java's memory for bodies in transit.
+        processors: the number that Java assumes.
         reserved_bytes: what is not for workers.
-        machine: that all this is for.
-        warnings: what was chosen and does not fit.
+        machine: what all this was planned for.
+        warnings: settings that do not fit.
     """
 
     workers: int
@@ -59,61 +60,61 @@ class Plan(NamedTuple):
     warnings: tuple[str, ...]
 
 
-def plan(machine: Machine, chosen: Settings, models: Sequence[int]) -> Plan:
-    """What fits; what was chosen stays, with a warning where it does not fit.
+def plan(machine: Machine, settings: Settings, models_bytes: Sequence[int]) -> Plan:
+    """Plan what fits.  Settings are kept; one that does not fit gives a warning.
 
     Args:
         machine: what there is.
-        chosen: workers, threads, heap_mb and memory_bytes, where they are not None; the limits
+        settings: workers, threads, heap_mb and memory_bytes, unless they are None; the limits
             of bodies.
-        models: the size of each model's artifacts, in bytes; none where models come later.
+        models_bytes: the size of each model's artifacts; none if models come later.
 
     Returns:
-        Workers for every core, of one thread each.  Where memory, or a choice, allows fewer
-        workers, the others' threads are theirs, if the models are large.  Models that come
-        later get one worker each.
+        A worker of one thread for each core.  If memory or a setting allows fewer workers, large
+        models get the threads of the others.  Models that come later get one worker each.
 
     Raises:
-        ServerError: not one worker of each model fits, and nobody chose a number.
+        ServerError: not one worker of each model fits, and no number of workers is set.
     """
-    machine = Machine(machine.cpus, chosen.memory_bytes or machine.memory_bytes)
-    cores = max(1, int(machine.cpus))
-    java = _java(machine, chosen)
-    spare = len(models) * _LISTENER_BYTES + int(machine.memory_bytes * _SPARE)
-    reserved = java.reserved_bytes + spare
-    all_bytes = sum(map(estimate, models))
-    fit = workers_that_fit(machine, reserved, all_bytes) if models else 1
-    if not fit and not chosen.workers:
-        raise ServerError(_too_small(machine, reserved, all_bytes))
-    workers = chosen.workers or _share(cores, len(models), chosen.threads or 1, fit)
-    threads = chosen.threads or _threads(cores, workers, models)
+    machine = Machine(machine.cpus, settings.memory_bytes or machine.memory_bytes)
+    cores, models = max(1, int(machine.cpus)), len(models_bytes)
+    java = _plan_java(machine, settings)
+    spare_bytes = models * _LISTENER_BYTES + int(machine.memory_bytes * _SPARE)
+    reserved_bytes = java.reserved_bytes + spare_bytes
+    need_bytes = sum(map(estimate, models_bytes))
+    limit = workers_within(machine, reserved_bytes, need_bytes) if models else 1
+    if not limit and not settings.workers:
+        raise ServerError(
+            f"not one worker of each model fits: they need about {_mb(need_bytes)}, Java and spare "
+            f"memory {_mb(reserved_bytes)}, and there are {_mb(machine.memory_bytes)}; "
+            "set SAGEMAKER_MODEL_SERVER_WORKERS=1 to try it anyway"
+        )
+    # As many workers as have a core for each of their threads, and as fit.
+    share = cores // ((settings.threads or 1) * max(1, models))
+    workers = settings.workers or max(1, min(limit, share))
+    threads = settings.threads or _threads(cores, workers, models_bytes)
     warnings = []
-    busy = workers * max(1, len(models)) * threads
-    if busy > cores and (chosen.workers or chosen.threads):
+    busy = workers * max(1, models) * threads
+    if busy > cores and (settings.workers or settings.threads):
         warnings.append(f"{busy} threads share {cores} cores")
-    if models and workers > fit:
-        warnings.append(f"workers of each model that fit into the memory: {fit}")
+    if models and workers > limit:
+        warnings.append(f"workers per model that fit into the memory: {limit}")
     return Plan(
         workers=workers,
         threads=threads,
         heap_mb=java.heap_mb,
         direct_mb=java.direct_mb,
         processors=math.ceil(machine.cpus),
-        reserved_bytes=reserved,
+        reserved_bytes=reserved_bytes,
         machine=machine,
         warnings=tuple(warnings),
     )
 
 
-def _share(cores: int, models: int, threads: int, fit: int) -> int:
-    """Workers of each model so that all together have a core for each thread."""
-    return max(1, min(fit, cores // (threads * max(1, models))))
-
-
-def _threads(cores: int, workers: int, models: Sequence[int]) -> int:
-    if not models or min(models) < _LARGE_BYTES:
+def _threads(cores: int, workers: int, models_bytes: Sequence[int]) -> int:
+    if not models_bytes or min(models_bytes) < _LARGE_BYTES:
         return 1
-    return max(1, cores // (workers * len(models)))
+    return max(1, cores // (workers * len(models_bytes)))
 
 
 class _Java(NamedTuple):
@@ -122,44 +123,37 @@ class _Java(NamedTuple):
     reserved_bytes: int  # with what serve needs
 
 
-def _java(machine: Machine, chosen: Settings) -> _Java:
-    """What Java gets.
+def _plan_java(machine: Machine, settings: Settings) -> _Java:
+    """Plan Java's memory.
 
-    A body takes twice its size of either.  Eight of 6.5 MB at once were all answered so; with
-    less direct memory than eight of them, or half the heap, some were not.
+    A body takes twice its size of the heap and of direct memory.  With this much, eight bodies of
+    6.5 MB at once were all answered.  With direct memory for fewer than eight, or half the heap,
+    some were not.
     """
-    body_mb = math.ceil(max(chosen.max_body_bytes, chosen.max_response_bytes) / _MB)
-    fewest = max(1, min(_BODIES[0], _BODIES_MB // body_mb))
-    least, most = (32 + 2 * body_mb * count for count in (fewest, _BODIES[1]))
-    heap_mb = chosen.heap_mb or min(most, max(least, machine.memory_bytes // _MB // 16))
-    reserved_mb = heap_mb + 2 * body_mb * fewest + _JAVA_MB + _SERVE_MB
+    body_mb = math.ceil(max(settings.max_body_bytes, settings.max_response_bytes) / _MB)
+    min_bodies = max(1, min(_MIN_BODIES, _BODIES_MB // body_mb))
+    min_mb, max_mb = (32 + 2 * body_mb * bodies for bodies in (min_bodies, _MAX_BODIES))
+    heap_mb = settings.heap_mb or min(max_mb, max(min_mb, machine.memory_bytes // _MB // 16))
+    reserved_mb = heap_mb + 2 * body_mb * min_bodies + _JAVA_MB + _SERVE_MB
     return _Java(heap_mb, max(heap_mb, 8 * body_mb), reserved_mb * _MB)
-
-
-def _too_small(machine: Machine, reserved: int, all_bytes: int) -> str:
-    return (
-        f"not one worker of each model fits: they need about {_mb(all_bytes)}, Java and what is "
-        f"kept free {_mb(reserved)}, and there are {_mb(machine.memory_bytes)}; "
-        "SAGEMAKER_MODEL_SERVER_WORKERS=1 tries it all the same"
-    )
 
 
 def estimate(artifacts_bytes: int) -> int:
     """The memory of a worker that has loaded a model and predicted, in bytes.
 
     Args:
-        artifacts_bytes: what the model's files come to.
+        artifacts_bytes: the size of the model's files.
     """
     return _WORKER_BYTES + _COPIES * artifacts_bytes
 
 
-def workers_that_fit(machine: Machine, reserved_bytes: int, worker_bytes: int) -> int:
-    """How many times ``worker_bytes`` there is beside what is reserved; 0 or more."""
+def workers_within(machine: Machine, reserved_bytes: int, worker_bytes: int) -> int:
+    """How many workers fit beside what is reserved; 0 or more."""
     return max(0, machine.memory_bytes - reserved_bytes) // worker_bytes
 
 
 def java_options(plan: Plan) -> list[str]:
-    """The plan's half for Java, as words of its command line."""
+    """The part of a plan that is for Java, as options of its command line."""
     return [
         f"-Xmx{plan.heap_mb}m",
         f"-XX:MaxDirectMemorySize={plan.direct_mb}m",
@@ -167,13 +161,13 @@ def java_options(plan: Plan) -> list[str]:
     ]
 
 
-def line(plan: Plan) -> str:
-    """The plan for the log."""
-    said = (
-        f"workers of each model: {plan.workers}, threads of each: {plan.threads}, Java's heap: "
+def summary(plan: Plan) -> str:
+    """The plan in one line, for the log."""
+    line = (
+        f"workers per model: {plan.workers}, threads per worker: {plan.threads}, Java heap: "
         f"{plan.heap_mb} MB, for {plan.machine.cpus:g} cores and {_mb(plan.machine.memory_bytes)}"
     )
-    return "; ".join([said, *(f"warning: {warning}" for warning in plan.warnings)])
+    return "; ".join([line, *(f"warning: {warning}" for warning in plan.warnings)])
 
 
 def _mb(count: int) -> str:

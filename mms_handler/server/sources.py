@@ -1,48 +1,100 @@
-"""Where a model may come from when the management API is asked to register it."""
+"""Where the files of a model come from: a path of the command line, or a registration's url."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from pathlib import Path
-from typing import Iterator, Sequence
+from typing import Iterator, NamedTuple, Sequence
 
 from mms_handler import archive
 from mms_handler.errors import NoSuchModel
+from mms_handler.manifest import check_name
+from mms_handler.settings import Settings
+
+
+class Source(NamedTuple):
+    """The files of a model, before they are in the store.
+
+    Fields:
+        name: the model's.
+        path: a .mar, a .tar.gz or a folder.
+        size_bytes: of the files in it, unpacked.
+        url: the path or address as it was given.
+    """
+
+    name: str
+    path: Path
+    size_bytes: int
+    url: str
+
+
+def source_at(path: Path) -> Source:
+    """The model at ``path``, named after its file or folder.
+
+    Raises:
+        NoSuchModel: there is no archive and no folder.
+        ArchiveError: the file's name cannot name a model, or the archive is not safe.
+    """
+    return Source(name_of(path), path, archive.size(path), str(path))
+
+
+def name_of(path: Path) -> str:
+    """The name that a model gets from its file or folder.
+
+    Raises:
+        NoSuchModel: there is no archive and no folder.
+        ArchiveError: the name cannot name a model.
+    """
+    if path.is_dir():
+        return check_name(os.path.basename(os.path.abspath(path)))
+    if path.is_file() and path.name.endswith((".mar", ".tar.gz")):
+        return check_name(path.name[: -len(".mar" if path.suffix == ".mar" else ".tar.gz")])
+    raise NoSuchModel(f"{path} is neither a .mar, a .tar.gz nor a folder")
+
+
+def allowed_folders(settings: Settings) -> list[Path]:
+    """The folders that a registration may take models from."""
+    folders = [Path(settings.model_store)]
+    if settings.multi_model:
+        folders.append(Path(settings.base_dir or "/opt/ml") / "models")
+    return folders
 
 
 class Sources:
-    """Some folders, and some addresses; nothing else."""
+    """The folders and addresses that registrations may name; nothing else is read."""
 
-    def __init__(self, folders: Sequence[Path], allowed: Sequence[str], scratch: Path) -> None:
+    def __init__(self, folders: Sequence[Path], prefixes: Sequence[str], scratch: Path) -> None:
         """Allow models from some places.
 
         Args:
-            folders: each with models; an address without scheme is a path in one of them.
-            allowed: prefixes of the addresses that models may be fetched from.
-            scratch: where what is fetched lies until it is in the store.
+            folders: hold models; a url without a scheme is a path in one of them.
+            prefixes: an address must begin with one of them to be fetched.
+            scratch: holds what was fetched until it is in the store.
         """
         self._folders = [folder.resolve() for folder in folders]
-        self._allowed, self._scratch = allowed, scratch
+        self._prefixes, self._scratch = prefixes, scratch
 
     @contextlib.contextmanager
-    def found(self, url: str) -> Iterator[Path]:
-        """The file or folder at ``url``, for the length of a ``with`` block.
+    def open(self, name: str, url: str) -> Iterator[Source]:
+        """The model at ``url``, to be called ``name``; what is fetched goes with the block.
 
         Raises:
-            NoSuchModel: there is none, or it may not be had.
-            ArchiveError: the address is not allowed, or cannot be fetched.
+            NoSuchModel: nothing is there, or it is outside the folders.
+            ArchiveError: the address is not allowed, cannot be fetched, or is not safe.
         """
         if "://" not in url:
-            yield self._local(url)
+            path = self._local(url)
+            yield Source(name, path, archive.size(path), url)
             return
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
-            yield archive.fetch(url, Path(folder), self._allowed)
+            path = archive.fetch(url, Path(folder), self._prefixes)
+            yield Source(name, path, archive.size(path), url)
 
     def _local(self, url: str) -> Path:
         for folder in self._folders:
-            path = (folder / url).resolve()  # an absolute url stays what it is
-            inside = folder in path.parents
-            if inside and path.exists():
+            path = (folder / url).resolve()  # an absolute url replaces the folder
+            if folder in path.parents and path.exists():
                 return path
         raise NoSuchModel(f"there is no {url} in the model store")

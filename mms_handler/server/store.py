@@ -1,9 +1,9 @@
-"""The server's own model store: each model a folder that MMS takes as it is.
+"""The server's own model store: a folder for each model, as MMS takes it.
 
-.mar, model.tar.gz ──▶ checked, unpacked by us ──▶ STORE/NAME
-folder ──▶ its script copied, the rest linked   ──▶ STORE/NAME
+.mar, model.tar.gz ──▶ verified and unpacked here     ──▶ STORE/NAME
+folder             ──▶ scripts copied, weights linked ──▶ STORE/NAME
 
-MMS unpacks without any check, and gives two models of one archive the same folder.
+MMS would unpack without any check, and give two models of the same archive one folder.
 """
 
 from __future__ import annotations
@@ -12,73 +12,60 @@ import os
 import shutil
 from pathlib import Path
 
-from mms_handler import archive, manifest
-from mms_handler.errors import NoSuchModel
+from mms_handler import archive
+from mms_handler.server.sources import Source
 
-#: Bytes from which on a file is linked instead of copied: scripts are not, weights are.
-_LARGE = 2**20
-
-
-def name_of(path: Path) -> str:
-    """The name that a model gets from its file or folder.
-
-    Raises:
-        NoSuchModel: there is neither.
-        ArchiveError: it cannot name a model.
-    """
-    if path.is_dir():
-        return manifest.check_name(os.path.basename(os.path.abspath(path)))
-    if path.is_file() and path.name.endswith((".mar", ".tar.gz")):
-        return manifest.check_name(
-            path.name[: -len(".mar" if path.suffix == ".mar" else ".tar.gz")]
-        )
-    raise NoSuchModel(f"{path} is neither a .mar, a .tar.gz nor a folder")
+#: Files of this many bytes or more are linked, smaller ones are copied: scripts are small, weights
+#: are large.
+_LINKED_BYTES = 2**20
 
 
 class Store:
-    """A folder that is ours alone, with a folder for each model."""
+    """A private folder with a folder for each model."""
 
     def __init__(self, folder: Path, program: str | None) -> None:
-        """``program`` names the script where a folder has several that it could be."""
-        self.folder, self._program = folder, program
+        """Make ``folder``; ``program`` names the script if a model has several candidates."""
+        self._folder, self._program = folder, program
         folder.mkdir()
 
-    def put(self, path: Path, name: str) -> Path:
-        """Put the model at ``path`` into the store.
+    def put(self, source: Source) -> Path:
+        """Put a model into the store; give its folder.
 
         Raises:
-            ArchiveError: it is not safe, or nothing that can be served.
-            ScriptError: its script cannot be told among several files.
+            ArchiveError: the model is not safe, or cannot be served.
+            ScriptError: several files could be its script.
         """
-        target = self.folder / name
         try:
-            if path.is_dir():
-                self._link(path, target, name)
-            else:
-                self._unpack(path, target)
+            if source.path.is_dir():
+                return self._link(source)
+            return self._unpack(source)
         except BaseException:
-            self.remove(name)
+            self.remove(source.name)
             raise
+
+    def _unpack(self, source: Source) -> Path:
+        target = self._folder / source.name
+        if source.path.suffix == ".mar":
+            archive.unpack(source.path, target)
+            return target
+        mar = self._folder / f"{source.name}.mar"
+        archive.unpack(archive.convert(source.path, mar, program=self._program), target)
+        mar.unlink()
         return target
 
-    def _unpack(self, path: Path, target: Path) -> None:
-        if path.suffix == ".mar":
-            archive.unpack(path, target)
-            return
-        packed = archive.convert(path, self.folder / f"{target.name}.mar", program=self._program)
-        archive.unpack(packed, target)
-        packed.unlink()
-
-    def _link(self, path: Path, target: Path, name: str) -> None:
-        for inner, source in archive.entries(path, name=name, program=self._program).items():
-            file = target / inner
+    def _link(self, source: Source) -> Path:
+        target = self._folder / source.name
+        entries = archive.entries(source.path, name=source.name, program=self._program)
+        for entry, content in entries.items():
+            file = target / entry
             file.parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(source, bytes):
-                file.write_bytes(source)
-            elif source.stat().st_size < _LARGE:
-                shutil.copyfile(source, file)
+            if isinstance(content, bytes):
+                file.write_bytes(content)
+            elif content.stat().st_size < _LINKED_BYTES:
+                shutil.copyfile(content, file)
             else:
-                os.symlink(source.resolve(), file)
+                os.symlink(content.resolve(), file)
+        return target
 
     def remove(self, name: str) -> None:
-        shutil.rmtree(self.folder / name, ignore_errors=True)
+        shutil.rmtree(self._folder / name, ignore_errors=True)

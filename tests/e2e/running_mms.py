@@ -66,7 +66,7 @@ def start_mms(command: str, folder: Path, ports: tuple[int, int], *more: str) ->
     """MMS's own ``command`` with the config.properties of our defaults, but for ports and store."""
     chosen = Settings(port=ports[0], management_port=ports[1], model_store=str(folder / "store"))
     (folder / "tmp").mkdir()
-    (folder / "config.properties").write_text(server.properties(chosen))
+    (folder / "config.properties").write_text(server.config_properties(chosen))
     env = {"PATH": "/usr/bin:/bin", "TEMP": str(folder / "tmp"), "TMPDIR": str(folder / "tmp")}
     env.update(server.java_variables(env))
     binary = str(Path(sys.executable).with_name(command))

@@ -221,7 +221,7 @@ def living(folder: Path, path: str = "/usr/bin:/bin", **lines: object) -> Iterat
     )
     told = dataclasses.replace(chosen, timeout_s=OURS_S)
     more = "".join(f"{key}={value}\n" for key, value in lines.items())
-    (folder / "config.properties").write_text(server.properties(chosen) + more)
+    (folder / "config.properties").write_text(server.config_properties(chosen) + more)
     env = {"PATH": path, "TEMP": str(folder / "tmp"), "TMPDIR": str(folder / "tmp")}
     env.update(server.java_variables(env), **told.variables())
     config = ("--mms-config", "config.properties")

@@ -1,4 +1,4 @@
-"""server.properties: MMS's configuration for our settings."""
+"""server.properties: MMS's configuration for each setting."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mms_handler import settings
-from mms_handler.server.properties import properties
+from mms_handler.server import config_properties
 from mms_handler.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -41,17 +41,17 @@ def at_the_root(monkeypatch):
 
 
 def test_the_defaults():
-    """These are MMS's keys and values for the default settings, and no others."""
-    assert keys(properties(Settings())) == DEFAULTS
+    """The default settings give exactly these keys and values."""
+    assert keys(config_properties(Settings())) == DEFAULTS
 
 
 @pytest.mark.parametrize(
-    ("changed", "wanted"),
+    ("changes", "lines"),
     [
         pytest.param(
             {"host": "0.0.0.0", "port": 9000},
             {"inference_address": "http://0.0.0.0:9000"},
-            id="opened to others, the management is not",
+            id="other machines reach the inference address only",
         ),
         pytest.param(
             {"management_port": 9001},
@@ -62,50 +62,50 @@ def test_the_defaults():
         pytest.param(
             {"model_store": "C:\\é𝄞"},
             {"model_store": "C:\\\\\\u00e9\\ud834\\udd1e"},
-            id="a store as Java reads it",
+            id="a store's path escaped for Java",
         ),
         pytest.param({"workers": 4}, {"default_workers_per_model": "4"}, id="four workers"),
         pytest.param(
-            {"timeout_s": 90}, {"default_response_timeout_seconds": "90"}, id="time in seconds"
+            {"timeout_s": 90}, {"default_response_timeout_seconds": "90"}, id="a timeout in seconds"
         ),
         pytest.param(
             {"max_body_bytes": 10, "max_response_bytes": 20},
             {"max_request_size": "10", "max_response_size": "20"},
-            id="limits of both directions",
+            id="limits of requests and replies",
         ),
         pytest.param({"job_queue_size": 5}, {"job_queue_size": "5"}, id="a shorter queue"),
-        pytest.param({"netty_threads": 5}, {"number_of_netty_threads": "5"}, id="netty's threads"),
+        pytest.param({"netty_threads": 5}, {"number_of_netty_threads": "5"}, id="Netty's threads"),
         pytest.param({"heap_mb": 99}, {"vmargs": f"{FLAGS} -Xmx99m"}, id="Java's heap"),
         pytest.param(
             {"passed_on": (("io_ratio", "70"), ("blacklist_env_vars", "AWS_\\w*"))},
             {"io_ratio": "70", "blacklist_env_vars": "AWS_\\\\w*"},
-            id="MMS's own",
+            id="settings of MMS's own",
         ),
     ],
 )
-def test_they_follow_the_settings(changed, wanted):
-    """A setting changes its own keys only."""
-    assert keys(properties(Settings(**changed))) == {**DEFAULTS, **wanted}
+def test_lines_follow_the_settings(changes, lines):
+    """A setting changes only its own keys."""
+    assert keys(config_properties(Settings(**changes))) == {**DEFAULTS, **lines}
 
 
 def test_plugins_are_found_from_elsewhere(monkeypatch, tmp_path):
-    """The folder's full name, where it does not lie below the one we are in."""
+    """The path is absolute if the folder is not below the current one."""
     monkeypatch.chdir(tmp_path)
-    found = keys(properties(Settings()))["plugins_path"]
-    assert found == str(ROOT / "mms_handler" / "plugins")
+    path = keys(config_properties(Settings()))["plugins_path"]
+    assert path == str(ROOT / "mms_handler" / "plugins")
 
 
-def test_each_line_says_where_it_comes_from():
-    """Behind it, as a comment: options, variables, or that it is the default."""
+def test_each_line_has_its_origin():
+    """A comment after each line names options or variables, or says that it is the default."""
     env = {"SAGEMAKER_BIND_TO_PORT": "9000", "MMS_IO_RATIO": "70"}
-    text = properties(*settings.effective(env, {"workers": 2, "host": "::"}))
+    text = config_properties(*settings.effective(env, {"workers": 2, "host": "::"}))
     lines = text.splitlines()
-    behind = {
+    origins = {
         line.split("=")[0]: lines[at + 1]
         for at, line in enumerate(lines)
         if "=" in line and not line.startswith("#")
     }
-    assert behind == {
+    assert origins == {
         "inference_address": "# from SAGEMAKER_BIND_TO_PORT, option --host",
         "management_address": "# default",
         "model_store": "# default",
@@ -122,5 +122,5 @@ def test_each_line_says_where_it_comes_from():
 
 
 def test_the_committed_file_has_the_defaults():
-    """config.properties at the root is this text."""
-    assert (ROOT / "config.properties").read_text() == properties(Settings())
+    """config.properties at the root is what the command prints."""
+    assert (ROOT / "config.properties").read_text() == config_properties(Settings())

@@ -1,4 +1,4 @@
-"""store: what a model becomes in the server's own store, and what may not get there."""
+"""store, sources: how a model gets into the server's store, and what is refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import pytest
 
 from mms_handler import archive
 from mms_handler.errors import ArchiveError, NoSuchModel
-from mms_handler.server.store import Store, name_of
+from mms_handler.server.sources import Source, name_of, source_at
+from mms_handler.server.store import Store
 
 
 @pytest.fixture
@@ -26,6 +27,10 @@ def model(folder, weights=b"w"):
     return folder
 
 
+def source(path, name="mine"):
+    return Source(name, path, 0, str(path))
+
+
 def files(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
@@ -33,12 +38,12 @@ def files(folder):
 CONTENT = ["MAR-INF/MANIFEST.json", "code/inference.py", "net.params"]
 
 
-def test_a_folder_becomes_one_that_mms_can_take(tmp_path, store):
-    """Its own files, and the manifest it lacks; the folder itself is not touched."""
+def test_a_folder_gets_a_manifest(tmp_path, store):
+    """The store has its files and the manifest that it lacks; the folder is not changed."""
     folder = model(tmp_path / "digits")
-    found = store.put(folder, "mine")
-    assert files(found) == CONTENT
-    manifest = json.loads((found / "MAR-INF" / "MANIFEST.json").read_text())
+    stored = store.put(source(folder))
+    assert files(stored) == CONTENT
+    manifest = json.loads((stored / "MAR-INF" / "MANIFEST.json").read_text())
     assert manifest["model"] == {
         "modelName": "mine",
         "handler": "mms_handler.service:handle",
@@ -48,26 +53,26 @@ def test_a_folder_becomes_one_that_mms_can_take(tmp_path, store):
 
 
 def test_large_files_are_linked_and_scripts_copied(tmp_path, store):
-    """Weights are not copied; a script that writes to itself changes nobody's file."""
+    """Weights are not copied; a script that writes into its folder does not change the user's."""
     folder = model(tmp_path / "digits", bytes(2**20))
-    found = store.put(folder, "mine")
-    assert (found / "net.params").resolve() == folder / "net.params"
-    assert not (found / "code" / "inference.py").is_symlink()
-    assert (found / "net.params").read_bytes() == bytes(2**20)
+    stored = store.put(source(folder))
+    assert (stored / "net.params").resolve() == folder / "net.params"
+    assert not (stored / "code" / "inference.py").is_symlink()
+    assert (stored / "net.params").read_bytes() == bytes(2**20)
 
 
 @pytest.mark.parametrize("suffix", ["mar", "tar.gz"])
-def test_an_archive_is_unpacked_by_us(tmp_path, store, suffix):
-    """Both kinds, to the same files."""
+def test_an_archive_is_unpacked(tmp_path, store, suffix):
+    """Both kinds of archive give the same files."""
     packed = tmp_path / f"digits.{suffix}"
     pack = archive.pack if suffix == "mar" else archive.pack_tar
     pack(model(tmp_path / "digits"), packed)
-    assert files(store.put(packed, "mine")) == CONTENT
+    assert files(store.put(source(packed))) == CONTENT
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["mine"]
 
 
-def test_what_is_not_safe_leaves_nothing(tmp_path, store):
-    """An archive that leads out of its folder, and a folder with a link."""
+def test_a_refused_model_leaves_no_files(tmp_path, store):
+    """Refused are an archive that leads out of its folder, and a folder with a link."""
     with zipfile.ZipFile(tmp_path / "bad.mar", "w") as mar:
         mar.writestr("MAR-INF/MANIFEST.json", "{}")
         mar.writestr("../outside", "x")
@@ -75,36 +80,43 @@ def test_what_is_not_safe_leaves_nothing(tmp_path, store):
     (folder / "secret").symlink_to("/etc/passwd")
     for path in (tmp_path / "bad.mar", folder):
         with pytest.raises(ArchiveError):
-            store.put(path, "mine")
+            store.put(source(path))
     assert list((tmp_path / "store").iterdir()) == []
     assert not (tmp_path / "outside").exists()
 
 
-def test_a_model_that_is_removed_is_gone(tmp_path, store):
-    """What it was linked to is not."""
+def test_removing_a_model_keeps_linked_files(tmp_path, store):
+    """Its folder in the store goes, the files that it links to stay."""
     folder = model(tmp_path / "digits", bytes(2**20))
-    store.put(folder, "mine")
+    store.put(source(folder))
     store.remove("mine")
     assert not (tmp_path / "store" / "mine").exists()
     assert stat.S_ISREG((folder / "net.params").stat().st_mode)
 
 
-def test_the_folder_we_are_in_has_its_name(tmp_path, monkeypatch):
+def test_the_current_folder_has_a_name(tmp_path, monkeypatch):
     """``serve .`` serves the folder under its own name."""
     monkeypatch.chdir(model(tmp_path / "digits"))
     assert name_of(Path()) == "digits"
 
 
 @pytest.mark.parametrize("name", ["digits.mar", "digits.tar.gz"])
-def test_an_archive_has_its_files_name(tmp_path, name):
-    """Without what tells its kind."""
+def test_an_archive_gives_its_name_to_the_model(tmp_path, name):
+    """The suffix is left out."""
     (tmp_path / name).write_bytes(b"")
     assert name_of(tmp_path / name) == "digits"
 
 
+def test_a_path_is_measured(tmp_path):
+    """The name, the path and the bytes of all files."""
+    folder = model(tmp_path / "digits", b"weights")
+    script_bytes = (folder / "code" / "inference.py").stat().st_size
+    assert source_at(folder) == Source("digits", folder, script_bytes + 7, str(folder))
+
+
 @pytest.mark.parametrize("name", ["gone", "gone.mar", "model.zip"])
-def test_what_is_no_model(tmp_path, name):
-    """Anything else is refused by its path."""
+def test_paths_that_are_no_model(tmp_path, name):
+    """The message has the path, and what it must be."""
     if name.endswith("zip"):
         (tmp_path / name).write_bytes(b"zip")
     with pytest.raises(NoSuchModel) as caught:
@@ -113,7 +125,7 @@ def test_what_is_no_model(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["my model", "-x", "caf\u00e9"])
-def test_a_name_mms_cannot_address(tmp_path, name):
-    """A folder's name must be able to name a model."""
+def test_names_that_mms_cannot_address(tmp_path, name):
+    """A folder must have a name that a model can have."""
     with pytest.raises(ArchiveError, match="is not a valid model name"):
         name_of(model(tmp_path / name))

@@ -1,0 +1,62 @@
+"""The processes of each model: MMS's listener, and the workers that the listener forks.
+
+They are looked for in Java's process group: an orphaned worker is no descendant of Java any more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import psutil
+
+#: Seconds that the processes of an unregistered model may take to end.
+_END_S = 10
+
+
+def of_all_models(java_pid: int) -> list[psutil.Process]:
+    """The listeners and workers of every model."""
+    group = (process for process in psutil.process_iter() if _group_of(process) == java_pid)
+    return [process for process in group if process.pid != java_pid]
+
+
+def of_model(java_pid: int, name: str) -> list[psutil.Process]:
+    """The listener and the workers of one model."""
+    return [process for process in of_all_models(java_pid) if _serves(process, name)]
+
+
+def listener(java_pid: int, name: str) -> psutil.Process | None:
+    """The process that forks a model's workers; MMS starts no second one if it dies."""
+    for process in of_model(java_pid, name):
+        with contextlib.suppress(psutil.Error):
+            if process.ppid() == java_pid:
+                return process
+    return None
+
+
+def is_alive(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def wait_for_end(processes: list[psutil.Process]) -> None:
+    """Return when ``processes`` are gone; those that outlive MMS's own kill are killed here."""
+    _, alive = psutil.wait_procs(processes, _END_S)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(alive, _END_S)
+
+
+def _group_of(process: psutil.Process) -> int:
+    with contextlib.suppress(OSError):
+        return os.getpgid(process.pid)
+    return 0
+
+
+def _serves(process: psutil.Process, name: str) -> bool:
+    with contextlib.suppress(psutil.Error):
+        words = process.cmdline()
+        return "--model-name" in words and words[words.index("--model-name") + 1] == name
+    return False

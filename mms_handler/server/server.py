@@ -1,0 +1,140 @@
+"""Serve models for the length of a ``with`` block, and watch over them.
+
+paths ──▶ Source ──▶ Registry ──▶ Store ──▶ front end ──▶ workers
+POST /models ──▶ Api ──▶ Registry         WorkerDeaths ◀── log lines
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import subprocess
+from pathlib import Path
+from typing import Callable, Iterator, Sequence
+
+from mms_handler.errors import HandlerError, NoSuchModel, ServerError
+from mms_handler.server import admin, front_end, sizing
+from mms_handler.server.front_end import ProcessLog
+from mms_handler.server.machine import this_machine
+from mms_handler.server.registry import Registry, Serving
+from mms_handler.server.sources import Source, Sources, allowed_folders, source_at
+from mms_handler.server.store import Store
+from mms_handler.server.watch import WINDOW_S, WorkerDeaths
+from mms_handler.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Server:
+    """A running front end with all its models loaded."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        registry: Registry,
+        deaths: WorkerDeaths,
+        settings: Settings,
+    ) -> None:
+        """Made by ``serve``."""
+        self.url = f"http://{settings.host}:{settings.port}"
+        self.process, self.registry = process, registry
+        self._deaths, self._restarts = deaths, settings.restarts
+        self._keep_going = settings.keep_going or settings.multi_model
+
+    def predictions_url(self, name: str) -> str:
+        return f"{self.url}/predictions/{name}"
+
+    def wait(self) -> None:
+        """Watch over the models until the server ends.
+
+        Raises:
+            ServerError: Java ended, or a model's workers died too often.
+        """
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = self.process.wait(0.5)
+                raise ServerError(f"MMS ended unexpectedly with exit code {code}")
+            self._check_models()
+
+    def _check_models(self) -> None:
+        for name, reason in self._deaths.above_limit().items():
+            died = f"the workers of {name} died more than {self._restarts} times in {WINDOW_S} s"
+            self._give_up(f"{died}: {reason}" if reason else died)
+            with contextlib.suppress(NoSuchModel):  # a client has just unregistered it
+                self.registry.unregister(name)
+        for reason in self.registry.mend().values():
+            self._give_up(reason)
+
+    def _give_up(self, reason: str) -> None:
+        """End the server, or only log that it goes on without a model."""
+        if not self._keep_going:
+            raise ServerError(reason)
+        log.error("%s; it is unregistered", reason)
+
+
+@contextlib.contextmanager
+def serve(
+    paths: Sequence[Path],
+    settings: Settings,
+    *,
+    log: Callable[[str], None],
+    ready_s: float = 60,
+) -> Iterator[Server]:
+    """Serve models for the length of a ``with`` block.
+
+    Args:
+        paths: archives, model.tar.gz files and folders; each model is named after its file.
+        settings: ports, workers, batches, limits.
+        log: called with each line that MMS and the workers print.
+        ready_s: seconds that the front end may take to listen, before any model is loaded.
+
+    Yields:
+        The server, once every model is loaded.  No process of it is left after the block.
+
+    Raises:
+        ArchiveError: a path is no archive or model folder, or is not safe.
+        ServerError: no Java, a port in use, MMS ended, or a model cannot be loaded.
+    """
+    front_end.check_port(settings.host, settings.port)
+    front_end.check_port("127.0.0.1", settings.management_port)
+    sources = check_distinct([source_at(path) for path in paths])
+    plan = sizing.plan(this_machine(), settings, [source.size_bytes for source in sources])
+    log(sizing.summary(plan))
+    deaths, serving = WorkerDeaths(settings.restarts), Serving.by_default(settings)
+    with contextlib.ExitStack() as stack:
+        front = stack.enter_context(
+            front_end.started(settings, plan, ProcessLog(log, deaths.read), ready_s)
+        )
+        store = Store(front.folder / "store", settings.program)
+        registry = Registry(front, store, settings, deaths)
+        allowed = Sources(allowed_folders(settings), settings.allowed_urls, front.folder)
+        api = admin.Api(registry, allowed, serving)
+        stack.enter_context(admin.listening(api, settings.management_port))
+        for source in sources:
+            try:
+                registry.register(source, serving)
+                if settings.workers is None and plan.workers > 1:
+                    workers = registry.workers_that_fit(source.name, plan.workers)
+                    registry.scale(source.name, workers)
+            except HandlerError as exc:
+                if not settings.keep_going:
+                    raise
+                log(f"{exc}; serving the other models without it")
+        front.open_gate(ready_s)
+        yield Server(front.process, registry, deaths, settings)
+
+
+def check_distinct(sources: Sequence[Source]) -> Sequence[Source]:
+    """``sources``, if no two of them have the same name.
+
+    Raises:
+        ServerError: two have.
+    """
+    paths: dict[str, Path] = {}
+    for source in sources:
+        if source.name in paths:
+            raise ServerError(
+                f"{paths[source.name]} and {source.path} are both called {source.name}; rename one"
+            )
+        paths[source.name] = source.path
+    return sources
