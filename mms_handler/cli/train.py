@@ -1,4 +1,4 @@
-"""The command train, and the hidden ones that it runs in processes of their own."""
+"""The command train, and two hidden commands: what it runs in processes of their own."""
 
 from __future__ import annotations
 
@@ -6,88 +6,102 @@ import contextlib
 import logging
 import sys
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping
 
 import click
 
 from mms_handler import settings
 from mms_handler.cli.archives import pack
-from mms_handler.cli.command import end, existing, group, size
+from mms_handler.cli.command import end, examples, existing, group, size
+
+if TYPE_CHECKING:
+    from mms_handler.training import Options
 
 
 def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     pairs = {}
     for value in values:
-        name, equals, rest = value.partition("=")
+        name, equals, text = value.partition("=")
         if not (name and equals):
             raise click.BadParameter(f"{value!r} is not NAME=VALUE", ctx, param)
-        pairs[name] = rest
+        pairs[name] = text
     return pairs
 
 
-@group.command()
-@click.option("--base-dir", type=click.Path(path_type=Path),
-              help="A folder like /opt/ml; else SAGEMAKER_BASE_DIR or that.")  # fmt: skip
-@click.option("--entry-point", help="The script; else sagemaker_program of the hyperparameters.")
-@click.option("--source-dir", help="Its folder, tar.gz or s3:// address; else the script's own.")
-@click.option("--channel", "channels", multiple=True, callback=_pairs, metavar="NAME=DIR",
-              help="An input channel and its folder; may be repeated.")  # fmt: skip
-@click.option("--hp", multiple=True, callback=_pairs, metavar="NAME=VALUE",
-              help="A hyperparameter, JSON or text; may be repeated.")  # fmt: skip
-@click.option("--hyperparameters", type=existing, help="A JSON file of them; --hp wins.")
-@click.option("--model-dir", type=click.Path(path_type=Path),
-              help="Where the model goes; else BASE/model.")  # fmt: skip
-@click.option("--output-data-dir", type=click.Path(path_type=Path),
-              help="Where the script may leave other results; else BASE/output/data.")  # fmt: skip
-@click.option("--mode", type=click.Choice(["legacy", "script"]),
-              help="Call train(), or run the file; else as the script looks.")  # fmt: skip
-@click.option("--hosts", help="All hosts of the job, with commas.")
-@click.option("--current-host", help="This one of them.")
-@click.option("--local-hosts", type=click.IntRange(1), help="Try a job of so many hosts here.")
-@click.option(
-    "--archive", "name", help="Pack the result and the script as an archive of this name."
+@group.command(
+    epilog=examples(
+        "mms-handler train --entry-point train.py --channel train=data --hp epochs=20",
+        "mms-handler train --base-dir /opt/ml --archive digits",
+    )
 )
+@click.option("--base-dir", type=click.Path(path_type=Path),
+              help="A folder like /opt/ml, with input/, code/, model/ and output/ (default: "
+                   "SAGEMAKER_BASE_DIR, else /opt/ml if it is there, else the current "
+                   "folder).")  # fmt: skip
+@click.option("--entry-point",
+              help="The script (default: the hyperparameter sagemaker_program).")  # fmt: skip
+@click.option("--source-dir",
+              help="The script's folder, a tar.gz of it, or its s3:// address (default: the "
+                   "hyperparameter sagemaker_submit_directory, else where the script "
+                   "is).")  # fmt: skip
+@click.option("--channel", "channels", multiple=True, callback=_pairs, metavar="NAME=DIR",
+              help="An input channel and its folder; repeatable (default: the channels of "
+                   "BASE/input/config/inputdataconfig.json).")  # fmt: skip
+@click.option("--hp", multiple=True, callback=_pairs, metavar="NAME=VALUE",
+              help="A hyperparameter, as JSON or text; repeatable.")  # fmt: skip
+@click.option("--hyperparameters", type=existing,
+              help="A JSON file of hyperparameters.  It overrides BASE/input/config/"
+                   "hyperparameters.json; --hp overrides both.")  # fmt: skip
+@click.option("--model-dir", type=click.Path(path_type=Path),
+              help="The folder for the model (default: BASE/model).")  # fmt: skip
+@click.option("--output-data-dir", type=click.Path(path_type=Path),
+              help="The folder for other results of the script (default: "
+                   "BASE/output/data).")  # fmt: skip
+@click.option("--mode", type=click.Choice(["legacy", "script"]),
+              help="Call the script's train(), or run the file (default: decided by what the "
+                   "script looks like).")  # fmt: skip
+@click.option("--hosts",
+              help="All hosts of the job, separated by commas (default: those of BASE/input/"
+                   "config/resourceconfig.json, else algo-1).")  # fmt: skip
+@click.option("--current-host",
+              help="The name of this host (default: the one in resourceconfig.json, else the "
+                   "first of the hosts).")  # fmt: skip
+@click.option("--local-hosts", type=click.IntRange(1), metavar="COUNT",
+              help="Try the job on COUNT hosts that are all this machine, one process each "
+                   "(default: 1).")  # fmt: skip
+@click.option("--archive", "name",
+              help="Pack the model and the script as archives of this name (default: pack "
+                   "nothing).")  # fmt: skip
 @click.option("--model-store", type=click.Path(path_type=Path), default="model_archives",
-              show_default=True, help="Where that archive goes.")  # fmt: skip
+              show_default=True, help="The folder for the archives.")  # fmt: skip
 @click.option("--sample", type=existing,
-              help="A request to pack with it; else zeros in the model's shapes.")  # fmt: skip
+              help="A request to pack as the archive's sample (default: a row of zeros in the "
+                   "model's shapes).")  # fmt: skip
 def train(
     base_dir: Path | None,
-    channels: dict[str, str],
-    hp: dict[str, str],
-    hyperparameters: Path | None,
-    hosts: str | None,
     mode: str | None,
     local_hosts: int | None,
     name: str | None,
     model_store: Path,
     sample: Path | None,
-    **given: Any,
+    **options: Any,
 ) -> None:
     """Train with a script, as SageMaker does.
 
-    Everything comes from a folder like /opt/ml, from options, or from both.
+    The script, its hyperparameters and its channels come from a folder like /opt/ml, from
+    options, or from both.  Options override the folder's files.
     """
     from mms_handler import archive as archives
     from mms_handler import training
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    values = training.hyperparameters(hyperparameters) if hyperparameters else {}
-    values.update({name: training.hyperparameter(text) for name, text in hp.items()})
-    options = training.Options(
-        channels={name: Path(folder) for name, folder in channels.items()},
-        hyperparameters=values,
-        hosts=tuple(hosts.split(",")) if hosts else (),
-        **given,
-    )
-    base = base_dir or _base_dir()
-    with _progress("fetching the code") as fetched:
-        job = training.read(base, options, fetched)
+    with _progress("fetching the code") as progress:
+        job = training.read_job(base_dir or _base_dir(), _job_options(**options), progress)
     try:
         if local_hosts and local_hosts > 1:
-            training.run_local_hosts(job, local_hosts, wanted=mode)
+            training.run_local_hosts(job, local_hosts, mode=mode)
         else:
-            training.run(job, wanted=mode)
+            training.run(job, mode=mode)
     except training.Stopped as exc:
         end(str(exc), 128 + exc.number)
     for path in sorted(path for path in job.model_dir.rglob("*") if path.is_file()):
@@ -103,34 +117,52 @@ def train(
 
 
 def _base_dir() -> Path:
-    chosen = settings.current().base_dir
-    if chosen:
-        return Path(chosen)
+    base_dir = settings.current().base_dir
+    if base_dir:
+        return Path(base_dir)
     sagemaker = Path("/opt/ml")
     return sagemaker if (sagemaker / "input" / "config").is_dir() else Path()
 
 
+def _job_options(
+    channels: Mapping[str, str],
+    hp: Mapping[str, str],
+    hyperparameters: Path | None,
+    hosts: str | None,
+    **options: Any,
+) -> Options:
+    from mms_handler import training
+
+    values = training.read_hyperparameters(hyperparameters) if hyperparameters else {}
+    return training.Options(
+        channels={name: Path(folder) for name, folder in channels.items()},
+        hyperparameters={**values, **training.decode_hyperparameters(hp)},
+        hosts=tuple(hosts.split(",")) if hosts else (),
+        **options,
+    )
+
+
 @contextlib.contextmanager
-def _progress(what: str) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal for bytes as they come; it is gone afterwards."""
+def _progress(description: str) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, advanced by numbers of bytes; it disappears at the end."""
     from rich.console import Console
     from rich.progress import DownloadColumn, Progress, TextColumn
 
     columns = (TextColumn("{task.description}"), DownloadColumn())
     console, hidden = Console(stderr=True), not sys.stderr.isatty()
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        task = progress.add_task(what, total=None)
+        task = progress.add_task(description, total=None)
         yield lambda count: progress.advance(task, count)
 
 
 @group.command("train-here", hidden=True)
 @click.argument("scratch", type=existing)
-@click.argument("also", nargs=-1, type=existing)
-def train_here(scratch: Path, also: tuple[Path, ...]) -> None:
-    """What train runs in a process of its own, for a script with train()."""
-    from mms_handler.training.run import here
+@click.argument("folders", nargs=-1, type=existing)
+def train_here(scratch: Path, folders: tuple[Path, ...]) -> None:
+    """Call the train() of a legacy script in this process.  The command train runs this."""
+    from mms_handler.training import legacy
 
-    sys.exit(here(scratch, list(also)))
+    sys.exit(legacy.main(scratch, folders))
 
 
 @group.command("train-host", hidden=True)
@@ -138,8 +170,8 @@ def train_here(scratch: Path, also: tuple[Path, ...]) -> None:
 @click.argument("port", type=int)
 @click.argument("mode", required=False)
 def train_host(folder: Path, port: int, mode: str | None) -> None:
-    """What train --local-hosts runs for each host."""
-    from mms_handler.training.run import host_here
+    """Run one of several hosts on this machine.  The command train --local-hosts runs this."""
+    from mms_handler.training.local_hosts import run_host
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    host_here(folder, port, mode)
+    run_host(folder, port, mode)

@@ -1,9 +1,9 @@
-"""The user's code, from where SageMaker says it is, into the code folder.
+"""Fetch the user's code, from where SageMaker or a person says it is, into the code folder.
 
 s3:// ──download──▶ archive ──unpack──┐
 folder, file, file:// ──copy──────────┴──▶ code_dir/.mms-handler-xxxx ──rename──▶ code_dir
 
-A code folder that is not empty is whole: what was fetched only half is never there under its name.
+A code folder is empty or complete: code arrives under its name only once all of it is there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from mms_handler.archive import s3, tars
 from mms_handler.errors import ArchiveError, TrainingError
 
-#: What a folder is called while it is filled; one that is found was left by a process that died.
+#: Prefix of the folder that code is collected in.  An old one is of a process that was killed.
 _STAGE = ".mms-handler-"
 
 
@@ -30,34 +30,35 @@ def fetch(
     progress: Callable[[int], None] | None = None,
     replace: bool = False,
 ) -> Path:
-    """The code is in ``code_dir``.
+    """Fetch the code into ``code_dir``.
 
     Args:
         submit_directory: a folder, a tar archive or a file, by path or ``file://``;
             or ``s3://bucket/key`` of an archive or file.
-        code_dir: made if it is not there; one that has files is left as it is.
+        code_dir: made if it does not exist; if it has files, nothing is fetched.
         region: the bucket's; None leaves it to boto3.
-        progress: told the bytes of a download as they come, less than 0 for those that a
-            broken connection makes it fetch again.
-        replace: fetch in any case, over files of the same name; the others stay.
+        progress: called with the number of bytes of each part of a download; with a negative
+            number for bytes that a broken connection makes it fetch again.
+        replace: fetch in any case, over files of the same name; other files stay.
 
     Returns:
         ``code_dir``.
 
     Raises:
-        TrainingError: it is not there, cannot be read, or is an archive that is not safe.
+        TrainingError: the source does not exist, cannot be read, or is an unsafe archive.
 
     Source: CONTRACT A4.
     """
-    if _is_filled(code_dir) and not replace:
+    names = [path.name for path in code_dir.iterdir()] if code_dir.is_dir() else []
+    if not replace and any(not name.startswith(_STAGE) for name in names):
         return code_dir
     try:
         code_dir.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=_STAGE, dir=code_dir) as scratch:
             stage = Path(scratch) / "code"
             stage.mkdir()
-            _stage(_local(submit_directory, Path(scratch), region, progress), stage, code_dir)
-            _put(stage, code_dir)
+            _fill(stage, _download(submit_directory, Path(scratch), region, progress), code_dir)
+            _move(stage, code_dir)
     except ArchiveError as exc:
         raise TrainingError(str(exc)) from exc
     except OSError as exc:
@@ -65,35 +66,31 @@ def fetch(
     return code_dir
 
 
-def _is_filled(folder: Path) -> bool:
-    return folder.is_dir() and any(not p.name.startswith(_STAGE) for p in folder.iterdir())
-
-
-def _local(
+def _download(
     source: str, scratch: Path, region: str | None, progress: Callable[[int], None] | None
 ) -> Path:
-    """``source`` as a path on this machine, downloaded if it is elsewhere."""
-    scheme, found, rest = source.partition("://")
-    if not found:
+    """The path of ``source``, downloaded to ``scratch`` if it is not on this machine."""
+    scheme, separator, rest = source.partition("://")
+    if not separator:
         return Path(source)
     if scheme.lower() == "s3":
         target = scratch / Path(s3.split(source)[1]).name
-        told = progress or (lambda count: None)
-        return s3.download(source, target, region=region, progress=told)
+        progress = progress or (lambda count: None)
+        return s3.download(source, target, region=region, progress=progress)
     if scheme.lower() == "file" and rest.partition("/")[0] in ("", "localhost"):
         return Path("/" + unquote(rest.partition("/")[2]))
     raise TrainingError(
-        f"the code {source} cannot be fetched: wanted s3://bucket/key.tar.gz, file:///folder, "
+        f"the code {source} cannot be fetched: use s3://bucket/key.tar.gz, file:///folder, "
         "or the path of a folder, a tar.gz or a file"
     )
 
 
-def _stage(source: Path, stage: Path, code_dir: Path) -> None:
-    """Fill ``stage`` with what is in a folder or an archive, or with a file."""
+def _fill(stage: Path, source: Path, code_dir: Path) -> None:
+    """Fill ``stage`` with the content of a folder or an archive, or with a file."""
     if source.is_dir():
         _copy_folder(source, stage, code_dir)
     elif not source.is_file():
-        raise TrainingError(f"there is no code {source}")
+        raise TrainingError(f"the code {source} does not exist")
     elif tars.is_tar(source):
         tars.unpack(source, stage)
     elif source.name.lower().endswith((".tar.gz", ".tgz", ".tar")):
@@ -106,20 +103,23 @@ def _copy_folder(source: Path, stage: Path, code_dir: Path) -> None:
     if source.resolve() == code_dir.resolve():
         return
     if source.resolve() in code_dir.resolve().parents:
-        raise TrainingError(f"the code {source} has the code folder {code_dir} within it")
+        raise TrainingError(
+            f"the code {source} contains the code folder {code_dir}, where it would be copied to; "
+            "use a folder that holds only the code"
+        )
     ignored = shutil.ignore_patterns("__pycache__", ".git")
     try:
         shutil.copytree(source, stage, ignore=ignored, dirs_exist_ok=True)
     except shutil.Error as exc:  # its text is a list of triples
-        name, _, why = exc.args[0][0]
-        raise TrainingError(f"{name} cannot be copied: {why}") from exc
+        name, _, reason = exc.args[0][0]
+        raise TrainingError(f"{name} cannot be copied: {reason}") from exc
 
 
-def _put(stage: Path, folder: Path) -> None:
-    """Move what is in ``stage`` into ``folder``, over what is called the same."""
+def _move(stage: Path, folder: Path) -> None:
+    """Move the content of ``stage`` into ``folder``, over files of the same name."""
     for path in sorted(stage.iterdir()):
         target = folder / path.name
         if path.is_dir() and target.is_dir():
-            _put(path, target)
+            _move(path, target)
         else:
             os.replace(path, target)

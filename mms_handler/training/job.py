@@ -7,111 +7,105 @@ BASE/input/data/CHANNEL/    BASE/code/    BASE/model/    BASE/output/{data/,succ
 from __future__ import annotations
 
 import json
-import subprocess
 from pathlib import Path
 from typing import Any, Callable, Mapping, NamedTuple
 
 from mms_handler.errors import TrainingError
 from mms_handler.training import code
 
-#: What a channel's configuration says when nothing else does.
-FILE_MODE = {
-    "TrainingInputMode": "File",
-    "S3DistributionType": "FullyReplicated",
-    "RecordWrapperType": "None",
-}
-
 
 class Job(NamedTuple):
-    """One host's part of a training, with what SageMaker tells a script about it."""
+    """One host's part of a job, with what SageMaker tells a script about it."""
 
     entry_point: Path  # the script
     hyperparameters: Mapping[str, Any]
-    channels: Mapping[str, Path]  # name to folder; those in PIPE mode have none
+    channels: Mapping[str, Path]  # name to folder; channels in PIPE mode have none
     model_dir: Path
     output_data_dir: Path
     hosts: tuple[str, ...] = ("algo-1",)
     current_host: str = "algo-1"
-    input_data_config: Mapping[str, Any] | None = None  # None: every channel in FILE mode
+    input_data_config: Mapping[str, Any] = {}  # by channel; one that is missing is in FILE mode
     base_dir: Path = Path()
     network_interface: str = "eth0"
-    source_dir: Path | None = None  # the folder of the code, if it is not the script's own
-    resources: Mapping[str, Any] = {}  # resourceconfig.json, whole
+    source_dir: Path | None = None  # the code's folder; None: the script's own folder
+    resources: Mapping[str, Any] = {}  # all of resourceconfig.json
 
     @property
     def code_dir(self) -> Path:
-        """The folder that siblings of the script are in."""
+        """The folder from which the script imports its siblings."""
         return (self.source_dir or self.entry_point.parent).resolve()
 
     @property
     def output_dir(self) -> Path:
-        """Where success and failure are told."""
+        """The folder of the files ``success`` and ``failure``."""
         return self.base_dir / "output"
 
     @property
     def first_host(self) -> str:
-        """The host that saves, and schedules the parameter server."""
+        """The host that saves the model and runs the scheduler of the parameter server."""
         return sorted(self.hosts)[0]
 
-    def check(self) -> None:
-        """Find what can be wrong before anything is run.
+    def name(self, environment: Mapping[str, str]) -> str:
+        """The job's name, from the hyperparameters or SageMaker's variable; "" without one."""
+        name = self.hyperparameters.get("sagemaker_job_name")
+        return str(name or environment.get("TRAINING_JOB_NAME", ""))
+
+    def region(self, environment: Mapping[str, str]) -> str:
+        """The AWS region, from the hyperparameters or the environment; "" without one."""
+        variables = ("SAGEMAKER_REGION", "AWS_REGION", "AWS_DEFAULT_REGION")
+        regions = [environment[name] for name in variables if environment.get(name)]
+        return str(self.hyperparameters.get("sagemaker_region") or (regions or [""])[0])
+
+    def whole_number(self, name: str, default: int) -> int:
+        """The hyperparameter ``name`` as a whole number.
 
         Raises:
-            TrainingError: no script, a channel that is not there, a host that is not among the
-                hosts.
+            TrainingError: it is not a whole number.
+        """
+        value = self.hyperparameters.get(name, default)
+        try:
+            return int(value)
+        except (TypeError, ValueError):
+            raise TrainingError(f"hyperparameter {name}: {value!r} is not a whole number") from None
+
+    def check(self) -> None:
+        """Check what can be checked before anything runs.
+
+        Raises:
+            TrainingError: the script or a channel's folder does not exist, or the current host
+                is not among the hosts.
         """
         packaged = not self.entry_point.suffix and (self.code_dir / "setup.py").is_file()
         if not (self.entry_point.is_file() or packaged):
-            raise TrainingError(f"there is no script {self.entry_point}")
+            raise TrainingError(f"the script {self.entry_point} does not exist")
         for name, folder in self.channels.items():
             if not folder.is_dir():
-                raise TrainingError(f"channel {name}: there is no folder {folder}")
+                raise TrainingError(f"channel {name}: the folder {folder} does not exist")
         if self.current_host not in self.hosts:
-            raise TrainingError(f"host {self.current_host} is not among {', '.join(self.hosts)}")
+            hosts = ", ".join(self.hosts)
+            raise TrainingError(f"the current host {self.current_host} is not among {hosts}")
 
     def to_json(self) -> str:
-        """The job as text, for the process that trains."""
+        """The job as text, for another process."""
         return json.dumps(self._asdict(), default=str)
 
     @classmethod
     def from_json(cls, text: str) -> Job:
-        """What ``to_json`` gave."""
-        read = json.loads(text)
+        """The job that ``to_json`` wrote."""
+        fields = json.loads(text)
         paths = ("entry_point", "model_dir", "output_data_dir", "base_dir", "source_dir")
         return cls(
             **{
-                **read,
-                **{name: Path(read[name]) for name in paths if read[name]},
-                "channels": {name: Path(folder) for name, folder in read["channels"].items()},
-                "hosts": tuple(read["hosts"]),
+                **fields,
+                **{name: Path(fields[name]) for name in paths if fields[name]},
+                "channels": {name: Path(folder) for name, folder in fields["channels"].items()},
+                "hosts": tuple(fields["hosts"]),
             }
         )
 
 
-class Folders(NamedTuple):
-    """What SageMaker's three files say; empty where there are none."""
-
-    hyperparameters: dict[str, Any]
-    input_data_config: dict[str, Any]
-    resources: dict[str, Any]
-
-    @classmethod
-    def read(cls, base_dir: Path) -> Folders:
-        """Read ``base_dir``/input/config.
-
-        Raises:
-            TrainingError: a file is not an object of JSON.
-        """
-        config = base_dir / "input" / "config"
-        return cls(
-            hyperparameters(config / "hyperparameters.json"),
-            _object(config / "inputdataconfig.json"),
-            _object(config / "resourceconfig.json"),
-        )
-
-
 class Options(NamedTuple):
-    """What the command line says of a job; it wins over SageMaker's files."""
+    """What the command line says about a job.  It overrides SageMaker's files."""
 
     entry_point: str | None = None
     source_dir: str | None = None
@@ -123,125 +117,132 @@ class Options(NamedTuple):
     output_data_dir: Path | None = None
 
 
-def read(base_dir: Path, options: Options, fetched: Callable[[int], None] | None = None) -> Job:
-    """The job that ``base_dir`` and ``options`` describe, its code in place.
+def read_job(
+    base_dir: Path, options: Options, progress: Callable[[int], None] | None = None
+) -> Job:
+    """Read the job that ``base_dir`` and ``options`` describe, and fetch its code.
 
     Args:
-        base_dir: /opt/ml, or a folder like it; may lack all that options give.
-        options: the command line's.
-        fetched: told the bytes of a source that is downloaded, as they come.
+        base_dir: /opt/ml or a folder like it.  Whatever the options give may be missing there.
+        options: from the command line.
+        progress: called with the number of bytes of each part of a download.
 
     Raises:
-        TrainingError: a file cannot be read, or there is no script.
+        TrainingError: a file cannot be read, or no script is named.
     """
-    folders = Folders.read(base_dir)
-    given = {**folders.hyperparameters, **options.hyperparameters}
-    own = {name: dict(FILE_MODE) for name in options.channels}
-    config = {**folders.input_data_config, **own}
-    script, folder = _script(base_dir, options, given, fetched)
-    hosts = options.hosts or tuple(folders.resources.get("hosts", ())) or ("algo-1",)
+    config_dir = base_dir / "input" / "config"
+    hyperparameters = {
+        **read_hyperparameters(config_dir / "hyperparameters.json"),
+        **options.hyperparameters,
+    }
+    input_data_config = _read_object(config_dir / "inputdataconfig.json")
+    resources = _read_object(config_dir / "resourceconfig.json")
+    script, source_dir = _fetch_script(base_dir, options, hyperparameters, progress)
+    hosts = options.hosts or tuple(resources.get("hosts", ())) or ("algo-1",)
     return Job(
         entry_point=script,
-        hyperparameters=given,
-        channels={**channels(base_dir, config, given), **options.channels},
+        hyperparameters=hyperparameters,
+        channels={
+            **_channel_folders(base_dir, input_data_config, hyperparameters),
+            **options.channels,
+        },
         model_dir=options.model_dir or base_dir / "model",
         output_data_dir=options.output_data_dir or base_dir / "output" / "data",
         hosts=hosts,
-        current_host=options.current_host or folders.resources.get("current_host") or hosts[0],
-        input_data_config=config,
+        current_host=options.current_host or resources.get("current_host") or hosts[0],
+        input_data_config={
+            name: config
+            for name, config in input_data_config.items()
+            if name not in options.channels
+        },
         base_dir=base_dir,
-        network_interface=folders.resources.get("network_interface_name", "eth0"),
-        source_dir=folder,
-        resources=folders.resources,
+        network_interface=resources.get("network_interface_name", "eth0"),
+        source_dir=source_dir,
+        resources=resources,
     )
 
 
-def _script(
+def _fetch_script(
     base_dir: Path,
     options: Options,
-    given: Mapping[str, Any],
-    fetched: Callable[[int], None] | None,
+    hyperparameters: Mapping[str, Any],
+    progress: Callable[[int], None] | None,
 ) -> tuple[Path, Path | None]:
-    """The script and the folder of its code, fetched where it has to be."""
-    program = options.entry_point or given.get("sagemaker_program")
+    """The script and the folder of its code; None if that is the script's own folder."""
+    program = options.entry_point or hyperparameters.get("sagemaker_program")
     if not program:
-        raise TrainingError("no script: name one with --entry-point, or in sagemaker_program")
-    source = options.source_dir or given.get("sagemaker_submit_directory")
+        raise TrainingError(
+            "no script is named; use --entry-point, or the hyperparameter sagemaker_program"
+        )
+    source = options.source_dir or hyperparameters.get("sagemaker_submit_directory")
     if source is None and options.entry_point and Path(program).exists():
         return Path(program), None
     if options.source_dir and Path(options.source_dir).is_dir():
-        folder = Path(options.source_dir)  # a person's own folder is used as it is
+        folder = Path(options.source_dir)  # a folder on this machine is used in place
         return folder / program, folder
     folder = base_dir / "code"
     if source:
         code.fetch(
             source,
             folder,
-            region=given.get("sagemaker_region"),
-            progress=fetched,
+            region=hyperparameters.get("sagemaker_region"),
+            progress=progress,
             replace=options.source_dir is not None,
         )
     return folder / str(program), folder
 
 
-def channels(
-    base_dir: Path, input_data_config: Mapping[str, Any], given: Mapping[str, Any]
+def _channel_folders(
+    base_dir: Path, input_data_config: Mapping[str, Any], hyperparameters: Mapping[str, Any]
 ) -> dict[str, Path]:
-    """The folders of the channels; one in PIPE mode has none, as the guide says.
+    """The channels' folders by name.  Channels in PIPE mode have none, as the guide says.
 
-    Args:
-        base_dir: has input/data.
-        input_data_config: SageMaker's, by channel.
-        given: hyperparameters; ``sagemaker_s3_uri_CHANNEL`` names a part of a channel.
+    The hyperparameter ``sagemaker_s3_uri_CHANNEL`` names a part of a channel's folder.
     """
     folders = {}
     for name, config in input_data_config.items():
         folder = base_dir / "input" / "data" / name
-        part = folder / str(given.get(f"sagemaker_s3_uri_{name}", ""))
+        part = folder / str(hyperparameters.get(f"sagemaker_s3_uri_{name}", ""))
         if config.get("TrainingInputMode") != "Pipe":
             folders[name] = part if part.exists() else folder
     return folders
 
 
-def hyperparameter(text: str) -> Any:
-    """A hyperparameter's value: decoded where ``text`` is JSON, else ``text`` itself.
+def read_hyperparameters(path: Path) -> dict[str, Any]:
+    """Read a hyperparameters.json and decode its values; empty if there is no such file.
 
-    Source: CONTRACT A2; the SDK writes every value as JSON, people write ``adam``.
+    Raises:
+        TrainingError: the file does not hold a JSON object.
     """
+    return decode_hyperparameters(_read_object(path))
+
+
+def decode_hyperparameters(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Decode each text that is JSON; other texts and values stay as they are.
+
+    Source: CONTRACT A2.  The SDK writes every value as JSON, people write ``adam``.
+    """
+    return {
+        name: _decode(value) if isinstance(value, str) else value for name, value in values.items()
+    }
+
+
+def _decode(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
         return text
 
 
-def hyperparameters(path: Path) -> dict[str, Any]:
-    """Read a hyperparameters.json: an object whose texts are JSON where they can be.
-
-    Raises:
-        TrainingError: it is not an object of JSON.
-    """
-    return {k: hyperparameter(v) if isinstance(v, str) else v for k, v in _object(path).items()}
-
-
-def _object(path: Path) -> dict[str, Any]:
-    """A JSON file's object; an empty one where there is no file."""
+def _read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty if there is no such file."""
     if not path.exists():
         return {}
     try:
-        read = json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except (OSError, ValueError) as exc:
-        raise TrainingError(f"{path} cannot be read: {exc}") from exc
-    if not isinstance(read, dict):
-        raise TrainingError(f"{path} holds a {type(read).__name__}, not an object of names")
-    return read
-
-
-def gpu_count() -> int:
-    """GPUs of this host, as ``nvidia-smi`` lists them; 0 without it."""
-    try:
-        listed = subprocess.run(
-            ["nvidia-smi", "--list-gpus"], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return 0
-    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+        raise TrainingError(f"cannot read {path}: {exc}") from exc
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise TrainingError(f"{path} holds a JSON {kind}, but must hold an object")
+    return content

@@ -1,7 +1,9 @@
-"""Which hosts of a job are alive: a hub on the first, a watch on each, a line of text a beat.
+"""Which hosts of a job are alive: a hub on the first host, a watch on each.
 
-Who cannot go on says why; whose connection closes, or who is silent, before all have finished
-is lost, and the hub tells everyone.
+watch ──hello, beat, finished, failed──▶ hub ──beat, lost, done──▶ every watch
+
+A host that fails reports why.  A host that disconnects or falls silent before all have finished
+is lost, and the hub tells the others.
 """
 
 from __future__ import annotations
@@ -19,10 +21,11 @@ from mms_handler.errors import TrainingError
 
 log = logging.getLogger(__name__)
 
-#: A message is a line of at most so many bytes: a word and, behind a space, its text.
+#: The longest message in bytes: a line of a word, a space and a text.
 LINE_BYTES = 1024
 
-#: Connections of nobody we know that are held at a time.
+#: Connections that have not said which host they are, beyond one for each host, before the
+#: oldest of them is closed.
 MAX_STRANGERS = 16
 
 #: Seconds between two looks at connections and processes.
@@ -30,182 +33,188 @@ TICK_S = 0.05
 
 
 def check_free(address: str, port: int) -> None:
+    """Check that a server can listen there.
+
+    Raises:
+        TrainingError: it cannot, for instance because the port is in use.
+    """
     try:
-        listening(address, port).close()
+        _listen(address, port).close()
     except (OSError, OverflowError) as exc:
         raise TrainingError(f"port {port} of {address} cannot be used: {exc}") from exc
+
+
+def _listen(address: str, port: int) -> socket.socket:
+    # create_server sets SO_REUSEADDR, so that a job can follow another at once.
+    return socket.create_server((address, port))
 
 
 # --- messages --------------------------------------------------------------------------------
 
 
-class Line:
-    """A connection that carries lines, and when each side last had one."""
+class Connection:
+    """A socket that carries messages, and when each side last sent one."""
 
     def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
-        self.connection = connection
-        self.host = ""  # until it has said who it is
-        self.heard = self.said = time.monotonic()
-        self._rest = b""
+        self.socket = connection
+        self.host = ""  # until it has said hello
+        self._received_at = self._sent_at = time.monotonic()
+        self._incomplete = b""
 
-    def say(self, word: str, text: str = "") -> None:
-        """Send a line.  Who does not read is found silent, and who is gone is found closed."""
-        self.said = time.monotonic()
+    def send(self, word: str, text: str = "") -> None:
+        """Send a message.  A peer that does not read is later noticed as silent or closed."""
+        self._sent_at = time.monotonic()
         with contextlib.suppress(OSError):
-            self.connection.sendall(line(word, text))
+            self.socket.sendall(encode(word, text))
 
-    def hear(self) -> list[tuple[str, str]]:
-        """The lines that have come.
+    def receive(self) -> list[tuple[str, str]]:
+        """The messages that have come, each a word and a text.
 
         Raises:
-            OSError: it is closed, or says what cannot be a line.
+            OSError: the connection is closed, or a line is too long.
         """
         try:
-            came = self.connection.recv(4 * LINE_BYTES)
+            data = self.socket.recv(4 * LINE_BYTES)
         except BlockingIOError:
             return []
-        if not came:
+        if not data:
             raise ConnectionError("closed")
-        self.heard = time.monotonic()
-        *lines, self._rest = (self._rest + came).split(b"\n")
-        if any(len(one) >= LINE_BYTES for one in (*lines, self._rest)):
-            raise ConnectionError("too long a line")
-        return [message(one) for one in lines]
+        self._received_at = time.monotonic()
+        *lines, self._incomplete = (self._incomplete + data).split(b"\n")
+        if any(len(line) >= LINE_BYTES for line in (*lines, self._incomplete)):
+            raise ConnectionError("a line is too long")
+        return [decode(line) for line in lines]
 
-    def keep(self, lost_s: float) -> None:
-        """Say something now and then, and expect it.
+    def check_alive(self, lost_s: float) -> None:
+        """Send a beat now and then, and expect something from the peer.
 
         Raises:
-            OSError: it was silent for too long.
+            TimeoutError: nothing came for ``lost_s`` seconds.
         """
         now = time.monotonic()
-        if now - self.heard > lost_s:
+        if now - self._received_at > lost_s:
             raise TimeoutError(f"silent for {lost_s:g} s")
-        if now - self.said > lost_s / 6:
-            self.say("beat")
+        if now - self._sent_at > lost_s / 6:
+            self.send("beat")
 
 
-def line(word: str, text: str) -> bytes:
-    """A message as bytes, cut to what a line may have."""
+def encode(word: str, text: str) -> bytes:
+    """A message as a line of at most LINE_BYTES bytes; longer texts are cut."""
     return f"{word} {' '.join(text.split())}".encode()[: LINE_BYTES - 1] + b"\n"
 
 
-def message(one: bytes) -> tuple[str, str]:
-    """A line's word and text, without anything that a terminal would obey."""
-    word, _, text = one.decode("utf-8", "replace").partition(" ")
+def decode(line: bytes) -> tuple[str, str]:
+    """A line's word and text, without characters that a terminal would obey."""
+    word, _, text = line.decode("utf-8", "replace").partition(" ")
     return word, "".join(letter for letter in text if letter.isprintable())
-
-
-def listening(address: str, port: int) -> socket.socket:
-    # create_server sets SO_REUSEADDR: a job may follow another at once.
-    return socket.create_server((address, port))
 
 
 # --- the hub, on the scheduler's host --------------------------------------------------------
 
 
 class Hub:
-    """Hears every host, and tells all of them what becomes of the job."""
+    """Hears from every host, and tells all of them how the job ends."""
 
     def __init__(
         self, hosts: Sequence[str], listener: socket.socket, join_s: float, lost_s: float
     ) -> None:
         self._hosts = set(hosts)
         self._listener = listener
-        self._limits_s = (join_s, lost_s)
-        self._began = time.monotonic()
-        self._lines: list[Line] = []
-        self._came: set[str] = set()
+        self._join_s = join_s
+        self._lost_s = lost_s
+        self._started_at = time.monotonic()
+        self._connections: list[Connection] = []
+        self._joined: set[str] = set()
         self._finished: set[str] = set()
-        self._end: tuple[str, str] | None = None  # what all are told
+        self._end: tuple[str, str] | None = None  # the message that all hosts get
         self.closing_at: float | None = None
 
     def run(self) -> None:
-        """Serve until closed, and then until everyone has gone, or ``closing_at``."""
-        while self.closing_at is None or (self._lines and time.monotonic() < self.closing_at):
-            open_ = [self._listener, *(one.connection for one in self._lines)]
-            ready, _, _ = select.select(open_, [], [], TICK_S)
+        """Serve until ``closing_at`` is set, and then until all have gone or it is past."""
+        while self.closing_at is None or (self._connections and time.monotonic() < self.closing_at):
+            sockets = [self._listener, *(connection.socket for connection in self._connections)]
+            ready, _, _ = select.select(sockets, [], [], TICK_S)
             if self._listener in ready:
                 self._accept()
-            for one in list(self._lines):
-                self._hear(one)
-            self._look()
-        for one in self._lines:
-            one.connection.close()
+            for connection in list(self._connections):
+                self._serve(connection)
+            self._check_end()
+        for connection in self._connections:
+            connection.socket.close()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
-            connection, _ = self._listener.accept()
-            self._lines.append(Line(connection))
-        strangers = [one for one in self._lines if not one.host]
+            accepted, _ = self._listener.accept()
+            self._connections.append(Connection(accepted))
+        strangers = [connection for connection in self._connections if not connection.host]
         if len(strangers) > MAX_STRANGERS + len(self._hosts):
             self._drop(strangers[0], "")
 
-    def _hear(self, one: Line) -> None:
+    def _serve(self, connection: Connection) -> None:
         try:
-            for word, text in one.hear():
-                self._obey(one, word, text)
-            one.keep(self._limits_s[1])
+            for word, text in connection.receive():
+                self._handle(connection, word, text)
+            connection.check_alive(self._lost_s)
         except TimeoutError as exc:
-            self._drop(one, f"it was {exc}")
+            self._drop(connection, f"it was {exc}")
         except OSError:
-            self._drop(one, "its connection closed")
+            self._drop(connection, "its connection closed")
 
-    def _obey(self, one: Line, word: str, text: str) -> None:
-        if word == "hello" and not one.host:
-            self._greet(one, text)
-        elif not one.host:
-            raise ConnectionError("no host of this job")
+    def _handle(self, connection: Connection, word: str, text: str) -> None:
+        if word == "hello" and not connection.host:
+            self._join(connection, text)
+        elif not connection.host:
+            raise ConnectionError("not a host of this job")
         elif word == "finished":
-            self._finished.add(one.host)
+            self._finished.add(connection.host)
         elif word == "failed":
-            self._tell("lost", f"host {one.host} was lost: {text}")
+            self._announce("lost", f"host {connection.host} was lost: {text}")
 
-    def _greet(self, one: Line, host: str) -> None:
-        if host not in self._hosts or host in self._came:
-            one.say("lost", f"host {host} was lost: the job has no place for it")
-            raise ConnectionError("no place")
-        one.host = host
-        self._came.add(host)
+    def _join(self, connection: Connection, host: str) -> None:
+        if host not in self._hosts or host in self._joined:
+            reason = "the job has no such host, or it has joined already"
+            connection.send("lost", f"host {host} was lost: {reason}")
+            raise ConnectionError(reason)
+        connection.host = host
+        self._joined.add(host)
         if self._end:
-            one.say(*self._end)
+            connection.send(*self._end)
 
-    def _drop(self, one: Line, why: str) -> None:
-        self._lines.remove(one)
-        one.connection.close()
-        if one.host:
-            self._tell("lost", f"host {one.host} was lost: {why}")
+    def _drop(self, connection: Connection, reason: str) -> None:
+        self._connections.remove(connection)
+        connection.socket.close()
+        if connection.host:
+            self._announce("lost", f"host {connection.host} was lost: {reason}")
 
-    def _look(self) -> None:
-        """Whether all have finished, or some will not come any more."""
-        join_s, _ = self._limits_s
-        missing = sorted(self._hosts - self._came)
+    def _check_end(self) -> None:
+        """Announce the end when all have finished, or when a host has not joined in time."""
+        missing = sorted(self._hosts - self._joined)
         if self._finished == self._hosts:
-            self._tell("done", "")
-        elif missing and time.monotonic() - self._began > join_s:
+            self._announce("done", "")
+        elif missing and time.monotonic() - self._started_at > self._join_s:
             which = (
-                f"host {missing[0]} was"
+                f"host {missing[0]} was lost: it"
                 if len(missing) == 1
-                else f"hosts {', '.join(missing)} were"
+                else f"hosts {', '.join(missing)} were lost: they"
             )
-            self._tell("lost", f"{which} lost: not here within {join_s:g} s")
+            self._announce("lost", f"{which} did not join within {self._join_s:g} s")
 
-    def _tell(self, word: str, text: str) -> None:
-        """Tell all how the job ends; the first reason is the one."""
+    def _announce(self, word: str, text: str) -> None:
+        """Tell all hosts how the job ends.  Only the first end counts."""
         if self._end is None:
             self._end = (word, text)
-            for one in self._lines:
-                one.say(word, text)
+            for connection in self._connections:
+                connection.send(word, text)
 
 
 @contextlib.contextmanager
 def hub(
     hosts: Sequence[str], address: str, port: int, join_s: float, lost_s: float
 ) -> Iterator[None]:
-    """A hub in a thread of its own; at the end everyone who listened has been told."""
+    """Run a hub in a thread.  At the end it waits, 2 s at most, until all hosts have heard."""
     check_free(address, port)
-    with listening(address, port) as listener:
+    with _listen(address, port) as listener:
         running = Hub(hosts, listener, join_s, lost_s)
         thread = threading.Thread(target=running.run, daemon=True)
         thread.start()
@@ -220,30 +229,33 @@ def hub(
 
 
 class Watch:
-    """Tells the hub how this host is, and hears from it how the job is; in a thread of its own."""
+    """Tells the hub how this host is, and hears how the job is, in a thread of its own."""
 
     def __init__(
-        self, host: str, first: str, hub: tuple[str, int], join_s: float, lost_s: float
+        self, host: str, first_host: str, hub: tuple[str, int], join_s: float, lost_s: float
     ) -> None:
-        self._host = host
-        self._first = first
+        self._first_host = first_host
         self._hub = hub
         self._join_s = join_s
         self._lost_s = lost_s
-        self._to_say: deque[tuple[str, str]] = deque([("hello", host)])
+        self._outbox: deque[tuple[str, str]] = deque([("hello", host)])
         self._leave_by: float | None = None
-        self.lost: str | None = None
+        self.lost: str | None = None  # a sentence, once a host is lost
         self.done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def say(self, word: str, text: str = "") -> None:
-        self._to_say.append((word, text))
+    def send(self, word: str, text: str = "") -> None:
+        """Send a message as soon as there is a connection."""
+        self._outbox.append((word, text))
 
-    def leave(self, why: str | None = None) -> None:
-        """Say why, unless all know already, and return when it was heard or cannot be."""
-        if why and not self.lost:
-            self.say("failed", why)
+    def leave(self, reason: str | None = None) -> None:
+        """Disconnect; first report the ``reason`` for a failure, unless a host is lost anyway.
+
+        Returns when the hub has read everything, or cannot.
+        """
+        if reason and not self.lost:
+            self.send("failed", reason)
             self._leave_by = time.monotonic() + self._lost_s
         else:
             self._leave_by = time.monotonic()
@@ -251,48 +263,45 @@ class Watch:
 
     def _run(self) -> None:
         try:
-            with self._connected() as connection:
-                self._talk(Line(connection))
+            with self._connect() as connection:
+                self._talk(Connection(connection))
         except OSError as exc:
-            self.lost = self.lost or f"host {self._first} was lost: {exc}"
+            self.lost = self.lost or f"host {self._first_host} was lost: {exc}"
 
-    def _connected(self) -> socket.socket:
-        """The hub's connection, as soon as the hub is there."""
+    def _connect(self) -> socket.socket:
+        """Connect to the hub, as soon as it is there."""
         deadline = time.monotonic() + self._join_s
-        while not self._late(deadline):
+        while time.monotonic() <= min(deadline, self._leave_by or deadline):
             with contextlib.suppress(OSError):
                 connection = socket.create_connection(self._hub, timeout=1)
-                if connection.getsockname() != self._hub:  # the system may connect it to itself
+                if connection.getsockname() != self._hub:  # Linux may connect a port to itself
                     return connection
                 connection.close()
             time.sleep(4 * TICK_S)
-        raise TimeoutError(f"not here within {self._join_s:g} s")
+        raise TimeoutError(f"it could not be reached within {self._join_s:g} s")
 
-    def _late(self, deadline: float) -> bool:
-        return time.monotonic() > min(deadline, self._leave_by or deadline)
-
-    def _talk(self, hub: Line) -> None:
-        """Until all have finished, or this host leaves.
+    def _talk(self, hub: Connection) -> None:
+        """Exchange messages until all have finished, or this host leaves.
 
         Raises:
-            OSError: the hub is gone, or silent, before it said how the job ends.
+            OSError: the hub has gone, or fell silent, before it announced the end.
         """
         while not self.done.is_set():
-            leaving = self._leave_by is not None  # looked at first: then all is in _to_say
-            while self._to_say:
-                hub.say(*self._to_say.popleft())
+            leaving = self._leave_by is not None  # read first: the outbox is then complete
+            while self._outbox:
+                hub.send(*self._outbox.popleft())
             if leaving:
-                self._part(hub)
+                self._disconnect(hub)
                 return
             if self.lost:
                 time.sleep(TICK_S)
             else:
-                select.select([hub.connection], [], [], TICK_S)
-                self._listen(hub)
+                select.select([hub.socket], [], [], TICK_S)
+                self._receive(hub)
 
-    def _listen(self, hub: Line) -> None:
+    def _receive(self, hub: Connection) -> None:
         try:
-            for word, text in hub.hear():
+            for word, text in hub.receive():
                 if word == "lost":
                     self.lost = text
                 elif word == "done":
@@ -300,14 +309,14 @@ class Watch:
         except OSError:
             raise ConnectionError("its connection closed") from None
         try:
-            hub.keep(self._lost_s)
+            hub.check_alive(self._lost_s)
         except OSError as exc:
             raise ConnectionError(f"it was {exc}") from None
 
-    def _part(self, hub: Line) -> None:
-        """Close when the hub has: it has then heard all that was said."""
+    def _disconnect(self, hub: Connection) -> None:
+        """Close after the hub has closed: it has then read everything."""
         with contextlib.suppress(OSError):
-            hub.connection.shutdown(socket.SHUT_WR)
-            hub.connection.settimeout(2)
-            while hub.connection.recv(LINE_BYTES):
+            hub.socket.shutdown(socket.SHUT_WR)
+            hub.socket.settimeout(2)
+            while hub.socket.recv(LINE_BYTES):
                 pass

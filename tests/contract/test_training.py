@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mms_handler import errors, training
-from mms_handler.training import contract
+from mms_handler.training import legacy
 
 NINE = [
     "hyperparameters",
@@ -26,7 +26,7 @@ NINE = [
 
 @pytest.fixture
 def run(tmp_path):
-    """Train with a script; gives what it left in model_dir/seen.json, and the folder."""
+    """Train with a script; returns the content of model_dir/result.json, if there is one."""
 
     def run(source: str, **changed: object):
         (tmp_path / "data").mkdir(exist_ok=True)
@@ -38,24 +38,23 @@ def run(tmp_path):
             model_dir=tmp_path / "model",
             output_data_dir=tmp_path / "output" / "data",
         )._replace(**changed)
-        contract.train(job)
-        seen = tmp_path / "model" / "seen.json"
-        return json.loads(seen.read_text()) if seen.exists() else None
+        legacy.train(job)
+        result = tmp_path / "model" / "result.json"
+        return json.loads(result.read_text()) if result.exists() else None
 
     return run
 
 
 SHOW_KWARGS = """
 def train(**kwargs):
-    with open(os.path.join(kwargs["model_dir"], "seen.json"), "w") as file:
+    with open(os.path.join(kwargs["model_dir"], "result.json"), "w") as file:
         json.dump(kwargs, file)
 """
 
 
 def test_the_nine_arguments(run, tmp_path):
     """Amazon SageMaker invokes your train function with the following python kwargs."""
-    seen = run(SHOW_KWARGS)
-    assert list(seen) == NINE
+    assert list(run(SHOW_KWARGS)) == NINE
 
 
 @pytest.mark.parametrize(
@@ -136,13 +135,13 @@ def test_data_written_to_the_directories(run, tmp_path):
 
 SAVE = """
 def save(model, model_dir):
-    with open(os.path.join(model_dir, "seen.json"), "w") as file:
+    with open(os.path.join(model_dir, "result.json"), "w") as file:
         json.dump([model, model_dir], file)
 """
 
 
 @pytest.mark.parametrize(
-    ("source", "seen"),
+    ("source", "result"),
     [
         pytest.param(
             "def train(**kwargs): return {'a': 1}" + SAVE,
@@ -170,16 +169,16 @@ def save(model, model_dir):
         pytest.param(
             "def train(**kwargs): return 5\n"
             "def save(model_dir, net):\n"
-            "    with open(os.path.join(model_dir, 'seen.json'), 'w') as file: file.write('7')",
+            "    with open(os.path.join(model_dir, 'result.json'), 'w') as file: file.write('7')",
             7,
             id="You are free to implement this to perform your own saving operation.",
         ),
     ],
 )
-def test_save(run, tmp_path, source, seen):
+def test_save(run, tmp_path, source, result):
     """What train returns decides whether save is called, and with what."""
-    wanted = json.dumps(seen).replace("{here}", str(tmp_path.resolve()))
-    assert run(source) == json.loads(wanted)
+    expected = json.dumps(result).replace("{here}", str(tmp_path.resolve()))
+    assert run(source) == json.loads(expected)
 
 
 MODULE = """
@@ -216,7 +215,7 @@ def test_the_default_save(run, tmp_path):
 
 
 def test_the_default_save_runs_on_the_first_host_alone(run, tmp_path):
-    """The others leave their model directory empty."""
+    """The model directory of the other hosts stays empty."""
     run(MODULE, hosts=("algo-2", "algo-1"), current_host="algo-2")
     assert list((tmp_path / "model").iterdir()) == []
 
@@ -235,35 +234,37 @@ def test_the_default_save_runs_on_the_first_host_alone(run, tmp_path):
             "def train(data, hosts, rate): raise SystemExit",
             {},
             errors.TrainingError,
-            "train wants data, rate,",
-            id="parameters that nothing passes are named before train runs",
+            "train() requires data, rate,",
+            id="parameters that train is not called with are named before it runs",
         ),
-        pytest.param("", {}, errors.TrainingError, "no function train", id="no train"),
+        pytest.param(
+            "", {}, errors.TrainingError, "train.py defines no function train()", id="no train"
+        ),
         pytest.param(
             SHOW_KWARGS,
             {"channels": {"test": Path("not-there")}},
             errors.TrainingError,
-            "channel test: there is no folder not-there",
+            "channel test: the folder not-there does not exist",
             id="a channel that is not there",
         ),
         pytest.param(
             SHOW_KWARGS,
             {"current_host": "algo-3"},
             errors.TrainingError,
-            "algo-3 is not among algo-1",
+            "the current host algo-3 is not among algo-1",
             id="a host that is not among the hosts",
         ),
         pytest.param(
             SHOW_KWARGS,
             {"entry_point": Path("gone.py")},
             errors.TrainingError,
-            "there is no script gone.py",
+            "the script gone.py does not exist",
             id="no script",
         ),
     ],
 )
 def test_what_cannot_be_trained(run, source, changed, error, words):
-    """A job that cannot start, or be saved, says why."""
+    """A job that cannot start, or whose result cannot be saved, says why."""
     with pytest.raises(error, match=words.replace("(", r"\(").replace(")", r"\)")):
         run(source, **changed)
 
@@ -282,5 +283,5 @@ def test_hyperparameters_are_decoded(tmp_path, text, value):
     """A value is decoded where it is JSON, and is itself where it is not."""
     path = tmp_path / "hyperparameters.json"
     path.write_text(json.dumps({"name": text, "plain": 0.5}))
-    assert training.hyperparameter(text) == value
-    assert training.hyperparameters(path) == {"name": value, "plain": 0.5}
+    assert training.decode_hyperparameters({"name": text}) == {"name": value}
+    assert training.read_hyperparameters(path) == {"name": value, "plain": 0.5}

@@ -1,4 +1,4 @@
-"""mms-handler train in SageMaker's folders and with options; each way a training can end."""
+"""mms-handler train with SageMaker's folders and with options; each way a training can end."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def write(base: Path, source: str) -> None:
 
 SHOW = """
 def train(**kwargs):
-    with open(os.path.join(kwargs["output_data_dir"], "seen.json"), "w") as file:
+    with open(os.path.join(kwargs["output_data_dir"], "result.json"), "w") as file:
         json.dump({**kwargs, "cwd": os.getcwd()}, file)
     print("this is the script")
 """
 
 
 def test_a_container_of_sagemaker(base):
-    """`train` alone reads SageMaker's files and leaves the success file."""
+    """`train` without options reads SageMaker's files and leaves the success file."""
     write(base, SHOW)
     done = run("train", SAGEMAKER_BASE_DIR=str(base), PATH="")
     assert done.returncode == 0, done.stderr.decode()
@@ -75,10 +75,10 @@ def test_a_container_of_sagemaker(base):
     assert b"legacy mode: " in done.stderr
     assert (base / "output" / "success").read_bytes() == b""
     assert not (base / "output" / "failure").exists()
-    seen = json.loads((base / "output" / "data" / "seen.json").read_text())
-    assert seen.pop("num_cpus") == os.cpu_count()
-    seen.pop("cwd")
-    assert seen == {
+    result = json.loads((base / "output" / "data" / "result.json").read_text())
+    assert result.pop("num_cpus") == os.cpu_count()
+    result.pop("cwd")
+    assert result == {
         "hyperparameters": {
             "epochs": 3,
             "optimizer": "adam",
@@ -107,11 +107,11 @@ def test_options_win_over_files(base, tmp_path_factory):
         "--output-data-dir", base / "elsewhere", "--hosts", "me", "--current-host", "me",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
-    seen = json.loads((base / "elsewhere" / "seen.json").read_text())
-    assert seen["hyperparameters"]["epochs"] == 9
-    assert seen["hyperparameters"]["optimizer"] == "adam"
-    assert seen["channel_input_dirs"] == {"training": str(other)}
-    assert (seen["hosts"], seen["current_host"]) == (["me"], "me")
+    result = json.loads((base / "elsewhere" / "result.json").read_text())
+    assert result["hyperparameters"]["epochs"] == 9
+    assert result["hyperparameters"]["optimizer"] == "adam"
+    assert result["channel_input_dirs"] == {"training": str(other)}
+    assert (result["hosts"], result["current_host"]) == (["me"], "me")
 
 
 @pytest.mark.parametrize(
@@ -149,10 +149,10 @@ def test_options_win_over_files(base, tmp_path_factory):
         ),
         pytest.param(
             "open('/nowhere', 'w')\ndef train(data, rate, hosts): pass",
-            "train wants data, rate, which nothing passes; passed are hyperparameters, "
+            "train() requires data, rate, but is called only with hyperparameters, "
             "input_data_config, channel_input_dirs, output_data_dir, model_dir, num_gpus, "
             "num_cpus, hosts, current_host",
-            id="parameters that nothing passes, before anything is run",
+            id="parameters that train is not called with, before anything is run",
         ),
         pytest.param(
             "import mxnet as mx\ndef train(**kwargs): return mx.gluon.nn.Dense(3)",
@@ -174,9 +174,9 @@ def test_each_failure(base, source, first_line):
     done = run("train", "--base-dir", base)
     assert done.returncode == 1
     assert not (base / "output" / "success").exists()
-    told = (base / "output" / "failure").read_text().splitlines()[0]
-    assert told.startswith(first_line)
-    assert done.stderr.decode().splitlines()[-1] == f"error: {told}"
+    reason = (base / "output" / "failure").read_text().splitlines()[0]
+    assert reason.startswith(first_line)
+    assert done.stderr.decode().splitlines()[-1] == f"error: {reason}"
 
 
 def test_a_hybrid_block_without_save_is_exported(base):
@@ -193,7 +193,7 @@ def test_a_hybrid_block_without_save_is_exported(base):
     assert run("train", "--base-dir", base).returncode == 0
     (base / "two.json").write_text("[[1, 2], [3, 4]]")
     shapes = json.loads((base / "model" / "model-shapes.json").read_text())
-    assert [one["shape"] for one in shapes] == [[5, 2]]
+    assert [entry["shape"] for entry in shapes] == [[5, 2]]
     done = run("check", base / "model", "--sample", base / "two.json")
     assert "200 application/json: [[3.0], [7.0]]" in done.stdout.decode()
 
@@ -211,7 +211,7 @@ def train(model_dir, **kwargs):
 
 
 def test_sigterm_gives_the_script_its_chance(base):
-    """The script's finally runs, the exit code is 143, and the failure file says who did it."""
+    """The script's finally runs, the exit code is 143, and the failure file names the signal."""
     write(base, STOPPABLE)
     process = subprocess.Popen([str(BIN / "mms-handler"), "train", "--base-dir", str(base)])
     wait_for(lambda: (base / "model" / "started").exists(), 20)
@@ -226,9 +226,9 @@ SCRIPT_MODE = """
 import argparse
 
 def train(batch_size, model_dir):
-    with open(os.path.join(model_dir, "seen.json"), "w") as file:
-        told = {k: v for k, v in os.environ.items() if k.startswith("SM_CHANNEL")}
-        json.dump([batch_size, os.getcwd(), told], file)
+    with open(os.path.join(model_dir, "result.json"), "w") as file:
+        channels = {k: v for k, v in os.environ.items() if k.startswith("SM_CHANNEL")}
+        json.dump([batch_size, os.getcwd(), channels], file)
     sys.exit(int(os.environ["SM_HP_CODE"]))
 
 if __name__ == "__main__":
@@ -243,23 +243,23 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("code", [0, 3])
 def test_script_mode(base, code):
-    """The file is run with its hyperparameters as arguments, in its folder; its code counts."""
+    """The file is run in its folder, with hyperparameters as arguments; its exit code decides."""
     write(base, SCRIPT_MODE)
     done = run("train", "--base-dir", base, "--hp", "batch-size=32", "--hp", f"code={code}")
     assert b"script mode: " in done.stderr
     assert done.returncode == (1 if code else 0)
     assert (base / "output" / "success").exists() == (code == 0)
-    seen = json.loads((base / "model" / "seen.json").read_text())
+    result = json.loads((base / "model" / "result.json").read_text())
     channels = {
         "SM_CHANNELS": '["stream","training"]',
         "SM_CHANNEL_TRAINING": f"{base}/input/data/training",
         "SM_CHANNEL_STREAM": f"{base}/input/data/stream",
     }
-    assert seen == [32, str(base / "code"), channels]
+    assert result == [32, str(base / "code"), channels]
 
 
 def test_from_training_to_an_archive_in_one_line(tmp_path):
-    """--archive packs the result and the script, as .mar and as SageMaker's model.tar.gz."""
+    """--archive packs the model and the script, as .mar and as SageMaker's model.tar.gz."""
     from sklearn.datasets import load_iris
 
     data, species = load_iris(return_X_y=True)
@@ -279,7 +279,7 @@ def test_from_training_to_an_archive_in_one_line(tmp_path):
         assert sorted(packed.getnames()) == ["code/inference.py", "code/train.py", "net.params"]
 
 
-TELLS_ITS_RANK = """
+WRITES_ITS_RANK = """
 import mxnet as mx
 
 def train(hosts, current_host, model_dir, **kwargs):
@@ -288,31 +288,34 @@ def train(hosts, current_host, model_dir, **kwargs):
     kv.push("sum", mx.nd.array([10 ** kv.rank]))
     total = mx.nd.zeros(1)
     kv.pull("sum", out=total)
-    with open(os.path.join(model_dir, "seen.json"), "w") as file:
+    with open(os.path.join(model_dir, "result.json"), "w") as file:
         json.dump([kv.num_workers, kv.rank, total.asscalar().item(), current_host], file)
 """
 
 
 def test_two_local_hosts_add_up(base):
-    """Both workers count: each has its rank, and the sum holds what both pushed."""
-    write(base, TELLS_ITS_RANK)
+    """Each worker has its rank, and the sum holds what both pushed."""
+    write(base, WRITES_ITS_RANK)
     done = run("train", "--base-dir", base, "--local-hosts", "2")
     assert done.returncode == 0, done.stderr.decode()
     folders = [base / "model", base / "hosts" / "algo-2" / "model"]
-    seen = [json.loads((folder / "seen.json").read_text()) for folder in folders]
-    assert sorted(one[1] for one in seen) == [0, 1]
-    assert [(one[0], one[2], one[3]) for one in seen] == [(2, 11.0, "algo-1"), (2, 11.0, "algo-2")]
+    results = [json.loads((folder / "result.json").read_text()) for folder in folders]
+    assert sorted(rank for _, rank, _, _ in results) == [0, 1]
+    assert [(workers, total, host) for workers, _, total, host in results] == [
+        (2, 11.0, "algo-1"),
+        (2, 11.0, "algo-2"),
+    ]
 
 
 def test_digits_on_two_hosts_are_learnt_as_well(tmp_path):
-    """Each host sees half the pictures; the model of both is no worse than that of one."""
+    """Each of two hosts has half the pictures; their model is no worse than that of one host."""
     import mxnet as mx
     from sklearn.datasets import load_digits
 
     pictures, labels = load_digits(return_X_y=True)
     order = np.random.RandomState(7).permutation(len(labels))
-    seen, held_out = order[360:], order[:360]
-    table = np.column_stack([labels[seen], pictures[seen]])
+    training, held_out = order[360:], order[:360]
+    table = np.column_stack([labels[training], pictures[training]])
     np.savetxt(tmp_path / "digits.csv", table, delimiter=",", fmt="%d")
     accuracy = {}
     for hosts in (1, 2):
@@ -350,10 +353,10 @@ def train(current_host, model_dir, **kwargs):
 def test_a_lost_worker_ends_the_job(base):
     """kill -9 of one host's worker: exit code 1, and the other host's failure file names it."""
     write(base, DIES_ON_ALGO_2)
-    started = time.monotonic()
+    started_at = time.monotonic()
     done = run("train", "--base-dir", base, "--local-hosts", "2")
     assert done.returncode == 1
-    assert time.monotonic() - started < 40
+    assert time.monotonic() - started_at < 40
     failures = [
         (folder / "output" / "failure").read_text().splitlines()[0]
         for folder in (base, base / "hosts" / "algo-2")
@@ -381,11 +384,13 @@ def test_the_package_needs_no_container():
         pytest.param(
             "algo-1", "", "mpirun is not installed: apt-get install openmpi-bin", id="no mpirun"
         ),
-        pytest.param("a,algo-1", None, "MPI on 2 hosts needs an sshd on each", id="several hosts"),
+        pytest.param(
+            "a,algo-1", None, "MPI on 2 hosts needs an sshd on each host", id="several hosts"
+        ),
     ],
 )
-def test_mpi_says_what_it_lacks(base, hosts, path, reason):
-    """mpirun is run where it is installed; what is missing is named otherwise."""
+def test_mpi_names_what_is_missing(base, hosts, path, reason):
+    """Without mpirun, or an sshd on several hosts, the error names it."""
     write(base, "")
     env = {} if path is None else {"PATH": path}
     done = run(
@@ -404,7 +409,7 @@ with open(os.environ["SM_MODEL_DIR"] + "/" + os.environ["OMPI_COMM_WORLD_RANK"],
 
 @pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
 def test_mpi_runs_processes_of_one_host(base):
-    """Where mpirun is installed, the script runs in as many processes as are asked for."""
+    """With mpirun, the script runs in the number of processes of the hyperparameter."""
     write(base, RANKS)
     done = run(
         "train", "--base-dir", base, "--hp", "sagemaker_mpi_enabled=true",

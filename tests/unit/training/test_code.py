@@ -1,4 +1,4 @@
-"""training.code: from folders, archives, files and S3 into the code folder, or an error."""
+"""training.code: fetch code from folders, archives, files and S3."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def code_dir(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with a script, a sibling in a package, and what is not worth copying."""
+    """A folder with a script, a sibling in a package, and files that are not copied."""
     folder = tmp_path / "my source"
     for name in ("train.py", "pkg/__init__.py", "pkg/net.json", "__pycache__/x.pyc", ".git/HEAD"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -31,7 +31,7 @@ def folder(tmp_path):
 
 
 def archive(path, *entries, mode="w:gz"):
-    """Write an archive of entries: a name, and the type, mode and link that it may have."""
+    """Write an archive of entries: a name, and maybe type, mode and link target."""
     with tarfile.open(path, mode) as tar:
         for name, *rest in entries:
             entry = tarfile.TarInfo(name)
@@ -58,7 +58,7 @@ FILES = ["data/a/b.txt", "pkg/__init__.py", "train.py"]
 
 @pytest.mark.parametrize("form", ["{}", "file://{}", "FILE://localhost{}"])
 def test_a_folder(folder, code_dir, form):
-    """It is copied, without caches; the original stays."""
+    """It is copied without caches; the original stays."""
     source = str(folder) if form == "{}" else form.format(str(folder).replace(" ", "%20"))
     assert code.fetch(source, code_dir) == code_dir
     assert files(code_dir) == ["pkg/__init__.py", "pkg/net.json", "train.py"]
@@ -68,7 +68,7 @@ def test_a_folder(folder, code_dir, form):
 @pytest.mark.parametrize("mode", ["w:gz", "w", "w:bz2", "w:xz"])
 @pytest.mark.parametrize("form", ["{}", "file://{}"])
 def test_an_archive(tmp_path, code_dir, mode, form):
-    """It is unpacked, whatever it is compressed with."""
+    """It is unpacked, whatever its compression is."""
     path = archive(tmp_path / "sourcedir.tar.gz", *SOURCE, mode=mode)
     code.fetch(form.format(path), code_dir)
     assert files(code_dir) == FILES
@@ -90,7 +90,7 @@ def test_a_file(tmp_path, code_dir):
 
 
 def test_modes(tmp_path, code_dir):
-    """What may be run may be run afterwards; nothing else of a mode is kept."""
+    """Executable files stay executable; nothing else of a mode is kept."""
     path = archive(
         tmp_path / "s.tar.gz",
         ("run.sh", tarfile.REGTYPE, 0o6711),
@@ -109,16 +109,16 @@ def test_modes(tmp_path, code_dir):
 # --- what is there already ---
 
 
-def test_a_folder_with_files_is_left_as_it_is(code_dir):
-    """As the containers did, whatever the source is."""
+def test_a_folder_with_files_stays_as_it_is(code_dir):
+    """As in the containers, whatever the source is."""
     code_dir.mkdir(parents=True)
     (code_dir / "train.py").write_text("old")
     assert code.fetch("s3://bucket/gone.tar.gz", code_dir) == code_dir
     assert (code_dir / "train.py").read_text() == "old"
 
 
-def test_a_source_that_is_named_now_wins(tmp_path, folder, code_dir):
-    """Its files take the place of those that have their names, the others stay."""
+def test_replace(tmp_path, folder, code_dir):
+    """Files of the same name are replaced, others stay."""
     for name in ("train.py", "own.py", "pkg/own.py"):
         (code_dir / name).parent.mkdir(parents=True, exist_ok=True)
         (code_dir / name).write_text("old")
@@ -135,7 +135,7 @@ def test_a_source_that_is_named_now_wins(tmp_path, folder, code_dir):
 
 
 def test_the_code_folder_itself(code_dir):
-    """A source that is the code folder is in place, full or empty."""
+    """If the source is the code folder, nothing is copied, whether it is empty or not."""
     code_dir.mkdir(parents=True)
     assert code.fetch(str(code_dir), code_dir) == code_dir
     (code_dir / "train.py").write_text("x")
@@ -144,7 +144,7 @@ def test_the_code_folder_itself(code_dir):
 
 
 def test_half_a_fetch_is_no_fetch(tmp_path, code_dir):
-    """What a process left that was killed does not count as code; a failure leaves nothing."""
+    """The folder of a process that was killed does not count as code; a failure leaves none."""
     (code_dir / ".mms-handler-killed" / "code").mkdir(parents=True)
     (code_dir / ".mms-handler-killed" / "code" / "half.py").touch()
     bad = archive(tmp_path / "bad.tar.gz", ("train.py",), ("../x.py",))
@@ -159,7 +159,7 @@ def test_half_a_fetch_is_no_fetch(tmp_path, code_dir):
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "message"),
     [
         pytest.param(("../x.py",), "'../x.py' leads out", id="up"),
         pytest.param(("a/../../x.py",), "'a/../../x.py' leads out", id="up, within"),
@@ -171,23 +171,23 @@ def test_half_a_fetch_is_no_fetch(tmp_path, code_dir):
         pytest.param(("x", tarfile.FIFOTYPE), "'x' is neither", id="a pipe"),
     ],
 )
-def test_archives_that_are_not_safe(tmp_path, code_dir, entry, said):
-    """The entry is named, and nothing is written, not even what came before it."""
+def test_archives_that_are_not_safe(tmp_path, code_dir, entry, message):
+    """The error names the entry; nothing is written, not even the entries before it."""
     path = archive(tmp_path / "s.tar.gz", ("train.py",), entry)
-    with pytest.raises(TrainingError) as caught:
+    with pytest.raises(TrainingError) as error:
         code.fetch(str(path), code_dir)
-    assert said in str(caught.value)
+    assert message in str(error.value)
     assert os.listdir(code_dir) == []
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         pytest.param(b"no archive", "s.tar.gz is not a tar archive", id="text"),
         pytest.param(None, "s.tar.gz cannot be unpacked: ", id="cut off"),
     ],
 )
-def test_broken_archives(tmp_path, code_dir, content, said):
+def test_broken_archives(tmp_path, code_dir, content, message):
     path = tmp_path / "s.tar.gz"
     if content is None:
         with tarfile.open(path, "w:gz") as tar:
@@ -196,37 +196,37 @@ def test_broken_archives(tmp_path, code_dir, content, said):
             tar.addfile(entry, io.BytesIO(os.urandom(entry.size)))
         content = path.read_bytes()[:100_000]
     path.write_bytes(content)
-    with pytest.raises(TrainingError, match=said):
+    with pytest.raises(TrainingError, match=message):
         code.fetch(str(path), code_dir)
     assert os.listdir(code_dir) == []
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
-        pytest.param("gone", "there is no code gone", id="not there"),
-        pytest.param("https://x/y.tar.gz", "wanted s3://bucket/key.tar.gz, ", id="a web address"),
-        pytest.param("file://elsewhere/x", "wanted s3://bucket/key.tar.gz, ", id="another machine"),
+        pytest.param("gone", "the code gone does not exist", id="not there"),
+        pytest.param("https://x/y.tar.gz", "use s3://bucket/key.tar.gz, ", id="a web address"),
+        pytest.param("file://elsewhere/x", "use s3://bucket/key.tar.gz, ", id="another machine"),
         pytest.param("s3://bucket", "names no object", id="a bucket"),
         pytest.param("s3://bucket/", "names no object", id="a bucket's top"),
         pytest.param("s3://bucket/folder/", "names no object", id="a folder of a bucket"),
     ],
 )
-def test_sources_that_cannot_be(tmp_path, code_dir, monkeypatch, source, said):
+def test_sources_that_cannot_be(tmp_path, code_dir, monkeypatch, source, message):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(TrainingError) as caught:
+    with pytest.raises(TrainingError) as error:
         code.fetch(source, code_dir)
-    assert said in str(caught.value)
+    assert message in str(error.value)
 
 
 def test_a_source_around_the_code_folder(tmp_path, code_dir):
-    """It would be copied into itself, with all the data."""
-    with pytest.raises(TrainingError, match="has the code folder"):
+    """It would be copied into itself, with all data."""
+    with pytest.raises(TrainingError, match="contains the code folder"):
         code.fetch(str(tmp_path), code_dir)
 
 
 def test_a_link_to_nothing(folder, code_dir):
-    """The file that cannot be copied is named."""
+    """The error names the file that cannot be copied."""
     (folder / "broken").symlink_to("gone")
     with pytest.raises(TrainingError, match="broken cannot be copied: .*No such file"):
         code.fetch(str(folder), code_dir)
@@ -241,26 +241,28 @@ def test_a_code_folder_that_cannot_be_made(tmp_path, folder):
 # --- S3 ---
 
 
-#: boto3 of an old Python says that it is old.
+#: boto3 warns on an old Python.
 old = pytest.mark.filterwarnings("ignore")
 
 
 @old
 @pytest.mark.parametrize("scheme", ["s3", "S3"])
 def test_s3(bucket, tmp_path, code_dir, scheme):
-    """An object is downloaded and unpacked, its bytes told as they come."""
+    """An object is downloaded and unpacked, with progress in bytes."""
     path = archive(tmp_path / "s.tar.gz", *SOURCE)
     bucket.objects["/bucket/a/s.tar.gz"] = path.read_bytes()
-    told = []
-    code.fetch(f"{scheme}://bucket/a/s.tar.gz", code_dir, region="eu-west-1", progress=told.append)
+    counts = []
+    code.fetch(
+        f"{scheme}://bucket/a/s.tar.gz", code_dir, region="eu-west-1", progress=counts.append
+    )
     assert files(code_dir) == FILES
-    assert sum(told) == path.stat().st_size
+    assert sum(counts) == path.stat().st_size
     assert len(bucket.asked) == 1
 
 
 @old
 def test_s3_file(bucket, code_dir):
-    """An object that is no archive is a file."""
+    """An object that is not an archive is copied as a file."""
     bucket.objects["/bucket/train%3F.py"] = b"x = 1"
     code.fetch("s3://bucket/train?.py", code_dir)
     assert files(code_dir) == ["train?.py"]
@@ -268,19 +270,19 @@ def test_s3_file(bucket, code_dir):
 
 @old
 def test_s3_breaks(bucket, tmp_path, code_dir):
-    """A connection that breaks is made again; what was told is the object's size in the end."""
+    """A broken connection is made again; the progress adds up to the object's size."""
     with tarfile.open(tmp_path / "s.tar", "w") as tar:
         entry = tarfile.TarInfo("train.py")
         entry.size = 900_000
         tar.addfile(entry, io.BytesIO(b"#" * entry.size))
     data = (tmp_path / "s.tar").read_bytes()
     bucket.objects["/bucket/s.tar"], bucket.breaks = data, 2
-    told = []
-    code.fetch("s3://bucket/s.tar", code_dir, progress=told.append)
+    counts = []
+    code.fetch("s3://bucket/s.tar", code_dir, progress=counts.append)
     assert (code_dir / "train.py").stat().st_size == 900_000
     assert len(bucket.asked) == 3
-    assert sum(told) == len(data)
-    assert min(told) < 0
+    assert sum(counts) == len(data)
+    assert min(counts) < 0
 
 
 @old
@@ -295,7 +297,7 @@ def test_s3_breaks_for_good(bucket, tmp_path, code_dir):
 
 @old
 def test_s3_without_the_object(bucket, code_dir):
-    """It is not asked for again, and S3's reason is told."""
+    """It is requested once, and S3's reason is in the error."""
     with pytest.raises(TrainingError, match=r"s3://bucket/gone cannot be downloaded: .*NoSuchKey"):
         code.fetch("s3://bucket/gone", code_dir)
     assert len(bucket.asked) == 1
@@ -310,7 +312,7 @@ def test_s3_without_credentials(bucket, code_dir, monkeypatch):
 
 
 def test_s3_without_boto3(code_dir, monkeypatch):
-    """What to install is said."""
+    """The error says what to install."""
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(TrainingError, match=r"pip install 'mms_handler\[s3\]'"):
         code.fetch("s3://bucket/s.tar.gz", code_dir)

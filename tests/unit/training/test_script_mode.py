@@ -1,4 +1,4 @@
-"""training.script_mode: the command and the variables, to the letter of the old containers'."""
+"""training.script_mode: command line and variables, exactly as in the old containers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mms_handler.training.job import Job
 
 @pytest.fixture
 def code_dir(tmp_path):
-    """A code folder in a base folder, with one script."""
+    """A code folder with one script, in a base folder."""
     folder = tmp_path / "code"
     folder.mkdir()
     (folder / "train.py").touch()
@@ -74,19 +74,19 @@ def job(tmp_path, code_dir):
 )  # fmt: skip
 def test_arguments(code_dir, hyperparameters, words):
     """``to_cmd_args``."""
-    command = script_mode.command(code_dir / "train.py", code_dir, hyperparameters)
+    command = script_mode.command_line(code_dir / "train.py", code_dir, hyperparameters)
     assert command == [sys.executable, "train.py", *words]
 
 
 def test_a_script_in_a_folder(code_dir):
-    """It is named as the working directory sees it."""
-    command = script_mode.command(code_dir / "sub" / "train.py", code_dir, {"a": 1})
+    """Its name is relative to the working directory."""
+    command = script_mode.command_line(code_dir / "sub" / "train.py", code_dir, {"a": 1})
     assert command == [sys.executable, "sub/train.py", "-a", "1"]
 
 
 def test_a_script_from_elsewhere(tmp_path, code_dir):
-    """It is named by its whole path."""
-    command = script_mode.command(tmp_path / "other.py", code_dir, {})
+    """Its name is its absolute path."""
+    command = script_mode.command_line(tmp_path / "other.py", code_dir, {})
     assert command == [sys.executable, str((tmp_path / "other.py").resolve())]
 
 
@@ -95,18 +95,18 @@ def test_a_script_from_elsewhere(tmp_path, code_dir):
     [("train.py", "train"), ("trainer/task.py", "trainer.task"), ("trainer", "trainer")],
 )
 def test_a_package(code_dir, entry, module):
-    """With a setup.py, a module is run."""
+    """With a setup.py, the module is run."""
     (code_dir / "setup.py").touch()
-    command = script_mode.command(code_dir / entry, code_dir, {"epochs": 1})
+    command = script_mode.command_line(code_dir / entry, code_dir, {"epochs": 1})
     assert command == [sys.executable, "-m", module, "--epochs", "1"]
 
 
 @pytest.mark.parametrize("name", ["train.sh", "launch it"])
 def test_a_program(code_dir, name):
-    """Anything else is run by the shell, with words as they were, and made executable."""
+    """Any other file is made executable and run by the shell, with its arguments unchanged."""
     (code_dir / name).write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
     (code_dir / "setup.py" if name.endswith(".sh") else code_dir / "other").touch()
-    command = script_mode.command(
+    command = script_mode.command_line(
         code_dir / name, code_dir, {"a": "x y", "b": "$HOME;'\"", "c": ""}
     )
     assert command[:2] == ["/bin/sh", "-c"]
@@ -115,7 +115,7 @@ def test_a_program(code_dir, name):
 
 
 def test_a_plain_program(code_dir):
-    command = script_mode.command(code_dir / "train.sh", code_dir, {"epochs": 3})
+    command = script_mode.command_line(code_dir / "train.sh", code_dir, {"epochs": 3})
     assert command == ["/bin/sh", "-c", "./train.sh --epochs 3"]
 
 
@@ -125,9 +125,9 @@ def test_a_plain_program(code_dir):
 def test_variables(job, tmp_path):
     """Every one of them, as the old containers wrote it."""
     base, cpus = str(tmp_path.resolve()), multiprocessing.cpu_count()
-    told = script_mode.variables(job, {"PYTHONPATH": "/x:/y", "HOME": "/root"}, num_gpus=2)
-    whole = json.loads(told.pop("SM_TRAINING_ENV"))
-    assert told == {
+    variables = script_mode.variables(job, {"PYTHONPATH": "/x:/y", "HOME": "/root"}, num_gpus=2)
+    training_env = json.loads(variables.pop("SM_TRAINING_ENV"))
+    assert variables == {
         "SM_HOSTS": '["algo-1","algo-2"]',
         "SM_NETWORK_INTERFACE_NAME": "eth0",
         "SM_HPS": '{"batch-size":64,"epochs":3,"optimizer":"adam"}',
@@ -162,8 +162,8 @@ def test_variables(job, tmp_path):
         "PYTHONPATH": f"{base}/code:/x:/y",
         "PYTHONUNBUFFERED": "1",
     }
-    assert list(whole) == sorted(whole)
-    assert whole == {
+    assert list(training_env) == sorted(training_env)
+    assert training_env == {
         "additional_framework_parameters": {"sagemaker_parameter_server_enabled": True},
         "channel_input_dirs": {"train": f"{base}/data"},
         "current_host": "algo-1",
@@ -171,7 +171,7 @@ def test_variables(job, tmp_path):
         "hosts": ["algo-1", "algo-2"],
         "hyperparameters": {"batch-size": 64, "epochs": 3, "optimizer": "adam"},
         "input_config_dir": f"{base}/input/config",
-        "input_data_config": json.loads(told["SM_INPUT_DATA_CONFIG"]),
+        "input_data_config": json.loads(variables["SM_INPUT_DATA_CONFIG"]),
         "input_dir": f"{base}/input",
         "is_master": True,
         "job_name": "job-7",
@@ -186,20 +186,20 @@ def test_variables(job, tmp_path):
         "output_data_dir": f"{base}/output/data",
         "output_dir": f"{base}/output",
         "output_intermediate_dir": f"{base}/output/intermediate",
-        "resource_config": json.loads(told["SM_RESOURCE_CONFIG"]),
+        "resource_config": json.loads(variables["SM_RESOURCE_CONFIG"]),
         "user_entry_point": "train.py",
     }
 
 
 def test_a_job_from_options_alone(job, code_dir):
-    """What nobody says is empty, and the code's place is the folder."""
-    told = script_mode.variables(job._replace(hyperparameters={}), {}, num_gpus=0)
-    assert told["SM_HPS"] == "{}"
-    assert told["SM_USER_ARGS"] == "[]"
-    assert told["SM_LOG_LEVEL"] == "20"
-    assert told["SM_MODULE_DIR"] == told["PYTHONPATH"] == str(code_dir.resolve())
-    assert told["SAGEMAKER_JOB_NAME"] == told["SAGEMAKER_REGION"] == ""
-    assert json.loads(told["SM_TRAINING_ENV"])["job_name"] is None
+    """Name and region are empty, and SM_MODULE_DIR is the code's folder."""
+    variables = script_mode.variables(job._replace(hyperparameters={}), {}, num_gpus=0)
+    assert variables["SM_HPS"] == "{}"
+    assert variables["SM_USER_ARGS"] == "[]"
+    assert variables["SM_LOG_LEVEL"] == "20"
+    assert variables["SM_MODULE_DIR"] == variables["PYTHONPATH"] == str(code_dir.resolve())
+    assert variables["SAGEMAKER_JOB_NAME"] == variables["SAGEMAKER_REGION"] == ""
+    assert json.loads(variables["SM_TRAINING_ENV"])["job_name"] is None
 
 
 @pytest.mark.parametrize(
@@ -208,62 +208,57 @@ def test_a_job_from_options_alone(job, code_dir):
      ({"b": 1, "a": None}, '{"a":null,"b":1}')],
 )  # fmt: skip
 def test_values(job, value, text):
-    """Texts as they are, None as '', everything else as compact JSON with sorted keys."""
-    told = script_mode.variables(job._replace(hyperparameters={"Lr": value}), {}, num_gpus=0)
-    assert told["SM_HP_LR"] == text
+    """Texts stay as they are, None is '', everything else is compact JSON with sorted keys."""
+    variables = script_mode.variables(job._replace(hyperparameters={"Lr": value}), {}, num_gpus=0)
+    assert variables["SM_HP_LR"] == text
 
 
 def test_channels(job, tmp_path):
-    """By their names; one in PIPE mode is told by what its pipes' names begin with."""
+    """By name; for a channel in PIPE mode, what the names of its pipes begin with."""
     config = {"train": {"TrainingInputMode": "File"}, "live": {"TrainingInputMode": "Pipe"}}
-    told = script_mode.variables(job._replace(input_data_config=config), {}, num_gpus=0)
-    assert told["SM_CHANNELS"] == '["live","train"]'
-    assert told["SM_CHANNEL_LIVE"] == f"{tmp_path.resolve()}/input/data/live"
-    assert told["SM_CHANNEL_TRAIN"] == f"{tmp_path.resolve()}/data"
+    variables = script_mode.variables(job._replace(input_data_config=config), {}, num_gpus=0)
+    assert variables["SM_CHANNELS"] == '["live","train"]'
+    assert variables["SM_CHANNEL_LIVE"] == f"{tmp_path.resolve()}/input/data/live"
+    assert variables["SM_CHANNEL_TRAIN"] == f"{tmp_path.resolve()}/data"
 
 
 def test_another_host(job):
-    told = script_mode.variables(job._replace(current_host="algo-2"), {}, num_gpus=0)
-    assert told["SM_CURRENT_HOST"] == told["CURRENT_HOST"] == "algo-2"
-    assert json.loads(told["SM_TRAINING_ENV"])["is_master"] is False
+    variables = script_mode.variables(job._replace(current_host="algo-2"), {}, num_gpus=0)
+    assert variables["SM_CURRENT_HOST"] == variables["CURRENT_HOST"] == "algo-2"
+    assert json.loads(variables["SM_TRAINING_ENV"])["is_master"] is False
 
 
-def test_what_the_environment_says(job):
-    """SageMaker's own variables tell the name and the region where no hyperparameter does."""
-    here = {"TRAINING_JOB_NAME": "job-8", "AWS_REGION": "us-west-2"}
-    told = script_mode.variables(job._replace(hyperparameters={}), here, num_gpus=0)
-    assert (told["SAGEMAKER_JOB_NAME"], told["SAGEMAKER_REGION"]) == ("job-8", "us-west-2")
-    assert json.loads(told["SM_TRAINING_ENV"])["job_name"] == "job-8"
+def test_name_and_region_from_the_environment(job):
+    """SageMaker's own variables give name and region if no hyperparameter does."""
+    environment = {"TRAINING_JOB_NAME": "job-8", "AWS_REGION": "us-west-2"}
+    variables = script_mode.variables(job._replace(hyperparameters={}), environment, num_gpus=0)
+    assert (variables["SAGEMAKER_JOB_NAME"], variables["SAGEMAKER_REGION"]) == (
+        "job-8",
+        "us-west-2",
+    )
+    assert json.loads(variables["SM_TRAINING_ENV"])["job_name"] == "job-8"
 
 
 def test_folders_to_import_from(job, code_dir):
-    """The script's own first, then what its requirements brought, then the user's."""
-    told = script_mode.variables(job, {"PYTHONPATH": "/x"}, [Path("/lib"), Path("/r")], num_gpus=0)
-    assert told["PYTHONPATH"] == f"{code_dir.resolve()}:/lib:/r:/x"
+    """The script's own first, then those of its requirements, then the user's."""
+    variables = script_mode.variables(
+        job, {"PYTHONPATH": "/x"}, [Path("/lib"), Path("/r")], num_gpus=0
+    )
+    assert variables["PYTHONPATH"] == f"{code_dir.resolve()}:/lib:/r:/x"
 
 
-@pytest.mark.parametrize("given", [{"a=b": 1}, {"a": "x\0y"}, {"a\0": 1}])
-def test_what_cannot_be_a_variable(job, given):
-    """It is refused by name, before a process is started."""
-    with pytest.raises(TrainingError, match="'SM_HP_A.*cannot be a variable"):
-        script_mode.variables(job._replace(hyperparameters=given), {}, num_gpus=0)
-
-
-def test_legacy_variables(job):
-    """Those of CONTRACT A1, and none of SM_*."""
-    assert script_mode.legacy_variables(job, {}) == {
-        "JOB_NAME": "job-7",
-        "CURRENT_HOST": "algo-1",
-        "SAGEMAKER_REGION": "eu-west-1",
-        "PYTHONUNBUFFERED": "1",
-    }
+@pytest.mark.parametrize("hyperparameters", [{"a=b": 1}, {"a": "x\0y"}, {"a\0": 1}])
+def test_what_cannot_be_a_variable(job, hyperparameters):
+    """It is refused, with its name, before a process is started."""
+    with pytest.raises(TrainingError, match="'SM_HP_A.*cannot be an environment variable"):
+        script_mode.variables(job._replace(hyperparameters=hyperparameters), {}, num_gpus=0)
 
 
 # --- run for real ---
 
 
 def test_a_script_sees_it_all(job, code_dir, tmp_path):
-    """A process with that command, those variables and that folder: argparse, SM_*, siblings."""
+    """A real process gets arguments, SM_* variables, siblings and the old modules."""
     (code_dir / "sibling.py").write_text("NAME = 'sibling'")
     (code_dir / "train.py").write_text(
         "import argparse, json, os, sys\n"
@@ -280,23 +275,29 @@ def test_a_script_sees_it_all(job, code_dir, tmp_path):
         "    scheduler_host(json.loads(os.environ['SM_HOSTS'])),\n"
         "    sagemaker_mxnet_training.training_utils.save.__name__]))\n"
     )
-    also = script_mode.stand_ins(tmp_path / "scratch")
+    folders = script_mode.stand_ins(tmp_path / "scratch")
     done = subprocess.run(
-        script_mode.command(job.entry_point, job.code_dir, job.hyperparameters),
-        env={"PATH": "/usr/bin:/bin", **script_mode.variables(job, {}, also, num_gpus=0)},
+        script_mode.command_line(job.entry_point, job.code_dir, job.hyperparameters),
+        env={"PATH": "/usr/bin:/bin", **script_mode.variables(job, {}, folders, num_gpus=0)},
         cwd=job.code_dir,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    given = {"epochs": 3, "batch_size": 64, "optimizer": "adam"}
-    given["train"] = str((tmp_path / "data").resolve())
-    assert json.loads(done.stdout) == [given, str(code_dir.resolve()), "sibling", "algo-1", "save"]
+    expected = {"epochs": 3, "batch_size": 64, "optimizer": "adam"}
+    expected["train"] = str((tmp_path / "data").resolve())
+    assert json.loads(done.stdout) == [
+        expected,
+        str(code_dir.resolve()),
+        "sibling",
+        "algo-1",
+        "save",
+    ]
 
 
 def test_modules_that_are_installed_need_no_stand_in(tmp_path, monkeypatch):
-    """The real ones stay what they are."""
+    """The real ones are imported."""
     for name in ("sagemaker_mxnet_container", "sagemaker_mxnet_training"):
         (tmp_path / "site" / name).mkdir(parents=True)
         (tmp_path / "site" / name / "__init__.py").touch()

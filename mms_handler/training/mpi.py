@@ -1,0 +1,64 @@
+"""Run a script in several processes of this host, by Open MPI's mpirun."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from typing import Sequence
+
+from mms_handler.errors import TrainingError
+from mms_handler.training.job import Job
+
+
+def under_mpirun(job: Job, command: Sequence[str]) -> list[str]:
+    """``command`` in as many processes as the job's hyperparameters say; one without them.
+
+    Raises:
+        TrainingError: the job has several hosts, mpirun is not installed, or a hyperparameter
+            is invalid.
+    """
+    if len(job.hosts) > 1:
+        raise TrainingError(
+            f"MPI on {len(job.hosts)} hosts needs an sshd on each host, and mms-handler starts "
+            "none; use one host with several processes"
+        )
+    count = job.whole_number("sagemaker_mpi_num_of_processes_per_host", 1)
+    options = str(job.hyperparameters.get("sagemaker_mpi_custom_mpi_options", ""))
+    # Always localhost: mpirun must not need to resolve the host's own name.
+    return mpirun(["localhost"], count, options, command)
+
+
+def mpirun(
+    hosts: Sequence[str],
+    processes_per_host: int,
+    options: str,
+    command: Sequence[str],
+    variables: Sequence[str] = (),
+) -> list[str]:
+    """The command line that runs ``command`` on all hosts.
+
+    Args:
+        hosts: names; mpirun reaches those that are not this host by ssh.
+        processes_per_host: 1 or more.
+        options: more options of mpirun, quoted as for a shell
+            (``sagemaker_mpi_custom_mpi_options``).
+        command: what each process runs.
+        variables: names of variables that processes on other hosts get, too.
+
+    Raises:
+        TrainingError: mpirun is not installed, or a quote in the options is not closed.
+    """
+    program = shutil.which("mpirun")
+    if program is None:
+        raise TrainingError("mpirun is not installed: apt-get install openmpi-bin")
+    try:
+        more = shlex.split(options)
+    except ValueError as exc:
+        raise TrainingError(
+            f"sagemaker_mpi_custom_mpi_options are not valid options of mpirun: {options!r}: {exc}"
+        ) from exc
+    places = ",".join(f"{host}:{processes_per_host}" for host in hosts)
+    count = str(len(hosts) * processes_per_host)
+    exported = [word for name in variables for word in ("-x", name)]
+    fixed = ["--allow-run-as-root", "--tag-output", "-mca", "orte_abort_on_non_zero_status", "1"]
+    return [program, "--host", places, "-np", count, *fixed, *exported, *more, *command]

@@ -1,0 +1,36 @@
+"""training.source: what a script's syntax tree says about its train()."""
+
+from __future__ import annotations
+
+import pytest
+
+from mms_handler.errors import TrainingError
+from mms_handler.training import source
+
+
+@pytest.mark.parametrize(
+    ("text", "required"),
+    [
+        pytest.param("def train(): pass", [], id="none"),
+        pytest.param("def train(hosts, lr, n=1, *a, k, d=2, **kw): pass", ["hosts", "lr", "k"],
+                     id="positional and keyword-only"),
+        pytest.param("def train(a, /, b, c=1): pass", ["a", "b"], id="positional-only"),
+        pytest.param("def train(a, b): pass\ndef train(c): pass", ["c"], id="the last counts"),
+        pytest.param("@wraps(f)\ndef train(a): pass", None, id="decorated"),
+        pytest.param("train = f", None, id="assigned"),
+        pytest.param("async def train(a): pass", None, id="async"),
+        pytest.param("def train(a): pass\ntrain = timed(train)", None, id="wrapped"),
+        pytest.param("x = 1", None, id="no train"),
+        pytest.param("from a import *", ["lr"], id="imported"),
+    ],
+)  # fmt: skip
+def test_required_parameters(script, text, required):
+    """The parameters without a default are known before anything is run."""
+    assert source.required_parameters(script(text, a="def train(lr): pass")) == required
+
+
+def test_a_syntax_error_names_its_line(script):
+    """A file that is not Python 3 has no parameters, but an error."""
+    path = script("import os\n\nprint 'epoch', 1\n")
+    with pytest.raises(TrainingError, match=r"^entry.py, line 3: "):
+        source.required_parameters(path)
