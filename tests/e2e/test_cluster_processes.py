@@ -1,4 +1,4 @@
-"""A parameter server of two hosts on this machine: real MXNet processes, and hosts that die."""
+"""A parameter server of two hosts on this machine, with real MXNet processes; hosts die."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from running_mms import wait_for
 
 from mms_handler.training import cluster
 
-# What `mms-handler train` does on a host, in short.
+# A short form of what `mms-handler train` does on a host.
 HOST = """\
 import json, os, signal, subprocess, sys, time
 from pathlib import Path
@@ -50,7 +50,7 @@ kv.init("sum", mx.nd.zeros(3))
 kv.push("sum", mx.nd.ones(3) * 10 ** kv.rank)
 out = mx.nd.zeros(3)
 kv.pull("sum", out=out)
-out.wait_to_read()  # else the optimizer that follows may take what the other pushed
+out.wait_to_read()  # else the optimizer below may take what the other host pushed
 # A Module whose only weight goes down by each host's share of the gradient.
 symbol = mx.sym.LinearRegressionOutput(
     mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=1, no_bias=True, name="fc"),
@@ -79,7 +79,7 @@ print(json.dumps({"rank": kv.rank, "workers": kv.num_workers, "type": kv.type,
                   "sum": out.asnumpy().tolist()}))
 """
 
-# One round together, and then rounds for ever.
+# Synchronous rounds without end; after the first one a file tells the worker's pid.
 ENDLESS = """\
 import os, sys
 import mxnet as mx
@@ -113,25 +113,25 @@ class Host:
         self._ready = folder / f"worker-{host}"
 
     def worker(self) -> int:
-        """The worker's process, when it has had a round with the others."""
+        """The worker's pid, once it has had a round with the other host."""
         wait_for(self._ready.exists, 30)
         return int(self._ready.read_text())
 
     def helper(self, role: str) -> int:
-        """The process of this host that has that role."""
+        """The pid of this host's process with the role."""
         children = psutil.Process(self.process.pid).children()
-        (found,) = [one.pid for one in children if one.environ().get("DMLC_ROLE") == role]
-        return found
+        (pid,) = [child.pid for child in children if child.environ().get("DMLC_ROLE") == role]
+        return pid
 
     def end(self, within_s: float = 30):
-        """Exit code, standard output, the last line of standard error."""
+        """Wait; returns exit code, standard output and the last line of standard error."""
         out, err = self.process.communicate(timeout=within_s)
         return self.process.returncode, out, (err.strip().splitlines() or [""])[-1]
 
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts a host; afterwards none of its processes may be left, nor any of theirs."""
+    """Start a host.  Afterwards no process of the cluster may be left."""
     port, hosts = cluster.local_port(), []
 
     def host(name: str, script: str, **limits: float) -> Host:
@@ -139,51 +139,51 @@ def start(tmp_path):
         return hosts[-1]
 
     yield host
-    for one in hosts:
-        one.process.kill()  # ended already, unless the test failed
-        one.process.communicate()
-    wait_for(lambda: not of(port), 10)
+    for started in hosts:
+        started.process.kill()  # has ended already, unless the test failed
+        started.process.communicate()
+    wait_for(lambda: not pids_of(port), 10)
 
 
-def of(port: int) -> list[int]:
-    """Processes that live and belong to the cluster at ``port``."""
-    found = []
+def pids_of(port: int) -> list[int]:
+    """The living processes of the cluster at ``port``."""
+    pids = []
     for process in psutil.process_iter():
         try:
             if process.status() == psutil.STATUS_ZOMBIE:
                 continue
             if process.environ().get("DMLC_PS_ROOT_PORT") == str(port):
-                found.append(process.pid)
+                pids.append(process.pid)
         except psutil.Error:
             continue
-    return found
+    return pids
 
 
 def test_two_hosts_in_step(start):
-    """dist_sync: both workers' values are in the sum, and both hosts' data in the weight."""
+    """dist_sync: the sum has both workers' values, and the weight comes from both hosts' data."""
     ends = [host.end(60) for host in (start("algo-1", SYNC), start("algo-2", SYNC))]
     assert [code for code, _, _ in ends] == [0, 0], ends
-    said = [json.loads(out.splitlines()[-1]) for _, out, _ in ends]
-    assert {one["rank"] for one in said} == {0, 1}
-    for one in said:
-        assert (one["workers"], one["type"]) == (2, "dist_sync")
-        assert one["sum"] == [11, 11, 11]
-        assert one["weight"] == pytest.approx(1, abs=0.01)  # between 0 and 2, the hosts' own
+    results = [json.loads(out.splitlines()[-1]) for _, out, _ in ends]
+    assert {result["rank"] for result in results} == {0, 1}
+    for result in results:
+        assert (result["workers"], result["type"]) == (2, "dist_sync")
+        assert result["sum"] == [11, 11, 11]
+        assert result["weight"] == pytest.approx(1, abs=0.01)  # the hosts' data have 0 and 2
 
 
 def test_two_hosts_out_of_step(start):
-    """dist_async: the server adds what each worker pushes, as it comes."""
+    """dist_async: the server adds each worker's value as it comes."""
     ends = [host.end(60) for host in (start("algo-1", ASYNC), start("algo-2", ASYNC))]
     assert [code for code, _, _ in ends] == [0, 0], ends
-    said = [json.loads(out.splitlines()[-1]) for _, out, _ in ends]
-    assert {one["rank"] for one in said} == {0, 1}
-    for one in said:
-        assert (one["workers"], one["type"]) == (2, "dist_async")
-        assert one["sum"] == [11, 11, 11]
+    results = [json.loads(out.splitlines()[-1]) for _, out, _ in ends]
+    assert {result["rank"] for result in results} == {0, 1}
+    for result in results:
+        assert (result["workers"], result["type"]) == (2, "dist_async")
+        assert result["sum"] == [11, 11, 11]
 
 
 def test_a_worker_is_killed(start):
-    """The other host, whose worker waits for ever, ends with the name of the lost one."""
+    """The other host, whose worker waits for ever, ends and names the lost one."""
     hosts = {name: start(name, ENDLESS) for name in ("algo-1", "algo-2")}
     hosts["algo-1"].worker()
     os.kill(hosts["algo-2"].worker(), signal.SIGKILL)
@@ -193,7 +193,7 @@ def test_a_worker_is_killed(start):
 
 
 def test_a_server_is_killed(start):
-    """Without it no worker can go on, though all of them live."""
+    """Without it no worker can go on, although all of them live."""
     hosts = {name: start(name, ENDLESS) for name in ("algo-1", "algo-2")}
     hosts["algo-1"].worker()
     os.kill(hosts["algo-2"].helper("server"), signal.SIGKILL)
@@ -204,21 +204,21 @@ def test_a_server_is_killed(start):
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
 def test_the_scheduler_host_is_gone(start, how):
-    """Killed or standing still, it is missed by the other; killed, it leaves no process."""
+    """The other host notices that it was killed or stands still; no process is left."""
     hosts = {name: start(name, ENDLESS) for name in ("algo-1", "algo-2")}
     hosts["algo-1"].worker()
     hosts["algo-2"].worker()
     hosts["algo-1"].process.send_signal(how)
-    why = "its connection closed" if how == signal.SIGKILL else "it was silent for 4 s"
-    assert hosts["algo-2"].end(15) == (1, "", f"failed: host algo-1 was lost: {why}")
+    reason = "its connection closed" if how == signal.SIGKILL else "it was silent for 4 s"
+    assert hosts["algo-2"].end(15) == (1, "", f"failed: host algo-1 was lost: {reason}")
     hosts["algo-1"].process.kill()
     assert hosts["algo-1"].end(10)[0] == -signal.SIGKILL
 
 
 def test_a_host_never_comes(start):
-    """With the real scheduler waiting for it, the job ends in time and names it."""
+    """While the real scheduler waits for it, the job ends at the limit and names it."""
     host = start("algo-1", ENDLESS, limit_s=2)
-    reason = "host algo-2 was lost: not here within 2 s"
+    reason = "host algo-2 was lost: it did not join within 2 s"
     assert host.end(15) == (1, "", f"failed: {reason}")
 
 

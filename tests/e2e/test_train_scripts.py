@@ -1,4 +1,4 @@
-"""Scripts as people wrote them for SageMaker, trained as SageMaker does, and what came of it."""
+"""Scripts as people wrote them for SageMaker: train them as SageMaker does, check the results."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def run(*words: object, cwd: Path, **env: str) -> subprocess.CompletedProcess:
 
 
 def numbers(done: subprocess.CompletedProcess) -> list[float]:
-    """The first numbers that check was answered with; it shows the first 200 characters."""
+    """The first numbers of the reply that ``check`` prints; it prints 200 characters of it."""
     assert done.returncode == 0, done.stderr.decode()
     text = done.stdout.decode().partition("200 application/json: ")[2].rpartition(",")[0]
     return [float(word) for word in re.findall(r"[\d.e-]+", text)]
 
 
 def outputs(prefix: Path, x: np.ndarray) -> np.ndarray:
-    """What MXNet itself makes of ``x`` with the model that was saved."""
+    """The saved model's outputs for ``x``, computed by MXNet itself."""
     import mxnet as mx
 
     symbol, arguments, auxiliary = mx.model.load_checkpoint(str(prefix), 0)
@@ -55,7 +55,7 @@ def outputs(prefix: Path, x: np.ndarray) -> np.ndarray:
 
 
 def bars(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures of a row, a column or a diagonal that is bright, and which it is."""
+    """Pictures with a bright row, column or diagonal, and which of them each has: 0, 1 or 2."""
     rng = np.random.RandomState(seed)
     pictures, kinds = rng.rand(count, 1, 4, 4) * 0.3, rng.randint(0, 3, count)
     for picture, kind in zip(pictures[:, 0], kinds):
@@ -66,7 +66,7 @@ def bars(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def wheel(folder: Path, name: str, source: str) -> None:
-    """A wheel ``name`` 1.0 with one module."""
+    """Write a wheel ``name`` 1.0 with one module."""
     info = f"{name}-1.0.dist-info"
     files = {
         f"{name}.py": source,
@@ -82,9 +82,9 @@ def wheel(folder: Path, name: str, source: str) -> None:
 
 @pytest.fixture(scope="module")
 def submitted(tmp_path_factory) -> Path:
-    """The script, its requirements.txt and code/wheels, as the SDK uploads them: sourcedir.tar.gz.
+    """sourcedir.tar.gz as the SDK uploads it: script, requirements.txt and wheels/.
 
-    Beside it the cache of what is installed, which this file's jobs share.
+    The cache of installed requirements, which all jobs of this file share, is beside it.
     """
     home = tmp_path_factory.mktemp("submitted")
     wheel(home / "wheels", "fair_shares", SHARES)
@@ -97,8 +97,8 @@ def submitted(tmp_path_factory) -> Path:
 
 
 def opt_ml(folder: Path, submitted: Path) -> Path:
-    """A folder like /opt/ml of the job that the SDK's estimator starts for strokes.py."""
-    given = {
+    """Make a folder like /opt/ml, as for a job that the SDK's estimator starts for strokes.py."""
+    hyperparameters = {
         "epochs": 20,
         "batch-size": 20,
         "learning-rate": 0.3,
@@ -112,7 +112,7 @@ def opt_ml(folder: Path, submitted: Path) -> Path:
     }
     channel = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated"}
     files = {
-        "hyperparameters": {name: json.dumps(value) for name, value in given.items()},
+        "hyperparameters": {name: json.dumps(value) for name, value in hyperparameters.items()},
         "inputdataconfig": {"train": channel, "test": channel},
         "resourceconfig": {"current_host": "algo-1", "hosts": ["algo-1"]},
     }
@@ -140,15 +140,15 @@ def train_strokes(base: Path, submitted: Path, *words: object) -> subprocess.Com
     return run("train", "--base-dir", base, *words, cwd=base.parent, **cache)
 
 
-def right(prefix: Path) -> float:
-    """How many of 90 new pictures the saved model tells, of 1."""
+def accuracy(prefix: Path) -> float:
+    """The saved model's accuracy for 90 new pictures, from 0 to 1."""
     x, y = bars(90, 3)
     return (outputs(prefix, x).argmax(axis=1) == y).mean()
 
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory, submitted) -> Path:
-    """The job's folder after it was run on two hosts; beside it ``store`` with the archives."""
+    """The job's folder after a run on two hosts; the archives are in ``store`` beside it."""
     base = opt_ml(tmp_path_factory.mktemp("packed"), submitted)
     store = base.parent / "store"
     done = train_strokes(
@@ -161,12 +161,12 @@ def packed(tmp_path_factory, submitted) -> Path:
 
 
 def test_a_script_mode_file_from_sourcedir_tar_gz(packed):
-    """Its wheel is there, each host has half the rows, and the first alone saves, a good model."""
+    """Its wheel is installed, each host has half the rows, only the first saves: a good model."""
     for host, folder in (("algo-1", packed), ("algo-2", packed / "hosts" / "algo-2")):
         assert (folder / "output" / "success").exists()
-        told = json.loads((folder / "output" / "data" / f"told-{host}.json").read_text())
-        assert told.pop("accuracy") > 0.9
-        assert told == {"rows": 120, "workers": 2, "momentum": "", "cwd": str(packed / "code")}
+        result = json.loads((folder / "output" / "data" / f"result-{host}.json").read_text())
+        assert result.pop("accuracy") > 0.9
+        assert result == {"rows": 120, "workers": 2, "momentum": "", "cwd": str(packed / "code")}
     assert list((packed / "hosts" / "algo-2" / "model").iterdir()) == []
     assert sorted(path.name for path in (packed / "model").iterdir()) == [
         "model-0000.params",
@@ -175,11 +175,11 @@ def test_a_script_mode_file_from_sourcedir_tar_gz(packed):
     ]
     shapes = json.loads((packed / "model" / "model-shapes.json").read_text())
     assert shapes == [{"name": "data", "shape": [20, 1, 4, 4]}]
-    assert right(packed / "model" / "model") > 0.9
+    assert accuracy(packed / "model" / "model") > 0.9
 
 
 def test_its_archive_serves_it(packed, submitted, tmp_path):
-    """With the wheel that the script imports at its top."""
+    """With the wheel that the script imports at module level."""
     x, y = bars(2, 5)
     (tmp_path / "bars.json").write_text(json.dumps(x.tolist()))
     cache = {"MMS_HANDLER_CACHE_DIR": str(submitted.parent / "cache")}
@@ -187,13 +187,13 @@ def test_its_archive_serves_it(packed, submitted, tmp_path):
     done = run("check", mar, "--sample", tmp_path / "bars.json", cwd=tmp_path, **cache)
     expected = outputs(packed / "model" / "model", x)
     assert list(expected.argmax(axis=1)) == list(y)
-    answered = numbers(done)
-    assert len(answered) >= 5
-    assert answered == pytest.approx(expected.ravel()[: len(answered)], rel=1e-4, abs=1e-6)
+    reply = numbers(done)
+    assert len(reply) >= 5
+    assert reply == pytest.approx(expected.ravel()[: len(reply)], rel=1e-4, abs=1e-6)
 
 
-def test_what_argparse_does_not_take(base, submitted):
-    """It ends the script with 2; the job ends with 1, and its failure begins with the reason."""
+def test_a_hyperparameter_that_argparse_refuses(base, submitted):
+    """The script exits with 2, the job with 1, and the failure file begins with the reason."""
     done = train_strokes(base, submitted, "--hp", "epochs=many")
     reason = "strokes.py: error: argument --epochs: invalid int value: 'many'"
     assert done.returncode == 1
@@ -207,7 +207,7 @@ def test_what_argparse_does_not_take(base, submitted):
 
 
 def scans(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Dark scans of 8 by 8 with a bright spot of 3 by 3, and where it is."""
+    """Dark scans of 8 by 8 pixels with a bright spot of 3 by 3, and masks of the spots."""
     rng = np.random.RandomState(seed)
     pictures, masks = rng.rand(count, 1, 8, 8) * 0.4, np.zeros((count, 8, 8))
     for mask in masks:
@@ -217,7 +217,7 @@ def scans(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_a_module_bound_again_is_saved_as_it_was_returned(tmp_path):
-    """Siblings are imported, a nested list comes as one, the channel and the cwd can be written."""
+    """Siblings are imported, a nested list arrives as one, channel and cwd are writable."""
     channel, work = tmp_path / "scans", tmp_path / "work"
     channel.mkdir()
     work.mkdir()
@@ -242,33 +242,35 @@ def test_a_module_bound_again_is_saved_as_it_was_returned(tmp_path):
 
     import mxnet as mx
 
-    left, saved = (mx.nd.load(str(path)) for path in (work / "params", model / "model-0000.params"))
-    assert sorted(saved) == sorted(left)
+    trained, saved = (
+        mx.nd.load(str(path)) for path in (work / "params", model / "model-0000.params")
+    )
+    assert sorted(saved) == sorted(trained)
     assert "aux:normal_moving_var" in saved
     for name, value in saved.items():
-        assert np.array_equal(value.asnumpy(), left[name].asnumpy()), name
+        assert np.array_equal(value.asnumpy(), trained[name].asnumpy()), name
 
     x, y = scans(5, 2)
     expected = np.concatenate([outputs(model / "model", x[n : n + 1]) for n in range(5)])
-    found = expected.argmax(axis=1)
-    assert 2 * (found * y).sum() / (found.sum() + y.sum()) > 0.8
+    masks = expected.argmax(axis=1)
+    assert 2 * (masks * y).sum() / (masks.sum() + y.sum()) > 0.8
     (tmp_path / "scans.json").write_text(json.dumps(x.tolist()))
     done = run(
         "check", tmp_path / "store" / "scans.mar", "--sample", tmp_path / "scans.json", cwd=work
     )
-    answered = numbers(done)
-    assert len(answered) >= 8
-    assert answered == pytest.approx(expected.ravel()[: len(answered)], rel=1e-4)
+    reply = numbers(done)
+    assert len(reply) >= 8
+    assert reply == pytest.approx(expected.ravel()[: len(reply)], rel=1e-4)
 
 
 def points(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points of a square, and on which side of a line they are."""
+    """Points in a square, and on which side of a line each of them is: 0 or 1."""
     x = np.random.RandomState(seed).uniform(-1, 1, (count, 2))
     return x, (x[:, 0] > x[:, 1] / 2).astype(int)
 
 
 def test_save_is_called_on_every_host(tmp_path):
-    """The first has the best of its files, renamed; the other finds none, and is well."""
+    """On the first it renames the best file; on the other it finds no file, which is fine."""
     (tmp_path / "data").mkdir()
     x, y = points(200, 1)
     table = np.column_stack([x, y])
@@ -280,19 +282,19 @@ def test_save_is_called_on_every_host(tmp_path):
         cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
-    said = done.stderr.decode()
+    log = done.stderr.decode()
     for line in (
         "algo-1 saw 100 points, workers: 2",
         "algo-2 saw 100 points, workers: 2",
         "save on algo-1, files there: True",
         "save on algo-2, files there: False",
     ):
-        assert f"{line}\n" in said
+        assert f"{line}\n" in log
     model = tmp_path / "base" / "model"
     assert [path.name for path in model.iterdir()] == ["model.params"]
-    other = tmp_path / "base" / "hosts" / "algo-2"
-    assert list((other / "model").iterdir()) == []
-    assert (other / "output" / "success").exists()
+    second = tmp_path / "base" / "hosts" / "algo-2"
+    assert list((second / "model").iterdir()) == []
+    assert (second / "output" / "success").exists()
 
     from mxnet import gluon, nd
 

@@ -1,7 +1,7 @@
-"""Which side of a line points are on: a legacy Gluon file, as people wrote them for CIFAR.
+"""Tell on which side of a line points are: a legacy Gluon file, as people wrote them for CIFAR.
 
-The first host leaves a file whenever it knows more than before; ``save``, called on every host,
-gives the best one its name and finds nothing on the others.
+The first host writes a file whenever its accuracy grows.  ``save`` is called on every host: it
+renames the best file on the first, and finds none on the others.
 """
 
 import logging
@@ -35,10 +35,10 @@ def train(
     np.random.seed(5)
     part = hosts.index(current_host)
     table = np.loadtxt(os.path.join(channel_input_dirs["train"], "points.csv"), delimiter=",")
-    mine = table[part :: len(hosts)].astype("float32")
+    rows = table[part :: len(hosts)].astype("float32")
     batch_size = hyperparameters.get("batch_size", 20)
     points = gluon.data.DataLoader(
-        gluon.data.ArrayDataset(mine[:, :2], mine[:, 2]), batch_size, shuffle=True
+        gluon.data.ArrayDataset(rows[:, :2], rows[:, 2]), batch_size, shuffle=True
     )
     net = network()
     net.initialize(mx.init.Xavier(), ctx=mx.gpu() if num_gpus else mx.cpu())
@@ -52,22 +52,22 @@ def train(
     for epoch in range(hyperparameters["epochs"]):
         for data, label in points:
             with autograd.record():
-                wrong = loss(net(data), label)
-            wrong.backward()
+                error = loss(net(data), label)
+            error.backward()
             trainer.step(batch_size * len(hosts))
-        right = (net(mx.nd.array(mine[:, :2])).argmax(axis=1).asnumpy() == mine[:, 2]).mean()
-        if current_host == hosts[0] and right > best:
-            best = right
+        accuracy = (net(mx.nd.array(rows[:, :2])).argmax(axis=1).asnumpy() == rows[:, 2]).mean()
+        if current_host == hosts[0] and accuracy > best:
+            best = accuracy
             net.save_parameters(os.path.join(model_dir, f"{best:.4f}-points-{epoch}.params"))
-    logging.info("%s saw %d points, workers: %d", current_host, len(mine), store.num_workers)
+    logging.info("%s saw %d points, workers: %d", current_host, len(rows), store.num_workers)
     return net
 
 
 def save(net, model_dir):
-    found = sorted(os.listdir(model_dir))
-    logging.info("save on %s, files there: %s", os.environ["CURRENT_HOST"], bool(found))
-    if found:
-        best = os.path.join(model_dir, found[-1])
+    names = sorted(os.listdir(model_dir))
+    logging.info("save on %s, files there: %s", os.environ["CURRENT_HOST"], bool(names))
+    if names:
+        best = os.path.join(model_dir, names[-1])
         os.rename(best, os.path.join(model_dir, "model.params"))
-        for name in found[:-1]:
+        for name in names[:-1]:
             os.remove(os.path.join(model_dir, name))

@@ -1,4 +1,4 @@
-"""Batches of whole scans and their masks; what is left over is dropped."""
+"""Batches of scans and their masks; an incomplete last batch is dropped."""
 
 import mxnet as mx
 import numpy as np
@@ -10,7 +10,7 @@ class ScanIter(mx.io.DataIter):
         with np.load(path) as file:
             self.scans, self.masks = file["scans"], file["masks"]
         self.side = self.scans.shape[-1]
-        self.at = 0
+        self.row = 0
 
     @property
     def provide_data(self):
@@ -21,12 +21,12 @@ class ScanIter(mx.io.DataIter):
         return [mx.io.DataDesc("label", (self.batch_size, self.side, self.side))]
 
     def reset(self):
-        self.at = 0
+        self.row = 0
 
     def next(self):
-        part = slice(self.at, self.at + self.batch_size)
+        part = slice(self.row, self.row + self.batch_size)
         if part.stop > len(self.scans):
             raise StopIteration
-        self.at = part.stop
+        self.row = part.stop
         data, label = mx.nd.array(self.scans[part]), mx.nd.array(self.masks[part])
         return mx.io.DataBatch([data], [label], pad=0)

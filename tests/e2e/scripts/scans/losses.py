@@ -1,11 +1,11 @@
-"""What is made small, and what is shown meanwhile."""
+"""The loss, and the metric that training shows."""
 
 import mxnet as mx
 import numpy as np
 
 
 def weighted_entropy(probabilities, label, class_weights, side):
-    """Cross entropy a pixel, each class with its weight: ``[[background, spot]]``."""
+    """Cross entropy per pixel, with a weight for each class: ``[[background, spot]]``."""
     truth = mx.sym.transpose(mx.sym.one_hot(label, depth=2), axes=(0, 3, 1, 2))
     weights = mx.sym.concat(
         *[mx.sym.full((1, 1, side, side), weight) for weight in class_weights[0]], dim=1
@@ -20,6 +20,6 @@ class Dice(mx.metric.EvalMetric):
 
     def update(self, labels, preds):
         truth = labels[0].asnumpy()
-        found = preds[1].asnumpy().argmax(axis=1)
-        self.sum_metric += 2 * np.sum(truth * found) / max(1, truth.sum() + found.sum())
+        masks = preds[1].asnumpy().argmax(axis=1)
+        self.sum_metric += 2 * np.sum(truth * masks) / max(1, truth.sum() + masks.sum())
         self.num_inst += 1

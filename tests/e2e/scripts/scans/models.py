@@ -1,14 +1,14 @@
-"""The network, as it is trained and as it is asked."""
+"""The network for training and for serving."""
 
 import mxnet as mx
 from losses import weighted_entropy
 
 
 def segmenting():
-    around = mx.sym.Convolution(
-        mx.sym.var("data"), kernel=(3, 3), pad=(1, 1), num_filter=4, name="around"
+    neighbours = mx.sym.Convolution(
+        mx.sym.var("data"), kernel=(3, 3), pad=(1, 1), num_filter=4, name="neighbours"
     )
-    normal = mx.sym.BatchNorm(around, fix_gamma=False, name="normal")
+    normal = mx.sym.BatchNorm(neighbours, fix_gamma=False, name="normal")
     scores = mx.sym.Convolution(mx.sym.relu(normal), kernel=(1, 1), num_filter=2, name="scores")
     return mx.sym.softmax(scores, axis=1, name="spots")
 

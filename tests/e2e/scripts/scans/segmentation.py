@@ -1,7 +1,7 @@
 """Find the bright spots of scans: a legacy file with siblings, as for brain scans.
 
-Channel ``train``: scans.tar.gz, with scans.npz in it.  What is trained weighs the classes; what
-is returned is another Module, for one scan at a time, that gives each pixel's probabilities.
+Channel ``train``: scans.tar.gz, with scans.npz in it.  Training weighs the classes.  ``train``
+returns another Module, which takes one scan and gives each pixel's probabilities.
 """
 
 import logging

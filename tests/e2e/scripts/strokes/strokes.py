@@ -1,6 +1,6 @@
-"""Tell bars in pictures of 4 by 4: a script-mode file as people wrote them for MNIST.
+"""Classify bars in pictures of 4 by 4: a script-mode file as people wrote them for MNIST.
 
-Channel ``train``: bars.csv, a line a picture, its label first.  Channel ``test``: bars.npz.
+Channel ``train``: bars.csv, with a line per picture, the label first.  Channel ``test``: bars.npz.
 """
 
 import argparse
@@ -25,9 +25,9 @@ def network():
 
 def load(train_dir, test_dir, hosts, current_host):
     rows = np.loadtxt(os.path.join(train_dir, "bars.csv"), delimiter=",", dtype="float32")
-    mine = fair_shares.share(rows, hosts, current_host)
+    part = fair_shares.share(rows, hosts, current_host)
     with np.load(os.path.join(test_dir, "bars.npz")) as held_out:
-        return mine[:, 1:].reshape(-1, 1, 4, 4), mine[:, 0], held_out["x"], held_out["y"]
+        return part[:, 1:].reshape(-1, 1, 4, 4), part[:, 0], held_out["x"], held_out["y"]
 
 
 def train(args, hosts, current_host):
@@ -48,15 +48,15 @@ def train(args, hosts, current_host):
         num_epoch=args.epochs,
     )
     accuracy = dict(module.score(held_out, "acc"))["accuracy"]
-    told = {
+    result = {
         "accuracy": accuracy,
         "rows": len(x),
         "workers": store.num_workers,
         "momentum": args.momentum,
         "cwd": os.getcwd(),
     }
-    with open(os.path.join(args.output_data_dir, f"told-{current_host}.json"), "w") as file:
-        json.dump(told, file)
+    with open(os.path.join(args.output_data_dir, f"result-{current_host}.json"), "w") as file:
+        json.dump(result, file)
     return module
 
 
