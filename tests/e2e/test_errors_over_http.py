@@ -1,4 +1,4 @@
-"""The table of docs/errors.md, row by row: what the client is told, and that the model goes on."""
+"""Each row of docs/errors.md over HTTP: what the client gets, and that the model keeps working."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LIMIT = 6_553_500  # bytes of a body, in and out: MMS's default and ours
 
 
 class Reply(NamedTuple):
-    """An HTTP response with its reason phrase, which urllib keeps to itself."""
+    """An HTTP response with its reason phrase, which urllib does not give."""
 
     status: int
     reason: str
@@ -30,7 +30,7 @@ class Reply(NamedTuple):
 def send(
     front: Any, name: str, body: bytes, headers: Mapping[str, str], length: int | None = None
 ) -> Reply:
-    """POST these headers and no others, their names as they are written."""
+    """POST with exactly these headers, their names unchanged."""
     connection = http.client.HTTPConnection(urlsplit(front.inference).netloc, timeout=30)
     try:
         connection.putrequest("POST", f"/predictions/{name}", skip_accept_encoding=True)
@@ -38,9 +38,9 @@ def send(
             connection.putheader(header, value)
         connection.putheader("Content-Length", str(len(body) if length is None else length))
         connection.endheaders(body)
-        got = connection.getresponse()
-        found = {header.lower(): value for header, value in got.getheaders()}
-        return Reply(got.status, got.reason, found, got.read())
+        response = connection.getresponse()
+        received = {header.lower(): value for header, value in response.getheaders()}
+        return Reply(response.status, response.reason, received, response.read())
     finally:
         connection.close()
 
@@ -48,7 +48,7 @@ def send(
 # --- models ----------------------------------------------------------------------------------
 
 RAISING = '''
-"""The body, a JSON text, says what is to go wrong."""
+"""Raise the error that the body, a JSON text, names."""
 
 import json
 import sys
@@ -114,13 +114,13 @@ def raising(front, tmp_path_factory) -> Iterator[str]:
     archive.pack(folder, front.store / "raising.mar")
     assert front.add("raising").status == 200
     yield "raising"
-    assert loads(front, "raising") == 1  # whatever it raised, it is the same worker still
+    assert loads(front, "raising") == 1  # no error ended the worker
     client.unregister(front.management, "raising")
 
 
 @pytest.fixture(scope="module")
 def two_inputs(front, tmp_path_factory) -> Iterator[Reply]:
-    """A Module that adds what it is given; gives what it answered before it had a worker."""
+    """A Module that adds its inputs; yields its reply from before it had a worker."""
     import mxnet as mx
 
     folder = tmp_path_factory.mktemp("two_inputs")
@@ -142,11 +142,11 @@ def two_inputs(front, tmp_path_factory) -> Iterator[Reply]:
 
 
 def loads(front: Any, name: str) -> int:
-    """How often a worker has loaded the model; a worker that died is started anew."""
+    """How often a worker has loaded the model; one that died is replaced by another."""
     return front.log.read_text().count(f"model {name} is loaded")
 
 
-#: Of each model a request that it answers, and its reply.
+#: A request that each model answers, and its reply.
 GOOD = {
     "linear": ((b"[[1,2]]", {"Content-Type": JSON}), b"[[4.9999918937683105]]"),
     "raising": ((b'"grows"', {"Content-Type": JSON}), b'{"garden": "grows"}'),
@@ -167,7 +167,7 @@ def still_works(front: Any, name: str) -> None:
 
 
 class Row(NamedTuple):
-    """A bad request, and what its client is told."""
+    """A bad request, and the error that its client gets."""
 
     model: str
     body: bytes
@@ -204,12 +204,12 @@ ROWS = {
         "linear", b"1,2\n3,four\n", 400, "BadInput", "line 2, column 2: 'four'", AS_CSV
     ),
     "400 CSV that is not UTF-8": Row("linear", b"\xff\xfe", 400, "BadInput", "UTF-8", AS_CSV),
-    "400 NPY that is none": Row(
+    "400 NPY that is not NPY": Row(
         "linear", b"[[1,2]]", 400, "BadInput", "npy", {"Content-Type": "application/x-npy"}
     ),
-    "400 gzip that is none": Row("linear", b"[[1,2]]", 400, "BadInput", "gzip", GZIP),
+    "400 gzip that is not gzip": Row("linear", b"[[1,2]]", 400, "BadInput", "gzip", GZIP),
     "400 wrong width": Row("linear", b"[[1,2,3]]", 400, "BadInput", "(N, 2)"),
-    "400 an input's name is not there": Row(
+    "400 an input's name is missing": Row(
         "two_inputs", b'{"left": [[1,2]], "middle": [[1,2]]}', 400, "BadInput", "left, right"
     ),
     "400 inputs of different lengths": Row(
@@ -267,13 +267,13 @@ ROWS = {
     "422 PredictionException in input_fn": command(
         "refused on reading", 422, "PredictionException", "the flower is not ripe"
     ),
-    "500 PredictionException with what is no status": command(
+    "500 PredictionException with an invalid status": command(
         "odd status", 500, "PredictionException", "is this a status?"
     ),
     "500 a bug in predict_fn": command("bug", 500, "KeyError", HIDDEN),
     "500 ValueError in predict_fn": command("value in predict_fn", 500, "ValueError", HIDDEN),
     "500 an error with line breaks": command("not ascii", 500, "RuntimeError", HIDDEN),
-    "500 MXNetError that is no lack of memory": command("mxnet bug", 500, "MXNetError", HIDDEN),
+    "500 MXNetError other than for memory": command("mxnet bug", 500, "MXNetError", HIDDEN),
     "500 sys.exit": command("exit", 500, "SystemExit", HIDDEN),
     "503 BaseInferenceToolkitError": command(
         "closed", 503, "BaseInferenceToolkitError", "the garden is closed"
@@ -290,25 +290,25 @@ ROWS = {
 
 @pytest.mark.parametrize("row", [pytest.param(row, id=name) for name, row in ROWS.items()])
 def test_a_row_of_the_table(front, raising, two_inputs, row):
-    """Status, JSON body, the id that joins reply and log; and the model answers the next one."""
+    """Reply and log have its status and the request's id; the model answers the next request."""
     answer = send(front, row.model, row.body, row.headers)
-    told = json.loads(answer.body)
-    assert set(told) == {"code", "type", "message", "request_id"}
-    assert (answer.status, told["code"], told["type"]) == (row.status, row.status, row.type)
-    assert row.words in told["message"]
+    error = json.loads(answer.body)
+    assert set(error) == {"code", "type", "message", "request_id"}
+    assert (answer.status, error["code"], error["type"]) == (row.status, row.status, row.type)
+    assert row.words in error["message"]
     assert answer.headers["content-type"] == JSON
-    assert told["request_id"] == answer.headers["x-request-id"]
+    assert error["request_id"] == answer.headers["x-request-id"]
     assert "x-smuggled" not in answer.headers
     assert answer.reason.isascii()
     assert answer.reason.isprintable()
     for hidden in ("Traceback", "secret", "site-packages", "inference.py"):
         assert hidden not in answer.body.decode()
-    wait_for(lambda: f"request {told['request_id']}: {row.status} " in front.log.read_text(), 5)
+    wait_for(lambda: f"request {error['request_id']}: {row.status} " in front.log.read_text(), 5)
     still_works(front, row.model)
 
 
 def test_a_bug_is_in_the_log(front, raising):
-    """In one line with the script's place, and the traceback after it."""
+    """It is one line with its place in the script, and the traceback after it."""
     answer = send(front, "raising", b'"bug"', {"Content-Type": JSON})
     head = f"request {answer.headers['x-request-id']}: 500 KeyError: 'the secret of the garden'"
 
@@ -324,39 +324,39 @@ def test_a_bug_is_in_the_log(front, raising):
 
 
 def test_413_is_the_front_ends(front):
-    """A longer body than max_request_size is not waited for."""
+    """It does not wait for a body longer than max_request_size."""
     answer = send(front, "linear", b"", {"Content-Type": JSON}, length=LIMIT + 1)
     assert (answer.status, answer.body) == (413, b"")
     still_works(front, "linear")
 
 
 def test_503_is_the_front_ends(front, two_inputs):
-    """A model without a worker says so, and answers when it has one."""
+    """A model without a worker answers 503, and answers requests once it has one."""
     assert two_inputs.status == 503
-    told = json.loads(two_inputs.body)
-    assert (told["code"], told["type"]) == (503, "ServiceUnavailableException")
+    error = json.loads(two_inputs.body)
+    assert (error["code"], error["type"]) == (503, "ServiceUnavailableException")
     still_works(front, "two_inputs")
 
 
 @pytest.mark.parametrize(
-    ("model", "body", "accept", "status", "told"),
+    ("model", "body", "accept", "status", "message"),
     [
         pytest.param("linear", b"[[1,2,3]]", "text/plain", 400, "(N, 2)", id="the client"),
         pytest.param("raising", b'"text"', "*/*", 422, "the flower is not ripe", id="the script"),
     ],
 )
-def test_who_asked_for_text_gets_text(front, raising, model, body, accept, status, told):
-    """The message alone; the id is in the header."""
+def test_text_is_only_the_message(front, raising, model, body, accept, status, message):
+    """If the client or the script asks for text; the id is then only in the header."""
     answer = send(front, model, body, {"Content-Type": JSON, "Accept": accept})
     assert (answer.status, answer.headers["content-type"]) == (status, "text/plain")
-    assert told in answer.body.decode()
+    assert message in answer.body.decode()
     assert not answer.body.startswith(b"{")
     wait_for(lambda: answer.headers["x-request-id"] in front.log.read_text(), 5)
     still_works(front, model)
 
 
 def test_a_reason_phrase_is_ascii(front, raising):
-    """What a script sets cannot split the reply, nor break MMS's frame."""
+    """A script's phrase can neither split the reply nor break MMS's frame."""
     answer = send(front, "raising", b'"phrase"', {"Content-Type": JSON})
     assert (answer.status, answer.body) == (207, b'{"garden": "phrase"}')
     assert answer.reason.startswith("caf")
@@ -365,13 +365,13 @@ def test_a_reason_phrase_is_ascii(front, raising):
     still_works(front, "raising")
 
 
-# --- requests in other clothes ---------------------------------------------------------------
+# --- headers, compression and forms ----------------------------------------------------------
 
 MULTIPART = {"Content-Type": "multipart/form-data; boundary=XX"}
 
 
 def multipart(*parts: tuple[str, str, str]) -> bytes:
-    """Parts of a name, lines of headers, and a body."""
+    """A form; each part is a name, header lines and a body."""
     written = [
         f'--XX\r\nContent-Disposition: form-data; name="{name}"{headers}\r\n\r\n{body}\r\n'
         for name, headers, body in parts
@@ -405,8 +405,12 @@ A_CSV_FILE = '; filename="a.csv"\r\nContent-Type: text/csv'
         pytest.param(
             b"body=%5B%5B1,2%5D%5D", {"Content-Type": FORM}, 200, FIVE, id="form of a body"
         ),
-        pytest.param(b"a=1&b=2", {"Content-Type": FORM}, 415, b"the parts are", id="form of two"),
-        pytest.param(b"[[1,2]]", {"Content-Type": FORM}, 415, b"form of one", id="no form at all"),
+        pytest.param(
+            b"a=1&b=2", {"Content-Type": FORM}, 415, b"exactly one part", id="form of two"
+        ),
+        pytest.param(
+            b"[[1,2]]", {"Content-Type": FORM}, 415, b"curl's default", id="no form at all"
+        ),
         pytest.param(multipart(("data", "", "[[1,2]]")), MULTIPART, 200, FIVE, id="a part"),
         pytest.param(
             multipart(("data", A_CSV_FILE, "1,2")), MULTIPART, 200, FIVE, id="a part of its type"
@@ -418,13 +422,13 @@ A_CSV_FILE = '; filename="a.csv"\r\nContent-Type: text/csv'
             multipart(("a", "", "[[1,2]]"), ("b", "", "[[1,2]]")),
             MULTIPART,
             415,
-            b"the parts are: a, b",
+            b"exactly one part, this one has: a, b",
             id="two parts",
         ),
     ],
 )
-def test_a_request_in_other_clothes(front, body, headers, status, reply):
-    """Headers in any case, compressed bodies, forms of one part."""
+def test_a_body_is_read_whatever_it_is_sent_in(front, body, headers, status, reply):
+    """Headers may be in any case, bodies compressed or the one part of a form."""
     answer = send(front, "linear", body, headers)
     assert answer.status == status, answer.body
     assert answer.body == reply if status == 200 else reply in answer.body
