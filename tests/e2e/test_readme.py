@@ -50,9 +50,10 @@ def test_python_blocks_are_the_files_they_name():
 def here(tmp_path):
     """A folder like a clone, with this environment as its .venv and ports of its own."""
     port, management = free_ports()
+    (ROOT / "build").mkdir(exist_ok=True)  # where the demo works
     for name in (
-        *("model_archives", "Makefile", "setup.py", "pyproject.toml"),
-        *("requirements", "deploy", "tests"),
+        *("build", "model_archives", "Makefile", "setup.py", "pyproject.toml"),
+        *("requirements", "deploy", "tests", "docs"),
     ):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / ".venv").symlink_to(sys.prefix)
