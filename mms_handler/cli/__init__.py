@@ -7,7 +7,7 @@ mxnet.
 
 from __future__ import annotations
 
-from mms_handler.cli import archives, asking, serving, train
+from mms_handler.cli import archives, invoking, serving, train
 from mms_handler.cli.command import group, main
 
-__all__ = ["archives", "asking", "group", "main", "serving", "train"]
+__all__ = ["archives", "group", "invoking", "main", "serving", "train"]

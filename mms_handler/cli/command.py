@@ -1,4 +1,4 @@
-"""The command itself, and what all its sub-commands share: how a failure ends, how sizes read."""
+"""The command ``mms-handler`` itself, and what its sub-commands share."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from typing import NoReturn
 
 import click
 
-from mms_handler import __version__
+from mms_handler import __version__, settings
 from mms_handler.errors import HandlerError, SettingsError
 
 existing = click.Path(exists=True, path_type=Path)
 
+#: Help of the option --port of the commands that send a request to a server.
+PORT_HELP = (
+    "Port of the server on 127.0.0.1.  "
+    f"[env var: SAGEMAKER_BIND_TO_PORT; default: {settings.Settings.port}]"
+)
+
 
 def main() -> None:
-    """Run the command; every failure that has a sentence ends in that sentence."""
+    """Run the command.  A failure that it knows ends it with one line and an exit code."""
     try:
         group.main(prog_name="mms-handler", standalone_mode=True)
     except SettingsError as exc:
@@ -25,6 +31,7 @@ def main() -> None:
 
 
 def end(reason: str, code: int) -> NoReturn:
+    """Print the reason and exit with ``code``."""
     click.secho("error: ", fg="red", bold=True, err=True, nl=False)
     click.echo(reason, err=True)
     sys.exit(code)
@@ -33,7 +40,7 @@ def end(reason: str, code: int) -> NoReturn:
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="mms-handler")
 def group() -> None:
-    """Train, pack, serve and ask SageMaker MXNet scripts."""
+    """Train, pack and serve SageMaker MXNet scripts with Multi Model Server."""
 
 
 def examples(*lines: str) -> str:
@@ -42,4 +49,5 @@ def examples(*lines: str) -> str:
 
 
 def size(count: int) -> str:
+    """A number of bytes, for people."""
     return f"{count:,} bytes" if count < 1_000 else f"{count / 1000:,.0f} kB"

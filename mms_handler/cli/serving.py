@@ -1,4 +1,4 @@
-"""The commands around a server: serve, ready, config."""
+"""The commands for a server: serve, ready, config."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any, NoReturn
 import click
 
 from mms_handler import settings
-from mms_handler.cli.command import end, existing, group
+from mms_handler.cli.command import PORT_HELP, end, examples, existing, group
 from mms_handler.settings import Effective, Setting
 
 
 def _server_options(command: Any) -> Any:
-    """The options that serve and config share: those of the settings."""
+    """Add the options of serve and config: one for each setting that has one."""
     for field, setting in reversed(settings.TABLE.items()):
         if setting.option:
             command = _option(field, setting)(command)
@@ -23,10 +23,10 @@ def _server_options(command: Any) -> Any:
 
 
 def _option(field: str, setting: Setting) -> Any:
-    """An option that holds what its setting's first variable does."""
+    """An option that takes the same text as its setting's first variable."""
     names = (f"--{setting.option}", field)
     variable, parse = next(iter(setting.variables.items()))
-    default = setting.default_text or setting.text(setting.default)
+    default = setting.default_text or f"{setting.text(setting.default)} {setting.unit}".rstrip()
     help_text = f"{setting.help}  [env var: {variable}; default: {default}]"
     if setting.default is False:
         return click.option(*names, is_flag=True, default=None, help=help_text)
@@ -42,61 +42,76 @@ def _option(field: str, setting: Setting) -> Any:
 
 
 def _effective(options: dict[str, Any]) -> Effective:
-    given = {field: value for field, value in options.items() if value is not None}
-    return settings.effective(settings.environment(), given)
+    values = {field: value for field, value in options.items() if value is not None}
+    return settings.effective(settings.environment(), values)
 
 
-@group.command()
+@group.command(
+    epilog=examples(
+        "mms-handler serve model_archives/linear store/iris.mar --workers 1",
+        "mms-handler serve model.tar.gz --host 0.0.0.0 --port 9000",
+    )
+)
 @click.argument("paths", nargs=-1, type=existing)
 @_server_options
 def serve(paths: tuple[Path, ...], **options: Any) -> None:
-    """Serve archives or folders until Ctrl-C.
+    """Serve models until Ctrl-C.
 
     Each of PATHS is a .mar, a model.tar.gz, or a folder with a model and its script in code/.
-    Without any it does as a SageMaker container: it serves /opt/ml/model as "model" to everyone
-    who reaches the port, or with SAGEMAKER_MULTI_MODEL=true the models it is asked to.
+
+    Without PATHS it is the command of a SageMaker container, and listens on all addresses.  It
+    serves /opt/ml/model under the name "model".  With SAGEMAKER_MULTI_MODEL=true it starts without
+    a model, and clients load and unload models.
     """
     from mms_handler import processes
     from mms_handler.server import serve as serve_models
 
     effective = _effective(options)
     local = paths or effective.origins["multi_model"].startswith("option")
-    chosen = (effective if local else effective.hosting()).settings
-    if not paths and not chosen.multi_model:
-        paths = (Path(chosen.model_dir),)
+    server_settings = (effective if local else effective.hosting()).settings
+    if not paths and not server_settings.multi_model:
+        paths = (Path(server_settings.model_dir),)
     processes.leave_pid_1()
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background job ignores the second
         signal.signal(number, _interrupt)
     try:
-        with serve_models(paths, chosen, log=_log) as server:
+        with serve_models(paths, server_settings, log=_print_error) as server:
             for name in server.registry.names():
-                _say(f"{name} is ready: {server.predictions_url(name)}")
+                _print_line(f"{name} is ready: {server.predictions_url(name)}")
             if not paths:
-                _say(f"models can be registered: {server.url}/models")
+                _print_line(f"models can be registered: {server.url}/models")
             server.wait()
     except KeyboardInterrupt:
-        _say("stopped")
+        _print_line("stopped")
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _say(line: str) -> None:
-    """Print a line where it can be: a full disk must not end a server."""
+def _print_line(line: str) -> None:
+    """Print a line if possible: a full disk must not end a server."""
     with contextlib.suppress(OSError):
         click.echo(line)
 
 
-def _log(line: str) -> None:
+def _print_error(line: str) -> None:
     with contextlib.suppress(OSError):
         click.echo(line, err=True)
 
 
-@group.command()
-@click.option("--port", type=int, help="Port of the server on 127.0.0.1; else as serve takes it.")
+@group.command(
+    epilog=examples(
+        "mms-handler ready",
+        "mms-handler ready --port 9000 && echo serving",
+    )
+)
+@click.option("--port", type=int, metavar="PORT", help=PORT_HELP)
 def ready(port: int | None) -> None:
-    """Exit 0 if a server here can answer requests, else 1: for probes of containers."""
+    """Check whether the server on this machine is ready.
+
+    Exits with 0 if it can answer requests, else with 1.  For the health checks of containers.
+    """
     from mms_handler import client
 
     url = f"http://127.0.0.1:{port or settings.current().port}/ping"
@@ -106,12 +121,18 @@ def ready(port: int | None) -> None:
     click.echo("ready")
 
 
-@group.command()
+@group.command(
+    epilog=examples(
+        "mms-handler config > config.properties",
+        "SAGEMAKER_BIND_TO_PORT=9000 mms-handler config --workers 2",
+    )
+)
 @_server_options
 def config(**options: Any) -> None:
     """Print MMS's config.properties for these options.
 
-    After each line stands where it comes from: an option, a variable, or the default.
+    The comment after each line says where its value comes from: an option, a variable, or the
+    default.
     """
     from mms_handler.server import config_properties
 
