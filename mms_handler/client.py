@@ -1,4 +1,4 @@
-"""MMS's inference and management APIs, as a client sees them."""
+"""A client for MMS's inference and management APIs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Mapping, NamedTuple
 
 from mms_handler.errors import ServerError
 
-# The servers are ours and near: no proxy that the environment names stands between.
+# The servers are local, so a proxy of the environment is not used.
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
@@ -28,7 +28,7 @@ class Answer(NamedTuple):
         return self.headers.get("content-type", "")
 
     def message(self) -> str:
-        """What a failed request was told, in words."""
+        """The message of a failed request: MMS's, or else the whole body."""
         try:
             return str(json.loads(self.body)["message"])
         except (ValueError, KeyError, TypeError):
@@ -47,12 +47,12 @@ def call(
     Args:
         method: GET, POST, PUT or DELETE.
         url: http://host:port/path, or unix:SOCKET:/path for a server on a Unix socket.
-        body: what to send, if anything.
+        body: the request's body, if it has one.
         headers: Content-Type and others.
-        timeout_s: how long to wait for each part of the answer.
+        timeout_s: seconds to wait for each part of the answer.
 
     Raises:
-        ServerError: no answer came.
+        ServerError: no answer came, or only a part of one.
     """
     if url.startswith("unix:"):
         return _call_socket(method, url, body, headers, timeout_s)
@@ -60,18 +60,18 @@ def call(
         request = urllib.request.Request(url, body, dict(headers or {}), method=method)
         try:
             response = _open(request, timeout=timeout_s)
-        except urllib.error.HTTPError as refusal:  # an answer like any other, so far
-            response = refusal
+        except urllib.error.HTTPError as error:  # it is the answer
+            response = error
         with response:
-            found = {name.lower(): value for name, value in response.headers.items()}
-            return Answer(response.code, found, response.read())
+            fields = {name.lower(): value for name, value in response.headers.items()}
+            return Answer(response.code, fields, response.read())
     except (OSError, http.client.HTTPException, ValueError) as exc:
         reason = getattr(exc, "reason", None) or exc
         raise ServerError(f"no answer from {url}: {reason}") from exc
 
 
 class _SocketConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket, where MMS listens for nobody but us."""
+    """HTTP over a Unix socket."""
 
     def __init__(self, path: str, timeout_s: float) -> None:
         super().__init__("localhost", timeout=timeout_s)
@@ -91,8 +91,8 @@ def _call_socket(
     try:
         connection.request(method, f"/{rest}", body, dict(headers or {}))
         response = connection.getresponse()
-        found = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, found, response.read())
+        fields = {name.lower(): value for name, value in response.getheaders()}
+        return Answer(response.status, fields, response.read())
     except (OSError, http.client.HTTPException) as exc:
         raise ServerError(f"no answer from {url}: {exc}") from exc
     finally:
@@ -106,13 +106,13 @@ def invoke(
     accept: str = "*/*",
     timeout_s: float = 60,
 ) -> Answer:
-    """Send ``body`` to a model: ``url`` is http://host:port/predictions/name, or /invocations."""
+    """Send ``body`` to a model at ``url``: http://host:port/predictions/NAME, or /invocations."""
     headers = {"Content-Type": content_type, "Accept": accept}
     return call("POST", url, body, headers, timeout_s)
 
 
 def listening(inference_url: str) -> bool:
-    """Whether a front end answers; it says nothing of its models (MMS's ping is always 200)."""
+    """Whether a front end answers.  Its models may not be loaded: MMS's ping is always 200."""
     try:
         return call("GET", f"{inference_url}/ping", timeout_s=2).status == 200
     except ServerError:
@@ -129,19 +129,19 @@ def register(
     max_batch_delay_ms: int,
     timeout_s: int,
 ) -> Answer:
-    """Register a model; the answer comes when all its workers have loaded it, or one failed.
+    """Register a model; the answer comes when all workers have loaded it, or one has failed.
 
     Args:
         management_url: http://host:port of the management API.
-        name: the model's name from here on.
+        name: the model's name.
         archive: its ``.mar``, relative to the model store.
         workers: worker processes, each with the model loaded.
-        batch_size: requests handed over together at most.
-        max_batch_delay_ms: how long the first of them waits for the others.
-        timeout_s: for one batch, and for loading.  In the body MMS reads it in seconds, in
-            the query in minutes (RegisterModelRequest.java:43, 65-71).
+        batch_size: requests that a worker may get together.
+        max_batch_delay_ms: how long the first of them waits for others.
+        timeout_s: for one batch, and for loading.  MMS reads it in seconds from the body, in
+            minutes from a query (RegisterModelRequest.java:43, 65-71).
     """
-    wanted = {
+    fields = {
         "model_name": name,
         "url": archive,
         "initial_workers": workers,
@@ -150,19 +150,19 @@ def register(
         "max_batch_delay": max_batch_delay_ms,
         "response_timeout": timeout_s,
     }
-    body, headers = json.dumps(wanted).encode(), {"Content-Type": "application/json"}
+    body, headers = json.dumps(fields).encode(), {"Content-Type": "application/json"}
     return call("POST", f"{management_url}/models", body, headers, _loading_s(workers, timeout_s))
 
 
 def scale(management_url: str, name: str, workers: int, timeout_s: int) -> Answer:
-    """Set a model's number of workers; the answer comes when all have loaded it, or one failed."""
+    """Set a model's number of workers; the answer comes when all have loaded it, or one has not."""
     url = f"{management_url}/models/{urllib.parse.quote(name)}"
     query = f"min_worker={workers}&max_worker={workers}&synchronous=true"
     return call("PUT", f"{url}?{query}", timeout_s=_loading_s(workers, timeout_s))
 
 
 def _loading_s(workers: int, timeout_s: int) -> float:
-    """Each worker may take MMS a minute to start and two to connect to, beside its load."""
+    """MMS may take a minute to start each worker and two to connect to it, beside loading."""
     return workers * (timeout_s + 180)
 
 

@@ -1,7 +1,7 @@
-"""Child processes that end with us: each with its own group, all of it gone when we are.
+"""Child processes that never outlive this one.
 
-we ──▶ command ──▶ what it starts                        one process group
-└─ pipe ─▶ guard: when the pipe closes, the group is ended
+this process ──▶ command ──▶ its own children            one process group
+     └─── pipe ──▶ guard: ends the group when the pipe closes
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ def group(
     limit_s: float = 5,
     **streams: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run ``command`` for the length of a ``with`` block; afterwards its whole group is gone.
+    """Run ``command`` for the length of a ``with`` block.  After it, its whole group is gone.
 
     Args:
-        command: what to run, in a session and process group of its own.
+        command: runs in a session and process group of its own.
         env: its environment.
         cwd: its working directory.
-        folder: removed should we be killed; otherwise it is the caller's.
-        limit_s: how long the group may take to end before it is killed.
-        streams: stdout and stderr, as ``subprocess.Popen`` takes them.
+        folder: removed if this process is killed; otherwise the caller removes it.
+        limit_s: seconds that the group may take to end before it is killed.
+        streams: stdout and stderr, as for ``subprocess.Popen``.
     """
     process = subprocess.Popen(
         list(command),
@@ -57,7 +57,7 @@ def group(
         guard = _guard(process.pid, folder)
         yield process
     finally:
-        with _undisturbed():
+        with _signals_ignored():
             stop(process, limit_s)
             if guard:
                 guard.kill()
@@ -67,25 +67,26 @@ def group(
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """No second Ctrl-C or SIGTERM cuts the end short; only a main thread can be told."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    ours = threading.current_thread() is threading.main_thread()
-    before = {one: signal.signal(one, signal.SIG_IGN) for one in numbers} if ours else {}
+def _signals_ignored() -> Iterator[None]:
+    """Ignore a second Ctrl-C or SIGTERM; only the main thread can do that."""
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            handlers[number] = signal.signal(number, signal.SIG_IGN)
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)
 
 
-def _guard(number: int, folder: Path | None) -> subprocess.Popen[bytes]:
-    """A process that ends the group ``number`` and removes ``folder`` should we be killed.
+def _guard(group_id: int, folder: Path | None) -> subprocess.Popen[bytes]:
+    """Start the process that ends a group and removes ``folder`` if this process is killed.
 
-    It waits on a pipe that only we hold open, so no way to end us escapes it.
+    It waits on a pipe that only this process holds open, so it notices however this one ends.
     """
     return subprocess.Popen(
-        ["/bin/sh", "-c", _GUARD, "mms-handler-guard", str(number), str(folder or "")],
+        ["/bin/sh", "-c", _GUARD, "mms-handler-guard", str(group_id), str(folder or "")],
         env={"PATH": "/usr/bin:/bin"},
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
@@ -95,7 +96,7 @@ def _guard(number: int, folder: Path | None) -> subprocess.Popen[bytes]:
 
 
 def stop(process: subprocess.Popen[bytes], limit_s: float) -> None:
-    """Ask the whole group of ``process`` to end, wait until it has, insist after the limit."""
+    """End the whole group of ``process``: with SIGTERM, and after ``limit_s`` with SIGKILL."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
         deadline = time.monotonic() + limit_s
@@ -108,10 +109,10 @@ def stop(process: subprocess.Popen[bytes], limit_s: float) -> None:
 
 
 def leave_pid_1() -> None:
-    """In a container's first process, go on in a child of it; the first does what an init does.
+    """If this process is a container's first, go on in a child; the first one becomes an init.
 
-    PID 1 is left what others do not wait for, and a signal it does not handle never reaches it:
-    it reaps every child, passes signals on, and ends as we end.
+    PID 1 inherits orphans, and signals that it does not handle never reach it.  So it reaps every
+    child, passes signals on, and ends with the exit code of this child.
     """
     if os.getpid() == 1:
         as_child()
@@ -122,20 +123,21 @@ _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 def as_child() -> None:
-    """Return in a child of this process, which from here on only reaps and passes signals on."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)  # until there is who hears them
+    """Return in a child of this process, which then only reaps children and passes signals on."""
+    # Signals stay blocked until a handler is there.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     child = os.fork()
     if child:
         for number in _PASSED_ON:
             signal.signal(number, lambda number, frame: os.kill(child, number))
-    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if child:
         _reap_until(child)
 
 
 def _reap_until(child: int) -> NoReturn:
-    """Wait for whatever ends; end as ``child`` does."""
+    """Wait for every child that ends; end with ``child``'s exit code."""
     while True:
-        gone, status = os.wait()
-        if gone == child:
+        pid, status = os.wait()
+        if pid == child:
             os._exit(os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status))

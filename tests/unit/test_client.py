@@ -1,4 +1,4 @@
-"""client: what is sent to MMS, and what becomes of each kind of answer."""
+"""client: what is sent to MMS, and what each kind of answer becomes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mms_handler.errors import ServerError
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers with what the test put into ``server.reply``, notes what came."""
+    """Answers with ``server.reply`` and records each request."""
 
     def do_any(self):
         length = int(self.headers.get("Content-Length", 0))
@@ -58,7 +58,7 @@ def closed_url():
 
 @pytest.mark.parametrize("status", [200, 201, 400, 404, 415, 500, 503, 507])
 def test_every_status_is_an_answer(server, status):
-    """A refusal is an answer like any other: status, headers by lower-case name, body."""
+    """An error status is an answer too, with headers by lower-case name and a body."""
     server.reply = reply(f"{status} Any Phrase", b"[1]", "Content-Type: text/csv\r\nX-Id: 7\r\n")
     answer = client.call("GET", f"{server.url}/x")
     assert answer.status == status
@@ -79,13 +79,13 @@ def test_an_answer_without_a_content_type(server):
         pytest.param(b'{"code": 404, "message": "no model x"}', "no model x", id="MMS's JSON"),
         pytest.param(b" plain \n", "plain", id="plain text"),
         pytest.param(b'{"code": 404}', '{"code": 404}', id="JSON without a message"),
-        pytest.param(b"[1]", "[1]", id="JSON that is no object"),
-        pytest.param(b"\xff", "\ufffd", id="no text at all"),
-        pytest.param(b"", "", id="nothing"),
+        pytest.param(b"[1]", "[1]", id="JSON that is not an object"),
+        pytest.param(b"\xff", "\ufffd", id="bytes that are not text"),
+        pytest.param(b"", "", id="an empty body"),
     ],
 )
-def test_what_a_failed_request_was_told(body, message):
-    """The message is MMS's own words, or the body."""
+def test_the_message_of_a_failed_request(body, message):
+    """It is MMS's own message, or the body."""
     assert client.Answer(404, {}, body).message() == message
 
 
@@ -93,19 +93,19 @@ def test_what_a_failed_request_was_told(body, message):
     "answer",
     [
         pytest.param(b"", id="the server hangs up"),
-        pytest.param(b"nonsense\r\n\r\n", id="no HTTP"),
+        pytest.param(b"nonsense\r\n\r\n", id="not HTTP"),
         pytest.param(reply("200 OK", b"half", length=8), id="half an answer"),
-        pytest.param(reply("500 No", b"half", length=8), id="half a refusal"),
+        pytest.param(reply("500 No", b"half", length=8), id="half an error"),
     ],
 )
-def test_no_whole_answer_is_a_server_error(server, answer):
-    """An answer that breaks off, as MMS's refusals may, is told apart from one that came."""
+def test_an_incomplete_answer_is_an_error(server, answer):
+    """An answer may break off, as MMS's errors sometimes do; then it is no answer."""
     server.reply = answer
     with pytest.raises(ServerError, match=f"no answer from {server.url}/x: "):
         client.call("GET", f"{server.url}/x")
 
 
-def test_nobody_listening(closed_url):
+def test_a_closed_port(closed_url):
     """The error names the address and the reason."""
     with pytest.raises(ServerError) as caught:
         client.call("GET", closed_url)
@@ -113,28 +113,28 @@ def test_nobody_listening(closed_url):
 
 
 def test_no_answer_in_time(server):
-    """A silent server is given up after timeout_s."""
+    """The request to a silent server fails after timeout_s."""
     server.hold.clear()
     with pytest.raises(ServerError, match="timed out"):
         client.call("GET", server.url, timeout_s=0.1)
 
 
 @pytest.mark.parametrize("url", ["no url", "http://127.0.0.1:port/", "htp://127.0.0.1/"])
-def test_an_address_that_is_none(url):
-    """A mistyped address is told as such."""
+def test_a_mistyped_address(url):
+    """The error names the address."""
     with pytest.raises(ServerError, match=f"no answer from {url}: "):
         client.call("GET", url)
 
 
-def test_a_proxy_does_not_stand_between(server, closed_url, monkeypatch):
-    """The environment's proxy is for the outside; our servers are near."""
+def test_no_proxy_is_used(server, closed_url, monkeypatch):
+    """The environment's proxy is for other machines; these servers are local."""
     monkeypatch.setenv("http_proxy", closed_url)
     server.reply = reply("200 OK")
     assert client.call("GET", server.url).status == 200
 
 
 def test_invoke_posts_the_body_with_its_types(server):
-    """A model gets the body as it is, with Content-Type and Accept."""
+    """A model gets the unchanged body, with Content-Type and Accept."""
     server.reply = reply("200 OK", b"2.0\r\n")
     url = f"{server.url}/predictions/m"
     assert client.invoke(url, b"1,\xff", "text/csv", "text/csv").body == b"2.0\r\n"
@@ -143,8 +143,8 @@ def test_invoke_posts_the_body_with_its_types(server):
     assert (headers["content-type"], headers["accept"]) == ("text/csv", "text/csv")
 
 
-def test_invoke_sends_json_and_takes_anything(server):
-    """Left out, the body is JSON and every type is welcome."""
+def test_the_default_types_of_invoke(server):
+    """By default the body is JSON, and the reply may have any type."""
     server.reply = reply("200 OK")
     client.invoke(server.url, b"[1]")
     headers = server.requests[0][2]
@@ -159,13 +159,13 @@ def test_listening(server, status, listens):
     assert server.requests[0][:2] == ("GET", "/ping")
 
 
-def test_nobody_is_not_listening(closed_url):
-    """No answer is no error here."""
+def test_a_closed_port_is_not_listening(closed_url):
+    """Without an answer it is false, not an error."""
     assert client.listening(closed_url) is False
 
 
-def test_register_asks_in_seconds_and_waits(server):
-    """The wish is in the body, where MMS reads the timeout in seconds."""
+def test_register_is_synchronous_and_in_seconds(server):
+    """The fields are in the body, where MMS reads the timeout in seconds."""
     server.reply = reply("200 OK", b'{"status": "Workers scaled"}')
     answer = client.register(
         server.url,
@@ -193,8 +193,8 @@ def test_register_asks_in_seconds_and_waits(server):
 @pytest.mark.parametrize(
     ("function", "method"), [(client.unregister, "DELETE"), (client.describe, "GET")]
 )
-def test_a_models_own_address(server, function, method):
-    """Names are quoted, so that none of them is another address."""
+def test_the_address_of_a_model(server, function, method):
+    """The name is quoted, so that it cannot lead to another address."""
     server.reply = reply("404 Not Found", b'{"message": "Model not found: a b"}')
     assert function(server.url, "a b").message() == "Model not found: a b"
     assert server.requests[0][:2] == (method, "/models/a%20b")

@@ -1,4 +1,4 @@
-"""processes: the first process of a container reaps and passes signals on."""
+"""processes: the first process of a container reaps children and passes signals on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-# A subreaper gets what its descendants leave behind, as PID 1 of a container does.
+# A subreaper inherits the orphans of its descendants, as PID 1 of a container does.
 INIT = """\
 import ctypes, os, signal, subprocess, sys, time
 from mms_handler import processes
@@ -18,7 +18,7 @@ ctypes.CDLL(None).prctl(36, 1)
 processes.as_child()
 orphan = "sleep 0.2; echo orphan $$ > {folder}/orphan"
 subprocess.run(["/bin/sh", "-c", f"({{orphan}}) & "])
-signal.signal(signal.SIGTERM, lambda *which: sys.exit(7))
+signal.signal(signal.SIGTERM, lambda *arguments: sys.exit(7))
 print("ready", flush=True)
 time.sleep({seconds})
 sys.exit(3)
@@ -26,20 +26,20 @@ sys.exit(3)
 
 
 @pytest.mark.parametrize(
-    ("how", "code"),
+    ("sent", "code"),
     [
-        pytest.param(None, 3, id="the child's exit code is ours"),
+        pytest.param(None, 3, id="the child's exit code"),
         pytest.param(signal.SIGTERM, 7, id="SIGTERM reaches the child"),
         pytest.param(signal.SIGHUP, 128 + signal.SIGHUP, id="a signal that ends the child"),
     ],
 )
-def test_the_first_process(tmp_path: Path, how, code):
-    """It ends as its child ends, whatever else it has reaped before."""
-    source = INIT.format(folder=tmp_path, seconds=1 if how is None else 30)
+def test_the_first_process(tmp_path: Path, sent, code):
+    """It ends with its child's exit code, whatever else it has reaped before."""
+    source = INIT.format(folder=tmp_path, seconds=1 if sent is None else 30)
     with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n"
-        if how is not None:
-            process.send_signal(how)
+        if sent is not None:
+            process.send_signal(sent)
         assert process.wait(timeout=20) == code
-    assert how is not None or (tmp_path / "orphan").read_text().startswith("orphan ")
+    assert sent is not None or (tmp_path / "orphan").read_text().startswith("orphan ")
