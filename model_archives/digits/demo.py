@@ -1,4 +1,4 @@
-"""Train, pack, serve and ask: the whole way of a model, by the commands a person would type."""
+"""Train, pack and serve a model and send it requests, by the commands a person would type."""
 
 import json
 import shutil
@@ -22,27 +22,27 @@ console = Console(highlight=False)
 def main():
     pictures, labels = load_digits(return_X_y=True)
     order = np.random.RandomState(7).permutation(len(labels))
-    seen, held_out = order[360:], order[:360]
-    say(f"{len(labels)} handwritten digits (UCI); {len(held_out)} are held out")
+    training, held_out = order[360:], order[:360]
+    heading(f"{len(labels)} handwritten digits (UCI), {len(held_out)} of them held out")
     shutil.rmtree(WORK, ignore_errors=True)
     channel = WORK / "train"
     channel.mkdir(parents=True)
-    table = np.column_stack([labels[seen], pictures[seen]])
+    table = np.column_stack([labels[training], pictures[training]])
     np.savetxt(channel / "digits.csv", table, delimiter=",", fmt="%d")
 
-    say("train a Module with the script's train(), let the default save write it")
+    heading("train a Module with the script's train(); the default save writes it")
     script = HERE / "code" / "digits.py"
     run("train", "--entry-point", script, "--channel", f"train={channel}",
         "--hp", "epochs=20", "--model-dir", WORK / "model",
         "--output-data-dir", WORK / "output")  # fmt: skip
 
-    say("pack script and artifacts")
+    heading("pack the script and the artifacts")
     run("archive", WORK / "model", "--script", script, "--name", "digits",
         "--model-store", ROOT / "model_archives", "--force")  # fmt: skip
 
-    say("serve the archive")
+    heading("serve the archive")
     archive = ROOT / "model_archives" / "digits.mar"
-    command = spell("serve", archive, "--port", PORTS[0], "--management-port", PORTS[1])
+    command = command_line("serve", archive, "--port", PORTS[0], "--management-port", PORTS[1])
     with open(WORK / "serve.log", "w") as log, subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=log, text=True
     ) as server:
@@ -50,19 +50,19 @@ def main():
             ready = server.stdout.readline().strip()
             if "is ready" not in ready:
                 sys.exit(f"the server did not start; see {log.name}")
-            say(ready)
-            accuracy = ask(ready.split()[-1], pictures[held_out], labels[held_out])
+            heading(ready)
+            accuracy = accuracy_of(ready.split()[-1], pictures[held_out], labels[held_out])
         finally:
             server.terminate()
             console.print(server.stdout.read().strip() or "stopped")
     console.print(f"[bold]accuracy over the held-out set: {accuracy:.1%}[/]")
     if accuracy < 0.95:
-        sys.exit("that is less than the 95 % that this model reaches")
+        sys.exit("this model should reach 95 % at least")
 
 
-def ask(url, pictures, labels):
-    say("ask it for each held-out picture, as JSON and as CSV in turn: label>prediction")
-    right = []
+def accuracy_of(url, pictures, labels):
+    heading("send each held-out picture, as JSON and CSV in turn; printed is label>prediction")
+    correct = []
     for index, (picture, label) in enumerate(zip(pictures, labels)):
         if index % 2:
             body, kind = json.dumps([picture.tolist()]), "application/json"
@@ -72,14 +72,14 @@ def ask(url, pictures, labels):
         if answer.status != 200:
             sys.exit(f"{answer.status} {answer.message()}")
         guess = int(np.argmax(json.loads(answer.body)[0]))
-        right.append(guess == label)
-        colour = "green" if right[-1] else "bold red"
+        correct.append(guess == label)
+        colour = "green" if correct[-1] else "bold red"
         console.print(f"[{colour}]{label}>{guess}[/]", end="\n" if index % 18 == 17 else "  ")
     console.print()
-    return np.mean(right)
+    return np.mean(correct)
 
 
-def spell(*words):
+def command_line(*words):
     command = [str(Path(sys.executable).with_name("mms-handler")), *map(str, words)]
     shown = " ".join(["mms-handler", *command[1:]]).replace(f"{ROOT}/", "")
     console.print(f"[cyan]$ {shown}[/]", soft_wrap=True)
@@ -87,12 +87,12 @@ def spell(*words):
 
 
 def run(*words):
-    if subprocess.call(spell(*words)):
-        sys.exit("that failed; its last line says why")
+    if subprocess.call(command_line(*words)):
+        sys.exit("the command failed; its last line says why")
 
 
-def say(what):
-    console.print(f"[bold]{what}[/]", soft_wrap=True)
+def heading(text):
+    console.print(f"[bold]{text}[/]", soft_wrap=True)
 
 
 if __name__ == "__main__":

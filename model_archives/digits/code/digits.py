@@ -1,7 +1,7 @@
-"""Recognise handwritten digits: the developer guide's train, and its defaults for the rest.
+"""Recognise handwritten digits: the developer guide's train, with its defaults for the rest.
 
-One channel, ``train``: digits.csv with a line a picture, its label and 64 values from 0 to 16.
-On several hosts each takes every n-th picture, and the parameter server adds up what they learn.
+Channel ``train``: digits.csv, with a line per picture: its label and 64 values from 0 to 16.
+With n hosts, each trains on every n-th picture, and the parameter server adds their gradients.
 """
 
 import os
@@ -15,9 +15,9 @@ def train(hyperparameters, channel_input_dirs, hosts, current_host, **kwargs):
     mx.random.seed(7)
     np.random.seed(7)
     table = np.loadtxt(os.path.join(channel_input_dirs["train"], "digits.csv"), delimiter=",")
-    mine = table[sorted(hosts).index(current_host) :: len(hosts)]
+    rows = table[sorted(hosts).index(current_host) :: len(hosts)]
     batch_size = hyperparameters.get("batch_size", 32) // len(hosts)
-    pictures = mx.io.NDArrayIter(mine[:, 1:], mine[:, 0], batch_size=batch_size, shuffle=True)
+    pictures = mx.io.NDArrayIter(rows[:, 1:], rows[:, 0], batch_size=batch_size, shuffle=True)
 
     data = mx.sym.var("data")
     hidden = mx.sym.FullyConnected(data / 16, num_hidden=128, name="hidden")
