@@ -12,16 +12,19 @@ PYTHON ?= $(shell for v in 3.11 3.10 3.9 3.8; do \
 	p=$$(command -v python$$v) && $$p -c 'import sys' 2>/dev/null && echo $$p && exit; done; \
 	python3 -c 'import sys; exit(not (3, 8) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null && echo python3)
 
-.PHONY: install demo test check lint fix plugin lock dist bench clean help
+.PHONY: install demo test quick check lint fix plugin lock dist bench clean help
 
 install: $(VENV)/demo$(JAVA) ## install mms_handler into .venv (the default target)
 
 demo: $(VENV)/demo$(JAVA) ## train, pack, serve and ask a model, in a quarter of a minute
 	@$(BIN)/python model_archives/digits/demo.py
 
-test: $(VENV)/test$(JAVA) ## run every test
-	$(BIN)/pytest -q -m "not e2e"
-	$(BIN)/pytest -q -m e2e -n 2 --dist loadfile
+# Tests with a server wait more than they compute: three at a time keep two cores busy.
+test: quick ## run every test
+	$(BIN)/pytest -q -m e2e -n 3 --dist worksteal
+
+quick: $(VENV)/test$(JAVA) ## run the tests that need no server
+	$(BIN)/pytest -q -m "not e2e" -n 2 --dist loadfile
 
 check: lint test ## lint, then test: the gate
 
