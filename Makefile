@@ -21,10 +21,10 @@ demo: $(VENV)/demo$(JAVA) ## train, pack, serve and ask a model, in a quarter of
 
 # Tests with a server wait more than they compute: three at a time keep two cores busy.
 test: quick ## run every test
-	$(BIN)/pytest -q -m e2e -n 3 --dist worksteal
+	$(BIN)/pytest -q -n 3 --dist worksteal tests/e2e
 
 quick: $(VENV)/test$(JAVA) ## run the tests that need no server
-	$(BIN)/pytest -q -m "not e2e" -n 2 --dist loadfile
+	$(BIN)/pytest -q -n 2 --dist loadfile --ignore tests/e2e
 
 check: lint test ## lint, then test: the gate
 

@@ -53,12 +53,12 @@ def test_text_that_is_not_of_its_charset():
 @pytest.mark.parametrize(
     ("body", "encoding"),
     [
-        (b"abc", ""),
-        (b"abc", "identity"),
-        (gzip.compress(b"abc"), "gzip"),
-        (gzip.compress(b"abc"), " X-GZip "),
-        (gzip.compress(b"a") + gzip.compress(b"bc"), "gzip"),
-        (gzip.compress(b"abc") + bytes(9), "gzip"),
+        pytest.param(b"abc", "", id="none"),
+        pytest.param(b"abc", "identity", id="identity"),
+        pytest.param(gzip.compress(b"abc"), "gzip", id="gzip"),
+        pytest.param(gzip.compress(b"abc"), " X-GZip ", id="its old name, in any case"),
+        pytest.param(gzip.compress(b"a") + gzip.compress(b"bc"), "gzip", id="two pieces"),
+        pytest.param(gzip.compress(b"abc") + bytes(9), "gzip", id="zeros behind it"),
     ],
 )
 def test_decompress(body, encoding):
