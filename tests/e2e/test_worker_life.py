@@ -32,7 +32,7 @@ OURS_S = 3  # what workers are told
 
 #: Its body, a JSON text, says what it is to do: the name of a function, and an argument.
 COMMANDED = '''
-import ctypes, itertools, json, os, signal, sys, time
+import ctypes, json, os, signal, sys, time
 
 def model_fn(model_dir):
     print("[PID] printed while loading")
@@ -59,12 +59,14 @@ def loop(argument, context):
 
 def native(argument, context):
     """Never returns, and holds the interpreter's lock."""
-    return sum(itertools.repeat(0))
+    return lock_twice(ctypes.PyDLL(None))
 
 def deadlock(argument, context):
     """Never returns, and other threads run."""
+    return lock_twice(ctypes.CDLL(None))
+
+def lock_twice(libc):
     mutex = ctypes.create_string_buffer(64)
-    libc = ctypes.CDLL(None)
     return libc.pthread_mutex_lock(mutex) or libc.pthread_mutex_lock(mutex)
 
 def fork(what, context):
