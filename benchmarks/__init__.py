@@ -1,1 +1,1 @@
-"""mms_handler beside its peers: the same models, bodies and machine, in one run."""
+"""Measure mms_handler beside its peers: same models, bodies and machine, in one run."""

@@ -1,8 +1,7 @@
-"""The command: make what is missing, measure, print the tables, write the page and its pictures.
+"""Measure mms_handler and its peers, print the tables, and update docs/performance.md.
 
-python -m benchmarks                under the Python whose mms_handler is measured
-python -m benchmarks --quick        one short round, to see that all works; the page stays
-python -m benchmarks --from FILE    the page and the pictures anew, from what a run has kept
+Models and the peers' virtual environments are made first if they are missing.  Run it under the
+Python whose mms_handler is to be measured.
 """
 
 from __future__ import annotations
@@ -29,86 +28,114 @@ from benchmarks.results import Results, read
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "performance.md"
 
+EXAMPLES = """\
+examples:
+  python -m benchmarks --quick
+  python -m benchmarks --from benchmarks/.work/results.json
+"""
+
 
 def main() -> None:
     """Run the command."""
-    given = _arguments()
-    if given.results is None:
-        given.results = HERE / ".work" / ("quick.json" if given.quick else "results.json")
-        _measure(given, given.results)
-    results = read(given.results)
+    arguments = _arguments()
+    if arguments.results is None:
+        arguments.results = HERE / ".work" / ("quick.json" if arguments.quick else "results.json")
+        _measure(arguments, arguments.results)
+    results = read(arguments.results)
     print(report.text(results))
-    if not given.quick:
+    if not arguments.quick:
         report.write(results, PAGE)
-        _draw(given)
+        _draw(arguments)
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--from", dest="results", type=Path)
-    parser.add_argument("--environments", type=Path, default=HERE / ".venvs")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="one short round to see that everything works; the page is not changed "
+        "(default: five rounds, about 25 minutes)",
+    )
+    parser.add_argument(
+        "--from",
+        dest="results",
+        type=Path,
+        metavar="FILE",
+        help="measure nothing; print the results of an earlier run and update the page and its "
+        "pictures with them",
+    )
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        default=HERE / ".venvs",
+        metavar="FOLDER",
+        help="where the peers' virtual environments are (default: benchmarks/.venvs)",
+    )
     return parser.parse_args()
 
 
-def _measure(given: argparse.Namespace, kept: Path) -> None:
-    """Measure; what was found is kept, also where something fails."""
+def _measure(arguments: argparse.Namespace, path: Path) -> None:
+    """Measure, and save the results to ``path``, even if a measurement fails."""
     if not shutil.which("wrk"):
-        sys.exit("wrk, which makes the load, is not installed; to get it: apt-get install wrk")
-    environments.make(given.environments)
+        sys.exit("wrk, the load generator, is not installed; to get it: apt-get install wrk")
+    environments.make(arguments.environments)
     with tempfile.TemporaryDirectory(prefix="bench-") as work:
-        plan = _plan(given, Path(work))
+        plan = _plan(arguments, Path(work))
         results = Results(_about(plan), report.PANELS)
         try:
             over_http.run(plan, results)
             in_process.run(plan, results)
         finally:
-            results.save(kept)
+            results.save(path)
 
 
-def _plan(given: argparse.Namespace, work: Path) -> Plan:
-    many = (1, 1, 1, 1) if given.quick else (5, 3, 4, 3)
-    where = (packing.models(), work, given.environments.resolve(), Path(sys.executable))
-    return Plan(*many, *where, _clock())
+def _plan(arguments: argparse.Namespace, work: Path) -> Plan:
+    amounts = (1, 1, 1, 1) if arguments.quick else (5, 3, 4, 3)
+    paths = (packing.models(), work, arguments.environments.resolve(), Path(sys.executable))
+    return Plan(*amounts, *paths, _log())
 
 
-def _clock() -> Callable[[str], None]:
-    """Prints a line with the seconds since now."""
-    begun = time.monotonic()
+def _log() -> Callable[[str], None]:
+    """Return a function that prints a line after the seconds since now."""
+    start = time.monotonic()
 
-    def say(line: str) -> None:
-        print(f"{time.monotonic() - begun:5.0f} s  {line}", file=sys.stderr, flush=True)
+    def log(line: str) -> None:
+        print(f"{time.monotonic() - start:5.0f} s  {line}", file=sys.stderr, flush=True)
 
-    return say
+    return log
 
 
-def _draw(given: argparse.Namespace) -> None:
+def _draw(arguments: argparse.Namespace) -> None:
     folder = PAGE.parent / "performance"
     folder.mkdir(exist_ok=True)
-    python = environments.python(given.environments / "plots")
-    words = (given.results.resolve(), folder)
-    subprocess.run([python, "-m", "benchmarks.plots", *words], cwd=HERE.parent, check=True)
+    python = environments.python(arguments.environments / "plots")
+    paths = (arguments.results.resolve(), folder)
+    subprocess.run([python, "-m", "benchmarks.plots", *paths], cwd=HERE.parent, check=True)
 
 
-# --- what was measured, where ---
+# --- versions and machine ---
 
 
 def _about(plan: Plan) -> dict[str, Any]:
-    needed = environments.REQUIREMENTS
+    requirements = environments.REQUIREMENTS
     return {
         "date": f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC",
         "commit": _commit(),
         "machine": _machine(),
         "ours": f"Python {platform.python_version()}, " + _versions("mxnet", "multi-model-server"),
         "Java": _java(),
-        "peers": ", ".join(dict.fromkeys((*needed["peer"], *needed["litserve"]))),
-        "rounds": f"{plan.rounds} of {plan.seconds} s, with images {plan.image_seconds} s",
+        "peers": ", ".join(dict.fromkeys((*requirements["peer"], *requirements["litserve"]))),
+        "rounds": f"{plan.rounds} of {plan.seconds} s, {plan.image_seconds} s for images",
     }
 
 
 def _commit() -> str:
-    told = _output("git", "describe", "--always", "--dirty=, with changes")
-    return told or "not from a checkout"
+    return _output("git", "describe", "--always", "--dirty=, with changes") or "not a checkout"
 
 
 def _machine() -> str:
@@ -123,16 +150,17 @@ def _versions(*packages: str) -> str:
 
 
 def _java() -> str:
-    """The first line of ``java -version``, of the Java that every system gets."""
+    """Return the first line of ``java -version`` of the Java that every system gets."""
     home = environment(Path())["JAVA_HOME"]
     return _output(f"{home}/bin/java" if home else "java", "-version").partition("\n")[0]
 
 
 def _output(*command: str) -> str:
-    done = subprocess.run(
+    """Return what a command prints, or an empty text if it fails."""
+    process = subprocess.run(
         command, cwd=HERE.parent, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    return done.stdout.strip() if done.returncode == 0 else ""
+    return process.stdout.strip() if process.returncode == 0 else ""
 
 
 if __name__ == "__main__":

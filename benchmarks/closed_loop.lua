@@ -1,4 +1,4 @@
--- wrk's script: POST the bodies in turn; at the end one line of JSON.
+-- Script for wrk: POST the bodies in turn, and print one line of JSON at the end.
 -- wrk ... URL -- CONTENT_TYPE FILE...
 
 local requests, turn = {}, 0

@@ -1,6 +1,7 @@
-"""Closed loop: a number of clients, each with one request under way, by wrk.
+"""Closed loop: each client sends its next request when it has the answer to the last.
 
-wrk costs the server's two cores next to nothing, where a client in Python would take most of one.
+wrk makes the load: it costs the server's two cores next to nothing, where a client in Python would
+take most of one core.
 """
 
 from __future__ import annotations
@@ -15,16 +16,18 @@ _SCRIPT = Path(__file__).with_suffix(".lua")
 
 
 def measure(url: str, traffic: Traffic, clients: int, seconds: float) -> Reading:
-    """What ``clients`` with one request under way each got from ``url``; only 2xx counts."""
+    """Put ``url`` under load from ``clients`` clients.  Only answers with a 2xx status count."""
     command = ["wrk", "-t1", f"-c{clients}", f"-d{seconds}s", "--timeout", "60s"]
-    words = [traffic.content_type, *map(str, traffic.files)]
-    done = subprocess.run(
-        [*command, "-s", str(_SCRIPT), url, "--", *words], capture_output=True, check=True
+    script_arguments = [traffic.content_type, *map(str, traffic.files)]
+    process = subprocess.run(
+        [*command, "-s", str(_SCRIPT), url, "--", *script_arguments],
+        capture_output=True,
+        check=True,
     )
-    told = json.loads(done.stdout.splitlines()[-1])
+    summary = json.loads(process.stdout.splitlines()[-1])
     return Reading(
-        rate=told["requests"] / told["seconds"],
-        p50_ms=told["p50_ms"],
-        p99_ms=told["p99_ms"],
-        errors=told["errors"],
+        rate=summary["requests"] / summary["seconds"],
+        p50_ms=summary["p50_ms"],
+        p99_ms=summary["p99_ms"],
+        errors=summary["errors"],
     )

@@ -1,10 +1,11 @@
-"""Times mms_handler's codecs against the way of the peer, sagemaker-inference 1.6.1.
+"""Time mms_handler's codecs beside those of the peer, sagemaker-inference 1.6.1.
 
     python benchmarks/codecs.py [ROUNDS]
 
-Both get the same body, or the same array, and what comes out is compared before it is timed.
-They take turns; a figure is the median of the rounds and their span, in milliseconds.  The peer's
-decoder and encoder are a call or two of json and NumPy each, which stand here instead of it.
+Both get the same body or array, and their results are compared before anything is timed.  The two
+take turns.  Each figure is the median of the rounds, with the minimum and maximum, in milliseconds.
+The peer's decoders and encoders are a call or two of json and NumPy each; those calls are written
+out here, so the peer need not be installed.
 """
 
 from __future__ import annotations
@@ -21,71 +22,71 @@ import numpy as np
 from mms_handler import codecs
 from mms_handler.codecs import CSV, JSON, NPY
 
-#: A measurement repeats what is quicker than this.
-_LEAST_S = 0.02
+#: A call that is shorter than this is repeated within one measurement.
+_MIN_S = 0.02
 
 
 class Case(NamedTuple):
-    """One row of the table; ``same`` tells whether two results are equal."""
+    """One row of the table: the two calls, and ``same``, which compares their results."""
 
     name: str
-    ours: Callable[[], Any]
-    peers: Callable[[], Any]
+    handler: Callable[[], Any]
+    peer: Callable[[], Any]
     same: Callable[[Any, Any], bool]
 
 
 def main(rounds: int) -> None:
     """Print the table as Markdown."""
     write = sys.stdout.write
-    write("| | ours, ms | peer, ms | times |\n|---|---|---|---|\n")
+    write("| | ours, ms | peer, ms | speed-up |\n|---|---|---|---|\n")
     for case in cases():
-        if not case.same(case.ours(), case.peers()):
-            sys.exit(f"{case.name}: the results differ")
-        ours, peers = interleaved(case.ours, case.peers, rounds)
-        times = statistics.median(peers) / statistics.median(ours)
-        write(f"| {case.name} | {figure(ours)} | {figure(peers)} | {times:.1f} |\n")
+        if not case.same(case.handler(), case.peer()):
+            sys.exit(f"{case.name}: mms_handler's result differs from the peer's")
+        handler, peer = interleaved(case.handler, case.peer, rounds)
+        speed_up = statistics.median(peer) / statistics.median(handler)
+        write(f"| {case.name} | {figure(handler)} | {figure(peer)} | {speed_up:.1f} |\n")
         sys.stdout.flush()
 
 
 def interleaved(
-    ours: Callable[[], Any], peers: Callable[[], Any], rounds: int
+    first: Callable[[], Any], second: Callable[[], Any], rounds: int
 ) -> tuple[list[float], list[float]]:
-    """Seconds a call of each, a figure a round."""
-    calls = [(function, repeats(function)) for function in (ours, peers)]
+    """Return the seconds of a call of each function, one figure a round."""
+    calls = [(function, repeats(function)) for function in (first, second)]
     figures = [[seconds(*call) for call in calls] for _ in range(rounds)]
     return [row[0] for row in figures], [row[1] for row in figures]
 
 
 def repeats(function: Callable[[], Any]) -> int:
-    """How many calls take _LEAST_S or more."""
-    return 1 + int(_LEAST_S / seconds(function, 3))
+    """Return how many calls take _MIN_S or longer."""
+    return 1 + int(_MIN_S / seconds(function, 3))
 
 
 def seconds(function: Callable[[], Any], number: int) -> float:
-    """Seconds a call, of ``number`` calls."""
+    """Return the mean seconds of ``number`` calls."""
     start = time.perf_counter()
     for _ in range(number):
         function()
     return (time.perf_counter() - start) / number
 
 
-def figure(row: list[float]) -> str:
-    """Median and span: ``4.21 (4.10-5.02)``."""
-    median, least, most = (
-        f"{1e3 * value:.3g}" for value in (statistics.median(row), min(row), max(row))
+def figure(times: list[float]) -> str:
+    """Format the median, minimum and maximum in milliseconds: ``4.21 (4.10-5.02)``."""
+    median, minimum, maximum = (
+        f"{1e3 * value:.3g}" for value in (statistics.median(times), min(times), max(times))
     )
-    return f"{median} ({least}-{most})"
+    return f"{median} ({minimum}-{maximum})"
 
 
 def cases() -> list[Case]:
-    """What is compared, bodies of one image first."""
+    """Return the cases in the table's order, bodies of one image first."""
     rng = np.random.default_rng(2018)
     image = rng.random((1, 3, 224, 224), dtype=np.float32)
     table, digit, small = (
         rng.random(shape, dtype=np.float32) for shape in ((64, 784), (1, 784), (1, 4))
     )
     pixels = rng.integers(0, 256, (1, 784))
-    # As a network answers, most of a thousand classes below 1e-4; and as a regression does.
+    # A classifier's output, with most of a thousand classes below 1e-4; and a regression's.
     classes = rng.exponential(size=(1, 1000)).astype(np.float32) ** 8
     classes /= classes.sum()
     outputs = rng.standard_normal((1, 100_000)).astype(np.float32)
@@ -113,7 +114,7 @@ def cases() -> list[Case]:
 
 
 def decode_json(name: str, array: Any) -> Case:
-    """The body is decoded to text first, as both are given it."""
+    """Compare decoding JSON; the peer's Transformer makes text of the body first."""
     body = json.dumps(array.tolist()).encode()
     return Case(
         name,
@@ -124,18 +125,19 @@ def decode_json(name: str, array: Any) -> Case:
 
 
 def decode_csv(name: str, array: Any) -> Case:
+    """Compare decoding CSV; the peer returns one row as a vector."""
     body = "".join(",".join(map(str, row)) + "\n" for row in array).encode()
     return Case(
         name,
         lambda: codecs.decode(body, CSV),
         lambda: np.genfromtxt(io.StringIO(body.decode()), dtype=None, delimiter=","),
-        lambda ours, peers: same_floats(ours, peers.reshape(array.shape)),
+        lambda handler, peer: same_floats(handler, peer.reshape(array.shape)),
     )
 
 
 def decode_npy(name: str, array: Any) -> Case:
-    """The peer allows pickle, too, which takes no time where there is none."""
-    body = saved(array)
+    """Compare decoding NPY; the peer also allows pickles, which takes no time without one."""
+    body = npy(array)
     return Case(
         name,
         lambda: codecs.decode(body, NPY),
@@ -145,18 +147,19 @@ def decode_npy(name: str, array: Any) -> Case:
 
 
 def encode_json(name: str, array: Any) -> Case:
+    """Compare encoding JSON: both must write the same bytes."""
     return Case(
         name,
         lambda: codecs.encode(array, JSON, JSON)[0],
         lambda: json.dumps(array.tolist()).encode(),
-        lambda ours, peers: bool(ours == peers),
+        lambda handler, peer: bool(handler == peer),
     )
 
 
 def encode_csv(name: str, array: Any) -> Case:
-    """The peer writes the digits of the double that a float32 equals."""
+    """Compare encoding CSV; the peer writes each float32 with the digits of a double."""
 
-    def peers() -> bytes:
+    def peer() -> bytes:
         out = io.StringIO()
         np.savetxt(out, array.tolist(), delimiter=",", fmt="%s")
         return out.getvalue().encode()
@@ -164,31 +167,33 @@ def encode_csv(name: str, array: Any) -> Case:
     return Case(
         name,
         lambda: codecs.encode(array, CSV, JSON)[0],
-        peers,
-        lambda ours, peers: same_floats(codecs.decode(ours, CSV), codecs.decode(peers, CSV)),
+        peer,
+        lambda handler, peer: same_floats(codecs.decode(handler, CSV), codecs.decode(peer, CSV)),
     )
 
 
 def encode_npy(name: str, array: Any) -> Case:
-    """The peer is given lists, and so writes doubles."""
+    """Compare encoding NPY; the peer gets lists, so it writes doubles."""
     return Case(
         name,
         lambda: codecs.encode(array, NPY, JSON)[0],
-        lambda: saved(array.tolist()),
-        lambda ours, peers: ours == saved(array) and same_floats(array, codecs.decode(peers, NPY)),
+        lambda: npy(array.tolist()),
+        lambda handler, peer: (
+            handler == npy(array) and same_floats(array, codecs.decode(peer, NPY))
+        ),
     )
 
 
-def saved(array: Any) -> bytes:
-    """What ``numpy.save`` writes."""
+def npy(array: Any) -> bytes:
+    """Return what ``numpy.save`` writes."""
     out = io.BytesIO()
     np.save(out, array)
     return out.getvalue()
 
 
-def same_floats(ours: Any, peers: Any) -> bool:
-    """Whether two arrays have one shape, and the same values as float32."""
-    return bool(ours.shape == peers.shape and (ours == peers.astype(np.float32)).all())
+def same_floats(floats: Any, others: Any) -> bool:
+    """Return whether ``others``, as float32, has the shape and the values of ``floats``."""
+    return bool(floats.shape == others.shape and (floats == others.astype(np.float32)).all())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The peers' virtual environments: made when they are missing, each with versions that fit."""
+"""Make the peers' virtual environments, each with versions that work together."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-#: What mxnet 1.9.1 and its NumPy need everywhere.
+#: mxnet 1.9.1 needs a NumPy below 1.24, in every environment.
 _MXNET = ("mxnet==1.9.1", "numpy>=1.23,<1.24")
 
 #: Newer releases of sagemaker-inference break sagemaker-mxnet-inference 1.5.5.
@@ -24,7 +24,7 @@ REQUIREMENTS = {
 
 
 def make(folder: Path) -> None:
-    """Make what is missing, each whole or not at all."""
+    """Make the missing or outdated environments; one that fails half-way is made again."""
     for name, requirements in REQUIREMENTS.items():
         stamp = folder / name / "requirements"
         if not stamp.exists() or stamp.read_text() != "\n".join(requirements):
@@ -47,5 +47,5 @@ def _install(folder: Path, requirements: tuple[str, ...]) -> None:
 
 
 def python(folder: Path) -> Path:
-    """The Python of an environment."""
+    """Return the path of an environment's Python."""
     return folder / "bin" / "python"

@@ -1,12 +1,12 @@
-"""Our loading and predicting beside the peer's, in process; both must say the same.
+"""Time loading and predicting beside the peer, in process; both must give the same answers.
 
 The peer is the real sagemaker-mxnet-inference 1.5.5 (``pip install --no-deps``): its model_fn,
-which it runs twice for a load, its input_fn, predict_fn and output_fn.  Ours is ``loading.load``
-and its pipeline.  Both read and write NPY.
+which it runs twice for a load, its input_fn, predict_fn and output_fn.  mms_handler's part is
+``loading.load`` and its pipeline.  Both read and write NPY.
 
     python benchmarks/models.py [--rounds 5] [--only load|predict]
 
-Prints medians with the least and the most; rounds of the two take turns.
+Prints medians with the minimum and maximum.  The two take turns, round by round.
 """
 
 from __future__ import annotations
@@ -33,35 +33,37 @@ PHOTO = (3, 224, 224)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", choices=["load", "predict"])
-    chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as made:
-        if chosen.only != "predict":
-            _in_process(export, Path(made), "resnet50_v1")
-            compare_loads(Path(made) / "resnet50_v1", chosen.rounds)
-        if chosen.only != "load":
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each (default: 5)")
+    parser.add_argument(
+        "--only", choices=["load", "predict"], help="time only loading, or only predicting"
+    )
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        if arguments.only != "predict":
+            _in_process(export, Path(work), "resnet50_v1")
+            compare_loads(Path(work) / "resnet50_v1", arguments.rounds)
+        if arguments.only != "load":
             for case in CASES:
-                say(_in_process(compare_predictions, case, Path(made), chosen.rounds))
+                print_line(_in_process(compare_predictions, case, Path(work), arguments.rounds))
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
 
 def _in_process(func: Callable[..., Any], *args: Any) -> Any:
-    """What ``func`` returns in a new process, which has loaded nothing yet."""
+    """Call ``func`` in a new process, which has loaded nothing yet, and return its result."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(func, args)
 
 
-def _told(values: list[float], unit: str) -> str:
+def _figure(values: list[float], unit: str) -> str:
     return f"{statistics.median(values):.4g} ({min(values):.4g}-{max(values):.4g}) {unit}"
 
 
 def _environment() -> None:
-    """As MMS and our loading set it for a worker on a CPU, for both."""
+    """Set for both what MMS and ``loading`` set for a worker on a CPU."""
     settings.export_defaults(
         {
             "OMP_NUM_THREADS": "1",
@@ -75,11 +77,11 @@ def _environment() -> None:
 # --- loading ---------------------------------------------------------------------------------
 
 
-def export(made: Path, name: str, shape: tuple[int, ...] = PHOTO) -> None:
-    """A model_dir of the default save with a net of the zoo, of random weights, and a sample."""
+def export(work: Path, name: str, shape: tuple[int, ...] = PHOTO) -> None:
+    """Write a model_dir as the default save does: a zoo net with random weights, and a sample."""
     import mxnet as mx
 
-    folder = made / name
+    folder = work / name
     if folder.exists():
         return
     net = zoo(name)
@@ -111,71 +113,86 @@ def npy(array: np.ndarray[Any, Any]) -> bytes:
 
 
 def compare_loads(folder: Path, rounds: int) -> None:
-    """Load ResNet-50 in a new process each time: until it is loaded, and until it has answered.
+    """Load ResNet-50 in new processes: the time until it is loaded, and until it has answered.
 
-    The peer answers nothing when it loads; ours does where a sample was packed.
+    The peer answers nothing while it loads; mms_handler does if a sample was packed.
     """
-    found: dict[str, list[tuple[float, ...]]] = {"peer": [], "ours": [], "ours, warmed up": []}
+    loads: dict[str, list[tuple[float, ...]]] = {"peer": [], "ours": [], "ours, warmed up": []}
     for _ in range(rounds):
-        for who, loads in found.items():
-            loads.append(_in_process(measured_load, who, folder))
-    for who, loads in found.items():
-        s, mb, s_1, mb_1, total = zip(*((one[:5]) for one in loads))
-        say(f"load {folder.name}, {who}: {_told(list(s), 's')}, peak {_told(list(mb), 'MB')}")
-        say(f"  until the first answer: {_told(list(s_1), 's')}, peak {_told(list(mb_1), 'MB')}")
-        assert np.allclose(total, loads[0][4], rtol=1e-4), total
-    totals = [loads[0][4] for loads in found.values()]
-    assert np.allclose(totals, totals[0], rtol=1e-3), totals
+        for system, measurements in loads.items():
+            measurements.append(_in_process(measured_load, system, folder))
+    for system, measurements in loads.items():
+        load_s, load_mb, answer_s, answer_mb, sums = zip(*measurements)
+        times, peaks = _figure(list(load_s), "s"), _figure(list(load_mb), "MB")
+        print_line(f"load {folder.name}, {system}: {times}, peak {peaks}")
+        times, peaks = _figure(list(answer_s), "s"), _figure(list(answer_mb), "MB")
+        print_line(f"  until the first answer: {times}, peak {peaks}")
+        assert np.allclose(sums, measurements[0][4], rtol=1e-4), sums
+    first_sums = [measurements[0][4] for measurements in loads.values()]
+    assert np.allclose(first_sums, first_sums[0], rtol=1e-3), first_sums
 
 
-def measured_load(who: str, folder: Path) -> tuple[float, float, float, float, float]:
-    """Seconds and peak megabytes of a load and of load and answer; a number of the answer."""
+def measured_load(system: str, folder: Path) -> tuple[float, float, float, float, float]:
+    """Load, then answer once.
+
+    Returns:
+        Seconds and peak MB after the load, seconds and peak MB after the answer, and the sum of the
+        answer's absolute values.
+    """
     _environment()
     import mxnet as mx
 
     mx.nd.zeros((1,)).asnumpy()
     photo = np.random.RandomState(0).rand(1, *PHOTO).astype(np.float32)
     start = time.perf_counter()
-    answer = peer_load(folder) if who == "peer" else our_load(folder, "warmed up" in who)
-    loaded, peak = time.perf_counter() - start, _peak()
+    if system == "peer":
+        answer = load_peer(folder)
+    else:
+        answer = load_handler(folder, warm_up="warmed up" in system)
+    loaded, peak = time.perf_counter() - start, _peak_mb()
     total = float(np.abs(answer(photo)).sum())
-    return loaded, peak, time.perf_counter() - start, _peak(), total
+    return loaded, peak, time.perf_counter() - start, _peak_mb(), total
 
 
-def _peak() -> float:
+def _peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def peer_load(folder: Path) -> Callable[[Any], Any]:
+def load_peer(folder: Path) -> Callable[[Any], Any]:
+    """Load as the peer does, and return a function from rows to their predictions."""
     from sagemaker_mxnet_serving_container import default_inference_handler as peer
 
     handler = peer.DefaultModuleInferenceHandler()
-    handler.default_model_fn(str(folder))  # to see which kind it is: HandlerService
-    model = handler.default_model_fn(str(folder))  # to serve it: Transformer
-    return lambda rows: read(peer_predict(handler, model, npy(rows)))
+    handler.default_model_fn(str(folder))  # HandlerService loads it to see which kind it is,
+    model = handler.default_model_fn(str(folder))  # and Transformer again to serve it
+    return lambda rows: read(answer_peer(handler, model, npy(rows)))
 
 
-def peer_predict(handler: Any, model: Any, body: bytes) -> Any:
-    """From body to body, as the peer goes."""
+def answer_peer(handler: Any, model: Any, body: bytes) -> Any:
+    """Answer one request's body with the peer's functions."""
     module = (model,) if hasattr(model, "predict") else ()
     data = handler.default_input_fn(body, NPY, *module)
     return handler.default_output_fn(handler.default_predict_fn(data, model), NPY)
 
 
-def our_load(folder: Path, warmed_up: bool) -> Callable[[Any], Any]:
-    """As a worker loads it, with the packed sample or without."""
+def load_handler(folder: Path, warm_up: bool) -> Callable[[Any], Any]:
+    """Load as a worker does, and return a function from rows to their predictions.
+
+    Without ``warm_up`` the packed sample is ignored.
+    """
     from mms_handler import manifest
     from mms_handler.worker import loading
 
-    if not warmed_up:
+    if not warm_up:
         manifest.read_sample = lambda folder: None  # type: ignore[assignment]
     properties = {"model_dir": str(folder), "gpu_id": None, "batch_size": 1}
     context = SimpleNamespace(system_properties=properties, manifest=None)
     pipeline = loading.load(context, settings.Settings()).pipeline
-    return lambda rows: read(ours(pipeline, [npy(rows)])[0])
+    return lambda rows: read(answer(pipeline, [npy(rows)])[0])
 
 
-def ours(pipeline: Any, bodies: list[bytes]) -> list[bytes]:
+def answer(pipeline: Any, bodies: list[bytes]) -> list[bytes]:
+    """Answer requests that came together with mms_handler's pipeline."""
     from mms_handler.worker.request import Request
 
     replies = pipeline.answer([Request(body, NPY, NPY, {}) for body in bodies])
@@ -188,7 +205,7 @@ def read(body: bytes) -> Any:
 
 # --- predicting ------------------------------------------------------------------------------
 
-#: Model, rows of a request, requests at once.
+#: Model, rows of a request, requests in a batch.
 CASES = [
     ("linear Module", 1, 1),
     ("linear Module", 100, 1),
@@ -207,8 +224,8 @@ CASES = [
 ]
 
 
-def compare_predictions(case: tuple[str, int, int], made: Path, rounds: int) -> str:
-    """One line: a request's milliseconds by the peer and by ours, and how many times as fast."""
+def compare_predictions(case: tuple[str, int, int], work: Path, rounds: int) -> str:
+    """Return a line with the milliseconds of a request by both, and their ratio."""
     _environment()
     import mxnet as mx
     from sagemaker_mxnet_serving_container import default_inference_handler as peer
@@ -224,29 +241,30 @@ def compare_predictions(case: tuple[str, int, int], made: Path, rounds: int) -> 
         "Module": peer.DefaultModuleInferenceHandler,
         "Block": peer.DefaultGluonBlockInferenceHandler,
     }
-    handler = handlers[kind]()
-    (their_model, shape), (our_model, _) = model(name, made), model(name, made)
+    peer_handler = handlers[kind]()
+    (peer_model, shape), (handler_model, _) = model(name, work), model(name, work)
     bodies = [npy(noise.rand(rows, *shape).astype(np.float32)) for _ in range(requests)]
-    pipeline = build(Script(), our_model, Options(mx.cpu()))
+    pipeline = build(Script(), handler_model, Options(mx.cpu()))
     prepare(pipeline, Request(bodies[0], NPY, NPY, {}), requests, faster=True)
     runs: dict[str, Callable[[], list[Any]]] = {
-        "peer": lambda: [peer_predict(handler, their_model, body) for body in bodies],
-        "ours": lambda: ours(pipeline, bodies),
+        "peer": lambda: [answer_peer(peer_handler, peer_model, body) for body in bodies],
+        "ours": lambda: answer(pipeline, bodies),
     }
-    for theirs, own in zip(runs["peer"](), runs["ours"]()):
-        one, other = read(theirs), read(own)
-        assert np.allclose(one, other, rtol=1e-3, atol=1e-5 * np.abs(one).max())
-    times: dict[str, list[float]] = {who: [] for who in runs}
+    for peer_reply, handler_reply in zip(runs["peer"](), runs["ours"]()):
+        expected, prediction = read(peer_reply), read(handler_reply)
+        atol = 1e-5 * np.abs(expected).max()
+        assert np.allclose(expected, prediction, rtol=1e-3, atol=atol)
+    times: dict[str, list[float]] = {system: [] for system in runs}
     for _ in range(rounds):
-        for who, run in runs.items():
-            times[who].append(1e3 * _each(run) / requests)
-    gain = statistics.median(times["peer"]) / statistics.median(times["ours"])
-    told = "; ".join(f"{who} {_told(one, 'ms')}" for who, one in times.items())
-    return f"{name}, {rows} row(s) a request, {requests} at once: {told}; {gain:.1f} times as fast"
+        for system, run in runs.items():
+            times[system].append(1e3 * _each(run) / requests)
+    speed_up = statistics.median(times["peer"]) / statistics.median(times["ours"])
+    figures = "; ".join(f"{system} {_figure(row, 'ms')}" for system, row in times.items())
+    return f"{name}, {rows} row(s) a request, batches of {requests}: {figures}; {speed_up:.1f} x"
 
 
 def _each(run: Callable[[], Any]) -> float:
-    """Seconds of a run, of as many as take a fifth of a second."""
+    """Return the mean seconds of a run, over as many runs as fit into a fifth of a second."""
     start, count = time.perf_counter(), 0
     while time.perf_counter() - start < 0.2:
         run()
@@ -254,8 +272,8 @@ def _each(run: Callable[[], Any]) -> float:
     return (time.perf_counter() - start) / count
 
 
-def model(name: str, made: Path) -> tuple[Any, tuple[int, ...]]:
-    """A model of this name, and the shape of its samples."""
+def model(name: str, work: Path) -> tuple[Any, tuple[int, ...]]:
+    """Make the model of this name, and return it with the shape of one row."""
     import mxnet as mx
 
     net, _, kind = name.rpartition(" ")
@@ -274,10 +292,10 @@ def model(name: str, made: Path) -> tuple[Any, tuple[int, ...]]:
         return block, (784,)
     if kind == "Block":
         return zoo(net), PHOTO
-    export(made, net)
+    export(work, net)
     from mms_handler import models
 
-    return models.load(made / net, 1, mx.cpu()), PHOTO
+    return models.load(work / net, 1, mx.cpu()), PHOTO
 
 
 def _module(symbol: Any, shape: tuple[int, ...]) -> Any:

@@ -1,10 +1,10 @@
-"""Open loop: requests arrive when they do, whether or not those before them were answered.
+"""Open loop: requests arrive at random times, whether or not earlier ones were answered.
 
-    arrivals at random ──▶ waiting ──▶ a free connection ──▶ server
+    arrivals at random ──▶ queue ──▶ a free connection ──▶ server
 
-Latency counts from the arrival, so a server that falls behind is seen to:
-a closed loop just asks it less.  The arrivals are a Poisson process with one seed: everyone meets
-the same bursts.
+Latency counts from the arrival, so it shows when a server falls behind; a closed loop would only
+send fewer requests.  The arrivals are a Poisson process with a fixed seed, so that every system
+gets the same bursts.
 
 python -m benchmarks.open_loop URL RATE SECONDS CONTENT_TYPE FILE...
 """
@@ -25,27 +25,27 @@ from typing import Deque
 
 from benchmarks.reading import Reading, Traffic
 
-#: Connections at most; what arrives while all are busy waits here, and its time runs.
+#: Limit of connections.  A request that arrives while all are busy waits, and its latency counts.
 CONNECTIONS = 128
 
-#: How long the last answers are waited for; those still out are errors.
+#: How long to wait for the last answers; those that are missing then count as errors.
 PATIENCE_S = 10
 
 
 def measure(url: str, traffic: Traffic, rate: float, seconds: float) -> Reading:
-    """What arrivals at ``rate`` a second met, in a process of their own."""
-    words = [url, str(rate), str(seconds), traffic.content_type, *map(str, traffic.files)]
-    command = [sys.executable, "-m", "benchmarks.open_loop", *words]
+    """Send ``rate`` requests a second from a process of their own, and return what they met."""
+    arguments = [url, str(rate), str(seconds), traffic.content_type, *map(str, traffic.files)]
+    command = [sys.executable, "-m", "benchmarks.open_loop", *arguments]
     root = Path(__file__).parents[1]
-    done = subprocess.run(command, capture_output=True, check=True, cwd=root)
-    return Reading(**json.loads(done.stdout))
+    process = subprocess.run(command, capture_output=True, check=True, cwd=root)
+    return Reading(**json.loads(process.stdout))
 
 
 class Arrivals:
-    """One run: who waits, which connections are free, and how long each answer took."""
+    """One run: the requests that wait, the free connections, and the latencies."""
 
     def __init__(self, url: str, content_type: str, bodies: list[bytes]) -> None:
-        """Nothing is sent yet."""
+        """Prepare the requests; nothing is sent yet."""
         self._address = urllib.parse.urlsplit(url)
         self._requests = itertools.cycle([_request(self._address, content_type, b) for b in bodies])
         self._waiting: Deque[float] = collections.deque()
@@ -56,14 +56,14 @@ class Arrivals:
         self.errors = 0
 
     async def run(self, times: list[float]) -> None:
-        """Send one request at each of ``times``, in seconds from now; wait for the answers."""
+        """Send a request at each of ``times``, in seconds from now, and wait for the answers."""
         loop = asyncio.get_running_loop()
         start = loop.time() + 0.05
-        for at in times:
-            delay = start + at - loop.time()
+        for arrival in times:
+            delay = start + arrival - loop.time()
             if delay > 0:
                 await asyncio.sleep(delay)
-            self._waiting.append(start + at)
+            self._waiting.append(start + arrival)
             self._send()
         deadline = time.monotonic() + PATIENCE_S
         while self._answered() < len(times) and time.monotonic() < deadline:
@@ -87,18 +87,18 @@ class Arrivals:
         host, _, port = self._address.netloc.partition(":")
         await loop.create_connection(lambda: _Connection(self), host, int(port))
 
-    def is_free(self, connection: _Connection) -> None:
+    def release(self, connection: _Connection) -> None:
         self._free.append(connection)
         self._send()
 
-    def is_lost(self, connection: _Connection) -> None:
+    def remove(self, connection: _Connection) -> None:
         self._open -= 1
         if connection in self._free:
             self._free.remove(connection)
 
 
 class _Connection(asyncio.Protocol):
-    """One keep-alive connection with at most one request under way."""
+    """One keep-alive connection with one request at a time."""
 
     def __init__(self, run: Arrivals) -> None:
         self._run, self._buffer, self._since = run, b"", 0.0
@@ -106,7 +106,7 @@ class _Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._run.is_free(self)
+        self._run.release(self)
 
     def send(self, request: bytes, since: float) -> None:
         self._since = since
@@ -114,20 +114,17 @@ class _Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        head, found, body = self._buffer.partition(b"\r\n\r\n")
-        if found and len(body) >= _length(head):
+        head, separator, body = self._buffer.partition(b"\r\n\r\n")
+        if separator and len(body) >= _length(head):
             self._buffer = b""
-            self._note(head.split(b" ", 2)[1].startswith(b"2"))
-            self._go_on(b"connection: close" in head.lower())
+            self._record(succeeded=head.split(b" ", 2)[1].startswith(b"2"))
+            if b"connection: close" in head.lower():
+                self._transport.close()
+            else:
+                self._run.release(self)
 
-    def _go_on(self, closing: bool) -> None:
-        if closing:
-            self._transport.close()
-        else:
-            self._run.is_free(self)
-
-    def _note(self, good: bool) -> None:
-        if good:
+    def _record(self, succeeded: bool) -> None:
+        if succeeded:
             self._run.latencies.append(asyncio.get_running_loop().time() - self._since)
         else:
             self._run.errors += 1
@@ -135,8 +132,8 @@ class _Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._since:
-            self._note(False)
-        self._run.is_lost(self)
+            self._record(succeeded=False)
+        self._run.remove(self)
 
 
 def _request(address: urllib.parse.SplitResult, content_type: str, body: bytes) -> bytes:
@@ -153,9 +150,10 @@ def _length(head: bytes) -> int:
 
 
 def _times(rate: float, seconds: float) -> list[float]:
-    draw, at, times = random.Random(7), 0.0, []
-    while (at := at + draw.expovariate(rate)) < seconds:
-        times.append(at)
+    """Return the arrivals of a Poisson process, in seconds from its start."""
+    generator, arrival, times = random.Random(7), 0.0, []
+    while (arrival := arrival + generator.expovariate(rate)) < seconds:
+        times.append(arrival)
     return times
 
 
@@ -163,13 +161,13 @@ def _main(url: str, rate: str, seconds: str, content_type: str, *files: str) -> 
     run = Arrivals(url, content_type, [Path(name).read_bytes() for name in files])
     asyncio.run(run.run(_times(float(rate), float(seconds))))
     in_order = sorted(run.latencies) or [0.0]
-    told = {
+    reading = {
         "rate": len(run.latencies) / float(seconds),
         "p50_ms": 1e3 * in_order[len(in_order) // 2],
         "p99_ms": 1e3 * in_order[len(in_order) * 99 // 100],
         "errors": run.errors,
     }
-    print(json.dumps(told))
+    print(json.dumps(reading))
 
 
 if __name__ == "__main__":

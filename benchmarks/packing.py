@@ -1,4 +1,4 @@
-"""The models, written once; and our archives of them, each with a request as a sample."""
+"""Write the models once, and pack archives of them, each with a request as its sample."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 
 from benchmarks.processes import environment
 
-#: ``mms-handler`` of the Python that runs this.
+#: ``mms-handler`` of the Python that runs the benchmarks.
 COMMAND = Path(sys.executable).with_name("mms-handler")
 
 _HERE = Path(__file__).parent
 
 
 def models() -> Path:
-    """The models, written once; anew when what writes them changes."""
+    """Return the folder of the models, which is written again when its program changes."""
     program = _HERE / "probes" / "writing.py"
     folder = _HERE / ".work" / hashlib.sha256(program.read_bytes()).hexdigest()[:8]
     folder.mkdir(parents=True, exist_ok=True)
@@ -32,15 +32,15 @@ def models() -> Path:
 
 
 def packed(model: Path, work: Path) -> Path:
-    """The archive of a folder that benchmarks.probes.writing wrote."""
-    return _packed(model, work / f"{model.parent.name}.packed")
+    """Return the archive of a folder that benchmarks.probes.writing wrote."""
+    return _pack(model, work / f"{model.parent.name}.packed")
 
 
 def packed_int8(model: Path, work: Path) -> Path:
-    """Another, with the graph in eight-bit numbers, made of the bodies that are sent.
+    """Return an archive with an int8 graph too, calibrated with the bodies that are sent.
 
-    The weights are random, and so is which score is the largest: what agrees is not asked for.
-    The bodies of the answers are compared while it is measured.
+    The weights are random, and so is which class scores highest, so no agreement is required.
+    Answers are compared with MXNet's during the measurement instead.
     """
     store = work / f"{model.parent.name}.int8"
     bodies = store / "bodies"
@@ -48,17 +48,17 @@ def packed_int8(model: Path, work: Path) -> Path:
         bodies.mkdir(parents=True)
         for path in min(model.parent.glob("rows-*")).glob("[0-9]*.npy"):
             shutil.copy(path, bodies)
-    asked = ("--quantize", "int8", "--calibration", bodies, "--min-agreement", "0")
-    return _packed(model, store, *asked)
+    options = ("--quantize", "int8", "--calibration", bodies, "--min-agreement", "0")
+    return _pack(model, store, *options)
 
 
-def _packed(model: Path, store: Path, *more: object) -> Path:
+def _pack(model: Path, store: Path, *options: object) -> Path:
     archive, sample = store / "model.mar", min(model.parent.glob("rows-*/0.npy"))
     if not archive.exists():
         (store / "tmp").mkdir(parents=True)
-        words = ("archive", model, "--name", "model", "--model-store", store, "--sample", sample)
+        command = [COMMAND, "archive", model, "--name", "model", "--model-store", store]
         subprocess.run(
-            [COMMAND, *words, *more],
+            [*command, "--sample", sample, *options],
             cwd=store,
             env=environment(store),
             check=True,
@@ -68,7 +68,7 @@ def _packed(model: Path, store: Path, *more: object) -> Path:
 
 
 def unpacked(model: Path, work: Path) -> Path:
-    """The same as a folder, as a worker finds it."""
+    """Return the archive's content as a folder, which is what a worker loads."""
     archive = packed(model, work)
     folder = archive.with_suffix("")
     if not folder.exists():

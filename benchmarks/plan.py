@@ -1,4 +1,4 @@
-"""How much is measured, where everything lies, and the order of a round."""
+"""How much is measured, the paths, and the order of a round."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ T = TypeVar("T")
 
 
 class Plan(NamedTuple):
-    """One run of everything."""
+    """One run of all benchmarks."""
 
     rounds: int
     seconds: int  # of one measurement
-    image_seconds: int  # likewise, where a request takes long
+    image_seconds: int  # of one measurement with images, whose requests take long
     warm_s: int
     models: Path  # what benchmarks.probes.writing wrote
     work: Path
     environments: Path
-    python: Path  # ours
-    say: Callable[[str], None]
+    python: Path  # the Python whose mms_handler is measured
+    log: Callable[[str], None]
 
     def model(self, name: str) -> Path:
         return self.models / name / "model"
@@ -41,8 +41,8 @@ class Plan(NamedTuple):
         return environments.python(self.environments / "peer")
 
 
-def turned(items: Sequence[T], number: int) -> list[T]:
-    """The items in another order each round: from another start, every second time backwards."""
+def rotated(items: Sequence[T], number: int) -> list[T]:
+    """Order the items for round ``number``: each starts elsewhere, odd ones run backwards."""
     start = number % len(items)
     order = [*items[start:], *items[:start]]
     return order[::-1] if number % 2 else order

@@ -1,4 +1,4 @@
-"""Probes: programs under a system's own Python that measure one thing each time they are asked."""
+"""Probes: programs that run under a system's own Python and measure one thing on request."""
 
 from __future__ import annotations
 
@@ -14,36 +14,43 @@ _ROOT = Path(__file__).parents[1]
 
 
 class Probe(NamedTuple):
-    """A running program of benchmarks.probes."""
+    """One running program of benchmarks.probes."""
 
     process: subprocess.Popen[bytes]
 
     def start(self, seconds: float) -> None:
-        """Have it measure, for about so long."""
+        """Start a measurement of about ``seconds`` seconds."""
         assert self.process.stdin is not None
         self.process.stdin.write(f"{seconds}\n".encode())
         self.process.stdin.flush()
 
-    def found(self) -> dict[str, float]:
-        """What it found, when it has."""
+    def result(self) -> dict[str, float]:
+        """Wait for the measurement, and return it.
+
+        Raises:
+            RuntimeError: the program ended.
+        """
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.process.args!r} ended")
-        told: dict[str, float] = json.loads(line)
-        return told
+            raise RuntimeError(f"{self.process.args!r} ended before it measured; see its log")
+        result: dict[str, float] = json.loads(line)
+        return result
 
     def measure(self, seconds: float) -> dict[str, float]:
         self.start(seconds)
-        return self.found()
+        return self.result()
 
 
 @contextlib.contextmanager
 def probing(
-    python: Path, module: str, *words: object, work: Path, env: Mapping[str, str]
+    python: Path, module: str, *arguments: object, work: Path, env: Mapping[str, str]
 ) -> Iterator[Probe]:
-    """Run a module of benchmarks.probes, ready to measure; afterwards it is gone."""
-    command = [python, "-m", f"benchmarks.probes.{module}", *words]
+    """Run a module of benchmarks.probes for the length of a ``with`` block, ready to measure.
+
+    Its standard error goes to ``work``/MODULE.log.
+    """
+    command = [python, "-m", f"benchmarks.probes.{module}", *arguments]
     (work / "tmp").mkdir(parents=True, exist_ok=True)
     with open(work / f"{module}.log", "ab") as log:
         process = subprocess.Popen(
@@ -56,7 +63,7 @@ def probing(
         )
     try:
         probe = Probe(process)
-        probe.found()
+        probe.result()
         yield probe
     finally:
         end(process)

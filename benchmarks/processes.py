@@ -1,4 +1,4 @@
-"""Processes that end with a ``with`` block, and all that came of them: their logs, their memory."""
+"""Run processes for the length of a ``with`` block, and measure their processor time and memory."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from mms_handler.server import java_variables
 
 
 class NotServing(Exception):
-    """A system that did not start, with the end of what it printed."""
+    """A system did not start.  The message is the end of its output."""
 
 
 @contextlib.contextmanager
-def started(
+def running(
     command: Sequence[object], folder: Path, env: Mapping[str, str]
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program in ``folder``, its output in ``folder``/log; afterwards it is gone."""
+    """Run a program in ``folder`` for the length of a ``with`` block.
+
+    Its output goes to ``folder``/log.  Afterwards the program and its children are gone.
+    """
     (folder / "tmp").mkdir(parents=True)
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(
@@ -42,9 +45,9 @@ def started(
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """What every system gets: this shell's PATH, a Java, and temporary files of its own."""
-    kept = ("PATH", "HOME", "JAVA_HOME", "LANG")
-    env = {name: os.environ[name] for name in kept if name in os.environ}
+    """Return every system's environment: this shell's PATH, a Java, its own temporary folder."""
+    names = ("PATH", "HOME", "JAVA_HOME", "LANG")
+    env = {name: os.environ[name] for name in names if name in os.environ}
     return {
         **env,
         **java_variables(env),
@@ -54,47 +57,47 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process to end, and end what is left of it and its children."""
-    left = family(process.pid)
+    """Terminate a process, then kill it and its children if they are still there."""
+    members = family(process.pid)
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(timeout=40)
-    for one in left:
+    for member in members:
         with contextlib.suppress(psutil.NoSuchProcess):
-            one.kill()  # psutil looks whether the id is still this process's
+            member.kill()  # psutil checks that the id is still this process's
     process.wait()
-    psutil.wait_procs(left, timeout=10)
+    psutil.wait_procs(members, timeout=10)
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """A process and all that came of it."""
+    """Return a process and all its descendants."""
     try:
-        one = psutil.Process(pid)
-        return [one, *one.children(recursive=True)]
+        parent = psutil.Process(pid)
+        return [parent, *parent.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
 
 
-def wait_for(met: Callable[[], bool], process: subprocess.Popen[bytes], folder: Path) -> None:
-    """Return as soon as ``met()`` is true.
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], folder: Path) -> None:
+    """Return as soon as ``condition()`` is true.
 
     Raises:
-        NotServing: the process ended, or 120 seconds were not enough.
+        NotServing: the process ended, or 120 seconds passed.
     """
     deadline = time.monotonic() + 120
-    while not met():
+    while not condition():
         if process.poll() is not None or time.monotonic() > deadline:
             raise NotServing((folder / "log").read_text(errors="replace")[-2_000:])
         time.sleep(0.02)
 
 
 def free_ports() -> tuple[int, int]:
-    """Two loopback ports that are free, below 32,767, as MMS wants them."""
-    with contextlib.ExitStack() as held:
+    """Return two free loopback ports below 32,767, which is MMS's limit."""
+    with contextlib.ExitStack() as sockets:
         ports: list[int] = []
         for port in random.sample(range(20_000, 32_767), 200):
             with contextlib.suppress(OSError):
-                held.enter_context(socket.create_server(("127.0.0.1", port)))
+                sockets.enter_context(socket.create_server(("127.0.0.1", port)))
                 ports.append(port)
             if len(ports) == 2:
                 break
@@ -102,15 +105,15 @@ def free_ports() -> tuple[int, int]:
 
 
 def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
-    """What processes have taken of all cores so far; one that is gone counts nothing."""
-    found = 0.0
-    for one in processes:
+    """Return the processor seconds that processes have used; one that is gone counts as 0."""
+    total = 0.0
+    for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
-            times = one.cpu_times()
-            found += times.user + times.system
-    return found
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 def pss_mb(processes: Sequence[psutil.Process]) -> float:
-    """Memory of processes; what they share is counted once among all that share it."""
-    return float(sum(one.memory_full_info().pss for one in processes)) / 2**20
+    """Return the memory of processes in MB; a page that several share is divided among them."""
+    return float(sum(process.memory_full_info().pss for process in processes)) / 2**20

@@ -1,4 +1,4 @@
-"""What is sent, what is right, and what one measurement found: the records that all share."""
+"""The records that all measurements share: what is sent, and what one measurement found."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TYPES = {"json": "application/json", "npy": "application/x-npy", "csv": "text/cs
 
 
 class Traffic(NamedTuple):
-    """Bodies of one kind, sent in turn, and MXNet's own answer to each."""
+    """Bodies of one kind, which are sent in turn, and MXNet's own answer to each."""
 
     content_type: str
     files: tuple[Path, ...]
@@ -22,28 +22,31 @@ class Traffic(NamedTuple):
         return [path.read_bytes() for path in self.files]
 
     def right(self, number: int, reply: bytes, tolerance: float) -> bool:
-        """Whether ``reply`` to body ``number`` is MXNet's, within a part of its largest value."""
+        """Return whether ``reply`` to body ``number`` is MXNet's answer.
+
+        A value may differ by ``tolerance`` times the answer's largest value.
+        """
         answer = self.answers[number]
         try:
-            given = np.array(json.loads(reply), np.float32)
+            array = np.array(json.loads(reply), np.float32)
         except (ValueError, TypeError):
             return False
-        near = tolerance * float(abs(answer).max()) + 1e-6
-        return given.shape == answer.shape and bool(np.allclose(given, answer, rtol=0, atol=near))
+        atol = tolerance * float(abs(answer).max()) + 1e-6
+        return array.shape == answer.shape and bool(np.allclose(array, answer, rtol=0, atol=atol))
 
 
 def traffic(folder: Path, kind: str) -> Traffic:
-    """Bodies that benchmarks.probes.writing wrote to a folder."""
+    """Return the bodies of one kind that benchmarks.probes.writing wrote to a folder."""
     files = tuple(sorted(folder.glob(f"[0-9]*.{kind}")))
     return Traffic(TYPES[kind], files, np.load(folder / "answers.npy"))
 
 
 class Reading(NamedTuple):
-    """What one measurement of a server found."""
+    """One measurement of a server."""
 
-    rate: float  # good answers a second
+    rate: float  # good answers per second
     p50_ms: float
     p99_ms: float
-    errors: int  # answers that were none, or not 2xx
-    checked: int = 0  # bodies of a client beside the load that were compared with MXNet's
-    wrong: int = 0
+    errors: int  # requests without an answer, or with a status other than 2xx
+    checked: int = 0  # answers that a client beside the load compared with MXNet's
+    wrong: int = 0  # those that differed, or did not come

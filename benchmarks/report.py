@@ -1,6 +1,6 @@
-"""Results to tables: medians, spreads, ratios inside one run, and whether a target is met.
+"""Make tables of results: medians, spreads, ratios within one run, and whether targets are met.
 
-It writes between two lines of a page, so that the prose around them stays.
+Only the part of the page between two marker lines is written; the prose around them stays.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from benchmarks.scenarios import CLOSED, OPEN, Target
 BEGIN = "<!-- written by `make bench` from here -->"
 END = "<!-- to here -->"
 
-#: Metrics, as the tables call them.
+#: What the table of targets calls each metric.
 UNITS = {
-    "rate": "a second",
+    "rate": "per second",
     "p50_ms": "ms, p50",
     "p99_ms": "ms, p99",
-    "over_us": "µs over a no-op handler",
+    "over_us": "µs more than a no-op handler",
     "load_ms": "ms",
-    "peak_mb": "MB at most",
+    "peak_mb": "peak MB",
     "first_s": "s",
 }
 
 _OTHER_TITLES = {
     "python": "a worker's Python, JSON of 784 values",
-    "start": "start to the first good answer, MNIST Module",
-    "memory": "four workers of ResNet-50 that have answered",
+    "start": "start to first right answer, MNIST Module",
+    "memory": "four workers with ResNet-50, after each has answered",
     **{f"decode-{kind}": f"decoding 150,528 floats, {kind.upper()}" for kind in scenarios.DECODED},
     **{f"load-{model}": f"loading {title}" for model, title in scenarios.LOADED.items()},
 }
@@ -38,12 +38,16 @@ _OTHER_TITLES = {
 TITLES = {
     **{scenario.name: scenario.title for scenario in CLOSED},
     **_OTHER_TITLES,
-    **{f"{one.name}-open": f"{one.title.rpartition(',')[0]}" for one in CLOSED if one.name in OPEN},
+    **{
+        f"{scenario.name}-open": scenario.title.rpartition(",")[0]
+        for scenario in CLOSED
+        if scenario.name in OPEN
+    },
 }
 
-#: The pictures, each with its panels.
+#: The pictures, each with the titles of its panels by scenario.
 PANELS = {
-    "closed": {one.name: one.title for one in CLOSED},
+    "closed": {scenario.name: scenario.title for scenario in CLOSED},
     "open": {f"{name}-open": TITLES[f"{name}-open"] for name in OPEN},
 }
 
@@ -52,7 +56,7 @@ PANELS = {
 
 
 def number(value: float) -> str:
-    """Three digits, or all before the point: 0.123, 1.23, 12.3, 123, 1,234."""
+    """Format with three significant digits, but all before the point: 0.123, 12.3, 1,234."""
     if value == 0:
         return "0"
     places = 0
@@ -62,38 +66,39 @@ def number(value: float) -> str:
 
 
 def spread(values: Sequence[float]) -> str:
-    """The median, and of several rounds the least and the most."""
+    """Format the median, and the minimum and maximum if there are several values."""
     if len(values) == 1:
         return number(values[0])
-    least, most = number(min(values)), number(max(values))
-    return f"{number(statistics.median(values))} ({least} - {most})"
+    minimum, maximum = number(min(values)), number(max(values))
+    return f"{number(statistics.median(values))} ({minimum} - {maximum})"
 
 
 def best(results: Results, target: Target) -> str | None:
-    """Of the systems to compare with, the one with the best median; None without any."""
+    """Return which of the systems to compare with has the best median; None without any."""
     medians = {
-        name: statistics.median(found)
+        name: statistics.median(values)
         for name in results.systems(target.scenario)
-        if name.startswith(target.beside)
-        and (found := results.column(target.scenario, name, target.metric))
+        if name.startswith(target.peer)
+        and (values := results.column(target.scenario, name, target.metric))
     }
     choose = max if target.sense == ">=" else min
     return choose(medians, key=lambda name: medians[name]) if medians else None
 
 
-def reached(results: Results, target: Target) -> float | None:
-    """Ours by the best of the others, both medians; ours alone where no other is named."""
-    found = results.column(target.scenario, target.system, target.metric)
-    if not found or not target.beside:
-        return statistics.median(found) if found else None
-    other = best(results, target)
-    if other is None:
+def achieved(results: Results, target: Target) -> float | None:
+    """Return our median divided by the best peer's, or our median if no peer is named."""
+    values = results.column(target.scenario, target.system, target.metric)
+    if not values or not target.peer:
+        return statistics.median(values) if values else None
+    peer = best(results, target)
+    if peer is None:
         return None
-    beside = statistics.median(results.column(target.scenario, other, target.metric))
-    return statistics.median(found) / beside if beside else None
+    peer_median = statistics.median(results.column(target.scenario, peer, target.metric))
+    return statistics.median(values) / peer_median if peer_median else None
 
 
 def met(target: Target, value: float) -> bool:
+    """Return whether a value of ``achieved`` meets the target."""
     return value >= target.limit if target.sense == ">=" else value <= target.limit
 
 
@@ -101,13 +106,14 @@ def met(target: Target, value: float) -> bool:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Markdown: the first column is text, the others are numbers."""
+    """Format a Markdown table; the first column is text, the others are numbers."""
     lines = [head, [":--", *["--:"] * (len(head) - 1)], *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def targets(results: Results) -> str:
-    head = ("scenario", "ours", "beside it", "wanted", "reached", "met")
+    """Format the table of targets."""
+    head = ("scenario", "ours", "compared with", "target", "result", "met")
     return table(head, [_target(results, target) for target in scenarios.TARGETS])
 
 
@@ -115,25 +121,25 @@ def _target(results: Results, target: Target) -> list[str]:
     title = f"{TITLES[target.scenario]}: {UNITS[target.metric]}"
     if target.system != scenarios.OURS:
         title += f" ({target.system})"
-    times = " x" if target.beside else ""
-    wanted = f"{target.sense} {target.limit:g}{times}"
-    value = reached(results, target)
+    unit = " x" if target.peer else ""
+    limit = f"{target.sense} {target.limit:g}{unit}"
+    value = achieved(results, target)
     if value is None:
-        return [title, "not measured", "", wanted, "", ""]
-    ours = spread(results.column(target.scenario, target.system, target.metric))
+        return [title, "not measured", "", limit, "", ""]
+    measured = spread(results.column(target.scenario, target.system, target.metric))
     verdict = "yes" if met(target, value) else "no"
-    return [title, ours, _beside(results, target), wanted, number(value) + times, verdict]
+    return [title, measured, _best_peer(results, target), limit, number(value) + unit, verdict]
 
 
-def _beside(results: Results, target: Target) -> str:
-    other = best(results, target) if target.beside else None
-    if other is None:
+def _best_peer(results: Results, target: Target) -> str:
+    peer = best(results, target) if target.peer else None
+    if peer is None:
         return ""
-    return f"{other}: {spread(results.column(target.scenario, other, target.metric))}"
+    return f"{peer}: {spread(results.column(target.scenario, peer, target.metric))}"
 
 
 def _loads(results: Results, names: Sequence[str]) -> Iterator[str]:
-    head = ("", "good answers a second", "p50 ms", "p99 ms", "errors", "bodies wrong")
+    head = ("", "good answers per second", "p50 ms", "p99 ms", "errors", "bodies wrong")
     for name in names:
         systems = results.systems(name)
         if systems:
@@ -153,12 +159,12 @@ def _load(results: Results, name: str, system: str) -> list[str]:
 
 _OTHERS = {
     "decode": {"ms": "ms"},
-    "python": {"us": "µs a request", "over_us": "µs over the no-op handler"},
+    "python": {"us": "µs per request", "over_us": "µs more than the no-op handler"},
     "load": {
         "load_ms": "load, ms",
         "answered_ms": "load and first answer, ms",
         "before_mb": "MB before",
-        "peak_mb": "MB at most",
+        "peak_mb": "peak MB",
     },
     "memory": {"workers_mb": "workers, MB", "java_mb": "Java, MB", "all_mb": "everything, MB"},
     "start": {"first_s": "s"},
@@ -177,21 +183,21 @@ def _others(results: Results) -> Iterator[str]:
 
 
 def text(results: Results) -> str:
-    """Everything, as Markdown."""
-    opened = [f"{name}-open" for name in OPEN]
+    """Format everything as Markdown."""
+    open_scenarios = [f"{name}-open" for name in OPEN]
     parts = [
         "\n".join(f"* {key}: {value}" for key, value in results.about.items()),
         "## Targets",
         targets(results),
         "## Closed loop",
-        "![good answers a second](performance/closed.svg)",
+        "![good answers per second](performance/closed.svg)",
         *_loads(results, [scenario.name for scenario in CLOSED]),
         "## Open loop",
         "![latency](performance/open.svg)",
-        *_loads(results, opened),
+        *_loads(results, open_scenarios),
         "## Without load",
         *_others(results),
-        *(f"{name}:\n\n{made}" for name, made in results.tables.items()),
+        *(f"{name}:\n\n{markdown}" for name, markdown in results.tables.items()),
         *_absent(results),
     ]
     return "\n\n".join(parts)
@@ -207,17 +213,18 @@ def _absent(results: Results) -> Iterator[str]:
 
 
 def between(page: str, new: str) -> str:
-    """``page`` with ``new`` between its two lines.
+    """Return ``page`` with ``new`` between its two marker lines.
 
     Raises:
-        ValueError: it does not have both, once, in their order.
+        ValueError: the page does not have each line exactly once, in this order.
     """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end or BEGIN in rest or END in after:
-        raise ValueError(f"a page with the lines {BEGIN!r} and {END!r} once each was wanted")
-    return f"{before}{begin}\n\n{new}\n\n{end}{after}"
+    head, begin, rest = page.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end or BEGIN in rest or END in tail:
+        raise ValueError(f"the page must have the lines {BEGIN!r} and {END!r}, each exactly once")
+    return f"{head}{begin}\n\n{new}\n\n{end}{tail}"
 
 
 def write(results: Results, path: Path) -> None:
+    """Replace the page's tables."""
     path.write_text(between(path.read_text(), text(results)))

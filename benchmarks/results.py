@@ -1,4 +1,4 @@
-"""Everything that was measured, one row a round, and what could not be: as JSON in a file."""
+"""The results of a run, kept as JSON: a row for each round, and what could not be measured."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any, Mapping
 
 
 class Results:
-    """Rows of one run; none is ever dropped."""
+    """The rows of one run; none is ever dropped."""
 
     def __init__(self, about: Mapping[str, Any], panels: Mapping[str, Mapping[str, str]]) -> None:
-        """Nothing is measured yet.
+        """Make empty results.
 
         Args:
-            about: date, machine, versions, and how many rounds of how many seconds.
-            panels: of each picture, scenarios and their titles.
+            about: date, machine, versions, and the number and length of the rounds.
+            panels: for each picture, the titles of its panels by scenario.
         """
         self.about, self.panels = dict(about), dict(panels)
         self.rows: list[dict[str, Any]] = []
         self.absent: dict[str, str] = {}
-        self.tables: dict[str, str] = {}  # Markdown that others made
+        self.tables: dict[str, str] = {}  # Markdown of other programs
 
     def add(self, scenario: str, system: str, values: Mapping[str, Any]) -> None:
         self.rows.append({"scenario": scenario, "system": system, "values": dict(values)})
@@ -30,16 +30,17 @@ class Results:
         self.absent[f"{scenario}: {system}"] = reason
 
     def systems(self, scenario: str) -> list[str]:
-        """Systems that were measured, in the order in which they first were."""
-        return list(dict.fromkeys(r["system"] for r in self.rows if r["scenario"] == scenario))
+        """Return the systems that were measured, in the order of their first row."""
+        rows = (row for row in self.rows if row["scenario"] == scenario)
+        return list(dict.fromkeys(row["system"] for row in rows))
 
     def column(self, scenario: str, system: str, metric: str) -> list[float]:
-        """One number a round."""
-        wanted = (scenario, system)
+        """Return one number for each round."""
+        key = (scenario, system)
         return [
             row["values"][metric]
             for row in self.rows
-            if (row["scenario"], row["system"]) == wanted and metric in row["values"]
+            if (row["scenario"], row["system"]) == key and metric in row["values"]
         ]
 
     def save(self, path: Path) -> None:
@@ -47,9 +48,9 @@ class Results:
 
 
 def read(path: Path) -> Results:
-    """What ``save`` wrote."""
-    told = json.loads(path.read_text())
-    results = Results(told["about"], told["panels"])
-    results.rows, results.absent = told["rows"], told["absent"]
-    results.tables = told["tables"]
+    """Read what ``save`` wrote."""
+    fields = json.loads(path.read_text())
+    results = Results(fields["about"], fields["panels"])
+    results.rows, results.absent = fields["rows"], fields["absent"]
+    results.tables = fields["tables"]
     return results

@@ -1,4 +1,4 @@
-"""One client beside the load, whose every answer is compared with MXNet's own."""
+"""One client beside the load that compares every answer with MXNet's own."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Iterator
 
 from benchmarks.reading import Traffic
 
-#: Between two samples: often enough to see what is wrong, too seldom to be load.
+#: Pause between two samples: often enough to see wrong answers, too rarely to be load.
 PAUSE_S = 0.2
 
 
 class Samples:
-    """How many answers were compared, and how many of them were wrong or none."""
+    """Counts of the answers that were checked, and of those that were wrong or missing."""
 
     def __init__(self, url: str, traffic: Traffic, tolerance: float) -> None:
-        """Nothing is asked yet."""
+        """Prepare the bodies; nothing is sent yet."""
         self._url = urllib.parse.urlsplit(url)
         self._traffic, self._tolerance = traffic, tolerance
         self._bodies = traffic.bodies()
@@ -27,16 +27,16 @@ class Samples:
         self.checked = self.wrong = 0
 
     def take(self) -> bool:
-        """Ask once; whether the answer was right."""
+        """Send one request, and return whether its answer was right."""
         number = next(self._turn)
-        status, reply = self._ask(self._bodies[number])
+        status, reply = self._post(self._bodies[number])
         right = status == 200 and self._traffic.right(number, reply, self._tolerance)
         self.checked += 1
         self.wrong += not right
         return right
 
-    def _ask(self, body: bytes) -> tuple[int, bytes]:
-        """Status and body; 0 where there was no answer."""
+    def _post(self, body: bytes) -> tuple[int, bytes]:
+        """Return the status and the body, or status 0 if there was no answer."""
         client = http.client.HTTPConnection(self._url.netloc, timeout=60)
         with contextlib.closing(client):
             try:
@@ -50,16 +50,16 @@ class Samples:
 
 
 @contextlib.contextmanager
-def beside(samples: Samples) -> Iterator[None]:
-    """Take samples for the length of a ``with`` block, and one more when the load is gone.
+def in_background(samples: Samples) -> Iterator[None]:
+    """Take samples for the length of a ``with`` block, and one more afterwards.
 
-    That one waits behind whatever the load left in the server's queue: the next measurement
-    starts with an idle server.
+    The last one waits behind the requests that the load left in the server's queue, so that the
+    next measurement starts with an idle server.
     """
-    over = threading.Event()
+    stop = threading.Event()
 
     def sample() -> None:
-        while not over.wait(PAUSE_S):
+        while not stop.wait(PAUSE_S):
             samples.take()
 
     thread = threading.Thread(target=sample)
@@ -67,6 +67,6 @@ def beside(samples: Samples) -> Iterator[None]:
     try:
         yield
     finally:
-        over.set()
+        stop.set()
         thread.join()
         samples.take()

@@ -1,23 +1,24 @@
-"""What is measured: models, bodies, clients and systems; and what is wanted of ours."""
+"""What is measured: the models, bodies, clients and systems, and the targets."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from benchmarks.servers import System, int8, litserve, no_op, ours, peer
+from benchmarks.servers import System, int8, litserve, mms_handler, no_op, peer
 
-#: The name of ours, and how the peer's begin: of its settings the best one counts.
+#: What the tables call mms_handler, and the prefix of the peer's names.  The peer is measured with
+#: several settings, of which the best one counts.
 OURS, PEER = "ours", "peer"
 
 INT8 = "ours, int8"
 
-#: A folder as it is, without a sample: nothing about its model is tried when it is loaded.
+#: A plain folder without a sample: no faster way is tried when its model is loaded.
 FOLDER = "ours, no sample"
 
 _SYSTEMS = (
-    ours(OURS),
-    ours(FOLDER, path=lambda place: place.model),
-    ours(INT8, path=int8, tolerance=0.2),
+    mms_handler(OURS),
+    mms_handler(FOLDER, path=lambda place: place.model),
+    mms_handler(INT8, path=int8, tolerance=0.2),
     peer(1, 2),
     peer(2, 1),
     no_op(2),
@@ -31,7 +32,7 @@ PEERS = tuple(name for name in SYSTEMS if name.startswith(PEER))
 
 
 class Scenario(NamedTuple):
-    """A closed loop: so many clients that send one kind of body to each system."""
+    """A closed loop: ``clients`` clients send one kind of body to each system."""
 
     name: str
     title: str
@@ -39,14 +40,14 @@ class Scenario(NamedTuple):
     rows: int
     kind: str
     clients: int
-    beside: tuple[str, ...] = ()  # systems, beside ours and the peer
-    raw: bool = False  # whether MXNet without a server is measured too
+    others: tuple[str, ...] = ()  # systems to measure besides ours and the peer
+    raw: bool = False  # whether to measure MXNet without a server too
 
     def systems(self) -> tuple[str, ...]:
-        return (OURS, *PEERS, *self.beside)
+        return (OURS, *PEERS, *self.others)
 
     def is_image(self) -> bool:
-        """Whether a request takes long."""
+        """Return whether the bodies are images, whose requests take long."""
         return self.model in ("mobilenet", "resnet18")
 
 
@@ -77,33 +78,33 @@ CLOSED = (
     ),
 )
 
-#: Closed loops that are also run open: the arrivals are a part of what the peer's best did closed,
-#: and then, ours alone, of what ours did.
+#: Closed loops that are also run as open loops.  Requests arrive at OPEN_PART of the closed rate of
+#: the peer's best setting, and for ours also at that part of its own.
 OPEN = ("mnist-32", "mlp-32", "mobilenet-npy")
 OPEN_PART = 0.7
 
-#: Arrivals a second at most: the client is in Python, on the same cores.
-OPEN_MOST = 1_500
+#: Limit of arrivals per second: the client is written in Python and runs on the same cores.
+OPEN_LIMIT = 1_500
 
 
 class Raw(NamedTuple):
-    """MXNet in process, by as many processes as ``workers``."""
+    """MXNet without a server, in ``workers`` processes with ``threads`` threads each."""
 
     name: str
     workers: int
     threads: int
-    how: str
+    backend: str  # plain or fused
 
 
 RAW = tuple(
-    Raw(f"MXNet {how}, {workers} x {threads}", workers, threads, how)
-    for how in ("plain", "fused")
+    Raw(f"MXNet {backend}, {workers} x {threads}", workers, threads, backend)
+    for backend in ("plain", "fused")
     for workers, threads in ((1, 2), (2, 1))
 )
 
 DECODED = ("json", "csv", "npy")
 
-#: Models that are loaded in process, and whose are measured.
+#: Models whose loading is measured without a server.
 LOADED = {"resnet50module": "ResNet-50 as a Module", "resnet50": "ResNet-50 as a Block"}
 
 FOUR_WORKERS = "resnet50"
@@ -112,13 +113,13 @@ STARTED = "mnist"
 
 
 class Target(NamedTuple):
-    """What is wanted of ours: ``metric`` in a scenario, as a multiple of ``beside``'s best."""
+    """A target for ours: the ratio of a metric to the best peer's, at or beyond a limit."""
 
     scenario: str
     metric: str
     sense: str  # ">=" or "<="
     limit: float
-    beside: str = PEER  # how the others' names begin; empty: the number itself is wanted
+    peer: str = PEER  # prefix of the names to compare with; empty: the limit is for the metric
     system: str = OURS
 
 

@@ -1,4 +1,4 @@
-"""How each system is started: ours, the peer, MMS with a handler of no operation, LitServe."""
+"""Start each system: mms_handler, the peer, MMS with a no-op handler, LitServe."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Callable, Iterator, Mapping, NamedTuple
 import psutil
 
 from benchmarks import environments, packing
-from benchmarks.processes import cpu_seconds, family, free_ports, started, wait_for
+from benchmarks.processes import cpu_seconds, family, free_ports, running, wait_for
 
-#: One thread of MXNet's own engine, as the peer's serving.py sets it.
+#: One thread for MXNet's engine, which the peer's serving.py sets.
 _ENGINE = {
     "MXNET_CPU_WORKER_NTHREADS": "1",
     "MXNET_CPU_PRIORITY_NTHREADS": "1",
@@ -24,14 +24,14 @@ _ENGINE = {
 
 
 class Place(NamedTuple):
-    """Where one server runs: the model it serves, a folder of its own, its port, and another."""
+    """Where one server runs: its model, folder and ports."""
 
     model: Path
     folder: Path
     port: int
     management_port: int
     environments: Path
-    kind: str = "json"  # of the bodies: LitServe's API is written for one
+    kind: str = "json"  # of the bodies; LitServe's API is written for one kind
 
     def python(self, name: str) -> Path:
         return environments.python(self.environments / name)
@@ -43,9 +43,9 @@ class System(NamedTuple):
     name: str
     command: Callable[[Place], list[object]]  # it may write into place.folder first
     env: Callable[[Place], Mapping[str, str]]
-    ready: Callable[[Place], bool]  # whether all its workers are
+    ready: Callable[[Place], bool]  # whether all workers are ready
     path: str = "/invocations"
-    tolerance: float = 1e-3  # of what is right: Traffic.right
+    tolerance: float = 1e-3  # of a right answer: Traffic.right
 
 
 class Server(NamedTuple):
@@ -55,13 +55,13 @@ class Server(NamedTuple):
     process: subprocess.Popen[bytes]
     system: System
     place: Place
-    begun: float  # of time.monotonic()
+    start: float  # time.monotonic() when its command was run
 
     def wait(self) -> None:
         """Return when every worker is ready.
 
         Raises:
-            NotServing: with the end of what it printed.
+            NotServing: with the end of its output.
         """
         wait_for(lambda: self.system.ready(self.place), self.process, self.place.folder)
 
@@ -69,15 +69,15 @@ class Server(NamedTuple):
         return family(self.process.pid)
 
     def rest(self) -> None:
-        """Return when it does nothing any more, or after ten seconds.
+        """Return when the server is idle, or after ten seconds.
 
-        Who stops asking leaves requests behind, which a slow system computes for a second or two;
-        the next one would be measured beside that.
+        A load that stops leaves requests behind, which a slow system computes for a second or two.
+        The next system must not be measured during that time.
         """
         for _ in range(50):
-            before = cpu_seconds(self.processes())
+            used_s = cpu_seconds(self.processes())
             time.sleep(0.2)
-            if cpu_seconds(self.processes()) - before < 0.05:
+            if cpu_seconds(self.processes()) - used_s < 0.05:
                 return
 
 
@@ -85,42 +85,44 @@ class Server(NamedTuple):
 def serving(
     system: System, model: Path, work: Path, environments: Path, kind: str = "json"
 ) -> Iterator[Server]:
-    """Start a system around a model; it may not be ready yet.  Afterwards it is gone."""
+    """Run a system for the length of a ``with`` block; it may not be ready at once."""
     folder = work / f"{time.time_ns()}"
     place = Place(model, folder, *free_ports(), environments, kind)
     folder.mkdir(parents=True)
     command, env = system.command(place), system.env(place)
-    url, begun = f"http://127.0.0.1:{place.port}{system.path}", time.monotonic()
-    with started(command, folder, env) as process:
-        yield Server(url, process, system, place, begun)
+    url, start = f"http://127.0.0.1:{place.port}{system.path}", time.monotonic()
+    with running(command, folder, env) as process:
+        yield Server(url, process, system, place, start)
 
 
-# --- ours ---
+# --- mms_handler ---
 
 
 def archive(place: Place) -> Path:
+    """Return the model's archive, with a sample."""
     return packing.packed(place.model, place.folder.parent)
 
 
 def int8(place: Place) -> Path:
+    """Return the model's archive with an int8 graph."""
     return packing.packed_int8(place.model, place.folder.parent)
 
 
-def ours(
+def mms_handler(
     name: str,
     *options: str,
     path: Callable[[Place], Path] = archive,
     tolerance: float = 1e-3,
     **env: str,
 ) -> System:
-    """``mms-handler serve`` of the Python that runs this, with its defaults but for ``options``.
+    """``mms-handler serve`` of the Python that runs the benchmarks.
 
     Args:
-        name: in the tables.
-        options: of the command.
-        path: what is served.
-        tolerance: of what is right: Traffic.right.
-        env: variables beside those it has.
+        name: the name in the tables.
+        options: options of the command; every other setting has its default.
+        path: returns what to serve.
+        tolerance: of a right answer: Traffic.right.
+        env: additional environment variables.
     """
     return System(
         name,
@@ -129,16 +131,16 @@ def ours(
             *("--management-port", place.management_port, *options),
         ],
         lambda place: env,
-        lambda place: b" is ready: " in _printed(place),
+        lambda place: b" is ready: " in _output(place),
         tolerance=tolerance,
     )
 
 
-# --- MMS under its own command: the peer, and the floor ---
+# --- MMS under its own command: the peer, and MMS alone ---
 
 
 def peer(workers: int, threads: int) -> System:
-    """sagemaker-mxnet-inference as its own ``serve`` starts it, but for the ports."""
+    """sagemaker-mxnet-inference, set up as its own ``serve`` does it, except for the ports."""
     return System(
         f"peer, {workers} x {threads}",
         lambda place: _mms(place, place.model, _PEER, workers),
@@ -152,7 +154,7 @@ def peer(workers: int, threads: int) -> System:
 
 
 def no_op(workers: int) -> System:
-    """MMS as the peer sets it up, with a handler that answers at once."""
+    """MMS, set up as for the peer, with a handler that returns a constant."""
     return System(
         "MMS alone",
         lambda place: _mms(place, _no_op_model(place.folder), "no_op:handle", workers),
@@ -164,7 +166,7 @@ def no_op(workers: int) -> System:
 
 _PEER = "sagemaker_mxnet_serving_container.handler_service"
 
-# What sagemaker_inference 1.6.1 writes (etc/default-mms.properties, model_server.py).
+# The configuration of sagemaker_inference 1.6.1 (etc/default-mms.properties, model_server.py).
 _PROPERTIES = """\
 enable_envvars_config=true
 decode_input_request=false
@@ -177,7 +179,7 @@ vmargs=-XX:-UseContainerSupport
 """
 
 _NO_OP = '''\
-"""Every request gets ten zeros."""
+"""Answer every request with ten zeros."""
 
 
 def handle(data, context):
@@ -186,7 +188,7 @@ def handle(data, context):
 
 
 def _mms(place: Place, model: Path, handler: str, workers: int) -> list[object]:
-    """The command; the archive and the configuration are written for it."""
+    """Write the archive and the configuration, and return the command."""
     folder, bin_folder = place.folder, place.python("peer").parent
     (folder / "store").mkdir()
     archiver: list[str | Path] = [
@@ -196,12 +198,12 @@ def _mms(place: Place, model: Path, handler: str, workers: int) -> list[object]:
         "--handler",
         handler,
     ]
-    where: list[str | Path] = ["--model-path", model, "--export-path", folder / "store"]
+    paths: list[str | Path] = ["--model-path", model, "--export-path", folder / "store"]
     subprocess.run(
-        [*archiver, *where, "--archive-format", "no-archive"], check=True, capture_output=True
+        [*archiver, *paths, "--archive-format", "no-archive"], check=True, capture_output=True
     )
-    chosen = place._asdict()
-    (folder / "mms.properties").write_text(_PROPERTIES.format(workers=workers, **chosen))
+    properties = _PROPERTIES.format(workers=workers, **place._asdict())
+    (folder / "mms.properties").write_text(properties)
     return [
         *(bin_folder / "multi-model-server", "--start", "--foreground"),
         *("--model-store", folder / "store", "--mms-config", folder / "mms.properties"),
@@ -221,11 +223,14 @@ def _no_op_model(folder: Path) -> Path:
 
 
 def _loaded(workers: int) -> Callable[[Place], bool]:
-    """By the log: GET /models/model of MMS 1.1.11 says READY of workers that are still loading."""
-    return lambda place: _printed(place).count(b"Model model loaded") >= workers
+    """Return a check of the log that all workers have loaded the model.
+
+    MMS 1.1.11's GET /models/model says READY of workers that are still loading.
+    """
+    return lambda place: _output(place).count(b"Model model loaded") >= workers
 
 
-def _printed(place: Place) -> bytes:
+def _output(place: Place) -> bytes:
     return (place.folder / "log").read_bytes()
 
 
@@ -233,7 +238,7 @@ def _printed(place: Place) -> bytes:
 
 
 def litserve(name: str, workers: int, batch: int) -> System:
-    """LitServe around the script's Block; one thread a worker."""
+    """LitServe around the script's Block, with one thread per worker."""
     program = Path(__file__).parent / "probes" / "litserving.py"
     return System(
         name,
@@ -248,7 +253,7 @@ def litserve(name: str, workers: int, batch: int) -> System:
 
 
 def _get(url: str) -> bytes:
-    """The body of a 200, else nothing."""
+    """Return the body of an answer with status 200, else nothing."""
     parts = urllib.parse.urlsplit(url)
     with contextlib.closing(http.client.HTTPConnection(parts.netloc, timeout=5)) as client:
         try:

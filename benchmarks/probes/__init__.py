@@ -1,1 +1,1 @@
-"""What runs under a system's own Python: each module is a program that measures one thing."""
+"""Programs that run under a system's own Python; each measures one thing."""

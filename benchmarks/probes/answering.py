@@ -1,4 +1,4 @@
-"""A probe's conversation: a line with a number of seconds in, a line of JSON with findings out."""
+"""A probe's protocol: it reads lines with a number of seconds, and answers each with JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Callable, Mapping
 
 
 def answer(measure: Callable[[float], Mapping[str, float]]) -> None:
-    """Answer until the input ends; what libraries print goes to standard error."""
+    """Answer until the input ends.  Output of libraries goes to standard error."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     print("{}", file=out, flush=True)  # ready
@@ -20,15 +20,16 @@ def answer(measure: Callable[[float], Mapping[str, float]]) -> None:
 
 
 def times(call: Callable[[], object], seconds: float) -> list[float]:
-    """How many seconds each of as many calls took as fit, but at least one."""
-    found: list[float] = []
-    over = time.perf_counter() + seconds
-    while not found or time.perf_counter() < over:
+    """Call for ``seconds`` seconds, at least once, and return the seconds of each call."""
+    durations: list[float] = []
+    deadline = time.perf_counter() + seconds
+    while not durations or time.perf_counter() < deadline:
         start = time.perf_counter()
         call()
-        found.append(time.perf_counter() - start)
-    return found
+        durations.append(time.perf_counter() - start)
+    return durations
 
 
 def median_us(call: Callable[[], object], seconds: float) -> float:
+    """Return the median microseconds of a call, from calls for ``seconds`` seconds."""
     return 1e6 * statistics.median(times(call, seconds))

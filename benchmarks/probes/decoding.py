@@ -1,6 +1,6 @@
-"""A body of one image to an array, by one decoder.
+"""Decode a body of one image to an array with one system's decoder.
 
-python -m benchmarks.probes.decoding WHOSE KIND IMAGE.npy      WHOSE: ours, peer or numpy
+python -m benchmarks.probes.decoding SYSTEM KIND IMAGE.npy      SYSTEM: ours, peer or numpy
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from benchmarks.probes.answering import answer, median_us
 TYPES = {"json": "application/json", "csv": "text/csv", "npy": "application/x-npy"}
 
 
-def _decoder(whose: str, kind: str) -> Callable[[bytes], Any]:
-    if whose == "numpy":
+def _decoder(system: str, kind: str) -> Callable[[bytes], Any]:
+    if system == "numpy":
         return lambda body: np.load(io.BytesIO(body))
-    if whose == "peer":
+    if system == "peer":
         return _peer(kind)
     from mms_handler import codecs
 
@@ -31,7 +31,7 @@ def _peer(kind: str) -> Callable[[bytes], Any]:
 
     if kind == "npy":
         return lambda body: decoder.decode(body, TYPES[kind])
-    # its Transformer makes text of these first (sagemaker_inference 1.6.1, transformer.py)
+    # The peer's Transformer makes text of these first (sagemaker_inference 1.6.1, transformer.py).
     return lambda body: decoder.decode(body.decode("utf-8"), TYPES[kind])
 
 
@@ -45,12 +45,12 @@ def _body(kind: str, image: Any) -> bytes:
     return ",".join(map(str, image.ravel().tolist())).encode()
 
 
-def _main(whose: str, kind: str, path: str) -> None:
+def _main(system: str, kind: str, path: str) -> None:
     image = np.load(path)
-    body, decode = _body(kind, image), _decoder(whose, kind)
-    found = np.asarray(decode(body), np.float32).ravel()
-    if not np.array_equal(found, image.ravel()):
-        raise ValueError(f"{whose} decodes {kind} to other numbers")
+    body, decode = _body(kind, image), _decoder(system, kind)
+    array = np.asarray(decode(body), np.float32).ravel()
+    if not np.array_equal(array, image.ravel()):
+        raise ValueError(f"the decoder of {system} reads other numbers from {kind} than were sent")
     answer(lambda seconds: {"us": median_us(lambda: decode(body), seconds)})
 
 

@@ -1,4 +1,4 @@
-"""LitServe around a model's Block: the script's model_fn, its own JSON, or NPY as raw bytes.
+"""Run LitServe around a Block from the script's model_fn; bodies are JSON, or NPY as raw bytes.
 
 python litserving.py MODEL PORT KIND WORKERS BATCH      KIND: json or npy
 """
@@ -8,19 +8,20 @@ import runpy
 import sys
 from typing import Annotated, Any
 
-import litserve  # type: ignore[import-not-found]  # only in the environment for it
+import litserve  # type: ignore[import-not-found]  # only in its own environment
 import mxnet as mx
 import numpy as np
 from fastapi import Depends, Request  # type: ignore[import-not-found]
 
 
 async def raw(request: Request) -> bytes:
+    """Return the request's body unread."""
     body: bytes = await request.body()
     return body
 
 
 class FromJson(litserve.LitAPI):  # type: ignore[misc]
-    """A body as LitServe reads it where nobody says otherwise."""
+    """JSON bodies, read by LitServe's default."""
 
     model = ""
 
@@ -45,7 +46,7 @@ class FromJson(litserve.LitAPI):  # type: ignore[misc]
 
 
 class FromNpy(FromJson):
-    """A body as it comes: LitServe has no way of its own for one that is neither JSON nor form."""
+    """NPY bodies as raw bytes, because LitServe itself reads only JSON and forms."""
 
     def decode_request(self, request: Annotated[bytes, Depends(raw)]) -> Any:
         return np.load(io.BytesIO(request))

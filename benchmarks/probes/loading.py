@@ -1,9 +1,9 @@
-"""Load one model as a worker does: how long it took, and the most memory of the process.
+"""Load one model as a worker does; measure the time and the process's peak memory.
 
 python -m benchmarks.probes.loading HANDLER MODEL BODY.npy
 
-What is imported anyway, mxnet above all, is imported before.  The first answer counts apart: what
-a load leaves for later, the first client waits for.
+Imports that every load needs, mxnet above all, happen before.  The first answer is measured
+separately, since the first client waits for whatever a load leaves for later.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ def _main(handler: str, model: str, body: str) -> None:
     loader, request = ModelLoaderFactory.get_model_loader(model), _request(Path(body).read_bytes())
 
     def measure(_: float) -> Mapping[str, float]:
-        before = _peak_mb()
+        before_mb = _peak_mb()
         start = time.perf_counter()
         service = loader.load("m", model, handler, None, 1)
         loaded = time.perf_counter()
-        peak = _peak_mb()
+        loaded_peak_mb = _peak_mb()
         if b"[[" not in service.predict([request]):
-            raise ValueError(f"{handler} did not answer")
+            raise ValueError(f"{handler} loaded {model} but did not answer its first request")
         return {
             "load_ms": 1e3 * (loaded - start),
             "answered_ms": 1e3 * (time.perf_counter() - start),
-            "before_mb": before,
-            "loaded_peak_mb": peak,
+            "before_mb": before_mb,
+            "loaded_peak_mb": loaded_peak_mb,
             "peak_mb": _peak_mb(),
         }
 
@@ -49,13 +49,13 @@ def _main(handler: str, model: str, body: str) -> None:
 
 
 def _import_mxnet(handler: str) -> None:
-    """So that it is not counted; as a worker with this handler imports it."""
-    swiftly: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    """Import mxnet as a worker with this handler does, so that the load does not count it."""
+    importing: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if handler.startswith("mms_handler."):
         from mms_handler.worker import mxnet_import
 
-        swiftly = mxnet_import.swiftly()
-    with swiftly:
+        importing = mxnet_import.fast_import()
+    with importing:
         importlib.import_module("mxnet")
 
 

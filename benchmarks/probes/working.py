@@ -1,8 +1,8 @@
-"""What a worker's Python takes for one request: MMS's own reader, loader and Service, no socket.
+"""Time a worker's Python for one request: MMS's own reader, loader and Service, but no socket.
 
 python -m benchmarks.probes.working HANDLER MODEL BODY.json
 
-The frame is the front end's (mms/protocol/otf_message_handler.py of MMS 1.1.11).
+The frame has the front end's format (mms/protocol/otf_message_handler.py of MMS 1.1.11).
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ HEADERS = {
 
 
 class Wire(io.BytesIO):
-    """As much of a socket as MMS's reader uses."""
+    """The part of a socket that MMS's reader uses."""
 
     recv = io.BytesIO.read
 
 
 def nothing(data: object, context: object) -> list[str] | None:
-    """The no-op handler."""
+    """Do nothing: the no-op handler, which answers ten zeros."""
     return [str([[0.0] * 10])] if data else None
 
 
 def _main(handler: str, model: str, body: str) -> None:
     os.chdir(model)
-    os.environ["MMS_DECODE_INPUT_REQUEST"] = "false"  # as the peer's configuration has it
+    os.environ["MMS_DECODE_INPUT_REQUEST"] = "false"  # as in the peer's configuration
     loader = ModelLoaderFactory.get_model_loader(model)
     service = loader.load("m", model, handler, None, 1)
     frame = _frame(Path(body).read_bytes())

@@ -1,10 +1,10 @@
-"""Write the models that everyone serves: artifacts, a script, bodies and their right answers.
+"""Write the models that every system serves: artifacts, a script, bodies and right answers.
 
 python -m benchmarks.probes.writing FOLDER
 
     FOLDER/NAME/model/    artifacts and code/inference.py: what is served
     FOLDER/NAME/rows-1/   0.json, 0.npy, 1.json, ...: bodies of one row
-    FOLDER/NAME/rows-1/answers.npy: what MXNet itself says to each of them
+    FOLDER/NAME/rows-1/answers.npy: MXNet's own answer to each of them
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import numpy as np
 
 ROOT = Path(__file__).parents[2]
 
-#: Different bodies of a model: were two replies mixed up, it would be seen.
+#: Different bodies for each model, so that a mix-up of two replies shows.
 BODIES = 4
 
-#: What the peer needs to be there, even where everything in it is the default.
+#: The peer needs a script, even if it uses only defaults.
 NO_SCRIPT = '"""Every function is the default."""\n'
 
 BLOCK_SCRIPT = '''\
-"""A Block as HybridBlock.export wrote it; everything else is the default."""
+"""Load what HybridBlock.export wrote; everything else is the default."""
 
 import os
 
@@ -42,7 +42,7 @@ def model_fn(model_dir):
 '''
 
 CONSTANT_SCRIPT = '''\
-"""A Block that costs nothing: what is left is the server's own work."""
+"""A Block that does nothing, so that only the server's own work is measured."""
 
 from mxnet import gluon, nd
 
@@ -62,12 +62,12 @@ def model_fn(model_dir):
 
 
 class Model(NamedTuple):
-    """One model: how its artifacts come to a folder, what it is sent, and its script."""
+    """One model: its script, the bodies it is sent, and ``write``, which writes its artifacts."""
 
     write: Callable[[Path], None]
-    row: tuple[int, ...]  # the shape of one
+    row: tuple[int, ...]  # the shape of one row
     script: str = BLOCK_SCRIPT
-    rows: tuple[int, ...] = (1,)  # in a body: one kind of body for each
+    rows: tuple[int, ...] = (1,)  # rows of a body; bodies are written for each number
 
 
 def mlp(folder: Path) -> None:
@@ -81,7 +81,7 @@ def mlp(folder: Path) -> None:
 
 
 def zoo(name: str) -> Callable[[Path], None]:
-    """Writes a model of MXNet's zoo, with random weights: what it says is of no matter here."""
+    """Write a model of MXNet's zoo with random weights; its predictions need no meaning here."""
 
     def write(folder: Path) -> None:
         _export(mx.gluon.model_zoo.vision.get_model(name, classes=1000), (1, *IMAGE), folder)
@@ -90,7 +90,7 @@ def zoo(name: str) -> Callable[[Path], None]:
 
 
 def zoo_module(name: str) -> Callable[[Path], None]:
-    """Writes the same as a training's default save does, for the default model_fn."""
+    """Write a zoo model as a training's default save does, for the default model_fn."""
 
     def write(folder: Path) -> None:
         zoo(name)(folder)
@@ -100,6 +100,8 @@ def zoo_module(name: str) -> Callable[[Path], None]:
 
 
 def copy(source: Path) -> Callable[[Path], None]:
+    """Copy the artifacts of a model in this repository."""
+
     def write(folder: Path) -> None:
         for path in source.glob("model-*"):
             shutil.copy(path, folder)
@@ -109,7 +111,7 @@ def copy(source: Path) -> Callable[[Path], None]:
 
 def _export(net: Any, shape: tuple[int, ...], folder: Path) -> None:
     mx.random.seed(7)
-    net.initialize(mx.init.Xavier("gaussian", "in", 2))  # others make every answer about 0
+    net.initialize(mx.init.Xavier("gaussian", "in", 2))  # others make all answers almost 0
     net.hybridize()
     net(mx.nd.zeros(shape))
     net.export(str(folder / "model"))
@@ -134,7 +136,7 @@ MODELS = {
 
 
 def write(name: str, folder: Path) -> None:
-    """Write a model whole or not at all."""
+    """Write a model; the folder appears only when it is complete."""
     model, partial = MODELS[name], folder / f"{name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     (partial / "model" / "code").mkdir(parents=True)
@@ -146,6 +148,7 @@ def write(name: str, folder: Path) -> None:
 
 
 def write_bodies(model: Path, folder: Path, shape: tuple[int, ...]) -> None:
+    """Write random bodies of one shape as JSON and NPY, and the right answers."""
     folder.mkdir()
     bodies = np.random.RandomState(7).randn(BODIES, *shape).astype(np.float32)
     for number, body in enumerate(bodies):
@@ -155,15 +158,15 @@ def write_bodies(model: Path, folder: Path, shape: tuple[int, ...]) -> None:
 
 
 def answers(model: Path, bodies: Any) -> Any:
-    """What MXNet itself says to each body."""
+    """Return MXNet's own answer to each body."""
     if not (model / "model-symbol.json").exists():
         return np.zeros((len(bodies), 1, 10), np.float32)
     symbol, args, aux = mx.model.load_checkpoint(str(model / "model"), 0)
     labels = [name for name in symbol.list_arguments() if name.endswith("_label")]
     args.update({name: mx.nd.zeros(bodies.shape[1]) for name in labels})
-    given = {**args, "data": mx.nd.zeros(bodies.shape[1:])}
-    bound = symbol.bind(mx.cpu(), given, aux_states=aux)
-    return np.stack([bound.forward(data=mx.nd.array(body))[0].asnumpy() for body in bodies])
+    arguments = {**args, "data": mx.nd.zeros(bodies.shape[1:])}
+    executor = symbol.bind(mx.cpu(), arguments, aux_states=aux)
+    return np.stack([executor.forward(data=mx.nd.array(body))[0].asnumpy() for body in bodies])
 
 
 if __name__ == "__main__":
