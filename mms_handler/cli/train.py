@@ -34,12 +34,13 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
         "mms-handler train --base-dir /opt/ml --archive digits",
     )
 )
-@click.option("--base-dir", type=click.Path(path_type=Path),
+@click.option("--base-dir", type=click.Path(path_type=Path), metavar="BASE",
               help="A folder like /opt/ml, with input/, code/, model/ and output/ (default: "
-                   "SAGEMAKER_BASE_DIR, else /opt/ml if it is there, else the current "
+                   "SAGEMAKER_BASE_DIR, else /opt/ml if it has input/config, else the current "
                    "folder).")  # fmt: skip
 @click.option("--entry-point",
-              help="The script (default: the hyperparameter sagemaker_program).")  # fmt: skip
+              help="The script, relative to the source folder if there is one (default: the "
+                   "hyperparameter sagemaker_program).")  # fmt: skip
 @click.option("--source-dir",
               help="The script's folder, a tar.gz of it, or its s3:// address (default: the "
                    "hyperparameter sagemaker_submit_directory, else where the script "
@@ -48,7 +49,8 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
               help="An input channel and its folder; repeatable (default: the channels of "
                    "BASE/input/config/inputdataconfig.json).")  # fmt: skip
 @click.option("--hp", multiple=True, callback=_pairs, metavar="NAME=VALUE",
-              help="A hyperparameter, as JSON or text; repeatable.")  # fmt: skip
+              help="A hyperparameter, as JSON or text; repeatable (default: those of the "
+                   "files).")  # fmt: skip
 @click.option("--hyperparameters", type=existing,
               help="A JSON file of hyperparameters.  It overrides BASE/input/config/"
                    "hyperparameters.json; --hp overrides both.")  # fmt: skip
@@ -58,8 +60,8 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
               help="The folder for other results of the script (default: "
                    "BASE/output/data).")  # fmt: skip
 @click.option("--mode", type=click.Choice(["legacy", "script"]),
-              help="Call the script's train(), or run the file (default: decided by what the "
-                   "script looks like).")  # fmt: skip
+              help="Call the script's train(), or run the file (default: decided by reading "
+                   "the script).")  # fmt: skip
 @click.option("--hosts",
               help="All hosts of the job, separated by commas (default: those of BASE/input/"
                    "config/resourceconfig.json, else algo-1).")  # fmt: skip

@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 #: Seconds that scheduler and server have to end by themselves after all workers have.
 HELPERS_S = 10
 
-#: Seconds from the bad end of a scheduler or server until it counts as a failure.  At the end of
-#: a job one may exit badly; everything is over by then.
+#: Seconds after which a scheduler or server that exited with an error fails its host.  If only
+#: its exit went wrong, at the end of a job, the job is over by then.
 BROKEN_S = 5
 
 

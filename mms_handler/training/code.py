@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from mms_handler.archive import s3, tars
 from mms_handler.errors import ArchiveError, TrainingError
 
-#: Prefix of the folder that code is collected in.  An old one is of a process that was killed.
+#: Prefix of the folder in which code is collected.  A process that is killed leaves it behind.
 _STAGE = ".mms-handler-"
 
 

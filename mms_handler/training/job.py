@@ -83,7 +83,10 @@ class Job(NamedTuple):
                 raise TrainingError(f"channel {name}: the folder {folder} does not exist")
         if self.current_host not in self.hosts:
             hosts = ", ".join(self.hosts)
-            raise TrainingError(f"the current host {self.current_host} is not among {hosts}")
+            raise TrainingError(
+                f"the current host {self.current_host} is not among the hosts {hosts}; "
+                "correct --hosts and --current-host, or resourceconfig.json"
+            )
 
     def to_json(self) -> str:
         """The job as text, for another process."""

@@ -57,7 +57,7 @@ def command(
 
 
 def main(scratch: Path, folders: Sequence[Path]) -> int:
-    """Train in this process, as ``command`` describes it; returns the exit code."""
+    """Train in this process, with the job that ``command`` wrote; returns the exit code."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     job = Job.from_json((scratch / "job.json").read_text())
     try:
@@ -89,7 +89,8 @@ def train(job: Job, folders: Sequence[Path] = ()) -> Any:
 
     Source: the developer guide, "training code interface".
     """
-    from mms_handler import models  # mxnet, which only this process needs; before sys.path changes
+    # Only this process needs mxnet.  A script's folder on sys.path must not replace parts of it.
+    from mms_handler import models
 
     job.check()
     arguments = keyword_arguments(job)

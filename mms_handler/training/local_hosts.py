@@ -79,7 +79,7 @@ def _job_of(job: Job, host: str, hosts: tuple[str, ...]) -> Job:
 
 
 def _wait_for_all(running: Sequence[subprocess.Popen[bytes]], signals: Sequence[int]) -> None:
-    """Until all have ended; the first signal that comes goes to all of them, once."""
+    """Wait until all have ended; pass the first signal on to all of them, once."""
     passed_on = False
     while any(process.poll() is None for process in running):
         if signals and not passed_on:
@@ -90,7 +90,7 @@ def _wait_for_all(running: Sequence[subprocess.Popen[bytes]], signals: Sequence[
 
 
 def _reason(failed: Sequence[Job]) -> str:
-    """The failed hosts' own reasons; that they lost another host only if none has its own."""
+    """The failed hosts' own reasons; "host ... was lost" only if no host has another reason."""
     files = {job.current_host: job.output_dir / "failure" for job in failed}
     reasons: Mapping[str, str] = {
         host: path.read_text().splitlines()[0] for host, path in files.items() if path.exists()

@@ -252,7 +252,8 @@ def _to_text(value: Any) -> str:
 def stand_ins(folder: Path) -> list[Path]:
     """Write those of the old containers' modules that are not installed.
 
-    Scripts import ``training_utils`` at their top, here in a process that is not ours.
+    Scripts import their ``training_utils`` at module level.  A script-mode script runs in a
+    process of its own, so the modules are files here, unlike those of ``containers.install``.
 
     Args:
         folder: where the modules go.

@@ -100,7 +100,11 @@ def signals_received() -> Iterator[list[int]]:
 
 
 def _wait(process: subprocess.Popen[bytes], member: Member | None, signals: Sequence[int]) -> None:
-    """Until the process ends, or its GRACE_S after the first signal are over."""
+    """Wait until the process ends, GRACE_S at most after the first signal, which it gets too.
+
+    Raises:
+        TrainingError: another host was lost.
+    """
     deadline = None
     while process.poll() is None:
         if signals and deadline is None:

@@ -251,7 +251,7 @@ def test_the_default_save_runs_on_the_first_host_alone(run, tmp_path):
             SHOW_KWARGS,
             {"current_host": "algo-3"},
             errors.TrainingError,
-            "the current host algo-3 is not among algo-1",
+            "the current host algo-3 is not among the hosts algo-1; correct --hosts",
             id="a host that is not among the hosts",
         ),
         pytest.param(
