@@ -1,1 +1,1 @@
-"""The user's script: where it is, how it is imported, and what its functions are passed."""
+"""The user's script: find it, install its requirements, import it, and bind its functions."""

@@ -1,7 +1,7 @@
-"""Modules that scripts import from the old containers, and the variables they read.
+"""What scripts use of the old SageMaker containers: modules that they import, and SM_* variables.
 
-The modules stand in where the real ones are not installed; scripts import them at their top,
-when they train and when they are served.
+A module here replaces the real one if that is not installed.  Scripts import them at their top, in
+training and in serving.
 """
 
 from __future__ import annotations
@@ -18,22 +18,18 @@ from typing import Any, Sequence
 from mms_handler import settings
 from mms_handler.errors import ModelError
 
-#: The package as it was called, and as the SDK's documentation called it (CONTRACT A7).
+#: The package's real name, and its name in the SDK's documentation (CONTRACT A7).
 PACKAGES = ("sagemaker_mxnet_container", "sagemaker_mxnet_training")
 
 
 def install() -> None:
-    """Each of PACKAGES can be imported, with its training_utils: the real one where it is."""
+    """Make each of PACKAGES importable, with its training_utils; an installed one is kept."""
     for name in PACKAGES:
         if name not in sys.modules and importlib.util.find_spec(name) is None:
-            _stand_in(name)
-
-
-def _stand_in(name: str) -> None:
-    package, utils = _module(name, is_package=True), _module(f"{name}.training_utils")
-    vars(utils).update(save=save, scheduler_host=scheduler_host)
-    vars(package).update(training_utils=utils)
-    sys.modules.update({name: package, utils.__name__: utils})
+            package, utils = _module(name, is_package=True), _module(f"{name}.training_utils")
+            vars(utils).update(save=save, scheduler_host=scheduler_host)
+            vars(package).update(training_utils=utils)
+            sys.modules.update({name: package, utils.__name__: utils})
 
 
 def _module(name: str, *, is_package: bool = False) -> ModuleType:
@@ -50,23 +46,23 @@ def save(
     current_host: str | None = None,
     hosts: Sequence[str] | None = None,
 ) -> None:
-    """Write ``model`` as the default save does, on the first host alone.
+    """Write ``model`` with the default save, on the first host only.
 
     Args:
-        model_dir: the folder; scripts pass it second as often as first.
-        model: what was trained.
-        current_host: this host; SM_CURRENT_HOST if it is left out.
-        hosts: all hosts; SM_HOSTS if they are left out.
+        model_dir: the folder.  Scripts pass the folder and the model in either order.
+        model: the trained model.
+        current_host: this host; default SM_CURRENT_HOST.
+        hosts: all hosts; default SM_HOSTS.
 
     Raises:
-        ModelError: neither, or both, of the first two is a folder's name, or ``model`` is
-            nothing that the default save writes.
+        ModelError: not exactly one of the first two is a path, or the default save cannot write
+            ``model``.
 
     Source: CONTRACT A5, C14 and C17.
     """
-    folder, trained = _told_apart(model_dir, model)
-    if _is_first(current_host, hosts):
-        from mms_handler import models  # mxnet: two seconds that only who saves waits for
+    folder, trained = _in_order(model_dir, model)
+    if _saves(current_host, hosts):
+        from mms_handler import models  # imports mxnet, two seconds for hosts that save only
 
         models.save(trained, Path(folder))
 
@@ -76,22 +72,22 @@ def scheduler_host(hosts: Sequence[str]) -> str:
     return sorted(hosts)[0]
 
 
-def _told_apart(first: Any, second: Any) -> tuple[Any, Any]:
-    """The folder and the model, in whichever order they came."""
-    folders = [isinstance(one, (str, os.PathLike)) for one in (first, second)]
-    if folders.count(True) != 1:
+def _in_order(first: Any, second: Any) -> tuple[Any, Any]:
+    """The folder and the model, from either order."""
+    is_path = [isinstance(argument, (str, os.PathLike)) for argument in (first, second)]
+    if is_path.count(True) != 1:
         raise ModelError(
-            "save(model_dir, model) wants the name of one folder and one model, got "
+            "save(model_dir, model) expects the path of one folder and one model, got "
             f"{type(first).__name__} and {type(second).__name__}"
         )
-    return (first, second) if folders[0] else (second, first)
+    return (first, second) if is_path[0] else (second, first)
 
 
-def _is_first(current_host: str | None, hosts: Sequence[str] | None) -> bool:
-    """Whether this host is the one that saves; it is where nothing tells of others."""
-    told = settings.environment()
-    hosts = hosts or json.loads(told.get("SM_HOSTS") or "[]")
-    current_host = current_host or told.get("SM_CURRENT_HOST")
+def _saves(current_host: str | None, hosts: Sequence[str] | None) -> bool:
+    """Whether this host saves: the first one does, and one that knows of no others."""
+    environment = settings.environment()
+    hosts = hosts or json.loads(environment.get("SM_HOSTS") or "[]")
+    current_host = current_host or environment.get("SM_CURRENT_HOST")
     return not hosts or not current_host or hosts[0] == current_host
 
 
@@ -99,21 +95,21 @@ def _is_first(current_host: str | None, hosts: Sequence[str] | None) -> bool:
 
 
 def hosting_variables(model_dir: str, gpus: int, cpus: int) -> dict[str, str]:
-    """The SM_* that scripts read when they are imported to be served, by name.
+    """The SM_* variables that a script may read when it is imported to be served, by name.
 
     Args:
         model_dir: folder with the artifacts and ``code/``.
-        gpus: that this worker may use.
+        gpus: how many this worker may use.
         cpus: likewise.
 
     Returns:
-        Texts: lists and dicts as compact JSON with sorted keys.  There is no SM_TRAINING_ENV and
-        no SM_CHANNEL_<NAME>, by which scripts tell that they are to train.
+        Strings; lists and dicts are compact JSON with sorted keys.  SM_TRAINING_ENV and
+        SM_CHANNEL_<NAME> are missing: scripts take them as a sign that they should train.
 
     Source: CONTRACT A7, ``to_env_vars``.
     """
     host, hosts = "algo-1", ["algo-1"]
-    told = {
+    values = {
         "MODEL_DIR": model_dir,
         "MODULE_DIR": os.path.join(model_dir, "code"),
         "NUM_CPUS": cpus,
@@ -134,7 +130,7 @@ def hosting_variables(model_dir: str, gpus: int, cpus: int) -> dict[str, str]:
         "USER_ARGS": [],
         "LOG_LEVEL": 20,
     }
-    return {f"SM_{name}": _text(value) for name, value in told.items()}
+    return {f"SM_{name}": _text(value) for name, value in values.items()}
 
 
 def _text(value: Any) -> str:

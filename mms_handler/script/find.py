@@ -9,48 +9,52 @@ from mms_handler.errors import ScriptError
 
 
 def find_script(model_dir: Path, *programs: str | None) -> Path | None:
-    """The script of a model_dir: in ``code/`` where there is one, else beside the artifacts.
+    """The script of a model_dir: in ``code/`` if there is one, else beside the artifacts.
 
     Args:
         model_dir: folder with artifacts and perhaps ``code/``.
-        programs: SAGEMAKER_PROGRAM, what the archive calls it: names relative to the folder, of
-            which each counts if it is there.
+        programs: names of the script relative to its folder, the first that exists wins:
+            SAGEMAKER_PROGRAM, then the archive's.
 
     Returns:
-        The first of ``programs``, else ``inference.py``, else the only .py file; None where
-        there is none.
+        The first of ``programs`` that exists, else ``inference.py``, else the only .py file;
+        None if there is no script.
 
     Raises:
-        ScriptError: several files, and none is named as the script; or packages alone.
+        ScriptError: several files could be the script and none is named, or all are in folders.
     """
     folder = model_dir / "code" if (model_dir / "code").is_dir() else model_dir
     files = [p.relative_to(folder).as_posix() for p in folder.rglob("*.py") if p.is_file()]
-    if folder == model_dir:  # what lies deeper is not ours to judge
+    if folder == model_dir:  # without code/, folders beside the artifacts may be anything
         files = [name for name in files if "/" not in name or name in programs]
     name = choose_script(files, *programs)
     return folder / name if name else None
 
 
 def choose_script(files: Iterable[str], *programs: str | None) -> str | None:
-    """The script among ``files``, given relative to the folder it is looked for in.
+    """The script among ``files``, which are relative to the script's folder.
+
+    Args:
+        files: names; those that do not end in .py are ignored.
+        programs: as for ``find_script``.
 
     Raises:
-        ScriptError: several could be it, and none is named as it; or none lies at the top.
+        ScriptError: as ``find_script``.
     """
-    every = sorted(name for name in files if name.endswith(".py"))
+    sources = sorted(name for name in files if name.endswith(".py"))
     for name in (*programs, "inference.py"):
-        if name in every:
+        if name in sources:
             return name
-    found = [name for name in every if "/" not in name]
-    own = [name for name in every if not name.startswith(("lib/", "wheels/"))]
-    if own and not found:
+    candidates = [name for name in sources if "/" not in name]
+    modules = [name for name in sources if not name.startswith(("lib/", "wheels/"))]
+    if modules and not candidates:
         raise ScriptError(
             f"no .py file at the top of the code could be the script; there are "
-            f"{', '.join(own)[:200]}; name one in SAGEMAKER_PROGRAM"
+            f"{', '.join(modules)[:200]}; name one in SAGEMAKER_PROGRAM"
         )
-    if len(found) > 1:
+    if len(candidates) > 1:
         raise ScriptError(
-            f"which file is the script? {', '.join(found)}; "
+            f"which file is the script? {', '.join(candidates)}; "
             "call it inference.py, or name it in SAGEMAKER_PROGRAM"
         )
-    return found[0] if found else None
+    return candidates[0] if candidates else None

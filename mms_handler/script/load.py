@@ -1,7 +1,7 @@
-"""Import the user's script by its real path, once in a process.
+"""Import the user's script from its real path, once in a process.
 
-The script's folder is first on ``sys.path``, so that siblings, star imports and data files
-beside it work as they did when it was written.
+The script's folder is first on ``sys.path``.  Imports of its siblings, star imports and data files
+beside it then work as they did when the script was written.
 """
 
 from __future__ import annotations
@@ -46,12 +46,12 @@ class Script:
 
     @classmethod
     def load(cls, path: Path | None) -> Script:
-        """Import the script at ``path``, see import_script; None gives a Script without hooks.
+        """Import the script at ``path`` with ``import_script``; without a path, ``Script()``.
 
         A hook may be defined, assigned, imported or star-imported.
 
         Raises:
-            ScriptError: a hook's name stands for something that cannot be called.
+            ScriptError: a hook's name stands for something that is not callable.
             BaseException: whatever the script raises while it is imported.
         """
         if path is None:
@@ -71,16 +71,20 @@ class Script:
 
 
 def add_to_path(folders: Sequence[Path]) -> None:
-    """Look for modules in ``folders`` first, from here on."""
+    """Put ``folders`` first on ``sys.path``."""
     sys.path[:0] = map(str, folders)
     importlib.invalidate_caches()
 
 
 def import_script(path: Path) -> ModuleType:
-    """Import the script at ``path``; its folder is first on ``sys.path`` from here on.
+    """Import the script at ``path``, and put its folder first on ``sys.path``.
 
-    A script with a library's name (``gluon.py``, ``pandas.py``) leaves that name to the library:
-    the library is imported first and the script gets another name in ``sys.modules``.
+    If the script is called like a library (``gluon.py``, ``pandas.py``), the library keeps the
+    name: it is imported first, and the script is ``<name>_script`` in ``sys.modules``.
+
+    Raises:
+        ScriptError: ``path`` is not a .py file.
+        BaseException: whatever the script raises while it is imported.
     """
     path = path.resolve()
     name = f"{path.stem}_script" if _is_library(path) else path.stem
@@ -89,7 +93,7 @@ def import_script(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ScriptError(f"{path.name} is not a .py file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # as the import system does: pickles and dataclasses look there
+    sys.modules[name] = module  # as the import system does; pickle and dataclasses look there
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -99,7 +103,7 @@ def import_script(path: Path) -> ModuleType:
 
 
 def _is_library(path: Path) -> bool:
-    """Whether the name of ``path`` is already a module's outside its model_dir: imports that."""
+    """Whether a module outside the model_dir has the script's name.  Such a module is imported."""
     if path.stem not in sys.modules:
         spec = importlib.util.find_spec(path.stem) if path.stem.isidentifier() else None
         model_dir = path.parent.parent if path.parent.name == "code" else path.parent

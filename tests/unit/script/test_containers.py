@@ -1,4 +1,4 @@
-"""shims: the old containers' modules and variables."""
+"""script.containers: the old containers' modules and variables."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ FILES = ["model-0000.params", "model-shapes.json", "model-symbol.json"]
 
 @pytest.fixture(autouse=True)
 def without_hosts(monkeypatch):
-    """No SM_* of this shell's, and the stand-ins taken out again."""
+    """Remove this shell's SM_* variables, and afterwards the modules that were installed."""
     for name in ("SM_HOSTS", "SM_CURRENT_HOST"):
         monkeypatch.delenv(name, raising=False)
     yield
-    for name in [one for one in sys.modules if one.partition(".")[0] in containers.PACKAGES]:
-        del sys.modules[name]
+    for name in list(sys.modules):
+        if name.partition(".")[0] in containers.PACKAGES:
+            del sys.modules[name]
 
 
 def saved(folder):
@@ -34,7 +35,7 @@ def saved(folder):
 
 @pytest.mark.parametrize("package", ["sagemaker_mxnet_container", "sagemaker_mxnet_training"])
 def test_training_utils_can_be_imported_by_both_names(package):
-    """As scripts import it, and with its package alone; a second install changes nothing."""
+    """As a module and as its package's attribute; a second install changes nothing."""
     containers.install()
     utils = importlib.import_module(f"{package}.training_utils")
     containers.install()
@@ -46,15 +47,15 @@ def test_training_utils_can_be_imported_by_both_names(package):
     )
 
 
-def test_there_is_nothing_else_in_the_package():
-    """What does not stand in is not found, as where the package is not installed."""
+def test_the_package_has_no_other_modules():
+    """Other modules of the real package are not found."""
     containers.install()
     with pytest.raises(ModuleNotFoundError, match="sagemaker_mxnet_container.serving"):
         importlib.import_module("sagemaker_mxnet_container.serving")
 
 
-def test_the_real_package_stays(tmp_path, monkeypatch):
-    """Where it can be imported, its save is what scripts get."""
+def test_an_installed_package_is_kept(tmp_path, monkeypatch):
+    """If the real package can be imported, scripts get its save."""
     (tmp_path / "sagemaker_mxnet_container").mkdir()
     (tmp_path / "sagemaker_mxnet_container" / "training_utils.py").write_text("save = 'real'\n")
     (tmp_path / "sagemaker_mxnet_container" / "__init__.py").write_text("")
@@ -66,7 +67,7 @@ def test_the_real_package_stays(tmp_path, monkeypatch):
 
 
 def test_installing_does_not_import_mxnet():
-    """Seen in a fresh process."""
+    """In a fresh process."""
     code = (
         "import sys; from mms_handler.script import containers; containers.install(); "
         "from sagemaker_mxnet_container.training_utils import save, scheduler_host; "
@@ -79,7 +80,7 @@ def test_installing_does_not_import_mxnet():
 
 
 def test_save_takes_the_folder_first_or_second(tmp_path, sums):
-    """A str or a Path: it tells the folder from the model (CONTRACT C14, C17)."""
+    """The argument that is a str or a Path is the folder (CONTRACT C14, C17)."""
     for number, call in enumerate(
         [
             lambda folder: containers.save(str(folder), sums()),
@@ -92,16 +93,16 @@ def test_save_takes_the_folder_first_or_second(tmp_path, sums):
         assert saved(tmp_path / str(number)) == FILES
 
 
-def test_save_wants_one_folder_and_one_model(tmp_path, sums):
-    """Two models, or two names, are refused with what came."""
+def test_save_expects_one_folder_and_one_model(tmp_path, sums):
+    """Two models, or two paths, are refused with their types."""
     with pytest.raises(ModelError, match="one folder and one model, got Module and Module"):
         containers.save(sums(), sums())
     with pytest.raises(ModelError, match="got str and str"):
         containers.save(str(tmp_path), "model")
 
 
-def test_save_of_what_is_no_model_is_the_default_saves_error(tmp_path):
-    """It says what to write in its place."""
+def test_save_of_something_else_than_a_model(tmp_path):
+    """The default save's error says what to do."""
     with pytest.raises(ModelError, match="define save"):
         containers.save(str(tmp_path), {"a": 1})
 
@@ -114,8 +115,8 @@ def test_save_of_what_is_no_model_is_the_default_saves_error(tmp_path):
         ("algo-2", ["algo-2", "algo-1"], True),
     ],
 )
-def test_save_is_the_first_hosts(tmp_path, sums, monkeypatch, current, hosts, saves):
-    """Told by arguments, else by SM_CURRENT_HOST and SM_HOSTS."""
+def test_only_the_first_host_saves(tmp_path, sums, monkeypatch, current, hosts, saves):
+    """The hosts come from arguments, else from SM_CURRENT_HOST and SM_HOSTS."""
     containers.save(tmp_path, sums(), current, hosts)
     assert bool(saved(tmp_path)) == saves
     for path in tmp_path.iterdir():
@@ -127,15 +128,15 @@ def test_save_is_the_first_hosts(tmp_path, sums, monkeypatch, current, hosts, sa
 
 
 def test_scheduler_host_is_the_first_by_name():
-    """However the list is sorted."""
+    """In any order of the list."""
     assert containers.scheduler_host(["algo-2", "algo-1"]) == "algo-1"
 
 
 # --- the variables ---
 
 
-def test_hosting_variables_are_as_the_containers_wrote_them():
-    """Texts as they are, all else compact JSON (CONTRACT A7)."""
+def test_hosting_variables_are_as_in_the_containers():
+    """Strings are unchanged, all else is compact JSON (CONTRACT A7)."""
     assert containers.hosting_variables("/m", gpus=1, cpus=4) == {
         "SM_MODEL_DIR": "/m",
         "SM_MODULE_DIR": "/m/code",
