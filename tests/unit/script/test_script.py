@@ -1,4 +1,4 @@
-"""script: finding and importing it, and fitting its hooks to the contract by their names."""
+"""script.find, load, signature: find the script, import it, bind its hooks by their names."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from mms_handler.script.signature import bind
 
 
 @pytest.mark.parametrize(
-    ("files", "program", "found"),
+    ("files", "program", "script"),
     [
         pytest.param([], None, None, id="no file, no script"),
         pytest.param(["model.params", "notes.txt"], None, None, id="no Python file, no script"),
         pytest.param(["serve.py"], None, "serve.py", id="the only file"),
         pytest.param(["a.py", "inference.py", "z.py"], None, "inference.py", id="inference.py"),
-        pytest.param(["a.py", "inference.py"], "a.py", "a.py", id="the program that is named"),
-        pytest.param(["a.py"], "gone.py", "a.py", id="a named program that is not there"),
+        pytest.param(["a.py", "inference.py"], "a.py", "a.py", id="the named program"),
+        pytest.param(["a.py"], "gone.py", "a.py", id="a named program that does not exist"),
         pytest.param(["inference.py"], "train.py", "inference.py", id="the training's program"),
         pytest.param(["sub/b.py", "a.py"], "sub/b.py", "sub/b.py", id="a program in a folder"),
         pytest.param(["lib/x.py", "lib/y.py", "a.py"], None, "a.py", id="a library in a folder"),
@@ -33,26 +33,26 @@ from mms_handler.script.signature import bind
     ],
 )
 @pytest.mark.parametrize("folder", ["", "code"], ids=["beside the artifacts", "in code"])
-def test_find(tmp_path, folder, files, program, found):
+def test_find(tmp_path, folder, files, program, script):
     """The script is the program, else inference.py, else the only .py file."""
     (tmp_path / folder).mkdir(exist_ok=True)
     for name in files:
         (tmp_path / folder / name).parent.mkdir(exist_ok=True)
         (tmp_path / folder / name).write_text("")
-    wanted = found and tmp_path / folder / found
-    assert find_script(tmp_path, program) == wanted
+    expected = script and tmp_path / folder / script
+    assert find_script(tmp_path, program) == expected
 
 
-def test_code_folder_goes_before_the_artifacts(tmp_path):
-    """Where there is a code folder, Python files beside the artifacts are not the script."""
+def test_the_code_folder_comes_first(tmp_path):
+    """If there is a code folder, Python files beside the artifacts are not the script."""
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "serve.py").write_text("")
     (tmp_path / "inference.py").write_text("")
     assert find_script(tmp_path, None) == tmp_path / "code" / "serve.py"
 
 
-def test_two_files_and_no_name_are_refused():
-    """Which of several files is the script is not guessed."""
+def test_several_files_without_a_name_are_refused():
+    """The script is not guessed."""
     with pytest.raises(ScriptError) as caught:
         choose_script(["b.py", "a.py", "model.params"], None)
     assert str(caught.value) == (
@@ -64,15 +64,15 @@ def test_two_files_and_no_name_are_refused():
 # --- importing ---
 
 
-def put(tmp_path, **sources):
+def write(tmp_path, **sources):
     for name, source in sources.items():
         (tmp_path / f"{name}.py").write_text(source)
     return tmp_path
 
 
 def test_siblings_and_star_imports_work(tmp_path):
-    """The script's folder is importable, and a hook may come through a star import."""
-    put(
+    """The script's folder is on the path, and a hook may come from a star import."""
+    write(
         tmp_path,
         serving="from other_hooks import *\nimport sys\nassert __name__ == 'serving'\n",
         other_hooks="def model_fn(model_dir):\n    return model_dir\n",
@@ -84,14 +84,14 @@ def test_siblings_and_star_imports_work(tmp_path):
 
 
 def test_the_main_guard_does_not_run(tmp_path):
-    """A script made to train when run as a program only defines its functions here."""
-    put(tmp_path, guarded="if __name__ == '__main__':\n    raise SystemExit('trained')\n")
+    """A script that trains when it is run as a program only defines its functions here."""
+    write(tmp_path, guarded="if __name__ == '__main__':\n    raise SystemExit('trained')\n")
     assert Script.load(tmp_path / "guarded.py").hooks == {}
 
 
-def test_what_a_script_defines_can_be_pickled(tmp_path):
+def test_instances_of_a_scripts_classes_can_be_pickled(tmp_path):
     """The script is in sys.modules, where pickle and dataclasses look for it."""
-    put(
+    write(
         tmp_path,
         with_class="from __future__ import annotations\nfrom dataclasses import dataclass\n"
         "@dataclass\nclass Point:\n    x: int\n",
@@ -102,49 +102,49 @@ def test_what_a_script_defines_can_be_pickled(tmp_path):
 
 @pytest.mark.parametrize("name", ["json", "wsgiref", "mms_handler", "numpy"])
 def test_a_library_keeps_its_name(tmp_path, name):
-    """A script called like a library gets another name; the library stays importable."""
-    put(tmp_path, **{name: "def model_fn(model_dir): pass\n"})
+    """A script that is called like a library gets another name; the library is still imported."""
+    write(tmp_path, **{name: "def model_fn(model_dir): pass\n"})
     module = import_script(tmp_path / f"{name}.py")
     assert module.__file__ == str(tmp_path / f"{name}.py")
     assert sys.modules[f"{name}_script"] is module
     assert importlib.import_module(name).__file__ != module.__file__
 
 
-def test_a_name_that_is_no_identifier(tmp_path):
-    """Any file can be a script, whatever its name."""
-    put(tmp_path, **{"my-script 2": "def model_fn(model_dir): pass\n"})
+def test_a_name_that_is_not_an_identifier(tmp_path):
+    """A script may have any file name."""
+    write(tmp_path, **{"my-script 2": "def model_fn(model_dir): pass\n"})
     assert list(Script.load(tmp_path / "my-script 2.py").hooks) == ["model_fn"]
 
 
-def test_a_broken_script_is_not_left_importable(tmp_path):
-    """After a failed import the script is not in sys.modules, half made."""
-    put(tmp_path, half_made="x = 1\nraise SystemExit\n")
+def test_a_broken_script_is_not_left_in_sys_modules(tmp_path):
+    """After a failed import, sys.modules has no unfinished script."""
+    write(tmp_path, half_made="x = 1\nraise SystemExit\n")
     with pytest.raises(SystemExit):
         import_script(tmp_path / "half_made.py")
     assert "half_made" not in sys.modules
 
 
-def test_a_hook_that_cannot_be_called(tmp_path):
-    """A hook's name that stands for a value is found at load."""
-    put(tmp_path, no_function="predict_fn = 3\n")
+def test_a_hook_that_is_not_callable(tmp_path):
+    """A value with a hook's name is refused when the script is loaded."""
+    write(tmp_path, no_function="predict_fn = 3\n")
     with pytest.raises(ScriptError, match="predict_fn is a int, not a function"):
         Script.load(tmp_path / "no_function.py")
 
 
-def test_no_script_has_no_hooks():
-    """A model_dir without a script is served by the defaults alone."""
+def test_without_a_script_there_are_no_hooks():
+    """A model_dir without a script is served by the defaults."""
     assert Script.load(None).hooks == {}
 
 
-def test_other_functions_are_no_hooks(tmp_path):
-    """Helpers, and the training's functions, are left alone."""
-    put(tmp_path, helpers="def _input_fn(): pass\ndef train(): pass\ndef save(): pass\n")
+def test_other_functions_are_not_hooks(tmp_path):
+    """Helpers and the training's functions are ignored."""
+    write(tmp_path, helpers="def _input_fn(): pass\ndef train(): pass\ndef save(): pass\n")
     assert Script.load(tmp_path / "helpers.py").hooks == {}
 
 
 # --- binding ---
 #
-# ``signature`` is made a function, so that each case reads as it would stand in a script.
+# ``function`` makes a function of a signature, so that each case reads as in a script.
 
 
 def function(signature):
@@ -175,7 +175,7 @@ ORDERS = {
             (D, C),
         ),
         "Gluon's in the guide": ("(input_data, content_type)", (D, C)),
-        "names that tell nothing": ("(foo, bar)", (D, C)),
+        "names that show nothing": ("(foo, bar)", (D, C)),
         "one required": ("(request_body)", (D,)),
         "a type with a default": ("(request_body, content_type='text/csv')", (D, C)),
         "Module's in the guide, the model first": ("(model, input_data, content_type)", (M, D, C)),
@@ -196,15 +196,15 @@ ORDERS = {
         "the guide's for Module": ("(module, data)", (M, D)),
         "the SDK's": ("(input_object, model)", (D, M)),
         "the toolkit's tests": ("(nda, net)", (D, M)),
-        "the data's name alone tells, first": ("(x, foo)", (D, M)),
-        "the data's name alone tells, second": ("(foo, x)", (M, D)),
-        "the model's name alone tells, first": ("(net, foo)", (M, D)),
-        "the model's name alone tells, second": ("(foo, net)", (D, M)),
+        "only the data's name shows the order, first": ("(x, foo)", (D, M)),
+        "only the data's name shows the order, second": ("(foo, x)", (M, D)),
+        "only the model's name shows the order, first": ("(net, foo)", (M, D)),
+        "only the model's name shows the order, second": ("(foo, net)", (D, M)),
         "the model's name wins over two of data": ("(data, my_model)", (D, M)),
-        "nothing tells: the SDK's order": ("(foo, bar)", (D, M)),
-        "two names of data: the SDK's order": ("(data, batch)", (D, M)),
+        "no name shows the order: the SDK's": ("(foo, bar)", (D, M)),
+        "two names for the data: the SDK's order": ("(data, batch)", (D, M)),
         "capitals do not matter": ("(Model, Data)", (M, D)),
-        "a suffix that says model": ("(face_net, whatever)", (M, D)),
+        "a suffix that means the model": ("(face_net, whatever)", (M, D)),
         "extras with defaults are never filled": ("(data, model, top_k=5)", (D, M)),
         "the context by its name": ("(data, model, context)", (D, M, "context")),
         "the context between": ("(data, context, model)", (D, "context", M)),
@@ -214,7 +214,7 @@ ORDERS = {
     "output_fn": {
         "the guide's": ("(ndarray, accept)", ("prediction", A)),
         "the SDK's": ("(prediction, content_type)", ("prediction", A)),
-        "names that tell nothing": ("(foo, bar)", ("prediction", A)),
+        "names that show nothing": ("(foo, bar)", ("prediction", A)),
         "one parameter": ("(prediction)", ("prediction",)),
         "extras with defaults are never filled": (
             "(prediction, accept, indent=2)",
@@ -226,9 +226,9 @@ ORDERS = {
     "transform_fn": {
         "the guide's": ("(model, input_data, content_type, accept)", (M, D, C, A)),
         "the examples'": ("(net, data, input_content_type, output_content_type)", (M, D, C, A)),
-        "four names that tell nothing": ("(a, b, c, d)", (M, D, C, A)),
+        "four names that show nothing": ("(a, b, c, d)", (M, D, C, A)),
         "three required, the first not a model": ("(data, content_type, accept)", (D, C, A)),
-        "three that tell nothing": ("(a, b, c)", (D, C, A)),
+        "three names that show nothing": ("(a, b, c)", (D, C, A)),
         "three required, the first a model": ("(model, data, content_type)", (M, D, C)),
         "defaults within the contract are filled": (
             "(model, request_body, content_type='a', accept_type='b')",
@@ -254,9 +254,9 @@ ORDERS = {
 @pytest.mark.parametrize(
     ("hook", "signature", "order"),
     [
-        pytest.param(hook, signature, order, id=f"{hook}: {says}")
+        pytest.param(hook, signature, order, id=f"{hook}: {case}")
         for hook, cases in ORDERS.items()
-        for says, (signature, order) in cases.items()
+        for case, (signature, order) in cases.items()
     ],
 )
 def test_the_order_of_each_signature(hook, signature, order):
@@ -279,8 +279,8 @@ DATA = (
 
 
 @pytest.mark.parametrize("name", MODEL.split())
-def test_names_that_say_model(name):
-    """Each of these names means the model, wherever it stands."""
+def test_names_that_mean_the_model(name):
+    """Each of these names means the model, at any position."""
     assert bind("predict_fn", function(f"({name}, foo)")).positional == (M, D)
     assert bind("predict_fn", function(f"(foo, {name})")).positional == (D, M)
     assert bind("input_fn", function(f"({name}, foo, bar)")).positional == (M, D, C)
@@ -289,8 +289,8 @@ def test_names_that_say_model(name):
 
 
 @pytest.mark.parametrize("name", DATA.split())
-def test_names_that_say_data(name):
-    """Each of these names means the data, wherever it stands."""
+def test_names_that_mean_the_data(name):
+    """Each of these names means the data, at any position."""
     assert bind("predict_fn", function(f"({name}, foo)")).positional == (D, M)
     assert bind("predict_fn", function(f"(foo, {name})")).positional == (M, D)
 
@@ -298,15 +298,17 @@ def test_names_that_say_data(name):
 @pytest.mark.parametrize(
     ("signature", "model_first", "order"),
     [
-        pytest.param("(foo, bar)", True, (M, D), id="told that the model is first"),
-        pytest.param("(foo, bar)", False, (D, M), id="told that the model is last"),
-        pytest.param("(foo, bar)", None, (D, M), id="told nothing"),
-        pytest.param("(data, model)", True, (D, M), id="names win over being told"),
-        pytest.param("(model, data)", False, (M, D), id="names win over being told, too"),
+        pytest.param("(foo, bar)", True, (M, D), id="the model is first"),
+        pytest.param("(foo, bar)", False, (D, M), id="the model is last"),
+        pytest.param("(foo, bar)", None, (D, M), id="no explicit order"),
+        pytest.param("(data, model)", True, (D, M), id="names win over an explicit order"),
+        pytest.param(
+            "(model, data)", False, (M, D), id="names win over an explicit order, the model first"
+        ),
     ],
 )
-def test_an_explicit_order_counts_where_names_do_not_tell(signature, model_first, order):
-    """A setting, or a legacy input_fn, decides about a predict_fn with silent names."""
+def test_an_explicit_order_counts_if_names_show_nothing(signature, model_first, order):
+    """A setting, or a legacy input_fn, decides for a predict_fn whose names show nothing."""
     assert bind("predict_fn", function(signature), model_first=model_first).positional == order
 
 
@@ -319,7 +321,7 @@ def test_an_explicit_order_counts_where_names_do_not_tell(signature, model_first
         ("(data, content_type)", False),
     ],
 )
-def test_a_legacy_input_fn_is_told_by_its_model(signature, first):
+def test_a_legacy_input_fn_has_the_model_first(signature, first):
     """An input_fn with the model first was written for the guide's order."""
     assert bind("input_fn", function(signature)).model_first is first
 
@@ -381,18 +383,18 @@ def test_a_legacy_input_fn_is_told_by_its_model(signature, first):
         ),
     ],
 )
-def test_a_signature_that_fits_nothing(hook, signature, message):
-    """What cannot be bound is refused at load, with what came and what was wanted."""
+def test_a_signature_that_fits_no_form(hook, signature, message):
+    """It is refused at load.  The message has the signature and the documented form."""
     with pytest.raises(ScriptError) as caught:
         bind(hook, function(signature))
     assert str(caught.value) == message
 
 
-GIVEN = {"model": "m", "data": "d", "content_type": "c", "accept": "a", "context": "ctx!"}
+ARGUMENTS = {"model": "m", "data": "d", "content_type": "c", "accept": "a", "context": "ctx!"}
 
 
 @pytest.mark.parametrize(
-    ("signature", "got"),
+    ("signature", "received"),
     [
         pytest.param(
             "(model, input_data, content_type, accept)",
@@ -402,42 +404,42 @@ GIVEN = {"model": "m", "data": "d", "content_type": "c", "accept": "a", "context
         pytest.param(
             "(model, data, ct, accept, n=9, *, context)",
             {"model": "m", "data": "d", "ct": "c", "accept": "a", "n": 9, "context": "ctx!"},
-            id="the context behind an extra that keeps its default",
+            id="the context after an extra that keeps its default",
         ),
         pytest.param(
             "(model, data, ct, accept, n=9, context=None)",
             {"model": "m", "data": "d", "ct": "c", "accept": "a", "n": 9, "context": "ctx!"},
-            id="the context by name where an extra is in between",
+            id="the context by name, with an extra before it",
         ),
         pytest.param(
             "(model, data, ct, accept, headers)",
             {"model": "m", "data": "d", "ct": "c", "accept": "a", "headers": None},
-            id="what was not given is None",
+            id="a missing argument is None",
         ),
         pytest.param(
             "(model, data, ct, accept, **kwargs)",
             {"model": "m", "data": "d", "ct": "c", "accept": "a", "kwargs": {}},
-            id="no keywords nobody asked for",
+            id="no extra keywords",
         ),
     ],
 )
-def test_a_bound_hook_gets_its_part(signature, got):
-    """Calling passes each parameter what it was bound to, and nothing else."""
-    assert bind("transform_fn", function(signature))(GIVEN) == got
+def test_a_bound_hook_gets_its_arguments(signature, received):
+    """Each parameter gets the argument that it was bound to, and no other."""
+    assert bind("transform_fn", function(signature))(ARGUMENTS) == received
 
 
 def test_positional_only_parameters():
-    """Parameters that cannot be named are bound as well."""
+    """They are bound, too."""
 
     class Predictor:
         def __call__(self, data, model, /):
             return data, model
 
-    assert bind("predict_fn", Predictor())(GIVEN) == ("d", "m")
+    assert bind("predict_fn", Predictor())(ARGUMENTS) == ("d", "m")
 
 
 def test_methods_partials_and_wrapped_functions():
-    """What is bound is what is left to fill; a decorator's wraps is seen through."""
+    """A partial's remaining parameters are bound, and those of the function that is wrapped."""
 
     def predict(scale, model, data):
         return scale, model, data
@@ -446,12 +448,12 @@ def test_methods_partials_and_wrapped_functions():
     def wrapper(*args):
         return args
 
-    assert bind("predict_fn", functools.partial(predict, 2))(GIVEN) == (2, "m", "d")
-    assert bind("predict_fn", wrapper)(GIVEN) == ("m", "d")
+    assert bind("predict_fn", functools.partial(predict, 2))(ARGUMENTS) == (2, "m", "d")
+    assert bind("predict_fn", wrapper)(ARGUMENTS) == ("m", "d")
 
 
-def test_code_that_is_a_package_alone_is_not_ignored(tmp_path):
-    """Where nothing at the top could be the script, what is there is named."""
+def test_code_with_only_a_package_is_refused(tmp_path):
+    """If no file at the top could be the script, the message names the files in folders."""
     (tmp_path / "code" / "inference").mkdir(parents=True)
     (tmp_path / "code" / "inference" / "__init__.py").touch()
     with pytest.raises(ScriptError, match=r"there are inference/__init__.py; name one in"):
@@ -461,8 +463,8 @@ def test_code_that_is_a_package_alone_is_not_ignored(tmp_path):
     )
 
 
-def test_names_count_in_their_order_each_if_it_is_there(tmp_path):
-    """A SAGEMAKER_PROGRAM meant for another model does not hide the archive's own name."""
+def test_the_first_named_file_that_exists(tmp_path):
+    """A SAGEMAKER_PROGRAM for another model does not hide the archive's own program."""
     for name in ("one.py", "two.py"):
         (tmp_path / name).touch()
     assert find_script(tmp_path, "elsewhere.py", "two.py") == tmp_path / "two.py"
@@ -478,8 +480,8 @@ def test_names_count_in_their_order_each_if_it_is_there(tmp_path):
         ("def f(folder): ...", ("model_dir",)),
     ],
 )
-def test_a_warm_up_gets_what_its_names_say(source, order):
-    """The folder first, as sagemaker_inference has it, unless the first name is a model's."""
+def test_the_order_of_a_warm_up(source, order):
+    """The folder is first, as in sagemaker_inference, unless the first name means the model."""
     namespace = {}
     exec(source, namespace)
     assert bind("model_warmup_fn", namespace["f"]).positional == order
