@@ -1,6 +1,6 @@
-"""Fixtures for all tests: the process left as it was, tiny models, a model_dir builder.
+"""Fixtures for all tests: a restored process, tiny models, and a builder of model_dirs.
 
-mxnet is imported only where a test asks for a model.
+mxnet is imported only for tests that need a model.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """How long the run of many models is."""
-    parser.addoption("--models", type=int, default=8, help="models of test_many_models_in_turn")
+    """Add the option that sets the length of the run with many models."""
+    parser.addoption(
+        "--models", type=int, default=8, help="models in test_many_models_in_turn (default: 8)"
+    )
 
 
 @pytest.fixture(autouse=True)
-def as_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No settings of this shell's; afterwards what importing a script left is taken out again."""
+def restored_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Hide this shell's settings; afterwards undo what the import of a script changed."""
     for name in list(os.environ):
         if name.startswith(("SAGEMAKER_", "MMS_", "OMP_NUM_THREADS")):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("MMS_DECODE_INPUT_REQUEST", "true")  # MMS's default; a load changes it
+    monkeypatch.setenv("MMS_DECODE_INPUT_REQUEST", "true")  # MMS's default, which a load changes
     path, modules, cwd = list(sys.path), set(sys.modules), os.getcwd()
     yield
     os.chdir(cwd)
@@ -49,30 +51,31 @@ def block() -> Any:
 
 @pytest.fixture
 def module() -> Callable[..., Any]:
-    """Builds a bound Module, weight [[1, 2], [3, 4]] and bias [10, 20]: [1, 2] gives [15, 31]."""
+    """Build a bound Module, weight [[1, 2], [3, 4]] and bias [10, 20]: [1, 2] gives [15, 31]."""
     import mxnet as mx
 
     def build(rows: int = 1) -> Any:
         symbol = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=2, name="fc")
-        built = mx.mod.Module(symbol, label_names=None)
-        built.bind([("data", (rows, 2))], for_training=False)
+        bound_module = mx.mod.Module(symbol, label_names=None)
+        bound_module.bind([("data", (rows, 2))], for_training=False)
         weight, bias = mx.nd.array([[1, 2], [3, 4]]), mx.nd.array([10, 20])
-        built.set_params({"fc_weight": weight, "fc_bias": bias}, {})
-        return built
+        bound_module.set_params({"fc_weight": weight, "fc_bias": bias}, {})
+        return bound_module
 
     return build
 
 
 @pytest.fixture
 def model_dir(tmp_path: Path, block: Any, module: Callable[..., Any]) -> Callable[..., Path]:
-    """Builds a model_dir: net.params, the default save's three files, code/inference.py."""
+    """Build a model_dir: net.params, the default save's three files, code/inference.py."""
     import mxnet as mx
 
     def build(script: str | None = None) -> Path:
-        built = module()
+        bound_module = module()
         block.save_parameters(str(tmp_path / "net.params"))
-        built.symbol.save(str(tmp_path / "model-symbol.json"))
-        params = {f"arg:{name}": value for name, value in built.get_params()[0].items()}
+        bound_module.symbol.save(str(tmp_path / "model-symbol.json"))
+        arguments, _ = bound_module.get_params()
+        params = {f"arg:{name}": value for name, value in arguments.items()}
         mx.nd.save(str(tmp_path / "model-0000.params"), params)
         (tmp_path / "model-shapes.json").write_text('[{"name": "data", "shape": [8, 2]}]')
         if script is not None:
@@ -84,10 +87,10 @@ def model_dir(tmp_path: Path, block: Any, module: Callable[..., Any]) -> Callabl
 
 
 class Stripes:
-    """A small ResNet that was taught stripes: across or along, red or green; and its photos.
+    """A small ResNet trained on photos of stripes: across or along, red or green.
 
     Attributes:
-        folder: with net-symbol.json and net-0000.params.
+        folder: the folder with net-symbol.json and net-0000.params.
         block: the ResNet.
     """
 
@@ -96,7 +99,7 @@ class Stripes:
 
     @staticmethod
     def photos(count: int, seed: int) -> tuple[Any, Any]:
-        """So many photos, (count, 3, 32, 32), and what is on each: 0 to 3."""
+        """Return ``count`` photos, (count, 3, 32, 32), and the class of each: 0 to 3."""
         import numpy as np
 
         noise = np.random.RandomState(seed)
@@ -107,25 +110,25 @@ class Stripes:
             photo[kind % 2] += stripes if kind < 2 else stripes[:, None]
         return photos, kinds
 
-    def told(self, photos: Any) -> Any:
-        """The scores of each photo, in floats."""
+    def scores(self, photos: Any) -> Any:
+        """Return the ResNet's scores of each photo, computed in floats."""
         import mxnet as mx
 
         return self.block(mx.nd.array(photos)).asnumpy()
 
     def write(self, folder: Path, count: int = 12) -> Path:
-        """A folder of photos, an NPY file each."""
+        """Write photos to a folder, each as an NPY file."""
         import numpy as np
 
         folder.mkdir(parents=True)
-        for place, photo in enumerate(self.photos(count, 5)[0]):
-            np.save(folder / f"{place:02}.npy", photo[None])
+        for index, photo in enumerate(self.photos(count, 5)[0]):
+            np.save(folder / f"{index:02}.npy", photo[None])
         return folder
 
 
 @pytest.fixture(scope="session")
 def stripes(tmp_path_factory: pytest.TempPathFactory) -> Stripes:
-    """A ResNet of the zoo's blocks, trained for a second."""
+    """A ResNet of the model zoo's blocks, trained for a second."""
     import mxnet as mx
     from mxnet.gluon.model_zoo.vision import resnet
 

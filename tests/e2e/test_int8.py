@@ -49,7 +49,7 @@ def test_from_photos_to_predictions(front, stripes, tmp_path):
     np.save(out, photo[None])
     npy = "application/x-npy"
     found = np.load(io.BytesIO(front.ask("stripes", out.getvalue(), npy, npy).body))
-    wanted = stripes.told(photo[None])
+    wanted = stripes.scores(photo[None])
     assert 1e-5 < np.abs(found - wanted).max() / np.abs(wanted).max() < 0.1
     assert found.argmax() == wanted.argmax()
 

@@ -1,4 +1,4 @@
-"""Tiny models whose every number is exact, so that expected values can be written out."""
+"""Tiny models that compute exact numbers, so that tests can write out the expected values."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import pytest
 
 @pytest.fixture
 def sums():
-    """Make a Module of y = x0 + 2 x1 + 10; with two outputs, y and 2 y."""
+    """Build a Module of y = x0 + 2 x1 + 10, bound for ``bound`` rows; two outputs are y and 2 y."""
     import mxnet as mx
 
-    def make(bound=1, outputs=1):
+    def build(bound=1, outputs=1):
         y = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=1, name="fc")
         symbol = y if outputs == 1 else mx.sym.Group([y, y * 2])
         module = mx.mod.Module(symbol, data_names=["data"], label_names=None)
@@ -19,7 +19,7 @@ def sums():
         module.set_params(weights, {})
         return module
 
-    return make
+    return build
 
 
 @pytest.fixture

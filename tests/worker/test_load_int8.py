@@ -181,7 +181,7 @@ def test_a_worker_runs_it(packed, tmp_path, stripes, monkeypatch, caplog):
     (line,) = [one for one in caplog.messages if one.startswith("int8 graph of the Block: ")]
     assert " times as fast (" in line
     photos, kinds = stripes.photos(40, 77)
-    found, wanted = answered(pipeline, photos), stripes.told(photos)
+    found, wanted = answered(pipeline, photos), stripes.scores(photos)
     assert 1e-5 < np.abs(found - wanted).max() / np.abs(wanted).max() < 0.1
     assert (found.argmax(axis=1) == kinds).mean() > 0.9
 
@@ -220,7 +220,7 @@ def test_a_worker_that_is_to_leave_it_alone(packed, tmp_path, stripes, monkeypat
     archive.unpack(packed, tmp_path / "m")
     pipeline = load(tmp_path / "m", optimize=optimized)
     photos, _ = stripes.photos(2, 77)
-    wanted = stripes.told(photos)
+    wanted = stripes.scores(photos)
     assert np.allclose(answered(pipeline, photos), wanted, rtol=1e-4, atol=1e-4)
 
 

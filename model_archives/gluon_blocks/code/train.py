@@ -1,6 +1,7 @@
-"""How net.params was made: Fisher's irises, the guide's train and a save for a Gluon Block.
+"""Train a Gluon Block on Fisher's irises.  This made net.params.
 
-One channel, ``train``: iris.csv with a line a flower, four measures in cm and its species 0 to 2.
+The channel ``train`` has iris.csv with a line for each flower: four measures in cm and its
+species, which is 0, 1 or 2.
 """
 
 import os
@@ -21,8 +22,8 @@ def train(hyperparameters, channel_input_dirs, **kwargs):
     trainer = gluon.Trainer(net.collect_params(), "adam", {"learning_rate": 0.05})
     for _ in track(range(hyperparameters.get("epochs", 400)), description="training"):
         with autograd.record():
-            wrong = loss(net(flowers), species)
-        wrong.backward()
+            error = loss(net(flowers), species)
+        error.backward()
         trainer.step(len(table))
     return net
 

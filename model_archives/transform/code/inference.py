@@ -8,7 +8,7 @@ def model_fn(model_dir):
 
 
 def transform_fn(model, input_data, content_type, accept):
-    """Texts in, a score from -1 to 1 for each out."""
+    """Score each text from -1 to 1."""
     texts = json.loads(input_data) if content_type == "application/json" else [input_data.decode()]
     return json.dumps([score(model, text) for text in texts]), "application/json"
 

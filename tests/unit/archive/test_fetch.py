@@ -14,7 +14,7 @@ from mms_handler import archive
 from mms_handler.archive.fetch import check_url
 from mms_handler.errors import ArchiveError
 
-pytest_plugins = ["own_s3"]
+pytest_plugins = ["local_s3"]
 
 ALLOWED = ["https://models.example.com/prod", "s3://bucket/team/", "http://other.example:8000"]
 
@@ -270,7 +270,7 @@ def test_an_object_that_is_too_large(bucket, packed, folder):
     with pytest.raises(ArchiveError, match=r"s3://bucket/words\.mar has more than 100 bytes"):
         archive.fetch("s3://bucket/words.mar", folder, ["s3://bucket"], max_bytes=100)
     assert list(folder.iterdir()) == []
-    assert len(bucket.asked) == 1
+    assert len(bucket.requests) == 1
 
 
 def test_an_object_without_boto3(folder, monkeypatch):

@@ -12,7 +12,7 @@ import pytest
 from mms_handler.errors import TrainingError
 from mms_handler.training import code
 
-pytest_plugins = ["own_s3"]
+pytest_plugins = ["local_s3"]
 
 
 @pytest.fixture
@@ -257,7 +257,7 @@ def test_s3(bucket, tmp_path, code_dir, scheme):
     )
     assert files(code_dir) == FILES
     assert sum(counts) == path.stat().st_size
-    assert len(bucket.asked) == 1
+    assert len(bucket.requests) == 1
 
 
 @old
@@ -280,7 +280,7 @@ def test_s3_breaks(bucket, tmp_path, code_dir):
     counts = []
     code.fetch("s3://bucket/s.tar", code_dir, progress=counts.append)
     assert (code_dir / "train.py").stat().st_size == 900_000
-    assert len(bucket.asked) == 3
+    assert len(bucket.requests) == 3
     assert sum(counts) == len(data)
     assert min(counts) < 0
 
@@ -291,7 +291,7 @@ def test_s3_breaks_for_good(bucket, tmp_path, code_dir):
     bucket.breaks = 1_000
     with pytest.raises(TrainingError, match=r"s3://bucket/s\.tar\.gz cannot be downloaded"):
         code.fetch("s3://bucket/s.tar.gz", code_dir)
-    assert len(bucket.asked) == 5
+    assert len(bucket.requests) == 5
     assert os.listdir(code_dir) == []
 
 
@@ -300,7 +300,7 @@ def test_s3_without_the_object(bucket, code_dir):
     """It is requested once, and S3's reason is in the error."""
     with pytest.raises(TrainingError, match=r"s3://bucket/gone cannot be downloaded: .*NoSuchKey"):
         code.fetch("s3://bucket/gone", code_dir)
-    assert len(bucket.asked) == 1
+    assert len(bucket.requests) == 1
 
 
 @old

@@ -1,4 +1,4 @@
-"""An S3 of the tests' own on loopback, so that connections really break."""
+"""A local S3 server, so that connections really break."""
 
 from __future__ import annotations
 
@@ -13,17 +13,26 @@ from mms_handler.archive import s3
 
 
 class Bucket:
-    """Objects by path, how many answers break first, and what was asked for."""
+    """The server's state.
+
+    Attributes:
+        objects: content by path.
+        breaks: how many answers break off half-way before one is complete.
+        requests: the paths of all requests.
+        status: the status for an object that does not exist.
+    """
 
     def __init__(self):
-        self.objects, self.breaks, self.asked, self.status = {}, 0, [], 404
+        self.objects, self.breaks, self.requests, self.status = {}, 0, [], 404
 
 
 @contextlib.contextmanager
 def serving(bucket):
+    """Serve the bucket for the length of a ``with`` block; gives the port."""
+
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            bucket.asked.append(self.path)
+            bucket.requests.append(self.path)
             data = bucket.objects.get(self.path.partition("?")[0])
             if data is None:
                 return self.answer(bucket.status, b"<Error><Code>NoSuchKey</Code></Error>", None)
@@ -50,7 +59,7 @@ def serving(bucket):
 
 @pytest.fixture
 def bucket(monkeypatch, tmp_path):
-    """An S3 of our own, that boto3 is sent to by its variables."""
+    """A bucket of a local S3 server that boto3 uses, because its environment variables say so."""
     pytest.importorskip("boto3")
     monkeypatch.setattr(s3.time, "sleep", lambda seconds: None)
     for name in list(os.environ):
@@ -65,7 +74,7 @@ def bucket(monkeypatch, tmp_path):
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
     }.items():
         monkeypatch.setenv(name, value)
-    held = Bucket()
-    with serving(held) as port:
+    local_bucket = Bucket()
+    with serving(local_bucket) as port:
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{port}")
-        yield held
+        yield local_bucket
