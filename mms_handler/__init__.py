@@ -6,21 +6,23 @@ What ``__all__`` names is public; see docs/api.md.  It is imported when it is fi
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mms_handler.api import Model, load
+    from mms_handler.api import Model, load, pack, serve, train
+    from mms_handler.client import Answer
+    from mms_handler.server import Server
 
 __version__ = "0.1.0"
-__all__ = ["Model", "load"]
+__all__ = ["Answer", "Model", "Server", "load", "pack", "serve", "train"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from mms_handler import api
-
-    return getattr(api, name)
+    module = {"Answer": "client", "Server": "server"}.get(name, "api")
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)
 
 
 def __dir__() -> list[str]:

@@ -22,7 +22,7 @@ from mms_handler.script.load import Script, add_to_path
 from mms_handler.script.signature import BoundHook, bind
 from mms_handler.settings import Settings, cache_folder, export_defaults
 from mms_handler.worker.mxnet_import import fast_import
-from mms_handler.worker.request import Request
+from mms_handler.worker.request import Request, request_without_mms
 
 log = logging.getLogger(__name__)
 
@@ -217,13 +217,7 @@ def packed_sample(worker: Worker) -> Request | None:
     if packed is None:
         return None
     sample, body = packed
-    by_name = {
-        "context": worker.context,
-        "gpu_id": worker.gpu_id,
-        "request_id": "sample",
-        "headers": {},
-    }
-    return Request(body, sample.content_type, sample.accept, by_name)
+    return request_without_mms(worker.context, body, sample.content_type, sample.accept, "sample")
 
 
 def packed_int8(model_dir: Path) -> Any:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import sys
 from typing import Any, Mapping, NamedTuple, Sequence
+
+from mms.metrics.metrics_store import MetricsStore
+from mms.service import Service
 
 from mms_handler import codecs, media
 from mms_handler.errors import UnsupportedType
@@ -73,6 +77,39 @@ def read_request(index: int, parts: Mapping[str, Any], context: Any, max_bytes: 
             "headers": headers,
         },
     )
+
+
+def request_without_mms(
+    context: Any,
+    body: bytes,
+    content_type: str,
+    accept: str,
+    request_id: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    max_bytes: int = sys.maxsize,
+) -> Request:
+    """Read a request that no client sent, through MMS's own classes, as a batch of one.
+
+    Afterwards MMS's ``context`` is this request's: hooks may set its reply's status and headers.
+
+    Raises:
+        HandlerError: as ``read_request``.
+    """
+    sent = {"Content-Type": content_type, "Accept": accept, **(headers or {})}
+    batch = [
+        {
+            "requestId": request_id.encode(),
+            "headers": [
+                {"name": name.encode(), "value": value.encode()} for name, value in sent.items()
+            ],
+            "parameters": [{"name": "body", "contentType": content_type, "value": body}],
+        }
+    ]
+    processors, (parts,), ids = Service.retrieve_data_for_inference(batch)
+    context.request_processor, context.request_ids = processors, ids
+    context.metrics = MetricsStore(ids, context.model_name)
+    return read_request(0, parts, context, max_bytes)
 
 
 def _as_sent(value: str) -> str:

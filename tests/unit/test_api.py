@@ -14,7 +14,15 @@ import pytest
 
 import mms_handler
 from mms_handler import archive
-from mms_handler.errors import ArchiveError, BadInput, LoadError, NotAcceptable, ScriptError
+from mms_handler.errors import (
+    ArchiveError,
+    BadInput,
+    LoadError,
+    NotAcceptable,
+    ScriptError,
+    SettingsError,
+    TrainingError,
+)
 
 SCRIPT = """
 import json
@@ -89,7 +97,7 @@ def test_an_answer_is_what_a_client_gets(model):
             ["[[1, 2], [1, 2], [1, 2]]"],
             500,
             "KeyError",
-            "KeyError while answering; the server's log has the rest",
+            "the model failed with KeyError; see the server's log",
             id="a bug of the script",
         ),
     ],
@@ -222,3 +230,86 @@ def test_a_gpu_that_is_not_there_is_named(model_dir):
         pytest.skip("this machine has one")
     with pytest.raises(LoadError, match="GPU 0"):
         mms_handler.load(model_dir(), gpu_id=0)
+
+
+# --- pack and train --------------------------------------------------------------------------
+
+
+def test_a_model_is_packed_after_it_answered(model_dir, tmp_path, caplog):
+    """The archive has the sample with its reply, and the sample is answered when it is loaded.
+
+    The script sets a header of its reply: the sample has a context of MMS's, like any request.
+    """
+    (tmp_path / "row.csv").write_text("1,2\n")
+    folder = model_dir(SCRIPT.replace("json.loads(body)", "[[float(x) for x in body.split(',')]]"))
+    target = tmp_path / "packed.mar"
+    packed = mms_handler.pack(folder, target, sample=tmp_path / "row.csv")
+    assert packed == target
+    entry = archive.verify(target)
+    assert (entry.name, entry.sample.content_type, entry.sample.reply["status"]) == (
+        "packed",
+        "text/csv",
+        200,
+    )
+    with pytest.raises(ArchiveError, match="exists"):
+        mms_handler.pack(folder, target)
+    mms_handler.pack(folder, target, sample=tmp_path / "row.csv", force=True)
+    model = mms_handler.load(target)
+    assert not [message for message in caplog.messages if "sample" in message]
+    assert model.answer("1,2", "text/csv").headers["x-rows"] == "1"
+
+
+def test_a_model_that_does_not_load_is_not_packed(model_dir, tmp_path):
+    with pytest.raises(ArchiveError, match="weights are gone"):
+        mms_handler.pack(
+            model_dir("def model_fn(model_dir): raise ValueError('weights are gone')"),
+            tmp_path / "packed.mar",
+        )
+    assert not (tmp_path / "packed.mar").exists()
+
+
+TRAIN = """
+import json, os
+import mxnet as mx
+
+def train(hyperparameters, channel_input_dirs, output_data_dir):
+    with open(os.path.join(output_data_dir, "seen.json"), "w") as file:
+        json.dump([hyperparameters, sorted(os.listdir(channel_input_dirs["train"]))], file)
+    net = mx.gluon.nn.Dense(1, in_units=2)
+    net.initialize(mx.init.One())
+    net.hybridize()
+    net(mx.nd.ones((1, 2)))
+    return net
+"""
+
+
+def test_a_script_is_trained_and_its_model_answers(tmp_path):
+    """The default save writes what train returned; load reads it."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rows.csv").touch()
+    (tmp_path / "script.py").write_text(TRAIN)
+    folder = mms_handler.train(
+        str(tmp_path / "script.py"),
+        channels={"train": tmp_path / "data"},
+        hyperparameters={"epochs": 3},
+        base_dir=tmp_path / "base",
+    )
+    assert folder == tmp_path / "base" / "model"
+    seen = json.loads((tmp_path / "base" / "output" / "data" / "seen.json").read_text())
+    assert seen == [{"epochs": 3}, ["rows.csv"]]
+    assert json.loads(mms_handler.load(folder).answer("[[3, 4]]").body) == [[7.0]]
+
+
+def test_a_training_that_fails_raises(tmp_path):
+    """The exception has the script's; the failure file has it too."""
+    (tmp_path / "script.py").write_text("def train():\n    raise ValueError('no data')\n")
+    with pytest.raises(TrainingError, match=r"ValueError: no data .script.py, line 2"):
+        mms_handler.train(str(tmp_path / "script.py"), base_dir=tmp_path / "base")
+    assert "no data" in (tmp_path / "base" / "output" / "failure").read_text()
+
+
+def test_wrong_settings_are_named(monkeypatch):
+    """A variable with an invalid value; seen before anything is started."""
+    monkeypatch.setenv("SAGEMAKER_BIND_TO_PORT", "http")
+    with pytest.raises(SettingsError, match="SAGEMAKER_BIND_TO_PORT"), mms_handler.serve():
+        pass
