@@ -30,7 +30,7 @@ def size(path: Path) -> int:
     For an archive this is what its entries claim.
 
     Raises:
-        ArchiveError: ``path`` is none of them, or not safe.
+        ArchiveError: ``path`` has another format or is not safe.
     """
     if path.is_dir():
         return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -1,4 +1,4 @@
-"""Archives by the commands, and in a real MMS."""
+"""The commands archive, check, verify and convert, and their archives in a real MMS."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mms_handler import archive
 
 
 def run(
-    *words: object, cwd=None, stderr=subprocess.PIPE, **env: str
+    *arguments: object, cwd=None, stderr=subprocess.PIPE, **env: str
 ) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [str(BIN / "mms-handler"), *map(str, words)],
+        [str(BIN / "mms-handler"), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=stderr,
         cwd=cwd,
@@ -28,16 +28,16 @@ def run(
     )
 
 
-def done(*words: object, **kwargs: str) -> list[str]:
-    """The lines that a command prints that ends well."""
-    process = run(*words, **kwargs)
+def succeeds(*arguments: object, **kwargs: str) -> list[str]:
+    """Run a command that must succeed, and return the lines it prints."""
+    process = run(*arguments, **kwargs)
     assert process.returncode == 0, process.stderr.decode()
     return process.stdout.decode().splitlines()
 
 
-def refused(*words: object, **kwargs: str) -> str:
-    """The reason that a command gives that fails."""
-    process = run(*words, **kwargs)
+def fails(*arguments: object, **kwargs: str) -> str:
+    """Run a command that must fail, and return the last line on standard error."""
+    process = run(*arguments, **kwargs)
     assert process.returncode == 1, process.stdout.decode()
     return process.stderr.decode().splitlines()[-1]
 
@@ -54,25 +54,25 @@ def script(folder, source, **files):
     return folder
 
 
-def kept(path):
-    """The reply that an archive expects to its sample."""
+def packed_reply(path):
+    """The reply to its sample that an archive keeps."""
     with zipfile.ZipFile(path) as mar:
-        told = json.loads(mar.read("MAR-INF/MANIFEST.json"))
-    return told["mms_handler"].get("sample", {}).get("reply")
+        manifest = json.loads(mar.read("MAR-INF/MANIFEST.json"))
+    return manifest["mms_handler"].get("sample", {}).get("reply")
 
 
 # --- archive ---------------------------------------------------------------------------------
 
 
 def test_from_a_folder_to_a_tar_and_back_the_reply_is_the_same(front, tmp_path):
-    """archive, convert, convert: MMS serves both ends, and both give the example's reply."""
-    (line,) = done(
+    """archive, convert, convert: MMS serves the first and the last archive with the same reply."""
+    (line,) = succeeds(
         "archive", EXAMPLES / "gluon_blocks", "--name", "there", "--model-store", tmp_path
     )
     assert line.startswith(f"{tmp_path / 'there.mar'}  ")
-    (line,) = done("convert", tmp_path / "there.mar", "--model-store", tmp_path)
+    (line,) = succeeds("convert", tmp_path / "there.mar", "--model-store", tmp_path)
     assert line.startswith(f"{tmp_path / 'there.tar.gz'}  ")
-    done("convert", tmp_path / "there.tar.gz", "--name", "back", "--model-store", tmp_path)
+    succeeds("convert", tmp_path / "there.tar.gz", "--name", "back", "--model-store", tmp_path)
     for name in ("there", "back"):
         shutil.copy(tmp_path / f"{name}.mar", front.store)
         assert front.add(name).status == 200
@@ -80,15 +80,15 @@ def test_from_a_folder_to_a_tar_and_back_the_reply_is_the_same(front, tmp_path):
 
 
 def test_the_same_tree_gives_the_same_bytes(tmp_path):
-    """With the reply that was found by loading it, on whatever path, at whatever time."""
-    done("archive", EXAMPLES / "linear", "--model-store", tmp_path / "1")
+    """Including the reply of the loaded model, from any path and at any time."""
+    succeeds("archive", EXAMPLES / "linear", "--model-store", tmp_path / "1")
     shutil.copytree(EXAMPLES / "linear", tmp_path / "deep" / "linear")
     for path in (tmp_path / "deep" / "linear").iterdir():
         os.utime(path, (86_400, 86_400))
-    done("archive", "linear", "--model-store", "2", cwd=tmp_path / "deep", TMPDIR=str(tmp_path))
-    one = (tmp_path / "1" / "linear.mar").read_bytes()
-    assert (tmp_path / "deep" / "2" / "linear.mar").read_bytes() == one
-    assert kept(tmp_path / "1" / "linear.mar") == {
+    succeeds("archive", "linear", "--model-store", "2", cwd=tmp_path / "deep", TMPDIR=str(tmp_path))
+    first = (tmp_path / "1" / "linear.mar").read_bytes()
+    assert (tmp_path / "deep" / "2" / "linear.mar").read_bytes() == first
+    assert packed_reply(tmp_path / "1" / "linear.mar") == {
         "status": 200,
         "content_type": "application/json",
         "body": "[[2.4798819140414707e-06]]",  # zeros in, the Module's bias out
@@ -100,21 +100,23 @@ PLACE = "def model_fn(model_dir): return model_dir\ndef transform_fn(model, data
 
 
 @pytest.mark.parametrize("source", [TIME, PLACE], ids=["a time", "a path"])
-def test_a_reply_that_is_another_one_each_time(tmp_path, source):
-    """It is not kept, so that the bytes are the same again; its status and type are."""
+def test_a_reply_that_changes(tmp_path, source):
+    """Its status and type are packed and its body is not, so that the bytes stay the same."""
     model = script(tmp_path / "m", source + "\ndef model_fn(model_dir): return model_dir\n")
     (tmp_path / "a.json").write_text("1")
     for store in ("1", "2"):
-        done("archive", model, "--sample", tmp_path / "a.json", "--model-store", tmp_path / store)
-    one, two = (tmp_path / store / "m.mar" for store in ("1", "2"))
-    assert one.read_bytes() == two.read_bytes()
-    assert kept(one) == {"status": 200, "content_type": "application/json"}
+        succeeds(
+            "archive", model, "--sample", tmp_path / "a.json", "--model-store", tmp_path / store
+        )
+    first, second = (tmp_path / store / "m.mar" for store in ("1", "2"))
+    assert first.read_bytes() == second.read_bytes()
+    assert packed_reply(first) == {"status": 200, "content_type": "application/json"}
 
 
-def test_what_would_not_load_is_not_packed(tmp_path):
-    """The reason is the one a worker would have."""
+def test_a_model_that_does_not_load_is_not_packed(tmp_path):
+    """The reason is the one that a worker would give."""
     model = script(tmp_path / "broken", "import no_such_library")
-    reason = refused("archive", model, "--model-store", tmp_path / "store")
+    reason = fails("archive", model, "--model-store", tmp_path / "store")
     assert reason == (
         "error: broken does not load: script: ModuleNotFoundError: "
         "No module named 'no_such_library' (code/inference.py, line 1)"
@@ -122,35 +124,35 @@ def test_what_would_not_load_is_not_packed(tmp_path):
     assert list((tmp_path / "store").iterdir()) == []
 
 
-def test_a_script_that_needs_what_is_not_packed(tmp_path):
-    """What is checked is what is packed: a hidden file is there in the folder, and not in MMS."""
+def test_a_script_that_needs_a_file_that_is_not_packed(tmp_path):
+    """The packed files are checked: a hidden file exists in the folder but not in the archive."""
     source = "def model_fn(model_dir): return open(f'{model_dir}/.key').read()\n" + TIME
     model = script(tmp_path / "keys", source, **{".key": "secret"})
-    done("check", model)
-    reason = refused("archive", model, "--model-store", tmp_path)
+    succeeds("check", model)
+    reason = fails("archive", model, "--model-store", tmp_path)
     assert "keys does not load: model_fn: FileNotFoundError" in reason
     assert not (tmp_path / "keys.mar").exists()
 
 
-def test_a_sample_that_is_not_answered(tmp_path):
-    """One that was given is an error; one that was made of the shapes is left out."""
+def test_a_sample_that_the_model_refuses(tmp_path):
+    """A sample of --sample is an error; one that was generated is not packed."""
     model = tmp_path / "linear"
     shutil.copytree(EXAMPLES / "linear", model)
     (tmp_path / "bad.json").write_text("[[1,")
-    words = ("archive", model, "--model-store", tmp_path)
-    assert refused(*words, "--sample", tmp_path / "bad.json").startswith(
+    arguments = ("archive", model, "--model-store", tmp_path)
+    assert fails(*arguments, "--sample", tmp_path / "bad.json").startswith(
         "error: the sample request gets 400: not valid application/json"
     )
     assert not (tmp_path / "linear.mar").exists()
     source = "def input_fn(data, content_type): raise ValueError('text, please')\n"
     script(model, source)
-    done(*words)
-    assert kept(tmp_path / "linear.mar") is None
-    done("check", tmp_path / "linear.mar")
+    succeeds(*arguments)
+    assert packed_reply(tmp_path / "linear.mar") is None
+    succeeds("check", tmp_path / "linear.mar")
 
 
-def test_a_sample_in_a_type_of_its_own(tmp_path):
-    """Its type and what it asks for are packed with it, and checked again."""
+def test_a_sample_with_its_own_types(tmp_path):
+    """--content-type and --accept are packed with it and used by check."""
     source = (
         "def model_fn(model_dir): return 0\n"
         "def transform_fn(model, data, content_type, accept):\n"
@@ -158,36 +160,36 @@ def test_a_sample_in_a_type_of_its_own(tmp_path):
     )
     (tmp_path / "words").write_text("one two")
     model = script(tmp_path / "m", source)
-    done(
+    succeeds(
         "archive", model, "--model-store", tmp_path, "--sample", tmp_path / "words",
         "--content-type", "text/plain", "--accept", "text/csv",
     )  # fmt: skip
-    assert kept(tmp_path / "m.mar")["body"] == "7 of text/plain"
-    assert "200 text/csv: 7 of text/plain" in done("check", tmp_path / "m.mar")[-1]
+    assert packed_reply(tmp_path / "m.mar")["body"] == "7 of text/plain"
+    assert "200 text/csv: 7 of text/plain" in succeeds("check", tmp_path / "m.mar")[-1]
 
 
-def test_an_archive_that_is_there(tmp_path):
-    """It is refused at once, before anything is loaded, and replaced by force."""
+def test_an_archive_that_exists(tmp_path):
+    """The command fails before it loads anything; --force replaces the archive."""
     (tmp_path / "linear.mar").write_text("old")
-    words = ("archive", EXAMPLES / "linear", "--model-store", tmp_path)
-    said = f"error: {tmp_path / 'linear.mar'} already exists; --force replaces it"
-    assert refused(*words) == said
+    arguments = ("archive", EXAMPLES / "linear", "--model-store", tmp_path)
+    message = f"error: {tmp_path / 'linear.mar'} already exists; --force replaces it"
+    assert fails(*arguments) == message
     assert (tmp_path / "linear.mar").read_text() == "old"
-    done(*words, "--force")
+    succeeds(*arguments, "--force")
     assert archive.verify(tmp_path / "linear.mar").name == "linear"
 
 
 def test_a_terminal_sees_a_bar_and_a_pipe_does_not(tmp_path):
-    """It goes to standard error; what the command has to say goes to standard output."""
-    words = ("archive", EXAMPLES / "linear", "--model-store", tmp_path, "--force")
-    assert b"%" not in run(*words).stderr
-    ours, theirs = pty.openpty()
-    process = run(*words, stderr=theirs, TERM="xterm")
-    os.close(theirs)
-    seen = os.read(ours, 100_000).decode()
-    os.close(ours)
-    assert "linear.mar" in seen
-    assert "%" in seen
+    """The bar goes to standard error, results go to standard output."""
+    arguments = ("archive", EXAMPLES / "linear", "--model-store", tmp_path, "--force")
+    assert b"%" not in run(*arguments).stderr
+    terminal, end = pty.openpty()
+    process = run(*arguments, stderr=end, TERM="xterm")
+    os.close(end)
+    output = os.read(terminal, 100_000).decode()
+    os.close(terminal)
+    assert "linear.mar" in output
+    assert "%" in output
     assert process.stdout.decode().startswith(f"{tmp_path / 'linear.mar'}  ")
 
 
@@ -209,23 +211,23 @@ def predict_fn(model, data):
 
 @pytest.fixture(scope="module")
 def doubling(tmp_path_factory):
-    """An archive whose model gives twice what it gets, as long as FACTOR is 2."""
+    """An archive whose model doubles its input if FACTOR is 2."""
     folder = tmp_path_factory.mktemp("doubling")
     (folder / "row.json").write_text("[[1.5, 3]]")
     model = script(folder / "doubling", FACTOR)
-    words = ("--sample", folder / "row.json", "--model-store", folder)
-    done("archive", model, *words, FACTOR="2")
+    options = ("--sample", folder / "row.json", "--model-store", folder)
+    succeeds("archive", model, *options, FACTOR="2")
     return folder / "doubling.mar"
 
 
 @pytest.mark.parametrize("factor", ["2", "2.0001"])
-def test_a_reply_that_is_the_packed_one(doubling, factor):
-    """Or differs from it by less than 1e-4 of each number."""
-    done("check", doubling, FACTOR=factor)
+def test_the_packed_reply(doubling, factor):
+    """Numbers may differ from it by less than 1e-4 of themselves."""
+    succeeds("check", doubling, FACTOR=factor)
 
 
 @pytest.mark.parametrize(
-    ("factor", "now"),
+    ("factor", "current"),
     [
         ("2.001", "200 application/json: [[3.001499891281128, 6.002999782562256]]"),
         (
@@ -235,37 +237,37 @@ def test_a_reply_that_is_the_packed_one(doubling, factor):
     ],
     ids=["numbers", "a failure"],
 )
-def test_a_reply_that_is_another(doubling, factor, now):
-    """Both are said, and the exit code is 1."""
-    assert refused("check", doubling, FACTOR=factor) == (
+def test_another_reply_than_the_packed_one(doubling, factor, current):
+    """The message has both, and the exit code is 1."""
+    assert fails("check", doubling, FACTOR=factor) == (
         "error: the sample was answered 200 application/json: [[3.0, 6.0]] when it was packed, "
-        f"now {now}"
+        f"now {current}"
     )
 
 
 def test_another_request_has_no_expected_reply(doubling, tmp_path):
-    """Nor has the packed one in another type."""
+    """Neither has the packed request with another Accept."""
     (tmp_path / "row.csv").write_text("1,1")
-    lines = done("check", doubling, "--sample", tmp_path / "row.csv", FACTOR="5")
+    lines = succeeds("check", doubling, "--sample", tmp_path / "row.csv", FACTOR="5")
     assert "200 application/json: [[5.0, 5.0]]" in lines[-1]
-    lines = done("check", doubling, "--accept", "text/csv", FACTOR="5")
+    lines = succeeds("check", doubling, "--accept", "text/csv", FACTOR="5")
     assert "200 text/csv: 7.5,15.0" in "".join(lines[-2:])
 
 
 # --- verify, convert -------------------------------------------------------------------------
 
 
-def hostile(folder, how):
-    """An archive that MMS would unpack, and what is said of it."""
+def hostile(folder, kind):
+    """An archive that MMS would unpack, and the reason for which it is refused."""
     path = folder / "evil.mar"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as mar:
         model = {"modelName": "evil", "handler": "mms_handler.service:handle"}
         mar.writestr("MAR-INF/MANIFEST.json", json.dumps({"runtime": "python", "model": model}))
         mar.write(EXAMPLES / "transform" / "code" / "inference.py", "code/inference.py")
-        if how == "zip slip":
+        if kind == "zip slip":
             mar.writestr("../../../evil.txt", "evil")
             return path, "the entry '../../../evil.txt' leads outside the archive's folder"
-        if how == "link":
+        if kind == "link":
             link = zipfile.ZipInfo("link")
             link.external_attr = 0o120777 << 16
             mar.writestr(link, "/etc/passwd")
@@ -278,46 +280,50 @@ def hostile(folder, how):
         )
 
 
-@pytest.mark.parametrize("how", ["zip slip", "link", "bomb"])
-def test_serve_refuses_what_is_not_safe(ports, tmp_path, how):
-    """Before MMS is given it: nothing is written, beside it or in the temporary folder."""
+@pytest.mark.parametrize("kind", ["zip slip", "link", "bomb"])
+def test_serve_refuses_an_unsafe_archive(ports, tmp_path, kind):
+    """MMS does not get it: nothing is written beside it or in the temporary folder."""
     (tmp_path / "temp").mkdir()
-    path, said = hostile(tmp_path, how)
+    path, reason = hostile(tmp_path, kind)
     flags = ("--port", ports[0], "--management-port", ports[1])
     assert (
-        refused("serve", path, *flags, TMPDIR=str(tmp_path / "temp")) == f"error: evil.mar: {said}"
+        fails("serve", path, *flags, TMPDIR=str(tmp_path / "temp")) == f"error: evil.mar: {reason}"
     )
     assert tree(tmp_path) == ["evil.mar", "temp"]
 
 
-def test_verify_says_one_line_each(doubling, tmp_path):
-    """Of an archive of ours, of another tool's, and of a folder."""
+def test_verify_prints_a_line_for_each(doubling, tmp_path):
+    """For one of our archives, one of another tool, and a folder."""
     with zipfile.ZipFile(tmp_path / "other.mar", "w") as mar:
         model = {"modelName": "other", "handler": "json:loads"}
         mar.writestr("MAR-INF/MANIFEST.json", json.dumps({"model": model}))
-    ours, others, folder = done("verify", doubling, tmp_path / "other.mar", EXAMPLES / "linear")
-    assert ours.startswith(f"{doubling}: doubling, 2 files as they were packed, with mxnet 1.9.1, ")
-    assert others == f"{tmp_path / 'other.mar'}: other, packed by another tool, without hashes"
+    packed, other, folder = succeeds(
+        "verify", doubling, tmp_path / "other.mar", EXAMPLES / "linear"
+    )
+    assert packed.startswith(
+        f"{doubling}: doubling, 2 files as they were packed, with mxnet 1.9.1, "
+    )
+    assert other == f"{tmp_path / 'other.mar'}: other, packed by another tool, without hashes"
     assert folder == f"{EXAMPLES / 'linear'}: a folder without links that lead out of it"
 
 
-def test_verify_says_what_is_not_safe(doubling, tmp_path):
-    """Of each of them, after the lines of those that are."""
-    path, said = hostile(tmp_path, "link")
+def test_verify_reports_what_is_not_safe(doubling, tmp_path):
+    """In one line with the reasons, after the lines for the safe ones."""
+    path, reason = hostile(tmp_path, "link")
     (tmp_path / "empty").mkdir()
     process = run("verify", path, doubling, tmp_path / "empty")
     assert process.returncode == 1
     assert process.stdout.decode().startswith(f"{doubling}: doubling, ")
     assert (
-        process.stderr.decode() == f"error: evil.mar: {said}; {tmp_path / 'empty'} has no files\n"
+        process.stderr.decode() == f"error: evil.mar: {reason}; {tmp_path / 'empty'} has no files\n"
     )
 
 
 def test_convert_an_older_tar(front, tmp_path):
-    """The artifacts alone, the script in a sourcedir.tar.gz: the archive serves."""
+    """With the script in a sourcedir.tar.gz; MMS serves the archive."""
     for name, folder in (("model", "gluon_blocks"), ("sourcedir", "gluon_blocks/code")):
         shutil.make_archive(tmp_path / name, "gztar", EXAMPLES / folder)
-    done(
+    succeeds(
         "convert", tmp_path / "model.tar.gz", "--script", tmp_path / "sourcedir.tar.gz",
         "--name", "older", "--model-store", front.store, SAGEMAKER_PROGRAM="inference.py",
     )  # fmt: skip
@@ -326,12 +332,12 @@ def test_convert_an_older_tar(front, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("arguments", "message"),
     [
         (["convert", EXAMPLES / "linear" / "README.md"], "is neither a .mar nor a model.tar.gz"),
         (["convert", EXAMPLES / "linear"], "is neither a .mar nor a model.tar.gz"),
     ],
-    ids=["a text", "a folder"],
+    ids=["a text file", "a folder"],
 )
-def test_what_cannot_be_converted(tmp_path, words, said):
-    assert refused(*words, "--name", "m", "--model-store", tmp_path).endswith(said)
+def test_what_cannot_be_converted(tmp_path, arguments, message):
+    assert fails(*arguments, "--name", "m", "--model-store", tmp_path).endswith(message)

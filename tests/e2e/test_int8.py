@@ -1,4 +1,4 @@
-"""archive --quantize int8, by the command, and what it packs in a real MMS."""
+"""The command archive --quantize int8, and its archive in a real MMS."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ def model_fn(model_dir):
 """
 
 
-def run(*words: object) -> subprocess.CompletedProcess:
-    command = [str(BIN / "mms-handler"), "archive", *map(str, words)]
+def run(*arguments: object) -> subprocess.CompletedProcess:
+    command = [str(BIN / "mms-handler"), "archive", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, env=os.environ, timeout=120, text=True)
 
 
 def test_from_photos_to_predictions(front, stripes, tmp_path):
-    """One line says how it did; MMS answers as before but for some hundredths."""
+    """The command prints a line about the graph; MMS's replies differ by some hundredths."""
     model, photos = tmp_path / "stripes", stripes.write(tmp_path / "photos")
     shutil.copytree(stripes.folder, model)
     (model / "code").mkdir()
     (model / "code" / "inference.py").write_text(SCRIPT)
-    words = ("--quantize", "int8", "--calibration", photos, "--model-store", front.store)
-    done = run(model, *words)
-    assert done.returncode == 0, done.stderr
-    first, second = done.stdout.splitlines()
+    options = ("--quantize", "int8", "--calibration", photos, "--model-store", front.store)
+    process = run(model, *options)
+    assert process.returncode == 0, process.stderr
+    first, second = process.stdout.splitlines()
     assert re.fullmatch(
         r"int8: 13 of 13 operators, from 12 requests; top-1 agrees on 4 of 4 rows, "
         r"differences \d\.\d% mean, \d\.\d% at most, of the largest value; "
@@ -48,14 +48,14 @@ def test_from_photos_to_predictions(front, stripes, tmp_path):
     out = io.BytesIO()
     np.save(out, photo[None])
     npy = "application/x-npy"
-    found = np.load(io.BytesIO(front.ask("stripes", out.getvalue(), npy, npy).body))
-    wanted = stripes.scores(photo[None])
-    assert 1e-5 < np.abs(found - wanted).max() / np.abs(wanted).max() < 0.1
-    assert found.argmax() == wanted.argmax()
+    scores = np.load(io.BytesIO(front.ask("stripes", out.getvalue(), npy, npy).body))
+    expected = stripes.scores(photo[None])
+    assert 1e-5 < np.abs(scores - expected).max() / np.abs(expected).max() < 0.1
+    assert scores.argmax() == expected.argmax()
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("options", "code", "message"),
     [
         (["--quantize", "int8"], 2, "--quantize int8 needs --calibration, a folder of requests"),
         (["--quantize", "int4"], 2, "'int4' is not 'int8'."),
@@ -85,15 +85,15 @@ def test_from_photos_to_predictions(front, stripes, tmp_path):
         "no calibration",
         "another type",
         "no --quantize",
-        "an agreement about nothing",
+        "--min-agreement alone",
         "no such folder",
         "a file",
         "folders in it",
     ],
 )
-def test_words_that_do_not_go_together(tmp_path, words, code, said):
-    """What came and what is wanted; nothing is loaded or written."""
-    done = run(EXAMPLES / "linear", "--model-store", tmp_path, *words)
-    assert done.returncode == code
-    assert said in done.stderr.splitlines()[-1]
+def test_options_that_do_not_go_together(tmp_path, options, code, message):
+    """The message says what is missing; nothing is loaded or written."""
+    process = run(EXAMPLES / "linear", "--model-store", tmp_path, *options)
+    assert process.returncode == code
+    assert message in process.stderr.splitlines()[-1]
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""archive: model.tar.gz of both layouts to .mar and back, every file as it was."""
+"""archive.convert: a model.tar.gz of each layout to .mar and back, with every file unchanged."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ ARTIFACTS = {
     "model-symbol.json": b"{}",
     "model-shapes.json": b'[{"name": "data", "shape": [100, 2]}]',
 }
-#: What an archive may hold beside that, and a folder is not packed with.
-MORE = {".hidden": b"h", "code/old.pyc": b"p", "code/MANIFEST.json": b"{}", "deep/er/a b.txt": b""}
-NEW = {**ARTIFACTS, **MORE, "code/inference.py": b"x = 1\n", "code/lib/helper.py": b"y = 2\n"}
+#: Files that convert keeps in an archive; pack leaves some of them out of a folder.
+EXTRA = {".hidden": b"h", "code/old.pyc": b"p", "code/MANIFEST.json": b"{}", "deep/er/a b.txt": b""}
+NEW = {**ARTIFACTS, **EXTRA, "code/inference.py": b"x = 1\n", "code/lib/helper.py": b"y = 2\n"}
 OLD = {**ARTIFACTS, "train.py": b"x = 1\n", "helper.py": b"y = 2\n"}
 
 
@@ -47,7 +47,7 @@ def in_mar(path):
 @pytest.mark.parametrize("mode", ["w:gz", "w"])
 @pytest.mark.parametrize("prefix", ["", "./"])
 def test_with_the_script_in_code(tmp_path, prefix, mode):
-    """As SageMaker has it since MXNet 1.4; the same names and bytes come out, and come back."""
+    """SageMaker's layout since MXNet 1.4: the same names and bytes in the .mar, and back."""
     source = tar(tmp_path / "model.tar.gz", NEW, prefix, mode)
     packed = archive.convert(source, tmp_path / "m.mar")
     assert in_mar(packed) == NEW
@@ -56,7 +56,7 @@ def test_with_the_script_in_code(tmp_path, prefix, mode):
 
 
 def test_with_the_script_beside_the_artifacts(tmp_path):
-    """As it was before; a name says which file it is, and the places stay as they are."""
+    """The layout before MXNet 1.4: a name selects the script, and files keep their folders."""
     source = tar(tmp_path / "model.tar.gz", OLD)
     with pytest.raises(ScriptError, match=r"which file is the script\? helper\.py, train\.py"):
         archive.convert(source, tmp_path / "m.mar")
@@ -69,49 +69,49 @@ def test_with_the_script_beside_the_artifacts(tmp_path):
 
 @pytest.mark.parametrize("form", ["file", "folder", "sourcedir.tar.gz"])
 def test_with_the_script_elsewhere(tmp_path, form):
-    """As the SDK uploads it for MXNet 1.3 and before: it gets into code/."""
+    """As the SDK uploads it for MXNet 1.3 and earlier: it becomes code/."""
     source = tar(tmp_path / "model.tar.gz", {**ARTIFACTS, "code/old.py": b"old"})
-    given = {"train.py": b"x = 1\n"} if form == "file" else {"train.py": b"x = 1\n", "h.py": b""}
-    code = tar(tmp_path / form, given) if form.endswith("gz") else tmp_path / "src"
+    files = {"train.py": b"x = 1\n"} if form == "file" else {"train.py": b"x = 1\n", "h.py": b""}
+    code = tar(tmp_path / form, files) if form.endswith("gz") else tmp_path / "src"
     if not form.endswith("gz"):
         code.mkdir()
-        for name, data in given.items():
+        for name, data in files.items():
             (code / name).write_bytes(data)
     if form == "file":
         code = code / "train.py"
     packed = archive.convert(source, tmp_path / "m.mar", code=code, program="train.py")
-    assert in_mar(packed) == {**ARTIFACTS, **{f"code/{name}": given[name] for name in given}}
+    assert in_mar(packed) == {**ARTIFACTS, **{f"code/{name}": files[name] for name in files}}
 
 
-def test_there_and_back_again_is_the_same_archive(tmp_path):
-    """Neither kind keeps a time or an owner, so the second .mar has the bytes of the first."""
-    one = archive.convert(tar(tmp_path / "a.tar.gz", NEW), tmp_path / "1" / "m.mar")
-    back = archive.convert(one, tmp_path / "2" / "m.tar.gz")
-    two = archive.convert(back, tmp_path / "3" / "m.mar")
-    assert two.read_bytes() == one.read_bytes()
-    again = archive.convert(two, tmp_path / "4" / "n.tar.gz")
-    assert again.read_bytes() == back.read_bytes()
+def test_there_and_back_gives_the_same_archive(tmp_path):
+    """Neither format keeps times or owners, so the second .mar has the bytes of the first."""
+    first_mar = archive.convert(tar(tmp_path / "a.tar.gz", NEW), tmp_path / "1" / "m.mar")
+    first_tar = archive.convert(first_mar, tmp_path / "2" / "m.tar.gz")
+    second_mar = archive.convert(first_tar, tmp_path / "3" / "m.mar")
+    assert second_mar.read_bytes() == first_mar.read_bytes()
+    second_tar = archive.convert(second_mar, tmp_path / "4" / "n.tar.gz")
+    assert second_tar.read_bytes() == first_tar.read_bytes()
 
 
-def test_the_manifest_of_a_tar_is_not_ours(tmp_path):
-    """A MAR-INF in it, say of a .mar that was unpacked and tarred, is made anew."""
-    files = {**NEW, "MAR-INF/MANIFEST.json": b"not one"}
+def test_a_manifest_in_a_tar_is_replaced(tmp_path):
+    """A MAR-INF, say of a .mar that was unpacked and tarred, is written anew."""
+    files = {**NEW, "MAR-INF/MANIFEST.json": b"invalid"}
     packed = archive.convert(tar(tmp_path / "model.tar.gz", files), tmp_path / "m.mar")
     assert in_mar(packed) == NEW
 
 
-def test_progress_is_told_in_bytes(tmp_path):
-    """Of the files, however they are packed."""
-    told = []
+def test_progress_in_bytes(tmp_path):
+    """Of the files, in both formats."""
+    steps = []
     source = tar(tmp_path / "model.tar.gz", NEW)
-    packed = archive.convert(source, tmp_path / "m.mar", progress=told.append)
-    assert sum(told) == archive.size(source) == sum(map(len, NEW.values()))
-    told.clear()
-    archive.convert(packed, tmp_path / "back.tar.gz", progress=told.append)
-    assert sum(told) == sum(map(len, NEW.values()))
+    packed = archive.convert(source, tmp_path / "m.mar", progress=steps.append)
+    assert sum(steps) == archive.size(source) == sum(map(len, NEW.values()))
+    steps.clear()
+    archive.convert(packed, tmp_path / "back.tar.gz", progress=steps.append)
+    assert sum(steps) == sum(map(len, NEW.values()))
 
 
-def test_what_is_there_is_replaced_by_force_only(tmp_path):
+def test_an_existing_file_is_replaced_only_by_force(tmp_path):
     source = tar(tmp_path / "model.tar.gz", NEW)
     (tmp_path / "m.mar").write_text("old")
     with pytest.raises(ArchiveError, match=r"m\.mar already exists; --force replaces it"):
@@ -122,14 +122,14 @@ def test_what_is_there_is_replaced_by_force_only(tmp_path):
         archive.convert(tmp_path / "m.mar", tmp_path / "m.tar.gz")
 
 
-def test_what_is_which(tmp_path):
-    """By what a file has, not by what it is called."""
+def test_the_format_of_a_file(tmp_path):
+    """Its contents decide, not its name."""
     source = tar(tmp_path / "a", NEW)
     assert archive.other_suffix(source) == ".mar"
     assert archive.other_suffix(archive.convert(source, tmp_path / "m.mar")) == ".tar.gz"
 
 
-def test_code_that_is_not_there(tmp_path):
+def test_code_that_does_not_exist(tmp_path):
     source = tar(tmp_path / "model.tar.gz", NEW)
     with pytest.raises(ArchiveError, match=r"there is no .*gone"):
         archive.convert(source, tmp_path / "m.mar", code=tmp_path / "gone")

@@ -1,4 +1,4 @@
-"""fetch: archives from the addresses that are allowed, and from no other."""
+"""archive.fetch: archives from allowed addresses, and from no others."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ ALLOWED = ["https://models.example.com/prod", "s3://bucket/team/", "http://other
         "http://other.example:8000/a.mar",
     ],
 )
-def test_what_is_allowed(url):
-    """What begins as something on the list does, however it is written."""
+def test_an_allowed_address(url):
+    """An address that begins like one on the list, however it is spelled."""
     check_url(url, ALLOWED)
 
 
@@ -43,7 +43,7 @@ NO_ADDRESS = "{} is not an address: expected http://, https:// or s3://, a host 
 
 
 @pytest.mark.parametrize(
-    ("url", "said"),
+    ("url", "message"),
     [
         ("http://models.example.com/prod/a.mar", NOT_LISTED),
         ("https://models.example.com:444/prod/a.mar", NOT_LISTED),
@@ -77,11 +77,11 @@ NO_ADDRESS = "{} is not an address: expected http://, https:// or s3://, a host 
         ("https://[models.example.com/prod/a.mar", NO_ADDRESS),
     ],
 )
-def test_what_is_not(tmp_path, url, said):
-    """It is not even asked for, and the variable with the list is named."""
+def test_an_address_that_is_not_allowed(tmp_path, url, message):
+    """No request is sent, and the message names the variable with the list."""
     with pytest.raises(ArchiveError) as caught:
         archive.fetch(url, tmp_path, ALLOWED)
-    assert str(caught.value) == said.format(url)
+    assert str(caught.value) == message.format(url)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -90,21 +90,21 @@ def test_without_a_list_nothing_is_allowed(tmp_path):
         archive.fetch("https://models.example.com/prod/a.mar", tmp_path, [])
 
 
-@pytest.mark.parametrize("beginning", ["models.example.com", "https://", "*"])
-def test_a_list_that_says_nothing(tmp_path, beginning):
-    """A mistyped beginning is an error, not one that nothing begins with."""
+@pytest.mark.parametrize("prefix", ["models.example.com", "https://", "*"])
+def test_an_invalid_list(tmp_path, prefix):
+    """A mistyped prefix is an error, not a prefix that matches nothing."""
     with pytest.raises(ArchiveError, match="^MMS_HANDLER_ALLOWED_URLS: "):
-        archive.fetch("https://models.example.com/prod/a.mar", tmp_path, [beginning])
+        archive.fetch("https://models.example.com/prod/a.mar", tmp_path, [prefix])
 
 
 # --- http ------------------------------------------------------------------------------------
 
 
 class Site:
-    """Answers by path: a body, an address to go to, or half of a body."""
+    """A web server's answers by path: a body, a redirect, or half of a body."""
 
     def __init__(self):
-        self.bodies, self.elsewhere, self.broken, self.asked = {}, {}, set(), []
+        self.bodies, self.redirects, self.broken, self.requests = {}, {}, set(), []
 
 
 @pytest.fixture
@@ -112,22 +112,22 @@ def site(monkeypatch):
     for name in list(os.environ):
         if name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
-    held = Site()
+    served = Site()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             path = self.path.partition("?")[0]
-            held.asked.append(self.path)
-            if path in held.elsewhere:
+            served.requests.append(self.path)
+            if path in served.redirects:
                 self.send_response(302)
-                self.send_header("Location", held.elsewhere[path])
+                self.send_header("Location", served.redirects[path])
                 self.end_headers()
-            elif path in held.bodies:
+            elif path in served.bodies:
                 self.send_response(200)
-                self.send_header("Content-Length", str(len(held.bodies[path])))
+                self.send_header("Content-Length", str(len(served.bodies[path])))
                 self.end_headers()
-                half = len(held.bodies[path]) // 2 if path in held.broken else None
-                self.wfile.write(held.bodies[path][:half])
+                half = len(served.bodies[path]) // 2 if path in served.broken else None
+                self.wfile.write(served.bodies[path][:half])
             else:
                 self.send_error(404)
 
@@ -137,8 +137,8 @@ def site(monkeypatch):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        held.url = f"http://127.0.0.1:{server.server_address[1]}"
-        yield held
+        served.url = f"http://127.0.0.1:{server.server_address[1]}"
+        yield served
         server.shutdown()
         thread.join()
 
@@ -148,7 +148,7 @@ def packed(tmp_path):
     """The bytes of an archive."""
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "words.txt").write_text("one two")
-    return archive.pack(tmp_path / "model", tmp_path / "made.mar").read_bytes()
+    return archive.pack(tmp_path / "model", tmp_path / "model.mar").read_bytes()
 
 
 @pytest.fixture
@@ -159,112 +159,112 @@ def folder(tmp_path):
 
 
 def test_an_archive(site, packed, folder):
-    """It gets the name that the last part of its address has."""
+    """Its name is the last part of its address."""
     site.bodies["/a/words-2.mar"] = packed
-    found = archive.fetch(f"{site.url}/a/words-2.mar?key=1", folder, [f"{site.url}/a"])
-    assert found == folder / "words-2.mar"
-    assert found.read_bytes() == packed
-    assert list(folder.iterdir()) == [found]
-    assert site.asked == ["/a/words-2.mar?key=1"]
+    path = archive.fetch(f"{site.url}/a/words-2.mar?key=1", folder, [f"{site.url}/a"])
+    assert path == folder / "words-2.mar"
+    assert path.read_bytes() == packed
+    assert list(folder.iterdir()) == [path]
+    assert site.requests == ["/a/words-2.mar?key=1"]
 
 
 @pytest.mark.parametrize("suffix", [".tar.gz", ".tgz"])
 def test_a_tar_becomes_an_archive(site, tmp_path, folder, suffix):
-    """SageMaker's model.tar.gz; it is gone when the .mar is there."""
+    """SageMaker's model.tar.gz is converted, and only the .mar stays."""
     (tmp_path / "a.txt").write_text("one")
     with tarfile.open(tmp_path / "t.tar.gz", "w:gz") as out:
         out.add(tmp_path / "a.txt", "words.txt")
     site.bodies[f"/model{suffix}"] = (tmp_path / "t.tar.gz").read_bytes()
-    found = archive.fetch(f"{site.url}/model{suffix}", folder, [site.url])
-    assert archive.verify(found).name == "model"
+    path = archive.fetch(f"{site.url}/model{suffix}", folder, [site.url])
+    assert archive.verify(path).name == "model"
     assert list(folder.iterdir()) == [folder / "model.mar"]
 
 
 @pytest.mark.parametrize("name", ["", "model", "model.zip", "..mar", ".mar", "-rf.mar", "a b.mar"])
-def test_a_name_that_is_no_archives(site, folder, name):
-    """What would be written has a safe name, or is not fetched."""
+def test_an_invalid_name_of_an_archive(site, folder, name):
+    """Nothing is fetched that could not be written under a safe name."""
     with pytest.raises(ArchiveError, match=r"names no archive|not a valid model name|is ambiguous"):
         archive.fetch(f"{site.url}/{name}", folder, [site.url])
-    assert site.asked == []
+    assert site.requests == []
 
 
-def fails(site, folder, path, said, **limits):
+def fails(site, folder, path, message, **limits):
     with pytest.raises(ArchiveError) as caught:
         archive.fetch(f"{site.url}{path}", folder, [f"{site.url}/in"], **limits)
-    assert str(caught.value) == said.format(site.url)
+    assert str(caught.value) == message.format(site.url)
     assert list(folder.iterdir()) == []
 
 
-def test_a_redirect_within_the_list(site, packed, folder):
-    """It is followed; the name stays the one that was asked for."""
-    site.elsewhere["/in/a.mar"], site.bodies["/in/b.mar"] = "/in/b.mar", packed
-    found = archive.fetch(f"{site.url}/in/a.mar", folder, [f"{site.url}/in"])
-    assert (found.name, found.read_bytes()) == ("a.mar", packed)
+def test_a_redirect_to_an_allowed_address(site, packed, folder):
+    """It is followed; the first address gives the name."""
+    site.redirects["/in/a.mar"], site.bodies["/in/b.mar"] = "/in/b.mar", packed
+    path = archive.fetch(f"{site.url}/in/a.mar", folder, [f"{site.url}/in"])
+    assert (path.name, path.read_bytes()) == ("a.mar", packed)
 
 
-@pytest.mark.parametrize("where", ["/out/a.mar", "/in/../out/a.mar", "file:///etc/passwd"])
-def test_a_redirect_out_of_the_list(site, packed, folder, where):
-    """It is not followed, wherever it leads."""
-    site.elsewhere["/in/a.mar"], site.bodies["/out/a.mar"] = where, packed
+@pytest.mark.parametrize("location", ["/out/a.mar", "/in/../out/a.mar", "file:///etc/passwd"])
+def test_a_redirect_to_another_address(site, packed, folder, location):
+    """It is not followed."""
+    site.redirects["/in/a.mar"], site.bodies["/out/a.mar"] = location, packed
     with pytest.raises(ArchiveError, match="is not fetched|not allowed"):
         archive.fetch(f"{site.url}/in/a.mar", folder, [f"{site.url}/in"])
-    assert site.asked == ["/in/a.mar"]
+    assert site.requests == ["/in/a.mar"]
     assert list(folder.iterdir()) == []
 
 
-def test_what_is_too_large(site, packed, folder):
-    """Nothing stays of it."""
+def test_a_download_that_is_too_large(site, packed, folder):
+    """Nothing of it is left."""
     site.bodies["/in/a.mar"] = packed
     fails(site, folder, "/in/a.mar", "{}/in/a.mar has more than 100 bytes", max_bytes=100)
     archive.fetch(f"{site.url}/in/a.mar", folder, [site.url], max_bytes=len(packed))
 
 
-def test_what_breaks_off(site, packed, folder):
-    """Half an archive is none."""
+def test_a_download_that_breaks_off(site, packed, folder):
+    """Nothing of it is left."""
     site.bodies["/in/a.mar"] = packed
     site.broken.add("/in/a.mar")
     rest = len(packed) - len(packed) // 2
-    said = f"IncompleteRead(0 bytes read, {rest} more expected)"
-    fails(site, folder, "/in/a.mar", "{}/in/a.mar cannot be downloaded: " + said)
+    reason = f"IncompleteRead(0 bytes read, {rest} more expected)"
+    fails(site, folder, "/in/a.mar", "{}/in/a.mar cannot be downloaded: " + reason)
 
 
-def test_what_is_not_there(site, folder):
-    said = "{}/in/a.mar cannot be downloaded: HTTP Error 404: Not Found"
-    fails(site, folder, "/in/a.mar", said)
+def test_an_address_without_a_file(site, folder):
+    message = "{}/in/a.mar cannot be downloaded: HTTP Error 404: Not Found"
+    fails(site, folder, "/in/a.mar", message)
 
 
 def test_an_unsafe_tar(site, tmp_path, folder):
-    """It is refused when it is converted, and nothing stays of it."""
+    """It is refused when it is converted, and nothing of it is left."""
     with tarfile.open(tmp_path / "t.tar.gz", "w:gz") as out:
         out.addfile(tarfile.TarInfo("../x"))
     site.bodies["/in/m.tar.gz"] = (tmp_path / "t.tar.gz").read_bytes()
-    said = "m.tar.gz: the entry '../x' leads outside the archive's folder"
-    fails(site, folder, "/in/m.tar.gz", said)
+    message = "m.tar.gz: the entry '../x' leads outside the archive's folder"
+    fails(site, folder, "/in/m.tar.gz", message)
 
 
-def test_an_archive_that_is_there(site, packed, folder):
-    """It is left alone, and the other one is not asked for."""
+def test_an_archive_that_exists(site, packed, folder):
+    """It is left alone, and no request is sent."""
     (folder / "a.mar").write_text("old")
     with pytest.raises(ArchiveError, match=r"a\.mar already exists"):
         archive.fetch(f"{site.url}/a.mar", folder, [site.url])
-    assert site.asked == []
+    assert site.requests == []
 
 
 # --- s3 --------------------------------------------------------------------------------------
 
-#: boto3 of an old Python says that it is old.
-old = pytest.mark.filterwarnings("ignore")
+#: boto3 warns about old versions of Python.
+old_python = pytest.mark.filterwarnings("ignore")
 
 
-@old
+@old_python
 def test_an_object(bucket, packed, folder):
-    """With boto3, and its own way to find credentials."""
+    """boto3 finds the credentials itself."""
     bucket.objects["/bucket/team/words.mar"] = packed
-    found = archive.fetch("s3://bucket/team/words.mar", folder, ["s3://bucket/team"])
-    assert (found.name, found.read_bytes()) == ("words.mar", packed)
+    path = archive.fetch("s3://bucket/team/words.mar", folder, ["s3://bucket/team"])
+    assert (path.name, path.read_bytes()) == ("words.mar", packed)
 
 
-@old
+@old_python
 def test_an_object_that_is_too_large(bucket, packed, folder):
     bucket.objects["/bucket/words.mar"] = packed
     with pytest.raises(ArchiveError, match=r"s3://bucket/words\.mar has more than 100 bytes"):
@@ -274,7 +274,7 @@ def test_an_object_that_is_too_large(bucket, packed, folder):
 
 
 def test_an_object_without_boto3(folder, monkeypatch):
-    """What to install is said."""
+    """The message says what to install."""
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(ArchiveError, match=r"pip install 'mms_handler\[s3\]'"):
         archive.fetch("s3://bucket/words.mar", folder, ["s3://bucket"])

@@ -1,4 +1,4 @@
-"""manifest, packing, zips: an int8 graph is kept beside the model, and told of in the manifest."""
+"""archive.pack, verify, manifest: an int8 graph is packed and described in the manifest."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from mms_handler.archive.quantize import Int8Graph
 from mms_handler.errors import ArchiveError
 from mms_handler.manifest import Quantized
 
-TOLD = Quantized("int8", "MAR-INF/int8-symbol.json", 39, 40, 30, 10, 9, 0.008, 0.043)
+ENTRY = Quantized("int8", "MAR-INF/int8-symbol.json", 39, 40, 30, 10, 9, 0.008, 0.043)
 
 
 @pytest.fixture
 def packed(tmp_path):
-    """An archive with a graph that was found in what MMS would unpack."""
-    seen = []
+    """An archive with a graph that was made from the folder that MMS would unpack."""
+    names = []
 
     def quantizer(folder):
-        seen.extend(path.name for path in folder.iterdir())
-        return Int8Graph(TOLD, b'{"nodes": []}', "")
+        names.extend(path.name for path in folder.iterdir())
+        return Int8Graph(ENTRY, b'{"nodes": []}', "")
 
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "net.params").write_text("weights")
     path = archive.pack(tmp_path / "m", tmp_path / "m.mar", quantizer=quantizer)
-    assert sorted(seen) == ["MAR-INF", "net.params"]
+    assert sorted(names) == ["MAR-INF", "net.params"]
     return path
 
 
-def test_a_graph_is_packed_and_told_of(packed):
-    """Hashed like every entry, and found again where the archive is unpacked."""
-    found = archive.verify(packed)
-    assert found.quantized == TOLD
-    assert set(found.hashes) == {"net.params", "MAR-INF/int8-symbol.json"}
+def test_a_graph_is_packed(packed):
+    """It has a hash like every entry, and the unpacked folder has it, too."""
+    read = archive.verify(packed)
+    assert read.quantized == ENTRY
+    assert set(read.hashes) == {"net.params", "MAR-INF/int8-symbol.json"}
     archive.unpack(packed, packed.parent / "there")
-    assert manifest.read_folder(packed.parent / "there").quantized == TOLD
-    assert (packed.parent / "there" / TOLD.symbol).read_text() == '{"nodes": []}'
+    assert manifest.read_folder(packed.parent / "there").quantized == ENTRY
+    assert (packed.parent / "there" / ENTRY.symbol).read_text() == '{"nodes": []}'
 
 
-def test_without_a_graph_nothing_is_told(tmp_path):
+def test_without_a_graph_there_is_no_entry(tmp_path):
     (tmp_path / "net.params").write_text("weights")
-    found = archive.verify(archive.pack(tmp_path, tmp_path / "m.mar"))
-    assert found.quantized is None
+    read = archive.verify(archive.pack(tmp_path, tmp_path / "m.mar"))
+    assert read.quantized is None
     assert manifest.read_folder(tmp_path) is None
 
 
@@ -58,23 +58,23 @@ def test_without_a_graph_nothing_is_told(tmp_path):
         {"most": "0.1"},
         {"more": 1},
     ],
-    ids=["another type", "another entry", "less than none", "no number", "text", "more"],
+    ids=["another type", "another entry", "negative", "NaN", "a string", "an extra key"],
 )
-def test_a_manifest_that_tells_something_else(change):
-    """It is none of ours."""
-    told = json.loads(manifest.encode("m", None, {}, None, TOLD))
-    told["mms_handler"]["quantized"].update(change)
+def test_an_invalid_entry_for_a_graph(change):
+    """The manifest is refused."""
+    decoded = json.loads(manifest.encode("m", None, {}, None, ENTRY))
+    decoded["mms_handler"]["quantized"].update(change)
     with pytest.raises(ArchiveError, match="is not a valid manifest"):
-        manifest.read(json.dumps(told).encode())
+        manifest.read(json.dumps(decoded).encode())
 
 
-def test_a_graph_that_is_not_there(packed, tmp_path):
+def test_a_graph_that_is_missing(packed, tmp_path):
     """The archive is refused before it is registered."""
-    with zipfile.ZipFile(packed) as mar, zipfile.ZipFile(tmp_path / "less.mar", "w") as less:
+    with zipfile.ZipFile(packed) as mar, zipfile.ZipFile(tmp_path / "other.mar", "w") as other:
         for name in mar.namelist():
-            if name != TOLD.symbol:
-                less.writestr(name, mar.read(name))
+            if name != ENTRY.symbol:
+                other.writestr(name, mar.read(name))
     with pytest.raises(
         ArchiveError, match="the manifest's graph 'MAR-INF/int8-symbol.json' is not in"
     ):
-        archive.verify(tmp_path / "less.mar")
+        archive.verify(tmp_path / "other.mar")

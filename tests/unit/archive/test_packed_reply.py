@@ -1,4 +1,4 @@
-"""replies: what of two replies is the same, and what is not."""
+"""archive.packed_reply: which replies are the same, and how they are kept."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ def npy(values):
 
 
 @pytest.mark.parametrize(
-    ("content_type", "then", "now"),
+    ("content_type", "packed", "current"),
     [
         pytest.param(JSON, b"[[1.0, 2.0]]", b"[[1.0,2.0]]", id="spaces"),
         pytest.param(JSON, b"[[1.0, 2.0]]", b"[[1.00009, 2.0]]", id="a rounding"),
-        pytest.param(JSON, b"[1e-8]", b"[9e-7]", id="next to nothing"),
+        pytest.param(JSON, b"[1e-8]", b"[9e-7]", id="a tiny number"),
         pytest.param(JSON, b"[1, null]", b"[1.0, null]", id="an integer as a float"),
         pytest.param(JSON, b'{"a": [0.5], "b": "x"}', b'{"b": "x", "a": [0.50001]}', id="names"),
         pytest.param("application/json; charset=utf-8", b"[1.0]", b"[1.00001]", id="a charset"),
         pytest.param(CSV, b"0.5,1\n", b"0.50001,1\n", id="CSV"),
         pytest.param(NPY, npy([[1, np.nan]]), npy([[1.00005, np.nan]]), id="NPY"),
         pytest.param("text/plain", b"a word", b"a word", id="text"),
-        pytest.param("image/png", b"\xff\0", b"\xff\0", id="a picture"),
-        pytest.param(JSON, b"x" * 200_000, b"x" * 200_000, id="what is long"),
-        pytest.param(JSON, None, b"a time", id="what is another one each time"),
+        pytest.param("image/png", b"\xff\0", b"\xff\0", id="an image"),
+        pytest.param(JSON, b"x" * 200_000, b"x" * 200_000, id="a long body"),
+        pytest.param(JSON, None, b"a time", id="a body that changes"),
     ],
 )
-def test_the_same(content_type, then, now):
-    """Numbers may differ by 1e-4 of themselves or by 1e-6; 1e-4 is what float32 leaves for sure."""
-    then, now = (packed_reply.encode(200, content_type, body) for body in (then, now))
-    assert packed_reply.same(then, now)
+def test_the_same_reply(content_type, packed, current):
+    """Numbers may differ by 1e-4 of themselves or by 1e-6; float32 is at least that precise."""
+    replies = (packed_reply.encode(200, content_type, body) for body in (packed, current))
+    assert packed_reply.same(*replies)
 
 
 @pytest.mark.parametrize(
-    ("content_type", "then", "now"),
+    ("content_type", "packed", "current"),
     [
         pytest.param(JSON, b"[[1.0, 2.0]]", b"[[1.0002, 2.0]]", id="a number"),
         pytest.param(JSON, b"[1]", b"[2]", id="an integer"),
@@ -50,38 +50,38 @@ def test_the_same(content_type, then, now):
         pytest.param(JSON, b"[1.0]", b"[1.0, 2.0]", id="a length"),
         pytest.param(JSON, b'["setosa"]', b'["virginica"]', id="a word"),
         pytest.param(JSON, b'{"a": 1.5}', b'{"b": 1.5}', id="a name"),
-        pytest.param(JSON, b"[1.5]", b'["1.5"]', id="a text"),
-        pytest.param(JSON, b"[1.5]", b"[1.5", id="no JSON any more"),
+        pytest.param(JSON, b"[1.5]", b'["1.5"]', id="a string"),
+        pytest.param(JSON, b"[1.5]", b"[1.5", id="invalid JSON"),
         pytest.param(CSV, b"1,2\n", b"1\n2\n", id="CSV rows"),
         pytest.param(NPY, npy([1, 2]), npy([[1, 2]]), id="an NPY shape"),
-        pytest.param("text/plain", b"1.0", b"1.000001", id="what has no codec"),
-        pytest.param(JSON, b"x" * 200_000, b"y" * 200_000, id="what is long"),
-        pytest.param(JSON, b"[1]", None, id="not the same each time any more"),
+        pytest.param("text/plain", b"1.0", b"1.000001", id="a type without a codec"),
+        pytest.param(JSON, b"x" * 200_000, b"y" * 200_000, id="a long body"),
+        pytest.param(JSON, b"[1]", None, id="a body that changes now"),
     ],
 )
-def test_another(content_type, then, now):
-    then, now = (packed_reply.encode(200, content_type, body) for body in (then, now))
-    assert not packed_reply.same(then, now)
+def test_another_reply(content_type, packed, current):
+    replies = (packed_reply.encode(200, content_type, body) for body in (packed, current))
+    assert not packed_reply.same(*replies)
 
 
-def test_status_and_type_count():
-    """The same body in another type, or with another status, is another reply."""
-    told = packed_reply.encode(200, JSON, b"[1]")
-    assert not packed_reply.same(told, packed_reply.encode(201, JSON, b"[1]"))
-    assert not packed_reply.same(told, packed_reply.encode(200, CSV, b"[1]"))
+def test_another_status_or_type():
+    """The same body with another type or status is another reply."""
+    reply = packed_reply.encode(200, JSON, b"[1]")
+    assert not packed_reply.same(reply, packed_reply.encode(201, JSON, b"[1]"))
+    assert not packed_reply.same(reply, packed_reply.encode(200, CSV, b"[1]"))
 
 
 @pytest.mark.parametrize(
     "reply", [{}, {"base64": "?"}, {"base64": 7}, {"body": 7}, {"sha256": 7}], ids=str
 )
-def test_a_kept_reply_that_is_none(reply):
-    """A manifest that somebody else wrote fails the check; it does not end it."""
-    told = {"status": 200, "content_type": JSON, **reply} if reply else reply
-    assert not packed_reply.same(told, packed_reply.encode(200, JSON, b"[1]"))
+def test_an_invalid_packed_reply(reply):
+    """A reply that another program wrote is another reply, not an exception."""
+    packed = {"status": 200, "content_type": JSON, **reply} if reply else reply
+    assert not packed_reply.same(packed, packed_reply.encode(200, JSON, b"[1]"))
 
 
 def test_how_replies_are_kept():
-    """Text as text, other bytes as base64, what is long as its hash."""
+    """Text is kept as it is, other bytes as base64, a long body as its hash."""
     assert packed_reply.encode(200, JSON, b"[1]") == {
         "status": 200,
         "content_type": JSON,
@@ -99,8 +99,8 @@ def test_how_replies_are_kept():
     }
 
 
-def test_replies_in_words():
-    """Cut where a line would become a page."""
+def test_descriptions_of_replies():
+    """A long body is cut."""
     assert (
         packed_reply.describe(packed_reply.encode(200, JSON, b"[1]")) == "200 application/json: [1]"
     )

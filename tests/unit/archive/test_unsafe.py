@@ -1,4 +1,4 @@
-"""archive: what must not be unpacked is refused, by name, with nothing written anywhere."""
+"""archive.verify, zips, tars: unsafe entries are refused by name, and nothing is written."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ PLAIN = {
 
 
 class Entry:
-    """An entry of a zip whose two headers may say what they like."""
+    """An entry of a zip with two headers, which may contradict each other and the data."""
 
     def __init__(self, name, data=b"x", packed=None, method=None, mode=0o644, **claims):
-        """``claims``: size, packed_bytes, crc, flags of both; here_X of the one at the entry."""
+        """``claims``: fields of both headers; ``here_`` fields are only in the one at the entry."""
         self.name, self.mode = name, mode
         self.packed = data if packed is None else packed
         self.both = {
@@ -61,9 +61,9 @@ def fields(header):
     )  # fmt: skip
 
 
-def zipped(path, *entries, before=b"", unlisted=(), behind=b""):
-    """Write a zip byte by byte; those entries that are ``unlisted`` are in no list."""
-    out, listed = before, b""
+def zipped(path, *entries, prefix=b"", unlisted=()):
+    """Write a zip byte by byte; the list at its end leaves out ``unlisted`` entries."""
+    out, listed = prefix, b""
     for entry in entries:
         if entry not in unlisted:
             listed += (
@@ -73,7 +73,6 @@ def zipped(path, *entries, before=b"", unlisted=(), behind=b""):
             )  # fmt: skip
         out += b"PK\3\4" + fields(entry.here) + entry.here["name"] + entry.here["extra"]
         out += entry.packed
-    out += behind
     count = len(entries) - len(unlisted)
     end = struct.pack("<4H2LH", 0, 0, count, count, len(listed), len(out), 0)
     path.write_bytes(out + listed + b"PK\5\6" + end)
@@ -81,9 +80,9 @@ def zipped(path, *entries, before=b"", unlisted=(), behind=b""):
 
 
 def plain(**changes):
-    """The entry of a manifest without hashes, its model's fields changed."""
-    told = {**PLAIN, "model": {**PLAIN["model"], **changes}}
-    return Entry(MANIFEST, json.dumps(told).encode())
+    """The entry of a manifest without hashes, with changes to its model."""
+    changed = {**PLAIN, "model": {**PLAIN["model"], **changes}}
+    return Entry(MANIFEST, json.dumps(changed).encode())
 
 
 def deflated(data):
@@ -95,21 +94,21 @@ def tree(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
-def refused(path, said):
-    """Neither verified nor unpacked, with words that are written out; nothing is written."""
-    before = tree(path.parent)
+def refused(path, message):
+    """Check that verify and unpack refuse an archive with this message, and write nothing."""
+    files = tree(path.parent)
     for attempt in (archive.verify, lambda path: archive.unpack(path, path.parent / "folder")):
         with pytest.raises(ArchiveError) as caught:
             attempt(path)
-        assert str(caught.value) == f"{path.name}: {said}"
-    assert tree(path.parent) == before
+        assert str(caught.value) == f"{path.name}: {message}"
+    assert tree(path.parent) == files
 
 
-# --- what is safe ----------------------------------------------------------------------------
+# --- a safe archive ----------------------------------------------------------------------------
 
 
 def test_an_archive_of_another_tool(tmp_path):
-    """Without hashes, with folders, as plain model-archiver and zip make them."""
+    """Without hashes and with folders, as model-archiver and zip write them."""
     path = zipped(
         tmp_path / "m.mar",
         plain(),
@@ -117,8 +116,8 @@ def test_an_archive_of_another_tool(tmp_path):
         Entry("code/inference.py", b"x = 1\n", mode=0),
         Entry("words.txt", b"a" * 100, packed=deflated(b"a" * 100), method=8),
     )
-    found = archive.verify(path)
-    assert (found.name, found.hashes, found.sample) == ("m", None, None)
+    read = archive.verify(path)
+    assert (read.name, read.hashes, read.sample) == ("m", None, None)
     archive.unpack(path, tmp_path / "folder")
     assert (tmp_path / "folder" / "words.txt").read_bytes() == b"a" * 100
     assert tree(tmp_path) == [
@@ -139,7 +138,7 @@ LEADS_OUT = "leads outside the archive's folder"
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "message"),
     [
         pytest.param(Entry("../out.txt"), f"the entry '../out.txt' {LEADS_OUT}", id="up"),
         pytest.param(
@@ -156,7 +155,7 @@ LEADS_OUT = "leads outside the archive's folder"
         pytest.param(
             Entry("a\0b"),
             "the entry 'a\\x00b' has a name with control characters or broken UTF-8",
-            id="a zero",
+            id="a null byte",
         ),
         pytest.param(Entry(""), "an entry has no name", id="no name"),
         pytest.param(
@@ -187,7 +186,7 @@ LEADS_OUT = "leads outside the archive's folder"
             Entry("p", packed=deflated(b"x") + b"PK\7\10" + bytes(12), method=8, flags=8),
             "the entry 'p' has its sizes after its data, as in a zip written to a pipe; "
             "write the archive to a file",
-            id="sizes behind it",
+            id="sizes after the data",
         ),
         pytest.param(
             Entry("mar-inf/Manifest.JSON"),
@@ -196,14 +195,14 @@ LEADS_OUT = "leads outside the archive's folder"
         ),
     ],
 )
-def test_an_entry(tmp_path, entry, said):
-    """It is named, and what comes before and after it is not written either."""
-    refused(zipped(tmp_path / "m.mar", plain(), Entry("a.txt"), entry, Entry("z.txt")), said)
+def test_an_unsafe_entry(tmp_path, entry, message):
+    """The message names it, and the entries before and after it are not written, either."""
+    refused(zipped(tmp_path / "m.mar", plain(), Entry("a.txt"), entry, Entry("z.txt")), message)
 
 
 @pytest.mark.parametrize("name", ["a.txt", "./a.txt", "b//../a.txt", "b/a.txt"])
 def test_two_entries_for_one_file(tmp_path, name):
-    """MMS would write the second over the first, however they are spelt."""
+    """MMS would overwrite the first with the second, however they are spelled."""
     path = zipped(tmp_path / "m.mar", plain(), Entry("a.txt"), Entry(name))
     if name == "b/a.txt":
         archive.verify(path)
@@ -217,7 +216,7 @@ def test_two_entries_for_one_file(tmp_path, name):
 
 
 def test_a_bomb_is_refused_at_once(tmp_path):
-    """Sixty kilobytes that say what they are are not even read."""
+    """Its list claims sixty megabytes in sixty kilobytes, so its data is not read."""
     zeros = bytes(60_000_000)
     entry = Entry("zeros.txt", zeros, packed=deflated(zeros), method=8)
     path = zipped(tmp_path / "m.mar", plain(), entry)
@@ -231,8 +230,8 @@ def test_a_bomb_is_refused_at_once(tmp_path):
     assert time.monotonic() - started < 0.5
 
 
-def test_a_bomb_of_small_entries_is_one_too(tmp_path):
-    """What each of them may be, all of them together may not."""
+def test_a_bomb_of_small_entries(tmp_path):
+    """Each of them would be allowed, all of them together are not."""
     zeros = bytes(9_000_000)
     entry = {"data": zeros, "packed": deflated(zeros), "method": 8}
     path = zipped(tmp_path / "m.mar", plain(), *(Entry(f"{n}.txt", **entry) for n in range(4)))
@@ -246,36 +245,36 @@ def test_a_bomb_of_small_entries_is_one_too(tmp_path):
 
 @pytest.mark.parametrize("method", [0, 8], ids=["stored", "deflated"])
 def test_a_bomb_that_lies(tmp_path, method):
-    """Its headers say 1,000 bytes, with the hash of those; reading stops behind them."""
+    """Its headers claim 1,000 bytes and their checksum; reading stops after them."""
     zeros = bytes(12_000_000)
     packed = deflated(zeros) if method else zeros
     lie = {"size": 1_000, "crc": zlib.crc32(bytes(1_000))}
     path = zipped(tmp_path / "m.mar", plain(), Entry("z", zeros, packed, method, **lie))
-    with zipfile.ZipFile(path) as believed:
-        assert len(believed.read("z")) == 1_000  # as Python's own reading would have it
+    with zipfile.ZipFile(path) as mar:
+        assert len(mar.read("z")) == 1_000  # what Python itself reads
     started = time.monotonic()
     refused(path, "the entry 'z' has more than the 1,000 bytes that it claims")
     assert time.monotonic() - started < 0.5
 
 
 def test_too_many_entries(tmp_path, monkeypatch):
-    """Each takes a place on the disk, however small it is."""
+    """Even an empty file takes space on the disk."""
     monkeypatch.setattr(safety, "MAX_ENTRIES", 10)
     entries = [Entry(f"{n}.txt", b"") for n in range(10)]
     refused(zipped(tmp_path / "m.mar", plain(), *entries), "the archive has more than 10 entries")
 
 
 def test_too_many_bytes(tmp_path, monkeypatch):
-    """However well they are packed."""
+    """However small the archive is."""
     monkeypatch.setattr(safety, "MAX_BYTES", 1_000)
     path = zipped(tmp_path / "m.mar", plain(), Entry("a", bytes(999)))
     refused(path, "the archive unpacks to more than 1,000 bytes")
 
 
-# --- what MMS would see, and we would not ----------------------------------------------------
+# --- files that only MMS would see ----------------------------------------------------
 
 
-OTHER = "differs from the archive's list"
+DIFFERS = "differs from the archive's list"
 
 
 @pytest.mark.parametrize(
@@ -287,7 +286,7 @@ OTHER = "differs from the archive's list"
         pytest.param({"here_packed_bytes": 3}, id="another packed size"),
         pytest.param({"here_crc": 3}, id="another checksum"),
         pytest.param({"here_method": 8}, id="another method"),
-        pytest.param({"here_flags": 8}, id="sizes behind it"),
+        pytest.param({"here_flags": 8}, id="sizes after the data"),
         pytest.param({"here_extra": struct.pack("<2H2Q", 1, 16, 3, 3)}, id="larger than 4 GiB"),
         pytest.param({"here_extra": struct.pack("<2HQ", 1, 16, 4)}, id="half a field"),
         pytest.param(
@@ -296,31 +295,29 @@ OTHER = "differs from the archive's list"
                 "here_packed_bytes": 0xFFFFFFFF,
                 "here_extra": struct.pack("<2H2Q", 1, 99, 4, 4),
             },
-            id="a field that goes on",
+            id="a field that is cut off",
         ),
-        pytest.param(
-            {"here_size": 0xFFFFFFFF, "here_packed_bytes": 0xFFFFFFFF}, id="sizes nowhere"
-        ),
+        pytest.param({"here_size": 0xFFFFFFFF, "here_packed_bytes": 0xFFFFFFFF}, id="no sizes"),
     ],
 )
 def test_two_headers_that_differ(tmp_path, claims):
-    """MMS believes the one before an entry, the list at the end is what was checked."""
+    """MMS believes the header before an entry, and other programs the list at the end."""
     entry = Entry("ab/b", b"four", **claims)
     refused(
         zipped(tmp_path / "m.mar", plain(), entry, Entry("z")),
-        f"the header of the entry 'ab/b' {OTHER}",
+        f"the header of the entry 'ab/b' {DIFFERS}",
     )
 
 
-def test_a_name_that_does_not_say_its_alphabet(tmp_path):
-    """Python would take its bytes for another name than Java, and so would who wrote the list."""
+def test_a_name_without_its_encoding(tmp_path):
+    """Without the UTF-8 flag, Python reads another name than Java."""
     path = zipped(tmp_path / "m.mar", plain(), Entry("\u00e9"))
-    refused(path, f"the header of the entry '\u251c\u2310' {OTHER}")
+    refused(path, f"the header of the entry '\u251c\u2310' {DIFFERS}")
     archive.verify(zipped(tmp_path / "m.mar", plain(), Entry("\u00e9", flags=0x800)))
 
 
-def test_sizes_of_what_is_large_may_be_in_a_field(tmp_path):
-    """As every tool writes them, for more than 4 GiB and, unasked, for less."""
+def test_sizes_in_an_extra_field(tmp_path):
+    """Tools write them for entries of more than 4 GiB, and some for smaller ones."""
     field = struct.pack("<2H2Q", 1, 16, 4, 4)
     large = {"here_size": 0xFFFFFFFF, "here_packed_bytes": 0xFFFFFFFF, "here_extra": field}
     path = zipped(tmp_path / "m.mar", plain(), Entry("a", b"four", **large))
@@ -331,9 +328,9 @@ EVIL = Entry("../evil.txt", b"evil")
 
 
 def test_an_entry_that_is_not_listed(tmp_path):
-    """Before, between or behind the others: MMS would write it."""
+    """Before, between or after the others: MMS would write it."""
     entries = [plain(), Entry("a.txt")]
-    for place, said in enumerate(
+    for place, message in enumerate(
         [
             "there is data before the entry 'MAR-INF/MANIFEST.json' that is not in the archive's "
             "list",
@@ -341,13 +338,13 @@ def test_an_entry_that_is_not_listed(tmp_path):
             "there is data after the last entry that is not in the archive's list",
         ]
     ):
-        some = [*entries[:place], EVIL, *entries[place:]]
-        refused(zipped(tmp_path / "m.mar", *some, unlisted=[EVIL]), said)
+        mixed = [*entries[:place], EVIL, *entries[place:]]
+        refused(zipped(tmp_path / "m.mar", *mixed, unlisted=[EVIL]), message)
 
 
-def test_what_is_no_entry(tmp_path):
-    """MMS would stop at it and serve an empty model."""
-    path = zipped(tmp_path / "m.mar", plain(), before=b"#!/bin/sh\n")
+def test_data_that_is_not_an_entry(tmp_path):
+    """MMS would stop there and serve an empty model."""
+    path = zipped(tmp_path / "m.mar", plain(), prefix=b"#!/bin/sh\n")
     refused(
         path,
         "there is data before the entry 'MAR-INF/MANIFEST.json' that is not in the archive's list",
@@ -355,7 +352,7 @@ def test_what_is_no_entry(tmp_path):
 
 
 def test_an_entry_within_an_entry(tmp_path):
-    """Its stream ends early, and another entry begins where the first one says it still is."""
+    """Its stream ends early, and another entry begins within the size that it claims."""
     inner = b"PK\3\4" + fields(EVIL.here) + EVIL.here["name"] + EVIL.packed
     hiding = Entry("a.txt", b"x", packed=deflated(b"x") + inner, method=8)
     refused_as_broken(tmp_path, hiding, "an entry has data after its end")
@@ -366,11 +363,11 @@ def test_an_entry_that_ends_early(tmp_path):
     refused_as_broken(tmp_path, half, "the data of an entry ends early")
 
 
-def refused_as_broken(tmp_path, entry, said):
+def refused_as_broken(tmp_path, entry, message):
     path = zipped(tmp_path / "m.mar", plain(), entry)
     with pytest.raises(ArchiveError) as caught:
         archive.unpack(path, tmp_path / "folder")
-    assert str(caught.value) == f"m.mar cannot be unpacked: {said}"
+    assert str(caught.value) == f"m.mar cannot be unpacked: {message}"
     assert tree(tmp_path) == ["m.mar"]
 
 
@@ -380,7 +377,7 @@ def test_a_damaged_entry(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"text", b"PK\5\6" + bytes(18), b"PK\1\2PK\5\6"])
-def test_what_is_no_archive(tmp_path, content):
+def test_a_file_that_is_not_an_archive(tmp_path, content):
     """MMS would load it as an empty model."""
     (tmp_path / "m.mar").write_bytes(content)
     with pytest.raises(
@@ -402,20 +399,20 @@ def test_a_manifest_that_fills_the_memory(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reason"),
     [
         pytest.param("", "JSONDecodeError", id="empty"),
         pytest.param("[]", "TypeError", id="a list"),
-        pytest.param("[" * 100_000, "RecursionError", id="deep"),
+        pytest.param("[" * 100_000, "RecursionError", id="nested deeply"),
         pytest.param("{}", "KeyError\\('model'\\)", id="no model"),
         pytest.param('{"model": {"handler": "a:b"}}', "KeyError\\('modelName'\\)", id="no name"),
         pytest.param('{"model": {"modelName": "m"}}', "KeyError\\('handler'\\)", id="no handler"),
         pytest.param('{"model": {"modelName": 7}}', "TypeError\\('7 is", id="a number"),
     ],
 )
-def test_a_manifest_that_is_none(tmp_path, text, said):
+def test_an_invalid_manifest(tmp_path, text, reason):
     path = zipped(tmp_path / "m.mar", Entry(MANIFEST, text.encode()))
-    with pytest.raises(ArchiveError, match=f"MANIFEST.json is not a valid manifest: {said}"):
+    with pytest.raises(ArchiveError, match=f"MANIFEST.json is not a valid manifest: {reason}"):
         archive.verify(path)
 
 
@@ -437,8 +434,8 @@ def test_a_name_that_mms_cannot_address(tmp_path, name):
         "json:loads",
     ],
 )
-def test_handlers_that_are_there(tmp_path, handler):
-    """In the archive, as MMS looks for them, or installed."""
+def test_handlers_that_exist(tmp_path, handler):
+    """In the archive, where MMS looks for them, or installed."""
     names = ("service.py", "code/service.py", "pkg/__init__.py", "pkg/mod.py")
     path = zipped(tmp_path / "m.mar", plain(handler=handler), *map(Entry, names))
     assert archive.verify(path).handler == handler
@@ -448,7 +445,7 @@ FORM = "is not module:function with a module in the archive or an installed one"
 
 
 @pytest.mark.parametrize(
-    ("handler", "said"),
+    ("handler", "reason"),
     [
         ("", FORM),
         ("service.py", FORM),
@@ -465,14 +462,14 @@ FORM = "is not module:function with a module in the archive or an installed one"
         ("__main__:handle", "is neither in the archive nor installed"),
     ],
 )
-def test_handlers_that_are_not(tmp_path, handler, said):
-    """MMS would run what lies outside of the model, or fail after a minute."""
+def test_handlers_that_do_not_exist(tmp_path, handler, reason):
+    """MMS would run a file outside the model, or fail after a minute."""
     path = zipped(tmp_path / "m.mar", plain(handler=handler), Entry("service.py"))
-    refused(path, f"the handler {handler!r} {said}")
+    refused(path, f"the handler {handler!r} {reason}")
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "said"),
+    ("name", "data", "message"),
     [
         ("a.txt", b"other", "the entry 'a.txt' was changed after packing: its hash differs"),
         ("a.txt", None, "the file 'a.txt' of the manifest's list is missing"),
@@ -481,19 +478,19 @@ def test_handlers_that_are_not(tmp_path, handler, said):
     ],
     ids=["changed", "removed", "added", "a folder added"],
 )
-def test_an_archive_that_was_changed(tmp_path, name, data, said):
-    """The hashes of our own archives tell."""
+def test_an_archive_that_was_changed(tmp_path, name, data, message):
+    """The hashes in the manifest show it."""
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "a.txt").write_text("text")
     packed = archive.pack(tmp_path / "model", tmp_path / "m.mar")
     with zipfile.ZipFile(packed) as mar:
         entries = {entry: mar.read(entry) for entry in mar.namelist()}
     entries = {key: value for key, value in {**entries, name: data}.items() if value is not None}
-    refused(zipped(packed, *(Entry(*entry) for entry in entries.items())), said)
+    refused(zipped(packed, *(Entry(*entry) for entry in entries.items())), message)
 
 
 @pytest.mark.parametrize(
-    ("ours", "said"),
+    ("extension", "message"),
     [
         ({"sample": {"name": "MAR-INF/sample.json", "content_type": "", "accept": ""}},
          "the manifest's sample 'MAR-INF/sample.json' is not in the archive"),
@@ -505,16 +502,16 @@ def test_an_archive_that_was_changed(tmp_path, name, data, said):
     ],
     ids=["no sample", "a sample elsewhere", "no hash"],
 )  # fmt: skip
-def test_our_part_of_a_manifest_that_is_not_ours(tmp_path, ours, said):
-    told = json.dumps({**PLAIN, "mms_handler": ours})
-    refused(zipped(tmp_path / "m.mar", Entry(MANIFEST, told.encode())), said)
+def test_an_invalid_extension_of_a_manifest(tmp_path, extension, message):
+    text = json.dumps({**PLAIN, "mms_handler": extension})
+    refused(zipped(tmp_path / "m.mar", Entry(MANIFEST, text.encode())), message)
 
 
 # --- tar archives ----------------------------------------------------------------------------
 
 
 def tar(path, *members, mode="w:gz"):
-    """Write a tar of members: a name, or a name and what else its header says."""
+    """Write a tar of members: each is a name and other fields of its header."""
     with tarfile.open(path, mode, compresslevel=1) as out:
         for name, claims in members:
             data = claims.pop("data", b"x")
@@ -526,19 +523,19 @@ def tar(path, *members, mode="w:gz"):
     return path
 
 
-def tar_refused(path, said):
-    before = tree(path.parent)
+def tar_refused(path, message):
+    files = tree(path.parent)
     with pytest.raises(ArchiveError) as caught:
         archive.convert(path, path.parent / "out.mar")
-    assert str(caught.value) == f"{path.name}: {said}"
-    assert tree(path.parent) == before
+    assert str(caught.value) == f"{path.name}: {message}"
+    assert tree(path.parent) == files
 
 
 LINK, NEITHER = "is a link; replace it with the file itself", "is neither a file nor a folder"
 
 
 @pytest.mark.parametrize(
-    ("name", "claims", "said"),
+    ("name", "claims", "reason"),
     [
         pytest.param("../a", {}, LEADS_OUT, id="up"),
         pytest.param("a/../../b", {}, LEADS_OUT, id="up, within"),
@@ -553,16 +550,16 @@ LINK, NEITHER = "is a link; replace it with the file itself", "is neither a file
             "a",
             {"pax_headers": {"GNU.sparse.map": "0,1", "GNU.sparse.size": str(2**40)}},
             NEITHER,
-            id="a file of holes",
+            id="a sparse file",
         ),
         pytest.param("first", {}, "appears twice", id="twice"),
-        pytest.param("./first", {}, "appears twice", id="twice, spelt differently"),
+        pytest.param("./first", {}, "appears twice", id="twice, spelled differently"),
     ],
 )
-def test_a_tar_entry(tmp_path, name, claims, said):
-    """It is named, and what comes before it is not written either."""
+def test_an_unsafe_tar_entry(tmp_path, name, claims, reason):
+    """The message names it, and the entry before it is not written, either."""
     path = tar(tmp_path / "model.tar.gz", ("first", {}), (name, dict(claims)))
-    tar_refused(path, f"the entry {name!r} {said}")
+    tar_refused(path, f"the entry {name!r} {reason}")
 
 
 def test_a_tar_bomb(tmp_path):
@@ -578,7 +575,7 @@ def test_a_tar_bomb(tmp_path):
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME])
 def test_a_tar_header_that_fills_the_memory(tmp_path, kind):
-    """tarfile reads such a header whole, four gigabytes of it."""
+    """tarfile would read all four gigabytes of it at once."""
     header = tarfile.TarInfo("a")
     header.type, header.size = kind, 4 * 10**9
     path = tmp_path / "model.tar.gz"
@@ -586,7 +583,7 @@ def test_a_tar_header_that_fills_the_memory(tmp_path, kind):
     tar_refused(path, "a header claims 4,000,000,000 bytes")
 
 
-def test_a_tar_entry_of_less_than_nothing(tmp_path):
+def test_a_tar_entry_with_a_negative_size(tmp_path):
     """It would be read for ever: the next header would be the same one again."""
     header = tarfile.TarInfo("a")
     header.size = -512
@@ -595,7 +592,7 @@ def test_a_tar_entry_of_less_than_nothing(tmp_path):
     tar_refused(path, "a header claims -512 bytes")
 
 
-def test_a_tar_entry_of_less_than_nothing_by_its_extended_header(tmp_path):
+def test_a_tar_entry_with_a_negative_size_in_its_extended_header(tmp_path):
     path = tar(tmp_path / "model.tar.gz", ("first", {}), ("a", {"pax_headers": {"size": "-5120"}}))
     tar_refused(path, "the entry 'a' claims a size of -5120 bytes")
 
@@ -608,7 +605,7 @@ def test_a_tar_that_is_cut_off(tmp_path):
     assert tree(tmp_path) == ["model.tar.gz"]
 
 
-def test_what_is_no_tar(tmp_path):
+def test_a_file_that_is_not_a_tar(tmp_path):
     (tmp_path / "m").write_text("text")
     assert not tars.is_tar(tmp_path / "m")
     for use in (
@@ -633,14 +630,14 @@ def folder(tmp_path):
 
 @pytest.mark.parametrize("target", ["code", "code/inference.py", "nowhere", "b"])
 def test_a_folder_with_links_within_it(folder, target):
-    """Also to nothing, and in a circle."""
+    """Also a link to nothing, and links in a circle."""
     (folder / "a").symlink_to(target)
     (folder / "b").symlink_to("a")
     archive.verify_folder(folder)
 
 
 def test_a_folder_behind_a_link(tmp_path, folder):
-    """As multi-model endpoints have them."""
+    """As in multi-model endpoints."""
     (tmp_path / "current").symlink_to(folder)
     archive.verify_folder(tmp_path / "current")
 
@@ -659,8 +656,8 @@ def test_a_folder_with_a_pipe(folder):
         archive.verify_folder(folder)
 
 
-def test_no_folder_and_an_empty_one(tmp_path):
-    """MMS would serve them as an empty model."""
+def test_a_missing_folder_and_an_empty_one(tmp_path):
+    """MMS would serve them as empty models."""
     with pytest.raises(ArchiveError, match="there is no folder"):
         archive.verify_folder(tmp_path / "gone")
     (tmp_path / "empty").mkdir()
