@@ -7,37 +7,36 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /**
- * How many requests of one model MMS hands over together: up to as many as it was registered with,
- * one while there are few.  MMS waits a millisecond for the rest of a batch, also where nobody else
- * is there to send it.
+ * The batch size of one model: 1 while there are few requests, and up to the size that the model
+ * was registered with.  MMS waits a millisecond to fill a batch even if nobody else sends requests.
  */
 final class Batches {
-    /** What takes so long gains nothing from company, and makes it wait. */
+    /** A model that takes longer for a request gains nothing from a batch, and delays others. */
     private static final double HEAVY_NS = 3e6;
 
-    /** One part in so many of the mean is the latest request's. */
+    /** The latest request has a weight of one in this many in the mean time. */
     private static final int MEMORY = 16;
 
-    /** What a worker leaves beside a model whose requests it answers one by one in any case. */
-    private static final String ALONE = "MAR-INF/one-by-one";
+    /** A worker writes this file for a model whose requests it always answers one by one. */
+    private static final String ONE_BY_ONE = "MAR-INF/one-by-one";
 
     private static final Map<String, Batches> BY_MODEL = new ConcurrentHashMap<>();
 
     private final Model model;
-    private final int registered;
+    private final int registeredSize;
     private final AtomicInteger inFlight = new AtomicInteger();
-    private volatile int most = 1;
+    private volatile int maxSize = 1;
     private volatile int workers = 1;
     private volatile int size = 1;
     private volatile double serviceNs;
 
     private Batches(Model model) {
         this.model = model;
-        registered = model.getBatchSize();
+        registeredSize = model.getBatchSize();
         model.setBatchSize(1);
     }
 
-    /** From now on a model's batch size is chosen here. */
+    /** Choose a model's batch size here from now on. */
     static Batches follow(Model model) {
         Batches batches = new Batches(model);
         BY_MODEL.put(model.getModelName(), batches);
@@ -46,38 +45,40 @@ final class Batches {
 
     static void forget(Model model) {
         BY_MODEL.computeIfPresent(
-                model.getModelName(), (name, found) -> found.model == model ? null : found);
+                model.getModelName(), (name, batches) -> batches.model == model ? null : batches);
     }
 
-    /** Of the model that a URI invokes; null where it is none. */
+    /** The batches of the model that a URI invokes; null if it invokes none. */
     static Batches of(String uri) {
         String name = BY_MODEL.isEmpty() ? null : new Target(uri).model();
         return name == null ? null : BY_MODEL.get(name);
     }
 
-    /** So many workers have loaded the model. */
-    void serve(int alive) {
+    /** Take note that this many workers have the model loaded. */
+    void setWorkers(int alive) {
         workers = Math.max(1, alive);
-        boolean alone = new File(model.getModelDir(), ALONE).exists();
-        most = alive == 0 || alone ? 1 : registered;
+        boolean oneByOne = new File(model.getModelDir(), ONE_BY_ONE).exists();
+        maxSize = alive == 0 || oneByOne ? 1 : registeredSize;
     }
 
+    /** A request has come: choose the batch size. */
     void begin() {
-        int now = inFlight.incrementAndGet();
-        int each = serviceNs > HEAVY_NS ? 1 : now / workers;
-        int wanted = Math.max(1, Math.min(most, each));
-        if (wanted != size) {
-            size = wanted;
-            model.setBatchSize(wanted);
+        int requests = inFlight.incrementAndGet();
+        int perWorker = serviceNs > HEAVY_NS ? 1 : requests / workers;
+        int chosenSize = Math.max(1, Math.min(maxSize, perWorker));
+        if (chosenSize != size) {
+            size = chosenSize;
+            model.setBatchSize(chosenSize);
         }
     }
 
-    /** The time is shared with the others in flight, as far as there are workers for them. */
-    void answered(long tookNs) {
-        double alone = (double) tookNs * workers / Math.max(workers, inFlight.get());
-        serviceNs += (alone - serviceNs) / MEMORY;
+    /** A request was answered.  Requests that exceed the workers share the time between them. */
+    void answered(long requestNs) {
+        double shareNs = (double) requestNs * workers / Math.max(workers, inFlight.get());
+        serviceNs += (shareNs - serviceNs) / MEMORY;
     }
 
+    /** A request is no longer in flight, answered or not. */
     void end() {
         inFlight.decrementAndGet();
     }

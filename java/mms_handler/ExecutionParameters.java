@@ -11,10 +11,10 @@ import software.amazon.ai.mms.servingsdk.annotations.helpers.EndpointTypes;
 import software.amazon.ai.mms.servingsdk.http.Request;
 import software.amazon.ai.mms.servingsdk.http.Response;
 
-/** /execution-parameters, which a batch transform job asks for before its first record. */
+/** /execution-parameters, which a batch transform job requests before its first record. */
 @Endpoint(urlPattern = "execution-parameters", endpointType = EndpointTypes.INFERENCE)
 public final class ExecutionParameters extends GetEndpoint {
-    /** SageMaker's limit for concurrent transforms times the payload of each. */
+    /** SageMaker's limit for the number of concurrent transforms times the payload of each. */
     private static final int LIMIT_MB = 100;
 
     private static final String BODY =

@@ -25,7 +25,7 @@ import java.util.Arrays;
 import java.util.List;
 import org.apache.commons.io.IOUtils;
 
-/** Hands the requests that register and list models over to the supervisor. */
+/** Forwards management requests, which register, list and remove models, to the supervisor. */
 @Sharable
 final class Forward extends ChannelInboundHandlerAdapter {
     private static final List<String> METHODS = Arrays.asList("GET", "POST", "PUT", "DELETE");
@@ -33,8 +33,8 @@ final class Forward extends ChannelInboundHandlerAdapter {
     @Override
     public void channelRead(ChannelHandlerContext context, Object message) {
         FullHttpRequest request = (FullHttpRequest) message;
-        boolean known = METHODS.contains(request.method().name());
-        if (!known || !new Target(request.uri()).isManagement()) {
+        boolean supported = METHODS.contains(request.method().name());
+        if (!supported || !new Target(request.uri()).isManagement()) {
             context.fireChannelRead(request);
             return;
         }
@@ -47,17 +47,18 @@ final class Forward extends ChannelInboundHandlerAdapter {
     private static void respond(
             ChannelHandlerContext context, FullHttpRequest request, byte[] body) {
         try {
-            NettyUtils.sendHttpResponse(context, ask(request, body), true);
+            NettyUtils.sendHttpResponse(context, forward(request, body), true);
         } catch (IOException | RuntimeException e) {
-            Plugin.LOG.error("no answer from the supervisor", e);
+            Plugin.LOG.error("serve did not answer a management request", e);
             NettyUtils.sendError(
                     context,
                     HttpResponseStatus.SERVICE_UNAVAILABLE,
-                    new ServiceUnavailableException("models cannot be managed now"));
+                    new ServiceUnavailableException("models cannot be managed now; try again later"));
         }
     }
 
-    private static FullHttpResponse ask(FullHttpRequest request, byte[] body) throws IOException {
+    private static FullHttpResponse forward(FullHttpRequest request, byte[] body)
+            throws IOException {
         URL url = new URL("http", "127.0.0.1", Plugin.ADMIN_PORT, request.uri());
         HttpURLConnection connection = (HttpURLConnection) url.openConnection(Proxy.NO_PROXY);
         connection.setInstanceFollowRedirects(false);
@@ -69,7 +70,7 @@ final class Forward extends ChannelInboundHandlerAdapter {
         }
         if (body.length > 0 && !request.method().equals(HttpMethod.GET)) {
             connection.setDoOutput(true);
-            connection.setFixedLengthStreamingMode(body.length); // so that it is never sent twice
+            connection.setFixedLengthStreamingMode(body.length); // never send it twice
             try (OutputStream out = connection.getOutputStream()) {
                 out.write(body);
             }

@@ -19,13 +19,15 @@ import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.util.concurrent.TimeUnit;
 
-/** The public port: MMS's own handlers behind a count of the requests in flight; and its end. */
+/** The public port: MMS's own handlers behind a count of the requests in flight; and the drain. */
 final class Gate {
     private static final int BACKLOG = 1024;
-    private static final long PERIOD_MS = 10;
+    private static final long POLL_MS = 10;
+
+    /** How long refusals are held back before the port closes. */
     private static final long HOLD_MS = 100;
 
-    /** What was on its way when the port closed has arrived after this time. */
+    /** Requests that were on their way when the port closed arrive within this time. */
     private static final long QUIET_NS = TimeUnit.MILLISECONDS.toNanos(500);
 
     private static final ChannelGroup OPEN = new DefaultChannelGroup(GlobalEventExecutor.INSTANCE);
@@ -33,14 +35,14 @@ final class Gate {
 
     private Gate() {}
 
-    /** Take the port; connections wait in the system's queue until {@link #accept}. */
+    /** Listen on the port; connections wait in the system's queue until {@link #accept}. */
     static void bind(String address) {
         int colon = address.lastIndexOf(':');
         String host = address.substring(0, colon);
         int port = Integer.parseInt(address.substring(colon + 1));
         try {
             listener = bootstrap().bind(new InetSocketAddress(host, port)).sync().channel();
-        } catch (Exception e) { // sync() throws what bind() failed with, declared or not
+        } catch (Exception e) { // sync() throws bind()'s exception, declared or not
             String reason = String.valueOf(e.getMessage()).replaceFirst(".* failed: ", "");
             System.err.printf("port %d of %s cannot be used: %s%n", port, host, reason);
             Runtime.getRuntime().halt(1);
@@ -54,7 +56,7 @@ final class Gate {
         }
     }
 
-    /** As ModelServer.initializeServer, but that closing a connection does not drop its answer. */
+    /** As ModelServer.initializeServer, but closing a connection does not drop its answer. */
     private static ServerBootstrap bootstrap() {
         int threads = ConfigManager.getInstance().getNettyThreads();
         return new ServerBootstrap()
@@ -81,7 +83,7 @@ final class Gate {
         public void initChannel(Channel channel) {
             super.initChannel(channel);
             OPEN.add(channel);
-            channel.pipeline().addAfter("http", "flight", new Flight());
+            channel.pipeline().addAfter("http", "connection", new Connection());
             channel.pipeline().addBefore("handler", "lost clients", lostClients);
             if (Plugin.ADMIN_PORT != null) {
                 channel.pipeline().addBefore("handler", "forward", forward);
@@ -89,7 +91,7 @@ final class Gate {
         }
     }
 
-    /** MMS logs a traceback for each client that hangs up, which is the client's own affair. */
+    /** Ignores clients that hang up.  MMS would log a traceback for each. */
     @Sharable
     private static final class LostClients extends ChannelInboundHandlerAdapter {
         @Override
@@ -103,34 +105,34 @@ final class Gate {
     }
 
     /**
-     * Answer what is in flight, refuse what comes, and return.
+     * Answer the requests in flight, refuse new ones, and return.
      *
-     * <p>The port stays open until the last answer: a refusal is an answer too, a reset is none.
-     * Closing it resets what the system has queued, so refusals are held back while it is closed:
-     * clients that try again and again wait for them, instead of connecting at that moment.
+     * <p>The port stays open until the last answer, because a client can read a refusal but not a
+     * reset.  Closing the port resets the connections in the system's queue, so refusals are held
+     * back while it closes: clients that retry wait for them instead of connecting at that moment.
      */
     private static void drain() {
-        Flight.draining = true;
+        Connection.draining = true;
         await(0, TimeUnit.SECONDS.toNanos(Plugin.DRAIN_S));
-        Flight.holding = true;
+        Connection.holdRefusals = true;
         sleep(HOLD_MS);
         listener.close().syncUninterruptibly();
-        Flight.holding = false;
-        OPEN.forEach(channel -> channel.pipeline().fireUserEventTriggered(Flight.TOO_LATE));
+        Connection.holdRefusals = false;
+        OPEN.forEach(channel -> channel.pipeline().fireUserEventTriggered(Connection.TOO_LATE));
         await(QUIET_NS, 2 * QUIET_NS);
     }
 
-    /** Return when nothing has been in flight for {@code quiet}, or after {@code most}. */
-    private static void await(long quiet, long most) {
+    /** Return when nothing has been in flight for {@code quietNs}, or after {@code limitNs}. */
+    private static void await(long quietNs, long limitNs) {
         long start = System.nanoTime();
         long busyAt = start;
-        for (long now = start; now - start < most; now = System.nanoTime()) {
-            if (Flight.IN_FLIGHT.get() > 0) {
+        for (long now = start; now - start < limitNs; now = System.nanoTime()) {
+            if (Connection.IN_FLIGHT.get() > 0) {
                 busyAt = now;
-            } else if (now - busyAt >= quiet) {
+            } else if (now - busyAt >= quietNs) {
                 return;
             }
-            sleep(PERIOD_MS);
+            sleep(POLL_MS);
         }
     }
 

@@ -7,7 +7,7 @@ import software.amazon.ai.mms.servingsdk.ModelServerEndpoint;
 import software.amazon.ai.mms.servingsdk.http.Request;
 import software.amazon.ai.mms.servingsdk.http.Response;
 
-/** An endpoint that answers GET with a text, and any other method with 405. */
+/** An endpoint that answers GET with a text, and other methods with 405. */
 abstract class GetEndpoint extends ModelServerEndpoint {
     GetEndpoint() {
         Plugin.start();

@@ -19,54 +19,58 @@ public final class Metrics extends GetEndpoint {
     @Override
     public void doGet(Request request, Response response, Context context) throws IOException {
         Text text = new Text();
-        requests(text, Requests.counted());
+        requests(text, RequestCounts.byModel());
         synchronized (Workers.class) {
-            workers(text, Workers.look());
+            workers(text, Workers.update());
         }
         if (Plugin.GATE != null) {
-            text.family("in_flight", "gauge", "Requests not answered yet, but for this one.");
-            text.sample("in_flight", Math.max(0, Flight.IN_FLIGHT.get() - 1));
+            text.family("in_flight", "gauge", "Requests in flight, without this one.");
+            text.sample("in_flight", Math.max(0, Connection.IN_FLIGHT.get() - 1));
         }
         send(response, 200, "text/plain; version=0.0.4; charset=utf-8", text.toString());
     }
 
-    private static void requests(Text text, Map<String, Requests> counted) {
+    private static void requests(Text text, Map<String, RequestCounts> byModel) {
         text.family("requests_total", "counter", "Answered invocations.");
-        counted.forEach((model, requests) -> statuses(text, model, requests));
+        byModel.forEach((model, counts) -> statuses(text, model, counts));
         text.family("request_seconds", "histogram", "From a request's last byte to its answer.");
-        counted.forEach((model, requests) -> histogram(text, model, requests));
+        byModel.forEach((model, counts) -> histogram(text, model, counts));
     }
 
-    private static void statuses(Text text, String model, Requests requests) {
-        requests.byStatus.forEach(
+    private static void statuses(Text text, String model, RequestCounts counts) {
+        counts.byStatus.forEach(
                 (status, n) -> text.sample("requests_total", n, "model", model, "status", status));
     }
 
-    private static void histogram(Text text, String model, Requests requests) {
-        long below = 0;
-        for (int i = 0; i < requests.buckets.length; i++) {
-            String bound = i < Requests.BOUNDS.length ? "" + Requests.BOUNDS[i] : "+Inf";
-            below += requests.buckets[i].sum();
-            text.sample("request_seconds_bucket", below, "model", model, "le", bound);
+    private static void histogram(Text text, String model, RequestCounts counts) {
+        long total = 0;
+        for (int i = 0; i < counts.buckets.length; i++) {
+            String bound = i < RequestCounts.BOUNDS.length ? "" + RequestCounts.BOUNDS[i] : "+Inf";
+            total += counts.buckets[i].sum();
+            text.sample("request_seconds_bucket", total, "model", model, "le", bound);
         }
-        text.sample("request_seconds_sum", requests.millis.sum() / 1000.0, "model", model);
-        text.sample("request_seconds_count", below, "model", model);
+        text.sample("request_seconds_sum", counts.millis.sum() / 1000.0, "model", model);
+        text.sample("request_seconds_count", total, "model", model);
     }
 
     private static void workers(Text text, Collection<Workers> all) {
         text.family("workers", "gauge", "Processes with a loaded model, and how many are wanted.");
-        for (Workers one : all) {
-            text.sample("workers", one.alive, "model", name(one), "state", "alive");
-            text.sample("workers", one.wanted, "model", name(one), "state", "wanted");
+        for (Workers workers : all) {
+            text.sample("workers", workers.alive, "model", name(workers), "state", "alive");
+            text.sample("workers", workers.expected, "model", name(workers), "state", "wanted");
         }
-        text.family("worker_restarts_total", "counter", "Worker processes begun again.");
+        text.family("worker_restarts_total", "counter", "Worker processes started again.");
         all.forEach(w -> text.sample("worker_restarts_total", w.restarts, "model", name(w)));
         text.family("worker_memory_bytes", "gauge", "Resident memory of the workers.");
         all.forEach(w -> text.sample("worker_memory_bytes", memory(w), "model", name(w)));
-        if (Queue.known()) {
+        if (MmsInternals.hasQueues()) {
             text.family("queue_length", "gauge", "Requests that wait for a worker.");
-            all.forEach(w -> text.sample("queue_length", Queue.length(w.model), "model", name(w)));
+            all.forEach(w -> text.sample("queue_length", queueLength(w), "model", name(w)));
         }
+    }
+
+    private static int queueLength(Workers workers) {
+        return MmsInternals.queue(workers.model).size();
     }
 
     private static String name(Workers workers) {
@@ -92,7 +96,7 @@ public final class Metrics extends GetEndpoint {
         return 0;
     }
 
-    /** The lines of the format. */
+    /** Lines in Prometheus's format. */
     private static final class Text {
         private final StringBuilder lines = new StringBuilder();
 
@@ -101,7 +105,7 @@ public final class Metrics extends GetEndpoint {
             lines.append(String.format("# TYPE mms_handler_%s %s\n", name, type));
         }
 
-        /** {@code labels}: a name, its value, the next name, its value. */
+        /** @param labels names and values in turn */
         void sample(String name, Object value, String... labels) {
             lines.append("mms_handler_").append(name);
             for (int i = 0; i < labels.length; i += 2) {

@@ -9,13 +9,13 @@ import software.amazon.ai.mms.servingsdk.annotations.helpers.EndpointTypes;
 import software.amazon.ai.mms.servingsdk.http.Request;
 import software.amazon.ai.mms.servingsdk.http.Response;
 
-/** /ping in MMS's words, with a status that says the same: 503 unless requests can be served. */
+/** /ping, with MMS's words and a status that agrees: 503 unless requests can be served. */
 @Endpoint(urlPattern = "ping", endpointType = EndpointTypes.INFERENCE)
 public final class Ping extends GetEndpoint {
     @Override
     public void doGet(Request request, Response response, Context context) throws IOException {
         Workers.Health health = Workers.health();
-        String body = JsonUtils.GSON_PRETTY.toJson(new StatusResponse(health.words)) + "\n";
+        String body = JsonUtils.GSON_PRETTY.toJson(new StatusResponse(health.text)) + "\n";
         send(response, health.status, "application/json", body);
     }
 }

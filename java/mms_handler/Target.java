@@ -6,7 +6,7 @@ import com.amazonaws.ml.mms.wlm.ModelManager;
 import io.netty.handler.codec.http.QueryStringDecoder;
 import java.util.Set;
 
-/** What MMS's InferenceRequestHandler takes a URI for. */
+/** What a URI addresses, by the rules of MMS's InferenceRequestHandler. */
 final class Target {
     private final QueryStringDecoder uri;
     private final String[] path;
@@ -16,7 +16,7 @@ final class Target {
         path = path(this.uri);
     }
 
-    /** The path's segments, an empty one before the first; none where a % lacks its digits. */
+    /** The path's segments, after an empty first one; none if a % lacks its digits. */
     private static String[] path(QueryStringDecoder uri) {
         try {
             return uri.path().split("/");
@@ -25,21 +25,21 @@ final class Target {
         }
     }
 
-    /** One of the plugins. */
+    /** Whether it is an endpoint of a plug-in. */
     boolean isEndpoint() {
         return PluginsManager.getInstance().getInferenceEndpoints().containsKey(first());
     }
 
-    /** /models or /models/NAME, which MMS has on its management address alone. */
+    /** Whether it is /models or /models/NAME, which MMS has only on its management address. */
     boolean isManagement() {
         return first().equals("models") && path.length < 4;
     }
 
-    /** The model to invoke, registered or not; null where the URI is no invocation. */
+    /** The name of the model to invoke, registered or not; null if the URI invokes none. */
     String model() {
         switch (first()) {
             case "invocations":
-                return path.length == 2 ? invoked() : null;
+                return path.length == 2 ? modelOfInvocations() : null;
             case "predictions":
                 return path.length > 2 ? path[2] : null;
             case "models":
@@ -54,7 +54,7 @@ final class Target {
         return path.length > 1 ? path[1] : "";
     }
 
-    private String invoked() {
+    private String modelOfInvocations() {
         Set<String> startup = ModelManager.getInstance().getStartupModels();
         try {
             String name = NettyUtils.getParameter(uri, "model_name", "");

@@ -12,14 +12,13 @@ import java.util.Collection;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
-import java.util.Set;
 import java.util.TreeMap;
 import java.util.WeakHashMap;
 import java.util.concurrent.TimeUnit;
 
-/** What has been seen of one model's workers; all together, whether the models can be served. */
+/** The workers of one model, and from those of all models whether requests can be served. */
 final class Workers {
-    /** What /ping answers; the words of the first two are MMS's. */
+    /** What /ping answers; the texts of the first two are MMS's. */
     enum Health {
         HEALTHY(200, "Healthy"),
         PARTIAL(200, "Partial Healthy"),
@@ -28,172 +27,162 @@ final class Workers {
         DRAINING(503, "Draining");
 
         final int status;
-        final String words;
+        final String text;
 
-        Health(int status, String words) {
+        Health(int status, String text) {
             this.status = status;
-            this.words = words;
+            this.text = text;
         }
     }
 
     private static final long PERIOD_MS = 250;
 
-    /** So long may a model that has loaded be without a worker: MMS begins one after a second. */
+    /** A model may be without a worker for so long; MMS starts one after a second. */
     private static final long PATIENCE_NS = TimeUnit.SECONDS.toNanos(10);
 
-    private static final int EXPECTED = expected();
-    private static final Map<String, Workers> SEEN = new TreeMap<>();
-    private static final List<Workers> GONE = new ArrayList<>();
+    private static final int EXPECTED_MODELS = expectedModels();
+    private static final Map<String, Workers> REGISTERED = new TreeMap<>();
+    private static final List<Workers> UNREGISTERED = new ArrayList<>();
 
-    /** Whether as many models as are expected had loaded at one time. */
+    /** Whether all expected models had loaded at one time. */
     private static boolean complete;
 
     final Model model;
     private final Batches batches;
     List<WorkerThread> threads;
-    int wanted;
+    int expected;
     int alive;
     int restarts;
     private final Map<WorkerThread, Integer> starts = new WeakHashMap<>();
     private boolean loaded;
     private long aliveAt;
-    private long goneAt;
+    private long unregisteredAt;
 
     private Workers(Model model) {
         this.model = model;
         batches = Plugin.GATE == null ? null : Batches.follow(model);
         if (Plugin.GATE != null) {
-            Queue.adopt(model);
+            RequestQueue.adopt(model);
         }
     }
 
-    /** From now on look again and again; the gate accepts as soon as there is something to see. */
+    /** Update again and again from now on; the gate accepts as soon as MMS has its models. */
     static void watch() {
-        Thread watch = new Thread(Workers::lookOn, "mms_handler-watch");
+        Thread watch = new Thread(Workers::keepUpdating, "mms_handler-watch");
         watch.setDaemon(true);
         watch.start();
     }
 
-    private static void lookOn() {
+    private static void keepUpdating() {
         try {
             while (ModelManager.getInstance() == null) {
                 Thread.sleep(10);
             }
             Gate.accept();
             for (; ; Thread.sleep(PERIOD_MS)) {
-                lookAgain();
+                tryUpdate();
             }
         } catch (InterruptedException e) {
-            Plugin.LOG.warn("nobody looks at the workers any more", e);
+            Plugin.LOG.warn("the watch over the workers was interrupted and has ended", e);
         }
     }
 
-    private static void lookAgain() {
+    private static void tryUpdate() {
         try {
-            look();
+            update();
         } catch (RuntimeException e) {
-            Plugin.LOG.error("the workers cannot be looked at", e);
+            Plugin.LOG.error("cannot read the state of the workers", e);
         }
     }
 
-    /** Each registered model's workers as they are now. */
-    static synchronized Collection<Workers> look() {
+    /** Read the current state of each registered model's workers from MMS. */
+    static synchronized Collection<Workers> update() {
         Map<String, Model> models = ModelManager.getInstance().getModels();
-        SEEN.values().forEach(seen -> seen.leave(models.get(seen.model.getModelName())));
-        SEEN.values().removeIf(seen -> seen.goneAt != 0);
-        GONE.removeIf(Workers::refuseWaiting);
-        models.forEach((name, model) -> SEEN.computeIfAbsent(name, n -> new Workers(model)));
-        SEEN.values().forEach(Workers::update);
-        long loaded = SEEN.values().stream().filter(seen -> seen.loaded).count();
-        complete |= loaded >= EXPECTED && confirmed();
+        REGISTERED.values().forEach(w -> w.checkRegistered(models.get(w.model.getModelName())));
+        REGISTERED.values().removeIf(w -> w.unregisteredAt != 0);
+        UNREGISTERED.removeIf(Workers::refuseWaiting);
+        models.forEach((name, model) -> REGISTERED.computeIfAbsent(name, n -> new Workers(model)));
+        REGISTERED.values().forEach(Workers::read);
+        long loaded = REGISTERED.values().stream().filter(w -> w.loaded).count();
+        complete |= loaded >= EXPECTED_MODELS && isConfirmed();
         if (Plugin.GATE != null && !Plugin.MULTI_MODEL) {
-            callStartupModels(models.keySet());
+            MmsInternals.setStartupModels(models.keySet());
         }
-        return SEEN.values();
+        return REGISTERED.values();
     }
 
-    private void leave(Model now) {
-        if (now != model) {
-            goneAt = System.nanoTime();
-            GONE.add(this);
+    /** @param registered the model that has this one's name now; null if none has */
+    private void checkRegistered(Model registered) {
+        if (registered != model) {
+            unregisteredAt = System.nanoTime();
+            UNREGISTERED.add(this);
             Batches.forget(model);
         }
     }
 
-    /** For a while, since a request may have been on its way into the queue. */
+    /** Refuse the waiting requests.  Further ones may still be on their way into the queue. */
     private boolean refuseWaiting() {
-        Queue.refuse(model);
-        return System.nanoTime() - goneAt > PATIENCE_NS;
+        RequestQueue.refuse(model);
+        return System.nanoTime() - unregisteredAt > PATIENCE_NS;
     }
 
-    private static boolean confirmed() {
+    private static boolean isConfirmed() {
         return Plugin.READY_FILE == null || new File(Plugin.READY_FILE).exists();
     }
 
-    /** MMS is not started with what a supervisor registers, but /invocations looks there alone. */
-    private static void callStartupModels(Set<String> names) {
-        Set<String> startup = ModelManager.getInstance().getStartupModels();
-        startup.retainAll(names);
-        startup.addAll(names);
-    }
-
     static synchronized Health health() {
-        if (Flight.draining) {
+        if (Connection.draining) {
             return Health.DRAINING;
         }
-        Collection<Workers> all = look();
+        Collection<Workers> all = update();
         if (all.stream().anyMatch(Workers::hasFailed)) {
             return Health.UNHEALTHY;
         }
         if (!complete || all.stream().anyMatch(Workers::isAwaited)) {
             return Health.LOADING;
         }
-        boolean partial = all.stream().anyMatch(seen -> seen.loaded && seen.alive < seen.wanted);
+        boolean partial = all.stream().anyMatch(w -> w.loaded && w.alive < w.expected);
         return partial ? Health.PARTIAL : Health.HEALTHY;
     }
 
-    private void update() {
+    private void read() {
         threads = ModelManager.getInstance().getWorkers(model.getModelName());
-        threads.removeIf(Objects::isNull); // a copy of a list that others write meanwhile
+        threads.removeIf(Objects::isNull); // copied while other threads changed the list
         threads.forEach(this::countRestarts);
-        wanted = model.getMinWorkers();
+        expected = model.getMinWorkers();
         alive = (int) threads.stream().filter(Workers::isAlive).count();
         if (batches != null) {
-            batches.serve(alive);
-            Queue.catchUp(model);
+            batches.setWorkers(alive);
+            RequestQueue.catchUp(model);
         }
-        loaded |= wanted > 0 && alive >= wanted;
-        if (alive > 0 || wanted == 0) {
+        loaded |= expected > 0 && alive >= expected;
+        if (alive > 0 || expected == 0) {
             aliveAt = System.nanoTime();
         }
     }
 
-    /** WorkerThread.isRunning() stays true when the process has died; the state does not. */
+    /** WorkerThread.isRunning() stays true after the process has died; the state does not. */
     private static boolean isAlive(WorkerThread thread) {
         return thread.getState() == WorkerState.WORKER_MODEL_LOADED;
     }
 
-    /**
-     * MMS puts "-CHANNEL" behind a worker's id each time it connects to a new process
-     * (WorkerThread.connect), so that no start between two looks is missed.
-     */
     private void countRestarts(WorkerThread thread) {
-        int now = Math.max(1, thread.getWorkerId().split("-").length - 1);
-        Integer before = starts.put(thread, now);
-        restarts += now - (before == null ? 1 : before);
+        int count = MmsInternals.starts(thread);
+        Integer previous = starts.put(thread, count);
+        restarts += count - (previous == null ? 1 : previous);
     }
 
-    /** Models that come later keep none from serving; without a supervisor none is known to. */
+    /** With a supervisor, a model that is registered later does not make the server wait for it. */
     private boolean isAwaited() {
         boolean later = Plugin.MULTI_MODEL || Plugin.READY_FILE != null;
-        return wanted > 0 && !loaded && !later;
+        return expected > 0 && !loaded && !later;
     }
 
     private boolean hasFailed() {
         return loaded && System.nanoTime() - aliveAt > PATIENCE_NS;
     }
 
-    private static int expected() {
+    private static int expectedModels() {
         ConfigManager config = ConfigManager.getInstance();
         if (Plugin.EXPECTED_MODELS != null) {
             return Plugin.EXPECTED_MODELS;
@@ -208,7 +197,7 @@ final class Workers {
         return (int) Arrays.stream(models).filter(model -> !model.matches("([^=]*=)?")).count();
     }
 
-    /** How many models MMS's ALL means (ModelServer.initModelStore). */
+    /** How many models load_models=ALL loads (ModelServer.initModelStore). */
     private static int archives(File store) {
         File[] models = store.listFiles(Workers::isModel);
         return models == null ? 0 : models.length;

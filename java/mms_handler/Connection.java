@@ -21,28 +21,29 @@ import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /**
- * One connection's requests, one after the other.  A request is in flight from its first line until
- * it is read and answered; the next waits for that.  While draining, new ones are refused.
+ * The requests of one connection, one after the other.  A request is in flight from its first line
+ * until it is read and answered; the next one waits.  A server that drains refuses new ones.
  */
-final class Flight extends ChannelDuplexHandler {
+final class Connection extends ChannelDuplexHandler {
+    /** The requests in flight of all connections. */
     static final AtomicInteger IN_FLIGHT = new AtomicInteger();
 
-    /** The event that ends the wait for an answer. */
+    /** The event that refuses a request that was not answered in time. */
     static final Object TOO_LATE = new Object();
 
     static volatile boolean draining;
 
     /** Whether refusals wait for {@link #TOO_LATE}. */
-    static volatile boolean holding;
+    static volatile boolean holdRefusals;
 
-    private static final int MOST_WAITING = 64;
+    private static final int MAX_WAITING = 64;
 
-    /** What a client that does not wait for answers has sent already. */
+    /** Messages of the next requests, sent before the answer to this one. */
     private final Queue<Object> waiting = new ArrayDeque<>();
 
     private HttpRequest request;
     private Batches batches;
-    private long since;
+    private long startNs;
     private boolean unread;
     private boolean unanswered;
     private boolean refused;
@@ -54,7 +55,7 @@ final class Flight extends ChannelDuplexHandler {
             take(context, message);
         } else {
             waiting.add(message);
-            context.channel().config().setAutoRead(waiting.size() < MOST_WAITING);
+            context.channel().config().setAutoRead(waiting.size() < MAX_WAITING);
         }
     }
 
@@ -77,32 +78,34 @@ final class Flight extends ChannelDuplexHandler {
             context.fireChannelRead(message);
         }
         if (last) {
-            awaitNoMore(context);
+            finishReading(context);
         }
     }
 
-    private void awaitNoMore(ChannelHandlerContext context) {
+    private void finishReading(ChannelHandlerContext context) {
         if (unread) {
             unread = false;
             end(context);
         }
     }
 
-    private void begin(ChannelHandlerContext context, HttpRequest begun) {
+    private void begin(ChannelHandlerContext context, HttpRequest newRequest) {
         IN_FLIGHT.incrementAndGet();
-        request = begun;
-        batches = Batches.of(begun.uri());
+        request = newRequest;
+        batches = Batches.of(request.uri());
         if (batches != null) {
             batches.begin();
         }
-        since = System.nanoTime();
+        startNs = System.nanoTime();
         unread = true;
         unanswered = true;
         refused = draining;
-        if (refused && !holding) {
+        if (refused && !holdRefusals) {
             refuse(context);
-        } else if (begun.method().equals(HttpMethod.HEAD) && new Target(begun.uri()).isEndpoint()) {
-            begun.setMethod(HttpMethod.GET); // MMS has no HEAD for plugins; the codec knows better
+        } else if (request.method().equals(HttpMethod.HEAD)
+                && new Target(request.uri()).isEndpoint()) {
+            // MMS has no HEAD for plug-ins.  The codec still omits the body.
+            request.setMethod(HttpMethod.GET);
         }
     }
 
@@ -119,34 +122,38 @@ final class Flight extends ChannelDuplexHandler {
         if (event == TOO_LATE && unanswered) {
             refuse(context);
         } else if (event instanceof HttpExpectationFailedEvent) {
-            awaitNoMore(context); // the client was told not to send its body
+            finishReading(context); // the client will not send its body
         }
         context.fireUserEventTriggered(event);
     }
 
     @Override
     public void write(ChannelHandlerContext context, Object message, ChannelPromise promise) {
-        if (unanswered && message instanceof HttpResponse && !interim((HttpResponse) message)) {
+        if (unanswered && message instanceof HttpResponse && !isInterim((HttpResponse) message)) {
             prepare((HttpResponse) message);
             promise.addListener(done -> answered(context, done.isSuccess()));
         }
         context.write(message, promise);
     }
 
-    private static boolean interim(HttpResponse response) {
+    private static boolean isInterim(HttpResponse response) {
         return response.status().codeClass() == HttpStatusClass.INFORMATIONAL;
     }
 
-    /** MMS keeps a connection open whatever was asked, and logs only what it was given whole. */
+    /**
+     * Close the connection after this response if needed: MMS keeps it open even if the client asks
+     * to close it.  Count the response if MMS does not log it: it logs only requests that it got
+     * whole, and gives each of these an id.
+     */
     private void prepare(HttpResponse response) {
         closing = draining || !HttpUtil.isKeepAlive(request) || !HttpUtil.isKeepAlive(response);
         if (closing) {
             response.headers().set(HttpHeaderNames.CONNECTION, "close");
         }
         if (!response.headers().contains("x-request-id")) {
-            long took = TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - since);
+            long millis = TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - startNs);
             int status = response.status().code();
-            Requests.count(request.method().name(), request.uri(), status, took);
+            RequestCounts.count(request.method().name(), request.uri(), status, millis);
         }
     }
 
@@ -155,13 +162,13 @@ final class Flight extends ChannelDuplexHandler {
         if (unanswered) {
             unanswered = false;
             if (batches != null) {
-                batches.answered(System.nanoTime() - since);
+                batches.answered(System.nanoTime() - startNs);
             }
             end(context);
         }
     }
 
-    /** Closing while the client still sends would reset the connection, and the answer with it. */
+    /** Do not close while the client still sends: a reset would destroy the answer, too. */
     @Override
     public void close(ChannelHandlerContext context, ChannelPromise promise) {
         closing = true;
@@ -193,7 +200,7 @@ final class Flight extends ChannelDuplexHandler {
         while (!waiting.isEmpty() && !mustWait(waiting.peek())) {
             take(context, waiting.remove());
         }
-        context.channel().config().setAutoRead(waiting.size() < MOST_WAITING);
+        context.channel().config().setAutoRead(waiting.size() < MAX_WAITING);
     }
 
     @Override
@@ -210,7 +217,7 @@ final class Flight extends ChannelDuplexHandler {
 
     @Override
     public void exceptionCaught(ChannelHandlerContext context, Throwable cause) {
-        awaitNoMore(context);
+        finishReading(context);
         context.fireExceptionCaught(cause);
     }
 }

@@ -17,31 +17,31 @@ import org.apache.logging.log4j.core.config.Configuration;
 import org.apache.logging.log4j.core.config.LoggerConfig;
 import org.apache.logging.log4j.core.config.Property;
 
-/** Counts one model's answered invocations; all are heard of through MMS's access log. */
-final class Requests {
-    /** Upper bounds in seconds; the access log knows milliseconds. */
+/** The answered invocations of one model.  They are read from MMS's access log. */
+final class RequestCounts {
+    /** Upper bounds of the buckets, in seconds; the access log has milliseconds. */
     static final double[] BOUNDS = {
         0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60
     };
 
     private static final String LOGGER = "ACCESS_LOG";
-    private static final Map<String, Requests> COUNTED = new ConcurrentHashMap<>();
+    private static final Map<String, RequestCounts> BY_MODEL = new ConcurrentHashMap<>();
 
     final Map<String, LongAdder> byStatus = new ConcurrentSkipListMap<>();
     final LongAdder millis = new LongAdder();
 
-    /** As many as BOUNDS, and one for what is above the last. */
+    /** One bucket for each bound, and one for what is above the last. */
     final LongAdder[] buckets =
             Stream.generate(LongAdder::new).limit(BOUNDS.length + 1).toArray(LongAdder[]::new);
 
-    /** Those of the registered models, and under "" those that asked for no such model. */
-    static Map<String, Requests> counted() {
+    /** Counts of each registered model; under "", of requests for models that do not exist. */
+    static Map<String, RequestCounts> byModel() {
         Set<String> models = ModelManager.getInstance().getModels().keySet();
-        COUNTED.keySet().removeIf(name -> !name.isEmpty() && !models.contains(name));
-        return COUNTED;
+        BY_MODEL.keySet().removeIf(name -> !name.isEmpty() && !models.contains(name));
+        return BY_MODEL;
     }
 
-    /** Hear of every line of the access log; whether it is written is as it was. */
+    /** Read every line of the access log, without changing whether it is written. */
     static void follow() {
         LoggerContext context = (LoggerContext) LogManager.getContext(false);
         Configuration configuration = context.getConfiguration();
@@ -52,18 +52,18 @@ final class Requests {
             configuration.removeLogger(LOGGER);
             configuration.addLogger(LOGGER, logger);
         }
-        Follower follower = new Follower();
-        follower.start();
-        logger.addAppender(follower, null, null);
+        Reader reader = new Reader();
+        reader.start();
+        logger.addAppender(reader, null, null);
         context.updateLoggers();
     }
 
-    private static final class Follower extends AbstractAppender {
-        Follower() {
+    private static final class Reader extends AbstractAppender {
+        Reader() {
             super("mms_handler", null, null, true, Property.EMPTY_ARRAY);
         }
 
-        /** As Session.toString has it: CLIENT "METHOD URI PROTOCOL" STATUS MILLISECONDS. */
+        /** Session.toString writes: CLIENT "METHOD URI PROTOCOL" STATUS MILLISECONDS. */
         @Override
         public void append(LogEvent event) {
             String[] words = event.getMessage().getFormattedMessage().split(" ");
@@ -73,20 +73,21 @@ final class Requests {
         }
     }
 
-    /** Count an answer, if it was one to an invocation. */
+    /** Count an answer if its request was an invocation. */
     static void count(String method, String uri, int status, long millis) {
-        String asked = method.equals("OPTIONS") ? null : new Target(uri).model();
-        if (asked != null) {
-            boolean known = ModelManager.getInstance().getModels().containsKey(asked);
-            COUNTED.computeIfAbsent(known ? asked : "", name -> new Requests()).add(status, millis);
+        String model = method.equals("OPTIONS") ? null : new Target(uri).model();
+        if (model != null) {
+            boolean known = ModelManager.getInstance().getModels().containsKey(model);
+            BY_MODEL.computeIfAbsent(known ? model : "", name -> new RequestCounts())
+                    .add(status, millis);
         }
     }
 
-    private void add(int status, long took) {
+    private void add(int status, long requestMillis) {
         String label = status < 100 || status > 599 ? "other" : String.valueOf(status);
         byStatus.computeIfAbsent(label, name -> new LongAdder()).increment();
-        int place = Arrays.binarySearch(BOUNDS, took / 1000.0);
+        int place = Arrays.binarySearch(BOUNDS, requestMillis / 1000.0);
         buckets[place < 0 ? ~place : place].increment();
-        millis.add(took);
+        millis.add(requestMillis);
     }
 }

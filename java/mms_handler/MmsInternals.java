@@ -1,0 +1,103 @@
+package mms_handler;
+
+import com.amazonaws.ml.mms.wlm.Job;
+import com.amazonaws.ml.mms.wlm.Model;
+import com.amazonaws.ml.mms.wlm.ModelManager;
+import com.amazonaws.ml.mms.wlm.WorkerThread;
+import java.lang.reflect.Field;
+import java.util.Collections;
+import java.util.Map;
+import java.util.Set;
+import java.util.concurrent.BlockingDeque;
+import java.util.concurrent.LinkedBlockingDeque;
+import java.util.concurrent.locks.ReentrantLock;
+import java.util.function.BiFunction;
+
+/**
+ * All that the plug-in reads or changes inside MMS's objects beyond what their methods promise.
+ * Written for MMS 1.1.11; another version may need another file.
+ */
+final class MmsInternals {
+    /** Model's queues of requests by name; null if MMS has no such field. */
+    private static final Field QUEUES = field("jobsDb");
+
+    /** Model's lock, held by the worker that waits for the next batch; null likewise. */
+    private static final Field POLL_LOCK = field("lock");
+
+    private MmsInternals() {}
+
+    /** Whether {@link #queue} gives the queue that MMS uses. */
+    static boolean hasQueues() {
+        return QUEUES != null;
+    }
+
+    /** The requests that wait for a worker of the model; an empty queue if they are unknown. */
+    static BlockingDeque<Job> queue(Model model) {
+        BlockingDeque<Job> queue = queues(model).get(Model.DEFAULT_DATA_QUEUE);
+        return queue == null ? new LinkedBlockingDeque<>() : queue;
+    }
+
+    /**
+     * Replace a model's queue, unless a worker already waits in it.
+     *
+     * @param replacement makes the new queue from the old one and the model's lock
+     */
+    static void replaceQueue(
+            Model model,
+            BiFunction<BlockingDeque<Job>, ReentrantLock, LinkedBlockingDeque<Job>> replacement) {
+        ReentrantLock lock = POLL_LOCK == null ? null : (ReentrantLock) value(model, POLL_LOCK);
+        if (QUEUES == null || lock == null || !lock.tryLock()) {
+            return;
+        }
+        try {
+            queues(model).computeIfPresent(
+                    Model.DEFAULT_DATA_QUEUE, (name, queue) -> replacement.apply(queue, lock));
+        } finally {
+            lock.unlock();
+        }
+    }
+
+    /**
+     * Let /invocations find exactly these models.  It looks only at the models that MMS was started
+     * with; a supervisor registers its models later.
+     */
+    static void setStartupModels(Set<String> names) {
+        Set<String> startup = ModelManager.getInstance().getStartupModels(); // MMS's own set
+        startup.retainAll(names);
+        startup.addAll(names);
+    }
+
+    /**
+     * How often MMS has started a process for this worker.  It appends "-CHANNEL" to the worker's
+     * id each time it connects to a new one (WorkerThread.connect), so none is missed.
+     */
+    static int starts(WorkerThread worker) {
+        return Math.max(1, worker.getWorkerId().split("-").length - 1);
+    }
+
+    @SuppressWarnings("unchecked")
+    private static Map<String, LinkedBlockingDeque<Job>> queues(Model model) {
+        return QUEUES == null
+                ? Collections.emptyMap()
+                : (Map<String, LinkedBlockingDeque<Job>>) value(model, QUEUES);
+    }
+
+    private static Object value(Model model, Field field) {
+        try {
+            return field.get(model);
+        } catch (IllegalAccessException e) {
+            throw new IllegalStateException(e);
+        }
+    }
+
+    private static Field field(String name) {
+        try {
+            Field field = Model.class.getDeclaredField(name);
+            field.setAccessible(true);
+            return field;
+        } catch (ReflectiveOperationException | RuntimeException e) {
+            Plugin.LOG.warn("cannot reach MMS's request queues: idle workers take turns", e);
+            return null;
+        }
+    }
+}

@@ -1,0 +1,134 @@
+package mms_handler;
+
+import com.amazonaws.ml.mms.wlm.Job;
+import com.amazonaws.ml.mms.wlm.Model;
+import io.netty.handler.codec.http.HttpResponseStatus;
+import java.util.ArrayDeque;
+import java.util.Deque;
+import java.util.concurrent.BlockingDeque;
+import java.util.concurrent.LinkedBlockingDeque;
+import java.util.concurrent.Semaphore;
+import java.util.concurrent.TimeUnit;
+import java.util.concurrent.locks.ReentrantLock;
+
+/**
+ * The requests that wait for a worker of one model.  The idle worker that was busy most recently
+ * gets the next one, because its caches are warm.  In MMS's own queue idle workers take turns.
+ */
+final class RequestQueue extends LinkedBlockingDeque<Job> {
+    private static final long serialVersionUID = 1L;
+
+    /** MMS's own queue; requests that were on their way into it may still arrive. */
+    private final transient BlockingDeque<Job> mmsQueue;
+
+    /** Held by the worker that waits for the next batch. */
+    private final ReentrantLock pollLock;
+
+    /** Idle workers, most recently busy first; workers that never served wait at the end. */
+    private final transient Deque<Semaphore> idle = new ArrayDeque<>();
+
+    /** Whether this worker has had a request.  One that failed to load its model polls, too. */
+    private final transient ThreadLocal<Boolean> served = ThreadLocal.withInitial(() -> false);
+
+    private RequestQueue(BlockingDeque<Job> mmsQueue, ReentrantLock pollLock) {
+        super(mmsQueue.size() + mmsQueue.remainingCapacity());
+        this.mmsQueue = mmsQueue;
+        this.pollLock = pollLock;
+        catchUp();
+    }
+
+    /** Replace MMS's own queue, unless a worker already waits in it. */
+    static void adopt(Model model) {
+        MmsInternals.replaceQueue(model, RequestQueue::new);
+    }
+
+    /** Take over the requests that still arrived in MMS's own queue. */
+    static void catchUp(Model model) {
+        BlockingDeque<Job> queue = MmsInternals.queue(model);
+        if (queue instanceof RequestQueue) {
+            ((RequestQueue) queue).catchUp();
+        }
+    }
+
+    private void catchUp() {
+        for (Job job = mmsQueue.poll(); job != null; job = mmsQueue.poll()) {
+            if (!offer(job)) {
+                job.sendError(HttpResponseStatus.SERVICE_UNAVAILABLE, "The queue is full.");
+            }
+        }
+    }
+
+    /** Answer 503 to what waits for an unregistered model; MMS would never answer it. */
+    static void refuse(Model model) {
+        catchUp(model);
+        BlockingDeque<Job> queue = MmsInternals.queue(model);
+        for (Job job = queue.poll(); job != null; job = queue.poll()) {
+            job.sendError(HttpResponseStatus.SERVICE_UNAVAILABLE, "The model is unregistered.");
+        }
+    }
+
+    @Override
+    public boolean offerLast(Job job) {
+        synchronized (idle) {
+            return super.offerLast(job) && wake();
+        }
+    }
+
+    @Override
+    public boolean offerFirst(Job job) {
+        synchronized (idle) {
+            return super.offerFirst(job) && wake();
+        }
+    }
+
+    /** Wake an idle worker.  If there is none, the next one to become idle looks here first. */
+    private boolean wake() {
+        Semaphore turn = idle.poll();
+        if (turn != null) {
+            turn.release();
+        }
+        return true;
+    }
+
+    /** MMS waits without a limit for the first request of a batch, and with one for the others. */
+    @Override
+    public Job poll(long timeout, TimeUnit unit) throws InterruptedException {
+        return timeout == Long.MAX_VALUE ? pollFirstOfBatch() : super.poll(timeout, unit);
+    }
+
+    private Job pollFirstOfBatch() throws InterruptedException {
+        for (; ; ) {
+            Semaphore turn = new Semaphore(0);
+            synchronized (idle) {
+                Job job = poll();
+                if (job != null) {
+                    served.set(true);
+                    return job;
+                }
+                if (served.get()) {
+                    idle.addFirst(turn);
+                } else {
+                    idle.addLast(turn);
+                }
+            }
+            pollLock.unlock();
+            try {
+                turn.acquire();
+                pollLock.lockInterruptibly();
+            } catch (InterruptedException e) {
+                served.set(false); // its worker has ended
+                leave(turn);
+                throw e;
+            }
+        }
+    }
+
+    /** Stop waiting.  If this worker was woken already, wake another one. */
+    private void leave(Semaphore turn) {
+        synchronized (idle) {
+            if (!idle.remove(turn)) {
+                wake();
+            }
+        }
+    }
+}
