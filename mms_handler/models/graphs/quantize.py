@@ -57,7 +57,7 @@ class Agreement(NamedTuple):
         return self.top / self.rows if self.rows and score == score else score
 
 
-class Int8Graph(NamedTuple):
+class QuantizedGraph(NamedTuple):
     """An int8 graph and what was measured of it."""
 
     symbol: Any
@@ -68,7 +68,7 @@ class Int8Graph(NamedTuple):
     speed: str  # for a person
 
 
-def quantize(graph: Graph, inputs: Sequence[Sequence[Array]]) -> Int8Graph:
+def quantize(graph: Graph, inputs: Sequence[Sequence[Array]]) -> QuantizedGraph:
     """Make the int8 graph of ``graph`` for values like those in ``inputs``.
 
     Args:
@@ -97,7 +97,7 @@ def quantize(graph: Graph, inputs: Sequence[Sequence[Array]]) -> Int8Graph:
         baseline = faster.Baseline([arrays], [best(arrays)], 0)
         quick(arrays)  # bound before it is timed
         speed = faster.compare(baseline, best, quick, lambda *_: True).summary
-    return Int8Graph(symbol, quantized, len(operators), len(inputs), agreement, speed)
+    return QuantizedGraph(symbol, quantized, len(operators), len(inputs), agreement, speed)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""parameters: what a worker does without, and that who learns has all of it."""
+"""gluon_patch: a worker has no gradients and no copies, but a script can train in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Cannot decide type")  # SymbolBl
 
 
 @pytest.fixture(autouse=True)
-def nobody_has_learnt(monkeypatch):
+def no_training_yet(monkeypatch):
     """As in a new worker."""
     gluon_patch.defer_gradients()
     monkeypatch.setattr(gluon_patch, "_training", threading.Event())
@@ -48,7 +48,7 @@ def built(saved):
 
 
 def legacy(saved):
-    """From a file with the parameters' own names, which gluon reads in another way."""
+    """From a file with the parameters' full names, which gluon reads in another way."""
     net = mx.gluon.nn.Dense(1, use_bias=False, in_units=3, prefix="")
     mx.nd.save(str(saved / "legacy.params"), {"weight": mx.nd.array([[1, 2, 3]])})
     net.load_parameters(str(saved / "legacy.params"))
@@ -59,13 +59,13 @@ ways = pytest.mark.parametrize("load", [imported, built, legacy])
 
 
 def weight(net):
-    (found,) = net.collect_params().values()
-    return found
+    (parameter,) = net.collect_params().values()
+    return parameter
 
 
 @ways
 def test_a_loaded_block_has_no_gradients(saved, load):
-    """And gives what it gives with them: 1 * 4 + 2 * 5 + 3 * 6."""
+    """It predicts the same without: 1 * 4 + 2 * 5 + 3 * 6."""
     net = load(saved)
     assert weight(net)._grad is None
     assert net(mx.nd.array([[4, 5, 6]])).asnumpy().tolist() == [[32]]
@@ -73,7 +73,7 @@ def test_a_loaded_block_has_no_gradients(saved, load):
 
 
 @ways
-def test_who_learns_has_them(saved, load):
+def test_training_allocates_them(saved, load):
     """A step of 0.01 against d(y * y) = 2 * y * x, with y = 32."""
     net, x = load(saved), mx.nd.array([[4, 5, 6]])
     trainer = mx.gluon.Trainer(net.collect_params(), "sgd", {"learning_rate": 0.01})
@@ -86,15 +86,15 @@ def test_who_learns_has_them(saved, load):
 
 
 @pytest.mark.parametrize("ask", ["grad", "list_grad", "zero_grad"])
-def test_gradients_are_zeros_before(saved, ask):
-    """Whoever asks for them first."""
+def test_gradients_are_zeros_before_training(saved, ask):
+    """Whichever way they are first asked for."""
     net = imported(saved)
     getattr(weight(net), ask)()
     assert weight(net).grad().asnumpy().tolist() == [[0, 0, 0]]
 
 
 def test_a_parameter_without_gradient_has_none(saved):
-    """As its script wants it."""
+    """A script sets grad_req to null."""
     net = imported(saved)
     net.collect_params().setattr("grad_req", "null")
     with mx.autograd.record():
@@ -104,8 +104,8 @@ def test_a_parameter_without_gradient_has_none(saved):
         weight(net).grad()
 
 
-def test_gradients_are_added_where_a_script_says_so(saved):
-    """Also if it said so when there were none."""
+def test_gradients_are_added_if_a_script_says_so(saved):
+    """Even if it says so before they are allocated."""
     net = imported(saved)
     net.collect_params().setattr("grad_req", "add")
     for _ in range(2):
@@ -116,7 +116,7 @@ def test_gradients_are_added_where_a_script_says_so(saved):
 
 
 def test_another_type(saved):
-    """A gradient is of the type that its parameter has by then."""
+    """A gradient has the type that its parameter has when it is allocated."""
     net = imported(saved)
     net.cast("float64")
     with mx.autograd.record():
@@ -127,15 +127,15 @@ def test_another_type(saved):
 
 
 def test_what_was_read_is_not_copied(saved, monkeypatch):
-    """The array of the file is the parameter's."""
+    """The array of the file becomes the parameter's."""
     read = []
     load = mx.nd.load
 
-    def noting(*args):
+    def recording(*args):
         read.append(load(*args))
         return read[-1]
 
-    monkeypatch.setattr("mxnet.gluon.parameter.ndarray.load", noting)
+    monkeypatch.setattr("mxnet.gluon.parameter.ndarray.load", recording)
     net = imported(saved)
     (arrays,) = read
     (array,) = arrays.values()
@@ -143,26 +143,26 @@ def test_what_was_read_is_not_copied(saved, monkeypatch):
 
 
 def test_a_scripts_own_arrays_are_copied():
-    """It may write to them, and load them into another Block."""
-    own = mx.nd.array([[1, 2, 3]])
+    """A script may write to them, and load them into another Block."""
+    array = mx.nd.array([[1, 2, 3]])
     nets = [mx.gluon.nn.Dense(1, use_bias=False, in_units=3, prefix="") for _ in range(2)]
     for net in nets:
-        net.collect_params().load_dict({"weight": own})
-    own[:] = 7
+        net.collect_params().load_dict({"weight": array})
+    array[:] = 7
     nets[0].weight.set_data(mx.nd.zeros((1, 3)))
     assert nets[1].weight.data().asnumpy().tolist() == [[1, 2, 3]]
 
 
 def test_a_file_that_does_not_fit(saved):
-    """What comes after it is copied again."""
+    """Arrays that are set after it are copied again."""
     net = mx.gluon.nn.Dense(1, use_bias=False, in_units=9, prefix="")
     with pytest.raises(AssertionError):
         net.load_parameters(str(saved / "net.params"))
     assert not gluon_patch._reading.busy
 
 
-def test_a_block_that_is_made_anew_while_it_learns():
-    """Shapes that are known by the first call alone: its gradients are made within."""
+def test_a_block_that_is_initialized_in_training():
+    """Its first call tells its shapes, and allocates its gradients."""
     net = mx.gluon.nn.Dense(1, use_bias=False)
     net.initialize(mx.init.One())
     with mx.autograd.record():

@@ -1,4 +1,4 @@
-"""int8: an archive's int8 graph takes a float graph's place where it is near and faster."""
+"""int8: an archive's int8 graph replaces the float graph if it is near and faster."""
 
 from __future__ import annotations
 
@@ -16,15 +16,9 @@ from mms_handler.models.graphs.quantize import quantize
 from mms_handler.models.predictor import ModulePredictor
 
 
-@pytest.fixture(autouse=True)
-def any_speed(monkeypatch):
-    """What is near is kept, however fast: times are not for tests."""
-    monkeypatch.setattr(faster, "GAIN", 0)
-
-
 @pytest.fixture
 def dense():
-    """A Dense of random weights."""
+    """A Block of two Dense layers with random weights."""
     mx.random.seed(0)
     net = mx.gluon.nn.HybridSequential()
     net.add(
@@ -38,99 +32,101 @@ def rows(count, seed=0, largest=1):
     return np.random.RandomState(seed).uniform(-largest, largest, (count, 16)).astype(np.float32)
 
 
-def kept(model, arrays, path, most=0.1):
-    """The int8 graph of a model as an archive has it."""
+def packed(model, arrays, path, max_difference=0.1):
+    """The int8 graph of a model as an archive holds it."""
     quantize(graph_of(model, arrays), [[rows(4, seed)] for seed in range(6)]).symbol.save(str(path))
-    return PackedInt8(path, most)
+    return PackedInt8(path, max_difference)
 
 
-def off(one, other):
-    return np.abs(one - other).max() / np.abs(other).max()
+def difference(values, expected):
+    """The largest difference, relative to the largest value."""
+    return np.abs(values - expected).max() / np.abs(expected).max()
 
 
 @pytest.fixture
-def swapped(dense, tmp_path):
-    """A Block that runs as its int8 graph; and what it gave before, for the same arrays."""
+def int8_block(dense, tmp_path):
+    """A Block that runs as its int8 graph, and what it gave before for numbers of rows."""
     arrays = [mx.nd.array(rows(1))]
-    found = kept(dense, arrays, tmp_path / "int8.json")
-    wanted = {count: dense(mx.nd.array(rows(count, 7))).asnumpy() for count in (1, 2, 5)}
+    int8_graph = packed(dense, arrays, tmp_path / "int8.json")
+    expected = {count: dense(mx.nd.array(rows(count, 7))).asnumpy() for count in (1, 2, 5)}
     faster.try_graph(dense, arrays)
-    try_int8(dense, arrays, found)
+    try_int8(dense, arrays, int8_graph)
     assert dense.forward.checked.name == "int8 graph of the Block"
-    return dense, wanted
+    return dense, expected
 
 
-def test_a_near_graph_takes_the_place_of_forward(swapped):
-    """At any number of rows it gives nearly what the Block gave, and not the same."""
-    block, wanted = swapped
-    for count, one in wanted.items():
-        assert 1e-5 < off(block(mx.nd.array(rows(count, 7))).asnumpy(), one) < 0.1
+def test_a_near_graph_takes_the_place_of_forward(int8_block):
+    """At any number of rows it gives nearly what the Block gave, and not exactly the same."""
+    block, predictions = int8_block
+    for count, expected in predictions.items():
+        prediction = block(mx.nd.array(rows(count, 7))).asnumpy()
+        assert 1e-5 < difference(prediction, expected) < 0.1
 
 
-def test_rows_of_it_do_not_meet(swapped):
-    """What is given together is given alone."""
-    block, _ = swapped
+def test_its_rows_are_independent(int8_block):
+    """A row gives the same together with others as alone."""
+    block, _ = int8_block
     together = block(mx.nd.array(rows(3, 9))).asnumpy()
     alone = [block(mx.nd.array(rows(3, 9)[at : at + 1])).asnumpy() for at in range(3)]
     assert np.allclose(together, np.concatenate(alone), rtol=1e-5, atol=1e-6)
 
 
-def test_new_parameters_are_compared_anew(swapped):
-    """Their first prediction is the Block's; what the old ranges do not fit stays the Block's."""
-    block, _ = swapped
+def test_new_parameters_are_compared_anew(int8_block):
+    """The Block gives the first prediction, and the next if the old ranges do not fit."""
+    block, _ = int8_block
     block[0].weight.set_data(block[0].weight.data() * 100)
-    one = mx.nd.array(rows(1, 3))
-    wanted = block.forward.block_forward(one).asnumpy()
-    assert block(one).asnumpy().tolist() == wanted.tolist()
+    row = mx.nd.array(rows(1, 3))
+    expected = block.forward.block_forward(row).asnumpy()
+    assert block(row).asnumpy().tolist() == expected.tolist()
     assert block.forward.checked._agreed == {((16,),): False}
-    assert off(block(one).asnumpy(), wanted) < 1e-5
+    assert difference(block(row).asnumpy(), expected) < 1e-5
 
 
-def test_training_is_the_blocks(swapped):
-    """And so is what it has learnt."""
-    block, _ = swapped
-    one = mx.nd.array(rows(1, 3))
-    wanted = block.forward.block_forward(one).asnumpy()
+def test_training_is_the_blocks(int8_block):
+    """Nothing is concluded about the graph while the Block trains."""
+    block, _ = int8_block
+    row = mx.nd.array(rows(1, 3))
+    expected = block.forward.block_forward(row).asnumpy()
     with mx.autograd.record():
-        assert off(block(one).asnumpy(), wanted) < 1e-6
+        assert difference(block(row).asnumpy(), expected) < 1e-6
     assert block.forward.checked._agreed == {}
 
 
 @pytest.mark.parametrize(
-    ("most", "gain"), [(0, 0), (0.1, 1e9)], ids=["not near enough", "not fast enough"]
+    ("max_difference", "gain"), [(0, 0), (0.1, 1e9)], ids=["not near enough", "not fast enough"]
 )
-def test_what_does_not_do_is_not_used(dense, tmp_path, monkeypatch, most, gain):
-    """The float graph stays, and the log says why."""
+def test_a_graph_that_is_no_better_is_not_used(dense, tmp_path, monkeypatch, max_difference, gain):
+    """The float graph stays."""
     monkeypatch.setattr(faster, "GAIN", gain)
     monkeypatch.setattr(int8, "MIN_DIFFERENCE", 1e-6)
     arrays = [mx.nd.array(rows(1))]
-    try_int8(dense, arrays, kept(dense, arrays, tmp_path / "int8.json", most))
+    try_int8(dense, arrays, packed(dense, arrays, tmp_path / "int8.json", max_difference))
     assert "forward" not in vars(dense)
 
 
 def test_weights_that_are_too_large(dense, tmp_path, monkeypatch):
-    """As for fused float graphs, with a byte for each."""
+    """They are copied as in fused float graphs, a byte for each."""
     monkeypatch.setattr(int8, "COPIED_BYTES", 100)
     arrays = [mx.nd.array(rows(1))]
-    try_int8(dense, arrays, kept(dense, arrays, tmp_path / "int8.json"))
+    try_int8(dense, arrays, packed(dense, arrays, tmp_path / "int8.json"))
     assert "forward" not in vars(dense)
 
 
 def test_the_graph_of_another_model(dense, tmp_path):
-    """Its parameters are not there."""
+    """It has parameters that the model does not have."""
     symbol = mx.sym.FullyConnected(mx.sym.var("mms_handler_input0"), num_hidden=4, name="fc")
     symbol.save(str(tmp_path / "other.json"))
     with pytest.raises(ModelError, match="the int8 graph has a parameter 'fc_weight'"):
         try_int8(dense, [mx.nd.array(rows(1))], PackedInt8(tmp_path / "other.json", 0.1))
 
 
-def test_near_is_twice_what_was_seen():
-    """In parts of the largest value; one hundredth is always near, other shapes and NaN never."""
-    wanted = np.array([[10.0, 0]])
-    for most, shift, near in [(0.1, 1.9, True), (0.1, 2.5, False), (0, 0.09, True)]:
-        assert PackedInt8(None, most).near([wanted], [wanted - [[shift, 0]]]) is near
-    assert not PackedInt8(None, 0.1).near([wanted], [wanted[:, :1]])
-    assert not PackedInt8(None, 0.1).near([wanted], [wanted * np.nan])
+def test_near_is_twice_what_packing_measured():
+    """Relative to the largest value.  A hundredth is always near, NaN and other shapes never."""
+    expected = np.array([[10.0, 0]])
+    for measured, shift, near in [(0.1, 1.9, True), (0.1, 2.5, False), (0, 0.09, True)]:
+        assert PackedInt8(None, measured).near([expected], [expected - [[shift, 0]]]) is near
+    assert not PackedInt8(None, 0.1).near([expected], [expected[:, :1]])
+    assert not PackedInt8(None, 0.1).near([expected], [expected * np.nan])
 
 
 # --- Modules ---
@@ -150,15 +146,15 @@ def wide():
 def test_a_module_runs_as_its_int8_graph(wide, tmp_path):
     """By the default predict_fn, at any number of rows."""
     predictor = ModulePredictor(wide)
-    found = kept(wide, [], tmp_path / "int8.json")
-    wanted = predictor(predictor.arrays(rows(5, 7)))
-    predictor.try_int8(predictor.arrays(rows(1)), found)
-    assert 1e-5 < off(predictor(predictor.arrays(rows(5, 7))), wanted) < 0.1
+    int8_graph = packed(wide, [], tmp_path / "int8.json")
+    expected = predictor(predictor.arrays(rows(5, 7)))
+    predictor.try_int8(predictor.arrays(rows(1)), int8_graph)
+    assert 1e-5 < difference(predictor(predictor.arrays(rows(5, 7))), expected) < 0.1
 
 
 def test_a_module_whose_graph_is_not_near(wide, tmp_path):
-    """Values that never came before; a sample is asked first."""
+    """A sample with values outside its ranges shows that."""
     best = Executors(of_module(wide), 1)
-    found = kept(wide, [], tmp_path / "int8.json")
-    assert checked_int8(best, [rows(1, largest=1e4)], found) is best
-    assert isinstance(checked_int8(best, [rows(1)], found), Checked)
+    int8_graph = packed(wide, [], tmp_path / "int8.json")
+    assert checked_int8(best, [rows(1, largest=1e4)], int8_graph) is best
+    assert isinstance(checked_int8(best, [rows(1)], int8_graph), Checked)
