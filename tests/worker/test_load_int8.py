@@ -1,4 +1,4 @@
-"""calibration, archive, loading: an int8 graph is made of requests, packed, and then tried."""
+"""trials, archive, loading: an int8 graph is made from requests, packed, and tried by a worker."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def input_fn(data, content_type):
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch):
-    """What making a graph sets is gone afterwards."""
+    """Quantizing sets this variable; it is gone afterwards."""
     monkeypatch.setenv("MXNET_DISABLE_MKLDNN_FUSE_CONV_SUM", "1")
 
 
@@ -83,21 +83,21 @@ def model(folder, stripes, script):
 
 
 def test_a_graph_of_a_folder_of_photos(tmp_path, stripes):
-    """Convolutions, sums and the last layer are in eight bits, and tell the stripes as before."""
+    """Convolutions, sums and the last layer compute in int8, and still recognize the stripes."""
     folder = model(tmp_path / "m", stripes, LOAD)
-    found = trials.quantize(
+    result = trials.quantize(
         folder, archive.calibration_requests(stripes.write(tmp_path / "photos"))
     )
-    assert found["operators"] == found["of"] >= 9
-    assert (found["inputs"], found["rows"], found["top"], found["part"]) == (12, 4, 4, 1)
-    assert 1e-5 < found["mean"] < found["most"] < 0.2
-    kinds = {node["op"] for node in json.loads(found["symbol"])["nodes"]}
+    assert result["operators"] == result["of"] >= 9
+    assert (result["inputs"], result["rows"], result["top"], result["part"]) == (12, 4, 4, 1)
+    assert 1e-5 < result["mean"] < result["most"] < 0.2
+    kinds = {node["op"] for node in json.loads(result["symbol"])["nodes"]}
     assert "_sg_mkldnn_conv" in kinds
     assert "Convolution" not in kinds
 
 
 @pytest.mark.parametrize(
-    ("script", "said"),
+    ("script", "message"),
     [
         pytest.param(
             "import no_such_library",
@@ -117,11 +117,11 @@ def test_a_graph_of_a_folder_of_photos(tmp_path, stripes):
         ),
     ],
 )
-def test_what_has_no_graph_in_eight_bits(tmp_path, stripes, script, said):
+def test_models_without_an_int8_graph(tmp_path, stripes, script, message):
     """The reason names the file, or the line of the script."""
     folder = model(tmp_path / "m", stripes, script)
     bodies = archive.calibration_requests(stripes.write(tmp_path / "photos", 1))
-    assert trials.quantize(folder, bodies)["error"].startswith(said)
+    assert trials.quantize(folder, bodies)["error"].startswith(message)
 
 
 # --- in an archive ---
@@ -129,7 +129,7 @@ def test_what_has_no_graph_in_eight_bits(tmp_path, stripes, script, said):
 
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory, stripes):
-    """The archive of the ResNet, its int8 graph in it."""
+    """The archive of the ResNet, with its int8 graph."""
     folder = tmp_path_factory.mktemp("packed")
     photos = archive.calibration_requests(stripes.write(folder / "photos"))
     return archive.pack(
@@ -140,9 +140,9 @@ def packed(tmp_path_factory, stripes):
     )
 
 
-def load(folder, **chosen):
+def load(folder, **fields):
     context = Context(folder.name, str(folder), None, 1, None, "")
-    return loading.load(context, Settings(**chosen)).pipeline
+    return loading.load(context, Settings(**fields)).pipeline
 
 
 def runs_int8(block):
@@ -152,6 +152,7 @@ def runs_int8(block):
 
 
 def answered(pipeline, photo):
+    """The prediction that a request with ``photo`` is answered with."""
     out = io.BytesIO()
     np.save(out, photo)
     (reply,) = pipeline.answer(
@@ -160,93 +161,95 @@ def answered(pipeline, photo):
     return np.load(io.BytesIO(reply.body))
 
 
-def test_the_manifest_tells_of_it(packed):
-    """With how it did; weights are not packed twice."""
-    told = archive.verify(packed).quantized
-    assert (told.type, told.symbol) == ("int8", "MAR-INF/int8-symbol.json")
-    assert (told.requests, told.rows, told.same_top) == (12, 4, 4)
-    assert told.max_difference < 0.05  # 0.1 where sums are fused with the convolutions before them
+def test_the_manifest_has_its_record(packed):
+    """With the measured differences; weights are not packed twice."""
+    record = archive.verify(packed).quantized
+    assert (record.type, record.symbol) == ("int8", "MAR-INF/int8-symbol.json")
+    assert (record.requests, record.rows, record.same_top) == (12, 4, 4)
+    assert (
+        record.max_difference < 0.05
+    )  # 0.1 where sums are fused with the convolutions before them
     with zipfile.ZipFile(packed) as mar:
         params = [name for name in mar.namelist() if name.endswith(".params")]
     assert params == ["net-0000.params"]
 
 
 def test_a_worker_runs_it(packed, tmp_path, stripes, monkeypatch, caplog):
-    """Other photos than those it was made of are told as before, by other numbers."""
+    """New photos are recognized as by the float graph, with other numbers."""
     monkeypatch.setattr(faster, "GAIN", 0)
     caplog.set_level(logging.INFO)
     archive.unpack(packed, tmp_path / "m")
     pipeline = load(tmp_path / "m")
     assert runs_int8(pipeline.model)
-    (line,) = [one for one in caplog.messages if one.startswith("int8 graph of the Block: ")]
+    (line,) = [line for line in caplog.messages if line.startswith("int8 graph of the Block: ")]
     assert " times as fast (" in line
     photos, kinds = stripes.photos(40, 77)
-    found, wanted = answered(pipeline, photos), stripes.scores(photos)
-    assert 1e-5 < np.abs(found - wanted).max() / np.abs(wanted).max() < 0.1
-    assert (found.argmax(axis=1) == kinds).mean() > 0.9
+    prediction, expected = answered(pipeline, photos), stripes.scores(photos)
+    assert 1e-5 < np.abs(prediction - expected).max() / np.abs(expected).max() < 0.1
+    assert (prediction.argmax(axis=1) == kinds).mean() > 0.9
 
 
-def test_a_worker_runs_a_modules(model_dir, tmp_path, monkeypatch, caplog):
-    """That of the default save, without a script: [1.5, 2] is 10 + 1.5 + 4 and 20 + 4.5 + 8."""
+def test_a_worker_runs_that_of_a_module(model_dir, tmp_path, monkeypatch, caplog):
+    """A Module of the default save, without a script: [1.5, 2] gives 10 + 1.5 + 4, 20 + 4.5 + 8."""
     monkeypatch.setattr(faster, "GAIN", 0)
     caplog.set_level(logging.INFO)
     folder, rows = model_dir(), tmp_path / "rows"
     rows.mkdir()
-    for place in range(3):
-        (rows / f"{place}.csv").write_text(f"{place},3\n{3 - place},-1\n")
-    found = trials.quantize(folder, archive.calibration_requests(rows))
-    assert (found["operators"], found["rows"], found["top"]) == (1, 2, 2)
-    told = Quantized("int8", INT8, *(found[name] for name in QUANTIZED_KEYS[2:]))
+    for index in range(3):
+        (rows / f"{index}.csv").write_text(f"{index},3\n{3 - index},-1\n")
+    result = trials.quantize(folder, archive.calibration_requests(rows))
+    assert (result["operators"], result["rows"], result["top"]) == (1, 2, 2)
+    record = Quantized("int8", INT8, *(result[name] for name in QUANTIZED_KEYS[2:]))
     (tmp_path / "sample.csv").write_text("1,2\n")
     archive.pack(
         folder,
         tmp_path / "m.mar",
         sample=tmp_path / "sample.csv",
-        quantizer=lambda unpacked: Int8Graph(told, found["symbol"].encode(), ""),
+        quantizer=lambda unpacked: Int8Graph(record, result["symbol"].encode(), ""),
     )
     archive.unpack(tmp_path / "m.mar", tmp_path / "m")
     pipeline = load(tmp_path / "m")
-    assert any(one.startswith("int8 graph of the Module: ") for one in caplog.messages)
+    assert any(line.startswith("int8 graph of the Module: ") for line in caplog.messages)
     (reply,) = pipeline.answer([Request(b"1.5,2\n1,1\n", "text/csv", "application/json", {})])
-    given = np.array(json.loads(reply.body))
-    wanted = np.array([[15.5, 32.5], [13, 27]])
-    assert 1e-5 < np.abs(given - wanted).max() < 1
+    prediction = np.array(json.loads(reply.body))
+    expected = np.array([[15.5, 32.5], [13, 27]])
+    assert 1e-5 < np.abs(prediction - expected).max() < 1
 
 
 @pytest.mark.parametrize("optimized", ["float", "off"])
-def test_a_worker_that_is_to_leave_it_alone(packed, tmp_path, stripes, monkeypatch, optimized):
-    """It computes in floats."""
+def test_a_worker_that_must_not_use_it(packed, tmp_path, stripes, monkeypatch, optimized):
+    """The setting optimize=float or off leaves the float graph."""
     monkeypatch.setattr(faster, "GAIN", 0)
     archive.unpack(packed, tmp_path / "m")
     pipeline = load(tmp_path / "m", optimize=optimized)
     photos, _ = stripes.photos(2, 77)
-    wanted = stripes.scores(photos)
-    assert np.allclose(answered(pipeline, photos), wanted, rtol=1e-4, atol=1e-4)
+    expected = stripes.scores(photos)
+    assert np.allclose(answered(pipeline, photos), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_worker_whose_model_is_another(packed, tmp_path, stripes, monkeypatch, caplog):
-    """Where the script loads other weights, the graph is not near, and not used."""
+    """If the script loads other weights, the int8 graph is not near and not used."""
     monkeypatch.setattr(faster, "GAIN", 0)
     caplog.set_level(logging.INFO)
     archive.unpack(packed, tmp_path / "m")
-    other = LOAD + "    net.collect_params()\n"
-    other = other.replace("    return gluon", "    net = gluon").replace(
+    script = LOAD + "    net.collect_params()\n"
+    script = script.replace("    return gluon", "    net = gluon").replace(
         "    net.collect_params()\n",
-        "    [one.set_data(one.data() * 30) for name, one in net.collect_params().items() "
+        "    [p.set_data(p.data() * 30) for name, p in net.collect_params().items() "
         "if name.endswith('dense0_bias') or name.endswith('conv0_weight')]\n    return net\n",
     )
-    (tmp_path / "m" / "code" / "inference.py").write_text(other)
+    (tmp_path / "m" / "code" / "inference.py").write_text(script)
     pipeline = load(tmp_path / "m")
     assert not runs_int8(pipeline.model)
     assert "int8 graph of the Block: gives other values" in caplog.messages
 
 
 def test_a_graph_that_does_not_agree(packed, tmp_path, stripes):
-    """It is not packed, unless less is wanted; the numbers are said."""
+    """It is not packed unless less agreement is asked for; the message has the numbers."""
     archive.unpack(packed, tmp_path / "m")
     folder = stripes.write(tmp_path / "photos")
     for path in sorted(folder.iterdir()):
-        if int(path.stem) % 3 != 2:  # those that say what values come
+        if int(path.stem) % 3 != 2:  # those that give the ranges
             np.save(path, np.load(path) / 10_000)
     with pytest.raises(ArchiveError) as caught:
         archive.quantize(tmp_path / "m", archive.calibration_requests(folder))
@@ -262,12 +265,11 @@ def test_a_graph_that_does_not_agree(packed, tmp_path, stripes):
 
 
 def test_a_folder_of_requests(tmp_path):
-    """In the order of their names, each of the type that its suffix tells."""
+    """In the order of their names, each with the type of its suffix."""
     for name in ("b.csv", "a.NPY", "c.json", "d.jsonl", ".hidden"):
         (tmp_path / name).write_text("1")
-    assert [
-        (one.path.name, one.content_type) for one in archive.calibration_requests(tmp_path)
-    ] == [
+    requests = archive.calibration_requests(tmp_path)
+    assert [(request.path.name, request.content_type) for request in requests] == [
         ("a.NPY", "application/x-npy"),
         ("b.csv", "text/csv"),
         ("c.json", "application/json"),
@@ -276,7 +278,7 @@ def test_a_folder_of_requests(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda folder: None, "has no files; each file is a request to calibrate with"),
         (lambda folder: (folder / "a").mkdir(), "/a is not a file; a calibration folder may only"),
@@ -284,16 +286,16 @@ def test_a_folder_of_requests(tmp_path):
     ],
     ids=["empty", "a folder in it", "an unknown suffix"],
 )
-def test_a_folder_that_is_not_of_requests(tmp_path, make, said):
-    """The file is named; a content type that is given says what all are."""
+def test_a_folder_with_other_things(tmp_path, make, message):
+    """The message names the file."""
     make(tmp_path)
     with pytest.raises(ArchiveError) as caught:
         archive.calibration_requests(tmp_path)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_one_type_for_all(tmp_path):
-    """Whatever their suffixes."""
+    """A content type replaces what the suffixes tell."""
     (tmp_path / "a.tif").touch()
     ((_, kind),) = archive.calibration_requests(tmp_path, "image/png")
     assert kind == "image/png"
