@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Iterator
 
 import pytest
-from running_mms import BIN, EXAMPLES, Serving, mms_handler, wait_for
+from running_mms import BIN, EXAMPLES, Serving, free_ports, mms_handler, wait_for
 
 from mms_handler import archive, client
 from mms_handler.errors import ServerError
@@ -53,6 +55,14 @@ def model(folder: Path, name: str, script: str) -> Path:
     return folder / name
 
 
+@pytest.fixture(scope="module")
+def linear(tmp_path_factory) -> Iterator[Serving]:
+    """The linear example with one worker, for the tests that leave it able to answer."""
+    log = tmp_path_factory.mktemp("linear") / "log"
+    with Serving(free_ports(), EXAMPLES / "linear", "--workers", "1", log=log) as serving:
+        yield serving
+
+
 def text(words: float | str) -> dict:
     return {"body": str(words).encode(), "content_type": "text/plain", "accept": "text/plain"}
 
@@ -83,10 +93,9 @@ def test_serve_without_paths_is_a_container(ports, tmp_path):
     assert mms_handler("ready", "--port", ports[0]).returncode == 1
 
 
-def test_the_choice_of_workers_is_one_line(ports, tmp_path):
+def test_the_choice_of_workers_is_one_line(linear):
     """What was chosen, and for what."""
-    with Serving(ports, EXAMPLES / "linear", "--workers", "1", log=tmp_path / "log"):
-        lines = (tmp_path / "log").read_text().splitlines()
+    lines = linear.log.read_text().splitlines()
     chosen = [line for line in lines if line.startswith("workers per model: 1, threads per ")]
     assert len(chosen) == 1
 
@@ -184,23 +193,28 @@ def test_the_drain_has_a_limit(ports, tmp_path):
 # --- deaths ---
 
 
-def test_a_worker_that_is_killed_is_started_again(ports, tmp_path):
+def restarts(serving: Serving) -> int:
+    """How often a worker of linear was started again, as /metrics says."""
+    metrics = client.call("GET", f"{serving.inference}/metrics").body.decode()
+    (count,) = re.findall(r'mms_handler_worker_restarts_total\{model="linear"\} (\d+)', metrics)
+    return int(count)
+
+
+def test_a_worker_that_is_killed_is_started_again(linear):
     """The others answer meanwhile, and /metrics tells of it."""
-    with Serving(ports, EXAMPLES / "linear", "--workers", "1") as serving:
-        _, (worker,) = serving.of_model("linear")
-        worker.kill()
-        wait_for(lambda: serving.ask("linear").status == 200, 15)
-        metrics = client.call("GET", f"{serving.inference}/metrics").body.decode()
-        assert 'mms_handler_worker_restarts_total{model="linear"} 1' in metrics
+    before = restarts(linear)
+    _, (worker,) = linear.of_model("linear")
+    worker.kill()
+    wait_for(lambda: linear.ask("linear").status == 200, 15)
+    assert restarts(linear) == before + 1
 
 
-def test_a_model_whose_listener_is_killed_is_registered_again(ports, tmp_path):
+def test_a_model_whose_listener_is_killed_is_registered_again(linear):
     """MMS would never start one again: the model would be there, and every request hang."""
-    with Serving(ports, EXAMPLES / "linear", "--workers", "1") as serving:
-        listener, workers = serving.of_model("linear")
-        for one in (listener, *workers):
-            one.kill()
-        wait_for(lambda: _answers(serving), 30)
+    listener, workers = linear.of_model("linear")
+    for one in (listener, *workers):
+        one.kill()
+    wait_for(lambda: _answers(linear), 30)
 
 
 @pytest.mark.parametrize("keep_going", [False, True])
