@@ -6,10 +6,11 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Iterator
 
 import psutil
 import pytest
-from running_mms import EXAMPLES, Serving, wait_for
+from running_mms import EXAMPLES, Serving, free_ports, wait_for
 
 from mms_handler import client
 
@@ -26,16 +27,36 @@ def transform_fn(model, data, content_type, accept):
 """
 
 
-@pytest.fixture
-def base(tmp_path):
-    return tmp_path / "ml"
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Has the base directory of the endpoint, and its log."""
+    return tmp_path_factory.mktemp("endpoint")
 
 
 @pytest.fixture
-def serving(ports, base, tmp_path):
-    env = {**os.environ, "SAGEMAKER_MULTI_MODEL": "true", "SAGEMAKER_BASE_DIR": str(base)}
-    with Serving(ports, env=env, log=tmp_path / "log") as serving:
+def base(folder) -> Iterator[Path]:
+    """The base directory, without a model."""
+    yield folder / "ml"
+    shutil.rmtree(folder / "ml", ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def endpoint(folder) -> Iterator[Serving]:
+    env = {
+        **os.environ,
+        "SAGEMAKER_MULTI_MODEL": "true",
+        "SAGEMAKER_BASE_DIR": str(folder / "ml"),
+    }
+    with Serving(free_ports(), env=env, log=folder / "log") as serving:
         yield serving
+
+
+@pytest.fixture
+def serving(endpoint, base) -> Iterator[Serving]:
+    """The endpoint without a model; the test's own are unloaded after it."""
+    yield endpoint
+    for model in call(endpoint, "GET", "/models")[1]["models"]:
+        assert call(endpoint, "DELETE", f"/models/{model['modelName']}")[0] == 200
 
 
 def put(base: Path, identity: str, source: Path) -> str:
