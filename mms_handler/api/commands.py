@@ -1,0 +1,189 @@
+"""What the commands archive, serve and train do, as functions."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Sequence
+
+from mms_handler import settings
+
+if TYPE_CHECKING:
+    from mms_handler.server import Server
+
+log = logging.getLogger(__name__)
+
+
+def pack(
+    model_dir: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    script: str | os.PathLike[str] | None = None,
+    sample: str | os.PathLike[str] | None = None,
+    content_type: str | None = None,
+    accept: str = "*/*",
+    calibration: str | os.PathLike[str] | None = None,
+    min_agreement: float = 0.95,
+    force: bool = False,
+) -> Path:
+    """Check a model and its script in a process of its own, and write them as ``.mar``.
+
+    Args:
+        model_dir: folder with the artifacts, and the script in ``code/`` if it has one.
+        target: the ``.mar`` to write; its stem is the model's name.
+        script: a script, or a folder with one, to pack instead of ``code/``.
+        sample: a file with a request to pack.  Workers answer it before they are ready.  None:
+            the first request of ``calibration``, else zeros in the shapes that the default save
+            wrote, if it did.
+        content_type: of the sample and of the calibration requests; None: from their suffixes.
+        accept: the Accept header of the sample.
+        calibration: a folder of typical requests, a file each: an int8 graph is made of them and
+            packed too.  None packs none.
+        min_agreement: the share of predictions, from 0 to 1, that the int8 graph must not change.
+        force: replace ``target`` if it exists.
+
+    Returns:
+        ``target``.
+
+    Raises:
+        ArchiveError: the model does not load, does not answer the sample or cannot be quantized;
+            or ``target`` exists.  ``target`` is then unchanged.
+        ScriptError: several files could be the script.
+    """
+    from mms_handler import archive
+
+    options: dict[str, Any] = {"sample": Path(sample) if sample else None}
+    if calibration:
+        requests = archive.calibration_requests(Path(calibration), content_type)
+        options = {
+            "sample": options["sample"] or requests[0].path,
+            "quantizer": lambda folder: archive.quantize(folder, requests, min_agreement),
+        }
+    return archive.pack(
+        Path(model_dir),
+        Path(target),
+        code=Path(script) if script else None,
+        program=settings.current().program,
+        content_type=content_type,
+        accept=accept,
+        force=force,
+        trial=archive.try_sample,
+        **options,
+    )
+
+
+@contextlib.contextmanager
+def serve(
+    *paths: str | os.PathLike[str],
+    host: str | None = None,
+    port: int | None = None,
+    management_port: int | None = None,
+    workers: int | None = None,
+    batch_size: int | None = None,
+    timeout_s: int | None = None,
+    keep_going: bool | None = None,
+    log: Callable[[str], None] = log.info,
+) -> Iterator[Server]:
+    """Serve models for the length of a ``with`` block.
+
+    An argument that is None has the value of its variable, else the default (docs/settings.md).
+
+    Args:
+        paths: archives, model.tar.gz files and folders; each model is named after its file.
+        host: the address to listen on; by default 127.0.0.1.
+        port: for clients; by default 8080.
+        management_port: for registering models, on 127.0.0.1; by default 8081.
+        workers: processes of each model; by default as many as fit into the machine.
+        batch_size: limit of the requests that a worker gets at once; by default 32 for models that
+            can batch, else 1.
+        timeout_s: seconds for one request, and for loading a model; by default 60.
+        keep_going: serve the other models if one cannot load.
+        log: called with each line that MMS and the workers print, from a thread; by default they
+            are logged at INFO.
+
+    Yields:
+        The server, once every model is loaded: ``server.url``, ``server.predictions_url(name)``.
+        No process of it is left after the block.
+
+    Raises:
+        ArchiveError: a path is no archive or model folder, or is not safe.
+        ServerError: no Java, a port in use, MMS ended, or a model cannot be loaded.
+        SettingsError: a variable has an invalid value.
+    """
+    from mms_handler import server
+
+    arguments = {
+        "host": host,
+        "port": port,
+        "management_port": management_port,
+        "workers": workers,
+        "batch_size": batch_size,
+        "timeout_s": timeout_s,
+        "keep_going": keep_going,
+    }
+    options = {name: value for name, value in arguments.items() if value is not None}
+    effective = settings.effective(settings.environment(), options)
+    with server.serve(list(map(Path, paths)), effective.settings, log=log) as running:
+        yield running
+
+
+def train(
+    entry_point: str | None = None,
+    *,
+    source_dir: str | None = None,
+    channels: Mapping[str, str | os.PathLike[str]] | None = None,
+    hyperparameters: Mapping[str, Any] | None = None,
+    base_dir: str | os.PathLike[str] = ".",
+    model_dir: str | os.PathLike[str] | None = None,
+    output_data_dir: str | os.PathLike[str] | None = None,
+    mode: str | None = None,
+    hosts: Sequence[str] = (),
+    current_host: str | None = None,
+    local_hosts: int = 1,
+) -> Path:
+    """Train with a script, as SageMaker does, in a process of its own.
+
+    Only a program's main thread may call it: SIGTERM and Ctrl-C are passed on to the script.
+
+    Args:
+        entry_point: the script; None: the hyperparameter ``sagemaker_program``.
+        source_dir: the script's folder, a tar.gz of it, or its ``s3://`` address.
+        channels: the input channels, each with its folder.
+        hyperparameters: by name; values of any JSON type.
+        base_dir: a folder like ``/opt/ml``; its files give what the arguments leave out.
+        model_dir: the folder for the model; None: BASE/model.
+        output_data_dir: the folder for other results; None: BASE/output/data.
+        mode: "legacy" calls the script's train(), "script" runs the file; None decides by the
+            script.
+        hosts: all hosts of the job; empty: those of BASE/input/config/resourceconfig.json.
+        current_host: the name of this host.
+        local_hosts: try the job on so many hosts that are all this machine.
+
+    Returns:
+        The folder with the model.
+
+    Raises:
+        TrainingError: the job failed; BASE/output/failure has the reason and the traceback.
+
+    Source: the developer guide, "training code interface".
+    """
+    from mms_handler import training
+
+    options = training.Options(
+        entry_point=entry_point,
+        source_dir=source_dir,
+        channels={name: Path(folder) for name, folder in (channels or {}).items()},
+        hyperparameters=dict(hyperparameters or {}),
+        hosts=tuple(hosts),
+        current_host=current_host,
+        model_dir=Path(model_dir) if model_dir else None,
+        output_data_dir=Path(output_data_dir) if output_data_dir else None,
+    )
+    job = training.read_job(Path(base_dir), options)
+    if local_hosts > 1:
+        training.run_local_hosts(job, local_hosts, mode=mode)
+    else:
+        training.run(job, mode=mode)
+    return job.model_dir
