@@ -1,4 +1,4 @@
-"""loading: the sample that was packed with a model is answered before the worker is ready."""
+"""loading: a worker answers the packed sample before it is ready."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from mms.context import Context
 
 from mms_handler import archive
 from mms_handler.settings import Settings
-from mms_handler.worker import loading
+from mms_handler.worker import loading, sample
 from mms_handler.worker.request import Request
 
 SCRIPT = """
@@ -15,7 +15,7 @@ import json
 import mxnet as mx
 
 batch_predict = True
-asked = []
+shapes = []
 
 def model_fn(model_dir):
     net = mx.gluon.nn.Dense(2, in_units=2, use_bias=False)
@@ -23,54 +23,61 @@ def model_fn(model_dir):
     return net
 
 def predict_fn(array, block):
-    asked.append(array.shape)
+    shapes.append(array.shape)
     return block(array)
 """
 
 
-def load(folder, batch_size=1, **chosen):
+def load(folder, batch_size=1, **settings):
     context = Context(folder.name, str(folder), None, batch_size, None, "")
-    return loading.load(context, Settings(**chosen))
+    return loading.load(context, Settings(**settings))
+
+
+@pytest.fixture(autouse=True)
+def unlimited_warm_up(monkeypatch):
+    """Give the warm-up all the time that it needs, whatever else the machine does."""
+    monkeypatch.setattr(sample, "WARM_UP_S", 60)
 
 
 @pytest.fixture
 def packed(model_dir, tmp_path):
-    """A model_dir as an archive of it is unpacked, with a sample request."""
+    """Build a model_dir that was packed with a sample request and unpacked again."""
 
-    def make(script, sample, name="sample.json"):
-        (tmp_path / name).write_bytes(sample)
+    def build(script, body, name="sample.json"):
+        (tmp_path / name).write_bytes(body)
         archive.pack(model_dir(script), tmp_path / "m.mar", sample=tmp_path / name)
         archive.unpack(tmp_path / "m.mar", tmp_path / "m")
         return tmp_path / "m"
 
-    return make
+    return build
 
 
 def shapes(loaded):
-    (bound,) = [one for one in loaded.hooks if one.name == "predict_fn"]
-    return bound.function.__globals__["asked"]
+    """Return the list of shapes that the script's predict_fn was called with."""
+    (predict_fn,) = [hook for hook in loaded.hooks if hook.name == "predict_fn"]
+    return predict_fn.function.__globals__["shapes"]
 
 
 def test_the_sample_is_answered(packed):
-    """Of the type that its name tells; batch_predict of the script is tried with it, and used."""
+    """Its file name gives its type.  It proves the script's batch_predict, which is then used."""
     loaded = load(packed(SCRIPT, b"1.5,2\n", "sample.csv"), batch_size=3)
     assert shapes(loaded) == [(1, 2)] * 3 + [(2, 2), (2, 2), (3, 2)]
     shapes(loaded).clear()
-    asked = [Request(b"[[%d, 0]]" % row, "application/json", "", {}) for row in range(4)]
-    found = [reply.body for reply in loaded.pipeline.answer(asked)]
-    assert found == [b"[[0.0, 0.0]]", b"[[1.0, 3.0]]", b"[[2.0, 6.0]]", b"[[3.0, 9.0]]"]
+    requests = [Request(b"[[%d, 0]]" % row, "application/json", "", {}) for row in range(4)]
+    bodies = [reply.body for reply in loaded.pipeline.answer(requests)]
+    assert bodies == [b"[[0.0, 0.0]]", b"[[1.0, 3.0]]", b"[[2.0, 6.0]]", b"[[3.0, 9.0]]"]
     assert shapes(loaded) == [(4, 2)]
 
 
-def test_without_a_sample_nothing_is_asked(model_dir, caplog):
-    """And a script that says batch_predict is told that it cannot be tried."""
+def test_without_a_sample_nothing_is_answered(model_dir, caplog):
+    """The log says that the script's batch_predict cannot be tried."""
     loaded = load(model_dir(SCRIPT))
     assert shapes(loaded) == []
     assert caplog.messages == ["batch_predict: without a sample request it cannot be tried"]
 
 
 def test_a_script_that_fails_with_the_sample_is_loaded(packed, caplog):
-    """Even one that leaves: the line of the log has what was raised."""
+    """A script that exits is loaded too; the log names the exception."""
     script = SCRIPT + "    raise SystemExit('gone')\n"
     script = script.replace("    return block(array)\n", "")
     loaded = load(packed(script, b"[[1, 2]]"))
@@ -83,32 +90,37 @@ BLOCK = """
 import time
 import mxnet as mx
 
-asked = []
+passes = []
 
 class Doubling(mx.gluon.Block):
     def forward(self, x):
-        asked.append(len(x))
+        passes.append(len(x))
         time.sleep(TAKES_S)
         return 2 * x
 
 def model_fn(model_dir):
     model = Doubling()
-    model.asked = asked
+    model.passes = passes
     return model
 """
 
 
 @pytest.mark.parametrize(
-    ("takes_s", "supervised", "together"),
+    ("takes_s", "supervised", "largest_batch"),
     [
-        pytest.param(0, True, 32, id="as many as the gate hands over"),
-        pytest.param(0, False, 4, id="as many as MMS hands over"),
-        pytest.param(0.02, True, 1, id="long ones, which the gate hands over one by one"),
-        pytest.param(0.02, False, 4, id="long ones, which MMS hands over together"),
+        pytest.param(0, True, 32, id="the largest batch of the gate"),
+        pytest.param(0, False, 4, id="the largest batch of MMS"),
+        pytest.param(0.02, True, 1, id="slow requests, which the gate hands over one by one"),
+        pytest.param(0.02, False, 4, id="slow requests, which MMS hands over in batches"),
     ],
 )
-def test_what_is_warmed_up(packed, takes_s, supervised, together):
-    """Every number of requests that may come together, and none that may not."""
+def test_every_batch_size_is_warmed_up(packed, monkeypatch, takes_s, supervised, largest_batch):
+    """Batches of every size that may come are answered, and no larger ones.
+
+    A request counts as slow only if it sleeps, however busy the machine is.
+    """
+    if not takes_s:
+        monkeypatch.setattr(sample, "HEAVY_S", 60)
     script = BLOCK.replace("TAKES_S", str(takes_s))
     loaded = load(packed(script, b"[[1, 2]]"), batch_size=4, supervised=supervised)
-    assert max(loaded.pipeline.model.asked) == together
+    assert max(loaded.pipeline.model.passes) == largest_batch
