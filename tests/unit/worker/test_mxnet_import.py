@@ -1,4 +1,4 @@
-"""importing: mxnet comes sooner, and whoever imports what it left out finds all of it."""
+"""mxnet_import: mxnet is imported faster, and what it leaves out can still be imported in full."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ import pytest
 
 from mms_handler.worker import mxnet_import
 
-SWIFTLY = """
+FAST_IMPORT = """
 from mms_handler.worker import mxnet_import
 with mxnet_import.fast_import():
     import mxnet as mx
 """
 
-# Each line of its input is a program, which a fork runs, and the file for what that prints.
+# Each line of its input is a program, which a fork runs, and the file for the program's output.
 FORKS = (
     "import json, os, sys\n"
-    + SWIFTLY
+    + FAST_IMPORT
     + """
 for line in sys.stdin:
     program, output = json.loads(line)
@@ -40,7 +40,7 @@ for line in sys.stdin:
 
 @pytest.fixture(scope="module")
 def interpreter():
-    """A process that has imported mxnet fast_import, once for all the programs of this file."""
+    """A process with mxnet imported by fast_import, shared by all programs of this file."""
     command = [sys.executable, "-c", FORKS]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -52,7 +52,7 @@ def interpreter():
 
 @pytest.fixture
 def run(interpreter, tmp_path):
-    """Run a program where mxnet was imported fast_import, and nothing else; give what it prints."""
+    """Run a program where only mxnet was imported, by fast_import; return the words it prints."""
 
     def run(program):
         output = tmp_path / "output"
@@ -64,8 +64,8 @@ def run(interpreter, tmp_path):
     return run
 
 
-def test_what_mxnet_never_uses_is_not_imported(run):
-    """scikit-learn, setuptools and scipy.stats; they are a third of its memory."""
+def test_modules_that_mxnet_never_uses_are_not_imported(run):
+    """scikit-learn, setuptools and scipy.stats are left out: a third of mxnet's memory."""
     names = run("print([n for n in ('sklearn', 'setuptools', 'scipy.stats._stats_py')"
                 " if n in sys.modules])")  # fmt: skip
     assert names == ["[]"]
@@ -83,7 +83,7 @@ def test_what_mxnet_never_uses_is_not_imported(run):
         ),
         pytest.param(
             "from importlib.util import find_spec; print(0.5 if find_spec('scipy.stats') else '')",
-            id="whether it is there",
+            id="a check that it exists",
         ),
         pytest.param(
             "with mxnet_import.fast_import(): print(mx.test_utils.ss.norm.cdf(0))",
@@ -92,54 +92,56 @@ def test_what_mxnet_never_uses_is_not_imported(run):
         pytest.param(
             "import scipy; del scipy.__getattr__\n"
             "import scipy.stats; print(scipy.stats.norm.cdf(0))",
-            id="of an older scipy, which imports no module by itself",
+            id="an older scipy, which imports no module by itself",
         ),
         pytest.param(
             "import scipy.stats; mx.test_utils.ss.norm; print(scipy.stats.norm.cdf(0))", id="both"
         ),
     ],
 )
-def test_scipys_statistics_come_when_they_are_asked_for(run, program):
+def test_scipy_stats_is_imported_when_it_is_used(run, program):
+    """Every way to import or use scipy.stats works."""
     assert run(program) == ["0.5"]
 
 
-def test_who_looks_through_all_modules_imports_nothing(run):
-    """As inspect does, for each traceback's module."""
+def test_a_look_through_all_modules_imports_nothing(run):
+    """inspect does that for the module of each frame; scipy.stats stays out."""
     program = "import inspect; inspect.stack()\n"
     program += "print('scipy.stats._stats_py' in sys.modules)"
     assert run(program) == ["False"]
 
 
-def test_a_module_that_cannot_be_imported(tmp_path, monkeypatch):
-    """What it lacks it says when it is asked, as an attribute and in an import."""
+def test_a_broken_module_fails_when_it_is_used(tmp_path, monkeypatch):
+    """The import error comes with the first attribute, or with an import from the module."""
     (tmp_path / "broken_package").mkdir()
     (tmp_path / "broken_package" / "__init__.py").touch()
     (tmp_path / "broken_package" / "part.py").write_text("import no_such_module")
     monkeypatch.syspath_prepend(tmp_path)
     mxnet_import._postpone("broken_package.part")
-    later = sys.modules["broken_package.part"]
-    assert later.__file__ == str(tmp_path / "broken_package" / "part.py")
+    module = sys.modules["broken_package.part"]
+    assert module.__file__ == str(tmp_path / "broken_package" / "part.py")
     with pytest.raises(AttributeError, match="No module named 'no_such_module'"):
-        len(later.anything)
+        len(module.anything)
     with pytest.raises(ImportError):
         from broken_package.part import anything  # noqa: F401
 
 
-def test_what_is_not_in_them_is_not_found(run):
+def test_a_missing_name_is_an_import_error(run):
+    """A name that scipy.stats does not have cannot be imported from it."""
     program = "try: from scipy.stats import nothing\nexcept ImportError: print('none')"
     assert run(program) == ["none"]
 
 
-def test_setuptools_finds_nothing_amiss():
-    """It warns where distutils was imported before it; the newer ones bring their own."""
+def test_setuptools_does_not_warn():
+    """setuptools warns if distutils was imported before it; newer releases bring their own."""
     program = "import setuptools, distutils; print(distutils.__file__)"
     expected = subprocess.check_output([sys.executable, "-c", program])
-    strict = [sys.executable, "-W", "error::UserWarning", "-c", SWIFTLY + program]
+    strict = [sys.executable, "-W", "error::UserWarning", "-c", FAST_IMPORT + program]
     assert subprocess.check_output(strict) == expected
 
 
-def test_a_package_is_hidden_for_a_while():
-    """Nobody has imported pyclbr here; whoever does so within is told that there is none."""
+def test_a_package_is_hidden_within_the_block():
+    """Within the block the import of pyclbr fails; afterwards, or once imported, it works."""
     assert "pyclbr" not in sys.modules
     with mxnet_import._without("pyclbr"), pytest.raises(ImportError):
         import pyclbr
@@ -150,15 +152,15 @@ def test_a_package_is_hidden_for_a_while():
     assert again is pyclbr
 
 
-def test_a_module_that_is_not_there_stays_so():
-    """Also where the package that it would be in is missing."""
+def test_a_missing_module_stays_missing():
+    """Neither a missing module nor one in a missing package is put into sys.modules."""
     for name in ("no_such_package.part", "email.no_such_module"):
         mxnet_import._postpone(name)
         assert name not in sys.modules
 
 
-def test_garbage_is_collected_afterwards():
-    """Whatever happens within."""
+def test_garbage_collection_is_off_only_within_the_block():
+    """It is switched on again even if the block raises."""
     collecting = []
     with suppress(KeyError), mxnet_import.fast_import():
         collecting.append(gc.isenabled())

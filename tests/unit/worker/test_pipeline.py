@@ -1,4 +1,4 @@
-"""pipeline: a request to a reply, by the defaults and by every mix of a script's functions."""
+"""pipeline: from request to reply, with the defaults and with any mix of a script's functions."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def pipeline(model, hooks=None, **options):
     return build(Script(None, hooks or {}), model, Options(mx.cpu(), **options))
 
 
-def ask(pipe, body=b"[[1, 1]]", content_type=JSON, accept=JSON, **by_name):
+def answer(pipe, body=b"[[1, 1]]", content_type=JSON, accept=JSON, **by_name):
     (reply,) = pipe.answer([Request(body, content_type, accept, by_name)])
     if isinstance(reply, Failed):
         raise reply.exc
     return reply
 
 
-def answer(value, **request):
-    """The reply to a transform_fn that returns ``value``."""
-    return ask(pipeline(object(), {"transform_fn": lambda *args: value}), **request)
+def reply_to(value, **request):
+    """The reply that is made of a transform_fn's return ``value``."""
+    return answer(pipeline(object(), {"transform_fn": lambda *args: value}), **request)
 
 
 # --- the defaults ---
@@ -51,7 +51,7 @@ def answer(value, **request):
     ],
 )
 @pytest.mark.parametrize(
-    ("accept", "wanted"),
+    ("accept", "expected"),
     [
         pytest.param(JSON, (b"[[13.0], [18.0]]", JSON, 200), id="JSON out"),
         pytest.param(CSV, (b"13.0\r\n18.0\r\n", CSV, 200), id="CSV out"),
@@ -60,10 +60,10 @@ def answer(value, **request):
     ],
 )
 @pytest.mark.parametrize("kind", ["Module", "Block"])
-def test_the_defaults(sums, sum_block, kind, content_type, body, accept, wanted):
-    """Without a script a Module and a Block answer every type in every type."""
+def test_the_defaults(sums, sum_block, kind, content_type, body, accept, expected):
+    """Without a script a Module and a Block read and write every type."""
     pipe = pipeline(sums(bound=4) if kind == "Module" else sum_block)
-    assert ask(pipe, body, content_type, accept) == wanted
+    assert answer(pipe, body, content_type, accept) == expected
 
 
 @pytest.mark.parametrize(
@@ -74,15 +74,15 @@ def test_the_defaults(sums, sum_block, kind, content_type, body, accept, wanted)
     ],
 )
 def test_several_outputs(sums, accept, body):
-    """A Module of several outputs gives each with all its rows."""
-    reply = ask(pipeline(sums(outputs=2)), b"[[1, 1], [2, 3]]", accept=accept)
+    """A Module with several outputs writes all rows of each output in turn."""
+    reply = answer(pipeline(sums(outputs=2)), b"[[1, 1], [2, 3]]", accept=accept)
     assert reply == (body, accept, 200)
 
 
 @pytest.mark.parametrize("accept", ["", "*/*", " */* ", "text/*"])
 def test_the_default_accept_is_a_setting(sum_block, accept):
-    """The setting is for */*, for no Accept, and for a range it lies in."""
-    assert ask(pipeline(sum_block, accept=CSV), accept=accept) == (b"13.0\r\n", CSV, 200)
+    """The setting applies to */*, to no Accept, and to a range that includes it."""
+    assert answer(pipeline(sum_block, accept=CSV), accept=accept) == (b"13.0\r\n", CSV, 200)
 
 
 @pytest.mark.parametrize(
@@ -90,31 +90,31 @@ def test_the_default_accept_is_a_setting(sum_block, accept):
     [
         pytest.param({"body": b"[["}, BadInput, id="broken JSON"),
         pytest.param({"body": b"[[1, 2, 3]]"}, BadInput, id="another shape"),
-        pytest.param({"body": b""}, BadInput, id="nothing"),
+        pytest.param({"body": b""}, BadInput, id="an empty body"),
         pytest.param({"body": b"\xff"}, BadInput, id="JSON that is not UTF-8"),
         pytest.param({"content_type": "image/gif"}, UnsupportedType, id="a picture"),
-        pytest.param({"accept": "image/png"}, NotAcceptable, id="a picture wanted"),
+        pytest.param({"accept": "image/png"}, NotAcceptable, id="a picture in Accept"),
     ],
 )
 @pytest.mark.parametrize("kind", ["Module", "Block"])
-def test_the_clients_faults(sums, sum_block, kind, request_, exception):
-    """What the client did wrong is told apart from what we or the script did."""
+def test_the_clients_errors(sums, sum_block, kind, request_, exception):
+    """Each mistake of a client has its own exception, apart from the package's and the script's."""
     with pytest.raises(exception):
-        ask(pipeline(sums() if kind == "Module" else sum_block), **request_)
+        answer(pipeline(sums() if kind == "Module" else sum_block), **request_)
 
 
 # --- the script's functions ---
 
 
 def test_functions_replace_their_own_step_only(sum_block):
-    """With one function given, the other two steps are the defaults."""
+    """If a script has one function, the other two steps are the defaults."""
     doubled = {"input_fn": lambda data, content_type: mx.nd.array(json.loads(data)) * 2}
     negated = {"predict_fn": lambda data, model: -model(data)}
     counted = {"output_fn": lambda prediction, accept: (str(prediction.shape), "text/plain")}
-    assert ask(pipeline(sum_block, doubled)).body == b"[[16.0]]"
-    assert ask(pipeline(sum_block, negated)).body == b"[[-13.0]]"
-    assert ask(pipeline(sum_block, counted)) == (b"(1, 1)", "text/plain", 200)
-    assert ask(pipeline(sum_block, {**doubled, **negated, **counted})).body == b"(1, 1)"
+    assert answer(pipeline(sum_block, doubled)).body == b"[[16.0]]"
+    assert answer(pipeline(sum_block, negated)).body == b"[[-13.0]]"
+    assert answer(pipeline(sum_block, counted)) == (b"(1, 1)", "text/plain", 200)
+    assert answer(pipeline(sum_block, {**doubled, **negated, **counted})).body == b"(1, 1)"
 
 
 def legacy_input(model, input_data, content_type):
@@ -132,18 +132,20 @@ def ndarray_input(request_body, content_type):
 @pytest.mark.parametrize("input_fn", [legacy_input, sdk_input, ndarray_input])
 @pytest.mark.parametrize("n", [1, 4, 5])
 def test_a_modules_array_becomes_a_data_iter(sums, input_fn, n):
-    """The guide: the returned array is wrapped in a DataIter of the model's batch size."""
-    reply = ask(pipeline(sums(bound=4), {"input_fn": input_fn}), json.dumps([[1, 1]] * n).encode())
+    """The guide says: the array is wrapped in a DataIter with the model's batch size."""
+    reply = answer(
+        pipeline(sums(bound=4), {"input_fn": input_fn}), json.dumps([[1, 1]] * n).encode()
+    )
     assert json.loads(reply.body) == [[13.0]] * n
 
 
-def test_a_data_iter_of_the_scripts_own_passes(sums):
-    """An input_fn that makes a DataIter itself keeps it."""
+def test_a_scripts_data_iter_is_passed_on(sums):
+    """A DataIter that input_fn returns reaches the model unchanged."""
 
     def input_fn(model, input_data, content_type):
         return mx.io.NDArrayIter(mx.nd.array(json.loads(input_data)), batch_size=1)
 
-    assert ask(pipeline(sums(), {"input_fn": input_fn})).body == b"[[13.0]]"
+    assert answer(pipeline(sums(), {"input_fn": input_fn})).body == b"[[13.0]]"
 
 
 @pytest.mark.parametrize(
@@ -172,43 +174,43 @@ def test_a_data_iter_of_the_scripts_own_passes(sums):
         pytest.param(
             {"input_fn": legacy_input, "predict_fn": lambda foo, bar: type(bar).__name__},
             "NDArrayIter",
-            id="silent names behind a legacy input_fn are the guide's order",
+            id="unknown names behind a legacy input_fn are in the guide's order",
         ),
         pytest.param(
             {"input_fn": sdk_input, "predict_fn": lambda foo, bar: type(foo).__name__},
             "NDArray",
-            id="silent names elsewhere are the SDK's order",
+            id="unknown names elsewhere are in the SDK's order",
         ),
     ],
 )
-def test_what_a_modules_predict_fn_is_given(sums, hooks, kind):
+def test_the_data_of_a_modules_predict_fn(sums, hooks, kind):
     """The guide's predict_fn gets a DataIter, the SDK's what the script's input_fn returned."""
-    assert ask(pipeline(sums(), hooks)).body == b'"%s"' % kind.encode()
+    assert answer(pipeline(sums(), hooks)).body == b'"%s"' % kind.encode()
 
 
 def test_the_predict_order_is_a_setting(sum_block):
-    """Names that tell nothing can be told by the setting, which a legacy input_fn cannot beat."""
+    """For unknown names the setting gives the order, even behind a legacy input_fn."""
     hooks = {"predict_fn": lambda foo, bar: type(foo).__name__}
-    assert ask(pipeline(sum_block, hooks)).body == b'"NDArray"'
-    assert ask(pipeline(sum_block, hooks, predict_order="model,data")).body == b'"Dense"'
+    assert answer(pipeline(sum_block, hooks)).body == b'"NDArray"'
+    assert answer(pipeline(sum_block, hooks, predict_order="model,data")).body == b'"Dense"'
     legacy = {"input_fn": legacy_input, **hooks}
-    assert ask(pipeline(sum_block, legacy, predict_order="data,model")).body == b'"NDArray"'
+    assert answer(pipeline(sum_block, legacy, predict_order="data,model")).body == b'"NDArray"'
 
 
 def test_a_model_of_another_kind_needs_a_predict_fn():
-    """Any model can be served by a predict_fn; without one it is refused when loading."""
+    """A predict_fn can serve any model; without one the model is refused when it is loaded."""
     hooks = {"predict_fn": lambda data, model: model["scale"] * data}
-    assert ask(pipeline({"scale": 3}, hooks)).body == b"[[3.0, 3.0]]"
-    with pytest.raises(ScriptError) as caught:
+    assert answer(pipeline({"scale": 3}, hooks)).body == b"[[3.0, 3.0]]"
+    with pytest.raises(ScriptError) as error:
         pipeline({"scale": 3}, {"input_fn": lambda data: data})
-    assert str(caught.value) == (
+    assert str(error.value) == (
         "model_fn returned a dict; without transform_fn or predict_fn "
         "only a Module or a gluon Block can be served"
     )
 
 
 @pytest.mark.parametrize(
-    ("content_type", "body", "given"),
+    ("content_type", "body", "kind"),
     [
         pytest.param(JSON, b"[1]", "str", id="JSON is text"),
         pytest.param(CSV + "; charset=utf-8", b"1", "str", id="CSV is text, parameters or not"),
@@ -217,69 +219,66 @@ def test_a_model_of_another_kind_needs_a_predict_fn():
     ],
 )
 @pytest.mark.parametrize("hook", ["transform_fn", "input_fn"])
-def test_scripts_get_text_or_bytes(hook, content_type, body, given):
-    """JSON and CSV come as str, whatever their parameters; all other types as bytes."""
-    seen = []
-
-    def note(data):
-        seen.append(data)
+def test_scripts_get_text_or_bytes(hook, content_type, body, kind):
+    """JSON and CSV come as str, whatever their parameters; all other types come as bytes."""
+    bodies = []
 
     def transform_fn(model, data, content_type, accept):
-        note(data)
+        bodies.append(data)
 
     def input_fn(data, content_type):
-        note(data)
+        bodies.append(data)
 
     hooks = {"transform_fn": transform_fn} if hook == "transform_fn" else {"input_fn": input_fn}
-    ask(pipeline(object(), {**hooks, "predict_fn": lambda data, model: ""}), body, content_type)
-    assert isinstance(seen[0], str if given == "str" else bytes)
-    assert seen[0] == (body.decode() if given == "str" else body)
+    answer(pipeline(object(), {**hooks, "predict_fn": lambda data, model: ""}), body, content_type)
+    assert isinstance(bodies[0], str if kind == "str" else bytes)
+    assert bodies[0] == (body.decode() if kind == "str" else body)
 
 
-def test_text_can_be_decoded_once_more():
-    """Scripts were written for str and for bytes: a text's decode() is the text."""
+def test_text_can_be_decoded_again():
+    """A text's decode() gives the text, since some scripts were written for bytes."""
 
     def transform_fn(model, data, content_type, accept):
         return data.decode("utf-8") + data.decode() + data
 
-    reply = ask(pipeline(None, {"transform_fn": transform_fn}), b"\xef\xbb\xbf\xc3\xa9")
+    reply = answer(pipeline(None, {"transform_fn": transform_fn}), b"\xef\xbb\xbf\xc3\xa9")
     assert reply.body.decode() == "\u00e9\u00e9\u00e9"
 
 
 def test_transform_fn_takes_the_whole_request(caplog):
-    """The other three are ignored, as the guide says, and the log says so."""
-    seen = []
+    """The other three functions are ignored, as the guide says, and the log names them."""
+    calls = []
 
     def transform_fn(model, input_data, content_type, accept):
-        seen.append((model, input_data, content_type, accept))
+        calls.append((model, input_data, content_type, accept))
         return b"done", "text/x-own"
 
     hooks = {"transform_fn": transform_fn, "predict_fn": None, "input_fn": None}
     with caplog.at_level(logging.WARNING):
         pipe = pipeline("the model", hooks)
     assert caplog.messages == ["transform_fn takes the request; ignored: input_fn, predict_fn"]
-    assert ask(pipe, b"x", "text/odd", "image/*") == (b"done", "text/x-own", 200)
-    assert seen == [("the model", b"x", "text/odd", "image/*")]
+    assert answer(pipe, b"x", "text/odd", "image/*") == (b"done", "text/x-own", 200)
+    assert calls == [("the model", b"x", "text/odd", "image/*")]
 
 
 @pytest.mark.parametrize("accept", ["", "*/*"])
 def test_scripts_get_the_default_for_any_accept(accept):
-    """A script compares accept with types; */* and nothing reach it as the setting."""
+    """For */* and for no Accept a script gets the setting, since it compares accept with types."""
 
     def transform_fn(model, data, content_type, accept):
         return b"", accept
 
     pipe = pipeline(None, {"transform_fn": transform_fn}, accept=CSV)
-    assert ask(pipe, accept=accept).content_type == CSV
+    assert answer(pipe, accept=accept).content_type == CSV
 
 
-def test_functions_ask_for_more_by_name():
-    """context, device, request id and headers are passed to parameters of these names."""
+def test_functions_get_more_by_parameter_name():
+    """Parameters with these names get the context, the device, the request id and the headers."""
 
     def transform_fn(model, data, content_type, accept, request_id, *, headers, ctx, context):
         return [request_id, headers, str(ctx), context]
 
-    reply = ask(
+    reply = answer(
         pipeline(None, {"transform_fn": transform_fn}),
         request_id="r-1",
         headers={"x-a": "1"},
@@ -289,7 +288,7 @@ def test_functions_ask_for_more_by_name():
 
 
 def test_signatures_are_checked_when_loading(sum_block):
-    """A function that fits nothing is refused before the first request."""
+    """A function with an unknown signature is refused before the first request."""
     with pytest.raises(ScriptError, match=r"^output_fn\(prediction, accept, indent\): expected"):
         pipeline(sum_block, {"output_fn": lambda prediction, accept, indent: ""})
 
@@ -298,7 +297,7 @@ def test_signatures_are_checked_when_loading(sum_block):
 
 
 class Response:
-    """The shape of Flask's and werkzeug's responses, which scripts of 2018 returned."""
+    """An object like Flask's and werkzeug's responses, which scripts of 2018 returned."""
 
     mimetype = "text/html"
     status_code = 418
@@ -313,7 +312,9 @@ class Response:
         pytest.param((b"x", "a/b"), (b"x", "a/b", 200), id="the contract's pair"),
         pytest.param(("\u00e9", "a/b"), (b"\xc3\xa9", "a/b", 200), id="a pair with text"),
         pytest.param(
-            (b"\x80", "pickle_buffer"), (b"\x80", "pickle_buffer", 200), id="a type of its own"
+            (b"\x80", "pickle_buffer"),
+            (b"\x80", "pickle_buffer", 200),
+            id="a pair with an unusual type",
         ),
         pytest.param(((b"x", "a/b"), "c/d"), (b"x", "a/b", 200), id="a pair in a pair"),
         pytest.param(({"a": 1}, JSON), (b'{"a": 1}', JSON, 200), id="a pair with an object"),
@@ -325,11 +326,11 @@ class Response:
         pytest.param(
             (mx.nd.array([[1, 2]]), CSV), (b"1.0,2.0\r\n", CSV, 200), id="a pair with an NDArray"
         ),
-        pytest.param((None, "a/b"), (b"", "a/b", 200), id="a pair with nothing"),
+        pytest.param((None, "a/b"), (b"", "a/b", 200), id="a pair with None"),
         pytest.param(b"x", (b"x", JSON, 200), id="bytes"),
         pytest.param(bytearray(b"x"), (b"x", JSON, 200), id="bytearray"),
         pytest.param("x", (b"x", JSON, 200), id="text"),
-        pytest.param(None, (b"", JSON, 200), id="nothing"),
+        pytest.param(None, (b"", JSON, 200), id="None"),
         pytest.param({"a": [1]}, (b'{"a": [1]}', JSON, 200), id="a dict"),
         pytest.param([0.5, "x"], (b'[0.5, "x"]', JSON, 200), id="a list"),
         pytest.param(3, (b"3", JSON, 200), id="a number"),
@@ -341,12 +342,12 @@ class Response:
     ],
 )
 @pytest.mark.parametrize("hook", ["transform_fn", "output_fn"])
-def test_every_form_of_a_return_value(sum_block, hook, value, reply):
-    """Scripts of all generations return these; each becomes body, type and status."""
+def test_every_kind_of_return_value(sum_block, hook, value, reply):
+    """Scripts of all generations return these; each becomes a body, a type and a status."""
     hooks = {"transform_fn": lambda *args: value}
     if hook == "output_fn":
         hooks = {"output_fn": lambda *args: value}
-    assert ask(pipeline(sum_block, hooks)) == reply
+    assert answer(pipeline(sum_block, hooks)) == reply
 
 
 @pytest.mark.parametrize(
@@ -355,12 +356,12 @@ def test_every_form_of_a_return_value(sum_block, hook, value, reply):
         pytest.param("text/plain", "text/plain", id="one type"),
         pytest.param("text/plain;q=0.9, text/csv", "text/csv", id="the best of several"),
         pytest.param("text/plain, text/csv", "text/plain", id="the first of equals"),
-        pytest.param("image/*", JSON, id="a range is no type"),
+        pytest.param("image/*", JSON, id="a range is not a type"),
     ],
 )
 def test_a_bare_body_has_the_accepted_type(accept, content_type):
-    """A body without its type is labelled with what the client accepts, one type only."""
-    assert answer(b"x", accept=accept) == (b"x", content_type, 200)
+    """A body without a type gets the one type that the client accepts most."""
+    assert reply_to(b"x", accept=accept) == (b"x", content_type, 200)
 
 
 @pytest.mark.parametrize(
@@ -368,21 +369,21 @@ def test_a_bare_body_has_the_accepted_type(accept, content_type):
     [
         pytest.param(object(), {}, ScriptError, id="an object of a class"),
         pytest.param({1: {2}}, {}, ScriptError, id="a set inside"),
-        pytest.param({"a": 1}, {"accept": CSV}, NotAcceptable, id="a dict wanted as CSV"),
-        pytest.param([1], {"accept": "image/png"}, NotAcceptable, id="a list wanted as a picture"),
+        pytest.param({"a": 1}, {"accept": CSV}, NotAcceptable, id="a dict as CSV"),
+        pytest.param([1], {"accept": "image/png"}, NotAcceptable, id="a list as a picture"),
     ],
 )
 def test_a_return_value_that_cannot_be_sent(value, request_, exception):
-    """What is no data is the script's fault; data that the client's type cannot hold is its own."""
+    """A value that is no data is the script's error; a type that cannot hold it, the client's."""
     with pytest.raises(exception):
-        answer(value, **request_)
+        reply_to(value, **request_)
 
 
 def test_a_scripts_exception_passes_through(sum_block):
-    """Nothing here hides what a script raises."""
+    """What a script raises is passed on unchanged."""
 
     def predict_fn(data, model):
         raise KeyError("label")
 
     with pytest.raises(KeyError, match="label"):
-        ask(pipeline(sum_block, {"predict_fn": predict_fn}))
+        answer(pipeline(sum_block, {"predict_fn": predict_fn}))

@@ -1,4 +1,7 @@
-"""lifeline: the kernel ends who lost the other end.  Real processes, sockets and pipes."""
+"""lifeline: the kernel kills a process that lost its other end.
+
+The tests use real processes, sockets and pipes.
+"""
 
 from __future__ import annotations
 
@@ -14,27 +17,27 @@ import pytest
 from mms_handler.worker.mms import lifeline
 from mms_handler.worker.mms.lifeline import Lifeline
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel does it, on Linux")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux's kernel does this")
 
 
 class Child:
-    """A forked process that runs ``doing`` with its end of a socket pair; we have the other."""
+    """A forked process that runs ``program`` with its end of a socket pair."""
 
-    def __init__(self, doing, pair=None):
-        self.ours, theirs = pair or socket.socketpair()
+    def __init__(self, program, pair=None):
+        self.socket, child_socket = pair or socket.socketpair()
         self.pid = os.fork()
         if not self.pid:
             try:
-                self.ours.close()
-                doing(theirs)
+                self.socket.close()
+                program(child_socket)
             finally:
                 os._exit(0)
-        theirs.close()
-        self.ours.recv(1)  # it is as far as it says
+        child_socket.close()
+        self.socket.recv(1)  # the child is ready
 
-    def ended(self, within_s=2.0):
-        """How it ended: a signal, or 0 for an exit; None if it lives."""
-        deadline = time.monotonic() + within_s
+    def end(self, limit_s=20.0):
+        """Wait for its end, and return the signal, or 0 for an exit; None if it is still alive."""
+        deadline = time.monotonic() + limit_s
         while time.monotonic() < deadline:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -45,111 +48,111 @@ class Child:
 
 @pytest.fixture
 def child():
-    """Fork children; those that live are killed afterwards."""
-    made = []
+    """Fork children; those that are still alive are killed afterwards."""
+    children = []
 
-    def make(*arguments):
-        made.append(Child(*arguments))
-        return made[-1]
+    def fork(*arguments):
+        children.append(Child(*arguments))
+        return children[-1]
 
-    yield make
-    for one in made:
+    yield fork
+    for child in children:
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            os.kill(one.pid, signal.SIGKILL)
-            os.waitpid(one.pid, 0)
-        one.ours.close()
+            os.kill(child.pid, signal.SIGKILL)
+            os.waitpid(child.pid, 0)
+        child.socket.close()
 
 
-def spin(theirs):
-    """Busy, for ever."""
-    with Lifeline(theirs.fileno()):
-        theirs.send(b"!")
+def spin(connection):
+    """Be busy for ever."""
+    with Lifeline(connection.fileno()):
+        connection.send(b"!")
         while True:
             pass
 
 
 def tcp():
     with socket.create_server(("127.0.0.1", 0)) as server:
-        ours = socket.create_connection(server.getsockname())
-        return ours, server.accept()[0]
+        client = socket.create_connection(server.getsockname())
+        return client, server.accept()[0]
 
 
 @pytest.mark.parametrize("pair", [socket.socketpair, tcp])
 def test_a_busy_worker_dies_with_its_connection(child, pair):
-    """Whatever it runs, and whatever kind of socket MMS was told to use."""
+    """The kernel kills it, whatever it runs, with each kind of socket that MMS can use."""
     worker = child(spin, pair())
-    assert worker.ended(0.1) is None
-    worker.ours.close()
-    assert worker.ended() == signal.SIGKILL
+    assert worker.end(0.1) is None
+    worker.socket.close()
+    assert worker.end() == signal.SIGKILL
 
 
 def test_a_stopped_worker_dies_with_its_connection(child):
-    """It need not run for that."""
+    """The kernel kills a process that is not running."""
     worker = child(spin)
     os.kill(worker.pid, signal.SIGSTOP)
-    worker.ours.close()
-    assert worker.ended() == signal.SIGKILL
+    worker.socket.close()
+    assert worker.end() == signal.SIGKILL
 
 
-def test_an_idle_worker_takes_requests_and_reads_the_end(child):
-    """What comes while it is idle does not kill it, and neither does the end."""
+def test_an_idle_worker_reads_requests_and_the_end(child):
+    """Neither a request nor the end of the connection kills a worker that is idle."""
 
-    def serve(theirs):
-        line = Lifeline(theirs.fileno())
-        theirs.send(b"!")
-        while theirs.recv(1):
+    def serve(connection):
+        line = Lifeline(connection.fileno())
+        connection.send(b"!")
+        while connection.recv(1):
             with line:
                 pass
-            theirs.send(b"a")
+            connection.send(b"a")
 
     worker = child(serve)
     for _ in range(3):
-        worker.ours.send(b"q")
-        assert worker.ours.recv(1) == b"a"
-    worker.ours.close()
-    assert worker.ended() == 0
+        worker.socket.send(b"q")
+        assert worker.socket.recv(1) == b"a"
+    worker.socket.close()
+    assert worker.end() == 0
 
 
-def test_the_answer_may_be_large(child):
-    """The other side reads it while the next request is already being answered."""
+def test_a_large_answer_does_not_kill_a_worker(child):
+    """It does not fit into the socket, so the worker sends while the other side reads."""
 
-    def serve(theirs):
-        line = Lifeline(theirs.fileno())
-        theirs.send(b"!")
-        while theirs.recv(1):
+    def serve(connection):
+        line = Lifeline(connection.fileno())
+        connection.send(b"!")
+        while connection.recv(1):
             with line:
                 answer = b"a" * 3_000_000
-            theirs.sendall(answer)
+            connection.sendall(answer)
 
     worker = child(serve)
     for _ in range(3):
-        worker.ours.send(b"q")
-        left = 3_000_000
-        while left:
-            left -= len(worker.ours.recv(65_536))
-    assert worker.ended(0.1) is None
+        worker.socket.send(b"q")
+        remaining = 3_000_000
+        while remaining:
+            remaining -= len(worker.socket.recv(65_536))
+    assert worker.end(0.1) is None
 
 
-def test_a_child_that_comes_back_ends(child):
-    """It has no business with MMS; its parent goes on."""
+def test_a_forked_child_that_returns_is_ended(child):
+    """It has no connection to MMS.  The worker that forked it goes on."""
 
-    def fork(theirs):
-        with Lifeline(theirs.fileno()):
+    def fork(connection):
+        with Lifeline(connection.fileno()):
             forked = os.fork()
             if forked:
                 _, status = os.waitpid(forked, 0)
-        theirs.send(b"%d" % os.WEXITSTATUS(status))
-        theirs.recv(1)
+        connection.send(b"%d" % os.WEXITSTATUS(status))
+        connection.recv(1)
 
     worker = child(fork)
-    assert worker.ended(0.1) is None
+    assert worker.end(0.1) is None
 
 
 def test_a_listener_dies_with_the_pipe_that_is_its_stdin(child):
-    """Told to the kernel by a worker, and kept when the worker has gone."""
+    """A worker sets this up in the kernel, and it outlives the worker."""
     reading, writing = os.pipe()
 
-    def listen(theirs):
+    def listen(connection):
         os.close(writing)
         os.dup2(reading, 0)
         worker = os.fork()
@@ -157,19 +160,19 @@ def test_a_listener_dies_with_the_pipe_that_is_its_stdin(child):
             lifeline._kill_with_front_end(os.getppid())
             os._exit(0)
         os.waitpid(worker, 0)
-        theirs.send(b"!")
+        connection.send(b"!")
         while True:
             time.sleep(1)
 
     listener = child(listen)
     os.close(reading)
-    assert listener.ended(0.1) is None
+    assert listener.end(0.1) is None
     os.close(writing)
-    assert listener.ended() == signal.SIGKILL
+    assert listener.end() == signal.SIGKILL
 
 
-def test_a_process_that_is_no_worker():
-    """Nothing is changed in it."""
-    before = signal.getsignal(signal.SIGTERM)
+def test_a_process_that_is_not_a_worker_is_not_changed():
+    """It keeps its handler of SIGTERM."""
+    handler = signal.getsignal(signal.SIGTERM)
     assert (lifeline.attach(), lifeline.in_listener()) == (None, False)
-    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.getsignal(signal.SIGTERM) is handler

@@ -1,4 +1,4 @@
-"""output: bytes in, lines that MMS can take out."""
+"""output: whatever is printed becomes lines that MMS can read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mms_handler.worker.mms.output import Lines, Output, _Stream
 
 
 class Pipe:
-    """A pipe, a stream into it, and what came out."""
+    """A pipe, with a stream that writes into it."""
 
     def __init__(self):
         self.reading, self.writing = os.pipe()
@@ -22,6 +22,7 @@ class Pipe:
         self.stream = _Stream(Lines(self.writing))
 
     def read(self):
+        """Return what was written since the last call."""
         try:
             return os.read(self.reading, 1 << 16).decode()
         except BlockingIOError:
@@ -42,31 +43,37 @@ def pipe():
     [
         pytest.param("a\n", "a\n", id="a line"),
         pytest.param("\n\na\n", "\n\na\n", id="empty lines"),
-        pytest.param("a\r\nb\rc\n", "a\nb\nc\n", id="every end of line of Java's"),
-        pytest.param("a\u0085b\u2028c\u2029d\n", "a\nb\nc\nd\n", id="and Unicode's"),
-        pytest.param("[PID] 5\n", " [PID] 5\n", id="the command that kills the reader"),
+        pytest.param("a\r\nb\rc\n", "a\nb\nc\n", id="every line end that Java knows"),
+        pytest.param("a\u0085b\u2028c\u2029d\n", "a\nb\nc\nd\n", id="Unicode's line ends"),
+        pytest.param("[PID] 5\n", " [PID] 5\n", id="a command that kills the front end's reader"),
         pytest.param("[METRICS]a\n", " [METRICS]a\n", id="a metric"),
-        pytest.param("MMS worker started.\n", " MMS worker started.\n", id="MMS's own words"),
-        pytest.param("a\r[PID] 5\n", "a\n [PID] 5\n", id="a command behind an end of line"),
-        pytest.param("see [PID] 5\n", "see [PID] 5\n", id="no command further on"),
-        pytest.param("\ud800 \u00e9\n", "\\ud800 \u00e9\n", id="what cannot be encoded"),
-        pytest.param("x" * 8_000 + "\n", "x" * 8_000 + "\n", id="the longest line"),
+        pytest.param("MMS worker started.\n", " MMS worker started.\n", id="MMS's own message"),
+        pytest.param("a\r[PID] 5\n", "a\n [PID] 5\n", id="a command after a line end"),
+        pytest.param("see [PID] 5\n", "see [PID] 5\n", id="a command inside a line"),
         pytest.param(
-            "x" * 8_005 + "\ny\n", "x" * 8_000 + " [and 5 bytes more]\ny\n", id="a longer one"
+            "\ud800 \u00e9\n", "\\ud800 \u00e9\n", id="a surrogate, which cannot be encoded"
+        ),
+        pytest.param("x" * 8_000 + "\n", "x" * 8_000 + "\n", id="a line of the maximum length"),
+        pytest.param(
+            "x" * 8_005 + "\ny\n",
+            "x" * 8_000 + " [and 5 bytes more]\ny\n",
+            id="a line that is too long",
         ),
         pytest.param(
-            "x" * 7_999 + "\u00e9\n", "x" * 7_999 + " [and 1 bytes more]\n", id="no half letters"
+            "x" * 7_999 + "\u00e9\n",
+            "x" * 7_999 + " [and 1 bytes more]\n",
+            id="a letter of two bytes at the limit",
         ),
     ],
 )
 def test_a_text_becomes_lines(pipe, text, lines):
-    """Whole, short, and none that MMS would obey."""
+    """Lines are complete and not too long, and MMS obeys none of them."""
     print(text, end="", file=pipe.stream)
     assert pipe.read() == lines
 
 
-def test_a_line_in_pieces(pipe):
-    """What is flushed is written; the line is one all the same, up to its limit."""
+def test_a_line_may_come_in_pieces(pipe):
+    """Each flush writes, but the limit is for the whole line."""
     for piece in ("one", ", two", ", three"):
         print(piece, end="", flush=True, file=pipe.stream)
     assert pipe.read() == "one, two, three"
@@ -76,15 +83,15 @@ def test_a_line_in_pieces(pipe):
     assert pipe.read() == " [and 1016 bytes more]\n"
 
 
-def test_a_command_in_pieces(pipe):
-    """A beginning that could become one is set apart."""
+def test_a_command_in_pieces_is_not_obeyed(pipe):
+    """A line that begins like a command gets a space in front."""
     print("[P", end="", flush=True, file=pipe.stream)
     print("ID] 5", file=pipe.stream)
     assert pipe.read() == " [PID] 5\n"
 
 
 def test_a_line_without_an_end_does_not_grow(pipe):
-    """Ten megabytes are read over; the end of the request ends the line."""
+    """The rest of ten megabytes is counted but not written; the request's end ends the line."""
     for _ in range(1_000):
         pipe.stream.write("x" * 10_000)
     pipe.stream.flush()
@@ -93,8 +100,8 @@ def test_a_line_without_an_end_does_not_grow(pipe):
     assert pipe.read() == " [and 9992000 bytes more]\n"
 
 
-def test_lines_have_the_id_of_their_request(pipe):
-    """Once; an empty line needs none; what was begun ends with its request."""
+def test_lines_begin_with_the_id_of_their_request(pipe):
+    """Each has it once, empty lines have none, and an unfinished line ends with its request."""
     lines = pipe.stream.lines
     lines.tag("4f1c")
     print("a\n\n[PID] 5\nrequest 4f1c: 500\nb", end="", file=pipe.stream)
@@ -114,16 +121,16 @@ def test_lines_have_the_id_of_their_request(pipe):
     ]
 
 
-def test_bytes_go_the_same_way(pipe):
-    """sys.stdout.buffer has no way around."""
+def test_bytes_become_lines_too(pipe):
+    """Bytes that are written to sys.stdout.buffer are treated like text."""
     assert pipe.stream.buffer.write(b"[PID] 5\n\xff\n") == 10
     pipe.stream.buffer.write(memoryview(b"view\n"))
     pipe.stream.buffer.flush()
     assert os.read(pipe.reading, 100) == b" [PID] 5\n\xff\nview\n"
 
 
-def test_it_is_a_stream_like_others(pipe):
-    """What scripts ask of sys.stdout is there, and closing it does not close it."""
+def test_the_stream_behaves_like_stdout(pipe):
+    """It has the attributes that scripts use, and it stays open when it is closed."""
     stream = pipe.stream
     assert (stream.fileno(), stream.isatty(), stream.writable()) == (pipe.writing, False, True)
     assert (stream.encoding, stream.closed) == ("utf-8", False)
@@ -134,29 +141,29 @@ def test_it_is_a_stream_like_others(pipe):
     assert pipe.read() == "a\nb\nc\n"
 
 
-def test_nobody_reads():
-    """print does not fail for that."""
+def test_print_does_not_fail_without_a_reader():
+    """Not even if the descriptor was closed."""
     reading, writing = os.pipe()
     os.close(reading)
     stream = _Stream(Lines(writing))
     print("a", file=stream)
     print("b" * 100_000, file=stream)
     os.close(writing)
-    print("c", file=stream)  # the descriptor is gone too
+    print("c", file=stream)
 
 
 def test_threads_do_not_mix_their_lines(pipe):
-    """Each line is one thread's."""
+    """Each line comes from one thread."""
 
-    def say(letter):
+    def write_lines(letter):
         for _ in range(200):
             print(letter * 20, file=pipe.stream)
 
-    threads = [threading.Thread(target=say, args=(letter,)) for letter in "abc"]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    threads = [threading.Thread(target=write_lines, args=(letter,)) for letter in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     lines = pipe.read().splitlines()
     assert sorted(set(lines)) == ["a" * 20, "b" * 20, "c" * 20]
     assert len(lines) == 600
@@ -184,10 +191,10 @@ output.tag("")
 """
 
 
-def test_a_process_that_prints_in_every_way():
-    """MMS's own metrics alone pass as they are."""
-    said = subprocess.run([sys.executable, "-c", WORKER], capture_output=True, check=True)
-    assert said.stdout.decode().splitlines() == [
+def test_every_way_to_print():
+    """Every line gets the request's id, except MMS's metrics and writes to the descriptor."""
+    process = subprocess.run([sys.executable, "-c", WORKER], capture_output=True, check=True)
+    assert process.stdout.decode().splitlines() == [
         "request 4f1c: printed",
         "request 4f1c: logged",
         "request 4f1c: in two lines",
@@ -197,11 +204,11 @@ def test_a_process_that_prints_in_every_way():
         "request 4f1c: of a child",
         "request 4f1c: last",
     ]
-    assert said.stderr.decode().splitlines() == ["request 4f1c: to stderr"]
+    assert process.stderr.decode().splitlines() == ["request 4f1c: to stderr"]
 
 
-def test_nothing_changes_until_it_is_wanted():
-    """A process that is no worker prints as it always did."""
-    before = sys.stdout, sys.stderr, list(logging.getLogger().handlers)
+def test_nothing_changes_before_clean_is_called():
+    """A process that is not a worker prints as usual."""
+    streams = sys.stdout, sys.stderr, list(logging.getLogger().handlers)
     Output().tag("4f1c")
-    assert (sys.stdout, sys.stderr, list(logging.getLogger().handlers)) == before
+    assert (sys.stdout, sys.stderr, list(logging.getLogger().handlers)) == streams
