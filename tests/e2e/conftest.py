@@ -1,4 +1,4 @@
-"""One real MMS a session, under its own command and our config.properties."""
+"""One real MMS for the whole session, with its own command and our config.properties."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mms_handler import archive, client
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything in this folder needs Java."""
+    """Mark everything in this folder: it needs Java."""
     here = str(Path(__file__).parent)
     for item in items:
         if str(item.path).startswith(here):
@@ -33,7 +33,7 @@ def session_ports() -> tuple[int, int]:
 
 @pytest.fixture(scope="session")
 def front(tmp_path_factory, session_ports) -> Iterator[Front]:
-    """``multi-model-server`` with the examples, the MNIST Module, and room for more."""
+    """``multi-model-server`` with the examples and the MNIST Module; tests may add models."""
     folder = tmp_path_factory.mktemp("mms")
     store = folder / "store"
     for name in ("linear", "gluon_blocks", "transform"):

@@ -1,4 +1,4 @@
-"""What the end-to-end tests do with a real MMS: start it, ask it, end it."""
+"""Start a real MMS for the end-to-end tests, send it requests, end it."""
 
 from __future__ import annotations
 
@@ -23,29 +23,29 @@ BIN = Path(sys.executable).parent
 
 
 def free_ports() -> tuple[int, int]:
-    """Two free loopback ports below 32,767, as MMS wants them, and below the system's own."""
-    with contextlib.ExitStack() as held:
+    """Two free loopback ports: below 32,767, as MMS needs them, and below the system's own."""
+    with contextlib.ExitStack() as sockets:
         ports = []
         for port in random.sample(range(20_000, 32_767), 200):
             with contextlib.suppress(OSError):
-                held.enter_context(socket.create_server(("127.0.0.1", port)))
+                sockets.enter_context(socket.create_server(("127.0.0.1", port)))
                 ports.append(port)
             if len(ports) == 2:
                 return ports[0], ports[1]
     raise RuntimeError("no two free ports among 200")
 
 
-def wait_for(met, within_s: float):
-    """What ``met()`` gives as soon as it is true; fails after ``within_s`` seconds."""
+def wait_for(condition, within_s: float):
+    """The value of ``condition()`` as soon as it is true; fails after ``within_s`` seconds."""
     deadline = time.monotonic() + within_s
-    while not (value := met()):
-        assert time.monotonic() < deadline, f"not within {within_s} s: {met}"
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {within_s} s: {condition}"
         time.sleep(0.05)
     return value
 
 
 class Front(NamedTuple):
-    """A running MMS: its URLs, its model store, and all it has printed."""
+    """A running MMS: its URLs, its model store, and the file of its output."""
 
     inference: str
     management: str
@@ -53,7 +53,7 @@ class Front(NamedTuple):
     log: Path
 
     def add(self, name: str, **parameters: object) -> client.Answer:
-        """Register ``name``.mar of the store, as an operator would; one worker, synchronously."""
+        """Register NAME.mar of the store with one worker, and wait until it is loaded."""
         query = {"initial_workers": 1, "synchronous": "true", **parameters}
         words = "&".join(f"{key}={value}" for key, value in query.items())
         return client.call("POST", f"{self.management}/models?url={name}.mar&{words}")
@@ -63,10 +63,10 @@ class Front(NamedTuple):
 
 
 def start_mms(command: str, folder: Path, ports: tuple[int, int], *more: str) -> subprocess.Popen:
-    """MMS's own ``command`` with the config.properties of our defaults, but for ports and store."""
-    chosen = Settings(port=ports[0], management_port=ports[1], model_store=str(folder / "store"))
+    """Start MMS's own ``command`` with our default config.properties, except ports and store."""
+    settings = Settings(port=ports[0], management_port=ports[1], model_store=str(folder / "store"))
     (folder / "tmp").mkdir()
-    (folder / "config.properties").write_text(server.config_properties(chosen))
+    (folder / "config.properties").write_text(server.config_properties(settings))
     env = {"PATH": "/usr/bin:/bin", "TEMP": str(folder / "tmp"), "TMPDIR": str(folder / "tmp")}
     env.update(server.java_variables(env))
     binary = str(Path(sys.executable).with_name(command))
@@ -82,15 +82,15 @@ def start_mms(command: str, folder: Path, ports: tuple[int, int], *more: str) ->
 
 
 def end(process: subprocess.Popen) -> None:
-    """End a process and all that came of it."""
-    family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-    for one in family:
-        with contextlib.suppress(psutil.NoSuchProcess):  # it ended with those before it
-            one.kill()
+    """Kill a process and all its descendants."""
+    parent = psutil.Process(process.pid)
+    for member in [parent, *parent.children(recursive=True)]:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended with another one
+            member.kill()
     process.wait()
 
 
-def _lives(process: psutil.Process) -> bool:
+def _is_alive(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
@@ -102,7 +102,7 @@ def mms_handler(*words: object, env=None, stdin: bytes = b"") -> subprocess.Comp
 
 
 class Serving:
-    """``mms-handler serve`` in a process of its own, ready, or ended before it was."""
+    """``mms-handler serve`` in a process of its own; it is ready, or has ended."""
 
     def __init__(self, ports, *words, env=None, log=None) -> None:
         self.inference, self.management = (f"http://127.0.0.1:{port}" for port in ports)
@@ -116,10 +116,11 @@ class Serving:
                 text=True,
                 env=env,
             )
-        self.said = self.process.stdout.readline().strip()
+        self.first_line = self.process.stdout.readline().strip()
         with contextlib.suppress(psutil.NoSuchProcess):
             self.family = psutil.Process(self.process.pid).children(recursive=True)
-            self.folders = {Path(one.cwd()) for one in self.family if "mms-handler-" in one.cwd()}
+            folders = {process.cwd() for process in self.family}
+            self.folders = {Path(folder) for folder in folders if "mms-handler-" in folder}
 
     def __enter__(self) -> Serving:
         return self
@@ -136,14 +137,15 @@ class Serving:
         return client.call("GET", f"{self.inference}/ping").status
 
     def gone(self) -> bool:
-        """Whether no process of it lives; a dead one that init has yet to reap is dead."""
-        return not any(map(_lives, self.family))
+        """Whether no process of it is alive; one that init has yet to reap is not."""
+        return not any(map(_is_alive, self.family))
 
     def java(self) -> psutil.Process:
-        return next(one for one in self.family if one.name() == "java")
+        return next(process for process in self.family if process.name() == "java")
 
     def of_model(self, name: str) -> tuple[psutil.Process, list[psutil.Process]]:
         """A model's listener and its workers."""
-        family = [one for one in self.java().children(recursive=True) if name in one.cmdline()]
-        (listener,) = (one for one in family if one.ppid() == self.java().pid)
-        return listener, [one for one in family if one.pid != listener.pid]
+        java = self.java()
+        family = [child for child in java.children(recursive=True) if name in child.cmdline()]
+        (listener,) = (process for process in family if process.ppid() == java.pid)
+        return listener, [process for process in family if process.pid != listener.pid]

@@ -1,13 +1,13 @@
-"""Asks a server with the SageMaker Python SDK and writes the answers: see test_sagemaker_client.py.
+"""Send requests with the SageMaker Python SDK and print the answers; for test_sagemaker_client.py.
 
 python sdk_client.py CLIENT PORT, where CLIENT is
 
-* ``local``: the SDK's local runtime client, as in local mode; it finds PORT in the configuration
-  of its user, and raises nothing for a status of 400 or more;
-* ``boto3``: the client of a real endpoint.  SageMaker takes ``/endpoints/NAME/invocations`` and
-  asks the container ``/invocations``; here the address is changed before it is signed.
+* ``local``: the SDK's local runtime client, as in local mode.  It reads PORT from the user's
+  configuration, and raises no error for a status of 400 or more;
+* ``boto3``: the client of a real endpoint.  SageMaker receives ``/endpoints/NAME/invocations`` and
+  sends ``/invocations`` to the container.  Here the address is changed before it is signed.
 
-The last line is a JSON object of all answers.  It knows nothing of mms_handler.
+The last line is a JSON object of all answers.  This file imports nothing of mms_handler.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def local(boto_session: Any, port: int) -> Any:
 
 
 def remote(boto_session: Any, port: int) -> Any:
-    """The session of a real endpoint, which is at ``port``."""
+    """The session of a real endpoint at ``port``."""
     client = boto_session.client("sagemaker-runtime", endpoint_url=f"http://127.0.0.1:{port}")
 
     def to_container(request: Any, **more: Any) -> None:
@@ -56,7 +56,7 @@ def answers(session: Any) -> dict[str, Any]:
 
     array = ask(ROWS, "Numpy")
     return {
-        "as it comes": MXNetPredictor("model", session).predict(np.array(ROWS)),
+        "defaults": MXNetPredictor("model", session).predict(np.array(ROWS)),
         "JSON": ask(ROWS, "JSON"),
         "JSON by name": ask({"data": ROWS}, "JSON"),
         "CSV": ask(ROWS, "CSV"),
@@ -65,7 +65,7 @@ def answers(session: Any) -> dict[str, Any]:
         "type of NPY": str(array.dtype),
         "CSV in, JSON out": ask("1,2\n3,4", "CSV", "JSON"),
         "JSON in, NPY out": ask(ROWS, "JSON", "Numpy").tolist(),
-        "all that SageMaker sends along": ask(
+        "SageMaker's headers": ask(
             ROWS, "JSON", custom_attributes="trace=7", inference_id="8", target_variant="blue"
         ),
         "too wide": refused(ask, [[1, 2, 3]], "JSON"),
@@ -74,10 +74,10 @@ def answers(session: Any) -> dict[str, Any]:
 
 
 def refused(ask: Any, *arguments: Any) -> Any:
-    """What the client has for its user of a request that is refused."""
+    """What the client gives its user for a request that is refused."""
     try:
         return ask(*arguments)
-    except Exception as exc:  # the test tells which is right
+    except Exception as exc:  # the test checks which
         return f"{type(exc).__name__}: {exc}"
 
 

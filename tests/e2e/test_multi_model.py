@@ -1,4 +1,4 @@
-"""A multi-model endpoint, called as SageMaker calls it: one port, models come and go."""
+"""A multi-model endpoint, called as by SageMaker: one port, and models come and go."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def serving(endpoint, base) -> Iterator[Serving]:
 
 
 def put(base: Path, identity: str, source: Path) -> str:
-    """Where SageMaker puts a model, and the address that it gives."""
+    """Put a model where SageMaker puts it; gives the url that SageMaker sends."""
     folder = base / "models" / identity / "model"
     shutil.copytree(source, folder)
     return str(folder)
@@ -91,20 +91,19 @@ def invoke(serving, name, body=b"[[1,2]]"):
 
 
 def test_the_five_calls(serving, base):
-    """Load, list, get, invoke and unload, and what SageMaker goes by when they fail."""
+    """Load, list, get, invoke and unload, and the statuses that SageMaker relies on."""
     linear = put(base, "a1", EXAMPLES / "linear")
-    assert (
-        serving.said == f"models can be registered: http://0.0.0.0:{serving.inference[17:]}/models"
-    )
-    assert serving.ping() == 200  # ready, with no model yet
+    url = f"http://0.0.0.0:{serving.inference[17:]}/models"
+    assert serving.first_line == f"models can be registered: {url}"
+    assert serving.ping() == 200  # ready without a model
     assert load(serving, "m", linear) == 200
     assert load(serving, "m", linear) == 409
     assert load(serving, "n", str(base / "models" / "no" / "model")) == 404
     assert load(serving, "n", "/etc") == 404
-    one = {"modelName": "m", "modelUrl": linear}
-    assert call(serving, "GET", "/models") == (200, {"models": [one]})
-    status, found = call(serving, "GET", "/models/m")
-    assert (status, {key: found[key] for key in one}) == (200, one)
+    entry = {"modelName": "m", "modelUrl": linear}
+    assert call(serving, "GET", "/models") == (200, {"models": [entry]})
+    status, description = call(serving, "GET", "/models/m")
+    assert (status, {key: description[key] for key in entry}) == (200, entry)
     assert call(serving, "GET", "/models/n")[0] == 404
     assert invoke(serving, "m") == (200, RIGHT)
     assert invoke(serving, "n")[0] == 404
@@ -114,8 +113,8 @@ def test_the_five_calls(serving, base):
     assert serving.ping() == 200
 
 
-def test_models_know_nothing_of_each_other(serving, base):
-    """Each has its own code/, whatever its files are called; one that breaks hurts no other."""
+def test_models_do_not_affect_each_other(serving, base):
+    """Each has its own code/, even with equal file names; a broken one does not hurt the others."""
     assert [load(serving, name, named(base, name)) for name in ("x", "y")] == [200, 200]
     broken = base / "models" / "z" / "model"
     (broken / "code").mkdir(parents=True)
@@ -130,7 +129,7 @@ def test_models_know_nothing_of_each_other(serving, base):
     assert invoke(serving, "z") == (200, b"mended")
 
 
-def test_unloading_gives_the_memory_back(serving, base):
+def test_unloading_frees_the_memory(serving, base):
     """When the answer comes, the model's processes and files are gone."""
     assert load(serving, "m", put(base, "a1", EXAMPLES / "linear")) == 200
     (folder,) = serving.folders
@@ -138,13 +137,13 @@ def test_unloading_gives_the_memory_back(serving, base):
     assert len(family) == 2  # the listener and one worker
     assert (folder / "store" / "m").is_dir()
     assert call(serving, "DELETE", "/models/m")[0] == 200
-    assert not any(one.is_running() for one in family)
+    assert not any(process.is_running() for process in family)
     assert serving.java().children(recursive=True) == []
     assert list((folder / "store").iterdir()) == []
 
 
 def test_a_model_that_does_not_fit_is_507(ports, base, tmp_path):
-    """It is not tried; after another has gone it is loaded."""
+    """It is not started; once another one is unloaded it can be loaded."""
     env = {
         **os.environ,
         "SAGEMAKER_MULTI_MODEL": "true",
@@ -154,19 +153,20 @@ def test_a_model_that_does_not_fit_is_507(ports, base, tmp_path):
     }
     with Serving(ports, env=env, log=tmp_path / "log") as serving:
         url = put(base, "a1", EXAMPLES / "linear")
-        assert load(serving, "one", url) == 200
-        status, answer = call(serving, "POST", "/models", {"model_name": "two", "url": url})
+        assert load(serving, "first", url) == 200
+        status, answer = call(serving, "POST", "/models", {"model_name": "second", "url": url})
         assert status == 507
-        assert "two needs about 220 MB, " in answer["message"]
-        assert [one["modelName"] for one in call(serving, "GET", "/models")[1]["models"]] == ["one"]
-        assert invoke(serving, "one") == (200, RIGHT)
-        assert call(serving, "DELETE", "/models/one")[0] == 200
-        assert load(serving, "two", url) == 200
-        assert invoke(serving, "two") == (200, RIGHT)
+        assert "second needs about 220 MB, but only " in answer["message"]
+        models = call(serving, "GET", "/models")[1]["models"]
+        assert [entry["modelName"] for entry in models] == ["first"]
+        assert invoke(serving, "first") == (200, RIGHT)
+        assert call(serving, "DELETE", "/models/first")[0] == 200
+        assert load(serving, "second", url) == 200
+        assert invoke(serving, "second") == (200, RIGHT)
 
 
 def test_many_models_in_turn(ports, base, tmp_path, request):
-    """More than fit: each is loaded, after others went where 507 asks for it, and called."""
+    """With more models than fit, each is loaded and called; a 507 makes others go first."""
     env = {
         **os.environ,
         "SAGEMAKER_MULTI_MODEL": "true",
@@ -178,8 +178,8 @@ def test_many_models_in_turn(ports, base, tmp_path, request):
     loaded: list[str] = []
     evicted = 0
     with Serving(ports, env=env, log=tmp_path / "log") as serving:
-        used = []
-        for number in [*range(count), 0, 1]:  # the first two were evicted, and come again
+        used_bytes = []
+        for number in [*range(count), 0, 1]:  # the first two were evicted and are loaded again
             name = f"m{number}"
             folder = base / "models" / name / "model"
             url = str(folder) if folder.is_dir() else named(base, name)
@@ -189,18 +189,15 @@ def test_many_models_in_turn(ports, base, tmp_path, request):
             assert status == 200
             loaded.append(name)
             assert invoke(serving, name) == (200, name.encode())
-            used.append(sum(one.memory_info().rss for one in _family(serving)))
+            family = psutil.Process(serving.process.pid).children(recursive=True)
+            used_bytes.append(sum(process.memory_info().rss for process in family))
         assert evicted == count + 2 - len(loaded)
         listed = call(serving, "GET", "/models")[1]["models"]
-        assert sorted(one["modelName"] for one in listed) == sorted(loaded)
+        assert sorted(entry["modelName"] for entry in listed) == sorted(loaded)
         assert [invoke(serving, name)[1].decode() for name in loaded] == loaded
         (folder,) = serving.folders
         assert len(list((folder / "store").iterdir())) == len(loaded)
-        # no leak: what all processes have at the end is what they had when memory was first full
+        # No leak: at the end all processes use what they used when the memory was first full.
         full = len(loaded)
-        assert used[-1] < 1.2 * max(used[full - 1 : full + 3])
+        assert used_bytes[-1] < 1.2 * max(used_bytes[full - 1 : full + 3])
         wait_for(lambda: len(list((folder / "tmp").glob("*-std*"))) <= 2 * len(loaded), 5)
-
-
-def _family(serving: Serving) -> list[psutil.Process]:
-    return psutil.Process(serving.process.pid).children(recursive=True)

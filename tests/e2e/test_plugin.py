@@ -1,4 +1,4 @@
-"""The front end's plugin under MMS's own command: its three endpoints, the gate and its end."""
+"""The plug-in under MMS's own command: its three endpoints, the gate and the drain."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ QUIET_LOG = ROOT / "mms_handler" / "log4j2.xml"
 LIMIT = 2 * 2**20  # max_request_size
 TEXT = {"Content-Type": "text/csv"}
 
-# Sleeps as long as the body says and answers with its process; loads when {folder}/ready is there.
+# Sleeps for the seconds in the body, and answers with its process id.  It loads when {folder}/ready
+# exists.
 SCRIPT = """
 import os
 import time
@@ -48,7 +49,7 @@ def transform_fn(model, data, content_type, accept):
 
 
 class Running(NamedTuple):
-    """An MMS with the plugin: its folder, its addresses, the process of its command."""
+    """An MMS with the plug-in: its folder, its addresses, the process of its command."""
 
     folder: Path
     inference: str
@@ -60,7 +61,7 @@ class Running(NamedTuple):
         return client.call("GET", (base or self.gate) + path)
 
     def ping(self, base: str | None = None) -> tuple[int, str]:
-        """The status, and MMS's word for it; (0, "") where nobody listens."""
+        """The status, and MMS's text for it; (0, "") if nothing listens."""
         try:
             answer = self.get("/ping", base)
         except ServerError:
@@ -72,7 +73,7 @@ class Running(NamedTuple):
         return client.call("POST", f"{base or self.gate}/predictions/sleeper", body, TEXT)
 
     def metrics(self, base: str | None = None) -> dict[str, float]:
-        """Each sample, without the common prefix, and its value."""
+        """The value of each sample by its name without the common prefix."""
         lines = self.get("/metrics", base).body.decode().splitlines()
         samples = [line.rpartition(" ") for line in lines if not line.startswith("#")]
         return {name[len("mms_handler_") :]: float(value) for name, _, value in samples}
@@ -93,7 +94,7 @@ class Running(NamedTuple):
 def running(
     folder: Path, *words: str, models: str = "", gate: int | None = None, **properties: object
 ) -> Iterator[Running]:
-    """MMS's command with our jar: ``models`` to start with, -Dmms_handler.* for ``properties``."""
+    """Run MMS's command with our jar, started with ``models``, and -Dmms_handler.* options."""
     inference, management = free_ports()
     pack(folder)
     if gate is not None:
@@ -132,7 +133,7 @@ def running(
 
 
 def pack(folder: Path) -> None:
-    """A store with the sleeper, which is free to load."""
+    """Make a store with the sleeper, which can load."""
     (folder / "tmp").mkdir()
     code = folder / "sleeper" / "code"
     code.mkdir(parents=True)
@@ -144,33 +145,33 @@ def pack(folder: Path) -> None:
 # --- under MMS's own command, without a gate -------------------------------------------------
 
 
-def test_ping_follows_a_model_from_its_load_to_its_end_and_back(tmp_path):
-    """503 while it loads, 200 then, 200 while a worker is begun again, 503 when none comes."""
+def test_ping_follows_the_state_of_a_model(tmp_path):
+    """503 while it loads, 200 after, 200 while a worker is restarted, 503 if none can start."""
     with running(tmp_path, models="sleeper=sleeper.mar") as mms:
         (tmp_path / "ready").unlink()
-        assert wait_for(lambda: (got := mms.ping())[0] and got, 30) == (503, "Loading")
+        assert wait_for(lambda: (state := mms.ping())[0] and state, 30) == (503, "Loading")
         (tmp_path / "ready").touch()
         wait_for(lambda: mms.ping() == (200, "Healthy"), 30)
 
         (tmp_path / "broken").touch()
         psutil.Process(int(mms.ask(0).body)).kill()
-        assert wait_for(lambda: (got := mms.ping()) != (200, "Healthy") and got, 10) == (
+        assert wait_for(lambda: (state := mms.ping()) != (200, "Healthy") and state, 10) == (
             200,
             "Partial Healthy",
         )
-        assert wait_for(lambda: (got := mms.ping())[0] != 200 and got, 40) == (503, "Unhealthy")
+        assert wait_for(lambda: (state := mms.ping())[0] != 200 and state, 40) == (503, "Unhealthy")
 
         (tmp_path / "broken").unlink()
         wait_for(lambda: mms.ping() == (200, "Healthy"), 60)
         assert mms.ask(0).status == 200
         assert mms.metrics()['worker_restarts_total{model="sleeper"}'] >= 1
         assert mms.metrics()['requests_total{model="sleeper",status="200"}'] == 2
-        written = (tmp_path / "logs" / "access_log.log").read_text()
-        assert written.count('"POST /predictions/sleeper HTTP/1.1" 200') == 2
+        access_log = (tmp_path / "logs" / "access_log.log").read_text()
+        assert access_log.count('"POST /predictions/sleeper HTTP/1.1" 200') == 2
 
 
-def test_a_model_that_mms_gave_up_at_start_is_missed(tmp_path):
-    """MMS logs that an archive is not there and goes on; /ping goes on saying 503."""
+def test_ping_waits_for_a_model_that_mms_gave_up(tmp_path):
+    """MMS logs that an archive is missing and goes on; /ping stays 503."""
     with running(tmp_path, models="missing=missing.mar") as mms:
         wait_for(lambda: "Model server started." in mms.log(), 30)
         assert mms.ping() == (503, "Loading")
@@ -179,14 +180,14 @@ def test_a_model_that_mms_gave_up_at_start_is_missed(tmp_path):
 @pytest.mark.parametrize(
     ("properties", "answer"),
     [
-        pytest.param({}, (200, "Healthy"), id="none is expected"),
-        pytest.param({"multi_model": "true"}, (200, "Healthy"), id="they come later"),
-        pytest.param({"expected_models": 1}, (503, "Loading"), id="one is expected"),
-        pytest.param({"ready_file": "absent"}, (503, "Loading"), id="they are not confirmed"),
+        pytest.param({}, (200, "Healthy"), id="no model is expected"),
+        pytest.param({"multi_model": "true"}, (200, "Healthy"), id="models come later"),
+        pytest.param({"expected_models": 1}, (503, "Loading"), id="one model is expected"),
+        pytest.param({"ready_file": "absent"}, (503, "Loading"), id="models are not confirmed"),
     ],
 )
 def test_ping_without_models(tmp_path, properties, answer):
-    """No model is healthy, unless the supervisor said that there will be one."""
+    """A server without models is healthy, unless the supervisor expects one."""
     with running(tmp_path, **properties) as mms:
         wait_for(lambda: "Model server started." in mms.log(), 30)
         assert mms.ping() == answer
@@ -196,12 +197,12 @@ def test_ping_without_models(tmp_path, properties, answer):
 
 
 class Supervisor(http.server.BaseHTTPRequestHandler):
-    """Says what it was asked, with 207 and a type of its own."""
+    """Answers with the request that it got, status 207 and a type of its own."""
 
     def do_GET(self) -> None:
         length = int(self.headers.get("Content-Length", 0))
-        asked = [self.command, self.path, self.headers.get("Content-Type")]
-        body = json.dumps([*asked, self.rfile.read(length).decode()]).encode()
+        request = [self.command, self.path, self.headers.get("Content-Type")]
+        body = json.dumps([*request, self.rfile.read(length).decode()]).encode()
         self.send_response(404 if self.path.endswith("/absent") else 207)
         self.send_header("Content-Type", "application/vnd.supervisor+json")
         self.send_header("Content-Length", str(len(body)))
@@ -224,13 +225,13 @@ def supervisor() -> Iterator[http.server.HTTPServer]:
 
 @pytest.fixture(scope="module")
 def gated(tmp_path_factory, supervisor) -> Iterator[Running]:
-    """A gate before a sleeper with two workers: 503 until the supervisor has confirmed them."""
+    """A gate before a sleeper with two workers; /ping is 503 until the supervisor confirms them."""
     folder = tmp_path_factory.mktemp("gated")
     confirmed = folder / "confirmed"
     properties = {"ready_file": confirmed, "admin_port": supervisor.server_port}
     words = ("--log-config", str(QUIET_LOG))
     with running(folder, *words, gate=free_ports()[0], **properties) as mms:
-        assert wait_for(lambda: (got := mms.ping())[0] and got, 30) == (503, "Loading")
+        assert wait_for(lambda: (state := mms.ping())[0] and state, 30) == (503, "Loading")
         wait_for(lambda: mms.ping(mms.inference)[0], 30)
         assert mms.register(workers=2).status == 200
         assert mms.ping() == (503, "Loading")
@@ -240,23 +241,23 @@ def gated(tmp_path_factory, supervisor) -> Iterator[Running]:
 
 
 def change(mms: Running, action: Callable[[], object]) -> dict[str, float]:
-    """What ``action`` adds to the counts of requests."""
-    before = mms.metrics()
+    """How much ``action`` changes the counts of requests; unchanged ones are left out."""
+    old = mms.metrics()
     action()
-    after = mms.metrics().items()
-    counts = {name: value for name, value in after if name.startswith("requests_total")}
-    return {n: v - before.get(n, 0) for n, v in counts.items() if v != before.get(n, 0)}
+    new = mms.metrics().items()
+    counts = {name: value for name, value in new if name.startswith("requests_total")}
+    return {n: v - old.get(n, 0) for n, v in counts.items() if v != old.get(n, 0)}
 
 
-def test_the_gate_gives_what_mms_gives(gated):
-    """The same reply as MMS's own address, with a request id of its own."""
+def test_the_gate_answers_as_mms_does(gated):
+    """The reply is that of MMS's own address, with a request id of its own."""
     answers = [gated.ask(0), gated.ask(0, gated.inference)]
     assert [(answer.status, answer.content_type) for answer in answers] == [(200, "text/plain")] * 2
     assert len({answer.headers["x-request-id"] for answer in answers}) == 2
 
 
 def test_execution_parameters(gated):
-    """Two workers, whole megabytes of the limit for a body; GET alone."""
+    """Two workers, the limit for a body in whole megabytes; only GET is allowed."""
     answer = gated.get("/execution-parameters")
     assert (answer.status, answer.content_type) == (200, "application/json")
     assert json.loads(answer.body) == {
@@ -269,8 +270,8 @@ def test_execution_parameters(gated):
         assert (refusal.status, refusal.headers["allow"]) == (405, "GET")
 
 
-def test_a_model_that_comes_later_keeps_none_from_serving(gated):
-    """The endpoint is healthy while it loads; /invocations has to say which is meant."""
+def test_a_model_that_is_registered_later(gated):
+    """The server is healthy while it loads; with two models /invocations has to name one."""
     (gated.folder / "ready").unlink()
     try:
         assert gated.register("later", synchronous="false").status == 202
@@ -287,13 +288,13 @@ def test_a_model_that_comes_later_keeps_none_from_serving(gated):
 
 
 def test_head_is_get_without_a_body(gated):
-    """As health checkers ask."""
+    """Health checkers send HEAD."""
     answer = client.call("HEAD", f"{gated.gate}/ping")
     assert (answer.status, answer.body) == (200, b"")
 
 
 def test_every_invocation_is_counted_by_model_and_status(gated):
-    """Each path that MMS takes for an invocation, and nothing else; a too long body as well."""
+    """Each path that MMS treats as an invocation counts, and no other; so does too long a body."""
 
     def post(path: str, body: bytes = b"0") -> int:
         return client.call("POST", gated.gate + path, body, TEXT).status
@@ -324,32 +325,32 @@ def test_every_invocation_is_counted_by_model_and_status(gated):
 
 
 def test_metrics_of_time_queue_and_workers(gated):
-    """A request of 0.3 s is in the bucket of half a second; others wait in the queue meanwhile."""
-    before = gated.metrics()
-    with asking(gated, 0.3, times=4):
-        seen = wait_for(
+    """A request of 0.3 s is in the bucket of 0.5 s; meanwhile others wait in the queue."""
+    old = gated.metrics()
+    with in_flight(gated, 0.3, times=4):
+        metrics = wait_for(
             lambda: (m := gated.metrics())['queue_length{model="sleeper"}'] == 2 and m, 10
         )
-        assert seen["in_flight"] == 4
-    after = gated.metrics()
-    assert after["in_flight"] == after['queue_length{model="sleeper"}'] == 0
-    assert after['workers{model="sleeper",state="alive"}'] == 2
-    assert after['workers{model="sleeper",state="wanted"}'] == 2
-    assert after['worker_restarts_total{model="sleeper"}'] == 0
-    assert after['worker_memory_bytes{model="sleeper"}'] > 2e7
+        assert metrics["in_flight"] == 4
+    new = gated.metrics()
+    assert new["in_flight"] == new['queue_length{model="sleeper"}'] == 0
+    assert new['workers{model="sleeper",state="alive"}'] == 2
+    assert new['workers{model="sleeper",state="wanted"}'] == 2
+    assert new['worker_restarts_total{model="sleeper"}'] == 0
+    assert new['worker_memory_bytes{model="sleeper"}'] > 2e7
     label = 'request_seconds_%s{model="sleeper"%s}'
-    for name, added in (
+    for name, difference in (
         (label % ("bucket", ',le="0.25"'), 0),
         (label % ("bucket", ',le="+Inf"'), 4),
         (label % ("count", ""), 4),
     ):
-        assert after[name] - before.get(name, 0) == added
-    taken = after[label % ("sum", "")] - before.get(label % ("sum", ""), 0)
-    assert 4 * 0.3 <= taken < 4 * 2
+        assert new[name] - old.get(name, 0) == difference
+    total_s = new[label % ("sum", "")] - old.get(label % ("sum", ""), 0)
+    assert 4 * 0.3 <= total_s < 4 * 2
 
 
 def test_the_format_of_metrics(gated):
-    """Prometheus's text 0.0.4; a model may be called anything that MMS takes."""
+    """It is Prometheus's text format 0.0.4, even for the strangest name that MMS allows."""
     assert gated.register("a%22b%5Cc", workers=0).status == 200
     try:
         answer = gated.get("/metrics")
@@ -375,17 +376,17 @@ def test_the_format_of_metrics(gated):
         pytest.param("DELETE", "/models/a", None, id="unload"),
     ],
 )
-def test_what_manages_models_goes_to_the_supervisor(gated, method, path, body):
-    """Method, path, query, type and body as they came; status, type and body as it answers."""
+def test_management_requests_go_to_the_supervisor(gated, method, path, body):
+    """It gets method, path, query, type and body, and its status, type and body come back."""
     headers = {"Content-Type": "application/json"} if body else {}
     answer = client.call(method, gated.gate + path, body and body.encode(), headers)
     assert (answer.status, answer.content_type) == (207, "application/vnd.supervisor+json")
-    asked_type = "application/json" if body else None
-    assert json.loads(answer.body) == [method, path, asked_type, body or ""]
+    content_type = "application/json" if body else None
+    assert json.loads(answer.body) == [method, path, content_type, body or ""]
 
 
-def test_the_supervisors_refusals_are_passed_on(gated):
-    """With their bodies."""
+def test_the_supervisors_errors_are_passed_on(gated):
+    """They keep their bodies."""
     answer = gated.get("/models/absent")
     assert (answer.status, json.loads(answer.body)[1]) == (404, "/models/absent")
 
@@ -396,7 +397,7 @@ def connected(mms: Running) -> socket.socket:
 
 
 def raw(mms: Running, sent: bytes, until: bytes) -> bytes:
-    """What comes back for ``sent``, up to and with ``until``, or the end."""
+    """The answer to ``sent``, read until it contains ``until`` or ends."""
     received = b""
     with connected(mms) as connection:
         connection.sendall(sent)
@@ -411,13 +412,13 @@ def request(seconds: str, *headers: str) -> bytes:
 
 
 def test_answers_come_in_the_order_of_their_requests(gated):
-    """Two workers, and a second request that is faster than the first."""
+    """There are two workers, and the second request is faster than the first."""
     unknown = request("0").replace(b"sleeper", b"unknown")
     received = raw(gated, request("0.4") + unknown, b"ModelNotFoundException")
     assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"200", b"404"]
 
 
-def test_a_connection_is_closed_where_the_client_asks(gated):
+def test_a_client_can_have_its_connection_closed(gated):
     """MMS itself keeps it open."""
     received = raw(gated, request("0", "Connection: close"), b"no such end")
     assert b"HTTP/1.1 200 OK" in received
@@ -425,7 +426,7 @@ def test_a_connection_is_closed_where_the_client_asks(gated):
 
 
 def test_a_refused_expectation_leaves_the_connection_usable(gated):
-    """413 before the body is sent, and the next request is answered."""
+    """It gets 413 before the body is sent, and the next request is answered."""
     large = f"Expect: 100-continue\r\nContent-Length: {LIMIT + 1}\r\n\r\n".encode()
     head = b"POST /predictions/sleeper HTTP/1.1\r\nHost: here\r\n"
     with connected(gated) as connection:
@@ -436,7 +437,7 @@ def test_a_refused_expectation_leaves_the_connection_usable(gated):
 
 
 def test_clients_that_hang_up_are_not_in_flight(gated):
-    """In the middle of a request, while it is worked on, or with more of them sent."""
+    """They may hang up in the middle of a request, while it runs, or with more requests sent."""
     logged = len(gated.log())
     for sent in (request("0.2"), request("0.2")[:-1], request("0.2") * 3) * 3:
         with connected(gated) as connection:
@@ -447,22 +448,22 @@ def test_clients_that_hang_up_are_not_in_flight(gated):
     assert "Exception" not in gated.log()[logged:]
 
 
-def test_a_gate_whose_port_is_taken_ends_mms(tmp_path):
-    """With a line that says which."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+def test_a_gate_whose_port_is_in_use_ends_mms(tmp_path):
+    """It prints a line with the port."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
         with running(tmp_path, gate=port) as mms:
             wait_for(lambda: mms.process.poll() is not None, 30)
             reason = f"port {port} of 127.0.0.1 cannot be used: Address already in use\n"
             assert reason in mms.log()
 
 
-# --- the end ---------------------------------------------------------------------------------
+# --- the drain -------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
-def asking(mms: Running, seconds: float, times: int) -> Iterator[list[client.Answer]]:
-    """As many requests at once; their answers are there after the block."""
+def in_flight(mms: Running, seconds: float, times: int) -> Iterator[list[client.Answer]]:
+    """Send requests at once; the list has their answers after the block."""
     answers: list[client.Answer] = []
     threads = [
         threading.Thread(target=lambda: answers.append(mms.ask(seconds))) for _ in range(times)
@@ -476,7 +477,7 @@ def asking(mms: Running, seconds: float, times: int) -> Iterator[list[client.Ans
 
 
 class Client(threading.Thread):
-    """Asks until it is told that the server ends; keeps its connection, or takes a new one."""
+    """Sends requests until one gets 503; keeps its connection, or opens one for each request."""
 
     def __init__(self, mms: Running, *, keeps: bool) -> None:
         super().__init__(daemon=True)
@@ -489,11 +490,11 @@ class Client(threading.Thread):
         connection = http.client.HTTPConnection(self._host, timeout=30)
         with contextlib.suppress(ConnectionRefusedError), contextlib.closing(connection):
             while 503 not in self.statuses:
-                self._ask(connection)
+                self._send(connection)
                 if not self._keeps or self.closes[-1]:
                     connection.close()
 
-    def _ask(self, connection: http.client.HTTPConnection) -> None:
+    def _send(self, connection: http.client.HTTPConnection) -> None:
         if connection.sock is None:
             connection.connect()
         try:
@@ -502,34 +503,34 @@ class Client(threading.Thread):
             answer.read()
         except (OSError, http.client.HTTPException) as exc:
             self.lost.append(repr(exc))
-            self.statuses.append(503)  # no more of this client
+            self.statuses.append(503)  # ends this client
             return
         self.statuses.append(answer.status)
         self.closes.append(answer.headers["Connection"] == "close")
 
 
 def test_no_request_is_lost_when_the_jvm_is_told_to_end(tmp_path):
-    """Those in flight get their replies; 503 is for those that come, and one that is too slow."""
+    """Requests in flight get their replies; new ones, and one that is too slow, get 503."""
     words = ("--log-config", str(QUIET_LOG))
     with running(tmp_path, *words, gate=free_ports()[0], expected_models=1, drain_s=4) as mms:
         wait_for(lambda: mms.ping(mms.inference)[0], 30)
         assert mms.get("/models").status == 404
         assert mms.register(workers=3).status == 200
         clients = [Client(mms, keeps=bool(i % 2)) for i in range(8)]
-        for one in clients:
-            one.start()
-        with asking(mms, 2, times=1) as slow, asking(mms, 60, times=1) as too_slow:
-            wait_for(lambda: all(len(one.statuses) > 2 for one in clients), 30)
+        for sender in clients:
+            sender.start()
+        with in_flight(mms, 2, times=1) as slow, in_flight(mms, 60, times=1) as too_slow:
+            wait_for(lambda: all(len(sender.statuses) > 2 for sender in clients), 30)
             wait_for(lambda: mms.metrics()["in_flight"] >= 2, 10)
-            told, java = time.monotonic(), mms.java()
+            start, java = time.monotonic(), mms.java()
             java.send_signal(signal.SIGTERM)
-            wait_for(lambda: any(503 in one.statuses for one in clients), 3)
+            wait_for(lambda: any(503 in sender.statuses for sender in clients), 3)
             java.wait(20)
-            assert 4 < time.monotonic() - told < 8
-        for one in clients:
-            one.join(20)
-            assert one.lost == []
-            assert set(one.statuses) <= {200, 503}
-            assert one.closes[-1]
+            assert 4 < time.monotonic() - start < 8
+        for sender in clients:
+            sender.join(20)
+            assert sender.lost == []
+            assert set(sender.statuses) <= {200, 503}
+            assert sender.closes[-1]
         assert [answer.status for answer in slow] == [200]
         assert [answer.status for answer in too_slow] == [503]

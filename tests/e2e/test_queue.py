@@ -1,4 +1,4 @@
-"""The queue of the plug-in: of idle workers the one that was busy last has the next request."""
+"""The plug-in's queue: the idle worker that was busy most recently gets the next request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from running_mms import Serving, free_ports
 
 from mms_handler import client
 
-#: Answers, after as many seconds as the body says, with the worker's process.
+#: Sleeps for the seconds in the body, and answers with the worker's process id.
 SCRIPT = """\
 import os, time
 
@@ -30,12 +30,12 @@ def serving(tmp_path_factory):
     folder: Path = tmp_path_factory.mktemp("queue")
     (folder / "waiting" / "code").mkdir(parents=True)
     (folder / "waiting" / "code" / "inference.py").write_text(SCRIPT)
-    with Serving(free_ports(), folder / "waiting", "--workers", "2", log=folder / "log") as one:
-        yield one
+    with Serving(free_ports(), folder / "waiting", "--workers", "2", log=folder / "log") as server:
+        yield server
 
 
 def ask_later(serving: Serving, seconds: float = 0) -> bytes:
-    """As ``ask``, when MMS knows that the last request's worker is idle."""
+    """Like ``ask``, but first let MMS notice that the last request's worker is idle."""
     time.sleep(0.03)
     return ask(serving, seconds)
 
@@ -48,7 +48,7 @@ def ask(serving: Serving, seconds: float) -> bytes:
 
 def ask_at_once(serving: Serving, seconds: list[float]) -> list[bytes]:
     with ThreadPoolExecutor(16) as pool:
-        return list(pool.map(lambda one: ask(serving, one), seconds))
+        return list(pool.map(lambda sleep_s: ask(serving, sleep_s), seconds))
 
 
 def scale(serving: Serving, workers: int) -> None:
@@ -56,31 +56,32 @@ def scale(serving: Serving, workers: int) -> None:
     assert client.call("PUT", url, None).status == 200
 
 
-def test_one_client_meets_one_worker(serving):
+def test_one_client_always_gets_one_worker(serving):
+    """The other worker stays idle."""
     assert len({ask_later(serving) for _ in range(50)}) == 1
 
 
-def test_two_clients_meet_two(serving):
-    """The other is there for whom the first keeps waiting."""
+def test_two_clients_get_two_workers(serving):
+    """The second request does not wait for the first worker."""
     assert len(set(ask_at_once(serving, [0.5, 0.5]))) == 2
 
 
-def test_the_last_that_was_busy_is_the_first(serving):
-    """The one that took longer is asked next."""
+def test_the_most_recently_busy_worker_is_next(serving):
+    """The worker with the slower request gets the next one."""
     with ThreadPoolExecutor(2) as pool:
         slow = pool.submit(ask, serving, 1.5)
-        time.sleep(0.5)  # it is with its worker
+        time.sleep(0.5)  # until its worker has it
         quick = {ask(serving, 0) for _ in range(3)}
         assert slow.result() not in quick
     assert ask_later(serving) == slow.result()
 
 
-def test_nobody_waits_while_a_worker_is_idle(serving):
-    """Whoever comes when, all are answered, also by workers that come and go meanwhile."""
+def test_no_request_waits_while_a_worker_is_idle(serving):
+    """All requests are answered, even while workers are added and removed."""
     dice = random.Random(0)
     waits = [dice.choice([0, 0, 0, 0.001, 0.02]) for _ in range(1_500)]
-    with ThreadPoolExecutor(1) as beside:
-        scaled = beside.submit(scale, serving, 4)
+    with ThreadPoolExecutor(1) as pool:
+        scaled = pool.submit(scale, serving, 4)
         assert len(ask_at_once(serving, waits)) == 1_500
         scaled.result()
     assert len(set(ask_at_once(serving, [0.3] * 4))) == 4

@@ -1,7 +1,7 @@
-"""Users' own client: the SageMaker Python SDK asks a server that was started as its container is.
+"""The users' own client: the SageMaker Python SDK, with a server started like a container.
 
-The SDK wants another numpy than mxnet does, so it has a virtual environment of its own, made once
-and kept in pytest's cache.
+The SDK needs another numpy than mxnet, so it has a virtual environment of its own, which is made
+once and stays in pytest's cache.
 """
 
 from __future__ import annotations
@@ -25,36 +25,38 @@ ONE, TWO = 4.9999918937683105, 10.999981880187988  # float32, as doubles
 
 @pytest.fixture(scope="session")
 def sdk(request) -> Path:
-    """The Python that has the SDK."""
+    """A Python with the SDK."""
     version = ".".join(map(str, sys.version_info[:2]))
     folder = request.config.cache.mkdir(f"sagemaker-sdk-{version}")
     python, done = folder / "bin" / "python", folder / "done"
     if not (python.exists() and done.exists() and done.read_text() == SDK):
         venv.create(folder, clear=True, symlinks=True)
         pip = [sys.executable, "-m", "pip", "--python", str(python), "install"]
-        subprocess.run([*pip, "--quiet", "--no-compile", SDK], check=True)  # most is never imported
+        subprocess.run(
+            [*pip, "--quiet", "--no-compile", SDK], check=True
+        )  # most of it is never imported
         done.write_text(SDK)
     return python
 
 
 @pytest.fixture(scope="session")
 def port(tmp_path_factory) -> Iterator[int]:
-    """Of a server that found its model in SageMaker's folder."""
+    """The port of a server with its model in SageMaker's folder."""
     base = tmp_path_factory.mktemp("opt") / "ml"
     shutil.copytree(EXAMPLES / "linear", base / "model")
     ports = free_ports()
     with Serving(ports, env={**os.environ, "SAGEMAKER_BASE_DIR": str(base)}) as serving:
-        assert serving.said == f"model is ready: http://0.0.0.0:{ports[0]}/predictions/model"
+        assert serving.first_line == f"model is ready: http://0.0.0.0:{ports[0]}/predictions/model"
         yield ports[0]
 
 
 @pytest.fixture(scope="session", params=["local", "boto3"])
 def answers(request, sdk, port, tmp_path_factory) -> dict[str, object]:
-    """What came of each request, by its name; all of a client's in one process."""
+    """The answers of one client by name; one process sends all its requests."""
     home = tmp_path_factory.mktemp("home")
     (home / ".sagemaker").mkdir()
     (home / ".sagemaker" / "config.yaml").write_text(f"local: {{serving_port: {port}}}\n")
-    # Local mode asks Docker where its engine is, and fails where there is no such command.
+    # Local mode runs the command docker, and fails without it.
     (home / "docker").write_text("#!/bin/sh\necho there is no engine >&2\nexit 1\n")
     (home / "docker").chmod(0o755)
     done = subprocess.run(
@@ -67,9 +69,9 @@ def answers(request, sdk, port, tmp_path_factory) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(
-    ("asked", "answer"),
+    ("name", "answer"),
     [
-        pytest.param("as it comes", [[ONE], [TWO]], id="MXNetPredictor as it comes"),
+        pytest.param("defaults", [[ONE], [TWO]], id="MXNetPredictor with its defaults"),
         pytest.param("JSON", [[ONE], [TWO]], id="JSON"),
         pytest.param("JSON by name", [[ONE], [TWO]], id="JSON by name"),
         pytest.param("CSV", [["4.999992"], ["10.999982"]], id="CSV"),
@@ -78,16 +80,16 @@ def answers(request, sdk, port, tmp_path_factory) -> dict[str, object]:
         pytest.param("type of NPY", "float32", id="type of NPY"),
         pytest.param("CSV in, JSON out", [[ONE], [TWO]], id="CSV in, JSON out"),
         pytest.param("JSON in, NPY out", [[ONE], [TWO]], id="JSON in, NPY out"),
-        pytest.param("all that SageMaker sends along", [[ONE], [TWO]], id="headers"),
+        pytest.param("SageMaker's headers", [[ONE], [TWO]], id="SageMaker's headers"),
     ],
 )
-def test_predictions(answers, asked, answer):
-    """Each serializer's body is read, and each deserializer reads what comes back."""
-    assert answers[asked] == answer
+def test_predictions(answers, name, answer):
+    """The server reads each serializer's body, and each deserializer reads the reply."""
+    assert answers[name] == answer
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("name", "message"),
     [
         pytest.param(
             "too wide", "the model takes shape (N, 2), the body has (1, 3)", id="too wide"
@@ -99,11 +101,11 @@ def test_predictions(answers, asked, answer):
         ),
     ],
 )
-def test_refusals(answers, asked, message):
-    """A user reads our sentence: boto3 raises it; local mode never raises, and hands it over."""
+def test_refusals(answers, name, message):
+    """The user gets our message: boto3 raises it, local mode returns it."""
     if answers["client"] == "boto3":
-        said = "ClientError: An error occurred (400) when calling the InvokeEndpoint operation: "
-        assert answers[asked] == said + message
+        prefix = "ClientError: An error occurred (400) when calling the InvokeEndpoint operation: "
+        assert answers[name] == prefix + message
     else:
-        fault = answers[asked]
+        fault = answers[name]
         assert (fault["code"], fault["type"], fault["message"]) == (400, "BadInput", message)

@@ -44,14 +44,14 @@ DATA = Path(__file__).parents[1] / "data" / "mnist"
     ],
 )
 def test_an_example_answers(front, name, body, content_type, accept, reply):
-    """Each example gives the reply its README promises."""
+    """Each example gives the reply that its README shows."""
     answer = front.ask(name, body, content_type, accept)
     assert (answer.status, answer.body) == (200, reply)
 
 
 @pytest.mark.parametrize("rows", [1, 100, 101, 200])
-def test_as_many_rows_leave_as_came(front, rows):
-    """A Module saved with a batch of 100 gives any number of rows, each at its own place."""
+def test_a_reply_has_as_many_rows_as_the_request(front, rows):
+    """A Module saved with a batch of 100 predicts any number of rows, in their order."""
     lines = (DATA / "seven.csv").read_text().splitlines()
     body = "\n".join(lines[i % len(lines)] for i in range(rows))
     answer = front.ask("mnist", body.encode(), "text/csv")
@@ -62,8 +62,8 @@ def test_as_many_rows_leave_as_came(front, rows):
         assert row[7] == pytest.approx(0.15485261, abs=1e-6)
 
 
-def test_an_image_of_the_samples_own_shape(front):
-    """One 1x28x28 picture is one row."""
+def test_an_image_in_its_own_shape(front):
+    """One 1x28x28 image is one row."""
     answer = front.ask("mnist", (DATA / "four.json").read_bytes())
     ((*row,),) = json.loads(answer.body)
     assert max(row) == row[9] == pytest.approx(0.13636994, abs=1e-6)
@@ -83,13 +83,13 @@ def test_an_image_of_the_samples_own_shape(front):
         ),
     ],
 )
-def test_a_bad_request_is_told_why(front, body, content_type, accept, status, words):
-    """The client's fault gets a 4xx with a sentence, and the next request is served."""
+def test_a_bad_request_gets_a_clear_error(front, body, content_type, accept, status, words):
+    """The client's fault gets a 4xx with a message, and the next request is answered."""
     answer = front.ask("linear", body, content_type, accept)
-    told = json.loads(answer.body)
-    assert (answer.status, told["code"]) == (status, status)
-    assert words in told["message"]
-    assert told["request_id"] == answer.headers["x-request-id"]
+    fault = json.loads(answer.body)
+    assert (answer.status, fault["code"]) == (status, status)
+    assert words in fault["message"]
+    assert fault["request_id"] == answer.headers["x-request-id"]
     assert "Traceback" not in answer.body.decode()
     assert front.ask("linear", b"[[1,2]]").body == b"[[4.9999918937683105]]"
 
@@ -115,16 +115,15 @@ BROKEN = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_broken_script_is_refused(front, tmp_path, name):
-    """POST /models fails at once, one line of the log has the cause, the others keep answering."""
+    """POST /models fails at once, the log has the cause in one line, and other models answer."""
     source, cause, place = BROKEN[name]
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "inference.py").write_text(source)
     archive.pack(tmp_path, front.store / f"{name}.mar")
     answer = front.add(name)
     assert answer.status == 500
-    (line,) = [x for x in front.log.read_text().splitlines() if f"cannot load model {name}:" in x][
-        :1
-    ]
+    lines = front.log.read_text().splitlines()
+    line = next(line for line in lines if f"cannot load model {name}:" in line)
     assert cause in line
     assert place in line
     assert client.describe(front.management, name).status == 404
@@ -143,7 +142,7 @@ def transform_fn(model, data, content_type, accept, context):
 
 
 def test_one_bad_request_among_eight(front, tmp_path):
-    """In one batch of eight, seven are answered 200 and the bad one alone 400."""
+    """In a batch of eight, seven requests get 200 and only the bad one gets 400."""
     answers = _in_one_batch(front, "linear", [b"[[1,2]]"] * 3 + [b"[[1,2"] + [b"[[1,2]]"] * 4)
     assert [answer.status for answer in answers] == [200] * 3 + [400] + [200] * 4
     assert {answer.body for answer in answers if answer.status == 200} == {
@@ -151,8 +150,8 @@ def test_one_bad_request_among_eight(front, tmp_path):
     }
 
 
-def test_a_raising_script_hurts_its_own_request_alone(front, tmp_path):
-    """MMS really handed eight over together, and the script's error is one request's."""
+def test_an_error_of_a_script_affects_one_request(front, tmp_path):
+    """The eight requests are one batch, and only one of them gets the script's error."""
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "inference.py").write_text(COUNTS_ITS_BATCH)
     archive.pack(tmp_path, front.store / "counting.mar")
@@ -163,15 +162,15 @@ def test_a_raising_script_hurts_its_own_request_alone(front, tmp_path):
 
 
 def _in_one_batch(front, name, bodies):
-    """Ask a fresh copy of ``name``, which waits for as many requests as there are bodies."""
-    added = f"{name}_{len(bodies)}"
-    answer = front.add(name, model_name=added, batch_size=len(bodies), max_batch_delay=5000)
+    """Send the bodies to a copy of a model that waits for that many requests."""
+    copy = f"{name}_{len(bodies)}"
+    answer = front.add(name, model_name=copy, batch_size=len(bodies), max_batch_delay=5000)
     assert answer.status == 200
     with ThreadPoolExecutor(len(bodies)) as pool:
-        return list(pool.map(lambda body: front.ask(added, body), bodies))
+        return list(pool.map(lambda body: front.ask(copy, body), bodies))
 
 
-def test_csv_has_a_line_a_row(front):
+def test_csv_has_a_line_for_each_row(front):
     """A CSV reply has as many lines as the request."""
     answer = front.ask("linear", b"1,2\n3,4\n5,6\n", "text/csv", "text/csv")
     lines = list(csv.reader(io.StringIO(answer.body.decode())))

@@ -1,4 +1,4 @@
-"""serve as a supervisor: readiness, drain, deaths, and what it refuses to go on with."""
+"""serve as a supervisor: readiness, drain, deaths, and what ends it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def text(words: float | str) -> dict:
 
 
 def test_serve_without_paths_is_a_container(ports, tmp_path):
-    """The model of SageMaker's folder, by variables alone, on every address."""
+    """It serves the model of SageMaker's folder on every address, set by variables alone."""
     (tmp_path / "model").symlink_to(EXAMPLES / "linear")
     env = {
         **os.environ,
@@ -80,11 +80,11 @@ def test_serve_without_paths_is_a_container(ports, tmp_path):
         "SAGEMAKER_MAX_PAYLOAD_IN_MB": "12",
     }
     with Serving(ports, env=env, log=tmp_path / "log") as serving:
-        assert serving.said == f"model is ready: http://0.0.0.0:{ports[0]}/predictions/model"
+        assert serving.first_line == f"model is ready: http://0.0.0.0:{ports[0]}/predictions/model"
         assert len(serving.of_model("model")[1]) == 2
-        url = f"http://127.0.0.2:{ports[0]}"  # not the loopback address that laptops listen on
+        url = f"http://127.0.0.2:{ports[0]}"  # not the address that serve PATHS listens on
         assert client.invoke(f"{url}/invocations", b"[[1,2]]").body == RIGHT
-        assert client.call("GET", f"{url}/models").status == 404  # the management is not for all
+        assert client.call("GET", f"{url}/models").status == 404  # the management API is not public
         parameters = client.call("GET", f"{url}/execution-parameters").body
         assert b'"MaxPayloadInMB": 12' in parameters
         assert b'"MaxConcurrentTransforms": 2' in parameters
@@ -93,15 +93,15 @@ def test_serve_without_paths_is_a_container(ports, tmp_path):
     assert mms_handler("ready", "--port", ports[0]).returncode == 1
 
 
-def test_the_choice_of_workers_is_one_line(linear):
-    """What was chosen, and for what."""
+def test_the_plan_is_one_line_of_the_log(linear):
+    """It has the numbers of workers and threads."""
     lines = linear.log.read_text().splitlines()
-    chosen = [line for line in lines if line.startswith("workers per model: 1, threads per ")]
-    assert len(chosen) == 1
+    plans = [line for line in lines if line.startswith("workers per model: 1, threads per ")]
+    assert len(plans) == 1
 
 
-def test_a_model_that_cannot_load_ends_the_whole(ports, tmp_path):
-    """With the reason; unless it shall go on, and then it does with the others."""
+def test_a_model_that_cannot_load_ends_serve(ports, tmp_path):
+    """The reason is printed.  With --keep-going the other models are served."""
     broken = model(tmp_path, "broken", BROKEN)
     flags = ("--port", ports[0], "--management-port", ports[1])
     ended = mms_handler("serve", broken, EXAMPLES / "linear", *flags)
@@ -109,14 +109,14 @@ def test_a_model_that_cannot_load_ends_the_whole(ports, tmp_path):
     assert b"the weights are gone (code/inference.py, line 2)" in ended.stderr
     paths = (broken, EXAMPLES / "linear")
     with Serving(ports, *paths, "--keep-going", log=tmp_path / "log") as serving:
-        assert serving.said.startswith("linear is ready: ")
+        assert serving.first_line.startswith("linear is ready: ")
         assert serving.ask("linear").body == RIGHT
         assert serving.ping() == 200
         assert "the weights are gone" in (tmp_path / "log").read_text()
 
 
 def test_a_model_that_cannot_answer_its_sample_is_refused(ports, tmp_path):
-    """It loads, and every request would fail."""
+    """It loads, but every request would fail."""
     script = BROKEN.replace(
         "model_fn(model_dir)", "transform_fn(model, data, content_type, accept)"
     )
@@ -133,7 +133,7 @@ def test_a_model_that_cannot_answer_its_sample_is_refused(ports, tmp_path):
 
 
 def test_sigterm_loses_no_request(ports, tmp_path):
-    """Requests in flight are answered; new ones are refused, not dropped."""
+    """Requests in flight are answered; new ones get 503 and are not dropped."""
     slow = model(tmp_path, "slow", SLOW)
     outcomes: list[object] = []
 
@@ -151,35 +151,35 @@ def test_sigterm_loses_no_request(ports, tmp_path):
             pool.submit(keep_asking, until)
         wait_for(lambda: outcomes.count(200) > 20, 20)
         long = pool.submit(serving.ask, "slow", **text(2))
-        time.sleep(0.5)  # it is with a worker by now
+        time.sleep(0.5)  # until a worker has it
         serving.process.send_signal(signal.SIGTERM)
         assert (long.result().status, long.result().body) == (200, b"2")
         assert serving.process.wait(timeout=15) == 0
         until.set()
     assert wait_for(serving.gone, 5)
-    lost = [one for one in outcomes if one not in (200, 503) and "refused" not in str(one)]
-    assert lost == []
+    errors = [outcome for outcome in outcomes if outcome not in (200, 503)]
+    assert [error for error in errors if "refused" not in str(error)] == []
 
 
 def test_a_second_sigterm_does_not_wait(ports, tmp_path):
-    """Whoever asks twice is in a hurry."""
+    """The first one drains, the second one ends the server at once."""
     slow = model(tmp_path, "slow", SLOW)
     with Serving(ports, slow, "--workers", "1") as serving, ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(serving.ask, "slow", **text(20))
+        request = pool.submit(serving.ask, "slow", **text(20))
         time.sleep(0.5)
         serving.process.send_signal(signal.SIGTERM)
         time.sleep(0.5)
         assert serving.process.poll() is None
         serving.process.send_signal(signal.SIGTERM)
-        began = time.monotonic()
+        start = time.monotonic()
         serving.process.wait(timeout=10)
-        assert time.monotonic() - began < 5
-        assert asked.exception() or asked.result().status == 500  # it was not answered well
+        assert time.monotonic() - start < 5
+        assert request.exception() or request.result().status == 500  # not a real answer
     assert wait_for(serving.gone, 5)
 
 
 def test_the_drain_has_a_limit(ports, tmp_path):
-    """A request that takes longer than that is given up."""
+    """A request that takes longer is abandoned."""
     slow = model(tmp_path, "slow", SLOW)
     flags = ("--workers", "1", "--drain-s", "1")
     with Serving(ports, slow, *flags) as serving, ThreadPoolExecutor(1) as pool:
@@ -194,32 +194,32 @@ def test_the_drain_has_a_limit(ports, tmp_path):
 
 
 def restarts(serving: Serving) -> int:
-    """How often a worker of linear was started again, as /metrics says."""
+    """How often a worker of linear was started again, from /metrics."""
     metrics = client.call("GET", f"{serving.inference}/metrics").body.decode()
     (count,) = re.findall(r'mms_handler_worker_restarts_total\{model="linear"\} (\d+)', metrics)
     return int(count)
 
 
-def test_a_worker_that_is_killed_is_started_again(linear):
-    """The others answer meanwhile, and /metrics tells of it."""
-    before = restarts(linear)
+def test_a_killed_worker_is_started_again(linear):
+    """/metrics counts the restart."""
+    count = restarts(linear)
     _, (worker,) = linear.of_model("linear")
     worker.kill()
     wait_for(lambda: linear.ask("linear").status == 200, 15)
-    assert restarts(linear) == before + 1
+    assert restarts(linear) == count + 1
 
 
 def test_a_model_whose_listener_is_killed_is_registered_again(linear):
-    """MMS would never start one again: the model would be there, and every request hang."""
+    """MMS starts no second listener: the model would stay, and every request would hang."""
     listener, workers = linear.of_model("linear")
-    for one in (listener, *workers):
-        one.kill()
+    for process in (listener, *workers):
+        process.kill()
     wait_for(lambda: _answers(linear), 30)
 
 
 @pytest.mark.parametrize("keep_going", [False, True])
 def test_a_model_that_cannot_be_registered_again(ports, tmp_path, keep_going):
-    """It is the end of the whole, or of this model alone."""
+    """It ends serve, or with --keep-going only this model."""
     weights = tmp_path / "weights"
     weights.touch()
     fragile = model(tmp_path, "fragile", f"open({str(weights)!r}).close()\n{SLOW}")
@@ -228,16 +228,16 @@ def test_a_model_that_cannot_be_registered_again(ports, tmp_path, keep_going):
     with Serving(ports, *served, *flags, log=tmp_path / "log") as serving:
         listener, workers = serving.of_model("fragile")
         weights.unlink()
-        for one in (listener, *workers):
-            one.kill()
+        for process in (listener, *workers):
+            process.kill()
         if keep_going:
             wait_for(lambda: serving.ask("fragile").status == 404, 30)
             assert serving.ask("linear").body == RIGHT
         else:
             assert serving.process.wait(timeout=30) == 1
-        told = (tmp_path / "log").read_text()
-        assert "fragile cannot be served: " in told
-        assert "No such file or directory" in told
+        log = (tmp_path / "log").read_text()
+        assert "fragile cannot be served: " in log
+        assert "No such file or directory" in log
 
 
 def _answers(serving: Serving) -> bool:
@@ -250,8 +250,8 @@ def _answers(serving: Serving) -> bool:
         return False
 
 
-def test_workers_that_die_again_and_again_end_the_whole(ports, tmp_path):
-    """Two deaths are borne, the third is too many: someone has to look at this."""
+def test_workers_that_die_again_and_again_end_serve(ports, tmp_path):
+    """Two deaths are tolerated, the third is too many: a person has to look at it."""
     dying = model(tmp_path, "dying", DYING)
     flags = ("--workers", "1", "--restarts", "2")
     with Serving(ports, dying, *flags, log=tmp_path / "log") as serving:
@@ -264,8 +264,8 @@ def test_workers_that_die_again_and_again_end_the_whole(ports, tmp_path):
     assert wait_for(serving.gone, 5)
 
 
-def test_java_that_dies_takes_the_workers_with_it(ports, tmp_path):
-    """And serve ends, with an exit code that says so."""
+def test_the_death_of_java_ends_serve_and_the_workers(ports, tmp_path):
+    """The exit code is 1."""
     with Serving(ports, EXAMPLES / "linear", "--workers", "1") as serving:
         serving.java().kill()
         assert serving.process.wait(timeout=15) == 1
@@ -273,18 +273,18 @@ def test_java_that_dies_takes_the_workers_with_it(ports, tmp_path):
         wait_for(lambda: not any(folder.exists() for folder in serving.folders), 5)
 
 
-# --- what stands in the way ---
+# --- obstacles ---
 
 
-def test_a_store_that_is_not_there(ports, tmp_path):
-    """It is said which."""
+def test_a_path_that_does_not_exist(ports, tmp_path):
+    """The message has the path."""
     ended = mms_handler("serve", tmp_path / "nothing.mar")
     assert ended.returncode == 2
     assert b"nothing.mar" in ended.stderr
 
 
-def test_a_full_disk_for_the_log_stops_nothing(ports):
-    """What cannot be printed is lost; requests are not."""
+def test_a_full_disk_for_the_log(ports):
+    """Lines that cannot be printed are lost; requests are still answered."""
     with open("/dev/full", "wb") as full:
         process = subprocess.Popen(_serve(ports), stdout=full, stderr=full)
     try:
@@ -309,17 +309,17 @@ def _status(url: str) -> int:
 
 
 @pytest.mark.parametrize(
-    ("variables", "told"),
+    ("variables", "name"),
     [
         pytest.param({"MMS_HANDLER_WORKRES": "2"}, "MMS_HANDLER_WORKRES", id="unknown"),
-        pytest.param({"SAGEMAKER_BIND_TO_PORT": "http"}, "SAGEMAKER_BIND_TO_PORT", id="no port"),
+        pytest.param({"SAGEMAKER_BIND_TO_PORT": "http"}, "SAGEMAKER_BIND_TO_PORT", id="not a port"),
         pytest.param(
-            {"SAGEMAKER_MULTI_MODEL": "perhaps"}, "SAGEMAKER_MULTI_MODEL", id="no boolean"
+            {"SAGEMAKER_MULTI_MODEL": "perhaps"}, "SAGEMAKER_MULTI_MODEL", id="not a boolean"
         ),
     ],
 )
-def test_a_variable_that_means_nothing_is_named(variables, told):
-    """Before anything is started, with the exit code of wrong usage."""
+def test_an_invalid_variable_is_named(variables, name):
+    """serve exits with 2, for wrong usage, before it starts anything."""
     ended = mms_handler("serve", EXAMPLES / "linear", env={**os.environ, **variables})
     assert ended.returncode == 2
-    assert told in ended.stderr.decode()
+    assert name in ended.stderr.decode()

@@ -1,6 +1,6 @@
-"""deploy/ and the pages on it, held to what the commands, the settings and AWS's service are.
+"""deploy/ and its pages agree with the commands, the settings and AWS's service.
 
-No Docker, no cluster and no account: docs/deployment.md says what was tried by hand, and how.
+This needs no Docker, no cluster and no account.  docs/deployment.md says what was tried by hand.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PAGE = (ROOT / "docs" / "sagemaker.md").read_text()
 
 # --- the image -------------------------------------------------------------------------------
 
-EVERYWHERE = {  # in each Debian, for its own commands
+DEBIAN = {  # libraries that every Debian has for its own commands
     *("libc.so.6", "libm.so.6", "libdl.so.2", "librt.so.1", "libpthread.so.0"),
     *("libgcc_s.so.1", "libstdc++.so.6"),
 }
@@ -35,15 +35,15 @@ EVERYWHERE = {  # in each Debian, for its own commands
 
 @pytest.fixture(scope="module")
 def steps():
-    """(instruction, value) of each line of the Dockerfile."""
+    """The instruction and the value of each line of the Dockerfile."""
     with open(ROOT / "deploy" / "Dockerfile", "rb") as file:
         parsed = dockerfile_parse.DockerfileParser(fileobj=io.BytesIO(file.read())).structure
-    return [(one["instruction"], one["value"]) for one in parsed]
+    return [(line["instruction"], line["value"]) for line in parsed]
 
 
 @pytest.fixture(scope="module")
 def image(steps):
-    """The same of the last stage, which the image is."""
+    """The steps of the last stage, which becomes the image."""
     start = max(index for index, (name, _) in enumerate(steps) if name == "FROM")
     return steps[start:]
 
@@ -53,7 +53,7 @@ def values(steps, instruction):
 
 
 def commands(image):
-    """What the image runs, as a list of words each: at its start, and to see its health."""
+    """The words of the command that the image runs, and of its health check."""
     (entry,) = values(image, "ENTRYPOINT")
     (start,) = values(image, "CMD")
     (health,) = values(image, "HEALTHCHECK")
@@ -61,13 +61,13 @@ def commands(image):
 
 
 def test_the_image_runs_our_commands(image):
-    """Without a shell between, which would keep signals from them; each command is there."""
+    """No shell is between, which would keep signals from them; the commands exist."""
     assert commands(image) == (["mms-handler", "serve"], ["mms-handler", "ready"])
     assert {"serve", "ready", "train"} <= set(group.commands)
 
 
-def test_sagemaker_is_told_what_the_image_can(image):
-    """The port may be another, and there may be many models."""
+def test_the_labels_for_sagemaker(image):
+    """SageMaker may choose the port and serve many models."""
     (labels,) = values(image, "LABEL")
     assert "com.amazonaws.sagemaker.capabilities.accept-bind-to-port=true" in labels
     assert "com.amazonaws.sagemaker.capabilities.multi-models=true" in labels
@@ -75,13 +75,13 @@ def test_sagemaker_is_told_what_the_image_can(image):
 
 
 def test_the_user_is_a_number_and_not_root(image):
-    """Kubernetes' runAsNonRoot refuses a name; the number is that of the user who is made."""
+    """Kubernetes' runAsNonRoot refuses a name; the number is the new user's."""
     assert values(image, "USER") == ["${RUN_AS}"]
     assert values(image, "ARG") == ["RUN_AS=10001"]
     assert any("useradd --uid 10001 " in run for run in values(image, "RUN"))
 
 
-def test_nothing_that_builds_is_in_the_image(steps, image):
+def test_the_image_has_no_build_tools(steps, image):
     """pip and its cache stay in another stage, and apt leaves no lists."""
     assert not [run for run in values(image, "RUN") if "pip install" in run or "gcc" in run]
     assert all("--no-cache-dir" in run for run in values(steps, "RUN") if "pip install" in run)
@@ -89,7 +89,7 @@ def test_nothing_that_builds_is_in_the_image(steps, image):
 
 
 def test_the_image_takes_each_package_from_a_lock_file(steps):
-    """With its hash; only the repository's own folders are installed without, and bring nothing."""
+    """Each has a hash.  Only the repository's own folders have none, and they bring no packages."""
     locked, unlocked = (run for run in values(steps, "RUN") if "pip install" in run)
     assert re.findall(r"\$pip (.+?)(?: +&&|$)", locked) == [
         "--require-hashes -r /src/requirements/build.txt",
@@ -98,51 +98,54 @@ def test_the_image_takes_each_package_from_a_lock_file(steps):
     assert " --no-build-isolation --no-deps /src " in unlocked
 
 
-def test_what_is_copied_is_there(steps):
-    """Every source is in the repository and among what .dockerignore lets through."""
-    copied = [one.split()[:-1] for one in values(steps, "COPY") if not one.startswith("--from")]
-    sources = {source for some in copied for source in some}
-    ignored, *kept = (ROOT / ".dockerignore").read_text().splitlines()[1:]
+def test_copied_files_exist(steps):
+    """Every source is in the repository, and .dockerignore lets exactly these through."""
+    copies = [copy.split() for copy in values(steps, "COPY") if not copy.startswith("--from")]
+    sources = {source for copy in copies for source in copy[:-1]}
+    ignored, *exceptions = (ROOT / ".dockerignore").read_text().splitlines()[1:]
     assert ignored == "*"
-    assert sources == {one[1:] for one in kept if one.startswith("!")}
+    assert sources == {line[1:] for line in exceptions if line.startswith("!")}
     assert all((ROOT / source).exists() for source in sources)
 
 
-def test_each_build_argument_has_a_default_and_is_told_of(steps):
-    """A bare ``docker build`` works; the page's table has the same defaults."""
-    told = dict(re.findall(r"^\| `(\w+)` \| `(\S+)` \|", _page("deployment"), re.MULTILINE))
-    found = dict(one.split("=") for one in values(steps, "ARG") if "=" in one)
-    assert found == told == {"BASE": "debian:bookworm-slim", "VARIANT": "cpu", "RUN_AS": "10001"}
-    assert {name for name in values(steps, "ARG") if "=" not in name} <= set(found)
+def test_each_build_argument_has_a_default_and_is_documented(steps):
+    """``docker build`` works without arguments; the page's table has the same defaults."""
+    documented = dict(re.findall(r"^\| `(\w+)` \| `(\S+)` \|", _page("deployment"), re.MULTILINE))
+    defaults = dict(argument.split("=") for argument in values(steps, "ARG") if "=" in argument)
+    assert defaults == documented
+    assert defaults == {"BASE": "debian:bookworm-slim", "VARIANT": "cpu", "RUN_AS": "10001"}
+    assert {name for name in values(steps, "ARG") if "=" not in name} <= set(defaults)
     stages = re.findall(r"AS (\w+)", "\n".join(values(steps, "FROM")))
     assert {"cpu", "gpu"} <= set(stages)
 
 
 def test_the_system_has_the_libraries_that_mxnet_lacks(image):
-    """What its wheel neither brings nor every Debian has is installed."""
+    """Libraries that neither its wheel nor every Debian has are installed."""
     folder = Path(util.find_spec("mxnet").submodule_search_locations[0])
-    brought = sorted(folder.glob("*.so*"))
-    listed = subprocess.run(["ldd", *brought], stdout=subprocess.PIPE, text=True, check=True).stdout
-    needed = set(re.findall(r"^\s+(\S+\.so\S*) => ", listed, re.MULTILINE))
-    lacks = needed - {path.name for path in brought} - EVERYWHERE
+    wheel = sorted(folder.glob("*.so*"))
+    output = subprocess.run(["ldd", *wheel], stdout=subprocess.PIPE, text=True, check=True).stdout
+    needed = set(re.findall(r"^\s+(\S+\.so\S*) => ", output, re.MULTILINE))
+    lacks = needed - {path.name for path in wheel} - DEBIAN
     assert lacks == {"libgomp.so.1", "libquadmath.so.0"}
     (packages,) = (run for run in values(image, "RUN") if "apt-get install" in run)
     assert {"libgomp1", "libquadmath0"} <= set(packages.split())
 
 
 def test_pip_installs_the_whole_package(tmp_path):
-    """Files that are no Python, the front end's plugin for one, are in a copy as in a checkout."""
+    """An installed copy has all files of a checkout, also the plug-in, which is not Python."""
     command = [sys.executable, "setup.py", "--quiet", "build_py", "--build-lib", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True)
     package = ROOT / "mms_handler"
     files = {path for path in package.rglob("*") if path.is_file()}
-    wanted = {path.relative_to(ROOT) for path in files if path.parent.name != "__pycache__"}
-    assert {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()} == wanted
-    assert Path("mms_handler/plugins/mms_handler.jar") in wanted
+    expected = {path.relative_to(ROOT) for path in files if path.parent.name != "__pycache__"}
+    assert {
+        path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()
+    } == expected
+    assert Path("mms_handler/plugins/mms_handler.jar") in expected
 
 
 def test_the_gpu_variant_is_the_same_mxnet():
-    """Its package bears the name and version that setup.py asks for, and needs that build."""
+    """Its package has the name and version that setup.py requires, and requires that build."""
     text = (ROOT / "deploy" / "gpu" / "pyproject.toml").read_text()
     (name,) = re.findall(r'^name = "(.+)"', text, re.MULTILINE)
     (version,) = re.findall(r'^version = "(.+)"', text, re.MULTILINE)
@@ -157,7 +160,7 @@ def test_the_gpu_variant_is_the_same_mxnet():
 def kinds():
     """The manifests, by kind."""
     with open(ROOT / "deploy" / "kubernetes.yaml") as file:
-        return {one["kind"]: one for one in yaml.safe_load_all(file)}
+        return {manifest["kind"]: manifest for manifest in yaml.safe_load_all(file)}
 
 
 @pytest.fixture(scope="module")
@@ -172,15 +175,15 @@ def container(pod):
 
 
 def test_the_pod_runs_serve(container):
-    """``args`` are a command's, and every variable is a setting's or the system's."""
+    """``args`` are a command, and every variable is a setting or TMPDIR."""
     assert container["args"] == ["serve"]
-    told = {one["name"]: one["value"] for one in container["env"]}
-    assert told.pop("TMPDIR") == "/tmp"
-    settings.effective(told, {})
+    env = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert env.pop("TMPDIR") == "/tmp"
+    settings.effective(env, {})
 
 
-def test_every_probe_asks_ping_where_the_server_is(container):
-    """The port is the one that serve takes; a start may take the four minutes of SageMaker."""
+def test_every_probe_requests_ping(container):
+    """The port is serve's default; a start may take four minutes, as on SageMaker."""
     assert container["ports"] == [{"name": "http", "containerPort": Settings().port}]
     for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[kind]["httpGet"] == {"path": "/ping", "port": "http"}
@@ -188,16 +191,17 @@ def test_every_probe_asks_ping_where_the_server_is(container):
     assert start["periodSeconds"] * start["failureThreshold"] == 240
 
 
-def test_running_requests_have_their_time(pod, container):
-    """A pod is killed later than it waits, drains and ends its processes."""
-    (waited,) = container["lifecycle"]["preStop"]["exec"]["command"][1:]
-    drain_s = Settings.from_env({one["name"]: one["value"] for one in container["env"]}).drain_s
-    assert (int(waited), drain_s) == (5, 25)
-    assert pod["terminationGracePeriodSeconds"] >= int(waited) + drain_s + 10
+def test_running_requests_can_finish(pod, container):
+    """A pod is killed only after it has waited, drained and ended its processes."""
+    (wait_s,) = container["lifecycle"]["preStop"]["exec"]["command"][1:]
+    env = {variable["name"]: variable["value"] for variable in container["env"]}
+    drain_s = Settings.from_env(env).drain_s
+    assert (int(wait_s), drain_s) == (5, 25)
+    assert pod["terminationGracePeriodSeconds"] >= int(wait_s) + drain_s + 10
 
 
 def test_only_the_temporary_folder_can_be_written(pod, container):
-    """The root is read-only, no right is left, and TMPDIR is in a volume of its own."""
+    """The root is read-only, there are no capabilities, and TMPDIR is in its own volume."""
     assert pod["securityContext"]["runAsNonRoot"]
     assert not pod["automountServiceAccountToken"]
     assert container["securityContext"] == {
@@ -209,14 +213,14 @@ def test_only_the_temporary_folder_can_be_written(pod, container):
     assert pod["volumes"] == [{"name": "tmp", "emptyDir": {"sizeLimit": "4Gi"}}]
 
 
-def test_what_is_planned_with_is_what_there_is(container):
-    """Workers and threads are planned from the limits, so the limits are what is asked for."""
+def test_limits_are_requested(container):
+    """Workers and threads are planned from the limits, so the pod requests the limits."""
     assert container["resources"]["requests"] == container["resources"]["limits"]
     assert set(container["resources"]["limits"]) == {"cpu", "memory"}
 
 
 def test_the_manifests_belong_together(kinds):
-    """Service, autoscaler and budget are of the Deployment, whose number is the autoscaler's."""
+    """Service, autoscaler and budget refer to the Deployment; the autoscaler sets its size."""
     deployment = kinds["Deployment"]
     labels = deployment["spec"]["template"]["metadata"]["labels"]
     assert deployment["spec"]["selector"] == {"matchLabels": labels}
@@ -245,24 +249,24 @@ def _page(name):
     return (ROOT / "docs" / f"{name}.md").read_text()
 
 
-def test_the_calls_of_the_page_are_boto3s(monkeypatch, tmp_path):
+def test_the_calls_of_the_page_are_valid(monkeypatch, tmp_path):
     """Every block runs; botocore checks each call against the service's description."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "iris.tar.gz").touch()
     for name in ("AWS_DEFAULT_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "us-east-1")
-    session, called = boto3.Session(), []
+    session, calls = boto3.Session(), []
 
     def answer(model, **more):
-        called.append(model.name)
-        found = {"Body": io.BytesIO(b'["setosa"]'), **ANSWERS.get(model.name, {})}
-        return type("Http", (), {"status_code": 200}), {"ResponseMetadata": {}, **found}
+        calls.append(model.name)
+        fields = {"Body": io.BytesIO(b'["setosa"]'), **ANSWERS.get(model.name, {})}
+        return type("Http", (), {"status_code": 200}), {"ResponseMetadata": {}, **fields}
 
     session.events.register("before-call.*.*", answer)
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", session)
     blocks = re.findall(r"```python\n(.+?)```", _page("sagemaker"), re.DOTALL)
     exec(compile("\n".join(blocks), "docs/sagemaker.md", "exec"), {})
-    assert called == [
+    assert calls == [
         "PutObject",
         "DescribeRepositories",
         *("CreateModel", "CreateEndpointConfig", "CreateEndpoint", "DescribeEndpoint"),
@@ -277,8 +281,8 @@ def test_the_calls_of_the_page_are_boto3s(monkeypatch, tmp_path):
 
 
 def test_the_variables_of_the_page_are_settings():
-    """What the calls put into a container's environment, serve takes."""
-    found = [json.loads(one) for one in re.findall(r'"?Environment"?[:=] ?({.+?})', PAGE)]
-    assert len(found) == 3
-    for told in found:
-        settings.effective(told, {})
+    """serve accepts the environment that the calls give to a container."""
+    environments = [json.loads(text) for text in re.findall(r'"?Environment"?[:=] ?({.+?})', PAGE)]
+    assert len(environments) == 3
+    for env in environments:
+        settings.effective(env, {})
