@@ -27,8 +27,9 @@ try:
 except (ImportError, RuntimeError):  # RuntimeError if its compiled half is missing
     simdjson = None
 
-#: A parser keeps memory of up to twelve times its largest body.  A larger body gets a new parser.
-_KEPT_BYTES = 2**23
+#: A parser keeps memory of up to twelve times its largest body.  A larger body than this gets a
+#: parser of its own.
+_REUSE_BYTES = 2**23
 
 #: Integers below this are exact as doubles, and pysimdjson returns doubles.
 _EXACT = 2**53
@@ -56,7 +57,7 @@ def arrays(body: bytes) -> Arrays | None:
     """
     if simdjson is None:
         return None
-    parser = _thread_parser.parser if len(body) <= _KEPT_BYTES else simdjson.Parser()
+    parser = _thread_parser.parser if len(body) <= _REUSE_BYTES else simdjson.Parser()
     try:
         return _arrays(parser.parse(body), body)
     except (ValueError, TypeError, LookupError, RuntimeError):  # all that pysimdjson raises

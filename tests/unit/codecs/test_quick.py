@@ -1,4 +1,4 @@
-"""codecs, the quick routes: what they take is what the slow ones give, bit for bit."""
+"""codecs, the quick routes: they give what the slow ones give, bit for bit, or nothing."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from mms_handler.codecs import json as json_codec
 from mms_handler.errors import BadInput, HandlerError
 
 JSON, CSV, LINES = "application/json", "text/csv", "application/jsonlines"
-THERE = parsers.simdjson is not None  # not on Python 3.8
+HAS_SIMDJSON = parsers.simdjson is not None  # not on Python 3.8
 
 
 def bits(arrays):
-    """An array, or a dict of them, as what can be compared; one NaN is like another."""
+    """An array, or a dict of them, in a form that can be compared; all NaNs are equal."""
     if arrays is None or isinstance(arrays, str):
         return arrays
     if isinstance(arrays, dict):
@@ -35,7 +35,7 @@ def bits(arrays):
 
 
 def slow(decode, body):
-    """What the route by json, or NumPy's loadtxt, makes of ``body``; None for an error."""
+    """What json or NumPy's loadtxt makes of ``body``; None for an error."""
     try:
         return decode(codecs.text(body))
     except (ValueError, TypeError, RecursionError, OverflowError, BadInput):
@@ -43,14 +43,14 @@ def slow(decode, body):
 
 
 def by_orjson(body):
-    """json_codec.quick as for bodies too small for pysimdjson."""
+    """json_codec.quick without pysimdjson, as for small bodies."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_codec, "_MANY", sys.maxsize)
         return json_codec.quick(body)
 
 
 def assert_quick_as_slow(body, content_type):
-    """The whole codec gives the values, or the error, that it gives without its quick route."""
+    """The whole codec gives the same values, or the same error, without its quick route."""
 
     def answer():
         try:
@@ -61,8 +61,8 @@ def assert_quick_as_slow(body, content_type):
     with pytest.MonkeyPatch.context() as patch:
         codec = content_types._codecs[JSON]
         patch.setitem(content_types._codecs, JSON, codec._replace(quick=None))
-        wanted = answer()
-    assert answer() == wanted
+        expected = answer()
+    assert answer() == expected
 
 
 # --- bodies ---
@@ -100,7 +100,7 @@ keys = st.sampled_from(['"a"', '"b"', '""', '"["', '"a\\u0000"', '"\\ud800"', '"
 
 @st.composite
 def nested(draw):
-    """JSON of lists in lists: mostly even ones of one kind of number."""
+    """JSON of nested lists, mostly even and of one kind of number."""
     leaf, shape = draw(leaves), draw(st.lists(st.integers(1, 3), min_size=0, max_size=4))
     slips = draw(st.sampled_from([[0], [0], [0] * 8 + [-1, 1]]))
     blank = draw(st.sampled_from([st.just(""), st.just(" "), blanks]))
@@ -116,7 +116,7 @@ def nested(draw):
 
 @st.composite
 def spoilt(draw, texts):
-    """Bytes of a text, at times with something put in, taken out or set before it."""
+    """Bytes of a text, sometimes with an insertion, a cut or byte order marks."""
     body = draw(texts).encode()
     change = draw(st.sampled_from(["", "", "", "insert", "cut", "mark"]))
     at = draw(st.integers(0, len(body)))
@@ -137,7 +137,7 @@ def objects(draw):
 
 @st.composite
 def tables(draw):
-    """CSV: mostly even lines of one kind of number."""
+    """CSV, mostly even lines of one kind of number."""
     leaf, columns = draw(leaves), draw(st.integers(1, 3))
     slips = draw(st.sampled_from([[0], [0] * 8 + [-1, 1]]))
     commas = draw(st.sampled_from([[","], [",", ", ", " ,", ",\t", ",,", ";"]]))
@@ -152,31 +152,31 @@ def tables(draw):
 @given(spoilt(nested() | objects()))
 @settings(max_examples=300, deadline=None)
 def test_json_is_read_as_by_json(body):
-    """Each quick route gives nothing, or the array of the slow one."""
-    wanted = bits(slow(json_codec.decode, body))
-    if not body.startswith(b"\xef\xbb\xbf"):  # which the registry keeps from them
-        assert bits(parsers.arrays(body)) in (None, wanted)
-        assert bits(by_orjson(body)) in (None, wanted)
+    """Each quick route gives the slow route's array, or nothing."""
+    expected = bits(slow(json_codec.decode, body))
+    if not body.startswith(b"\xef\xbb\xbf"):  # codecs.decode keeps such bodies from them
+        assert bits(parsers.arrays(body)) in (None, expected)
+        assert bits(by_orjson(body)) in (None, expected)
 
 
 @given(spoilt(tables()))
 @settings(max_examples=200, deadline=None)
 def test_csv_is_read_as_by_numpy(body):
-    """The quick route gives nothing, or the array of the slow one."""
+    """The quick route gives the slow route's array, or nothing."""
     assert bits(csv.quick(body)) in (None, bits(slow(csv.decode, body)))
 
 
 @given(spoilt(st.lists(nested() | objects(), min_size=1, max_size=3).map("\n".join)))
 @settings(max_examples=80, deadline=None)
 def test_json_lines_are_read_as_by_json(body):
-    """The quick route gives nothing, or the arrays of the slow one."""
+    """The quick route gives the slow route's arrays, or nothing."""
     assert bits(jsonlines.quick(body)) in (None, bits(slow(jsonlines.decode, body)))
 
 
 @given(spoilt(nested() | objects()), st.sampled_from(["", ";charset=utf-8", "; charset=UTF8"]))
 @settings(max_examples=100, deadline=None)
 def test_the_whole_codec_answers_as_the_slow_route(body, charset):
-    """Values or the sentence of an error: nobody can tell which route it was."""
+    """Values and error messages are the same on both routes."""
     assert_quick_as_slow(body, JSON + charset)
 
 
@@ -184,7 +184,7 @@ def test_the_whole_codec_answers_as_the_slow_route(body, charset):
 
 
 def all_nested(depth):
-    """Every list of up to two lists of up to two ... of the number 1, and the number."""
+    """The number 1, and every nesting of lists of up to two items around it."""
     if depth == 0:
         return [1]
     inner = all_nested(depth - 1)
@@ -192,7 +192,7 @@ def all_nested(depth):
 
 
 def shape_of(value):
-    """The shape of nested lists, None for ragged ones."""
+    """The shape of nested lists, or None for ragged ones."""
     if not isinstance(value, list):
         return ()
     shapes = {shape_of(item) for item in value}
@@ -201,13 +201,13 @@ def shape_of(value):
 
 @pytest.mark.parametrize("wrap", ["{}", '{{"a": {}}}', '{{"a": [[1, 1]], "b": {}}}'])
 def test_no_ragged_list_is_taken_and_every_even_one(wrap):
-    """All 508 trees of three levels, ragged in each way there is."""
+    """All 508 trees of three levels cover every way of being ragged."""
     for value in all_nested(3):
-        found = parsers.arrays(wrap.format(json.dumps(value)).encode())
-        found = list(found.values())[-1] if isinstance(found, dict) else found
+        array = parsers.arrays(wrap.format(json.dumps(value)).encode())
+        array = list(array.values())[-1] if isinstance(array, dict) else array
         shape = shape_of(value)
-        even = shape and 0 not in shape and THERE  # one number alone is no list
-        assert (found.shape if found is not None else None) == (shape if even else None)
+        even = shape and 0 not in shape and HAS_SIMDJSON  # a number alone is not a list
+        assert (array.shape if array is not None else None) == (shape if even else None)
 
 
 @pytest.mark.parametrize(
@@ -236,13 +236,13 @@ def test_no_ragged_list_is_taken_and_every_even_one(wrap):
         pytest.param("[1] [2]", id="more behind"),
     ],
 )
-def test_pysimdjson_does_not_take(body):
-    """What it flattens, or has no exact double for, is left to the slow route."""
+def test_pysimdjson_leaves_these_to_the_slow_route(body):
+    """It would flatten them, or has no exact double for them."""
     assert parsers.arrays(body.encode()) is None
 
 
 @pytest.mark.parametrize(
-    ("quick", "body", "wanted"),
+    ("quick", "body", "expected"),
     [
         (json_codec.quick, "[[0.5, 1e0], [-2, 300]]", [[0.5, 1], [-2, 300]]),
         (json_codec.quick, " [ 9007199254740991 ]\n", [9007199254740991]),
@@ -251,15 +251,15 @@ def test_pysimdjson_does_not_take(body):
         (jsonlines.quick, "[0.5]\n[1]\n\n", [[0.5], [1]]),
     ],
 )
-def test_the_quick_routes_take(quick, body, wanted):
-    """Bodies that are read without the slow route, at any size."""
+def test_the_quick_routes_take(quick, body, expected):
+    """These bodies are read without the slow route, at any size."""
     for padding in (b"", b" " * 1000):
         array = quick(padding + body.encode())
-        assert bits(array) == bits(np.array(wanted, np.float32))
+        assert bits(array) == bits(np.array(expected, np.float32))
 
 
 @pytest.mark.parametrize(
-    ("body", "wanted"),
+    ("body", "expected"),
     [
         ("0.5,1e0\r\n-2,300\r\n", [[0.5, 1], [-2, 300]]),
         ("1\n2\n\n", [[1], [2]]),
@@ -268,9 +268,11 @@ def test_the_quick_routes_take(quick, body, wanted):
         ("9007199254740991,0.1", [[9007199254740991, 0.1]]),
     ],
 )
-def test_pysimdjson_takes_csv(body, wanted):
-    """Lines of numbers that JSON could have."""
-    assert bits(csv.quick(body.encode())) == (bits(np.array(wanted, np.float32)) if THERE else None)
+def test_pysimdjson_takes_csv(body, expected):
+    """Lines of numbers that are spelled as in JSON."""
+    assert bits(csv.quick(body.encode())) == (
+        bits(np.array(expected, np.float32)) if HAS_SIMDJSON else None
+    )
 
 
 @pytest.mark.parametrize(
@@ -288,13 +290,13 @@ def test_pysimdjson_takes_csv(body, wanted):
         pytest.param("\n", id="no lines"),
     ],
 )
-def test_csv_that_json_does_not_have_goes_the_slow_way(body):
-    """There it is read, or refused in CSV's own words."""
+def test_csv_unlike_json_takes_the_slow_route(body):
+    """The slow route reads it, or refuses it with CSV's message."""
     assert csv.quick(body.encode()) is None
 
 
 def test_minus_zero_keeps_its_sign_in_csv():
-    """As NumPy reads it; in JSON it is the integer 0."""
+    """NumPy reads it so; in JSON it is the integer 0."""
     assert np.signbit(codecs.decode(b"-0,1\n", CSV)).tolist() == [[True, False]]
     assert np.signbit(codecs.decode(b"[-0, 1]", JSON)).tolist() == [False, False]
 
@@ -312,14 +314,13 @@ def test_minus_zero_keeps_its_sign_in_csv():
         pytest.param("\ufeff[1, 2]", JSON, id="str with a byte order mark"),
         pytest.param("\ufeff[1, 2]" + " " * 1000, JSON, id="long str with a byte order mark"),
         pytest.param(b'{"\xc3\xa9": [1]}', JSON + ";charset=latin-1", id="UTF-8 called Latin-1"),
-        pytest.param(b"[1, 2]", JSON + ";charset=rot13", id="no charset that is known"),
+        pytest.param(b"[1, 2]", JSON + ";charset=rot13", id="an unknown charset"),
         pytest.param('{"\ud800": [1]}', JSON, id="str with half a character"),
         pytest.param(b"[1, 2]\xff", JSON, id="not UTF-8"),
     ],
 )
-def test_a_charset_is_heeded_on_every_route(body, content_type):
-    """The quick routes read UTF-8 alone; the others' values and errors stay."""
-
+def test_a_charset_counts_on_every_route(body, content_type):
+    """The quick routes read only UTF-8; other charsets give the same values and errors."""
     assert_quick_as_slow(body, content_type)
 
 
@@ -327,7 +328,7 @@ def test_a_charset_is_heeded_on_every_route(body, content_type):
 
 
 def test_threads_do_not_share_a_parser():
-    """Each has its own values, however they take turns."""
+    """Each has its own values, however they alternate."""
     failed = []
 
     def read(number):
@@ -345,9 +346,9 @@ def test_threads_do_not_share_a_parser():
 
 
 def test_an_array_outlives_the_next_body(monkeypatch):
-    """Its numbers are its own, be the parser kept or not."""
-    for kept in (0, 2**23):
-        monkeypatch.setattr(parsers, "_KEPT_BYTES", kept)
+    """The next body does not overwrite it, whether the parser is reused or not."""
+    for limit in (0, 2**23):
+        monkeypatch.setattr(parsers, "_REUSE_BYTES", limit)
         first = codecs.decode(json.dumps([0.5] * 500).encode(), JSON)
         codecs.decode(json.dumps([1.5] * 500).encode(), JSON)
         assert (first == 0.5).all()
@@ -369,18 +370,18 @@ def read(content_type, body):
         return str(exc)
     return [array.shape, array.tobytes().hex()]
 
-given = json.load(sys.stdin)
-array = np.array(given["array"], np.float32)
+task = json.load(sys.stdin)
+array = np.array(task["array"], np.float32)
 json.dump({
-    "there": [name for name in ("simdjson", "orjson") if getattr(parsers, name)],
-    "read": [read(*one) for one in given["bodies"]],
-    "written": [codecs.encode(array, name, name)[0].decode() for name in given["types"]],
+    "installed": [name for name in ("simdjson", "orjson") if getattr(parsers, name)],
+    "read": [read(*body) for body in task["bodies"]],
+    "written": [codecs.encode(array, name, name)[0].decode() for name in task["types"]],
 }, sys.stdout)
 """
 
 
 def child(hidden):
-    """What a Python has to say that cannot import ``hidden``."""
+    """What a Python that cannot import ``hidden`` reads and writes."""
     done = subprocess.run(
         [sys.executable, "-c", CHILD, hidden],
         input=json.dumps({"bodies": BODIES, "array": ARRAY, "types": [JSON, CSV, LINES]}),
@@ -410,7 +411,7 @@ ONE_TO_4 = [[2, 2], np.array([1, 2, 3, 4.5], np.float32).tobytes().hex()]
 
 
 @pytest.mark.parametrize(
-    ("hidden", "there"),
+    ("hidden", "installed"),
     [
         ("", {"simdjson", "orjson"}),
         ("simdjson", {"orjson"}),
@@ -419,11 +420,11 @@ ONE_TO_4 = [[2, 2], np.array([1, 2, 3, 4.5], np.float32).tobytes().hex()]
         ("simdjson orjson", set()),
     ],
 )
-def test_every_route_reads_and_writes_the_same(hidden, there):
-    """Without pysimdjson, orjson or both it is slower, and nothing else."""
-    found = child(hidden)
-    assert set(found["there"]) == (there if THERE else there - {"simdjson"})
-    assert found["read"] == [
+def test_every_route_reads_and_writes_the_same(hidden, installed):
+    """Without pysimdjson, orjson or both, only the speed differs."""
+    report = child(hidden)
+    assert set(report["installed"]) == (installed if HAS_SIMDJSON else installed - {"simdjson"})
+    assert report["read"] == [
         ONE_TO_4,
         [[2, 200], "0000003f" * 400],
         "not valid application/json: the list at [1] has 1 item, its siblings have 200",
@@ -439,7 +440,7 @@ def test_every_route_reads_and_writes_the_same(hidden, there):
         "[0.10000000149011612, 9.999999747378752e-06]",
         "[9.99999993922529e-09, 2.0]",
     ] * 20
-    assert found["written"] == [
+    assert report["written"] == [
         "[" + ", ".join(in_json) + "]",
         "0.1,1e-05\r\n1e-08,2.0\r\n" * 20,
         "\n".join(in_json) + "\n",
@@ -453,16 +454,16 @@ FLOATS = st.one_of(
     st.sampled_from(
         [0.0, -0.0, 1e-4, 1e-5, 1e-6, 1e-9, 1e-10, 1e7, 4.1683547e13, 1e15, 1e16, 3e38]
     ),
-    st.floats(0, 1).map(lambda one: one**8),  # as probabilities are, small more often than not
+    st.floats(0, 1).map(lambda number: number**8),  # mostly small, as probabilities are
 )
 
 
 @given(st.lists(FLOATS, min_size=2, max_size=60), st.sampled_from(["<f4", ">f4", "<f8"]))
 @settings(max_examples=150, deadline=None)
 def test_many_floats_have_the_digits_of_few(values, dtype):
-    """JSON as Python writes the doubles, CSV as NumPy writes the numbers; null is not finite."""
+    """JSON is as Python writes doubles, with null for what is not finite; CSV as NumPy writes."""
     array = np.array(values * 20).astype(dtype).reshape(-1, len(values))
-    doubles = [[one if np.isfinite(one) else None for one in row] for row in array.tolist()]
+    doubles = [[x if np.isfinite(x) else None for x in row] for row in array.tolist()]
     assert codecs.encode(array, JSON, JSON)[0] == json.dumps(doubles).encode()
     lines = "".join(json.dumps(row) + "\n" for row in doubles)
     assert codecs.encode(array, LINES, JSON)[0] == lines.encode()
@@ -473,15 +474,17 @@ def test_many_floats_have_the_digits_of_few(values, dtype):
 @pytest.mark.parametrize("content_type", [JSON, CSV, LINES])
 @pytest.mark.parametrize("shape", [(64,), (8, 8), (64, 1), (4, 4, 4), (1, 64), (2, 4, 2, 4)])
 def test_many_rows_are_written_as_one_by_one(content_type, shape):
-    """Brackets, commas and line ends are those of any array, in any memory layout."""
+    """Brackets, commas and line ends do not depend on the route or the memory layout."""
     array = np.arange(64, dtype=np.float32).reshape(shape) / 8
-    wanted = codecs.encode(array.astype(np.float16), content_type, JSON)  # too exotic for orjson
-    assert codecs.encode(array, content_type, JSON) == wanted
-    assert codecs.encode(np.asfortranarray(array), content_type, JSON) == wanted
+    expected = codecs.encode(
+        array.astype(np.float16), content_type, JSON
+    )  # a type that orjson does not write
+    assert codecs.encode(array, content_type, JSON) == expected
+    assert codecs.encode(np.asfortranarray(array), content_type, JSON) == expected
 
 
 def test_several_outputs_are_written_as_one_by_one():
-    """Large and small ones, named and not."""
+    """Outputs may be large or small, named or not."""
     large, small = np.full((2, 40), 0.5, np.float32), np.array([1e-7], np.float32)
     row = ", ".join(["0.5"] * 40)
     in_json = f"[[{row}], [{row}]]"
@@ -496,6 +499,6 @@ def test_several_outputs_are_written_as_one_by_one():
 
 
 def test_a_masked_array_is_written_with_its_mask():
-    """NumPy's own list of it has None, and so null."""
+    """Masked values are None in NumPy's list, and so null."""
     array = np.ma.masked_equal(np.arange(40.0), 1)
     assert codecs.encode(array, JSON, JSON)[0].startswith(b"[0.0, null, 2.0")
