@@ -1,4 +1,4 @@
-"""Our handler inside MMS's own classes: loaded by its loader, asked and answered in its frames."""
+"""The handler inside MMS's own classes: its loader loads the model, its frames carry requests."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from mms.protocol.otf_message_handler import retrieve_msg
 from mms_handler.errors import LoadError, ModelError, ScriptError, SettingsError
 from mms_handler.worker.loading import visible_gpu
 
-BYTES = "application/octet-stream"  # what a reply is whose type cannot be sent
+BYTES = "application/octet-stream"  # the type of a reply whose own type cannot be sent
 JSON, CSV = "application/json", "text/csv"
 
 
-# --- MMS's frames, written and read by ourselves ---
+# --- MMS's frames, written and read here ---
 
 
 def text(value):
@@ -34,7 +34,7 @@ END = struct.pack("!i", -1)
 
 
 class Request(NamedTuple):
-    """A request as the front end sends it; ``parts`` are a form's fields, without a body."""
+    """A request as the front end sends it.  With ``parts``, a form's fields, there is no body."""
 
     body: bytes = b"[1, 2]"
     content_type: str = JSON
@@ -47,13 +47,13 @@ class Request(NamedTuple):
         headers = {"Content-Type": self.content_type, "Accept": self.accept, **self.headers}
         lines = [text(name) + text(value) for name, value in headers.items() if value is not None]
         parts = self.parts or {"body": self.body}
-        kind = "" if self.parts else self.content_type or ""  # a form's fields have none
+        kind = "" if self.parts else self.content_type or ""  # a form's fields have no type
         fields = [text(name) + text(kind) + text(value) for name, value in parts.items()]
         return b"".join([text(self.id), *lines, END, *fields, END])
 
 
 class Wire(io.BytesIO):
-    """As much of a socket as MMS's reader uses."""
+    """The part of a socket that MMS's reader uses."""
 
     recv = io.BytesIO.read
 
@@ -70,15 +70,16 @@ class Answer(NamedTuple):
 
     @property
     def fault(self):
-        told = json.loads(self.body)
-        return self.status, told["type"], told["message"]
+        fault = json.loads(self.body)
+        return self.status, fault["type"], fault["message"]
 
 
 def read_frame(frame, count):
-    """The answers in a frame; every length must fit, to the last byte.
+    """Return the answers in a frame; all lengths must be right, to the last byte.
 
-    Java reads the status unguarded, so none of its bytes may be the first of a block of 16 but
-    where the read before it ended; and the map of headers, so it must be empty (frame.py).
+    Java reads the status and the map of headers without a check that their bytes have arrived.  So
+    no byte of the status may begin a block of 16 unless the read before it ended there, and the map
+    must be empty (reply_frame.py).
     """
     stream = io.BytesIO(frame)
 
@@ -111,7 +112,7 @@ def read_frame(frame, count):
 
 
 class Worker:
-    """A model loaded as an MMS worker loads it."""
+    """A model, loaded as an MMS worker loads it."""
 
     def __init__(self, model_dir, batch_size=8, gpu=None):
         os.chdir(model_dir)
@@ -120,35 +121,36 @@ class Worker:
             "m", str(model_dir), "mms_handler.service:handle", gpu, batch_size
         )
 
-    def ask(self, *requests):
-        """The answers to a batch."""
+    def answer_batch(self, *requests):
+        """Answer requests that come in one batch."""
         command, batch = retrieve_msg(Wire(b"I" + b"".join(r.frame() for r in requests) + END))
         assert command == b"I"
         return read_frame(self.service.predict(batch), len(requests))
 
-    def one(self, **request):
-        (answer,) = self.ask(Request(**request))
+    def answer(self, **request):
+        """Answer one request."""
+        (answer,) = self.answer_batch(Request(**request))
         return answer
 
 
 @pytest.fixture(autouse=True)
-def alarm_as_before():
-    """A worker's time limit takes SIGALRM."""
-    before = signal.getsignal(signal.SIGALRM)
+def restored_alarm():
+    """Reset the handler of SIGALRM, which a worker's time limit replaces."""
+    handler = signal.getsignal(signal.SIGALRM)
     yield
-    signal.signal(signal.SIGALRM, before)
+    signal.signal(signal.SIGALRM, handler)
 
 
 @pytest.fixture
 def worker(tmp_path):
-    """Load a script; gives the worker."""
+    """Load a script in a worker."""
 
-    def make(source, **options):
+    def build(source, **options):
         (tmp_path / "code").mkdir()
         (tmp_path / "code" / "inference.py").write_text(source)
         return Worker(tmp_path, **options)
 
-    return make
+    return build
 
 
 DOUBLER = """\
@@ -171,9 +173,9 @@ def predict_fn(data, model):
 # --- batches ---
 
 
-def test_one_bad_request_leaves_its_batch_alone(worker):
+def test_a_bad_request_does_not_affect_its_batch(worker):
     """Each request of a batch has its own status, content type and body."""
-    answers = worker(DOUBLER).ask(
+    answers = worker(DOUBLER).answer_batch(
         Request(b"[1, 2]", id="a"),
         Request(b'{"a":', id="b"),
         Request(b"3,4", CSV, CSV, id="c"),
@@ -247,9 +249,9 @@ KINDS = [
 
 
 def test_each_request_is_answered_as_it_would_be_alone(worker):
-    """Whatever stands beside a request in its batch, in any order and number."""
+    """The other requests of a batch make no difference, whatever their order and number."""
     model = worker(DOUBLER)
-    alone = {request.id: model.ask(request)[0] for request in KINDS}
+    alone = {request.id: model.answer_batch(request)[0] for request in KINDS}
     assert [alone[r.id].status for r in KINDS] == [
         *(200, 200, 200),
         *(400, 400, 400, 400),
@@ -258,11 +260,11 @@ def test_each_request_is_answered_as_it_would_be_alone(worker):
     rng = random.Random(11)
     for _ in range(60):
         batch = rng.choices(KINDS, k=rng.randint(1, 8))
-        assert model.ask(*batch) == [alone[request.id] for request in batch]
+        assert model.answer_batch(*batch) == [alone[request.id] for request in batch]
 
 
-def test_what_a_script_sets_stays_with_its_request(worker):
-    """Status and headers set for one request of a batch are not the next one's."""
+def test_status_and_headers_belong_to_one_request(worker):
+    """What a script sets for one request of a batch is not sent with the next one."""
     model = worker(
         "def model_fn(model_dir): pass\n"
         "def transform_fn(model, data, content_type, accept, context, request_id):\n"
@@ -272,7 +274,9 @@ def test_what_a_script_sets_stays_with_its_request(worker):
         "        context.set_response_header(index, 'X-Mine', data)\n"
         "    return data, 'text/plain'\n"
     )
-    answers = model.ask(Request(b"a", id="1"), Request(b"set", id="2"), Request(b"b", id="3"))
+    answers = model.answer_batch(
+        Request(b"a", id="1"), Request(b"set", id="2"), Request(b"b", id="3")
+    )
     assert [(a.status, a.phrase, a.headers.get("X-Mine")) for a in answers] == [
         (200, "OK", None),
         (202, "Later", "set"),
@@ -281,13 +285,13 @@ def test_what_a_script_sets_stays_with_its_request(worker):
 
 
 def test_every_answer_has_the_id_of_its_request(worker):
-    """A fault's body, and its line in the log, name the request."""
-    answer = worker(DOUBLER).one(body=b"[", id="4f1c")
+    """The body of an error names the request too."""
+    answer = worker(DOUBLER).answer(body=b"[", id="4f1c")
     assert answer.id == "4f1c"
     assert json.loads(answer.body)["request_id"] == "4f1c"
 
 
-# --- what comes in ---
+# --- requests ---
 
 ECHO = """\
 def model_fn(model_dir):
@@ -300,32 +304,32 @@ def transform_fn(model, data, content_type, accept, headers):
 
 
 @pytest.mark.parametrize(
-    ("headers", "wanted"),
+    ("headers", "expected"),
     [
-        pytest.param({"Content-Type": CSV, "Accept": JSON}, (CSV, JSON), id="as usual"),
+        pytest.param({"Content-Type": CSV, "Accept": JSON}, (CSV, JSON), id="usual case"),
         pytest.param({"content-type": CSV, "accept": JSON}, (CSV, JSON), id="lower case"),
         pytest.param({"CONTENT-TYPE": CSV, "ACCEPT": JSON}, (CSV, JSON), id="upper case"),
         pytest.param({"cOnTeNt-TyPe": CSV}, (CSV, JSON), id="mixed case and no Accept"),
-        pytest.param({}, (JSON, JSON), id="none at all"),
+        pytest.param({}, (JSON, JSON), id="no headers"),
         pytest.param({"Content-Type": ""}, (JSON, JSON), id="an empty content type"),
         pytest.param({"Accept": "*/*"}, (JSON, JSON), id="any Accept"),
     ],
 )
-def test_headers_in_any_case(worker, headers, wanted):
-    """MMS passes names as sent; a body without a content type is JSON."""
-    sent = {"content_type": None, "accept": None, "headers": {**headers, "X-A": "1"}}
-    told = json.loads(worker(ECHO).one(body=b"5", **sent).body)
-    assert (told["type"], told["accept"], told["x"]) == (*wanted, "1")
+def test_header_names_may_have_any_case(worker, headers, expected):
+    """MMS passes names as they were sent; a body without a content type is JSON."""
+    request = {"content_type": None, "accept": None, "headers": {**headers, "X-A": "1"}}
+    echo = json.loads(worker(ECHO).answer(body=b"5", **request).body)
+    assert (echo["type"], echo["accept"], echo["x"]) == (*expected, "1")
 
 
 def test_a_missing_content_type_is_json_for_the_defaults_too(worker):
     """The contract's default request handlers read such a body as JSON."""
-    answer = worker(DOUBLER).one(body=b"[1, 2]", content_type=None, accept=None)
+    answer = worker(DOUBLER).answer(body=b"[1, 2]", content_type=None, accept=None)
     assert (answer.status, answer.content_type, answer.body) == (200, JSON, b"[2.0, 4.0]")
 
 
 @pytest.mark.parametrize(
-    ("content_type", "body", "told"),
+    ("content_type", "body", "expected"),
     [
         pytest.param(JSON, b"\xc3\xa9", ("str", "\u00e9"), id="JSON as text"),
         pytest.param("text/csv; charset=utf-8", b"1", ("str", "1"), id="CSV as text"),
@@ -333,78 +337,82 @@ def test_a_missing_content_type_is_json_for_the_defaults_too(worker):
         pytest.param("image/png", b"\x89", ("bytes", "b'\\x89'"), id="a picture as bytes"),
     ],
 )
-def test_bodies_reach_scripts_as_text_or_bytes(worker, content_type, body, told):
-    """MMS's bytearray never reaches a script; JSON and CSV are text."""
-    answer = json.loads(worker(ECHO).one(body=body, content_type=content_type).body)
-    assert (answer["as"], answer["data"]) == told
+def test_bodies_reach_scripts_as_text_or_bytes(worker, content_type, body, expected):
+    """JSON and CSV are text; no script gets MMS's bytearray."""
+    echo = json.loads(worker(ECHO).answer(body=body, content_type=content_type).body)
+    assert (echo["as"], echo["data"]) == expected
 
 
 @pytest.mark.parametrize("name", ["file", "body"])
-def test_the_one_part_of_a_form_is_the_body(worker, name):
-    """MMS takes forms apart; one part is what the client meant to send."""
+def test_the_only_part_of_a_form_is_the_body(worker, name):
+    """MMS splits forms into parts; a single part is what the client meant to send."""
     kind = "application/x-www-form-urlencoded"
-    answer = worker(DOUBLER).one(parts={name: b"[4]"}, content_type=kind)
+    answer = worker(DOUBLER).answer(parts={name: b"[4]"}, content_type=kind)
     assert (answer.status, answer.body) == (200, b"[8.0]")
 
 
 @pytest.mark.parametrize(
     ("parts", "status", "reply"),
     [
-        pytest.param({"body": b"", "data": b"4,5"}, 200, b"[[8.0, 10.0]]", id="a query of one"),
-        pytest.param({"body": b"6", "data": b"4"}, 200, b"[[12.0]]", id="a query beside a body"),
-        pytest.param({"body": b"", "model_name": b"m"}, 400, None, id="the model's name alone"),
-        pytest.param({"body": b"", "a": b"4", "b": b"5"}, 400, None, id="a query of two"),
+        pytest.param(
+            {"body": b"", "data": b"4,5"}, 200, b"[[8.0, 10.0]]", id="a query with one parameter"
+        ),
+        pytest.param({"body": b"6", "data": b"4"}, 200, b"[[12.0]]", id="a query and a body"),
+        pytest.param({"body": b"", "model_name": b"m"}, 400, None, id="only the model's name"),
+        pytest.param(
+            {"body": b"", "a": b"4", "b": b"5"}, 400, None, id="a query with two parameters"
+        ),
     ],
 )
-def test_a_query_is_the_body_where_there_is_none(worker, parts, status, reply):
-    """One part of it, of the type that the header says; MMS sends an empty body with it."""
-    answer = worker(DOUBLER).one(parts=parts, content_type=CSV)
+def test_a_query_replaces_an_empty_body(worker, parts, status, reply):
+    """A single parameter is the body, of the header's type; MMS sends an empty body with it."""
+    answer = worker(DOUBLER).answer(parts=parts, content_type=CSV)
     assert answer.status == status
     assert reply in (None, answer.body)
     assert reply or answer.fault[2] == "the body is empty; expected text/csv"
 
 
 @pytest.mark.parametrize(
-    ("sent", "told"),
+    ("raw", "value"),
     [
         pytest.param("caf\u00e9".encode(), "caf\u00e9", id="UTF-8"),
         pytest.param(b"caf\xe9", "caf\u00e9", id="Latin-1"),
         pytest.param(b"cafe", "cafe", id="ASCII"),
     ],
 )
-def test_a_header_outside_ascii(worker, sent, told):
-    """The front end reads every byte as a letter and sends them on as UTF-8."""
-    answer = worker(ECHO).one(headers={"X-A": sent.decode("latin-1").encode()})
-    assert json.loads(answer.body)["x"] == told
+def test_a_header_may_have_letters_outside_ascii(worker, raw, value):
+    """The front end reads each byte as a letter, and sends the letters to the worker as UTF-8."""
+    answer = worker(ECHO).answer(headers={"X-A": raw.decode("latin-1").encode()})
+    assert json.loads(answer.body)["x"] == value
 
 
 def test_a_form_of_several_parts_is_refused(worker):
-    """Which of them is the body is not guessed."""
-    answer = worker(DOUBLER).one(parts={"name": b"x", "file": b"y"}, content_type="form")
+    """The worker does not guess which of them is the body."""
+    answer = worker(DOUBLER).answer(parts={"name": b"x", "file": b"y"}, content_type="form")
     assert answer.fault[:2] == (415, "UnsupportedType")
     assert answer.fault[2].startswith(
         "a form or a query must have exactly one part, this one has: file, name;"
     )
 
 
-def test_a_part_called_like_a_header_is_not_one(worker):
-    """MMS keeps the parts' own headers among the request's; they are no text."""
-    answer = worker(ECHO).one(
+def test_a_part_with_a_headers_name_is_not_a_header(worker):
+    """MMS puts parts among the request's headers; they are ignored, since they are not text."""
+    answer = worker(ECHO).answer(
         parts={"body": b"5", "accept": b"1", "x-a": b"2"}, content_type=None, accept=None
     )
-    told = json.loads(answer.body)
-    assert (told["type"], told["accept"], told["x"]) == (JSON, JSON, None)
+    echo = json.loads(answer.body)
+    assert (echo["type"], echo["accept"], echo["x"]) == (JSON, JSON, None)
 
 
 def test_mms_does_not_read_bodies_itself(worker):
-    """After loading, a body that MMS could not read reaches us, and is answered 400."""
+    """After the load, a body that MMS could not read reaches the handler and is answered 400."""
     model = worker(DOUBLER)
     assert os.environ["MMS_DECODE_INPUT_REQUEST"] == "false"
-    answers = model.ask(Request(b"{"), Request(b""), Request(b"\xff", CSV))
+    answers = model.answer_batch(Request(b"{"), Request(b""), Request(b"\xff", CSV))
     assert [answer.status for answer in answers] == [400, 400, 400]
 
 
-# --- what scripts raise ---
+# --- exceptions of scripts ---
 
 
 @pytest.mark.parametrize(
@@ -445,20 +453,20 @@ def test_mms_does_not_read_bodies_itself(worker):
         pytest.param(
             "return object(), 'text/plain'",
             (500, "ScriptError", None),
-            id="an answer that is no data",
+            id="a reply that is not data",
         ),
-        pytest.param("return {1, 2}", (500, "ScriptError", None), id="an answer that is a set"),
+        pytest.param("return {1, 2}", (500, "ScriptError", None), id="a reply that is a set"),
     ],
 )
-def test_what_a_script_raises(worker, raises, fault):
-    """The client gets a status and a sentence; the worker goes on."""
+def test_a_scripts_exception_is_answered(worker, raises, fault):
+    """The client gets a status and a message; the worker goes on."""
     model = worker(
         "def model_fn(model_dir): pass\n"
         "def transform_fn(model, data, content_type, accept):\n"
         "    if data == 'good':\n        return 'fine'\n"
         f"    {raises}\n"
     )
-    bad, good = model.ask(Request(b"bad"), Request(b"good"))
+    bad, good = model.answer_batch(Request(b"bad"), Request(b"good"))
     status, kind, message = bad.fault
     assert (status, kind) == fault[:2]
     assert fault[2] in (None, message)
@@ -467,20 +475,20 @@ def test_what_a_script_raises(worker, raises, fault):
 
 
 def test_the_toolkits_format_error_is_415(worker):
-    """A script that decodes with AWS's toolkit refuses a type as the client's fault."""
+    """A type that AWS's toolkit cannot decode is the client's error."""
     answer = worker(
         "from sagemaker_inference.errors import UnsupportedFormatError\n"
         "def model_fn(model_dir): pass\n"
         "def transform_fn(model, data, content_type, accept):\n"
         "    raise UnsupportedFormatError(content_type)\n"
-    ).one(content_type="image/png")
+    ).answer(content_type="image/png")
     assert answer.status == 415
     assert answer.fault[2].startswith("Content type image/png is not supported")
 
 
 def test_a_bug_is_logged_with_its_place_and_traceback(worker, caplog):
-    """The log has what the client does not get: the text, the line, the traceback."""
-    worker(DOUBLER).one(body=b"[13]", id="r-7")
+    """The log has what the client does not get: the message, the line and the traceback."""
+    worker(DOUBLER).answer(body=b"[13]", id="r-7")
     (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
     first, second, *_, last = record.getMessage().splitlines()
     assert first == "request r-7: 500 KeyError: 'a secret' (code/inference.py, line 9)"
@@ -488,9 +496,9 @@ def test_a_bug_is_logged_with_its_place_and_traceback(worker, caplog):
     assert last == "KeyError: 'a secret'"
 
 
-def test_a_clients_fault_is_one_warning(worker, caplog):
-    """What a client does wrong has a line in the log, and no traceback."""
-    worker(DOUBLER).one(body=b"[", id="r-8")
+def test_a_clients_error_is_one_warning(worker, caplog):
+    """A client's error is one line in the log, without a traceback."""
+    worker(DOUBLER).answer(body=b"[", id="r-8")
     (record,) = [r for r in caplog.records if r.levelno >= logging.WARNING]
     assert record.levelno == logging.WARNING
     assert record.getMessage().startswith("request r-8: 400 BadInput: not valid application/json")
@@ -498,36 +506,36 @@ def test_a_clients_fault_is_one_warning(worker, caplog):
 
 
 def test_a_client_cannot_make_a_long_line_in_the_log(worker, caplog):
-    """MMS takes seconds for a line of a megabyte, and the worker waits: lines stay short."""
-    answer = worker(DOUBLER).one(body=b'{"%s": 1, "y": 2}' % (b"x" * 100_000))
+    """MMS takes seconds for a line of a megabyte while the worker waits, so lines stay short."""
+    answer = worker(DOUBLER).answer(body=b'{"%s": 1, "y": 2}' % (b"x" * 100_000))
     assert answer.status == 400
     assert max(len(message) for message in caplog.messages) < 8_000
 
 
 def test_a_long_message_is_cut(worker):
-    """MMS may lose the end of a long refusal: it is kept under 4 KB."""
+    """MMS may lose the end of a long error, so errors stay below 4 KB."""
     answer = worker(
         "from mms.service import PredictionException\n"
         "def model_fn(model_dir): pass\n"
         "def transform_fn(model, data, content_type, accept):\n"
         "    raise PredictionException(data * 1000, 400)\n"
-    ).one(body=b"0123456789")
+    ).answer(body=b"0123456789")
     assert answer.fault[2] == "0123456789" * 150
     assert len(answer.body) < 4_000
 
 
-def test_a_long_message_of_other_letters_is_cut_too(worker):
-    """The limit is for the bytes that are sent, whatever the letters."""
+def test_a_long_message_outside_ascii_is_cut_too(worker):
+    """The limit counts the bytes that are sent, not the letters."""
     answer = worker(
         "from mms.service import PredictionException\n"
         "def model_fn(model_dir): pass\n"
         "def transform_fn(model, data, content_type, accept):\n"
         "    raise PredictionException(data * 1000, 400)\n"
-    ).one(body="\u00e9\u00e8".encode())
+    ).answer(body="\u00e9\u00e8".encode())
     assert len(answer.body) < 4_000
 
 
-# --- what scripts set through the context ---
+# --- status and headers from the context ---
 
 
 def setting(lines, content_type="text/plain"):
@@ -540,85 +548,85 @@ def setting(lines, content_type="text/plain"):
 
 
 @pytest.mark.parametrize(
-    ("call", "wanted"),
+    ("call", "expected"),
     [
-        pytest.param("(201, 'Made')", (201, "Made"), id="a status of its own"),
-        pytest.param("(404, 'Gone Fishing')", (404, "Gone Fishing"), id="a refusal"),
+        pytest.param("(201, 'Made')", (201, "Made"), id="a success"),
+        pytest.param("(404, 'Gone Fishing')", (404, "Gone Fishing"), id="an error"),
         pytest.param("(200, '')", (200, "OK"), id="200 without a phrase is OK"),
-        pytest.param("(202, None)", (202, ""), id="another without a phrase"),
+        pytest.param("(202, None)", (202, ""), id="another status without a phrase"),
         pytest.param("(-1, 'x')", (500, "x"), id="a negative status"),
         pytest.param("(0, 'x')", (500, "x"), id="status zero"),
         pytest.param("(100, 'x')", (500, "x"), id="an informational status"),
-        pytest.param("(600, 'x')", (500, "x"), id="a status beyond HTTP"),
+        pytest.param("(600, 'x')", (500, "x"), id="a status above HTTP's"),
         pytest.param("('200', 'x')", (500, "x"), id="a status that is text"),
         pytest.param("(None, 'x')", (500, "x"), id="no status"),
         pytest.param("(200.0, 'x')", (500, "x"), id="a status that is a float"),
         pytest.param("(True, 'x')", (500, "x"), id="a status that is true"),
-        pytest.param("(2 ** 40, 'x')", (500, "x"), id="a status wider than the frame's"),
+        pytest.param("(2 ** 40, 'x')", (500, "x"), id="a status too large for the frame"),
         pytest.param("(200, 'caf\u00e9')", (200, "caf?"), id="a phrase outside ASCII"),
-        pytest.param("(200, 'a\\r\\nX-B: c')", (200, "a??X-B: c"), id="a phrase of two lines"),
-        pytest.param("(200, 'a\\x00\\t')", (200, "a??"), id="a phrase with control letters"),
+        pytest.param("(200, 'a\\r\\nX-B: c')", (200, "a??X-B: c"), id="a phrase with two lines"),
+        pytest.param("(200, 'a\\x00\\t')", (200, "a??"), id="a phrase with control characters"),
         pytest.param("(200, 7)", (200, "7"), id="a phrase that is a number"),
     ],
 )
-def test_a_status_that_a_script_sets(worker, call, wanted):
-    """Only 200 to 599 and printable ASCII are sent; MMS would hang or lose the worker."""
-    answer = worker(setting(f"context.set_response_status(*{call})")).one()
-    assert (answer.status, answer.phrase) == wanted
+def test_a_scripts_status_is_sent_if_it_is_valid(worker, call, expected):
+    """Only 200 to 599 and printable ASCII are sent; others would hang MMS or cost the worker."""
+    answer = worker(setting(f"context.set_response_status(*{call})")).answer()
+    assert (answer.status, answer.phrase) == expected
     assert answer.body == b"body"
 
 
 @pytest.mark.parametrize(
-    ("content_type", "sent"),
+    ("content_type", "header"),
     [
-        pytest.param("pickle_buffer", "pickle_buffer", id="a type of its own"),
+        pytest.param("pickle_buffer", "pickle_buffer", id="an unusual type"),
         pytest.param("text/plain; charset=utf-8", "text/plain; charset=utf-8", id="parameters"),
         pytest.param("text/caf\u00e9", BYTES, id="a type outside ASCII"),
-        pytest.param("text/plain\r\nX-B: c", BYTES, id="a type of two lines"),
+        pytest.param("text/plain\r\nX-B: c", BYTES, id="a type with two lines"),
     ],
 )
-def test_a_content_type_that_a_script_returns(worker, content_type, sent):
-    """What cannot be in a header is left out; the body still arrives."""
-    answer = worker(setting("pass", content_type)).one()
-    assert (answer.status, answer.content_type, answer.body) == (200, sent, b"body")
-    assert answer.headers == {"content-type": sent}
+def test_a_scripts_content_type_is_sent_if_it_is_valid(worker, content_type, header):
+    """A type that cannot be in a header is replaced; the body still arrives."""
+    answer = worker(setting("pass", content_type)).answer()
+    assert (answer.status, answer.content_type, answer.body) == (200, header, b"body")
+    assert answer.headers == {"content-type": header}
 
 
 @pytest.mark.parametrize(
-    ("pair", "sent"),
+    ("pair", "headers"),
     [
         pytest.param("'X-A', 'one'", {"X-A": "one"}, id="a header"),
         pytest.param("'X-A', ''", {"X-A": ""}, id="an empty header"),
         pytest.param("'X-A', 'caf\u00e9'", {}, id="a value outside ASCII"),
-        pytest.param("'X-A', 'a\\r\\nSet-Cookie: b'", {}, id="a value of two lines"),
+        pytest.param("'X-A', 'a\\r\\nSet-Cookie: b'", {}, id="a value with two lines"),
         pytest.param("'X-A', 7", {}, id="a value that is a number"),
         pytest.param("'X-A', None", {}, id="no value"),
-        pytest.param("'X-A', b'a'", {}, id="a value of bytes"),
-        pytest.param("'X A', 'a'", {}, id="a name with a blank"),
+        pytest.param("'X-A', b'a'", {}, id="a value in bytes"),
+        pytest.param("'X A', 'a'", {}, id="a name with a space"),
         pytest.param("'X-\u00c4', 'a'", {}, id="a name outside ASCII"),
-        pytest.param("'X-A\\r\\nX-B', 'a'", {}, id="a name of two lines"),
+        pytest.param("'X-A\\r\\nX-B', 'a'", {}, id="a name with two lines"),
         pytest.param("'', 'a'", {}, id="an empty name"),
         pytest.param("3, 'a'", {}, id="a name that is a number"),
-        pytest.param("'Transfer-Encoding', 'chunked'", {}, id="a header between two hops"),
+        pytest.param("'Transfer-Encoding', 'chunked'", {}, id="a hop-by-hop header"),
     ],
 )
-def test_a_header_that_a_script_sets(worker, pair, sent, caplog):
-    """What would break the frame or split the reply is left out, and the log says so."""
-    answer = worker(setting(f"context.set_response_header(0, {pair})")).one()
-    assert answer.headers == {**sent, "content-type": "text/plain"}
+def test_a_scripts_header_is_sent_if_it_is_valid(worker, pair, headers, caplog):
+    """A header that would break the frame or split the reply is left out, and the log says so."""
+    answer = worker(setting(f"context.set_response_header(0, {pair})")).answer()
+    assert answer.headers == {**headers, "content-type": "text/plain"}
     assert (answer.status, answer.body) == (200, b"body")
-    assert len([m for m in caplog.messages if "cannot be sent" in m]) == (0 if sent else 1)
+    assert len([m for m in caplog.messages if "cannot be sent" in m]) == (0 if headers else 1)
 
 
-def test_a_fault_does_not_keep_what_the_script_had_set(worker):
-    """A refusal has its own status, phrase and content type, whatever was set before it."""
+def test_an_error_replaces_the_scripts_status(worker):
+    """An error has its own status, phrase and content type, whatever the script set before."""
     lines = "context.set_response_status(201, 'Made'); raise KeyError"
-    answer = worker(setting(lines)).one()
+    answer = worker(setting(lines)).answer()
     assert (answer.status, answer.phrase) == (500, "Internal Server Error")
     assert answer.content_type == JSON
 
 
-# --- how much goes out ---
+# --- the size of replies ---
 
 
 @pytest.mark.parametrize(
@@ -626,14 +634,14 @@ def test_a_fault_does_not_keep_what_the_script_had_set(worker):
     [pytest.param(1000, 200, id="the limit"), pytest.param(1001, 507, id="one byte more")],
 )
 def test_a_reply_over_the_limit(worker, monkeypatch, size, status):
-    """A reply that MMS would not take is refused, with both sizes; the worker goes on."""
+    """A reply that MMS would not accept is an error that names both sizes; the worker goes on."""
     monkeypatch.setenv("MMS_MAX_RESPONSE_SIZE", "1000")
     model = worker(
         "def model_fn(model_dir): pass\n"
         "def transform_fn(model, data, content_type, accept):\n"
         "    return b'x' * int(data), 'text/plain'\n"
     )
-    answer, other = model.ask(Request(b"%d" % size), Request(b"3"))
+    answer, other = model.answer_batch(Request(b"%d" % size), Request(b"3"))
     assert answer.status == status
     if status == 507:
         assert answer.fault == (
@@ -648,7 +656,7 @@ def test_a_reply_over_the_limit(worker, monkeypatch, size, status):
 
 
 def test_a_model_is_loaded_once(worker, tmp_path):
-    """model_fn is called once in a worker, however many requests come."""
+    """A worker calls model_fn once, however many requests come."""
     model = worker(
         "def model_fn(model_dir):\n"
         "    with open('loads', 'a') as f:\n"
@@ -657,12 +665,12 @@ def test_a_model_is_loaded_once(worker, tmp_path):
         "    return ''\n"
     )
     for _ in range(3):
-        model.ask(Request(), Request())
+        model.answer_batch(Request(), Request())
     assert (tmp_path / "loads").read_text() == "l"
 
 
 def test_the_script_runs_in_the_model_dir(worker, tmp_path):
-    """Relative paths are the model_dir's, and the device is the worker's."""
+    """Relative paths start at the model_dir, and the device is the worker's."""
     (tmp_path / "labels.txt").write_text("cat")
     answer = worker(
         "def model_fn(model_dir, gpu_id, ctx):\n"
@@ -670,12 +678,12 @@ def test_the_script_runs_in_the_model_dir(worker, tmp_path):
         "        return [model_dir, f.read(), gpu_id, str(ctx)]\n"
         "def transform_fn(model, data, content_type, accept):\n"
         "    return model\n"
-    ).one()
+    ).answer()
     assert json.loads(answer.body) == [str(tmp_path), "cat", None, "cpu(0)"]
 
 
 def test_the_artifacts_of_the_default_save_need_no_script(tmp_path):
-    """A model_dir of three files is served by the defaults, bound to the rows of the setting."""
+    """The defaults serve a model_dir with these three files, bound to the rows of the setting."""
     import mxnet as mx
 
     from mms_handler import models
@@ -685,7 +693,7 @@ def test_the_artifacts_of_the_default_save_need_no_script(tmp_path):
     module.bind(data_shapes=[("data", (3, 2))], for_training=False)
     module.set_params({"fc_weight": mx.nd.array([[1, 2]]), "fc_bias": mx.nd.array([10])}, {})
     models.save(module, tmp_path)
-    good, bad = Worker(tmp_path).ask(Request(b"1,1\n2,3\n", CSV), Request(b"[[1, 2, 3]]"))
+    good, bad = Worker(tmp_path).answer_batch(Request(b"1,1\n2,3\n", CSV), Request(b"[[1, 2, 3]]"))
     assert (good.status, good.body) == (200, b"[[13.0], [18.0]]")
     assert bad.fault == (400, "BadInput", "the model takes shape (N, 2), the body has (1, 3)")
 
@@ -737,14 +745,14 @@ def test_the_artifacts_of_the_default_save_need_no_script(tmp_path):
             "is nothing to pass as vocabulary; "
             "context, ctx, gpu_id, request_id, headers may be added by name",
             ScriptError,
-            id="a model_fn that wants more",
+            id="a model_fn with an unknown parameter",
         ),
         pytest.param(
             {"inference.py": "def model_fn(model_dir):\n    return {}\n"},
             "functions: ScriptError: model_fn returned a dict; without transform_fn or predict_fn "
             "only a Module or a gluon Block can be served",
             ScriptError,
-            id="a model that nothing can run",
+            id="a model of an unknown kind",
         ),
         pytest.param(
             {"a.py": "", "b.py": ""},
@@ -762,15 +770,15 @@ def test_the_artifacts_of_the_default_save_need_no_script(tmp_path):
     ],
 )
 def test_a_model_that_cannot_load(tmp_path, caplog, files, line, cause):
-    """Loading raises, which MMS answers with 500, and logs one line: phase, cause and place."""
+    """Loading raises, so MMS answers 500, and logs one line with phase, cause and place."""
     if files:
         (tmp_path / "code").mkdir()
     for name, source in files.items():
         (tmp_path / "code" / name).write_text(source)
-    with pytest.raises(LoadError) as caught:
+    with pytest.raises(LoadError) as error:
         Worker(tmp_path)
-    assert str(caught.value) == line
-    assert type(caught.value.__cause__) is cause
+    assert str(error.value) == line
+    assert type(error.value.__cause__) is cause
     assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == [
         f"cannot load model m: {line}"
     ]
@@ -778,15 +786,15 @@ def test_a_model_that_cannot_load(tmp_path, caplog, files, line, cause):
 
 
 def test_a_syntax_error_in_a_sibling_names_the_sibling(tmp_path):
-    """The place is where the error is, not where the import stands."""
+    """The message names the place of the error, not that of the import."""
     (tmp_path / "inference.py").write_text("import broken_sibling\n")
     (tmp_path / "broken_sibling.py").write_text("\ndef f(:\n")
-    with pytest.raises(LoadError) as caught:
+    with pytest.raises(LoadError) as error:
         Worker(tmp_path)
-    assert str(caught.value) == "script: SyntaxError: invalid syntax (broken_sibling.py, line 2)"
+    assert str(error.value) == "script: SyntaxError: invalid syntax (broken_sibling.py, line 2)"
 
 
-def test_a_setting_that_means_nothing_stops_the_load(worker, monkeypatch, caplog):
+def test_an_invalid_setting_stops_the_load(worker, monkeypatch, caplog):
     """The worker names the variable, as the command line does."""
     monkeypatch.setenv("MMS_MAX_RESPONSE_SIZE", "big")
     with pytest.raises(SettingsError):
@@ -798,15 +806,15 @@ def test_a_setting_that_means_nothing_stops_the_load(worker, monkeypatch, caplog
 
 
 def test_the_program_names_the_script(tmp_path, monkeypatch):
-    """SAGEMAKER_PROGRAM decides where several files could be the script."""
+    """SAGEMAKER_PROGRAM decides which of several files is the script."""
     monkeypatch.setenv("SAGEMAKER_PROGRAM", "b.py")
     (tmp_path / "a.py").write_text("raise ValueError\n")
     (tmp_path / "b.py").write_text(ECHO)
-    assert json.loads(Worker(tmp_path).one(body=b"5").body)["data"] == "5"
+    assert json.loads(Worker(tmp_path).answer(body=b"5").body)["data"] == "5"
 
 
 def test_a_load_is_one_line_in_the_log(worker, caplog):
-    """A model that is loaded says so, once."""
+    """The log says once that the model is loaded."""
     with caplog.at_level(logging.INFO, "mms_handler.worker.service"):
         worker(DOUBLER)
     assert caplog.messages == ["model m is loaded"]
@@ -855,13 +863,13 @@ ANSWERS = {
 @pytest.mark.parametrize(
     ("body", "status", "content_type", "reply"),
     [
-        pytest.param(b"evil", 500, JSON, None, id="an exception that has no text"),
+        pytest.param(b"evil", 500, JSON, None, id="an exception without a text"),
         pytest.param(b"interrupt", 500, JSON, None, id="KeyboardInterrupt"),
         pytest.param(b"generator", 500, JSON, None, id="GeneratorExit"),
-        pytest.param(b"set", 500, JSON, None, id="a response whose data are none"),
-        pytest.param(b"list", 200, JSON, b"[1, 2]", id="a response of a list"),
-        pytest.param(b"none", 204, JSON, b"", id="a response of nothing"),
-        pytest.param(b"numpy status", 418, "text/plain", b"tea", id="a status of NumPy's"),
+        pytest.param(b"set", 500, JSON, None, id="a response with a set"),
+        pytest.param(b"list", 200, JSON, b"[1, 2]", id="a response with a list"),
+        pytest.param(b"none", 204, JSON, b"", id="a response with None"),
+        pytest.param(b"numpy status", 418, "text/plain", b"tea", id="a NumPy status"),
         pytest.param(b"long", 507, JSON, None, id="more bytes than characters"),
         pytest.param(b"long type", 200, BYTES, b"x", id="a content type too long to send"),
         pytest.param(b"no type", 200, JSON, b"x", id="a pair without a content type"),
@@ -869,17 +877,17 @@ ANSWERS = {
         pytest.param(b"nested", 200, "text/plain", b"x", id="a pair in a pair"),
     ],
 )
-def test_nothing_a_script_does_reaches_mms(worker, body, status, content_type, reply):
-    """Each is this request's own answer; the frame is whole and the next request is served."""
+def test_no_script_can_break_mms_frame(worker, body, status, content_type, reply):
+    """Each case affects its own request only: the frame is whole and the next request is served."""
     model = worker(HOSTILE)
-    first, second = model.ask(Request(body, CSV, ""), Request(b"no type", CSV, ""))
+    first, second = model.answer_batch(Request(body, CSV, ""), Request(b"no type", CSV, ""))
     assert (first.status, first.content_type) == (status, content_type)
     if reply is not None:
         assert first.body == reply
     assert (second.status, second.body) == (200, b"x")
 
 
-# --- time, memory, measures ---
+# --- time, memory, metrics ---
 
 SLOW = """\
 def model_fn(model_dir):
@@ -892,35 +900,43 @@ def transform_fn(model, data, content_type, accept):
 """
 
 
-def test_a_batch_that_takes_too_long(worker, monkeypatch):
-    """What was answered stays, what runs is interrupted, the rest is not started."""
+def test_a_batch_has_a_time_limit(worker, monkeypatch):
+    """Answers in time are sent, a running request is interrupted, the rest are not started."""
     monkeypatch.setenv("SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS", "1")
     model = worker(SLOW)
-    good, slow, late = model.ask(*(Request(body, CSV) for body in (b"good", b"loop", b"late")))
+    good, slow, late = model.answer_batch(
+        *(Request(body, CSV) for body in (b"good", b"loop", b"late"))
+    )
     assert (good.status, good.body) == (200, b"good")
     assert (slow.phrase, slow.fault) == (
         "Gateway Timeout",
         (504, "TimedOut", "the model did not answer within 0.9 s"),
     )
     assert late.fault == (504, "TimedOut", "not started: its batch took all of its 0.9 s")
-    assert model.one(body=b"good", content_type=CSV).body == b"good"
+    assert model.answer(body=b"good", content_type=CSV).body == b"good"
 
 
 @pytest.mark.parametrize(
-    ("raises", "supervised", "caught"),
+    ("raises", "supervised", "error"),
     [
         pytest.param("MemoryError", "true", MemoryError, id="no memory, supervised"),
         pytest.param("MemoryError", "false", LoadError, id="no memory, MMS alone"),
         pytest.param(
-            "mx.base.MXNetError('Memory allocation failed')", "true", MemoryError, id="MXNet's"
+            "mx.base.MXNetError('Memory allocation failed')",
+            "true",
+            MemoryError,
+            id="MXNet's own error, supervised",
         ),
         pytest.param("ValueError", "true", LoadError, id="another cause, supervised"),
     ],
 )
-def test_a_model_that_does_not_fit(worker, monkeypatch, caplog, raises, supervised, caught):
-    """MMS answers 507 for a MemoryError alone, and keeps the name: only a supervisor frees it."""
+def test_a_model_that_does_not_fit(worker, monkeypatch, caplog, raises, supervised, error):
+    """Supervised workers raise MemoryError, which MMS answers with 507.
+
+    MMS keeps the model's name then, and only a supervisor frees it.
+    """
     monkeypatch.setenv("MMS_HANDLER_SUPERVISED", supervised)
-    with pytest.raises(caught, match="^model_fn: "):
+    with pytest.raises(error, match="^model_fn: "):
         worker(f"import mxnet as mx\n\ndef model_fn(model_dir):\n    raise {raises}\n")
     assert caplog.messages[-1].startswith("cannot load model m: model_fn: ")
 
@@ -939,15 +955,16 @@ def transform_fn(model, data, content_type, accept, context):
 """
 
 
-def test_a_script_measures(worker, caplog):
-    """Each request of a batch has its own metrics, with their dimensions; so has the load."""
+def test_a_script_may_add_metrics(worker, caplog):
+    """The load and each request of a batch have their own metrics, with dimensions."""
     model = worker(MEASURING)
-    assert [str(one).partition("|#host")[0] for one in model.service.context.metrics.store] == [
+    loading = model.service.context.metrics.store
+    assert [str(metric).partition("|#host")[0] for metric in loading] == [
         "Load.Milliseconds:1|#Of:weights,ModelName:m,Level:Model"
     ]
-    model.ask(Request(b"1", CSV, id="a"), Request(b"12", CSV, id="b"))
+    model.answer_batch(Request(b"1", CSV, id="a"), Request(b"12", CSV, id="b"))
     *sizes, time = model.service.context.metrics.store
-    assert [(one.value, one.request_id, str(one.dimensions[0])) for one in sizes] == [
+    assert [(size.value, size.request_id, str(size.dimensions[0])) for size in sizes] == [
         ("1", "a", "Of:body"),
         ("2", "b", "Of:body"),
     ]
@@ -957,11 +974,11 @@ def test_a_script_measures(worker, caplog):
     ] * 2
 
 
-# --- where and from what a model is loaded ---
+# --- folders and devices ---
 
 
-def test_a_model_dir_that_is_none(tmp_path):
-    """It is said of the folder, not of what would have been in it."""
+def test_a_missing_model_dir(tmp_path):
+    """The message is about the folder, not about the files in it."""
     from mms.context import Context
 
     from mms_handler.service import handle
@@ -970,37 +987,37 @@ def test_a_model_dir_that_is_none(tmp_path):
         handle(None, Context("m", str(tmp_path / "gone"), None, 1, None, ""))
 
 
-def test_a_gpu_where_there_is_none(tmp_path):
-    """MMS counts what nvidia-smi lists, MXNet what it can use."""
+def test_a_gpu_that_mxnet_cannot_use(tmp_path):
+    """MMS counts the GPUs that nvidia-smi lists, MXNet those that it can use."""
     (tmp_path / "inference.py").write_text(DOUBLER)
     with pytest.raises(LoadError, match="^mxnet: ModelError: MMS gave GPU 1, MXNet has none; "):
         Worker(tmp_path, gpu=1)
 
 
 @pytest.mark.parametrize(
-    ("given", "gpus", "used"),
+    ("assigned", "gpus", "used"),
     [
         pytest.param(None, 0, None, id="a CPU"),
-        pytest.param(None, 2, None, id="a CPU beside GPUs"),
-        pytest.param(1, 2, 1, id="one that there is"),
-        pytest.param(2, 2, 0, id="one more than there are"),
-        pytest.param(5, 2, 1, id="more still"),
+        pytest.param(None, 2, None, id="a CPU, though there are GPUs"),
+        pytest.param(1, 2, 1, id="a visible GPU"),
+        pytest.param(2, 2, 0, id="the number after the last GPU"),
+        pytest.param(5, 2, 1, id="a higher number"),
     ],
 )
-def test_the_gpu_that_is_used(given, gpus, used, caplog):
-    """Of those that are visible; where MMS meant another one, the log says so."""
-    assert visible_gpu(given, gpus) == used
-    assert len(caplog.messages) == (1 if given != used else 0)
+def test_only_visible_gpus_are_used(assigned, gpus, used, caplog):
+    """A number that is too high wraps around, and the log says so."""
+    assert visible_gpu(assigned, gpus) == used
+    assert len(caplog.messages) == (1 if assigned != used else 0)
 
 
-def test_what_lies_beside_the_code_can_be_imported(tmp_path):
-    """As under MMS, but after everything else: it shadows nothing."""
+def test_modules_in_the_model_dir_can_be_imported(tmp_path):
+    """As under MMS, but they come last, so that they shadow nothing."""
     (tmp_path / "beside.py").write_text("NAME = 'beside'")
     (tmp_path / "fractions.py").write_text("raise RuntimeError")
     (tmp_path / "code").mkdir()
     script = "import beside, fractions\n" + ECHO.replace("str(data)", "beside.NAME")
     (tmp_path / "code" / "inference.py").write_text(script)
-    assert json.loads(Worker(tmp_path).one(body=b"5").body)["data"] == "beside"
+    assert json.loads(Worker(tmp_path).answer(body=b"5").body)["data"] == "beside"
 
 
 # --- metrics ---
@@ -1010,18 +1027,18 @@ def test_what_lies_beside_the_code_can_be_imported(tmp_path):
     ("supervised", "lines"),
     [
         pytest.param("false", ["PredictionTime", "Doubled"], id="under MMS's own command"),
-        pytest.param("true", ["Doubled"], id="under serve, whose log leaves it out"),
+        pytest.param("true", ["Doubled"], id="under serve, whose log needs no times"),
     ],
 )
 def test_the_metrics_of_a_batch(worker, monkeypatch, supervised, lines):
-    """MMS adds its own time, and prints a line for each afterwards; a script's stay."""
+    """MMS adds its time and prints a line for each metric.  Under serve only the script's stay."""
     monkeypatch.setenv("MMS_HANDLER_SUPERVISED", supervised)
-    counting = worker(
+    model = worker(
         "def model_fn(model_dir):\n    return None\n"
         "def transform_fn(model, data, content_type, accept, context):\n"
         "    context.metrics.add_counter('Doubled', 1)\n"
         "    return data, 'text/plain'\n"
     )
-    counting.one(body=b"1", content_type="text/plain")
-    found = [metric.name for metric in counting.service.context.metrics.store]
-    assert sorted(found) == sorted(lines)
+    model.answer(body=b"1", content_type="text/plain")
+    names = [metric.name for metric in model.service.context.metrics.store]
+    assert sorted(names) == sorted(lines)
