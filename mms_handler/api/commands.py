@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Sequence
 
 from mms_handler import settings
+from mms_handler.errors import TrainingError
 
 if TYPE_CHECKING:
     from mms_handler.server import Server
@@ -171,6 +173,11 @@ def train(
     """
     from mms_handler import training
 
+    if threading.current_thread() is not threading.main_thread():
+        raise TrainingError(
+            "train was called from a thread; call it from the program's main thread, which alone "
+            "can pass SIGTERM and Ctrl-C on to the script"
+        )
     options = training.Options(
         entry_point=entry_point,
         source_dir=source_dir,

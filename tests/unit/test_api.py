@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mxnet as mx
@@ -306,6 +307,15 @@ def test_a_training_that_fails_raises(tmp_path):
     with pytest.raises(TrainingError, match=r"ValueError: no data .script.py, line 2"):
         mms_handler.train(str(tmp_path / "script.py"), base_dir=tmp_path / "base")
     assert "no data" in (tmp_path / "base" / "output" / "failure").read_text()
+
+
+def test_training_is_for_the_main_thread(tmp_path):
+    """Another thread is told so before anything is run."""
+    with ThreadPoolExecutor(1) as pool:
+        training = pool.submit(mms_handler.train, "script.py", base_dir=tmp_path)
+        with pytest.raises(TrainingError, match="main thread"):
+            training.result()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_wrong_settings_are_named(monkeypatch):
