@@ -231,11 +231,11 @@ class Steps(_Answering):
         """Run the model on one request's data with predict_fn."""
         if self.predictor:
             return self.predictor(data)
-        return self._predict(self._values(request, data=self._fed(data)))
+        return self._predict(self._values(request, data=self._model_input(data)))
 
     def _predict_together(self, data: Any) -> Any:
         """Call the script's predict_fn for several requests' data, row after row."""
-        values = {"ctx": self._options.device, "model": self.model, "data": self._fed(data)}
+        values = {"ctx": self._options.device, "model": self.model, "data": self._model_input(data)}
         return self._predict(values)
 
     def read(self, request: Request) -> Any:
@@ -253,7 +253,7 @@ class Steps(_Answering):
             raise BadInput(f"input_fn cannot read the body: {type(exc).__name__}") from exc
         return self.predictor.arrays(data) if self.predictor else data
 
-    def _fed(self, data: Any) -> Any:
+    def _model_input(self, data: Any) -> Any:
         """What a script's predict_fn is given: a DataIter where the contract says so."""
         return (
             models.to_data(data, self.model) if self._iterates and models.is_array(data) else data
