@@ -120,9 +120,12 @@ def check_not_empty(model_dir: Path) -> None:
         ModelError: the folder is empty, or does not exist.
     """
     if not model_dir.is_dir():
-        raise ModelError("there is no such folder")
+        raise ModelError("the folder does not exist")
     if not any(model_dir.iterdir()):
-        raise ModelError("it is empty; was what was registered an archive (.mar)?")
+        raise ModelError(
+            "the folder is empty; register an archive (.mar), for MMS unpacks other files to "
+            "nothing"
+        )
 
 
 def start_mxnet(worker: Worker) -> Worker:
@@ -155,10 +158,12 @@ def visible_gpu(gpu_id: int | None, gpus: int) -> int | None:
         return gpu_id
     if not gpus:
         raise ModelError(
-            f"MMS gave GPU {gpu_id}, MXNet has none; for the CPU set number_of_gpu=0 in MMS's "
-            "configuration"
+            f"MMS gave GPU {gpu_id}, but MXNet can use none; to serve on the CPU set "
+            "number_of_gpu=0 in MMS's configuration"
         )
-    log.warning("MMS gave GPU %d, of %d; GPU %d is used", gpu_id, gpus, gpu_id % gpus)
+    log.warning(
+        "MMS gave GPU %d, but MXNet can use %d; GPU %d is used", gpu_id, gpus, gpu_id % gpus
+    )
     return gpu_id % gpus
 
 

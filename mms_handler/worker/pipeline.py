@@ -163,8 +163,8 @@ class Steps(_Answering):
         is_module = models.is_module(model)
         if not (is_module or models.is_block(model)) and "predict_fn" not in script:
             raise ScriptError(
-                f"model_fn returned a {type(model).__name__}; without transform_fn or predict_fn "
-                "only a Module or a gluon Block can be served"
+                f"model_fn returned a {type(model).__name__}; only a Module or a gluon Block can "
+                "be served without predict_fn or transform_fn: define one of them"
             )
         self.predictor: Any = None
         if "predict_fn" not in script:

@@ -110,7 +110,9 @@ def _quantize(pipeline: Any, context: Any, bodies: Iterable[tuple[Path, str]]) -
     calls = [_call(pipeline, context, path, content_type) for path, content_type in bodies]
     model, arrays = calls[0]
     if any(other is not model for other, _ in calls):
-        raise ModelError("the requests run different Blocks; one is wanted")
+        raise ModelError(
+            "the requests run different Blocks; int8 needs requests that all run the same one"
+        )
     graph = models.graph_of(model, arrays)
     quantized = models.quantize(graph, [models.to_plain(arrays) for _, arrays in calls])
     agreement = quantized.agreement
@@ -144,18 +146,20 @@ def _call(pipeline: Any, context: Any, path: Path, content_type: str) -> tuple[A
         with models.recorded_calls(models.blocks(pipeline.model)) as calls:
             (outcome,) = pipeline.answer([request])
     if isinstance(outcome, Failed):
-        raise ModelError(f"{path.name} is answered {_words(outcome.exc)}") from outcome.exc
+        raise ModelError(f"{path.name} gets {_words(outcome.exc)}") from outcome.exc
     if len(calls) != 1:
         raise ModelError(
-            f"{path.name} runs {len(calls) or 'no'} graphs of the model that could be seen; one is "
-            "wanted: that of a Module without predict_fn, or of a HybridBlock that the script calls"
+            f"{path.name} runs {len(calls) or 'no'} graphs that could be recorded; int8 needs "
+            "exactly one: of a Module without predict_fn, or of a HybridBlock that the script calls"
         )
     ((model, arrays),) = calls
     if not isinstance(arrays, (list, tuple)) or not all(map(models.is_array, arrays)):
-        raise ModelError(f"{path.name}: input_fn gives no arrays")
+        raise ModelError(
+            f"{path.name}: input_fn returns no arrays; int8 needs arrays for the model"
+        )
     return model, arrays
 
 
 def _words(exc: BaseException) -> str:
     fault = errors.fault(exc) if isinstance(exc, Exception) else None
-    return f"{fault.status}: {fault.message}" if fault else f"with {type(exc).__name__}"
+    return f"{fault.status}: {fault.message}" if fault else type(exc).__name__

@@ -744,8 +744,8 @@ def test_a_gpu_that_mxnet_does_not_have(tmp_path):
     with living(tmp_path, path=f"{lister.parent}:/usr/bin:/bin") as other:
         assert other.add("commanded").status == 500
         assert other.logged(
-            "cannot load model commanded: mxnet: ModelError: MMS gave GPU 0, MXNet has none; "
-            "for the CPU set number_of_gpu=0 in MMS's configuration"
+            "cannot load model commanded: mxnet: ModelError: MMS gave GPU 0, but MXNet can use "
+            "none; to serve on the CPU set number_of_gpu=0 in MMS's configuration"
         )
 
 

@@ -107,11 +107,11 @@ def test_a_graph_of_a_folder_of_photos(tmp_path, stripes):
         ),
         pytest.param(
             PICKY,
-            "00.npy is answered 400: input_fn refused the body: photos of cats, please",
+            "00.npy gets 400: input_fn refused the body: photos of cats, please",
             id="input_fn refuses",
         ),
-        pytest.param(PYTHON, "00.npy runs no graphs of the model that could be seen", id="Python"),
-        pytest.param(OWN, "00.npy runs no graphs of the model that could be seen", id="no Block"),
+        pytest.param(PYTHON, "00.npy runs no graphs that could be recorded", id="Python"),
+        pytest.param(OWN, "00.npy runs no graphs that could be recorded", id="no Block"),
         pytest.param(
             TANH, "MXNet quantizes none of the graph's operators: Activation", id="nothing"
         ),

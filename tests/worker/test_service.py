@@ -749,8 +749,9 @@ def test_the_artifacts_of_the_default_save_need_no_script(tmp_path):
         ),
         pytest.param(
             {"inference.py": "def model_fn(model_dir):\n    return {}\n"},
-            "functions: ScriptError: model_fn returned a dict; without transform_fn or predict_fn "
-            "only a Module or a gluon Block can be served",
+            "functions: ScriptError: model_fn returned a dict; "
+            "only a Module or a gluon Block can be served without predict_fn or transform_fn: "
+            "define one of them",
             ScriptError,
             id="a model of an unknown kind",
         ),
@@ -763,7 +764,8 @@ def test_the_artifacts_of_the_default_save_need_no_script(tmp_path):
         ),
         pytest.param(
             {},
-            "model_dir: ModelError: it is empty; was what was registered an archive (.mar)?",
+            "model_dir: ModelError: the folder is empty; register an archive (.mar), "
+            "for MMS unpacks other files to nothing",
             ModelError,
             id="an empty model_dir",
         ),
@@ -983,14 +985,16 @@ def test_a_missing_model_dir(tmp_path):
 
     from mms_handler.service import handle
 
-    with pytest.raises(LoadError, match="^model_dir: ModelError: there is no such folder$"):
+    with pytest.raises(LoadError, match="^model_dir: ModelError: the folder does not exist$"):
         handle(None, Context("m", str(tmp_path / "gone"), None, 1, None, ""))
 
 
 def test_a_gpu_that_mxnet_cannot_use(tmp_path):
     """MMS counts the GPUs that nvidia-smi lists, MXNet those that it can use."""
     (tmp_path / "inference.py").write_text(DOUBLER)
-    with pytest.raises(LoadError, match="^mxnet: ModelError: MMS gave GPU 1, MXNet has none; "):
+    with pytest.raises(
+        LoadError, match="^mxnet: ModelError: MMS gave GPU 1, but MXNet can use none; "
+    ):
         Worker(tmp_path, gpu=1)
 
 

@@ -204,8 +204,8 @@ def test_a_model_of_another_kind_needs_a_predict_fn():
     with pytest.raises(ScriptError) as error:
         pipeline({"scale": 3}, {"input_fn": lambda data: data})
     assert str(error.value) == (
-        "model_fn returned a dict; without transform_fn or predict_fn "
-        "only a Module or a gluon Block can be served"
+        "model_fn returned a dict; only a Module or a gluon Block can be "
+        "served without predict_fn or transform_fn: define one of them"
     )
 
 
