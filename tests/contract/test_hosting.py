@@ -1,7 +1,7 @@
-"""The developer guide's inference code interface, sentence by sentence: the ids are the sentences.
+"""The developer guide's inference code interface, sentence by sentence; the ids are its sentences.
 
-Every case loads a script into our Service inside MMS's own, and reads the frames MMS would send.
-Not here: sentences that only point to other documents.
+Every case loads a script into the handler inside MMS's own Service, and reads the frames that MMS
+would send.  Sentences that only point to other documents are left out.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ FIRST_FOUR = b"[[12.0, 24.0], [18.0, 38.0], [24.0, 52.0], [30.0, 66.0]]"
 LAST_TWO = b"[[36.0, 80.0], [42.0, 94.0]]"
 ALL_SIX = FIRST_FOUR[:-1] + b", " + LAST_TWO[1:]
 
-#: The one sentence that is here three times.
+#: The sentence that has three cases.
 BLOCK_OR_MODULE = (
     "If you want to take advantage of Amazon SageMaker's default request handling functions, the "
     "returned object should be a `Gluon Block <https://mxnet.incubator.apache.org/api/python/"
@@ -77,100 +77,105 @@ BLOCK_OR_MODULE = (
 
 
 class Exchange(NamedTuple):
-    """A reply, and the request that must get it."""
+    """A reply with its type and status, and the request that must get it."""
 
     reply: bytes
-    got: str = JSON
+    reply_type: str = JSON
     status: int = 200
     body: bytes = b"[[1, 2]]"
-    sent: str = JSON
+    content_type: str = JSON
     accept: str = JSON
 
 
-def says(sentence: str, model: str, script: str, *exchanges: Exchange) -> Any:
-    """A case: what ``sentence`` says is true of the script ``model + script``."""
+def case(sentence: str, model: str, script: str, *exchanges: Exchange) -> Any:
+    """Make a case: the exchanges show that ``sentence`` is true of ``model + script``."""
     return pytest.param(model + dedent(script), exchanges, id=sentence)
 
 
 def section(*cases: Any) -> Any:
+    """Parametrize a test with the cases of one section of the guide."""
     return pytest.mark.parametrize(("script", "exchanges"), cases)
 
 
-Ask = Callable[[Exchange], Exchange]
+Answer = Callable[[Exchange], Exchange]
 
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """Starts a worker on a model_dir, as MMS does."""
+    """Start a worker on a model_dir, as MMS does."""
 
-    def run(folder: Path) -> Ask:
+    def run(folder: Path) -> Answer:
         monkeypatch.chdir(folder)
         handle = service.Service(loading.load)
         worker = mms.service.Service("m", str(folder), None, handle, None, 1)
         handle(None, worker.context)
-        return lambda exchange: answered(worker, exchange)
+        return lambda exchange: answer(worker, exchange)
 
     return run
 
 
-def answered(worker: mms.service.Service, exchange: Exchange) -> Exchange:
-    """``exchange`` with the reply it really got."""
-    headers = {b"Content-Type": exchange.sent, b"Accept": exchange.accept}
+def answer(worker: mms.service.Service, exchange: Exchange) -> Exchange:
+    """Send the request of ``exchange``, and return it with the reply it gets."""
+    headers = {b"Content-Type": exchange.content_type, b"Accept": exchange.accept}
     request = {
         "requestId": b"r1",
         "headers": [{"name": name, "value": value.encode()} for name, value in headers.items()],
         "parameters": [
-            {"name": "body", "value": bytearray(exchange.body), "contentType": exchange.sent}
+            {
+                "name": "body",
+                "value": bytearray(exchange.body),
+                "contentType": exchange.content_type,
+            }
         ],
     }
-    status, got, reply = read_frame(bytes(worker.predict([request])))
-    return exchange._replace(reply=reply, got=got, status=status)
+    status, reply_type, reply = read_frame(bytes(worker.predict([request])))
+    return exchange._replace(reply=reply, reply_type=reply_type, status=status)
 
 
 def read_frame(frame: bytes) -> tuple[int, str, bytes]:
-    """Status, content type and body of the only reply in a frame of MMS's."""
-    place = 0
+    """Return status, content type and body of the only reply in one of MMS's frames."""
+    offset = 0
 
     def number() -> int:
-        nonlocal place
-        place += 4
-        return int(struct.unpack_from("!i", frame, place - 4)[0])
+        nonlocal offset
+        offset += 4
+        return int(struct.unpack_from("!i", frame, offset - 4)[0])
 
     def buffer() -> bytes:
-        nonlocal place
+        nonlocal offset
         length = number()
-        place += length
-        return frame[place - length : place]
+        offset += length
+        return frame[offset - length : offset]
 
-    assert number() == 200, buffer()  # of the batch: our handler itself never fails
+    assert number() == 200, buffer()  # the batch's status: the handler itself never fails
     assert buffer() == b"Prediction success"
     assert buffer() == b"r1"
-    got, status, _phrase = buffer().decode().lstrip(" "), number(), buffer()
+    reply_type, status, _phrase = buffer().decode().lstrip(" "), number(), buffer()
     for _header in range(number()):
         buffer(), buffer()
     reply = buffer()
     assert number() == -1
-    return status, got, reply
+    return status, reply_type, reply
 
 
-def check(folder: Path, start: Callable[[Path], Ask], exchanges: tuple[Exchange, ...]) -> None:
-    """A worker on ``folder`` answers each exchange's request with its reply."""
+def check(folder: Path, start: Callable[[Path], Answer], exchanges: tuple[Exchange, ...]) -> None:
+    """Assert that a worker on ``folder`` answers each exchange's request with its reply."""
     assert exchanges
-    ask = start(folder)
-    assert [ask(exchange) for exchange in exchanges] == list(exchanges)
+    answer = start(folder)
+    assert [answer(exchange) for exchange in exchanges] == list(exchanges)
 
 
 # --- model_fn ----------------------------------------------------------------------------------
 
 
 @section(
-    says(
+    case(
         "[Optional] Loads a model from disk, reading from model_dir.",
         BLOCK,
         "",
         Exchange(b"[[5.0, 11.0]]"),
     ),
-    says(
+    case(
         "Called once by each inference service worker when it is started.",
         "",
         """
@@ -185,7 +190,7 @@ def check(folder: Path, start: Callable[[Path], Ask], exchanges: tuple[Exchange,
         Exchange(b"['load']", TEXT),
         Exchange(b"['load']", TEXT),
     ),
-    says(
+    case(
         "If you are providing your own transform_fn, then your model_fn can return anything that "
         "is compatible with your transform_fn.",
         "",
@@ -198,7 +203,7 @@ def check(folder: Path, start: Callable[[Path], Ask], exchanges: tuple[Exchange,
         """,
         Exchange(b"{'anything': 1}", TEXT),
     ),
-    says(
+    case(
         "Amazon SageMaker provides a default model_fn that works with the serialization format "
         "used by the Amazon SageMaker default save function, discussed above.",
         DEFAULT_MODULE,
@@ -209,7 +214,7 @@ def check(folder: Path, start: Callable[[Path], Ask], exchanges: tuple[Exchange,
         """,
         Exchange(b"('Module', 'data', (1, 2))", TEXT),
     ),
-    says(
+    case(
         "model_dir: The Amazon SageMaker model directory.",
         "",
         """
@@ -226,7 +231,7 @@ def check(folder: Path, start: Callable[[Path], Ask], exchanges: tuple[Exchange,
             TEXT,
         ),
     ),
-    says(
+    case(
         "Returns: - (object): Optional. The deserialized model.",
         "",
         """
@@ -240,12 +245,12 @@ def check(folder: Path, start: Callable[[Path], Ask], exchanges: tuple[Exchange,
     ),
 )
 def test_model_fn(script, exchanges, model_dir, start):
-    """The guide's ``model_fn(model_dir)`` loads the model; without it the default does."""
+    """The guide's ``model_fn(model_dir)`` loads the model; without one the default does."""
     check(model_dir(script), start, exchanges)
 
 
 @pytest.mark.parametrize(
-    ("script", "told"),
+    ("script", "message"),
     [
         pytest.param(
             'def model_fn(model_dir):\n    raise ValueError("no model today")\n',
@@ -259,10 +264,10 @@ def test_model_fn(script, exchanges, model_dir, start):
         ),
     ],
 )
-def test_refused_at_load(script, told, model_dir, start):
-    """What a worker finds wrong when it is started fails the load, before any request."""
+def test_errors_at_load(script, message, model_dir, start):
+    """An error at the start of a worker fails the load, before any request."""
     folder = model_dir(script)
-    with pytest.raises(LoadError, match=told):
+    with pytest.raises(LoadError, match=message):
         start(folder)
 
 
@@ -277,7 +282,7 @@ def test_refused_at_load(script, told, model_dir, start):
     ],
 )
 def test_default_save(exchanges, module, tmp_path, start):
-    """What the default save writes is served without any script."""
+    """A model that the default save wrote is served without a script."""
     from mms_handler import models
 
     models.save(module(rows=8), tmp_path)
@@ -293,7 +298,7 @@ def transform_fn(model, input_data, content_type, accept):
 
 
 @section(
-    says(
+    case(
         "[Optional] Transforms input data into a prediction result.",
         BLOCK,
         """
@@ -305,7 +310,7 @@ def transform_fn(model, input_data, content_type, accept):
         """,
         Exchange(b"[[5.0, 11.0]]"),
     ),
-    says(
+    case(
         "Amazon SageMaker invokes your transform_fn in response to an InvokeEndpoint operation on "
         "an Amazon SageMaker endpoint containing this script.",
         BLOCK,
@@ -319,24 +324,28 @@ def transform_fn(model, input_data, content_type, accept):
         Exchange(b"first", TEXT, body=b"first"),
         Exchange(b"first; second", TEXT, body=b"second"),
     ),
-    says(
+    case(
         "Amazon SageMaker passes in the model, previously loaded with model_fn, along with the "
         "input data, request content type, and accept content type from the InvokeEndpoint "
         "request.",
         BLOCK,
         ECHO,
         Exchange(
-            b"(True, '1,2', 'text/csv', 'text/plain')", TEXT, body=b"1,2", sent=CSV, accept=TEXT
+            b"(True, '1,2', 'text/csv', 'text/plain')",
+            TEXT,
+            body=b"1,2",
+            content_type=CSV,
+            accept=TEXT,
         ),
         Exchange(
             b"(True, b'\\x89PNG\\xff', 'image/png', 'text/plain')",
             TEXT,
             body=b"\x89PNG\xff",
-            sent="image/png",
+            content_type="image/png",
             accept=TEXT,
         ),
     ),
-    says(
+    case(
         "The output returned should have the given accept content type.",
         BLOCK,
         """
@@ -346,7 +355,7 @@ def transform_fn(model, input_data, content_type, accept):
         Exchange(b"5,11", CSV, accept=CSV),
         Exchange(b"[5, 11]", JSON, accept=JSON),
     ),
-    says(
+    case(
         "This function should return a tuple of (transformation result, content type).",
         BLOCK,
         """
@@ -355,7 +364,7 @@ def transform_fn(model, input_data, content_type, accept):
         """,
         Exchange(b"\x00\xff", "application/octet-stream"),
     ),
-    says(
+    case(
         "In most cases, the returned content type should be the same as the accept content type, "
         "but it might differ.",
         BLOCK,
@@ -365,7 +374,7 @@ def transform_fn(model, input_data, content_type, accept):
         """,
         Exchange(b"5 and 11", TEXT, accept=CSV),
     ),
-    says(
+    case(
         "For example, when your code needs to return an error response.",
         BLOCK,
         """
@@ -374,7 +383,7 @@ def transform_fn(model, input_data, content_type, accept):
         """,
         Exchange(b'{"title": "no rows"}', PROBLEM, accept=CSV),
     ),
-    says(
+    case(
         "If you provide a transform_fn in your hosting script, it will be used to handle the "
         "entire request.",
         BLOCK,
@@ -382,9 +391,9 @@ def transform_fn(model, input_data, content_type, accept):
         def transform_fn(model, input_data, content_type, accept):
             return input_data[::-1], accept
         """,
-        Exchange(b"fdp%", "x/out", body=b"%pdf", sent="x/in", accept="x/out"),
+        Exchange(b"fdp%", "x/out", body=b"%pdf", content_type="x/in", accept="x/out"),
     ),
-    says(
+    case(
         "You don't need to provide any other request handling functions (input_fn, predict_fn, or "
         "output_fn).",
         "",
@@ -397,7 +406,7 @@ def transform_fn(model, input_data, content_type, accept):
         """,
         Exchange(b"12", body=b"4"),
     ),
-    says(
+    case(
         "If you do provide them, they will be ignored.",
         BLOCK + ECHO,
         """
@@ -412,7 +421,7 @@ def transform_fn(model, input_data, content_type, accept):
         """,
         Exchange(b"(True, '[[1, 2]]', 'application/json', 'application/json')", TEXT),
     ),
-    says(
+    case(
         "input_data: The input data from the payload of the InvokeEndpoint request.",
         BLOCK,
         """
@@ -420,18 +429,20 @@ def transform_fn(model, input_data, content_type, accept):
             return input_data, accept
         """,
         Exchange('["\u00e9"]'.encode(), body='["\u00e9"]'.encode()),
-        Exchange(bytes(range(256)), body=bytes(range(256)), sent="application/octet-stream"),
+        Exchange(
+            bytes(range(256)), body=bytes(range(256)), content_type="application/octet-stream"
+        ),
     ),
-    says(
+    case(
         "content_type: The content type of the request.",
         BLOCK,
         """
         def transform_fn(model, input_data, content_type, accept):
             return content_type, "text/plain"
         """,
-        Exchange(b"text/csv; header=absent", TEXT, sent="text/csv; header=absent"),
+        Exchange(b"text/csv; header=absent", TEXT, content_type="text/csv; header=absent"),
     ),
-    says(
+    case(
         "accept: The content type from the request's Accept header.",
         BLOCK,
         """
@@ -440,7 +451,7 @@ def transform_fn(model, input_data, content_type, accept):
         """,
         Exchange(b"image/png", TEXT, accept="image/png"),
     ),
-    says(
+    case(
         "Returns: - (object, string): A tuple containing the transformed result and its content "
         "type",
         BLOCK,
@@ -452,7 +463,7 @@ def transform_fn(model, input_data, content_type, accept):
     ),
 )
 def test_transform_fn(script, exchanges, model_dir, start):
-    """The guide's ``transform_fn(model, input_data, content_type, accept)`` is all there is."""
+    """The guide's ``transform_fn(model, input_data, content_type, accept)`` does everything."""
     check(model_dir(script), start, exchanges)
 
 
@@ -465,22 +476,22 @@ NOT_JSON = Exchange(
 
 
 @section(
-    says(BLOCK_OR_MODULE, BLOCK, "", Exchange(b"[[5.0, 11.0]]")),
-    says("The input data is expected to have the given content_type.", BLOCK, "", NOT_JSON),
-    says(
+    case(BLOCK_OR_MODULE, BLOCK, "", Exchange(b"[[5.0, 11.0]]")),
+    case("The input data is expected to have the given content_type.", BLOCK, "", NOT_JSON),
+    case(
         "Amazon SageMaker provides default transform_fn implementations that work with Gluon and "
         "Module models.",
         BLOCK,
         "",
         Exchange(b"[[5.0, 11.0]]"),
     ),
-    says(
+    case(
         "These support JSON input and output, and for Module models, also CSV.",
         BLOCK,
         "",
         Exchange(b"[[5.0, 11.0], [2.0, 4.0]]", body=b"[[1, 2], [0, 1]]"),
     ),
-    says(
+    case(
         "To use the default transform_fn, provide a hosting script without a transform_fn or any "
         "other request handling functions.",
         BLOCK,
@@ -489,32 +500,34 @@ NOT_JSON = Exchange(
     ),
 )
 def test_default_transform_fn_of_a_block(script, exchanges, model_dir, start):
-    """A script that loads a Block and no more is served."""
+    """The defaults serve a script that only loads a Block."""
     check(model_dir(script), start, exchanges)
 
 
 @section(
-    says(BLOCK_OR_MODULE, MODULE, "", Exchange(b"[[15.0, 31.0]]")),
-    says(
+    case(BLOCK_OR_MODULE, MODULE, "", Exchange(b"[[15.0, 31.0]]")),
+    case(
         "The input data is expected to have the given content_type.", DEFAULT_MODULE, "", NOT_JSON
     ),
-    says(
+    case(
         "Amazon SageMaker provides default transform_fn implementations that work with Gluon and "
         "Module models.",
         MODULE,
         "",
         Exchange(b"[[15.0, 31.0]]"),
     ),
-    says(
+    case(
         "These support JSON input and output, and for Module models, also CSV.",
         DEFAULT_MODULE,
         "",
         Exchange(b"[[15.0, 31.0], [12.0, 24.0]]", body=b"[[1, 2], [0, 1]]"),
-        Exchange(b"15.0,31.0\r\n12.0,24.0\r\n", CSV, body=b"1,2\n0,1\n", sent=CSV, accept=CSV),
-        Exchange(b"[[15.0, 31.0], [12.0, 24.0]]", body=b"1,2\n0,1\n", sent=CSV),
+        Exchange(
+            b"15.0,31.0\r\n12.0,24.0\r\n", CSV, body=b"1,2\n0,1\n", content_type=CSV, accept=CSV
+        ),
+        Exchange(b"[[15.0, 31.0], [12.0, 24.0]]", body=b"1,2\n0,1\n", content_type=CSV),
         Exchange(b"15.0,31.0\r\n", CSV, accept=CSV),
     ),
-    says(
+    case(
         "To use the default transform_fn, provide a hosting script without a transform_fn or any "
         "other request handling functions.",
         "",
@@ -523,7 +536,7 @@ def test_default_transform_fn_of_a_block(script, exchanges, model_dir, start):
     ),
 )
 def test_default_transform_fn_of_a_module(script, exchanges, model_dir, start):
-    """A Module is served whether a model_fn loads it or the default does."""
+    """The defaults serve a Module, whether the script's model_fn or the default loads it."""
     check(model_dir(script), start, exchanges)
 
 
@@ -531,7 +544,7 @@ def test_default_transform_fn_of_a_module(script, exchanges, model_dir, start):
 
 
 @section(
-    says(
+    case(
         "[Optional] Prepares data for transformation.",
         BLOCK,
         """
@@ -540,7 +553,7 @@ def test_default_transform_fn_of_a_module(script, exchanges, model_dir, start):
         """,
         Exchange(b"[[5.0, 11.0]]", body=b"1 2"),
     ),
-    says(
+    case(
         "Amazon SageMaker invokes your input_fn in response to an InvokeEndpoint operation on an "
         "Amazon SageMaker endpoint that contains this script.",
         BLOCK,
@@ -555,30 +568,30 @@ def test_default_transform_fn_of_a_module(script, exchanges, model_dir, start):
         Exchange(b"[[1.0, 3.0]]"),
         Exchange(b"[[2.0, 6.0]]"),
     ),
-    says(
+    case(
         "Amazon SageMaker passes in input data and content type from the InvokeEndpoint request.",
         BLOCK,
         """
         def input_fn(input_data, content_type):
             return mx.nd.array([[input_data == b"1 2", content_type == "text/x-words"]])
         """,
-        Exchange(b"[[3.0, 7.0]]", body=b"1 2", sent="text/x-words"),
+        Exchange(b"[[3.0, 7.0]]", body=b"1 2", content_type="text/x-words"),
     ),
-    says(
+    case(
         "The function should return an NDArray that can be passed to the predict_fn.",
         BLOCK,
         """
         def input_fn(input_data, content_type):
-            global given
-            given = mx.nd.array([[1, 2]])
-            return given
+            global inputs
+            inputs = mx.nd.array([[1, 2]])
+            return inputs
 
         def predict_fn(block, array):
-            return mx.nd.array([array is given])
+            return mx.nd.array([array is inputs])
         """,
         Exchange(b"[1.0]"),
     ),
-    says(
+    case(
         "If you omit this function, Amazon SageMaker provides a default implementation.",
         BLOCK,
         """
@@ -590,7 +603,7 @@ def test_default_transform_fn_of_a_module(script, exchanges, model_dir, start):
         """,
         Exchange(b"[[1.0, 2.0]]"),
     ),
-    says(
+    case(
         "The default input_fn converts JSON-encoded array data into an NDArray.",
         BLOCK,
         """
@@ -600,25 +613,25 @@ def test_default_transform_fn_of_a_module(script, exchanges, model_dir, start):
         """,
         Exchange(b"[1.0, 3.0, 10.0]", body=b"[[[1, 2], [3, 4]]]"),
     ),
-    says(
+    case(
         "input_data: The input data from the payload of the InvokeEndpoint request.",
         BLOCK,
         """
         def input_fn(input_data, content_type):
             return mx.nd.array([list(input_data)])
         """,
-        Exchange(b"[[515.0, 1035.0]]", body=b"\x05\xff", sent="application/octet-stream"),
+        Exchange(b"[[515.0, 1035.0]]", body=b"\x05\xff", content_type="application/octet-stream"),
     ),
-    says(
+    case(
         "content_type: The content type of the request.",
         BLOCK,
         """
         def input_fn(input_data, content_type):
             return mx.nd.array([[len(content_type), 0]])
         """,
-        Exchange(b"[[9.0, 27.0]]", sent="image/png"),
+        Exchange(b"[[9.0, 27.0]]", content_type="image/png"),
     ),
-    says(
+    case(
         "Returns: - (NDArray): An NDArray",
         BLOCK,
         """
@@ -634,7 +647,7 @@ def test_input_fn_of_a_block(script, exchanges, model_dir, start):
 
 
 @section(
-    says(
+    case(
         "[Optional] Performs prediction on an NDArray object.",
         BLOCK,
         """
@@ -643,36 +656,36 @@ def test_input_fn_of_a_block(script, exchanges, model_dir, start):
         """,
         Exchange(b"[[500.0, 1100.0]]"),
     ),
-    says(
+    case(
         "In response to an InvokeEndpoint request, Amazon SageMaker invokes your predict_fn with "
         "the model returned by your model_fn and the result of the input_fn.",
         BLOCK,
         """
         def input_fn(input_data, content_type):
-            global given
-            given = mx.nd.array([[1, 2]])
-            return given
+            global inputs
+            inputs = mx.nd.array([[1, 2]])
+            return inputs
 
         def predict_fn(block, array):
-            return mx.nd.array([block is loaded, array is given])
+            return mx.nd.array([block is loaded, array is inputs])
         """,
         Exchange(b"[1.0, 1.0]"),
     ),
-    says(
+    case(
         "The function should return an NDArray containing the prediction results.",
         BLOCK,
         """
         def predict_fn(block, array):
-            global found
-            found = block(array)
-            return found
+            global prediction
+            prediction = block(array)
+            return prediction
 
         def output_fn(ndarray, accept):
-            return str(ndarray is found), "text/plain"
+            return str(ndarray is prediction), "text/plain"
         """,
         Exchange(b"True", TEXT),
     ),
-    says(
+    case(
         "If you omit this function, Amazon SageMaker provides a default implementation.",
         BLOCK,
         """
@@ -684,7 +697,7 @@ def test_input_fn_of_a_block(script, exchanges, model_dir, start):
         """,
         Exchange(b"[[6.0, 14.0]]"),
     ),
-    says(
+    case(
         "The default predict_fn call passes the array to the forward method of the Gluon block, "
         "for example, block(array).",
         DEFAULT_MODULE,
@@ -698,7 +711,7 @@ def test_input_fn_of_a_block(script, exchanges, model_dir, start):
         """,
         Exchange(b"[[-1.0, -2.0]]"),
     ),
-    says(
+    case(
         "block (Block): The loaded Gluon model; the result of calling model_fn on this script.",
         BLOCK,
         """
@@ -707,7 +720,7 @@ def test_input_fn_of_a_block(script, exchanges, model_dir, start):
         """,
         Exchange(b"[1.0, 1.0]"),
     ),
-    says(
+    case(
         "array (NDArray): The result of a call to input_fn in response to an Amazon SageMaker "
         "InvokeEndpoint request.",
         BLOCK,
@@ -720,7 +733,7 @@ def test_input_fn_of_a_block(script, exchanges, model_dir, start):
         """,
         Exchange(b"[[3.0, 4.0, 5.0]]"),
     ),
-    says(
+    case(
         "Returns: - (NDArray): An NDArray containing the prediction result.",
         BLOCK,
         """
@@ -736,31 +749,31 @@ def test_predict_fn_of_a_block(script, exchanges, model_dir, start):
 
 
 @section(
-    says(
+    case(
         "[Optional] Serializes prediction results.",
         BLOCK,
         """
         def output_fn(ndarray, accept):
-            return " ".join(str(one) for one in ndarray.asnumpy().ravel()), accept
+            return " ".join(str(value) for value in ndarray.asnumpy().ravel()), accept
         """,
         Exchange(b"5.0 11.0", TEXT, accept=TEXT),
     ),
-    says(
+    case(
         "Amazon SageMaker invokes your output_fn with the NDArray returned by your predict_fn and "
         "the content type from the InvokeEndpoint request's accept header.",
         BLOCK,
         """
         def predict_fn(block, array):
-            global found
-            found = block(array)
-            return found
+            global prediction
+            prediction = block(array)
+            return prediction
 
         def output_fn(ndarray, accept):
-            return repr((ndarray is found, accept)), "text/plain"
+            return repr((ndarray is prediction, accept)), "text/plain"
         """,
         Exchange(b"(True, 'image/png')", TEXT, accept="image/png"),
     ),
-    says(
+    case(
         "This function should return a tuple of (transformation result, content type).",
         BLOCK,
         """
@@ -769,7 +782,7 @@ def test_predict_fn_of_a_block(script, exchanges, model_dir, start):
         """,
         Exchange(b"\x05\x0b", "x/bytes"),
     ),
-    says(
+    case(
         "In most cases, the returned content type should be the same as the accept content type, "
         "but it might differ; for example, when your code needs to return an error response.",
         BLOCK,
@@ -782,7 +795,7 @@ def test_predict_fn_of_a_block(script, exchanges, model_dir, start):
         Exchange(b'{"title": "too small"}', PROBLEM, accept=TEXT),
         Exchange(b"large", TEXT, body=b"[[50, 50]]", accept=TEXT),
     ),
-    says(
+    case(
         "If you omit this function, Amazon SageMaker provides a default implementation.",
         BLOCK,
         """
@@ -794,7 +807,7 @@ def test_predict_fn_of_a_block(script, exchanges, model_dir, start):
         """,
         Exchange(b"[[5.0, 11.0]]"),
     ),
-    says(
+    case(
         "The default output_fn converts the prediction result into a JSON-encoded array data.",
         BLOCK,
         """
@@ -803,7 +816,7 @@ def test_predict_fn_of_a_block(script, exchanges, model_dir, start):
         """,
         Exchange(b"[[[0.5]], [[-2.0]]]"),
     ),
-    says(
+    case(
         "ndarray: NDArray. The result of calling predict_fn.",
         BLOCK,
         """
@@ -812,7 +825,7 @@ def test_predict_fn_of_a_block(script, exchanges, model_dir, start):
         """,
         Exchange(b"('NDArray', [[5.0, 11.0]])", TEXT),
     ),
-    says(
+    case(
         "content_type: string. The content type from the InvokeEndpoint request's Accept header.",
         BLOCK,
         """
@@ -821,7 +834,7 @@ def test_predict_fn_of_a_block(script, exchanges, model_dir, start):
         """,
         Exchange(b"(True, 'text/csv')", TEXT, accept=CSV),
     ),
-    says(
+    case(
         "Returns: - (object, string): A tuple containing the transformed result and its content "
         "type",
         BLOCK,
@@ -841,7 +854,7 @@ def test_output_fn_of_a_block(script, exchanges, model_dir, start):
 
 
 @section(
-    says(
+    case(
         "[Optional] Prepares data for transformation.",
         MODULE,
         """
@@ -850,7 +863,7 @@ def test_output_fn_of_a_block(script, exchanges, model_dir, start):
         """,
         Exchange(b"[[15.0, 31.0]]", body=b"1 2"),
     ),
-    says(
+    case(
         "Amazon SageMaker invokes your input_fn in response to an InvokeEndpoint operation on an "
         "Amazon SageMaker endpoint that contains this script.",
         MODULE,
@@ -865,18 +878,18 @@ def test_output_fn_of_a_block(script, exchanges, model_dir, start):
         Exchange(b"[[11.0, 23.0]]"),
         Exchange(b"[[12.0, 26.0]]"),
     ),
-    says(
+    case(
         "Amazon SageMaker passes in the MXNet Module returned by your model_fn, along with the "
         "input data and content type from the InvokeEndpoint request.",
         MODULE,
         """
         def input_fn(model, input_data, content_type):
-            right = (model is loaded, input_data == b"1 2", content_type == "text/x-words")
-            return mx.nd.array([[all(right), 0]])
+            checks = (model is loaded, input_data == b"1 2", content_type == "text/x-words")
+            return mx.nd.array([[all(checks), 0]])
         """,
-        Exchange(b"[[11.0, 23.0]]", body=b"1 2", sent="text/x-words"),
+        Exchange(b"[[11.0, 23.0]]", body=b"1 2", content_type="text/x-words"),
     ),
-    says(
+    case(
         "The function should return an NDArray.",
         MODULE,
         """
@@ -885,7 +898,7 @@ def test_output_fn_of_a_block(script, exchanges, model_dir, start):
         """,
         Exchange(b"[[15.0, 31.0], [12.0, 24.0]]"),
     ),
-    says(
+    case(
         "Amazon SageMaker wraps the returned NDArray in a DataIter with a batch size that matches "
         "your model, and then passes it to your predict_fn.",
         MODULE,
@@ -899,7 +912,7 @@ def test_output_fn_of_a_block(script, exchanges, model_dir, start):
         """,
         Exchange(b"[[1.0, 4.0], " + ALL_SIX + b"]"),
     ),
-    says(
+    case(
         "If you omit this function, Amazon SageMaker provides a default implementation.",
         MODULE,
         """
@@ -908,7 +921,7 @@ def test_output_fn_of_a_block(script, exchanges, model_dir, start):
         """,
         Exchange(b"[[1.0, 4.0]]"),
     ),
-    says(
+    case(
         "The default input_fn converts a JSON or CSV-encoded array data into an NDArray.",
         MODULE,
         """
@@ -917,9 +930,9 @@ def test_output_fn_of_a_block(script, exchanges, model_dir, start):
             return [mx.nd.array([isinstance(array, mx.nd.NDArray)]), array[:2]]
         """,
         Exchange(b"[[1.0], [[1.0, 2.0], [3.0, 4.0]]]", body=b"[[1, 2], [3, 4]]"),
-        Exchange(b"[[1.0], [[1.0, 2.0], [3.0, 4.0]]]", body=b"1,2\n3,4\n", sent=CSV),
+        Exchange(b"[[1.0], [[1.0, 2.0], [3.0, 4.0]]]", body=b"1,2\n3,4\n", content_type=CSV),
     ),
-    says(
+    case(
         "model: A Module; the result of calling model_fn on this script.",
         MODULE,
         """
@@ -928,25 +941,25 @@ def test_output_fn_of_a_block(script, exchanges, model_dir, start):
         """,
         Exchange(b"[[13.0, 27.0]]"),
     ),
-    says(
+    case(
         "input_data: The input data from the payload of the InvokeEndpoint request.",
         MODULE,
         """
         def input_fn(model, input_data, content_type):
             return mx.nd.array([list(input_data)])
         """,
-        Exchange(b"[[525.0, 1055.0]]", body=b"\x05\xff", sent="application/octet-stream"),
+        Exchange(b"[[525.0, 1055.0]]", body=b"\x05\xff", content_type="application/octet-stream"),
     ),
-    says(
+    case(
         "content_type: The content type of the request.",
         MODULE,
         """
         def input_fn(model, input_data, content_type):
             return mx.nd.array([[len(content_type), 0]])
         """,
-        Exchange(b"[[19.0, 47.0]]", sent="image/png"),
+        Exchange(b"[[19.0, 47.0]]", content_type="image/png"),
     ),
-    says(
+    case(
         "Returns: - (NDArray): an NDArray",
         DEFAULT_MODULE,
         """
@@ -962,7 +975,7 @@ def test_input_fn_of_a_module(script, exchanges, model_dir, start):
 
 
 @section(
-    says(
+    case(
         "[Optional] Performs prediction on an MXNet DataIter object.",
         MODULE,
         """
@@ -971,7 +984,7 @@ def test_input_fn_of_a_module(script, exchanges, model_dir, start):
         """,
         Exchange(b"[[[1500.0, 3100.0]]]"),
     ),
-    says(
+    case(
         "In response to an InvokeEndpoint request, Amazon SageMaker invokes your predict_fn with "
         "the model returned by your model_fn and DataIter that contains the result of the "
         "input_fn.",
@@ -986,7 +999,7 @@ def test_input_fn_of_a_module(script, exchanges, model_dir, start):
         """,
         Exchange(b"[[1.0, 1.0], [[7.0, 8.0]]]"),
     ),
-    says(
+    case(
         "The function should return a list of NDArray or a list of list of NDArray containing the "
         "prediction results.",
         MODULE,
@@ -999,7 +1012,7 @@ def test_input_fn_of_a_module(script, exchanges, model_dir, start):
         Exchange(b"[[1.0], [2.0, 3.0]]"),
         Exchange(b"[[[1.0], [2.0, 3.0]], [[4.0]]]", body=SIX_ROWS),
     ),
-    says(
+    case(
         "If you omit this function, Amazon SageMaker provides a default implementation.",
         MODULE,
         """
@@ -1011,19 +1024,19 @@ def test_input_fn_of_a_module(script, exchanges, model_dir, start):
         """,
         Exchange(ALL_SIX),
     ),
-    says(
+    case(
         "The default predict_fn calls module.predict on the input data and returns the result.",
         MODULE,
         """
         def model_fn(model_dir):
             module = bound(*mx.model.load_checkpoint(model_dir + "/model", 0))
-            really = module.predict
-            module.predict = lambda data: [really(data), mx.nd.array([data.batch_size])]
+            predict = module.predict
+            module.predict = lambda data: [predict(data), mx.nd.array([data.batch_size])]
             return module
         """,
         Exchange(b"[[[15.0, 31.0]], [4.0]]"),
     ),
-    says(
+    case(
         "module (Module): The loaded MXNet Module; the result of calling model_fn on this script.",
         MODULE,
         """
@@ -1032,7 +1045,7 @@ def test_input_fn_of_a_module(script, exchanges, model_dir, start):
         """,
         Exchange(b"[[1.0, 1.0]]"),
     ),
-    says(
+    case(
         "data (DataIter): A DataIter containing the results of a call to input_fn.",
         MODULE,
         """
@@ -1046,7 +1059,7 @@ def test_input_fn_of_a_module(script, exchanges, model_dir, start):
             b"[[[0.0, 1.0], [2.0, 3.0], [4.0, 5.0], [6.0, 7.0], [8.0, 9.0], [10.0, 11.0]]]",
         ),
     ),
-    says(
+    case(
         "Returns: - (object): A list of NDArray or list of list of NDArray containing the "
         "prediction results.",
         MODULE,
@@ -1064,31 +1077,31 @@ def test_predict_fn_of_a_module(script, exchanges, model_dir, start):
 
 
 @section(
-    says(
+    case(
         "[Optional] Serializes prediction results.",
         MODULE,
         """
         def output_fn(data, accept):
-            return " ".join(str(one) for one in data.asnumpy().ravel()), accept
+            return " ".join(str(value) for value in data.asnumpy().ravel()), accept
         """,
         Exchange(b"15.0 31.0", TEXT, accept=TEXT),
     ),
-    says(
+    case(
         "Amazon SageMaker invokes your output_fn with the results of predict_fn and the content "
         "type from the InvokeEndpoint request's accept header.",
         MODULE,
         """
         def predict_fn(module, data):
-            global found
-            found = [module.predict(data)]
-            return found
+            global predictions
+            predictions = [module.predict(data)]
+            return predictions
 
         def output_fn(data, accept):
-            return repr((data is found, accept)), "text/plain"
+            return repr((data is predictions, accept)), "text/plain"
         """,
         Exchange(b"(True, 'image/png')", TEXT, accept="image/png"),
     ),
-    says(
+    case(
         "This function should return a tuple of (transformation result, content type).",
         MODULE,
         """
@@ -1097,7 +1110,7 @@ def test_predict_fn_of_a_module(script, exchanges, model_dir, start):
         """,
         Exchange(b"\x0f\x1f", "x/bytes"),
     ),
-    says(
+    case(
         "In most cases, the returned content type should be the same as the accept content type, "
         "but it might differ.",
         MODULE,
@@ -1107,7 +1120,7 @@ def test_predict_fn_of_a_module(script, exchanges, model_dir, start):
         """,
         Exchange(b"15 and 31", TEXT, accept=CSV),
     ),
-    says(
+    case(
         "For example, when your code needs to return an error response.",
         MODULE,
         """
@@ -1116,7 +1129,7 @@ def test_predict_fn_of_a_module(script, exchanges, model_dir, start):
         """,
         Exchange(b'{"title": "too small"}', PROBLEM, accept=CSV),
     ),
-    says(
+    case(
         "If you omit this function, Amazon SageMaker provides a default implementation.",
         MODULE,
         """
@@ -1128,7 +1141,7 @@ def test_predict_fn_of_a_module(script, exchanges, model_dir, start):
         """,
         Exchange(b"[[[15.0, 31.0]]]"),
     ),
-    says(
+    case(
         "The default output_fn converts the prediction result into JSON or CSV- encoded array "
         "data, depending on the value of the accept header.",
         TWO_OUTPUTS,
@@ -1136,10 +1149,10 @@ def test_predict_fn_of_a_module(script, exchanges, model_dir, start):
         def predict_fn(module, data):
             return module.predict(data, merge_batches=data.num_data == 1)
         """,
-        # A list of NDArray: a line for each.
+        # A list of NDArray has a line for each NDArray.
         Exchange(b"[[[15.0, 31.0]], [460.0]]"),
         Exchange(b"15.0,31.0\r\n460.0\r\n", CSV, accept=CSV),
-        # A list of list of NDArray: a line for each inner list.
+        # A list of list of NDArray has a line for each inner list.
         Exchange(
             b"[[[[12.0, 24.0], [15.0, 31.0]], [360.0, 460.0]]]",
             body=b"[[0, 1], [1, 2]]",
@@ -1151,17 +1164,17 @@ def test_predict_fn_of_a_module(script, exchanges, model_dir, start):
             accept=CSV,
         ),
     ),
-    says(
+    case(
         "data: A list of NDArray or list of list of NDArray. The result of calling predict_fn.",
         TWO_OUTPUTS,
         """
         def output_fn(data, accept):
-            facts = [(type(one).__name__, one.asnumpy().tolist()) for one in data]
+            facts = [(type(array).__name__, array.asnumpy().tolist()) for array in data]
             return repr((type(data).__name__, facts)), "text/plain"
         """,
         Exchange(b"('list', [('NDArray', [[15.0, 31.0]]), ('NDArray', [460.0])])", TEXT),
     ),
-    says(
+    case(
         "content_type: A string. The content type from the InvokeEndpoint request's Accept header.",
         MODULE,
         """
@@ -1170,7 +1183,7 @@ def test_predict_fn_of_a_module(script, exchanges, model_dir, start):
         """,
         Exchange(b"(True, 'text/csv')", TEXT, accept=CSV),
     ),
-    says(
+    case(
         "Returns: - (object, string): A tuple containing the transformed result and its content "
         "type.",
         MODULE,
