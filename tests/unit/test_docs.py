@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -42,3 +43,34 @@ def test_the_index_names_every_page():
     named = {target.partition("#")[0] for target in links(ROOT / "docs" / "README.md")}
     pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
     assert pages <= named
+
+
+def texts_of_the_code() -> str:
+    """Every text in the package, a line each; what an f-string fills in is \\0."""
+    lines = []
+    for path in (ROOT / "mms_handler").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts = [
+                    part.value if isinstance(part, ast.Constant) else "\0" for part in node.values
+                ]
+                lines.append("".join(parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                lines.append(node.value)
+    return "\n".join([*lines, (ROOT / "Makefile").read_text()])
+
+
+#: Parts of the shown messages that are not ours: the phase of a load, and the system's words.
+JOINED = r"^(model_dir|script|model_fn|functions|requirements): |\w+Error: |Address already in use"
+
+
+def test_troubleshooting_quotes_the_codes_messages():
+    """About twenty messages; each piece between two ellipses is in the code as it is quoted."""
+    page = (ROOT / "docs" / "troubleshooting.md").read_text().replace("\n", " ")
+    entries = re.findall(r"\*\*(.+?)\*\* · ", page)
+    assert len(entries) >= 20
+    texts = texts_of_the_code()
+    for message in re.findall(r"`([^`]+)`", " ".join(entries)):
+        pieces = re.sub(JOINED, "…", message).split("…")
+        for piece in pieces:
+            assert piece.strip(" ;:,?.") in texts, message
