@@ -125,7 +125,7 @@ def encode(
 
     Args:
         name: the model's.
-        script: the script, relative to its folder; None if there is none.
+        script: the script, relative to its folder; None for a model without one.
         hashes: the SHA-256 of every other entry; None for a folder, whose files are not hashed.
         sample: the sample request, if there is one.
         quantized: the int8 graph, if there is one.

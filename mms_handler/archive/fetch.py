@@ -1,7 +1,7 @@
 """Fetch an archive from an address, if the address is on a list.
 
-MMS itself fetches any address it is asked to, follows redirects, and trusts an ETag
-(ModelArchive.java).  So MMS only ever gets files.
+MMS itself fetches any address in a request, follows redirects, and trusts an ETag
+(ModelArchive.java).  So this package only passes files to MMS.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def walk(folder: Path, keep: Callable[[Path], bool] = lambda path: True) -> dict
 
     Args:
         folder: the top.
-        keep: asked for each file and folder; a folder that does not pass is skipped whole.
+        keep: called for each file and folder; a folder that does not pass is not entered.
 
     Raises:
         ArchiveError: there is a link, or something that is neither a file nor a folder.

@@ -76,7 +76,7 @@ def _nested_zeros(shape: Sequence[int]) -> Any:
 
 
 def packed(folder: Path) -> SampleRequest | None:
-    """The sample request that was packed with the model in ``folder``; None if there is none.
+    """The sample request that was packed with the model in ``folder``, if any.
 
     Raises:
         ArchiveError: the folder's manifest is not valid.

@@ -20,7 +20,7 @@ import tempfile
 import venv
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Iterator
+from typing import Iterator
 
 from mms_handler.errors import ScriptError, SettingsError
 
@@ -162,20 +162,17 @@ def _install_once(lines: list[str], code: Path, folder: Path) -> None:
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Keep other processes from installing to ``folder``.  A killed process loses its lock."""
-    with _lock_file(folder.with_name(f"{folder.name}.lock")) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _lock_file(path: Path) -> IO[str]:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("w")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        file = folder.with_name(f"{folder.name}.lock").open("w")
     except OSError as exc:
         raise SettingsError(
-            f"MMS_HANDLER_CACHE_DIR: requirements cannot be installed in {path.parent}: "
+            f"MMS_HANDLER_CACHE_DIR: requirements cannot be installed in {folder.parent}: "
             f"{exc.strerror}"
         ) from exc
+    with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _install(lines: list[str], code: Path, scratch: Path) -> Path:
