@@ -177,18 +177,11 @@ def judge(predictions: Sequence[tuple[Sequence[Array], Sequence[Array]]]) -> Agr
         predictions: for each request the model's outputs and the int8 graph's.
     """
     outputs = [pair for expected, int8 in predictions for pair in zip(expected, int8)]
-    scores = [pair for pair in outputs if pair[0].ndim == 2 and pair[0].shape[1] > 1]
+    scores = [(e, values) for e, values in outputs if e.ndim == 2 and e.shape[1] > 1]
+    means = [np.abs(e - values).mean() / (np.abs([e, values]).max() or 1) for e, values in outputs]
     return Agreement(
-        rows=sum(len(expected) for expected, _ in scores),
-        top=sum(_same_top(*pair) for pair in scores),
-        mean=round(float(np.mean([_mean_difference(*pair) for pair in outputs])), 6),
+        rows=sum(len(e) for e, _ in scores),
+        top=sum(int(np.sum(e.argmax(axis=1) == values.argmax(axis=1))) for e, values in scores),
+        mean=round(float(np.mean(means)), 6),
         largest=round(float(np.max([distance([e], [values]) for e, values in outputs])), 6),
     )
-
-
-def _same_top(expected: Array, values: Array) -> int:
-    return int(np.sum(expected.argmax(axis=1) == values.argmax(axis=1)))
-
-
-def _mean_difference(expected: Array, values: Array) -> float:
-    return float(np.abs(expected - values).mean() / (np.abs([expected, values]).max() or 1))
