@@ -33,8 +33,7 @@ def main():
     heading("train a Module with the script's train(); the default save writes it")
     script = HERE / "code" / "digits.py"
     run("train", "--entry-point", script, "--channel", f"train={channel}",
-        "--hp", "epochs=20", "--model-dir", WORK / "model",
-        "--output-data-dir", WORK / "output")  # fmt: skip
+        "--hp", "epochs=20", "--base-dir", WORK)  # fmt: skip
 
     heading("pack the script and the artifacts")
     run("archive", WORK / "model", "--script", script, "--name", "digits",

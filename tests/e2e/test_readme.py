@@ -92,6 +92,10 @@ def test_every_command_does_what_is_shown(here, page):
                 assert command in (ROOT / ".ci" / "run").read_text().splitlines()
             elif command in ("make bench", "make quick"):  # half an hour; these tests again
                 run(f"{command} --dry-run")
+            elif command == "make demo":
+                names = set(os.listdir(folder))
+                run(command)
+                assert set(os.listdir(folder)) == names  # all it writes is in build/ and ignored
             elif " serve " in command:
                 serving = subprocess.Popen(
                     ["bash", "-c", f"exec {command}"],
