@@ -1,4 +1,4 @@
-"""serve hands over several requests at once where they share a pass, and one by one elsewhere."""
+"""serve hands over requests in batches if they can share a pass, and else one by one."""
 
 from __future__ import annotations
 
@@ -43,19 +43,22 @@ def model(folder: Path, name: str, script: str) -> Path:
 
 
 def largest_batch(serving: Serving, name: str) -> int:
-    """Rows of a forward while sixteen clients ask for one each; each gets the reply to its own."""
-    before = len(serving.log.read_text())
+    """Return the most rows of a forward while sixteen clients send one row each.
+
+    Each client gets the reply to its own request.
+    """
+    log_length = len(serving.log.read_text())
     with ThreadPoolExecutor(16) as pool:
         bodies = [b"[[%d]]" % number for number in range(200)]
         answers = list(pool.map(lambda body: serving.ask(name, body).body, bodies))
     assert answers == [b"[[%d.0]]" % (2 * number) for number in range(200)]
-    rows = re.findall(r"rows: (\d+)", serving.log.read_text()[before:])
+    rows = re.findall(r"rows: (\d+)", serving.log.read_text()[log_length:])
     return max(map(int, rows))
 
 
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory) -> Iterator[Serving]:
-    """``shared`` and ``own``, one worker each, in batches of as many requests as they allow."""
+    """The models ``shared`` and ``own``, with one worker each and the default batch size."""
     folder = tmp_path_factory.mktemp("batches")
     models = [model(folder, "shared", BLOCK), model(folder, "own", OWN_PREDICT)]
     flags = ("--model-store", folder, "--workers", "1")
@@ -63,17 +66,17 @@ def serving(tmp_path_factory) -> Iterator[Serving]:
         yield serving
 
 
-def test_requests_of_a_default_predict_fn_come_together(serving):
-    """As many as the model allows, of those that are there."""
+def test_the_default_predict_fn_gets_batches(serving):
+    """A batch has as many of the waiting requests as the model allows."""
     assert 1 < largest_batch(serving, "shared") <= 32
 
 
 @pytest.mark.parametrize(
     ("flag", "limit"),
-    [pytest.param("1", 1, id="never"), pytest.param("4", 4, id="up to a number")],
+    [pytest.param("1", 1, id="no batches"), pytest.param("4", 4, id="batches of up to 4")],
 )
-def test_no_more_requests_come_together_than_batch_size(ports, tmp_path, flag, limit):
-    """Of those that are there."""
+def test_no_batch_is_larger_than_batch_size(ports, tmp_path, flag, limit):
+    """The option limits how many of the waiting requests share a batch."""
     path = model(tmp_path, "shared", BLOCK)
     flags = ("--workers", "1", "--batch-size", flag)
     with Serving(ports, path, *flags, log=tmp_path / "log") as serving:
@@ -81,16 +84,16 @@ def test_no_more_requests_come_together_than_batch_size(ports, tmp_path, flag, l
         assert 1 < rows <= limit or rows == limit == 1
 
 
-def test_a_script_that_ends_its_process_takes_no_other_request_with_it(serving):
-    """A script's own predict_fn is handed one request at a time, however many wait."""
+def test_a_script_that_ends_its_process_fails_only_its_own_request(serving):
+    """A script's own predict_fn gets one request at a time, however many wait."""
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda i: serving.ask("own", b"[[%d]]" % i), range(16)))
+        answers = list(pool.map(lambda number: serving.ask("own", b"[[%d]]" % number), range(16)))
     statuses = [answer.status for answer in answers]
     assert statuses == [500 if number == 13 else 200 for number in range(16)]
 
 
-def test_a_registration_may_choose_the_number(serving):
-    """Over the management API, for one model of several."""
+def test_a_registration_may_set_the_batch_size(serving):
+    """A model that is registered over the management API has its own batch size."""
     model(serving.log.parent, "alone", BLOCK)
     options = {"url": "alone", "model_name": "alone", "batch_size": 1, "initial_workers": 1}
     body = json.dumps(options).encode()

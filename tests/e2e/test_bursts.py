@@ -1,4 +1,4 @@
-"""Batches are safe: replies of any size, with and without headers, never cost the worker."""
+"""Batches are safe: no reply costs the worker, whatever its size and its headers."""
 
 from __future__ import annotations
 
@@ -27,30 +27,31 @@ PATTERN = b"0123456789" * 500_000
 
 
 def expected(size: int, headers: int) -> tuple[int, bytes, list[str | None], str]:
-    sent = ["v" * (7 * number + 1) for number in range(headers)]
-    return 200, PATTERN[:size], [*sent], "application/octet-stream"
+    values = ["v" * (7 * number + 1) for number in range(headers)]
+    return 200, PATTERN[:size], [*values], "application/octet-stream"
 
 
 class Client:
-    """Keeps its connections, as a client in production does."""
+    """A client that keeps its connections open, as in production."""
 
     def __init__(self, port: int) -> None:
         self._port, self._idle = port, []
 
-    def ask(self, size: int, headers: int) -> bool:
-        """Whether a request got exactly its own reply."""
-        kind = {"Content-Type": "application/octet-stream"}
+    def gets_its_reply(self, size: int, headers: int) -> bool:
+        """Send a request, and return whether it gets exactly its own reply."""
+        content_type = {"Content-Type": "application/octet-stream"}
         try:
             connection = self._idle.pop()
         except IndexError:
             connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=30)
-        connection.request("POST", "/predictions/burst", b"%d,%d" % (size, headers), kind)
+        body = b"%d,%d" % (size, headers)
+        connection.request("POST", "/predictions/burst", body, content_type)
         answer = connection.getresponse()
-        body = answer.read()
+        reply = answer.read()
         self._idle.append(connection)
-        names = [answer.headers.get(f"X-Number-{number}") for number in range(headers)]
-        found = answer.status, body, names, answer.headers["Content-Type"]
-        return found == expected(size, headers)
+        values = [answer.headers.get(f"X-Number-{number}") for number in range(headers)]
+        answered = answer.status, reply, values, answer.headers["Content-Type"]
+        return answered == expected(size, headers)
 
     def close(self) -> None:
         for connection in self._idle:
@@ -59,6 +60,7 @@ class Client:
 
 @pytest.fixture
 def front(tmp_path: Path):
+    """MMS with one worker, and batches of up to 16."""
     (tmp_path / "model" / "code").mkdir(parents=True)
     (tmp_path / "model" / "code" / "inference.py").write_text(SCRIPT)
     archive.pack(tmp_path / "model", tmp_path / "store" / "burst.mar")
@@ -74,22 +76,25 @@ def front(tmp_path: Path):
         end(process)
 
 
-def some(dice: random.Random) -> tuple[int, int]:
-    """A reply of 10 bytes to 5 MB, most of them small, and how many headers it has."""
-    largest = 5.7 if dice.random() < 0.02 else 3.3
-    return min(int(10 * 10 ** dice.uniform(0, largest)), 5_000_000), dice.choice([0, 0, 1, 3, 10])
+def random_reply(generator: random.Random) -> tuple[int, int]:
+    """Return a size of 10 bytes to 5 MB, mostly a small one, and a number of headers."""
+    exponent = generator.uniform(0, 5.7 if generator.random() < 0.02 else 3.3)
+    return min(int(10 * 10**exponent), 5_000_000), generator.choice([0, 0, 1, 3, 10])
 
 
 def test_ten_thousand_replies_in_bursts(front):
-    """No error, no restart, no stall: MMS's reader loses the worker of about one reply in 200."""
-    dice, asked = random.Random(2026), 0
-    sender = Client(int(front.inference.rpartition(":")[2]))
+    """There is no error, no restart and no stall.
+
+    MMS's own reader would lose the worker at about one reply in 200.
+    """
+    generator, count = random.Random(2026), 0
+    burst_client = Client(int(front.inference.rpartition(":")[2]))
     with ThreadPoolExecutor(32) as pool:
-        while asked < 10_000:
-            burst = [some(dice) for _ in range(dice.randint(1, 32))]
-            replies = [pool.submit(sender.ask, *one) for one in burst]
-            wrong = [one for one, reply in zip(burst, replies) if not reply.result(timeout=30)]
+        while count < 10_000:
+            burst = [random_reply(generator) for _ in range(generator.randint(1, 32))]
+            checks = [pool.submit(burst_client.gets_its_reply, *reply) for reply in burst]
+            wrong = [reply for reply, check in zip(burst, checks) if not check.result(timeout=30)]
             assert wrong == []
-            asked += len(burst)
-    sender.close()
+            count += len(burst)
+    burst_client.close()
     assert front.log.read_text().count("model burst is loaded") == 1

@@ -1,1 +1,1 @@
-# All defaults; what HybridBlock.export wrote lies beside this folder.
+# Everything is the default.  The files of HybridBlock.export are in the model_dir.

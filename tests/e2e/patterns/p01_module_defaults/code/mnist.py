@@ -1,4 +1,4 @@
-"""Trained by the legacy containers, hosted by their defaults: no save, no hosting function."""
+"""Train in the legacy containers.  Saving and hosting are left to their defaults."""
 
 import logging
 
@@ -19,7 +19,7 @@ def train(
     model_dir,
     **kwargs,
 ):
-    """Only the training containers call this."""
+    """Train; only the training containers call this."""
     rate = float(hyperparameters.get("learning_rate", 0.1))
     logging.getLogger().setLevel(logging.DEBUG)
     kvstore = "local" if len(hosts) == 1 else "dist_sync"

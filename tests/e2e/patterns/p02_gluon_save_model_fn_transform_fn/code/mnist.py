@@ -1,4 +1,4 @@
-"""One file that trains, saves, loads and answers with Gluon, as the legacy containers had it."""
+"""Train, save, load and answer with Gluon in one file, as for the legacy containers."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The model is a network and its vocabulary, from train to transform_fn."""
+"""The model is a tuple of a network and its vocabulary, from train to transform_fn."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Only a model_fn, whose Module has another's batch size and an input called "1"."""
+"""Only a model_fn; its Module is bound for 100 rows and has an input called "1"."""
 
 import os
 

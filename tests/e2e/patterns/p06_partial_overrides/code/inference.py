@@ -1,4 +1,4 @@
-"""Script mode's order, data before the model; output_fn is the default."""
+"""Script mode's order of parameters, data before model; output_fn is the default."""
 
 import mxnet as mx
 from mxnet import gluon

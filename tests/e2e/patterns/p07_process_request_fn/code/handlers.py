@@ -1,4 +1,4 @@
-"""process_request_fn stands for input_fn and predict_fn; the Module is the default model_fn's."""
+"""process_request_fn replaces input_fn and predict_fn; the default model_fn loads the Module."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Every hosting function in one file; transform_fn is the one that counts."""
+"""Every hosting function in one file; only transform_fn is used."""
 
 import json
 
@@ -10,7 +10,7 @@ def model_fn(path_to_model_files):
 
 def transform_fn(model, request_data, input_content_type, requested_output_content_type):
     answer = [model * value for value in json.loads(request_data)]
-    # A pair in a pair, by mistake: output_fn makes one already.
+    # A pair in a pair, by mistake: output_fn already returns a pair.
     return output_fn(answer, requested_output_content_type), requested_output_content_type
 
 

@@ -1,4 +1,4 @@
-"""No MXNet at all: another library's model, with a train stub of the legacy contract."""
+"""A model of another library, without MXNet, and the legacy contract's train as a stub."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""All paths are relative to the working directory, the model's own."""
+"""All paths are relative to the working directory, which is the model_dir."""
 
 import json
 import os

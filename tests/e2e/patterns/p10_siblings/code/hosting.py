@@ -1,4 +1,4 @@
-"""The hosting functions, which inference.py takes with a star."""
+"""The hosting functions; inference.py imports them with a star."""
 
 import json
 import os

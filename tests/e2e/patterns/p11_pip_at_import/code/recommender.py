@@ -1,11 +1,11 @@
-"""Installs at import, prints, and takes its time to load."""
+"""Install at import, print, and load slowly."""
 
 import json
 import os
 import sys
 import time
 
-# What is wanted is there already; without an index nothing can be fetched.
+# NumPy is installed already; without an index nothing can be downloaded.
 STATUS = os.system(sys.executable + " -m pip install --no-index --no-deps numpy")
 
 import numpy as np  # noqa: E402

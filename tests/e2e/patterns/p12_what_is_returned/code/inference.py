@@ -1,4 +1,4 @@
-"""Everything that scripts have returned; the request says which."""
+"""Return any kind of value that scripts have returned; the request names the kind."""
 
 import pickle
 
@@ -7,7 +7,7 @@ import numpy as np
 
 
 class Response:
-    """As Flask's and werkzeug's."""
+    """A response like Flask's and werkzeug's."""
 
     mimetype, status_code = "text/html", 202
 

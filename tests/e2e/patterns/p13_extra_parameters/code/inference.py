@@ -1,4 +1,4 @@
-"""Annotations, defaults and options that are nobody's but the script's."""
+"""Functions with annotations, defaults and options that only the script knows."""
 
 import json
 from typing import Any, Dict, List, Optional, Tuple, Union
@@ -32,7 +32,7 @@ def transform_fn(
 
 
 def _input_fn(request_body: Union[str, bytes], content_type: str) -> List[Dict[str, Any]]:
-    """Bytes the one day, text the other."""
+    """Read bytes or text; older servers passed one, newer ones the other."""
     assert content_type == "application/jsonlines", content_type
     text = request_body if isinstance(request_body, str) else request_body.decode("utf-8")
     return [json.loads(line) for line in text.splitlines()]

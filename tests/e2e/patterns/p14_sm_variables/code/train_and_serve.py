@@ -1,4 +1,4 @@
-"""Reads SageMaker's variables when it is imported, to train or to serve."""
+"""Read SageMaker's variables at import, for training and for serving."""
 
 import argparse
 import json
@@ -22,8 +22,8 @@ def model_fn(model_dir):
 
 
 def transform_fn(model, data, content_type, accept):
-    told = {"cpus": NUM_CPUS, "gpus": NUM_GPUS >= 0, "master": MASTER, "root": model}
-    return json.dumps(told), accept
+    variables = {"cpus": NUM_CPUS, "gpus": NUM_GPUS >= 0, "master": MASTER, "root": model}
+    return json.dumps(variables), accept
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Imports the training containers' modules at its top, and needs them to train only."""
+"""Import the training containers' modules at the top, though only training needs them."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ from sagemaker_mxnet_container.training_utils import save, scheduler_host
 def train(args):
     net = gluon.nn.Dense(2)
     net.initialize()
-    save(net, args.model_dir)  # the wrong way round
+    save(net, args.model_dir)  # arguments in the wrong order
 
 
 def model_fn(model_dir):
@@ -24,11 +24,11 @@ def model_fn(model_dir):
 
 def transform_fn(net, data, content_type, accept):
     try:
-        told = net(mx.nd.array(json.loads(data))).asnumpy().tolist()
-    except Exception as e:  # tells of it with a 200
+        prediction = net(mx.nd.array(json.loads(data))).asnumpy().tolist()
+    except Exception as e:  # the error is answered with a 200
         return "sorry: %s" % type(e).__name__, "text/plain"
     leader = sagemaker_mxnet_training.training_utils.scheduler_host(["algo-2", "algo-1"])
-    return json.dumps([told, leader, scheduler_host(["b", "a"])]), accept
+    return json.dumps([prediction, leader, scheduler_host(["b", "a"])]), accept
 
 
 if __name__ == "__main__":

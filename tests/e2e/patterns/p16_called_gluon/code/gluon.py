@@ -1,4 +1,4 @@
-"""Called like mxnet's gluon, with packages called like our own modules."""
+"""A script named like mxnet's gluon, with modules named like those of mms_handler."""
 
 import errors
 import mxnet as mx

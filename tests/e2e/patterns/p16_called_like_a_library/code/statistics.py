@@ -1,4 +1,4 @@
-"""Called like a library that it uses itself."""
+"""A script named like a library that it uses itself."""
 
 import json
 import statistics

@@ -1,4 +1,4 @@
-"""Main guards before and behind the hosting functions."""
+"""Main guards before and after the hosting functions."""
 
 import argparse
 import json

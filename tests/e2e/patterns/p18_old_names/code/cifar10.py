@@ -1,4 +1,4 @@
-"""The names of MXNet 1.0: save_params, load_params, asscalar, mx.mod."""
+"""Use the names of MXNet 1.0: save_params, load_params, asscalar, mx.mod."""
 
 import json
 
