@@ -364,7 +364,7 @@ def request(
 
 @pytest.fixture(scope="module")
 def odd(tmp_path_factory) -> Iterator[FrontEnd]:
-    """A front end with ODD, whose replies cannot all be sent.
+    """A front end with the script ODD; some of its replies cannot be sent.
 
     MMS is configured to read bodies itself.  The tests must not cost the worker.
     """

@@ -1031,7 +1031,7 @@ def test_modules_in_the_model_dir_can_be_imported(tmp_path):
     ("supervised", "lines"),
     [
         pytest.param("false", ["PredictionTime", "Doubled"], id="under MMS's own command"),
-        pytest.param("true", ["Doubled"], id="under serve, whose log needs no times"),
+        pytest.param("true", ["Doubled"], id="under serve, which drops MMS's time"),
     ],
 )
 def test_the_metrics_of_a_batch(worker, monkeypatch, supervised, lines):

@@ -262,7 +262,7 @@ def models_of_every_kind():
 
 @pytest.fixture(scope="module")
 def pipes():
-    """A pipeline for each kind of model; all examples share them, with whatever earlier ones left.
+    """A pipeline for each kind of model.  All examples share it, so earlier ones may affect later.
 
     The graph is installed however slow it is on this machine.
     """
