@@ -21,16 +21,13 @@ _MAX_TRACEBACK = 6_000
 
 
 def answer(index: int, exc: BaseException, context: Any) -> bytes:
-    """Log what went wrong with a request, set its reply's head on MMS's context, give its body."""
+    """Log why a request failed, set its reply's head on MMS's context, and return its body."""
     fault = errors.fault(exc)
-    is_bug = fault.status >= 500
-    log.log(
-        logging.ERROR if is_bug else logging.WARNING,
-        "request %s: %d %s",
-        context.get_request_id(index),
-        fault.status,
-        _causes(exc, context.system_properties["model_dir"]) + (_traceback(exc) if is_bug else ""),
-    )
+    level, text = logging.WARNING, _causes(exc, context.system_properties["model_dir"])
+    if fault.status >= 500:  # a bug
+        lines = traceback.format_exception(type(exc), exc, exc.__traceback__)
+        level, text = logging.ERROR, text + "\n" + "".join(lines)[-_MAX_TRACEBACK:]
+    log.log(level, "request %s: %d %s", context.get_request_id(index), fault.status, text)
     body, content_type = _body(fault, index, context)
     context.get_response_headers(index).clear()
     reply_frame.set_head(index, content_type, fault.status, fault.phrase, context)
@@ -40,13 +37,8 @@ def answer(index: int, exc: BaseException, context: Any) -> bytes:
 def _causes(exc: BaseException, model_dir: str) -> str:
     """The exception in one line, with the script's exception that caused it."""
     line = errors.cause(exc, model_dir)
-    below = errors.cause(exc.__cause__, model_dir) if exc.__cause__ else ""
-    return f"{line}; from {below}" if "(" in below and "line" in below else line
-
-
-def _traceback(exc: BaseException) -> str:
-    lines = traceback.format_exception(type(exc), exc, exc.__traceback__)
-    return "\n" + "".join(lines)[-_MAX_TRACEBACK:]
+    cause = errors.cause(exc.__cause__, model_dir) if exc.__cause__ else ""
+    return f"{line}; from {cause}" if "(" in cause and "line" in cause else line
 
 
 def _body(fault: errors.Fault, index: int, context: Any) -> tuple[bytes, str]:

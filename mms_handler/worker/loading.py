@@ -1,6 +1,6 @@
 """Load a model_dir, phase by phase: its script, its model, and the functions for its requests.
 
-What fails is one LoadError that names the phase, the exception and the line of the script.
+Any failure becomes one LoadError that names the phase, the exception and the line of the script.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from mms_handler.worker.request import Request, request_without_mms
 
 log = logging.getLogger(__name__)
 
-#: Written into a model_dir for the gate (Batches.java).  A model that cannot batch gains nothing
-#: from batches: its requests would only wait for each other, and a script that ends its process
-#: would take all of them with it.
+#: A file that a worker writes into a model_dir that cannot batch: it tells the gate (Batches.java)
+#: to send requests one by one.  In a batch they would only wait for each other, and a script that
+#: ends its process would fail all of them.
 ONE_BY_ONE = "MAR-INF/one-by-one"
 
-#: Modules that a request may need first.  They are imported at load, so that no file of the
-#: script's can take their names.
+#: Modules that only a request needs.  They are imported at load, before a file of the script can
+#: take their names.
 _NEEDED_LATER = ("fractions", "mms.service", "sagemaker_inference.errors")
 
 
@@ -43,8 +43,8 @@ class Worker(NamedTuple):
         model_dir: folder with the artifacts and ``code/``.
         context: MMS's.
         settings: this process's.
-        gpu_id: the GPU that MMS gave, then the one that is used; None: the CPU.
-        gpus: GPUs that MXNet can use.
+        gpu_id: the GPU that MMS assigned; after ``start_mxnet`` the one used; None: the CPU.
+        gpus: how many GPUs MXNet can use.
         device: MXNet's device for ``gpu_id``; None until MXNet is imported.
     """
 
@@ -61,7 +61,7 @@ class Loaded(NamedTuple):
 
     pipeline: Any  # pipeline.Whole or pipeline.Steps
     script: Script
-    hooks: Sequence[BoundHook]  # each function that is called, in the order of calls
+    hooks: Sequence[BoundHook]  # the functions in the order in which they are called
 
 
 def load(context: Any, settings: Settings) -> Loaded:
@@ -86,7 +86,7 @@ def load(context: Any, settings: Settings) -> Loaded:
         options = pipeline.Options(worker.device, settings.accept, settings.predict_order)
         answering = pipeline.build(script, model, options)
     with phase("sample", worker):
-        # Under serve, the gate makes the batches, of any size up to the one that is registered.
+        # Under serve, the gate makes batches of any size up to the registered one.
         supervised = settings.supervised
         batch_size = settings.max_batch_size if supervised else properties["batch_size"]
         int8 = packed_int8(worker.model_dir) if settings.optimize == "on" else None
@@ -106,7 +106,7 @@ def load(context: Any, settings: Settings) -> Loaded:
 
 @contextmanager
 def phase(name: str, worker: Worker) -> Iterator[None]:
-    """A phase of loading: what it raises becomes a LoadError that names the phase."""
+    """A phase of loading.  An exception in it becomes a LoadError that names the phase."""
     try:
         yield
     except BaseException as exc:
@@ -114,7 +114,7 @@ def phase(name: str, worker: Worker) -> Iterator[None]:
 
 
 def check_not_empty(model_dir: Path) -> None:
-    """Refuse a folder that holds nothing: MMS unpacks a file that is no archive to an empty one.
+    """Refuse an empty folder.  MMS makes one when it unpacks a file that is not an archive.
 
     Raises:
         ModelError: the folder is empty, or does not exist.
@@ -123,16 +123,16 @@ def check_not_empty(model_dir: Path) -> None:
         raise ModelError("the folder does not exist")
     if not any(model_dir.iterdir()):
         raise ModelError(
-            "the folder is empty; register an archive (.mar), for MMS unpacks other files to "
-            "nothing"
+            "the folder is empty: MMS unpacks a file that is not an archive to nothing; register "
+            "an archive (.mar)"
         )
 
 
 def start_mxnet(worker: Worker) -> Worker:
     """Import mxnet, set up for serving; find the worker's device."""
     if worker.gpu_id is None:
-        # The legacy containers' choice; tiny models are up to twice as fast without the engine's
-        # threads.
+        # The legacy containers' choice.  Tiny models are up to twice as fast without the threads
+        # of the default engine.
         export_defaults({"MXNET_ENGINE_TYPE": "NaiveEngine"})
     export_defaults({"MXNET_SUBGRAPH_VERBOSE": "0"})  # else a line for each shape that is bound
     with fast_import():
@@ -147,9 +147,13 @@ def start_mxnet(worker: Worker) -> Worker:
 
 
 def visible_gpu(gpu_id: int | None, gpus: int) -> int | None:
-    """The GPU to use, of the ``gpus`` that MXNet can use, where MMS gave ``gpu_id``.
+    """The GPU to use.
 
-    MMS counts what nvidia-smi lists, which CUDA_VISIBLE_DEVICES does not change.
+    MMS counts the GPUs that nvidia-smi lists, which CUDA_VISIBLE_DEVICES does not change.
+
+    Args:
+        gpu_id: the GPU that MMS assigned; None: the CPU.
+        gpus: how many GPUs MXNet can use.
 
     Raises:
         ModelError: MXNet can use none.
@@ -158,11 +162,14 @@ def visible_gpu(gpu_id: int | None, gpus: int) -> int | None:
         return gpu_id
     if not gpus:
         raise ModelError(
-            f"MMS gave GPU {gpu_id}, but MXNet can use none; to serve on the CPU set "
+            f"MMS assigned GPU {gpu_id}, but MXNet can use none; to serve on the CPU set "
             "number_of_gpu=0 in MMS's configuration"
         )
     log.warning(
-        "MMS gave GPU %d, but MXNet can use %d; GPU %d is used", gpu_id, gpus, gpu_id % gpus
+        "MMS assigned GPU %d, but MXNet can use only %d GPUs; GPU %d is used",
+        gpu_id,
+        gpus,
+        gpu_id % gpus,
     )
     return gpu_id % gpus
 
@@ -174,19 +181,19 @@ def load_script(path: Path | None, worker: Worker) -> Script:
     with phase("requirements", worker):
         add_to_path(requirements.paths(path.parent, cache_folder(worker.settings)))
     with phase("script", worker):
-        containers.install()  # a real package of that name, from the requirements say, comes first
+        containers.install()  # an installed package has precedence, so requirements come first
         model_dir = str(worker.model_dir)
         cpus = multiprocessing.cpu_count()
         export_defaults(containers.hosting_variables(model_dir, worker.gpus, cpus))
-        sys.path.append(model_dir)  # for what lies beside code/; last, so that it shadows nothing
+        sys.path.append(model_dir)  # for modules beside code/; last, so that they shadow nothing
         return Script.load(path)
 
 
 def load_model(script: Script, worker: Worker) -> tuple[Any, list[BoundHook]]:
-    """Call pre_model_fn, model_fn and model_warmup_fn, each a phase of its own.
+    """Call pre_model_fn, model_fn and model_warmup_fn, each in its own phase.
 
     Returns:
-        What model_fn returned, and the functions that were called.
+        What model_fn returned, and the hooks that were called.
     """
     default = functools.partial(
         _default_model, first_dimension=worker.settings.first_dimension, device=worker.device

@@ -17,7 +17,7 @@ from typing import Any, Iterator
 
 @contextmanager
 def fast_import() -> Iterator[None]:
-    """For the first import of mxnet: leave out what it never uses, or postpone it."""
+    """Wrap the first import of mxnet: leave out or postpone packages that serving never uses."""
     with _without_gc(), _without("sklearn"), _standard_distutils():
         _postpone("scipy.stats")
         yield
@@ -25,10 +25,10 @@ def fast_import() -> Iterator[None]:
 
 @contextmanager
 def _without_gc() -> Iterator[None]:
-    """Keep the garbage collector away from what is imported, now and later.
+    """Keep the garbage collector away from the imported objects, now and later.
 
-    Imports make few cycles and very many objects that stay.  Collecting takes a sixth of mxnet's
-    import, and later 60 to 80 ms of a request now and then.
+    Imports make few cycles and very many lasting objects.  Collecting takes a sixth of mxnet's
+    import time, and would later add 60 to 80 ms to a request now and then.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -57,10 +57,10 @@ def _without(package: str) -> Iterator[None]:
 
 @contextmanager
 def _standard_distutils() -> Iterator[None]:
-    """Give mxnet Python's own distutils, with which it compares versions, not setuptools' one.
+    """Let mxnet compare versions with Python's own distutils, not with setuptools' one.
 
-    Setuptools replaces distutils where it is installed, which costs a tenth of a second and 10 MB.
-    Afterwards it replaces it again.
+    An installed setuptools replaces distutils, which costs a tenth of a second and 10 MB.
+    Afterwards it does so again.
     """
     loaded = {name for name in sys.modules if _is_distutils(name)}
     hidden = [finder for finder in sys.meta_path if type(finder).__module__ == "_distutils_hack"]
@@ -83,7 +83,7 @@ def _is_distutils(name: str) -> bool:
 
 
 def _postpone(name: str) -> None:
-    """Import a module only when something of it is first used.
+    """Import a module only when one of its attributes is first used.
 
     mxnet imports scipy.stats to test its random numbers, which costs a seventh of a second and
     20 MB.
@@ -103,9 +103,9 @@ def _postpone(name: str) -> None:
 
 
 class _Postponed(ModuleType):
-    """Stands for a module until one of its attributes is used.
+    """A placeholder for a module until one of its attributes is used.
 
-    importlib's LazyLoader would already load it at an ``import`` statement.
+    importlib's LazyLoader would load the module at an ``import`` statement.
     """
 
     _lock = threading.Lock()

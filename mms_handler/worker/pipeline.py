@@ -5,9 +5,9 @@
     └─────────────────────────────── transform_fn ────────────────────────────┘
 
 For a Module, a script's predict_fn gets a DataIter of the Module's own batch size; for a Block,
-the NDArray.  A process_request_fn, which the legacy containers had, replaces input_fn and
-predict_fn.  Requests that come together are read alone, predicted in as few forwards as are
-right, and written alone.  Knows the contract; knows no server.
+the NDArray.  A process_request_fn, known from the legacy containers, replaces input_fn and
+predict_fn.  The requests of a batch are read one by one, predicted in as few forwards as is
+correct, and written one by one.  This module knows the contract, and no server.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from mms_handler.worker.request import Request
 
 log = logging.getLogger(__name__)
 
-#: Calls a function with arguments for a request, or for None if it is for several together.
-#: Gives what the function returns, or Failed.
+#: ``run(request, function, *arguments)`` calls a step, and returns its result or a Failed.
+#: ``request`` is None for a step that serves several requests at once.
 Run = Callable[..., Any]
 
-#: What differs between requests; a predict_fn that takes one of these cannot take several requests.
+#: Arguments that differ between the requests of a batch.  A predict_fn that takes one of them
+#: cannot be called for several requests at once.
 _PER_REQUEST = ("context", "gpu_id", "request_id", "headers")
 
 for _image_type in ("image/jpeg", "image/png", "application/x-image"):
@@ -37,13 +38,13 @@ for _image_type in ("image/jpeg", "image/png", "application/x-image"):
 
 
 class Options(NamedTuple):
-    """How a model answers, apart from what its script says.
+    """The settings that a model's answers depend on.
 
     Attributes:
         device: where the default input_fn puts arrays.
         accept: the content type for ``*/*`` and for a request without Accept.
         predict_order: "model,data" or "data,model", for a predict_fn whose parameters' names do
-            not say which comes first; None: as input_fn has it.
+            not show the order; None: the same order as input_fn's.
     """
 
     device: Any
@@ -54,8 +55,8 @@ class Options(NamedTuple):
 def build(script: Script, model: Any, options: Options) -> Whole | Steps:
     """Choose how a model's requests are answered.
 
-    A transform_fn takes the whole request; a process_request_fn takes it up to the prediction;
-    else input_fn, predict_fn and output_fn follow each other.
+    A transform_fn turns the request into the reply; a process_request_fn turns it into a
+    prediction for output_fn.  Without either, input_fn, predict_fn and output_fn run in turn.
 
     Raises:
         ScriptError: a function's signature fits no documented form, or nothing can run a model
@@ -75,13 +76,13 @@ def run_step(request: Any, function: Callable[..., Any], *arguments: Any) -> Any
 
 
 class _Answering:
-    """What hooks are passed, and how their result becomes a reply."""
+    """The arguments of hooks, and the reply made of their result: for Whole and Steps."""
 
     def __init__(self, model: Any, options: Options) -> None:
         self.model, self._options = model, options
 
     def _values(self, request: Request, **values: Any) -> dict[str, Any]:
-        """What hooks may be passed, by the contract's names; ``values`` beside the request's."""
+        """All arguments that hooks can take, by the contract's names; ``values`` are added."""
         return {
             **request.by_name,
             "ctx": self._options.device,
@@ -103,7 +104,7 @@ class _Answering:
 
 
 class Whole(_Answering):
-    """One function takes the request: transform_fn, or process_request_fn before an output_fn.
+    """One function reads and predicts: transform_fn, or process_request_fn before output_fn.
 
     Attributes:
         model: what model_fn returned.
@@ -127,7 +128,7 @@ class Whole(_Answering):
             others = ["input_fn", "predict_fn"]
         ignored = [name for name in others if name in script]
         if ignored:
-            log.warning("%s takes the request; ignored: %s", hook, ", ".join(ignored))
+            log.warning("%s replaces %s, which will not be called", hook, ", ".join(ignored))
 
     def answer(self, requests: Sequence[Any], run: Run = run_step) -> list[Any]:
         """Answer each request alone; see Steps.answer."""
@@ -142,14 +143,14 @@ class Whole(_Answering):
 
 
 class Steps(_Answering):
-    """input_fn, predict_fn and output_fn: the script's, else the contract's.
+    """input_fn, predict_fn and output_fn: the script's, or else the contract's defaults.
 
     Attributes:
         model: what model_fn returned.
         hooks: the bound functions, in their order.
         predictor: the default predict_fn; None if the script has its own.
-        passes: predicts several requests in as few forwards as are right; None if each request
-            must go from its body to its reply alone.
+        passes: predicts several requests in as few forwards as is correct; None if each request
+            must be answered before the next one is read.
     """
 
     def __init__(self, script: Script, model: Any, options: Options) -> None:
@@ -168,7 +169,7 @@ class Steps(_Answering):
             )
         self.predictor: Any = None
         if "predict_fn" not in script:
-            # The default output_fn needs no NDArrays; a script's own expects them.
+            # The default output_fn takes NumPy arrays; a script's output_fn expects NDArrays.
             self.predictor = models.predictor(model, options.device, "output_fn" not in script)
         self._reads_bytes = "input_fn" not in script
         self._input = bind("input_fn", script.get("input_fn", self._default_input))
@@ -180,15 +181,15 @@ class Steps(_Answering):
         )
         self._output = bind("output_fn", script.get("output_fn", self._default_output))
         self.hooks: list[BoundHook] = [self._input, self._predict, self._output]
-        # The guide's predict_fn(module, data) takes a DataIter, whoever made the array; the SDK's
-        # predict_fn(data, model) takes what the script's own input_fn returned.
+        # The guide's predict_fn(module, data) takes a DataIter, also after a script's input_fn.
+        # The SDK's predict_fn(data, model) takes what the script's input_fn returned.
         self._iterates = is_module and (self._reads_bytes or self._predict.model_first)
         self._writes_ndarrays = bool(self.predictor) and "output_fn" in script and is_module
         self.passes = self._shared_passes(script)
 
     def _shared_passes(self, script: Script) -> Any:
         if self.predictor:
-            # An input_fn may leave something for its output_fn, in a global for example.
+            # An input_fn may pass something on to its output_fn, in a global for example.
             coupled = "input_fn" in script and "output_fn" in script and not script.batch_predict
             return None if coupled else models.Passes(self.predictor, self.predictor.shared)
         if not script.batch_predict:
@@ -196,13 +197,15 @@ class Steps(_Answering):
         parameters = (*self._predict.positional, *self._predict.keywords)
         names = [name for name in parameters if name in _PER_REQUEST]
         if names:
-            log.warning("batch_predict: predict_fn asks for each request's %s", ", ".join(names))
+            log.warning(
+                "batch_predict has no effect: predict_fn takes each request's %s", ", ".join(names)
+            )
             return None
         return models.Passes(self._predict_together, False)
 
     @property
     def batches(self) -> bool:
-        """Whether several requests may be predicted in one pass, as far as is known."""
+        """Whether several requests may be predicted in one pass, as far as is known yet."""
         return self.passes is not None and self.passes.shared is not False
 
     def answer(self, requests: Sequence[Any], run: Run = run_step) -> list[Any]:
@@ -213,7 +216,7 @@ class Steps(_Answering):
             run: calls each step.
 
         Returns:
-            A Reply or Failed for each request, in their order.
+            A Reply or a Failed for each request, in their order.
         """
         if len(requests) == 1 or not self.batches:
             return [run(request, self._answer, request) for request in requests]
@@ -228,33 +231,33 @@ class Steps(_Answering):
         return self._write(request, self.predict(request, self.read(request)))
 
     def predict(self, request: Request, data: Any) -> Any:
-        """Run the model on one request's data with predict_fn."""
+        """Call predict_fn with one request's data."""
         if self.predictor:
             return self.predictor(data)
         return self._predict(self._values(request, data=self._model_input(data)))
 
     def _predict_together(self, data: Any) -> Any:
-        """Call the script's predict_fn for several requests' data, row after row."""
+        """Call the script's predict_fn with the rows of several requests."""
         values = {"ctx": self._options.device, "model": self.model, "data": self._model_input(data)}
         return self._predict(values)
 
     def read(self, request: Request) -> Any:
-        """Read a request's body with input_fn: the data for the model.
+        """Call input_fn with a request's body; returns the data for predict_fn.
 
         Raises:
-            BadInput: a script's input_fn does not understand the body, which is the client's fault.
+            BadInput: a script's input_fn does not understand the body: the client's fault.
         """
         body = request.body if self._reads_bytes else request.script_body()
         try:
             data = self._input(self._values(request, data=body))
         except ValueError as exc:
             raise BadInput(f"input_fn refused the body: {exc}") from exc
-        except (LookupError, TypeError) as exc:  # from parsing, in words for programmers
+        except (LookupError, TypeError) as exc:  # from parsing; the text would not help a client
             raise BadInput(f"input_fn cannot read the body: {type(exc).__name__}") from exc
         return self.predictor.arrays(data) if self.predictor else data
 
     def _model_input(self, data: Any) -> Any:
-        """What a script's predict_fn is given: a DataIter where the contract says so."""
+        """The data argument of a script's predict_fn: a DataIter where the contract says so."""
         return (
             models.to_data(data, self.model) if self._iterates and models.is_array(data) else data
         )
@@ -263,7 +266,7 @@ class Steps(_Answering):
         return self._reply(request, self.output(request, prediction))
 
     def output(self, request: Request, prediction: Any) -> Any:
-        """Call output_fn with a prediction; give what it returns."""
+        """Call output_fn with a prediction; returns its result."""
         if self._writes_ndarrays:
             prediction = models.to_ndarrays(prediction)
         return self._output(self._values(request, data=request.body, prediction=prediction))

@@ -19,13 +19,13 @@ class Reply(NamedTuple):
 
 
 def make_reply(result: Any, accept: str, default: str) -> Reply:
-    """Make the reply of what transform_fn or output_fn returned.
+    """Make the reply from the result of transform_fn or output_fn.
 
     Args:
-        result: any of the forms that scripts have returned (CONTRACT B7): a value, bytes or text,
-            alone or with a content type; or a web framework's response.
+        result: any form that scripts return (CONTRACT B7): a value, bytes or text, alone or with
+            a content type; or a web framework's response.
         accept: the client's Accept header.
-        default: the content type for a client that takes any.
+        default: the content type for a client that accepts any.
 
     Raises:
         NotAcceptable: the value cannot be written as any type that the client accepts.
@@ -37,11 +37,11 @@ def make_reply(result: Any, accept: str, default: str) -> Reply:
         return make_reply(pair, accept, default)._replace(status=int(result.status_code))
     value, content_type = result if _is_pair(result) else (result, None)
     if value is None:
-        return Reply(b"", content_type or _single(accept, default))
+        return Reply(b"", content_type or _preferred_type(accept, default))
     if isinstance(value, str):
         value = value.encode("utf-8")
     if isinstance(value, (bytes, bytearray)):
-        return Reply(bytes(value), content_type or _single(accept, default))
+        return Reply(bytes(value), content_type or _preferred_type(accept, default))
     value = models.to_plain(value)
     if content_type is None:
         return Reply(*codecs.encode(value, accept, default))
@@ -56,7 +56,7 @@ def _is_pair(result: Any) -> bool:
     return is_pair and (result[1] is None or isinstance(result[1], str))
 
 
-def _single(accept: str, default: str) -> str:
-    """The content type of a bare body: the one that Accept prefers, unless that is a range."""
+def _preferred_type(accept: str, default: str) -> str:
+    """The content type of a bare body: the one that Accept prefers; the default for a range."""
     preferred, _ = max(media.ranges(accept), key=lambda media_range: media_range[1])
     return default if "*" in preferred else preferred

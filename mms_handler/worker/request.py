@@ -17,9 +17,9 @@ _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 class TextBody(str):
-    """A body of text with a ``decode`` that returns itself.
+    """A body of text, with a ``decode`` that returns the text itself.
 
-    Scripts were written against str bodies and against bytes bodies; this works with both.
+    Some scripts expect str bodies and others bytes that they decode; this works with both.
     """
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> TextBody:
@@ -89,9 +89,10 @@ def request_without_mms(
     headers: Mapping[str, str] | None = None,
     max_bytes: int = sys.maxsize,
 ) -> Request:
-    """Read a request that no client sent, through MMS's own classes, as a batch of one.
+    """Make a Request that no client sent, through MMS's own classes, as a batch of one.
 
-    Afterwards MMS's ``context`` is this request's: hooks may set its reply's status and headers.
+    Afterwards MMS's ``context`` belongs to this request: hooks may set its reply's status and
+    headers.
 
     Raises:
         HandlerError: as ``read_request``.
@@ -113,7 +114,7 @@ def request_without_mms(
 
 
 def _as_sent(value: str) -> str:
-    """A header's value as the client sent it: MMS's front end decodes every value as Latin-1."""
+    """A header's value as the client sent it.  MMS's front end decodes every value as Latin-1."""
     try:
         return value if value.isascii() else value.encode("latin-1").decode()
     except UnicodeError:
@@ -123,10 +124,10 @@ def _as_sent(value: str) -> str:
 def _body(
     parts: Mapping[str, Any], received: Mapping[str, Any], content_type: str
 ) -> tuple[bytes, str]:
-    """The body and its content type: as sent, or the only part of a form or of a query.
+    """The body and its content type: as sent, or those of the only part of a form or a query.
 
-    MMS splits forms, and adds the parts of a query to an empty body.  It keeps the Content-Type of
-    a part in the dict of headers, as a dict under the part's name.
+    MMS splits forms, and adds the parts of a query to an empty body.  It keeps a part's
+    Content-Type among the headers, in a dict under the part's name.
     """
     bodies = {name: bytes(value) for name, value in parts.items() if name != "model_name"}
     is_form = media.main_type(content_type) in _FORMS
@@ -159,7 +160,7 @@ def _not_one_part(names: Sequence[str], is_form: bool) -> str:
 def _context_of_one(index: int, context: Any) -> Any:
     """A copy of MMS's context with this request alone, at index 0.
 
-    Scripts know of one request: what they do to index 0 must be this request's.
+    Scripts are written for one request: what they set at index 0 must apply to this one.
     """
     view = copy.copy(context)
     view.request_ids = {0: context.get_request_id(index)}

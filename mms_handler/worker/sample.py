@@ -1,4 +1,4 @@
-"""Answer the packed sample before a worker is ready: to warm up, and to try faster ways."""
+"""Answer the packed sample before a worker is ready: to warm up, and to try faster graphs."""
 
 from __future__ import annotations
 
@@ -33,32 +33,34 @@ def prepare(
     int8: models.PackedInt8 | None = None,
     gated: bool = False,
 ) -> None:
-    """Answer a sample request, to warm up and to see how others like it are served best.
+    """Answer a sample request, to warm up and to find the fastest way to serve others like it.
 
     Args:
-        pipeline: what answers.
+        pipeline: answers the requests.
         sample: the request; None: nothing is tried.
         batch_size: how many requests may come together.
-        faster: whether faster graphs of the model may be tried.
+        faster: whether to try faster graphs of the model.
         int8: the archive's int8 graph, to be tried too.
-        gated: whether slow requests come one by one, whatever ``batch_size`` says.
+        gated: whether a gate hands slow requests over one by one, despite ``batch_size``.
     """
     if sample is None:
         if pipeline.passes and not pipeline.predictor:
-            log.warning("batch_predict: without a sample request it cannot be tried")
+            log.warning(
+                "batch_predict has no effect: without a packed sample request it cannot be tried"
+            )
         return
     with models.recorded_calls(models.blocks(pipeline.model)) as calls:
         (reply,) = pipeline.answer([sample])
     if isinstance(reply, Failed):
         text = f"{type(reply.exc).__name__}: {reply.exc}"
-        log.warning("the sample request fails, nothing is warmed up: %.200s", text)
+        log.warning("the sample request fails, so nothing is warmed up: %.200s", text)
         return
     if faster:
         failure = attempt(_try_faster, pipeline, sample, calls, int8)
-        if isinstance(failure, Failed):  # the model answers, so it is served as it is
+        if isinstance(failure, Failed):  # the model answers, so it is served without one
             log.warning("no faster graph: %s: %s", type(failure.exc).__name__, failure.exc)
     if gated and pipeline.predictor and _takes_long(pipeline, sample):
-        return  # if such requests come together after all, batching is tried then
+        return  # if such requests come in a batch after all, they are tried then
     if isinstance(pipeline, Steps) and pipeline.passes:
         _try_batches(pipeline, sample)
         _warm_up(pipeline, sample, batch_size)
@@ -67,7 +69,7 @@ def prepare(
 def _try_faster(
     pipeline: Any, sample: Request, calls: Sequence[Call], int8: models.PackedInt8 | None
 ) -> None:
-    """Try the graphs of the Blocks that the sample calls, and a Module's."""
+    """Try faster graphs for the Blocks that the sample runs, or for the Module."""
     predictor = pipeline.predictor
     data = pipeline.read(sample) if predictor else None
     for block, arrays in calls:
@@ -87,7 +89,7 @@ def _takes_long(pipeline: Whole | Steps, sample: Request) -> bool:
 
 
 def _try_batches(pipeline: Steps, sample: Request) -> None:
-    """See whether requests like the sample get in one pass what they get alone."""
+    """Find out whether requests like the sample get the same predictions together as alone."""
     data = pipeline.read(sample)
     if pipeline.predictor:
         pipeline.passes.may_share(data)
@@ -95,13 +97,13 @@ def _try_batches(pipeline: Steps, sample: Request) -> None:
     pipeline.passes.shared = pipeline.passes.proven(data)
     if not pipeline.passes.shared:
         log.warning(
-            "batch_predict: the sample and requests like it get other predictions together than "
-            "alone; requests are predicted one by one"
+            "batch_predict has no effect: the sample and requests like it get other predictions "
+            "together than alone, so requests are predicted one by one"
         )
 
 
 def _warm_up(pipeline: Steps, sample: Request, batch_size: int) -> None:
-    """Answer batches of 2, 3, ... requests, as far as WARM_UP_S goes."""
+    """Answer batches of 2, 3, ... up to ``batch_size`` requests, for WARM_UP_S at most."""
     end = time.monotonic() + WARM_UP_S
     for count in range(2, batch_size + 1):
         if time.monotonic() >= end:

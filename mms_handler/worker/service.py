@@ -35,7 +35,7 @@ class Service:
     """
 
     def __init__(self, load: Callable[[Any, Settings], Any]) -> None:
-        """``load`` makes a loaded model, with its pipeline, from MMS's context and our settings."""
+        """``load`` takes MMS's context and our settings, and returns a Loaded."""
         self._load = load
 
     def __call__(self, batch: list[dict[str, Any]] | None, context: Any) -> list[bytes] | None:
@@ -55,9 +55,9 @@ class Service:
         return bodies
 
     def _answer(self, batch: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
-        """Give the body of each reply, in the requests' order; set the heads on MMS's context.
+        """Return each reply's body, in the requests' order; set the heads on MMS's context.
 
-        A request that cannot be read is Failed, which the pipeline hands on.
+        A request that cannot be read becomes a Failed, which the pipeline hands on.
         """
         requests = [self._read(index, parts, context) for index, parts in enumerate(batch)]
         replies = self._pipeline.answer(requests, self._run)
@@ -68,7 +68,7 @@ class Service:
         return attempt(read_request, index, parts, context, self._settings.max_body_bytes)
 
     def _run(self, request: Any, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Attempt a step in the batch's time, with its output tagged with its request's id."""
+        """Attempt a step before the batch's deadline; tag its output with its request's id."""
         self._output.tag(request.by_name["request_id"] if isinstance(request, Request) else "")
         return attempt(self._deadline.call, function, *arguments)
 
@@ -78,13 +78,13 @@ class Service:
 
     def _start(self, context: Any) -> None:
         self._output = Output()
-        line = lifeline.attach()
-        if line:
+        connection = lifeline.attach()
+        if connection:
             self._output.clean()
-        self._lifeline = line or contextlib.nullcontext()
+        self._lifeline = connection or contextlib.nullcontext()
         context.metrics = Metrics(context.metrics, None)
-        # MMS would parse JSON and text itself, and a body that is neither kills the worker; its
-        # codec reads the variable for each message (otf_message_handler.py:289).
+        # MMS would parse JSON and text itself, and a body that it cannot parse kills the worker.
+        # Its codec reads this variable for each message (otf_message_handler.py:289).
         settings.export("MMS_DECODE_INPUT_REQUEST", "false")
         try:
             self._settings = settings.current()
@@ -92,28 +92,28 @@ class Service:
             with self._lifeline:
                 self._pipeline = self._load(context, self._settings).pipeline
         except BaseException as exc:
-            # This line comes first; MMS logs the traceback.  MMS stops reading the log as soon as
-            # the worker dies, hence the pause.
+            # MMS logs the traceback after this line.  It stops reading the log as soon as the
+            # worker dies, hence the pause.
             log.error("cannot load model %s: %s", context.model_name, " ".join(str(exc).split()))
             sys.stdout.flush()
             time.sleep(0.1)
             if errors.out_of_memory(exc.__cause__ or exc) and self._settings.supervised:
-                # MMS answers 507 and keeps the name; its supervisor frees the name.
+                # MMS answers 507 and keeps the model's name; its supervisor, serve, frees it.
                 raise MemoryError(str(exc)) from exc
             raise
-        gc.collect()  # the model stays for good: do not look through it again
-        gc.freeze()
+        gc.collect()
+        gc.freeze()  # the model stays: later collections need not look through it
         log.info("model %s is loaded", context.model_name)
 
 
 def set_reply(index: int, reply: Any, context: Any, max_bytes: int) -> bytes:
-    """Set the head of one reply on MMS's context, and give its body.
+    """Set the head of one reply on MMS's context, and return its body.
 
     Args:
         index: the request's place in the batch.
-        reply: a Reply, or Failed.
+        reply: a Reply or a Failed.
         context: MMS's.
-        max_bytes: limit of a body; a larger one would kill the worker.
+        max_bytes: limit of a body; MMS kills the worker for a larger one.
     """
     if not isinstance(reply, Failed) and len(reply.body) > max_bytes:
         text = f"the reply has {len(reply.body)} bytes, the server sends at most {max_bytes}"

@@ -1,4 +1,4 @@
-"""What ``check`` and ``archive --quantize`` run: load a model_dir as a worker does, and try it."""
+"""Load a model_dir as a worker does, and try it: for ``check`` and ``archive --quantize``."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from mms_handler.manifest import MANIFEST
 from mms_handler.worker.loading import load
 from mms_handler.worker.request import request_without_mms
 
-#: MXNet reads it when it is imported.  Convolutions that are fused with the sum of a residual block
-#: may be wrong in eight bits: the small ResNet of the tests by 5 %, without the fusion by 0.2 %.
+#: Variables that MXNet reads when it is imported.  A convolution fused with the sum of a residual
+#: block may be wrong in int8: the tests' small ResNet is off by 5 %, and by 0.2 % without fusion.
 _BEFORE_MXNET = {"MXNET_DISABLE_MKLDNN_FUSE_CONV_SUM": "1"}
 
 
@@ -35,12 +35,13 @@ def inspect(model_dir: Path, sample: tuple[bytes, str, str] | None) -> dict[str,
     """Load a model_dir as a worker would, in this process, and describe it.
 
     Args:
-        model_dir: this process's working directory, as it is a worker's.
+        model_dir: this process's working directory, as in a worker.
         sample: body, Content-Type and Accept of a request to answer; or None.
 
     Returns:
-        script, functions, files, model, and with a sample status, content_type, the beginning
-        of the reply, and its body in base64 if it is the same each time; or an error alone.
+        ``error`` alone if the model does not load; else ``script``, ``functions``, ``files`` and
+        ``model``.  With a sample also ``status``, ``content_type``, ``reply`` (its beginning) and,
+        if two replies are equal, ``body`` in base64.
     """
     worker_settings = settings.current()
     if worker_settings.optimize == "on":  # the packed reply is the model's, not its int8 graph's
@@ -74,7 +75,7 @@ def _answer(
     reply, again = replies
     beginning = reply.body[:200].decode("utf-8", "replace")
     report = {"status": reply.status, "content_type": reply.content_type, "reply": beginning}
-    if reply != again:  # a time or a random number: no body can be expected
+    if reply != again:  # a time or a random number in it: no body can be expected
         return report
     return {**report, "body": base64.b64encode(reply.body).decode()}
 
@@ -86,12 +87,12 @@ def quantize(model_dir: Path, bodies: Sequence[tuple[Path, str]]) -> dict[str, A
     """Make the int8 graph of the model in a model_dir, and judge it.
 
     Args:
-        model_dir: this process's working directory, as it is a worker's.
-        bodies: files that are requests, each with its content type; some are left for judging.
+        model_dir: this process's working directory, as in a worker.
+        bodies: requests' bodies as files, each with its content type; some are kept for judging.
 
     Returns:
-        symbol, as JSON; operators, of, inputs, and the agreement's rows, top, mean, most; part,
-        speed for a person.  Or an error alone.
+        ``error`` alone, or ``symbol`` as JSON; ``operators``, ``of`` and ``inputs``; the
+        agreement's ``rows``, ``top``, ``mean`` and ``most``; ``part`` and ``speed`` for a person.
     """
     settings.export_defaults(_BEFORE_MXNET)
     worker_settings = dataclasses.replace(settings.current(), optimize="off")
@@ -99,7 +100,7 @@ def quantize(model_dir: Path, bodies: Sequence[tuple[Path, str]]) -> dict[str, A
     try:
         return _quantize(load(context, worker_settings).pipeline, context, bodies)
     except LoadError as exc:
-        return {"error": f"it would not load: {exc}"}
+        return {"error": f"the model does not load: {exc}"}
     except ModelError as exc:
         return {"error": str(exc)}
 
@@ -107,11 +108,12 @@ def quantize(model_dir: Path, bodies: Sequence[tuple[Path, str]]) -> dict[str, A
 def _quantize(pipeline: Any, context: Any, bodies: Iterable[tuple[Path, str]]) -> dict[str, Any]:
     from mms_handler import models
 
-    calls = [_call(pipeline, context, path, content_type) for path, content_type in bodies]
+    calls = [_model_call(pipeline, context, path, content_type) for path, content_type in bodies]
     model, arrays = calls[0]
     if any(other is not model for other, _ in calls):
         raise ModelError(
-            "the requests run different Blocks; int8 needs requests that all run the same one"
+            "the calibration requests run different Blocks; int8 needs one Block that all of "
+            "them run"
         )
     graph = models.graph_of(model, arrays)
     quantized = models.quantize(graph, [models.to_plain(arrays) for _, arrays in calls])
@@ -130,11 +132,13 @@ def _quantize(pipeline: Any, context: Any, bodies: Iterable[tuple[Path, str]]) -
     }
 
 
-def _call(pipeline: Any, context: Any, path: Path, content_type: str) -> tuple[Any, Sequence[Any]]:
+def _model_call(
+    pipeline: Any, context: Any, path: Path, content_type: str
+) -> tuple[Any, Sequence[Any]]:
     """The model that a request runs, and its arrays.
 
     Raises:
-        ModelError: the request fails, or its call of a model cannot be seen.
+        ModelError: the request fails, or its call of a model cannot be recorded.
     """
     from mms_handler import models
 
@@ -146,20 +150,19 @@ def _call(pipeline: Any, context: Any, path: Path, content_type: str) -> tuple[A
         with models.recorded_calls(models.blocks(pipeline.model)) as calls:
             (outcome,) = pipeline.answer([request])
     if isinstance(outcome, Failed):
-        raise ModelError(f"{path.name} gets {_words(outcome.exc)}") from outcome.exc
+        exc = outcome.exc
+        fault = errors.fault(exc) if isinstance(exc, Exception) else None
+        text = f"{fault.status}: {fault.message}" if fault else type(exc).__name__
+        raise ModelError(f"{path.name} gets {text}") from exc
     if len(calls) != 1:
         raise ModelError(
             f"{path.name} runs {len(calls) or 'no'} graphs that could be recorded; int8 needs "
-            "exactly one: of a Module without predict_fn, or of a HybridBlock that the script calls"
+            "exactly one: that of a Module without predict_fn, or of a HybridBlock that the script "
+            "calls"
         )
     ((model, arrays),) = calls
     if not isinstance(arrays, (list, tuple)) or not all(map(models.is_array, arrays)):
         raise ModelError(
-            f"{path.name}: input_fn returns no arrays; int8 needs arrays for the model"
+            f"{path.name}: input_fn does not return arrays; int8 needs arrays for the model"
         )
     return model, arrays
-
-
-def _words(exc: BaseException) -> str:
-    fault = errors.fault(exc) if isinstance(exc, Exception) else None
-    return f"{fault.status}: {fault.message}" if fault else type(exc).__name__

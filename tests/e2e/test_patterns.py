@@ -247,7 +247,7 @@ CASES = {
             )
         ],
         default_save,
-        log_line="process_request_fn takes the request; ignored: input_fn",
+        log_line="process_request_fn replaces input_fn, which will not be called",
     ),
     "P8 foreign model types": Pattern(
         "p08_foreign_model_types",

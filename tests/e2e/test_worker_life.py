@@ -502,8 +502,8 @@ def test_a_batch_that_takes_too_long(front_end):
         answers = list(pool.map(lambda _: front_end.send("loop", model="batches"), range(3)))
     assert [answer.status for answer in answers] == [504, 504, 504]
     assert sorted(json.loads(answer.body)["message"] for answer in answers) == [
-        "not started: its batch took all of its 2.7 s",
-        "not started: its batch took all of its 2.7 s",
+        "not started: its batch used up the limit of 2.7 s",
+        "not started: its batch used up the limit of 2.7 s",
         "the model did not answer within 2.7 s",
     ]
     assert front_end.send("pid", model="batches").status == 200
@@ -769,7 +769,7 @@ def test_a_gpu_that_mxnet_does_not_have(tmp_path):
     with running(tmp_path, path=f"{nvidia_smi.parent}:/usr/bin:/bin") as other:
         assert other.add("commanded").status == 500
         assert other.logged(
-            "cannot load model commanded: mxnet: ModelError: MMS gave GPU 0, but MXNet can use "
+            "cannot load model commanded: mxnet: ModelError: MMS assigned GPU 0, but MXNet can use "
             "none; to serve on the CPU set number_of_gpu=0 in MMS's configuration"
         )
 
@@ -781,7 +781,7 @@ def test_a_file_that_is_not_an_archive(front_end):
     registration = f"{front_end.management}/models?{url}&initial_workers=1&synchronous=true"
     assert client.call("POST", registration).status == 500
     assert front_end.logged(
-        "cannot load model packed: model_dir: ModelError: the folder is empty; "
+        "cannot load model packed: model_dir: ModelError: the folder is empty: "
     )
 
 

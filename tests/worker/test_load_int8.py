@@ -101,8 +101,8 @@ def test_a_graph_of_a_folder_of_photos(tmp_path, stripes):
     [
         pytest.param(
             "import no_such_library",
-            "it would not load: script: ModuleNotFoundError: No module named 'no_such_library' "
-            "(code/inference.py, line 1)",
+            "the model does not load: script: ModuleNotFoundError: No module named "
+            "'no_such_library' (code/inference.py, line 1)",
             id="does not load",
         ),
         pytest.param(

@@ -73,7 +73,9 @@ def test_without_a_sample_nothing_is_answered(model_dir, caplog):
     """The log says that the script's batch_predict cannot be tried."""
     loaded = load(model_dir(SCRIPT))
     assert shapes(loaded) == []
-    assert caplog.messages == ["batch_predict: without a sample request it cannot be tried"]
+    assert caplog.messages == [
+        "batch_predict has no effect: without a packed sample request it cannot be tried"
+    ]
 
 
 def test_a_script_that_fails_with_the_sample_is_loaded(packed, caplog):
@@ -83,7 +85,7 @@ def test_a_script_that_fails_with_the_sample_is_loaded(packed, caplog):
     loaded = load(packed(script, b"[[1, 2]]"))
     assert shapes(loaded) == [(1, 2)]
     (message,) = caplog.messages
-    assert message == "the sample request fails, nothing is warmed up: SystemExit: gone"
+    assert message == "the sample request fails, so nothing is warmed up: SystemExit: gone"
 
 
 BLOCK = """

@@ -764,8 +764,8 @@ def test_the_artifacts_of_the_default_save_need_no_script(tmp_path):
         ),
         pytest.param(
             {},
-            "model_dir: ModelError: the folder is empty; register an archive (.mar), "
-            "for MMS unpacks other files to nothing",
+            "model_dir: ModelError: the folder is empty: MMS unpacks a file that is not an "
+            "archive to nothing; register an archive (.mar)",
             ModelError,
             id="an empty model_dir",
         ),
@@ -914,7 +914,7 @@ def test_a_batch_has_a_time_limit(worker, monkeypatch):
         "Gateway Timeout",
         (504, "TimedOut", "the model did not answer within 0.9 s"),
     )
-    assert late.fault == (504, "TimedOut", "not started: its batch took all of its 0.9 s")
+    assert late.fault == (504, "TimedOut", "not started: its batch used up the limit of 0.9 s")
     assert model.answer(body=b"good", content_type=CSV).body == b"good"
 
 
@@ -993,7 +993,7 @@ def test_a_gpu_that_mxnet_cannot_use(tmp_path):
     """MMS counts the GPUs that nvidia-smi lists, MXNet those that it can use."""
     (tmp_path / "inference.py").write_text(DOUBLER)
     with pytest.raises(
-        LoadError, match="^mxnet: ModelError: MMS gave GPU 1, but MXNet can use none; "
+        LoadError, match="^mxnet: ModelError: MMS assigned GPU 1, but MXNet can use none; "
     ):
         Worker(tmp_path, gpu=1)
 

@@ -1,4 +1,4 @@
-"""Answer a batch before MMS gives up on it, which would cost the worker and all its requests.
+"""Answer a batch before MMS gives up on it: MMS would end the worker and fail all its requests.
 
 SIGALRM interrupts Python code.  Native code that does not return is left to MMS's own limit.
 """
@@ -25,14 +25,14 @@ class _Expired(BaseException):
 
 
 class Deadline:
-    """The time limit of one batch at a time, which is a ``with`` block."""
+    """A time limit for batches.  Each batch is a ``with`` block."""
 
     def __init__(self, timeout_s: float) -> None:
         """``timeout_s`` is MMS's limit; ours is a tenth shorter, but at most 2 s."""
         self._limit_s = timeout_s - min(2, timeout_s / 10)
         self._ends_s = 0.0
         self._running = self._expired = self._warned = False
-        self._alarm = self._interrupt  # once: each access makes another method object
+        self._alarm = self._interrupt  # compared by identity; each access makes a new method object
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGALRM, self._alarm)
 
@@ -47,13 +47,13 @@ class Deadline:
             log.warning("the script uses SIGALRM: its requests have only MMS's own time limit")
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call ``function``, within the batch's time.
+        """Call ``function`` within the batch's time.
 
         Raises:
             TimedOut: the batch's time was up before the call, or during it.
         """
         if time.monotonic() >= self._ends_s:
-            raise TimedOut(f"not started: its batch took all of its {self._limit_s:g} s")
+            raise TimedOut(f"not started: its batch used up the limit of {self._limit_s:g} s")
         self._expired = False
         try:
             try:

@@ -1,12 +1,13 @@
 """End a worker's process when MMS is done with it, and not before.
 
 MMS leaves processes behind: a worker that it gave up, a busy worker whose front end died, and the
-listener that forked it.  Here the kernel kills them, whatever they run, even if they are stopped:
+listener that forked it.  This module has the kernel kill them, even if they are stopped or run
+native code:
 
-worker ──socket──▶ front end     hangs up on a busy worker: the worker is killed
+worker ──socket──▶ front end     closes the socket of a busy worker: the worker is killed
 listener ──stdin─▶ front end     dies, which closes the pipe: the listener is killed
 
-An idle worker reads the end of its socket, and MMS's own code ends it.
+MMS's own code ends an idle worker, which reads that its socket was closed.
 """
 
 from __future__ import annotations
@@ -25,16 +26,17 @@ from typing import Any
 def attach() -> Lifeline | None:
     """Bind this process to its front end; None if it is not a worker of MMS.
 
-    Afterwards SIGTERM ends the process at once.  Neither its end nor the end of a child breaks what
-    the next worker needs.
+    Afterwards SIGTERM ends the process at once.  Neither its end nor that of a child process
+    breaks what the next worker needs.
     """
     worker, connection = _mms()
     if connection is None:
         return None
-    # MMS's own handler removes the socket on which the listener waits, and continues: the model
-    # could never get a worker again (model_service_worker.py:158-163).
+    # MMS's own handler removes the listener's socket and continues: the model could never get
+    # another worker (model_service_worker.py:158-163).
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # A child of the script would shut it when it ends as MMS does, or keep it open after our end.
+    # A script's child process must not hold the connection: if it runs MMS's exit code it would
+    # shut the connection down, and if it outlives this process it would keep it open.
     os.register_at_fork(after_in_child=connection.close)
     _forget_fifos(worker)
     if sys.platform == "linux":
@@ -59,7 +61,7 @@ def in_listener() -> bool:
 
 
 class Lifeline:
-    """A worker's connection.  In a ``with`` block the worker is busy; an event there kills it."""
+    """A worker's connection.  In a ``with`` block the worker is busy, and an event kills it."""
 
     def __init__(self, descriptor: int | None) -> None:
         """``descriptor`` is the socket's; None where the kernel cannot watch it."""
@@ -74,13 +76,13 @@ class Lifeline:
 
     def __exit__(self, *exc: object) -> None:
         if os.getpid() != self._process:
-            os._exit(1)  # a child that the script forked and that returned: it has no connection
+            os._exit(1)  # a child that the script forked has returned here; it has no connection
         if self._descriptor is not None:
             fcntl.fcntl(self._descriptor, fcntl.F_SETFL, self._idle)
 
 
 def _mms() -> tuple[Any, Any]:
-    """MMS's object for this process, and its connection; None for the listener, which has none."""
+    """MMS's worker object and its connection, which the listener lacks; None outside MMS."""
     frame: FrameType | None = sys._getframe()
     while frame:
         code = frame.f_code
@@ -109,7 +111,7 @@ def _forget_fifos(worker: Any) -> None:
 def _kill_with_front_end(listener: int) -> None:
     """Have the kernel kill the listener when its stdin closes.
 
-    We inherited that stdin: a pipe whose other end only the front end holds.
+    This process inherited that stdin: a pipe whose other end only the front end holds.
     """
     if stat.S_ISFIFO(os.fstat(0).st_mode):
         _kill_on_event(0, listener)

@@ -1,4 +1,4 @@
-"""A script's metrics, as lines that MMS's front end can read: MMS's context.metrics, corrected.
+"""MMS's ``context.metrics``, corrected: a script's metrics become lines that the front end reads.
 
 MMS's own store loses the dimensions of everything except counters, and fails without a unit
 (metrics_store.py:131-209).  Its front end logs ``null`` for names and values that do not match its
@@ -27,11 +27,11 @@ class Metrics:
     """MMS's MetricsStore for the script of one request.
 
     A metric that cannot be sent is left out, with a line in the log.  ``idx`` is ignored: all
-    metrics are the one request's and carry its id.
+    metrics belong to the one request and carry its id.
     """
 
     def __init__(self, store: Any, request_id: Any) -> None:
-        """Add to ``store``, MMS's own for the whole batch."""
+        """``store`` is MMS's MetricsStore for the whole batch; metrics are added to it."""
         self._store, self._request_id = store, request_id
         self._metrics: dict[_Key, tuple[Any, float]] = {}
 

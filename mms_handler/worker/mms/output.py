@@ -3,9 +3,9 @@
 print ─▶ sys.stdout ─bytes─▶ Lines ─▶ descriptor 1 ─▶ MMS's log        stderr and logging likewise
 
 MMS reads its workers' output line by line.  A line of a megabyte delays the worker for seconds.
-Some words at the start of a line are commands, and after a bad command MMS stops reading, so that
-every print fails (WorkerLifeCycle.java:228-270).  Native code writes to the descriptors itself and
-does not pass through here.
+Some words at the start of a line are commands; after a bad command MMS stops reading, and then
+every print fails (WorkerLifeCycle.java:228-270).  Native code writes to the descriptors directly
+and does not pass through here.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import sys
 import threading
 from typing import Any
 
-#: Bytes of a line; the rest is left out, and the line says how many bytes that was.
+#: Bytes of a line.  The rest is left out, and the line says how many bytes that was.
 MAX_LINE = 8_000
 
-#: Where Java's Scanner in the front end ends a line.
+#: Where the front end, with Java's Scanner, ends a line.
 _BREAKS = re.compile(rb"\r\n|[\n\r]|\xc2\x85|\xe2\x80[\xa8\xa9]")
 
 #: Commands to the front end at the start of a line.  After a blank they are plain text.
@@ -62,7 +62,7 @@ class _Stream(io.TextIOWrapper):
 
 
 def _divide(handler: Any) -> None:
-    """Leave MMS's own metrics, which are commands, to ``handler``; print the rest as lines."""
+    """Leave MMS's own metrics, which are commands, to ``handler``; print the rest through Lines."""
     printing = logging.StreamHandler(sys.stdout)
     printing.setFormatter(handler.formatter)
     printing.addFilter(lambda record: not _is_metric(record))
@@ -75,18 +75,18 @@ def _is_metric(record: logging.LogRecord) -> bool:
 
 
 class Lines(io.BufferedIOBase):
-    """Bytes in, lines out: each short, of one request, and no command.  Writing never fails."""
+    """Turns bytes into short lines of one request each, never a command.  Writing never fails."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor, self.name = descriptor, f"<{descriptor}>"
         self._request_id = b""
         self._rest = b""  # the part of an unfinished line that is not written yet
-        self._begun, self._length = False, 0  # whether a part was written, and its bytes
-        self._lock = threading.RLock()  # a signal handler may print while we do
+        self._begun, self._length = False, 0  # whether a part of it was written, and its bytes
+        self._lock = threading.RLock()  # reentrant: a signal handler may print during a print
         os.register_at_fork(after_in_child=self._unlock)
 
     def _unlock(self) -> None:
-        self._lock = threading.RLock()  # the thread that held it does not exist in this child
+        self._lock = threading.RLock()  # the thread that held the old one is not in this child
 
     def writable(self) -> bool:
         return True
@@ -124,15 +124,19 @@ class Lines(io.BufferedIOBase):
 
     def _piece(self, piece: bytes) -> bytes:
         """The part of the next ``piece`` of a line that may still be written."""
-        start = b"" if self._begun else self._start(piece)
+        prefix = b"" if self._begun else self._prefix(piece)
         room = max(0, MAX_LINE - self._length)
         self._begun, self._length = True, self._length + len(piece)
-        return start + (piece if len(piece) <= room else _whole_letters(piece[:room]))
+        if len(piece) > room:
+            piece = piece[:room].decode("utf-8", "ignore").encode()  # no part of a letter
+        return prefix + piece
 
-    def _start(self, piece: bytes) -> bytes:
+    def _prefix(self, piece: bytes) -> bytes:
+        """The request's id for a line of text; a blank before what is, or may become, a command."""
         if piece and self._request_id and self._request_id not in piece:
             return b"request " + self._request_id + b": "
-        return b" " if piece.startswith(_COMMANDS) or _may_become(piece) else b""
+        may_become = piece != b"" and any(command.startswith(piece) for command in _COMMANDS)
+        return b" " if may_become or piece.startswith(_COMMANDS) else b""
 
     def _end(self) -> bytes:
         left_out = self._length - MAX_LINE
@@ -144,13 +148,4 @@ class Lines(io.BufferedIOBase):
             while text:
                 text = text[os.write(self._descriptor, text) :]
         except OSError:
-            pass  # nobody reads it any more; a request does not fail because of that
-
-
-def _whole_letters(piece: bytes) -> bytes:
-    return piece.decode("utf-8", "ignore").encode()
-
-
-def _may_become(piece: bytes) -> bool:
-    """Whether the rest of the line could turn ``piece`` into a command."""
-    return piece != b"" and any(command.startswith(piece) for command in _COMMANDS)
+            pass  # the reader is gone; a request must not fail because of that

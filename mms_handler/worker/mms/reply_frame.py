@@ -1,17 +1,17 @@
-"""The reply frame that MMS writes, kept such that neither its reader in Java nor HTTP breaks.
+"""Shape the reply frame that MMS writes, so that it breaks neither its Java reader nor HTTP.
 
 code, message, [id, content type, STATUS, phrase, HEADERS, body]...
 
 MMS writes a text's length in characters and its bytes in UTF-8, and does not check what goes into
 the status line and the headers (otf_message_handler.py:47-55, 89-106): one letter outside ASCII
-kills the worker, a line break splits the reply or hangs the client.  ``set_head`` leaves such out.
+kills the worker, a line break splits the reply or hangs the client.  ``set_head`` removes both.
 
-Java reads a frame as its bytes arrive and waits for missing ones, except for a request's status and
-its map of headers (ModelResponseDecoder.java, CodecUtils.readMap): if a read ends there, it raises
-and drops the worker with its whole batch.  Reads end at multiples of 16 bytes from the frame's
-start, because netty's buffers and the kernel's pieces do.  So ``shape`` keeps the map empty, sends
-the headers in the guarded field of the content type, and puts spaces before the type, which every
-reader of HTTP drops, to move the status away from those places.
+Java reads a frame as its bytes arrive and waits for missing ones, except within a request's status
+and its map of headers (ModelResponseDecoder.java, CodecUtils.readMap): if a read ends there, it
+raises and drops the worker with its whole batch.  Reads end at multiples of 16 bytes from the
+frame's start, because netty's buffers and the kernel's pieces do.  ``shape`` avoids both fields:
+it keeps the map empty and sends the headers in the field of the content type, where Java waits.  It
+moves the status away from those places with spaces before the type, which HTTP readers drop.
 """
 
 from __future__ import annotations
@@ -28,10 +28,11 @@ _START = 4 + 4 + len("Prediction success")
 #: Reads end at multiples of this.
 _BLOCK = 16
 
-#: Headers that MMS sets itself, whatever a script has set (NettyUtils.sendHttpResponse).
+#: Headers that MMS sets itself, over a script's (NettyUtils.sendHttpResponse).
 _SET_BY_MMS = {"x-request-id", "pragma", "cache-control", "expires"}
 
-#: Headers of the connection, which is the front end's; a script's would corrupt a chunked reply.
+#: Headers of the connection, which belongs to the front end.  A script's would corrupt a chunked
+#: reply.
 _HOP_BY_HOP = {
     "connection",
     "content-length",
@@ -44,7 +45,7 @@ _HOP_BY_HOP = {
     "upgrade",
 }
 
-#: Characters of a header's value; a longer one costs the worker.
+#: Characters of a header's value.  A longer one kills the worker.
 MAX_HEADER = 4_096
 
 
@@ -52,7 +53,7 @@ MAX_HEADER = 4_096
 
 
 def set_head(index: int, content_type: str, status: Any, phrase: Any, context: Any) -> None:
-    """Set the status, phrase and headers of one reply on MMS's context, as they can be sent.
+    """Set the status, phrase and headers of one reply on MMS's context, so that they can be sent.
 
     Args:
         index: the request's place in the batch.
@@ -67,9 +68,9 @@ def set_head(index: int, content_type: str, status: Any, phrase: Any, context: A
 
 
 def status_line(status: Any, phrase: Any) -> tuple[int, str]:
-    """``status`` and ``phrase`` as they can be sent."""
+    """``status`` and ``phrase``, corrected so that they can be sent."""
     if not isinstance(status, int) or not 200 <= status <= 599:
-        log.warning("status %r is not a number from 200 to 599; 500 sent", status)
+        log.warning("status %r is not a number from 200 to 599; 500 is sent instead", status)
         status = 500
     if not phrase:
         return status, "OK" if status == 200 else ""
@@ -97,7 +98,7 @@ def drop_unsendable(headers: dict[Any, Any]) -> None:
 
 
 class TypeAlone(Dict[str, str]):
-    """A reply's headers for MMS: an empty dict that gives the content type when asked for it."""
+    """A reply's headers for MMS: an empty dict whose ``get`` knows the content type."""
 
     def __init__(self, content_type: str) -> None:
         super().__init__()
@@ -125,7 +126,7 @@ def shape(context: Any, bodies: Sequence[bytes]) -> None:
 
 
 def _folded(headers: Mapping[str, str]) -> str:
-    """All headers in the value that MMS writes unchanged: the type, a line break, the next one."""
+    """All headers in one text, which MMS writes as the content type: the type, then a line each."""
     by_name = {name.lower(): (name, value) for name, value in headers.items()}
     _, content_type = by_name.pop("content-type", ("", ""))
     lines = [f"{name}: {value}" for key, (name, value) in by_name.items() if key not in _SET_BY_MMS]
@@ -133,7 +134,7 @@ def _folded(headers: Mapping[str, str]) -> str:
 
 
 def _padded(content_type: str, position: int) -> str:
-    """The type after as few spaces as put the next four bytes inside a block."""
+    """Prefix the type with the fewest spaces that put the next four bytes inside a block."""
     end = (position + len(content_type)) % _BLOCK
     spaces = 0 if 0 < end <= _BLOCK - 4 else 1 if not end else _BLOCK - end + 1
     return " " * spaces + content_type

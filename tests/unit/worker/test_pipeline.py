@@ -256,7 +256,9 @@ def test_transform_fn_takes_the_whole_request(caplog):
     hooks = {"transform_fn": transform_fn, "predict_fn": None, "input_fn": None}
     with caplog.at_level(logging.WARNING):
         pipe = pipeline("the model", hooks)
-    assert caplog.messages == ["transform_fn takes the request; ignored: input_fn, predict_fn"]
+    assert caplog.messages == [
+        "transform_fn replaces input_fn, predict_fn, which will not be called"
+    ]
     assert answer(pipe, b"x", "text/odd", "image/*") == (b"done", "text/x-own", 200)
     assert calls == [("the model", b"x", "text/odd", "image/*")]
 

@@ -392,20 +392,20 @@ def test_batch_predict_of_a_module(sums):
         pytest.param(
             lambda data, model: data - data.mean(axis=0, keepdims=True) + data,
             request([[1, 2]]),
-            "batch_predict: the sample and requests like it get other predictions together than "
-            "alone; requests are predicted one by one",
+            "batch_predict has no effect: the sample and requests like it get other predictions "
+            "together than alone, so requests are predicted one by one",
             id="dependent rows",
         ),
         pytest.param(
             lambda data, model: data,
             None,
-            "batch_predict: without a sample request it cannot be tried",
+            "batch_predict has no effect: without a packed sample request it cannot be tried",
             id="no sample",
         ),
         pytest.param(
             lambda data, model, headers, request_id: data,
             request([[1, 2]]),
-            "batch_predict: predict_fn asks for each request's headers, request_id",
+            "batch_predict has no effect: predict_fn takes each request's headers, request_id",
             id="a predict_fn that needs a request's own headers",
         ),
     ],
@@ -435,7 +435,9 @@ def test_a_failing_sample_is_logged(sum_block, caplog):
     pipe = pipeline(sum_block)
     prepare(pipe, request([[1, 2, 3]]), 2, faster=True)
     (message,) = caplog.messages
-    assert message.startswith("the sample request fails, nothing is warmed up: BadInput: the model")
+    assert message.startswith(
+        "the sample request fails, so nothing is warmed up: BadInput: the model"
+    )
     assert pipe.answer([request([[1, 1]])])[0].body == b"[[13.0]]"
 
 

@@ -56,7 +56,9 @@ def test_the_limit_is_shorter_than_mms_limit(timeout_s, limit):
     deadline = Deadline(timeout_s)
     with deadline:
         deadline._ends_s = time.monotonic()  # as if the time had passed
-        with pytest.raises(TimedOut, match=rf"not started: its batch took all of its {limit} s"):
+        with pytest.raises(
+            TimedOut, match=rf"not started: its batch used up the limit of {limit} s"
+        ):
             deadline.call(forever)
 
 
