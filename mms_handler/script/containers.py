@@ -1,7 +1,7 @@
 """What scripts use of the old SageMaker containers: modules that they import, and SM_* variables.
 
-A module here replaces the real one if that is not installed.  Scripts import them at their top, in
-training and in serving.
+Scripts import these modules at their top, in training and in serving.  A module here replaces the
+real one if that is not installed.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def save(
     """
     folder, trained = _in_order(model_dir, model)
     if _saves(current_host, hosts):
-        from mms_handler import models  # imports mxnet, two seconds for hosts that save only
+        from mms_handler import models  # imports mxnet: two seconds, only on the host that saves
 
         models.save(trained, Path(folder))
 
@@ -84,7 +84,7 @@ def _in_order(first: Any, second: Any) -> tuple[Any, Any]:
 
 
 def _saves(current_host: str | None, hosts: Sequence[str] | None) -> bool:
-    """Whether this host saves: the first one does, and one that knows of no others."""
+    """Whether this host saves: it is the first one, or it does not know of others."""
     environment = settings.environment()
     hosts = hosts or json.loads(environment.get("SM_HOSTS") or "[]")
     current_host = current_host or environment.get("SM_CURRENT_HOST")
@@ -95,12 +95,12 @@ def _saves(current_host: str | None, hosts: Sequence[str] | None) -> bool:
 
 
 def hosting_variables(model_dir: str, gpus: int, cpus: int) -> dict[str, str]:
-    """The SM_* variables that a script may read when it is imported to be served, by name.
+    """The SM_* variables that a script may read when a worker imports it, by name.
 
     Args:
         model_dir: folder with the artifacts and ``code/``.
-        gpus: how many this worker may use.
-        cpus: likewise.
+        gpus: how many GPUs this worker may use.
+        cpus: how many CPUs it may use.
 
     Returns:
         Strings; lists and dicts are compact JSON with sorted keys.  SM_TRAINING_ENV and
@@ -130,10 +130,9 @@ def hosting_variables(model_dir: str, gpus: int, cpus: int) -> dict[str, str]:
         "USER_ARGS": [],
         "LOG_LEVEL": 20,
     }
-    return {f"SM_{name}": _text(value) for name, value in values.items()}
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return {
+        f"SM_{name}": value
+        if isinstance(value, str)
+        else json.dumps(value, sort_keys=True, separators=(",", ":"))
+        for name, value in values.items()
+    }

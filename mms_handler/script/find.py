@@ -9,11 +9,11 @@ from mms_handler.errors import ScriptError
 
 
 def find_script(model_dir: Path, *programs: str | None) -> Path | None:
-    """The script of a model_dir: in ``code/`` if there is one, else beside the artifacts.
+    """The script of a model_dir: in ``code/`` if that exists, else beside the artifacts.
 
     Args:
         model_dir: folder with artifacts and perhaps ``code/``.
-        programs: names of the script relative to its folder, the first that exists wins:
+        programs: names of the script, relative to its folder, in order of preference:
             SAGEMAKER_PROGRAM, then the archive's.
 
     Returns:
@@ -21,7 +21,8 @@ def find_script(model_dir: Path, *programs: str | None) -> Path | None:
         None if there is no script.
 
     Raises:
-        ScriptError: several files could be the script and none is named, or all are in folders.
+        ScriptError: several files could be the script and none is named, or all are in
+            subfolders.
     """
     folder = model_dir / "code" if (model_dir / "code").is_dir() else model_dir
     files = [p.relative_to(folder).as_posix() for p in folder.rglob("*.py") if p.is_file()]
@@ -49,12 +50,12 @@ def choose_script(files: Iterable[str], *programs: str | None) -> str | None:
     modules = [name for name in sources if not name.startswith(("lib/", "wheels/"))]
     if modules and not candidates:
         raise ScriptError(
-            f"no .py file at the top of the code could be the script; there are "
-            f"{', '.join(modules)[:200]}; name one in SAGEMAKER_PROGRAM"
+            f"no .py file is at the top of the script's folder, only {', '.join(modules)[:200]}; "
+            "name the script in SAGEMAKER_PROGRAM"
         )
     if len(candidates) > 1:
         raise ScriptError(
-            f"which file is the script? {', '.join(candidates)}; "
+            f"several files could be the script: {', '.join(candidates)}; "
             "call it inference.py, or name it in SAGEMAKER_PROGRAM"
         )
     return candidates[0] if candidates else None

@@ -37,7 +37,7 @@ class Script:
         path: the file; None if there is no script.
         hooks: the functions of HOOKS that the script has.
         batch_predict: the script's variable of this name: whether its predict_fn may get the
-            data of several requests at once, row after row.
+            rows of several requests at once.
     """
 
     path: Path | None = None
@@ -79,8 +79,8 @@ def add_to_path(folders: Sequence[Path]) -> None:
 def import_script(path: Path) -> ModuleType:
     """Import the script at ``path``, and put its folder first on ``sys.path``.
 
-    If the script is called like a library (``gluon.py``, ``pandas.py``), the library keeps the
-    name: it is imported first, and the script is ``<name>_script`` in ``sys.modules``.
+    A script may have the name of a library (``gluon.py``, ``pandas.py``).  The library is then
+    imported first and keeps the name; the script is ``<name>_script`` in ``sys.modules``.
 
     Raises:
         ScriptError: ``path`` is not a .py file.
@@ -103,7 +103,7 @@ def import_script(path: Path) -> ModuleType:
 
 
 def _is_library(path: Path) -> bool:
-    """Whether a module outside the model_dir has the script's name.  Such a module is imported."""
+    """Whether a module outside the model_dir has the script's name.  Imports that module."""
     if path.stem not in sys.modules:
         spec = importlib.util.find_spec(path.stem) if path.stem.isidentifier() else None
         model_dir = path.parent.parent if path.parent.name == "code" else path.parent

@@ -1,9 +1,9 @@
-"""Install a script's requirements.txt, once, into a folder of its own.
+"""Install a script's requirements.txt, once, into a folder for exactly these requirements.
 
-requirements.txt ──key──▶ cache/<key> there? ──no──▶ lock ▸ pip in an empty environment ▸ rename
+requirements.txt ──key──▶ cache/<key> exists? ──no──▶ lock ▸ pip in an empty environment ▸ rename
 
-pip runs in a temporary virtual environment that sees this Python's packages.  What is installed and
-fits is not installed again, and this Python is not changed.
+pip runs in a temporary virtual environment that sees this Python's packages.  It does not install a
+package again that this Python has in a fitting version, and does not change this Python.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ SAGEMAKER_CODE = "/opt/ml/model/code"
 _FIXED = re.compile(r"numpy|mxnet(-(mkl|native|cu\d+(mkl)?))?")
 _BUILT = re.compile(r"build|__pycache__|.+\.egg-info")  # what a build leaves beside the source
 
-#: A line in which pip gives a reason.  Newer versions mark it with a cross, and point at the
-#: package with an arrow.
+#: A line in which pip gives a reason.  Newer versions mark it with a cross and the package with an
+#: arrow.
 _REASON = re.compile(r"(?:ERROR: |\u00d7 |\u2570\u2500> (?!See above|\[))(.+)")
 
 
@@ -45,7 +45,7 @@ def paths(code: Path, cache: Path) -> list[Path]:
 
     Args:
         code: the script's folder; may have ``lib/``, ``requirements.txt`` and ``wheels/``.
-        cache: folder for installed requirements; created if it does not exist.
+        cache: folder for installed requirements; made if it does not exist.
 
     Returns:
         ``code/lib`` if it exists, then the folder with the installed requirements, if any.
@@ -78,7 +78,7 @@ def _lines(path: Path, parents: tuple[Path, ...]) -> list[str]:
     """
     if not path.is_file() or path in parents:
         raise ScriptError(
-            f"{parents[-1].name} includes {path.name}, which does not exist or forms a circle"
+            f"{parents[-1].name} includes {path.name}, which does not exist or includes itself"
         )
     lines = path.read_bytes().decode("utf-8-sig", "replace").splitlines()
     included = [_line(re.sub(r"^\s*#.*", "", line), path, parents) for line in lines]
@@ -86,11 +86,11 @@ def _lines(path: Path, parents: tuple[Path, ...]) -> list[str]:
 
 
 def _line(line: str, path: Path, parents: tuple[Path, ...]) -> list[str]:
-    """The lines that stand for ``line`` in a file elsewhere, where relative paths would differ."""
+    """What to write for ``line`` into a file elsewhere, where its paths must still be right."""
     option = re.match(r"\s*(-r|-c|-e|--requirement|--constraint|--editable)[\s=]*([^\s#]+)", line)
     if not option or re.match(r"https?:", option[2]):
         return [line]
-    if option[1] in ("-e", "--editable"):  # would link to a folder that the cache may outlive
+    if option[1] in ("-e", "--editable"):  # -e would link to a folder that the cache may outlive
         return [line[option.start(2) :]]
     if option[1] in ("-r", "--requirement"):
         return _lines(path.parent / option[2], (*parents, path))
@@ -132,7 +132,7 @@ def _site_folders() -> list[str]:
 
 
 def _packages() -> list[str]:
-    """This Python's packages as ``name==version``; of two versions the one that is imported."""
+    """This Python's packages as ``name==version``, each in the version that is imported."""
     versions: dict[str, str] = {}
     for package in metadata.distributions(path=_site_folders()):
         name = re.sub(r"[-_.]+", "-", package.metadata["Name"] or "").lower()
@@ -153,8 +153,8 @@ def _install_once(lines: list[str], code: Path, folder: Path) -> None:
     with _locked(folder):
         if folder.is_dir():
             return
-        for leftover in folder.parent.glob(f".{folder.name}.*"):  # of a process that was killed
-            shutil.rmtree(leftover, ignore_errors=True)
+        for remains in folder.parent.glob(f".{folder.name}.*"):  # of a process that was killed
+            shutil.rmtree(remains, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
             _install(lines, code, Path(scratch)).rename(folder)
 
@@ -176,7 +176,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _install(lines: list[str], code: Path, scratch: Path) -> Path:
-    """Install what ``lines`` require and this Python lacks; the result is a folder in scratch."""
+    """Install what ``lines`` require and this Python lacks; returns the folder, in ``scratch``."""
     venv.create(scratch / "env", with_pip=False, symlinks=True)
     (folder,) = (scratch / "env" / "lib").glob("python*/site-packages")
     this_python = folder / "_this_python.pth"
@@ -188,7 +188,7 @@ def _install(lines: list[str], code: Path, scratch: Path) -> Path:
 
 
 def _pip_arguments(lines: list[str], code: Path, scratch: Path) -> list[str]:
-    """The requirements, the fixed packages, and the wheels if pip must work offline."""
+    """Options of pip for the requirements and the fixed packages; offline if there are wheels."""
     real = str(code) if not Path(SAGEMAKER_CODE).exists() else SAGEMAKER_CODE
     requirements = [re.sub(rf"{SAGEMAKER_CODE}(?=/|$)", lambda _: real, line) for line in lines]
     (scratch / REQUIREMENTS).write_text("\n".join(requirements) + "\n", encoding="utf-8")
@@ -199,7 +199,7 @@ def _pip_arguments(lines: list[str], code: Path, scratch: Path) -> list[str]:
 
 
 def _pip(arguments: list[str], code: Path, scratch: Path) -> None:
-    # -I: pip runs in the script's folder, which may have files called like pip's modules.
+    # -I: pip runs in the script's folder, where files may have the names of pip's modules.
     python = [str(scratch / "env" / "bin" / "python"), "-I", "-m", "pip"]
     quiet = ["--disable-pip-version-check", "--no-input", "--no-color", "--require-virtualenv"]
     process = subprocess.run(
@@ -219,7 +219,7 @@ def _pip(arguments: list[str], code: Path, scratch: Path) -> None:
 def _reason(output: str) -> str:
     """Why pip failed, in one line."""
     if re.search(r"No module named '?pip'?$", output, re.MULTILINE):
-        return f"there is no pip to install packages with; run {sys.executable} -m ensurepip"
+        return f"this Python has no pip to install packages with; run {sys.executable} -m ensurepip"
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     reasons = [match[1] for match in map(_REASON.match, lines) if match]
     last = (reasons or lines or ["pip printed nothing"])[-1]
@@ -241,7 +241,7 @@ def _conflict(lines: list[str]) -> str:
 
 
 def _check_fixed(folder: Path) -> None:
-    """Check that no other mxnet or numpy was installed, by a package of any name."""
+    """Check that no package, of any name, brought another mxnet or numpy."""
     for name in ("mxnet", "numpy"):
         if (folder / name).exists():
             fixed = ", ".join(_fixed())

@@ -84,8 +84,8 @@ def bind(name: str, function: Callable[..., Any], *, model_first: bool | None = 
     Args:
         name: the hook, one of HOOKS.
         function: the script's function.
-        model_first: for a predict_fn whose names do not show the order: whether the model comes
-            first.  None: it comes last, as the SDK documents.
+        model_first: whether the model comes first in a predict_fn whose names do not show the
+            order.  None: it comes last, as the SDK documents.
 
     Raises:
         ScriptError: the signature fits no documented form; gives the signature and those forms.
@@ -104,7 +104,7 @@ def bind(name: str, function: Callable[..., Any], *, model_first: bool | None = 
     names = [p.name.lower() for p in contract]
     required = sum(p.default is p.empty for p in contract)
     if not names and any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        return BoundHook(name, function, _ARGUMENTS[name], ())  # a wrapper that hides what it wraps
+        return BoundHook(name, function, _ARGUMENTS[name], ())  # a wrapper hides what it wraps
     order = _order(name, names, required, model_first)
     unknown = names[len(order or ()) : required] + [
         p.name
@@ -148,7 +148,7 @@ _FORMS = {
     "process_request_fn": "(model, input_data, content_type)",
     "transform_fn": "(model, input_data, content_type, accept)",
     "input_fn": "(input_data, content_type), or with the model first or last",
-    "predict_fn": "(block, array) or (data, model), where at least one name says which it is",
+    "predict_fn": "(block, array) or (data, model), where at least one name shows the order",
     "output_fn": "(prediction, accept)",
 }
 
@@ -160,8 +160,8 @@ def _order(
 
     Args:
         hook: one of HOOKS.
-        names: of the parameters, in lower case, without BY_NAME's.
-        required: how many of them have no default.
+        names: the parameters' names in lower case, without BY_NAME's.
+        required: how many of these parameters have no default.
         model_first: as for ``bind``.
     """
     if hook == "transform_fn":

@@ -184,7 +184,7 @@ def test_check_answers_a_sample(tmp_path):
         pytest.param(
             "def predict_fn(a, b, c): ...",
             "functions: ScriptError: predict_fn(a, b, c): expected (block, array) or (data, "
-            "model), where at least one name says which it is; there is nothing to pass as c; "
+            "model), where at least one name shows the order; there is nothing to pass as c; "
             "context, ctx, gpu_id, request_id, headers may be added by name",
             id="a strange signature",
         ),

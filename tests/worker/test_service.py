@@ -757,7 +757,7 @@ def test_the_artifacts_of_the_default_save_need_no_script(tmp_path):
         ),
         pytest.param(
             {"a.py": "", "b.py": ""},
-            "script: ScriptError: which file is the script? a.py, b.py; "
+            "script: ScriptError: several files could be the script: a.py, b.py; "
             "call it inference.py, or name it in SAGEMAKER_PROGRAM",
             ScriptError,
             id="two scripts",

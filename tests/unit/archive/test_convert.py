@@ -58,7 +58,9 @@ def test_with_the_script_in_code(tmp_path, prefix, mode):
 def test_with_the_script_beside_the_artifacts(tmp_path):
     """The layout before MXNet 1.4: a name selects the script, and files keep their folders."""
     source = tar(tmp_path / "model.tar.gz", OLD)
-    with pytest.raises(ScriptError, match=r"which file is the script\? helper\.py, train\.py"):
+    with pytest.raises(
+        ScriptError, match=r"several files could be the script: helper\.py, train\.py"
+    ):
         archive.convert(source, tmp_path / "m.mar")
     packed = archive.convert(source, tmp_path / "m.mar", program="train.py")
     assert in_mar(packed) == OLD

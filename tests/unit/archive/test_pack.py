@@ -219,7 +219,7 @@ def test_a_failure_leaves_nothing_behind(tmp_path, model_dir):
 def test_several_possible_scripts(tmp_path, model_dir):
     """They are refused when the model is packed, as a worker would; program names the script."""
     code = put(tmp_path / "src", **{"a.py": "", "b.py": ""})
-    with pytest.raises(ScriptError, match=r"which file is the script\? a\.py, b\.py"):
+    with pytest.raises(ScriptError, match=r"several files could be the script: a\.py, b\.py"):
         archive.pack(model_dir, tmp_path / "digits.mar", code=code)
     assert not (tmp_path / "digits.mar").exists()
     archive.pack(model_dir, tmp_path / "digits.mar", code=code, program="b.py")

@@ -381,7 +381,7 @@ def test_a_python_without_pip(code, cache, monkeypatch):
     """The message says how to install pip."""
     monkeypatch.setattr(requirements, "_site_folders", lambda: [])
     require(code, "one")
-    with pytest.raises(ScriptError, match="there is no pip .* -m ensurepip"):
+    with pytest.raises(ScriptError, match="this Python has no pip .* -m ensurepip"):
         requirements.paths(code, cache)
 
 

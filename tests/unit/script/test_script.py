@@ -56,7 +56,7 @@ def test_several_files_without_a_name_are_refused():
     with pytest.raises(ScriptError) as caught:
         choose_script(["b.py", "a.py", "model.params"], None)
     assert str(caught.value) == (
-        "which file is the script? a.py, b.py; "
+        "several files could be the script: a.py, b.py; "
         "call it inference.py, or name it in SAGEMAKER_PROGRAM"
     )
 
@@ -356,14 +356,14 @@ def test_a_legacy_input_fn_has_the_model_first(signature, first):
             "predict_fn",
             "(model)",
             "predict_fn(model): expected (block, array) or (data, model), where at least one "
-            "name says which it is; context, ctx, gpu_id, request_id, headers may be added by name",
+            "name shows the order; context, ctx, gpu_id, request_id, headers may be added by name",
             id="a predict_fn without data",
         ),
         pytest.param(
             "predict_fn",
             "(data, model, extra)",
             "predict_fn(data, model, extra): expected (block, array) or (data, model), where "
-            "at least one name says which it is; there is nothing to pass as extra; "
+            "at least one name shows the order; there is nothing to pass as extra; "
             "context, ctx, gpu_id, request_id, headers may be added by name",
             id="a third required parameter of predict_fn",
         ),
@@ -456,7 +456,7 @@ def test_code_with_only_a_package_is_refused(tmp_path):
     """If no file at the top could be the script, the message names the files in folders."""
     (tmp_path / "code" / "inference").mkdir(parents=True)
     (tmp_path / "code" / "inference" / "__init__.py").touch()
-    with pytest.raises(ScriptError, match=r"there are inference/__init__.py; name one in"):
+    with pytest.raises(ScriptError, match=r"only inference/__init__.py; name the script in"):
         find_script(tmp_path, None)
     assert find_script(tmp_path, "inference/__init__.py") == (
         tmp_path / "code" / "inference" / "__init__.py"
