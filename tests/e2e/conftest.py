@@ -33,19 +33,24 @@ def session_ports() -> tuple[int, int]:
 
 @pytest.fixture(scope="session")
 def front(tmp_path_factory, session_ports) -> Iterator[Front]:
-    """``multi-model-server`` with the examples and the MNIST Module; tests may add models."""
+    """``multi-model-server`` with the linear example; tests may add models."""
     folder = tmp_path_factory.mktemp("mms")
     store = folder / "store"
-    for name in ("linear", "gluon_blocks", "transform"):
-        archive.pack(EXAMPLES / name, store / f"{name}.mar")
-    archive.pack(ROOT / "tests" / "data" / "mnist", store / "mnist.mar")
+    archive.pack(EXAMPLES / "linear", store / "linear.mar")
     process = start_mms("multi-model-server", folder, session_ports)
     inference, management = (f"http://127.0.0.1:{port}" for port in session_ports)
     try:
         wait_for(lambda: client.listening(inference), 30)
         front = Front(inference, management, store, folder / "log")
-        for path in sorted(store.glob("*.mar")):
-            assert front.add(path.stem).status == 200
+        assert front.add("linear").status == 200
         yield front
     finally:
         end(process)
+
+
+@pytest.fixture(scope="session")
+def mnist(front) -> str:
+    """The MNIST Module, in ``front``."""
+    archive.pack(ROOT / "tests" / "data" / "mnist", front.store / "mnist.mar")
+    assert front.add("mnist").status == 200
+    return "mnist"

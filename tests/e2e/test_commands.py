@@ -87,7 +87,7 @@ def test_a_port_in_use(front, session_ports):
     assert f"port {session_ports[0]} of 127.0.0.1 cannot be used" in done.stderr.decode()
 
 
-def test_invoke_prints_the_reply_or_the_error(front, session_ports):
+def test_invoke_prints_the_reply_or_the_error(mnist, session_ports):
     """A reply goes to standard output with exit code 0, an error to standard error with 1."""
     port = ("--port", session_ports[0])
     done = mms_handler("invoke", "linear", *port, stdin=b"[[1,2]]")
@@ -95,7 +95,7 @@ def test_invoke_prints_the_reply_or_the_error(front, session_ports):
     done = mms_handler("invoke", "linear", *port, stdin=b"[[1,2")
     assert (done.returncode, done.stdout) == (1, b"")
     assert done.stderr.startswith(b"error: 400 not valid application/json")
-    done = mms_handler("invoke", "mnist", ROOT / "tests/data/mnist/seven.csv", *port)
+    done = mms_handler("invoke", mnist, ROOT / "tests/data/mnist/seven.csv", *port)
     assert len(json.loads(done.stdout)) == 11
 
 

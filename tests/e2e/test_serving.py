@@ -9,10 +9,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from running_mms import EXAMPLES, Front
 
 from mms_handler import archive, client
 
 DATA = Path(__file__).parents[1] / "data" / "mnist"
+
+
+@pytest.fixture(scope="session")
+def examples(front) -> Front:
+    """``front`` with the examples that need no training."""
+    for name in ("gluon_blocks", "transform"):
+        archive.pack(EXAMPLES / name, front.store / f"{name}.mar")
+        assert front.add(name).status == 200
+    return front
 
 
 @pytest.mark.parametrize(
@@ -43,18 +53,18 @@ DATA = Path(__file__).parents[1] / "data" / "mnist"
         ),
     ],
 )
-def test_an_example_answers(front, name, body, content_type, accept, reply):
+def test_an_example_answers(examples, name, body, content_type, accept, reply):
     """Each example gives the reply that its README shows."""
-    answer = front.ask(name, body, content_type, accept)
+    answer = examples.ask(name, body, content_type, accept)
     assert (answer.status, answer.body) == (200, reply)
 
 
 @pytest.mark.parametrize("rows", [1, 100, 101, 200])
-def test_a_reply_has_as_many_rows_as_the_request(front, rows):
+def test_a_reply_has_as_many_rows_as_the_request(front, mnist, rows):
     """A Module saved with a batch of 100 predicts any number of rows, in their order."""
     lines = (DATA / "seven.csv").read_text().splitlines()
     body = "\n".join(lines[i % len(lines)] for i in range(rows))
-    answer = front.ask("mnist", body.encode(), "text/csv")
+    answer = front.ask(mnist, body.encode(), "text/csv")
     predictions = json.loads(answer.body)
     assert len(predictions) == rows
     for row in predictions:
@@ -62,9 +72,9 @@ def test_a_reply_has_as_many_rows_as_the_request(front, rows):
         assert row[7] == pytest.approx(0.15485261, abs=1e-6)
 
 
-def test_an_image_in_its_own_shape(front):
+def test_an_image_in_its_own_shape(front, mnist):
     """One 1x28x28 image is one row."""
-    answer = front.ask("mnist", (DATA / "four.json").read_bytes())
+    answer = front.ask(mnist, (DATA / "four.json").read_bytes())
     ((*row,),) = json.loads(answer.body)
     assert max(row) == row[9] == pytest.approx(0.13636994, abs=1e-6)
 
