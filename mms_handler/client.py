@@ -112,7 +112,7 @@ def invoke(
 
 
 def listening(inference_url: str) -> bool:
-    """Whether a front end answers.  Its models may not be loaded: MMS's ping is always 200."""
+    """Whether a front end answers.  Its models may not be loaded yet: MMS's ping is always 200."""
     try:
         return call("GET", f"{inference_url}/ping", timeout_s=2).status == 200
     except ServerError:
@@ -129,16 +129,16 @@ def register(
     max_batch_delay_ms: int,
     timeout_s: int,
 ) -> Answer:
-    """Register a model; the answer comes when all workers have loaded it, or one has failed.
+    """Register a model.  The answer comes when all workers have loaded it, or one has failed.
 
     Args:
         management_url: http://host:port of the management API.
         name: the model's name.
         archive: its ``.mar``, relative to the model store.
         workers: worker processes, each with the model loaded.
-        batch_size: requests that a worker may get together.
-        max_batch_delay_ms: how long the first of them waits for others.
-        timeout_s: for one batch, and for loading.  MMS reads it in seconds from the body, in
+        batch_size: the maximum batch size.
+        max_batch_delay_ms: how long the first request of a batch waits for others.
+        timeout_s: for one batch, and for loading.  MMS reads it in seconds from the body, but in
             minutes from a query (RegisterModelRequest.java:43, 65-71).
     """
     fields = {
@@ -155,14 +155,14 @@ def register(
 
 
 def scale(management_url: str, name: str, workers: int, timeout_s: int) -> Answer:
-    """Set a model's number of workers; the answer comes when all have loaded it, or one has not."""
+    """Set a model's number of workers.  The answer comes as for ``register``."""
     url = f"{management_url}/models/{urllib.parse.quote(name)}"
     query = f"min_worker={workers}&max_worker={workers}&synchronous=true"
     return call("PUT", f"{url}?{query}", timeout_s=_loading_s(workers, timeout_s))
 
 
 def _loading_s(workers: int, timeout_s: int) -> float:
-    """MMS may take a minute to start each worker and two to connect to it, beside loading."""
+    """Seconds to start and load workers.  MMS may take a minute to start one and two to connect."""
     return workers * (timeout_s + 180)
 
 

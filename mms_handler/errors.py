@@ -32,7 +32,7 @@ class HandlerError(Exception):
 
     The message is written for people and is sent in the body.  ``phrase`` is the HTTP reason
     phrase.  It must be ASCII: MMS writes its length in characters but its bytes in UTF-8
-    (mms/protocol/otf_message_handler.py:105-106), so another letter would break the frame and
+    (mms/protocol/otf_message_handler.py:105-106), so any other letter would break the frame and
     kill the worker.
     """
 
@@ -131,17 +131,17 @@ class TrainingError(HandlerError):
 
 
 class Failed:
-    """Takes the place of a step's result; ``exc`` is what the step raised."""
+    """Stands for a step's result; ``exc`` is the exception that the step raised."""
 
     def __init__(self, exc: BaseException) -> None:
         self.exc = exc
 
 
 def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
-    """Call ``function``, and return Failed if it raises.
+    """Call ``function``, and return a Failed if it raises.
 
-    If an argument is Failed, that is returned and the function is not called.  SystemExit and
-    KeyboardInterrupt are caught too: one request's ``sys.exit`` must not end the others of its
+    If an argument is a Failed, return that and do not call the function.  SystemExit and
+    KeyboardInterrupt are caught too: a ``sys.exit`` in one request must not end the others of its
     batch.
     """
     for argument in arguments:
@@ -153,8 +153,8 @@ def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
         return Failed(exc)
 
 
-#: Characters of an exception's text in a log line.  A megabyte of log holds a worker up for
-#: seconds, and some texts quote the body.
+#: Characters of an exception's text in a log line.  Some texts quote the body, and a megabyte of
+#: log delays a worker for seconds.
 MAX_TEXT = 1_000
 
 
@@ -170,9 +170,9 @@ class Fault(NamedTuple):
 def fault(exc: BaseException) -> Fault:
     """The status, phrase and message that a client gets for ``exc``.
 
-    Our errors' texts are written for clients and are sent.  So are those of MMS's errors and of
-    AWS's toolkit's, which a script may raise.  Anything else is a bug, in the script or here: the
-    client gets the type's name, and the log gets the traceback.
+    The texts of our errors are written for clients and are sent.  So are those of MMS's errors and
+    of AWS's toolkit's, which a script may raise.  Any other exception is a bug, in the script or
+    here: the client gets the type's name, and the log gets the traceback.
     """
     from mms.service import PredictionException
     from sagemaker_inference.errors import BaseInferenceToolkitError, UnsupportedFormatError
@@ -210,7 +210,7 @@ def _text(message: object) -> str:
 
 
 def _status(code: object) -> int:
-    """``code`` if it is an HTTP error, else 500: MMS never answers a client below 200."""
+    """``code`` if it is an HTTP error, else 500: MMS sends no status below 200."""
     try:
         number = int(str(code))
     except ValueError:

@@ -1,7 +1,7 @@
 """MAR-INF/MANIFEST.json: what MMS reads in an archive, and what this package adds to it.
 
-MMS takes a model's name and handler from the manifest and ignores keys that it does not know.
-Ours is ``mms_handler``: the versions the archive was packed with, each file's hash, the sample.
+MMS takes a model's name and handler from the manifest and ignores unknown keys.  Ours is
+``mms_handler``: the versions that the archive was packed with, each file's hash, the sample.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Sample(NamedTuple):
         name: of the archive's entry with the body.
         content_type: the request's Content-Type.
         accept: the request's Accept.
-        reply: the reply when the archive was packed, as archive.packed_reply.encode makes it;
+        reply: the reply when the archive was packed, as archive.packed_reply.encode writes it;
             None if the request was not sent then.
     """
 
@@ -62,7 +62,7 @@ class Sample(NamedTuple):
 
 
 class Quantized(NamedTuple):
-    """The manifest's entry for the int8 graph, with how well it agreed with the model.
+    """The manifest's entry for the int8 graph, and how well the graph agreed with the model.
 
     Attributes:
         type: "int8".
@@ -71,9 +71,9 @@ class Quantized(NamedTuple):
         operators: how many operators the whole graph has, after MXNet fused it.
         requests: how many requests it was made from and judged by.
         rows: how many rows of scores were compared.
-        same_top: in how many of them the largest score stayed at the same place.
+        same_top: how many of these rows have their largest score at the same place.
         mean_difference: between predictions, as a fraction of each prediction's largest value.
-        max_difference: likewise.
+        max_difference: the largest such difference.
     """
 
     type: str
@@ -98,7 +98,7 @@ class Manifest(NamedTuple):
         name: the model's.
         handler: ``module:function`` that MMS calls.
         hashes: the SHA-256 of each entry by name; None if another tool packed the archive.
-        packages: versions of what predictions depend on, by package.
+        packages: versions of the packages that predictions depend on.
         sample: the sample request, if there is one.
         quantized: the int8 graph, if there is one.
     """
@@ -151,7 +151,7 @@ def encode(
 
 
 def _packages() -> dict[str, str]:
-    """The versions that predictions depend on.  An mxnet under another name is not listed."""
+    """Versions of the packages that predictions depend on; no mxnet under another name."""
     versions = {"python": platform.python_version()}
     for name in ("mxnet", "numpy"):
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -218,20 +218,25 @@ def script_name(manifest: Any) -> str | None:
 
 def _sample(name: str, content_type: str, accept: str, reply: Any = None) -> Sample:
     if not name.startswith(f"{SAMPLE}.") or "/" in name[len(SAMPLE) :]:
-        raise ValueError(f"the sample is {name!r} and not {SAMPLE} with a suffix")
+        raise ValueError(f"the sample is {name!r}; expected {SAMPLE} with a suffix")
     if reply is not None and not isinstance(reply, dict):
-        raise TypeError(f"the sample's reply is {reply!r} and not an object")
+        raise TypeError(f"the sample's reply is {reply!r}; expected an object")
     return Sample(name, _string(content_type), _string(accept), reply)
 
 
 def _quantized(entry: Mapping[str, Any]) -> Quantized:
     if entry.keys() != set(QUANTIZED_KEYS):
-        raise ValueError(f"the int8 graph has the keys {sorted(entry)}")
+        raise ValueError(
+            f"the int8 graph has the keys {sorted(entry)}; expected {sorted(QUANTIZED_KEYS)}"
+        )
     quantized = Quantized(*(entry[key] for key in QUANTIZED_KEYS))
     if (quantized.type, quantized.symbol) != ("int8", INT8):
-        raise ValueError(f"a graph of type {quantized.type!r} in {quantized.symbol!r}")
+        raise ValueError(
+            f"a graph of type {quantized.type!r} is in {quantized.symbol!r}; expected 'int8' in "
+            f"{INT8!r}"
+        )
     if not all(isinstance(number, (int, float)) and number >= 0 for number in quantized[2:]):
-        raise ValueError(f"the int8 graph's numbers are {quantized[2:]}")
+        raise ValueError(f"the int8 graph's numbers are {quantized[2:]}; expected 0 or more")
     return quantized
 
 
@@ -249,7 +254,8 @@ def check_handler(handler: str, entries: Iterable[str]) -> None:
     """Check that MMS can find ``handler`` among an archive's ``entries`` or in this Python.
 
     Raises:
-        ArchiveError: it is not module:function, it leads outside, or there is no such module.
+        ArchiveError: it is not module:function, it leads outside the archive, or there is no such
+            module.
     """
     module, _, function = handler.partition(":")
     if not (module and function.isidentifier()) or module.startswith("/") or ".." in module:

@@ -71,8 +71,8 @@ def preference(name: str, accepted: Sequence[tuple[str, float]]) -> tuple[float,
     """Rank a content type by a client's ``ranges``; the larger result is preferred.
 
     Returns:
-        The q of the most specific range that covers ``name``, 0 if none does, and then a number
-        that is larger the earlier this range stands.
+        The q of the most specific range that covers ``name``, or 0 if none does; then a number
+        that is larger for a range further to the front.
 
     Source: RFC 9110, 12.5.1.
     """

@@ -109,22 +109,22 @@ def stop(process: subprocess.Popen[bytes], limit_s: float) -> None:
 
 
 def leave_pid_1() -> None:
-    """If this process is a container's first, go on in a child; the first one becomes an init.
+    """If this process is a container's first, continue in a child, and make the first an init.
 
-    PID 1 inherits orphans, and signals that it does not handle never reach it.  So it reaps every
-    child, passes signals on, and ends with the exit code of this child.
+    PID 1 inherits orphans, and signals that it does not handle never reach it.  As an init it reaps
+    every child, passes signals on, and ends with the exit code of the child that continues.
     """
     if os.getpid() == 1:
         as_child()
 
 
-#: What an init passes on.
+#: The signals that the init passes on to its child.
 _PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 def as_child() -> None:
     """Return in a child of this process, which then only reaps children and passes signals on."""
-    # Signals stay blocked until a handler is there.
+    # Signals stay blocked until the handlers are set.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     child = os.fork()
     if child:
@@ -136,7 +136,7 @@ def as_child() -> None:
 
 
 def _reap_until(child: int) -> NoReturn:
-    """Wait for every child that ends; end with ``child``'s exit code."""
+    """Reap every child that ends.  When ``child`` ends, end with its exit code."""
     while True:
         pid, status = os.wait()
         if pid == child:

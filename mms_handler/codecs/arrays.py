@@ -24,7 +24,7 @@ def numbers(value: Any, place: str = "") -> Array:
 
     Args:
         value: a value as the JSON parser returns it.
-        place: where in the body it stands, for messages; "" for the top level.
+        place: where in the body the value is, for messages; "" for the top level.
 
     Raises:
         ValueError: names the first place that is not a number, or whose length differs from its
@@ -38,7 +38,7 @@ def numbers(value: Any, place: str = "") -> Array:
             raise ValueError(_problem(value, place)) from None
     if array.dtype.kind in "biuf":
         return as_float32(array)
-    if array.dtype.kind == "O":  # None, or integers beyond 64 bits; NumPy would also read texts
+    if array.dtype.kind == "O":  # None, large integers, or texts, which NumPy would convert
         types = set(map(type, array.ravel().tolist()))
         if types <= {int, float, bool, type(None)}:
             try:
@@ -90,10 +90,10 @@ def count(number: int, noun: str) -> str:
 
 
 def numeric(value: Any) -> Array:
-    """Make an array from one output.
+    """Make an array from one output, or from several outputs of one shape.
 
     Raises:
-        ValueError: it is not numbers, or it is several outputs of different shapes.
+        ValueError: it is not an array of numbers, or its outputs have different shapes.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("error")

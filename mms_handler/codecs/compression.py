@@ -12,12 +12,12 @@ _CHUNK_BYTES = 2**16
 
 
 def decompress(body: bytes, content_encoding: str, limit_bytes: int) -> bytes:
-    """Undo a Content-Encoding, in no more memory than ``limit_bytes``.
+    """Undo a Content-Encoding, in little more memory than ``limit_bytes``.
 
     Args:
         body: as received.
         content_encoding: the header as sent: gzip, x-gzip, identity or "".
-        limit_bytes: what the body may unpack to.  A body that is not compressed is not checked.
+        limit_bytes: the limit of the unpacked body.  A body that is not compressed is not checked.
 
     Raises:
         UnsupportedType: the encoding is another one, or there are several.

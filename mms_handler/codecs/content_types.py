@@ -11,10 +11,10 @@ from mms_handler.media import JSON, main_type, preference, ranges
 
 
 class Codec(NamedTuple):
-    """One content type; ``decode`` or ``encode`` is None if it only goes one way.
+    """One content type; ``decode`` or ``encode`` is None if the type is only written or only read.
 
     ``decode`` raises ValueError or TypeError for a body that is not of its type.  ``encode``
-    takes arrays, lists and dicts of arrays, and those of JSON's values that the type can hold.
+    takes arrays, lists and dicts of arrays, and JSON's values as far as the type can hold them.
     ``quick`` reads UTF-8.  It returns what ``decode`` would, or None if it is unsure.
     """
 
@@ -29,7 +29,7 @@ _codecs: dict[str, Codec] = {}
 
 
 def register(codec: Codec) -> Codec:
-    """Add a content type.  A range such as ``text/*`` gets the first one registered in it."""
+    """Add a content type.  For a range such as ``text/*``, the first one registered is used."""
     if codec.content_type in _codecs:
         raise ValueError(f"{codec.content_type} already has a codec")
     _codecs[codec.content_type] = codec
@@ -37,7 +37,7 @@ def register(codec: Codec) -> Codec:
 
 
 def known(content_type: str) -> bool:
-    """Whether there is a codec for a Content-Type, with or without parameters, in any direction."""
+    """Whether a codec reads or writes this Content-Type, with or without parameters."""
     return main_type(content_type) in _codecs
 
 
@@ -67,8 +67,8 @@ def decode(body: bytes | str, content_type: str) -> Arrays:
         content_type: the header as sent, with parameters: ``text/csv; charset=utf-8``.
 
     Returns:
-        A float32 array of any shape with at least one value.  If the body names its arrays, even
-        one alone, a dict of them.  An array may be read-only.
+        A float32 array of any shape with at least one value.  A body that names its arrays gives
+        a dict of them, even if there is only one.  An array may be read-only.
 
     Raises:
         UnsupportedType: no codec reads this type, or its charset is unknown.
@@ -128,7 +128,7 @@ def encode(value: Any, accept: str, default: str) -> tuple[bytes, str]:
     try:
         return write(value), content_type
     except (ValueError, TypeError, RecursionError) as exc:
-        if content_type == JSON:  # no other type holds what JSON cannot
+        if content_type == JSON:  # no other type holds a value that JSON cannot hold
             raise ScriptError(f"the script's prediction cannot be sent: {exc}") from exc
         raise NotAcceptable(
             f"this prediction cannot be written as {content_type}: {exc}; try Accept: {JSON}"

@@ -13,7 +13,7 @@ import numpy as np
 from mms_handler.codecs import digits, parsers
 from mms_handler.codecs.arrays import Array, Arrays, count, is_several
 
-#: A zero that keeps its minus sign in CSV.  In JSON it is an integer, which has none.
+#: A zero that keeps its minus sign in CSV but loses it in JSON, where it is an integer.
 _MINUS_ZERO = re.compile(rb"-0(?![.eE\d])")
 
 
@@ -24,7 +24,7 @@ def decode(body: str) -> Array:
         ValueError: names the line and column, counted from 1, that is wrong.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an empty body; the caller reports it
+        warnings.simplefilter("ignore")  # about an empty body, which the caller reports
         try:
             return np.loadtxt(
                 io.StringIO(body), np.float32, comments=None, delimiter=",", ndmin=2, quotechar='"'
@@ -36,7 +36,7 @@ def decode(body: str) -> Array:
 def quick(body: bytes) -> Arrays | None:
     """Return what ``decode`` makes of this body's text, to the last bit, or None if unsure.
 
-    Lines of numbers that are spelled as in JSON are turned into JSON.
+    Lines whose numbers are spelled as in JSON are turned into JSON and parsed as such.
     """
     lines = body.replace(b"\r\n", b"\n").rstrip(b"\n")
     if b"[" in lines or b"\r" in lines:
@@ -48,7 +48,7 @@ def quick(body: bytes) -> Arrays | None:
 
 
 def _problem(body: str) -> str:
-    """Describe the first place where ``body`` is not lines of equally many numbers."""
+    """Describe the first value that is not a number, or the first line of another length."""
     first: tuple[int, int] | None = None
     for line, cells in _parsed(body):
         first = first or (line, len(cells))
@@ -61,14 +61,14 @@ def _problem(body: str) -> str:
 
 
 def _parsed(body: str) -> Iterator[tuple[int, list[str]]]:
-    """The numbers and cells of the lines that are not empty."""
+    """The number, from 1, and the cells of each line that is not empty."""
     for line, text in enumerate(io.StringIO(body), 1):
         bare = text.rstrip("\r\n")
         if bare:
-            # str.split would be quicker, but a quoted cell may contain a comma.
+            # Not str.split: a quoted cell may contain a comma.
             try:
                 yield line, next(csv.reader([bare]), [])
-            except csv.Error:  # a field too large to be a number, or a line end inside
+            except csv.Error:  # a field too large to be a number, or a line end in a field
                 yield line, [bare]
 
 
@@ -77,7 +77,7 @@ def _is_number(cell: str) -> bool:
         float(cell)
     except ValueError:
         return False
-    return cell.isascii() and "_" not in cell  # float also takes what only Python spells so
+    return cell.isascii() and "_" not in cell  # float() also reads 1_000 and other alphabets
 
 
 def encode(value: Any) -> bytes:
@@ -96,7 +96,8 @@ def encode(value: Any) -> bytes:
 def _lines(rows: Any) -> bytes:
     """A line for each of ``rows``, flattened."""
     if isinstance(rows, np.ndarray) and rows.size:
-        array = digits.text(rows.reshape(len(rows), -1), rows.dtype.type, _spelled)
+        flat_rows = rows.reshape(len(rows), -1)
+        array = digits.encode_floats(flat_rows, rows.dtype.type, lambda numbers: map(str, numbers))
         if array is not None:
             return array[2:-2].replace(b"],[", b"\r\n") + b"\r\n"
     out = io.StringIO()
@@ -106,12 +107,8 @@ def _lines(rows: Any) -> bytes:
     return out.getvalue().encode()
 
 
-def _spelled(numbers: Array) -> Iterator[str]:
-    return map(str, numbers)
-
-
 def _cells(row: Any) -> list[Any]:
-    """All values in ``row``, however deep its lists and arrays are, as the cells of one line."""
+    """All values in ``row``, from lists and arrays of any depth, as the cells of one line."""
     if isinstance(row, (list, tuple)):
         return [cell for item in row for cell in _cells(item)]
     cells = np.ravel(row)

@@ -16,18 +16,18 @@ import numpy as np
 from mms_handler.codecs.arrays import Array
 from mms_handler.codecs.parsers import orjson
 
-#: The number of values from which a plain array is written faster here than one by one, measured.
-_MANY = 32
+#: An array of at least this many values is written faster here than value by value (measured).
+_MIN_VALUES = 32
 
-#: Sizes of numbers per type.  Below the first, orjson writes exponents, as the others do.  From the
-#: second to the third, none of them does.
+#: Bounds of absolute values, by type.  Below the first, all three write exponents; between the
+#: second and the third, none does.  Elsewhere they may differ.
 _BOUNDS = {np.float64: (1e-5, 1e-4, 1e15), np.float32: (1e-6, 1e-4, 1e7)}
 
-#: What precedes an exponent of one digit, which Python and NumPy write with two.
+#: The start of an exponent of one digit, which Python and NumPy write with two.
 _SHORT_EXPONENT = re.compile(rb"e-(?=\d[,\]])")
 
 
-def text(
+def encode_floats(
     array: Array,
     dtype: type[np.float32] | type[np.float64],
     spell: Callable[[Array], Iterable[str]],
@@ -37,19 +37,19 @@ def text(
     Args:
         array: of any kind.
         dtype: the type whose digits are written.
-        spell: returns the texts of the numbers, as ``dtype``, that orjson spells differently.
+        spell: called with the numbers that orjson may spell differently; returns their texts.
 
     Returns:
         None if the array is not float32 or float64, if it is too small to gain time, or if
         orjson is not installed.
     """
     plain = type(array) is np.ndarray and array.dtype.char in "fd"
-    if orjson is None or not plain or array.size < _MANY:
+    if orjson is None or not plain or array.size < _MIN_VALUES:
         return None
     numbers = np.array(array, dtype, order="C")
     small, start, end = _BOUNDS[dtype]
     size = np.abs(numbers)
-    different = ~((size < small) | (size > start) & (size < end))  # also what is not finite
+    different = ~((size < small) | (size > start) & (size < end))  # NaN and infinity too
     texts = [number.encode() for number in spell(numbers[different])]
     numbers[different] = np.nan
     written: bytes = orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY)

@@ -11,8 +11,9 @@ import numpy as np
 from mms_handler.codecs import digits, parsers
 from mms_handler.codecs.arrays import Array, Arrays, as_float32, is_named, is_several, numbers
 
-#: The length in bytes from which pysimdjson and its checks are faster than orjson, measured.
-_MANY = 512
+#: A body of at least this many bytes is read faster by pysimdjson, with its checks, than by orjson
+#: (measured).
+_MIN_BYTES = 512
 
 
 def decode(body: str) -> Arrays:
@@ -21,14 +22,14 @@ def decode(body: str) -> Arrays:
     null is NaN; NaN, Infinity and -Infinity are read too.
 
     Raises:
-        ValueError: names the place that is wrong, after the key it is in.
+        ValueError: names the key and the place of the first value that is not valid.
     """
     return _arrays(json.loads(body))
 
 
 def quick(body: bytes) -> Arrays | None:
     """Return what ``decode`` makes of this body's text, to the last bit, or None if unsure."""
-    arrays = parsers.arrays(body) if len(body) >= _MANY else None
+    arrays = parsers.arrays(body) if len(body) >= _MIN_BYTES else None
     if arrays is not None or parsers.orjson is None or b"NaN" in body or b"Infinity" in body:
         return arrays
     try:
@@ -58,7 +59,7 @@ def encode(value: Any) -> bytes:
 
 def floats(array: Array) -> bytes | None:
     """Write an array of many floats as ``encode`` does; None for any other array."""
-    written = digits.text(array, np.float64, _spelled)
+    written = digits.encode_floats(array, np.float64, _spelled)
     return written and written.replace(b",", b", ")
 
 
@@ -70,7 +71,7 @@ def dumps(value: Any) -> str:
     """Write ``value`` as ``encode`` does, as text of one line."""
     try:
         return _ENCODER.encode(value)
-    except ValueError:  # not finite; so rare that nothing looks for it beforehand
+    except ValueError:  # a value is not finite; too rare to look for it beforehand
         return _ENCODER.encode(_finite(value))
 
 
@@ -83,7 +84,7 @@ def _jsonable(item: Any) -> Any:
     raise TypeError(f"JSON has no form for the type {type(item).__name__}")
 
 
-#: ``json.dumps`` would make a new one for each body.
+#: Made once; ``json.dumps`` would make one for each body.
 _ENCODER = json.JSONEncoder(default=_jsonable, allow_nan=False)
 
 

@@ -72,7 +72,7 @@ def _stacked(values: list[Any], key: str) -> Array:
 
 
 def _problem(values: list[Any], key: str) -> str:
-    """Describe the first line that is not an array of numbers in the first line's shape."""
+    """Describe the first line that is not an array of numbers, or has not the first one's shape."""
     name = json.dumps(key)[:40] if key else ""
     shapes: list[tuple[int, ...]] = []
     for number, value in enumerate(values, 1):
@@ -87,7 +87,7 @@ def _problem(values: list[Any], key: str) -> str:
 
 
 def encode(value: Any) -> bytes:
-    """Write a line per row; with several outputs, a line is the list (or object) of their rows.
+    """Write a line per row.  Of several outputs, each line has the list or object of their rows.
 
     A value without rows, such as a number or a script's own dict, is one line.  Every line ends
     in a line feed.

@@ -12,8 +12,8 @@ import numpy as np
 
 from mms_handler.codecs.arrays import Array, numeric
 
-#: The limit of a header's length.  The header is a Python literal: a longer one would only cost
-#: its parser time and stack.
+#: The limit of a header's length.  The header is a Python literal, and a long one would cost the
+#: parser time and stack.
 MAX_HEADER_BYTES = 10_000
 
 
@@ -39,11 +39,11 @@ def decode(body: bytes) -> Array:
 
 def _start(body: bytes) -> int:
     """Where the data starts, behind the header."""
-    width = 2 if body[6:7] == b"\1" else 4  # of the header's length, in NPY 1.0 and in later ones
+    width = 2 if body[6:7] == b"\1" else 4  # bytes of the header's length: NPY 1.0, and later
     return 8 + width + int.from_bytes(body[8 : 8 + width], "little")
 
 
-# NumPy's reader takes a tenth of a millisecond, and a client mostly sends the same header.
+# NumPy's reader takes a tenth of a millisecond, and a client mostly repeats its header.
 @lru_cache(maxsize=64)
 def _header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     npy: Any = np.lib.format
@@ -58,7 +58,7 @@ def _header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     try:
         shape, fortran, dtype = readers[version](stream)
     except ValueError as exc:
-        reason = str(exc).partition(";")[0]  # numpy's advice for programmers follows
+        reason = str(exc).partition(";")[0]  # without NumPy's advice for programmers
         raise ValueError(reason) from exc
     except (SyntaxError, tokenize.TokenError, MemoryError) as exc:
         # Python 3.8 raises MemoryError for too many brackets.
@@ -70,7 +70,7 @@ def encode(value: Any) -> bytes:
     """Write one array in its dtype; several outputs are stacked.
 
     Raises:
-        ValueError: the value is not numbers, or it is outputs of different shapes.
+        ValueError: the value is not an array of numbers, or its outputs have different shapes.
     """
     out = io.BytesIO()
     np.save(out, numeric(value), allow_pickle=False)

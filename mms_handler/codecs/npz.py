@@ -25,7 +25,7 @@ _BROKEN = (
 
 
 def decode(body: bytes) -> dict[str, Array]:
-    """Read the arrays by name, even if there is one alone.  Sizes are checked before any is read.
+    """Read the arrays by name, even a single one.  Sizes are checked before any array is read.
 
     Raises:
         ValueError: the body is not a ZIP of NPY files.
@@ -41,7 +41,7 @@ def decode(body: bytes) -> dict[str, Array]:
 
 
 def _checked(infos: list[zipfile.ZipInfo], limit_bytes: int) -> dict[str, zipfile.ZipInfo]:
-    """The members by their arrays' names.  zipfile reads no more of a member than it declares."""
+    """The members by their arrays' names.  zipfile reads no more of a member than its size."""
     if len(infos) > MAX_ARRAYS:
         raise ValueError(f"the ZIP has {len(infos)} files; the limit is {MAX_ARRAYS}")
     members: dict[str, zipfile.ZipInfo] = {}

@@ -1,10 +1,10 @@
-"""Read arrays from JSON with faster parsers than json, where the result is certain to be the same.
+"""Read arrays from JSON with faster parsers than json, if the result is certain to be the same.
 
     text ──pysimdjson──▶ lists ──▶ one flat buffer ──▶ array of the lists' shape
 
 pysimdjson flattens nested lists and does not notice ragged ones: [[1, 2], [3], [4, 5, 6]] becomes
 the buffer of a 3x2 array.  So each list's length is compared with its siblings', and the number of
-lists with the number of brackets in the text.  An extra bracket is a list in a number's place.
+lists with the number of brackets in the text: a list in a number's place adds a bracket.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ try:
 except (ImportError, RuntimeError):  # RuntimeError if its compiled half is missing
     simdjson = None
 
-#: A parser keeps memory of up to twelve times its largest body.  A larger body than this gets a
-#: parser of its own.
+#: A parser keeps memory of up to twelve times its largest body.  A body larger than this gets a
+#: new parser.
 _REUSE_BYTES = 2**23
 
-#: Integers below this are exact as doubles, and pysimdjson returns doubles.
+#: pysimdjson returns doubles; integers below this are exact as doubles.
 _EXACT = 2**53
 
 _MAX_DIMENSIONS = 32  # NumPy's
 
 
 class _ThreadParser(threading.local):
-    """A parser for each thread.  Parsing a body overwrites what was parsed before."""
+    """A parser for each thread.  Parsing a body overwrites the result of the one before."""
 
     def __init__(self) -> None:
         self.parser = simdjson.Parser()
@@ -51,8 +51,8 @@ def arrays(body: bytes) -> Arrays | None:
     """Read nested lists of numbers as an array, and an object of them as arrays by name.
 
     Returns:
-        What ``numbers`` makes of json's result, to the last bit.  None for whatever json or
-        ``numbers`` refuses, for values other than lists of numbers (null is not a number), for
+        What ``numbers`` makes of json's result, to the last bit.  None if json or ``numbers``
+        refuses the body, for values other than lists of numbers (null is not a number), for
         integers that are not exact as doubles, and if pysimdjson is not installed.
     """
     if simdjson is None:
@@ -79,7 +79,7 @@ def _arrays(value: Any, body: bytes) -> Arrays | None:
 
 def _items(value: Any) -> list[tuple[str, Any]]:
     names = list(value)
-    # With a name twice, or with NUL in it, value[name] may be another item.
+    # If a name occurs twice or contains NUL, value[name] may be another item.
     if len(set(names)) < len(names) or "\0" in "".join(names):
         raise LookupError
     return [(name, value[name]) for name in names]
@@ -89,8 +89,8 @@ def _array(value: Any) -> tuple[Array, int]:
     """The numbers in ``value`` as an array of its lists' shape, and the number of its lists.
 
     Raises:
-        ValueError, TypeError, LookupError: it is empty or has values other than numbers, siblings
-            have different lengths, or an integer may not be exact as a double.
+        ValueError, TypeError, LookupError: ``value`` is empty or has values other than numbers,
+            siblings have different lengths, or an integer may not be exact as a double.
     """
     if not isinstance(value, simdjson.Array):
         raise TypeError

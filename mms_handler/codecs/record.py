@@ -36,14 +36,14 @@ _VALUES, _KEYS, _SHAPE = 1, 2, 3
 _MAX_DIMENSIONS = 32  # NumPy's
 
 
-def unpack(message: memoryview, remaining_bytes: int) -> dict[str, Array]:
+def read_record(message: memoryview, remaining_bytes: int) -> dict[str, Array]:
     """Read a record's features by name, as float32; its label if it has no features.
 
-    Algorithms answer with labels, and in a pipeline one's answer is the next one's request.
+    Algorithms answer with labels, and in a pipeline the answer of one is the next one's request.
 
     Args:
         message: the record.
-        remaining_bytes: what its tensors may take.
+        remaining_bytes: the limit of its tensors' size.
 
     Raises:
         ValueError: the message is not a Record, or has no tensor.
@@ -92,7 +92,7 @@ def _tensor(value: memoryview, limit_bytes: int) -> Array:
     wire_types = {_VALUES: wire_type, _KEYS: VARINT, _SHAPE: VARINT}
     parts = {_VALUES: bytearray(), _KEYS: bytearray(), _SHAPE: bytearray()}
     for field in fields(tensor):
-        # A repeated number is packed into one field, or has a field for each value.
+        # The values are packed into one field, or have a field each.
         if field.number in parts and field.wire_type in (LENGTH, wire_types[field.number]):
             parts[field.number] += field.data
     shape = [int(length) for length in varints(parts[_SHAPE])]
@@ -118,7 +118,7 @@ def _shaped(values: Array, keys: Array, shape: list[int], limit_bytes: int) -> A
 
 
 def _dense(values: Array, keys: Array, shape: list[int]) -> Array:
-    """A sparse tensor with its zeros filled in; keys count along the last dimension first."""
+    """A sparse tensor with its zeros filled in.  A key is an index into the row-major values."""
     if not shape:
         raise ValueError("the tensor is sparse but has no shape")
     if keys.size != values.size:
@@ -139,21 +139,20 @@ def _floats(data: bytes | bytearray, dtype: str) -> Array:
     return np.frombuffer(data, dtype).astype(np.float32)
 
 
-def _int32s(data: bytes | bytearray) -> Array:
-    return varints(data).astype(np.uint32).view(np.int32).astype(np.float32)
-
-
 _READERS: dict[int, tuple[Callable[[bytearray], Array], int]] = {
     _FLOAT32: (lambda data: _floats(data, "<f4"), FIXED32),
     _FLOAT64: (lambda data: _floats(data, "<f8"), FIXED64),
-    _INT32: (_int32s, VARINT),
+    _INT32: (
+        lambda data: varints(data).astype(np.uint32).view(np.int32).astype(np.float32),
+        VARINT,
+    ),
 }
 
 
-def pack(tensors: dict[str, Array]) -> bytes:
+def write_record(tensors: dict[str, Array]) -> bytes:
     """Write a Record with ``tensors`` as its label, each in the type that holds its dtype.
 
-    A tensor of more than one dimension gets a shape; it could not be read without one.
+    A tensor of more than one dimension gets a shape: it could not be read without one.
     """
     return b"".join(
         length_field(

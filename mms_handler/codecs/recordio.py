@@ -3,7 +3,7 @@
     frame: magic, length with 3 flag bits, data, zeros to a multiple of 4
     data of a frame, or of several: an aialgs.data.Record
 
-Source: dmlc-core's recordio.h for the frames.  SageMaker's SDK writes only whole ones.
+Source: dmlc-core's recordio.h for the frames.  SageMaker's SDK writes only frames of whole records.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from mms_handler.codecs.arrays import (
     is_several,
     numeric,
 )
-from mms_handler.codecs.record import pack, unpack
+from mms_handler.codecs.record import read_record, write_record
 from mms_handler.errors import TooLarge
 
 _HEADER = struct.Struct("<II")
 _MAGIC = 0xCED7230A
 _MAGIC_BYTES = struct.pack("<I", _MAGIC)
-#: The flag bits of a frame: a whole record, or a part of one.  A writer cuts a record wherever its
+#: The flag bits of a frame: a whole record, or a part of one.  A writer cuts a record where its
 #: data contains the magic number, and leaves that number out.
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _MAX_LENGTH = 2**29
 
 
 def decode(body: bytes) -> Arrays:
-    """Stack the records to (N, ...): one array if "values" is their only tensor, or one per name.
+    """Stack the records to (N, ...): an array if "values" is their only tensor, else one per name.
 
     Raises:
         ValueError: names the record, counted from 1.
@@ -45,7 +45,7 @@ def decode(body: bytes) -> Arrays:
     remaining_bytes = max(MAX_UNPACKED_BYTES, 4 * len(body))  # dense tensors never take more
     for number, data in enumerate(_records(memoryview(body)), 1):
         try:
-            tensors = unpack(data, remaining_bytes)
+            tensors = read_record(data, remaining_bytes)
         except TooLarge as exc:
             raise TooLarge(f"record {number}: {exc}") from None
         except ValueError as exc:
@@ -72,7 +72,7 @@ def _add(tensors: dict[str, Array], columns: dict[str, list[Array]], number: int
 
 
 def _records(body: memoryview) -> Iterator[memoryview]:
-    """The data of each record, its parts joined again."""
+    """The data of each record, with its parts joined."""
     parts: list[memoryview] = []
     number = 1
     for flag, data in _frames(body):
@@ -121,7 +121,7 @@ def encode(value: Any) -> bytes:
     outputs = _outputs(value)
     rows = range(common_rows(list(outputs.values())))
     return b"".join(
-        _frame(pack({name: array[row] for name, array in outputs.items()})) for row in rows
+        _frame(write_record({name: array[row] for name, array in outputs.items()})) for row in rows
     )
 
 

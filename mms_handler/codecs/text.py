@@ -7,7 +7,7 @@ import codecs
 from mms_handler.errors import BadInput, UnsupportedType
 from mms_handler.media import charset
 
-#: The names that both IANA and Python have.  Not all of Python's codecs are allowed: some unpack,
+#: Charsets that both IANA and Python know.  Python's other codecs are not allowed: some decompress,
 #: some take quadratic time, and some are not text.
 CHARSETS = (
     *("utf-8", "utf8", "utf-16", "utf-16le", "utf-16be", "utf-32", "us-ascii", "ascii"),
@@ -17,7 +17,7 @@ CHARSETS = (
 
 
 def text(body: bytes | str, content_type: str = "") -> str:
-    """Decode a body to str, without a byte order mark; UTF-8 unless there is a charset.
+    """Decode a body to str, without a byte order mark; UTF-8 unless a charset is named.
 
     Raises:
         BadInput: the body is not text in its charset.
@@ -39,7 +39,7 @@ def text(body: bytes | str, content_type: str = "") -> str:
 def utf8(body: bytes | str, content_type: str = "") -> bytes | None:
     """A text body as UTF-8; None if it has another charset or a byte order mark.
 
-    Bytes are not checked: they may turn out not to be UTF-8.
+    The bytes are not checked; they may not be valid UTF-8.
     """
     if isinstance(body, str):
         body = body.encode("utf-8", "surrogatepass")

@@ -14,7 +14,7 @@ VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
 _FIXED_BYTES = {FIXED64: 8, FIXED32: 4}
 
 
-#: Bytes of packed numbers decoded at a time.  Decoding takes about fifty times as much memory.
+#: Bytes of packed numbers that are decoded at a time, in about fifty times as much memory.
 _WINDOW_BYTES = 2**16
 
 

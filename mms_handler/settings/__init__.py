@@ -40,9 +40,9 @@ class Effective(NamedTuple):
     def hosting(self) -> Effective:
         """The settings of ``serve`` without PATHS: it listens on 0.0.0.0 unless a host is set.
 
-        A container runs that command.  The environment cannot tell a container apart: no
-        variable of SageMaker's is set in every one.  With PATHS a person tries something, on a
-        machine that others may reach, and the default address is 127.0.0.1.
+        Containers run that command.  The environment does not show whether this is a container:
+        no variable of SageMaker's is set in all of them.  With PATHS a person tries models on a
+        machine that others may reach, so the default is 127.0.0.1.
         """
         if self.origins["host"] != "default":
             return self
@@ -51,13 +51,12 @@ class Effective(NamedTuple):
 
 
 def effective(env: Mapping[str, str], options: Mapping[str, object]) -> Effective:
-    """Read the settings of a command: ``options``, by field, win over the variables of ``env``.
+    """Read the settings of a command: ``options``, by field, override the variables of ``env``.
 
-    Only commands check the names of variables.  A worker's environment also has variables that
-    MMS sets.
+    Only commands check the names of variables; a worker's environment also has those that MMS sets.
 
     Raises:
-        SettingsError: a variable has an invalid value, or is named like a setting and is none.
+        SettingsError: a variable has an invalid value, or is named like a setting but is not one.
     """
     names.check(env, [variable for setting in TABLE.values() for variable in setting.variables])
     values, origins = table.read(env, options)
@@ -70,7 +69,10 @@ def current() -> Settings:
 
 
 def environment(settings: Settings | None = None) -> dict[str, str]:
-    """Copy this process's environment for a child; with ``settings``, the child reads those."""
+    """A copy of this process's environment for a child, from which it will read ``settings``.
+
+    Without ``settings``, the child reads this process's.
+    """
     env = dict(os.environ)
     if settings is None:
         return env
@@ -87,9 +89,9 @@ def environment(settings: Settings | None = None) -> dict[str, str]:
 
 
 def cache_folder(settings: Settings) -> Path:
-    """The folder for scripts' installed requirements: as set, or in the user's cache.
+    """The folder for scripts' installed requirements: as set, or else in the user's cache.
 
-    It is in the folder for temporary files if the user's home cannot be written.
+    If the user's home cannot be written, it is in the folder for temporary files.
     """
     if settings.cache_dir:
         return Path(settings.cache_dir)
@@ -105,6 +107,6 @@ def export(name: str, value: str) -> None:
 
 
 def export_defaults(values: Mapping[str, str]) -> None:
-    """Set those variables that are not set yet."""
+    """Set the variables that are not set yet, for what this process imports and starts."""
     for name, value in values.items():
         os.environ.setdefault(name, value)

@@ -7,8 +7,8 @@ from typing import Mapping, Sequence
 
 from mms_handler.errors import SettingsError
 
-#: Keys of MMS's configuration that break nothing we promise, and the variable of each.  If the
-#: variable is set, its value becomes a line of config.properties.
+#: Keys of MMS's configuration that do not break what we promise, with their variables.  A variable
+#: that is set becomes a line of config.properties.
 PASSED_ON = {
     key: f"MMS_{key.upper()}"
     for key in (
@@ -49,7 +49,7 @@ REFUSED = {
     "MMS_VMARGS": "set MMS_HANDLER_HEAP_MB",
 }
 
-#: MMS sets it for its workers.  serve and the handler turn it off, whatever its value.
+#: MMS sets this one for its workers; serve and the handler always turn it off.
 _SET_BY_MMS = "MMS_DECODE_INPUT_REQUEST"
 
 

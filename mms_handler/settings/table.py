@@ -13,7 +13,7 @@ from mms_handler.settings import names, texts
 #: MMS's own default limit for the body of a request and of a reply (ConfigManager.java), in bytes.
 MMS_BODY_BYTES = 6_553_500
 
-#: The largest batch unless a number is set.  More gain nothing: in a batch of 32 small requests,
+#: The largest batch unless one is set.  Larger ones gain nothing: in a batch of 32 small requests,
 #: each costs little more than reading its body and writing its reply.
 DEFAULT_BATCH_SIZE = 32
 
@@ -23,14 +23,14 @@ class Setting(NamedTuple):
 
     Fields:
         default: the value if nothing sets it.
-        variables: environment variables and the parser of each; the first that is set wins.
+        variables: environment variables and their parsers; the first variable that is set counts.
         help: what the setting does, in one sentence, for --help and docs/settings.md.
-        default_text: the default in words, if the value does not say it.
+        default_text: the default in words, if the value does not show it.
         unit: the unit of the first variable and of the option.
         option: the command-line option without its dashes, or "".
         text: writes a value the way the first variable holds it.
-        follows: the field that ``derive`` makes the default from.
-        derive: makes the default from the values of the fields declared above.
+        follows: the field from which ``derive`` makes the default.
+        derive: makes the default from the values of the fields declared above this one.
     """
 
     default: Any
@@ -39,7 +39,7 @@ class Setting(NamedTuple):
     default_text: str = ""
     unit: str = ""
     option: str = ""
-    text: Callable[[Any], str] = texts.of
+    text: Callable[[Any], str] = texts.to_text
     follows: str = ""
     derive: Callable[[Mapping[str, Any]], Any] | None = None
 
@@ -65,7 +65,7 @@ def _management_port(values: Mapping[str, Any]) -> int:
 class Settings:
     """One process's settings.
 
-    Units are in the names, because MMS's are not to be trusted: it documents
+    Units are in the names, because MMS confuses its own: it documents
     ``default_response_timeout`` in seconds and reads it in minutes
     (ConfigManager.java:526-540).
     """
@@ -277,7 +277,7 @@ class Settings:
 
     @property
     def model_dir(self) -> str:
-        """The model that ``serve`` without PATHS serves."""
+        """The folder of the model that ``serve`` without PATHS serves."""
         return os.path.join(self.base_dir or "/opt/ml", "model")
 
     @classmethod
@@ -290,7 +290,7 @@ class Settings:
         return cls(**read(env, {})[0])
 
     def variables(self) -> dict[str, str]:
-        """The variables from which another process reads these settings; none for a default."""
+        """The variables from which another process reads these settings, without the defaults."""
         values = {field: getattr(self, field) for field in TABLE}
         changed = {
             next(iter(setting.variables)): setting.text(values[field])
@@ -321,7 +321,7 @@ def read(
         The values and their origins, both by field.
 
     Raises:
-        SettingsError: a variable has an invalid value, even if an option wins over it.
+        SettingsError: a variable has an invalid value, even if an option overrides it.
     """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}

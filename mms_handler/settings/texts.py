@@ -1,6 +1,6 @@
 """Parsers of settings: each turns the text of a variable into a value.
 
-A parser that cannot read a text raises ValueError with a description of what it reads.  The user
+A parser that cannot read a text raises ValueError with a description of valid texts.  The user
 then sees "VARIABLE: 'text' is not DESCRIPTION".
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-#: SageMaker's 0 means a body without a limit.  This is its largest body with one.
+#: SageMaker's 0 means no limit.  This is the largest limit that it allows otherwise.
 STREAMED_MB = 100
 
 
@@ -58,7 +58,7 @@ def port_range(text: str) -> tuple[int, int]:
 
 
 def threads(text: str) -> int:
-    # OpenMP also takes a list, one number for each level of nesting.
+    # OpenMP also takes a list: a number for each level of nesting.  The first one counts.
     return positive(text.partition(",")[0])
 
 
@@ -92,8 +92,8 @@ def line(text: str) -> str:
     return text
 
 
-def of(value: Any) -> str:
-    """Write ``value`` the way a variable holds it."""
+def to_text(value: Any) -> str:
+    """Write ``value`` as the text of a variable."""
     if isinstance(value, bool):
         return str(value).lower()
     return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -496,7 +496,7 @@ def test_an_archive_that_was_changed(tmp_path, name, data, message):
          "the manifest's sample 'MAR-INF/sample.json' is not in the archive"),
         ({"sample": {"name": "../../etc/passwd", "content_type": "", "accept": ""}},
          "MAR-INF/MANIFEST.json is not a valid manifest: "
-         "ValueError(\"the sample is '../../etc/passwd' and not MAR-INF/sample with a suffix\")"),
+         "ValueError(\"the sample is '../../etc/passwd'; expected MAR-INF/sample with a suffix\")"),
         ({"files": {MANIFEST: 7}},
          "MAR-INF/MANIFEST.json is not a valid manifest: TypeError('7 is not a string')"),
     ],

@@ -45,7 +45,7 @@ def slow(decode, body):
 def by_orjson(body):
     """json_codec.quick without pysimdjson, as for small bodies."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(json_codec, "_MANY", sys.maxsize)
+        patch.setattr(json_codec, "_MIN_BYTES", sys.maxsize)
         return json_codec.quick(body)
 
 
