@@ -31,29 +31,29 @@ _force = click.option("--force", is_flag=True, help="Replace an archive of the s
 )
 @click.argument("model_dir", type=existing)
 @click.option("--script", "code", type=existing,
-              help="The script or a folder with it, to pack instead of MODEL_DIR/code "
-              "(default: MODEL_DIR/code).")  # fmt: skip
-@click.option("--name", help="The model's name (default: the folder's name).")
+              help="A script, or a folder with one, to pack as code/.  [default: "
+              "MODEL_DIR/code]")  # fmt: skip
+@click.option("--name", help="The model's name.  [default: the folder's name]")
 @_model_store
 @click.option("--sample", type=existing, metavar="FILE",
               help="A request to pack with the model.  Workers answer it before they are ready, "
-              "and check answers it again (default: a row of zeros in the shapes that the default "
-              "save wrote; none without them).")  # fmt: skip
+              "and check sends it again.  [default: the first file of --calibration, else a row of "
+              "zeros in the shapes that the default save wrote, else none]")  # fmt: skip
 @click.option("--content-type", metavar="TYPE",
-              help="Content-Type of the sample and of the calibration requests (default: from "
-              "their suffixes).")  # fmt: skip
+              help="Content-Type of the sample and of the calibration requests.  [default: from "
+              "their suffixes]")  # fmt: skip
 @click.option("--accept", metavar="TYPE", default="*/*", show_default=True,
               help="Accept header of the sample.")  # fmt: skip
 @click.option("--quantize", type=click.Choice(["int8"]),
-              help="Also pack the model's graph in eight-bit integers; needs --calibration "
-              "(default: no).")  # fmt: skip
+              help="Also pack a graph that computes in eight-bit integers, which is faster on "
+              "CPUs; needs --calibration.  [default: pack none]")  # fmt: skip
 @click.option("--calibration", type=click.Path(exists=True, file_okay=False, path_type=Path),
               metavar="FOLDER",
               help="A folder of typical requests for --quantize, a file each; some tens are "
               "enough.")  # fmt: skip
 @click.option("--min-agreement", type=click.FloatRange(0, 1), metavar="FRACTION",
-              help="Fraction of the judged predictions that the int8 graph must keep "
-              "(default: 0.95).")  # fmt: skip
+              help="Fraction of the predictions that the int8 graph must not change.  "
+              "[default: 0.95]")  # fmt: skip
 @_force
 def archive_command(
     model_dir: Path,
@@ -66,8 +66,8 @@ def archive_command(
 ) -> None:
     """Check a model and pack it as a .mar.
 
-    MODEL_DIR is a folder with the artifacts, and with the script in code/ if there is one.  The
-    model is loaded once in a process of its own; a model that does not load is not packed.
+    MODEL_DIR is a folder with the model's files, and with the script in code/ if there is one.
+    The model is first loaded in a process of its own.  If it does not load, nothing is packed.
     """
     from mms_handler import archive
     from mms_handler.manifest import check_name
@@ -151,19 +151,19 @@ def _print_size(target: Path) -> None:
 )
 @click.argument("path", type=existing)
 @click.option("--sample", type=existing, metavar="FILE",
-              help="A request to answer (default: the packed sample).")  # fmt: skip
+              help="A request to answer.  [default: the packed sample]")  # fmt: skip
 @click.option("--content-type", metavar="TYPE",
-              help="Content-Type of the request (default: the packed one, or from the file's "
-              "suffix).")  # fmt: skip
+              help="Content-Type of the request.  [default: the packed one, or from the file's "
+              "suffix]")  # fmt: skip
 @click.option("--accept", metavar="TYPE",
-              help="Accept header of the request (default: the packed one, or */*).")  # fmt: skip
+              help="Accept header of the request.  [default: the packed one, or */*]")  # fmt: skip
 def check(path: Path, sample: Path | None, content_type: str | None, accept: str | None) -> None:
     """Load a model and report problems.
 
-    PATH is a .mar, or a folder with a model and its script.  It is loaded as a worker loads it, in
-    a process of its own.  Prints the script, how each function is called, the files, the model and
-    its reply.  Fails if the model does not load, refuses the request, or answers the packed sample
-    differently than when it was packed.
+    PATH is a .mar, or a folder with a model and its script.  The model is loaded in a process of
+    its own, as in a worker.  Prints the script, how each function is called, the files, the kind
+    of the model, and its reply.  Exits with 1 if the model does not load, refuses the request, or
+    answers the packed sample differently than when it was packed.
     """
     from rich.console import Console
     from rich.table import Table
@@ -200,7 +200,7 @@ def verify(paths: tuple[Path, ...]) -> None:
     """Check that archives and folders are safe to serve.
 
     Each of PATHS is a .mar or a folder.  Nothing is unpacked or loaded.  Prints a line for each one
-    that is safe, and fails with the reasons for the others.
+    that is safe.  If some are not safe, prints the reasons and exits with 1.
     """
     unsafe = []
     for path in paths:
@@ -232,13 +232,13 @@ def _verified(path: Path) -> str:
     )
 )
 @click.argument("path", type=existing)
-@click.option("--name", help="The model's name (default: the file's name).")
+@click.option("--name", help="The model's name.  [default: the file's name]")
 @click.option("--script", "code", type=existing,
-              help="For a model.tar.gz: the script, a folder with it or a tar.gz of it, to pack "
-              "instead of its own code/.")  # fmt: skip
+              help="For a model.tar.gz: a script, a folder with one, or a tar.gz of it, to pack "
+              "as code/.  [default: its own code/]")  # fmt: skip
 @click.option("--program", metavar="NAME",
-              help="For a model.tar.gz: the file that is the script (default: SAGEMAKER_PROGRAM, "
-              "else inference.py, else the only .py file).")  # fmt: skip
+              help="For a model.tar.gz: the file name of the script.  [default: SAGEMAKER_PROGRAM, "
+              "else inference.py, else the only .py file]")  # fmt: skip
 @_model_store
 @_force
 def convert(
@@ -251,8 +251,8 @@ def convert(
 ) -> None:
     """Convert a model.tar.gz to a .mar, or a .mar to a model.tar.gz.
 
-    PATH is the archive.  Every file keeps its name and bytes.  The model is not loaded; check
-    does that.
+    PATH is the file to convert.  Every file in it keeps its name and bytes.  The model is not
+    loaded; use check for that.
     """
     from mms_handler import archive
     from mms_handler.manifest import check_name

@@ -23,7 +23,7 @@ from mms_handler.cli.command import PORT_HELP, end, examples, group
 @click.option(
     "--content-type",
     metavar="TYPE",
-    help="Content type of FILE.  [default: by its suffix, else application/json]",
+    help="Content type of FILE.  [default: from its suffix, else application/json]",
 )
 @click.option(
     "--accept",
@@ -44,8 +44,8 @@ def invoke(
 ) -> None:
     """Send FILE to a model and print its reply.
 
-    MODEL is the name of a model on this machine, or a URL.  FILE is the request's body, by default
-    standard input.
+    MODEL is the name of a model that is served on this machine, or a URL.  FILE has the body of
+    the request.  Without FILE, the body is read from standard input.
     """
     from mms_handler import client
 

@@ -59,9 +59,9 @@ def serve(paths: tuple[Path, ...], **options: Any) -> None:
 
     Each of PATHS is a .mar, a model.tar.gz, or a folder with a model and its script in code/.
 
-    Without PATHS it is the command of a SageMaker container, and listens on all addresses.  It
-    serves /opt/ml/model under the name "model".  With SAGEMAKER_MULTI_MODEL=true it starts without
-    a model, and clients load and unload models.
+    Without PATHS, serve is the command of a SageMaker container.  It listens on all addresses,
+    and serves /opt/ml/model under the name "model".  With SAGEMAKER_MULTI_MODEL=true it starts
+    without models, and clients load and unload them.
     """
     from mms_handler import processes
     from mms_handler.server import serve as serve_models
@@ -110,7 +110,7 @@ def _print_error(line: str) -> None:
 def ready(port: int | None) -> None:
     """Check whether the server on this machine is ready.
 
-    Exits with 0 if it can answer requests, else with 1.  For the health checks of containers.
+    Exits with 0 if it can answer requests, else with 1.  Use it for health checks of containers.
     """
     from mms_handler import client
 
@@ -131,8 +131,8 @@ def ready(port: int | None) -> None:
 def config(**options: Any) -> None:
     """Print MMS's config.properties for these options.
 
-    The comment after each line says where its value comes from: an option, a variable, or the
-    default.
+    MMS's own command reads this file: multi-model-server --start --mms-config FILE.  The comment
+    after each line says where its value comes from: an option, a variable, or the default.
     """
     from mms_handler.server import config_properties
 

@@ -35,50 +35,50 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     )
 )
 @click.option("--base-dir", type=click.Path(path_type=Path), metavar="BASE",
-              help="A folder like /opt/ml, with input/, code/, model/ and output/ (default: "
+              help="A folder like /opt/ml, with input/, code/, model/ and output/.  [default: "
                    "SAGEMAKER_BASE_DIR, else /opt/ml if it has input/config, else the current "
-                   "folder).")  # fmt: skip
+                   "folder]")  # fmt: skip
 @click.option("--entry-point",
-              help="The script, relative to the source folder if there is one (default: the "
-                   "hyperparameter sagemaker_program).")  # fmt: skip
+              help="The script, relative to the source folder if there is one.  [default: the "
+                   "hyperparameter sagemaker_program]")  # fmt: skip
 @click.option("--source-dir",
-              help="The script's folder, a tar.gz of it, or its s3:// address (default: the "
-                   "hyperparameter sagemaker_submit_directory, else where the script "
-                   "is).")  # fmt: skip
+              help="The script's folder, a tar.gz of it, or its s3:// address.  [default: the "
+                   "hyperparameter sagemaker_submit_directory, else the script's own "
+                   "folder]")  # fmt: skip
 @click.option("--channel", "channels", multiple=True, callback=_pairs, metavar="NAME=DIR",
-              help="An input channel and its folder; repeatable (default: the channels of "
-                   "BASE/input/config/inputdataconfig.json).")  # fmt: skip
+              help="An input channel and its folder; repeatable.  [default: the channels of "
+                   "BASE/input/config/inputdataconfig.json]")  # fmt: skip
 @click.option("--hp", multiple=True, callback=_pairs, metavar="NAME=VALUE",
-              help="A hyperparameter, as JSON or text; repeatable (default: those of the "
-                   "files).")  # fmt: skip
+              help="A hyperparameter, as JSON or text; repeatable.  [default: those of "
+                   "BASE/input/config/hyperparameters.json]")  # fmt: skip
 @click.option("--hyperparameters", type=existing,
               help="A JSON file of hyperparameters.  It overrides BASE/input/config/"
                    "hyperparameters.json; --hp overrides both.")  # fmt: skip
 @click.option("--model-dir", type=click.Path(path_type=Path),
-              help="The folder for the model (default: BASE/model).")  # fmt: skip
+              help="The folder for the model.  [default: BASE/model]")  # fmt: skip
 @click.option("--output-data-dir", type=click.Path(path_type=Path),
-              help="The folder for other results of the script (default: "
-                   "BASE/output/data).")  # fmt: skip
+              help="The folder for other results of the script.  [default: "
+                   "BASE/output/data]")  # fmt: skip
 @click.option("--mode", type=click.Choice(["legacy", "script"]),
-              help="Call the script's train(), or run the file (default: decided by reading "
-                   "the script).")  # fmt: skip
+              help="legacy calls the script's train(), script runs the file.  [default: decided "
+                   "by reading the file]")  # fmt: skip
 @click.option("--hosts",
-              help="All hosts of the job, separated by commas (default: those of BASE/input/"
-                   "config/resourceconfig.json, else algo-1).")  # fmt: skip
+              help="All hosts of the job, separated by commas.  [default: those of BASE/input/"
+                   "config/resourceconfig.json, else algo-1]")  # fmt: skip
 @click.option("--current-host",
-              help="The name of this host (default: the one in resourceconfig.json, else the "
-                   "first of the hosts).")  # fmt: skip
+              help="The name of this host.  [default: the one in resourceconfig.json, else the "
+                   "first of the hosts]")  # fmt: skip
 @click.option("--local-hosts", type=click.IntRange(1), metavar="COUNT",
-              help="Try the job on COUNT hosts that are all this machine, one process each "
-                   "(default: 1).")  # fmt: skip
-@click.option("--archive", "name",
-              help="Pack the model and the script as archives of this name (default: pack "
-                   "nothing).")  # fmt: skip
+              help="Try the job on this machine with COUNT hosts, a process for each.  "
+                   "[default: 1]")  # fmt: skip
+@click.option("--archive", "name", metavar="NAME",
+              help="Pack the model and the script as NAME.mar and NAME.tar.gz.  [default: pack "
+                   "nothing]")  # fmt: skip
 @click.option("--model-store", type=click.Path(path_type=Path), default="model_archives",
               show_default=True, help="The folder for the archives.")  # fmt: skip
 @click.option("--sample", type=existing,
-              help="A request to pack as the archive's sample (default: a row of zeros in the "
-                   "model's shapes).")  # fmt: skip
+              help="A request to pack as the archive's sample.  [default: a row of zeros in the "
+                   "model's shapes]")  # fmt: skip
 def train(
     base_dir: Path | None,
     mode: str | None,
@@ -88,7 +88,7 @@ def train(
     sample: Path | None,
     **options: Any,
 ) -> None:
-    """Train with a script, as SageMaker does.
+    """Run a training script as SageMaker does.
 
     The script, its hyperparameters and its channels come from a folder like /opt/ml, from
     options, or from both.  Options override the folder's files.

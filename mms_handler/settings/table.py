@@ -79,14 +79,14 @@ class Settings:
     multi_model: bool = _setting(
         False,
         {"SAGEMAKER_MULTI_MODEL": texts.boolean},
-        "Load and unload models by requests, with all APIs on one port.",
+        "Let clients load and unload models, with all APIs on one port.",
         option="multi-model",
     )
     program: str | None = _setting(
         None,
         {"SAGEMAKER_PROGRAM": str},
         "File name of the script.",
-        default_text="inference.py, or the only .py file",
+        default_text="the archive's, else inference.py, else the only .py file",
     )
     accept: str = _setting(
         "application/json",
@@ -96,18 +96,18 @@ class Settings:
     first_dimension: int = _setting(
         1,
         {"SAGEMAKER_DEFAULT_MODEL_FIRST_DIMENSION_SIZE": texts.natural},
-        "Rows that a Module is bound for; 0 keeps the number it was saved with.",
+        "Number of rows to bind a Module for; 0 keeps the number with which it was saved.",
     )
     predict_order: str | None = _setting(
         None,
         {"MMS_HANDLER_PREDICT_ORDER": texts.order},
         "Order of predict_fn's parameters if their names do not show it: model,data or data,model.",
-        default_text="model,data if input_fn takes the model first, or data,model",
+        default_text="model,data if input_fn takes the model first, else data,model",
     )
     host: str = _setting(
         "127.0.0.1",
         {"MMS_HANDLER_HOST": str},
-        "Address for clients; serve without PATHS uses 0.0.0.0 unless this is set.",
+        "Address to listen on for clients; serve without PATHS uses 0.0.0.0 unless this is set.",
         option="host",
     )
     port: int = _setting(
@@ -116,14 +116,14 @@ class Settings:
     safe_port_range: tuple[int, int] | None = _setting(
         None,
         {"SAGEMAKER_SAFE_PORT_RANGE": texts.port_range},
-        "Ports that may be used besides the clients'; the management API gets the first one.",
+        "Ports that may be used besides the port for clients; the management API gets the first.",
         default_text="8081-8082",
         text=lambda ports: f"{ports[0]}-{ports[1]}",
     )
     management_port: int = _setting(
         8081,
         {"MMS_HANDLER_MANAGEMENT_PORT": texts.port},
-        "Port of the management API, on 127.0.0.1; unless set, from SAGEMAKER_SAFE_PORT_RANGE.",
+        "Port of the management API, on 127.0.0.1; if not set, from SAGEMAKER_SAFE_PORT_RANGE.",
         option="management-port",
         follows="safe_port_range",
         derive=_management_port,
@@ -161,7 +161,7 @@ class Settings:
     memory_bytes: int | None = _setting(
         None,
         {"MMS_HANDLER_MEMORY_MB": texts.megabytes},
-        "Memory to plan with.",
+        "Memory that workers and Java may use together.",
         default_text="the container's limit, or the machine's memory",
         unit="MB",
         text=lambda count: str(count // 2**20),
@@ -171,7 +171,7 @@ class Settings:
         None,
         {"MMS_HANDLER_HEAP_MB": texts.positive},
         "Size of Java's heap.",
-        default_text="as large as the bodies need",
+        default_text="from the memory and the size limits of bodies",
         unit="MB",
         option="heap-mb",
     )
@@ -179,7 +179,7 @@ class Settings:
         None,
         {"MMS_HANDLER_BATCH_SIZE": texts.positive},
         "Maximum batch size.",
-        default_text="32 for models that can batch",
+        default_text="32 for models that can batch, else 1",
         option="batch-size",
     )
     max_batch_delay_ms: int = _setting(
@@ -192,7 +192,7 @@ class Settings:
     job_queue_size: int = _setting(
         100,
         {"MMS_JOB_QUEUE_SIZE": texts.positive},
-        "Requests of one model that may wait; further ones are answered 503.",
+        "Requests that may wait for one model; further ones get 503.",
         option="job-queue-size",
     )
     netty_threads: int | None = _setting(
@@ -226,7 +226,7 @@ class Settings:
     max_response_bytes: int = _setting(
         MMS_BODY_BYTES,
         {"MMS_MAX_RESPONSE_SIZE": texts.body_bytes},
-        "Size limit of a reply's body; unless set, the same as for requests.",
+        "Size limit of a reply's body; if not set, the same as for requests.",
         unit="bytes",
         option="max-response-bytes",
         follows="max_body_bytes",
@@ -259,7 +259,9 @@ class Settings:
         "archive's int8 graph).",
     )
     supervised: bool = _setting(
-        False, {"MMS_HANDLER_SUPERVISED": texts.boolean}, "Set by serve for its workers."
+        False,
+        {"MMS_HANDLER_SUPERVISED": texts.boolean},
+        "Set by serve for its workers; not for users.",
     )
     cache_dir: str | None = _setting(
         None,
