@@ -1,4 +1,4 @@
-"""Load a model in a process of its own, let it answer its sample request, and report."""
+"""Load a model in a separate process, let it answer its sample request, and report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check(
     content_type: str | None = None,
     accept: str | None = None,
 ) -> dict[str, Any]:
-    """Load a model as a worker does, let it answer a request, and report both.
+    """Load a model as a worker does, let it answer a request, and report the model and the reply.
 
     Args:
         path: a ``.mar``, or a folder with a model and its script.
@@ -30,10 +30,11 @@ def check(
 
     Returns:
         The report of the hidden command ``inspect``; if the model does not load, ``error`` alone.
-        ``differs`` is a sentence with both replies if the packed request has another reply now.
+        If the packed request gets another reply now, ``differs`` has both, as the rest of a
+        sentence about the sample.
 
     Raises:
-        ArchiveError: ``path`` is neither, or is not safe to unpack.
+        ArchiveError: ``path`` is not a ``.mar``, or is not safe to unpack.
     """
     with tempfile.TemporaryDirectory(prefix="mms-handler-") as scratch:
         folder = path.resolve()
@@ -49,7 +50,7 @@ def check(
     if packed and "error" not in report and not packed_reply.same(packed, _reply(report)):
         current = f"{report['status']} {report['content_type']}: {report['reply']}"
         report["differs"] = (
-            f"was answered {packed_reply.describe(packed)} when it was packed, now {current}"
+            f"was answered {packed_reply.summary(packed)} when it was packed, now {current}"
         )
     return report
 
@@ -59,7 +60,7 @@ def try_sample(folder: Path, request: SampleRequest | None) -> SampleRequest | N
 
     Args:
         folder: an unpacked model.
-        request: the request; None only loads the model.
+        request: the request; None: the model is only loaded.
 
     Returns:
         The request with its reply; None if it was generated and the model refuses it.
@@ -75,7 +76,7 @@ def try_sample(folder: Path, request: SampleRequest | None) -> SampleRequest | N
     if report["status"] >= 400:
         raise ArchiveError(f"the sample request gets {report['status']}: {report['reply']}")
     reply = _reply(report)
-    if str(folder) in str(reply.get("body")):  # the body would be another in another folder
+    if str(folder) in str(reply.get("body")):  # the body depends on the folder
         del reply["body"]
     return request._replace(entry=request.entry._replace(reply=reply))
 
@@ -83,7 +84,7 @@ def try_sample(folder: Path, request: SampleRequest | None) -> SampleRequest | N
 def _with_types(
     request: SampleRequest | None, content_type: str | None, accept: str | None
 ) -> SampleRequest | None:
-    """A packed request with other types; if they differ, no reply is expected any more."""
+    """A packed request with these types.  If they differ from its own, it has no expected reply."""
     if request is None:
         return None
     packed = request.entry

@@ -1,4 +1,4 @@
-"""Run a hidden command of this package in a process of its own, and read its report."""
+"""Run a hidden command of this package in a separate process, and read its report."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from typing import Any
 def run(command: str, folder: Path, *arguments: str) -> dict[str, Any]:
     """Run ``mms-handler COMMAND FOLDER REPORT ARGUMENTS`` and return the report.
 
-    The process loads the model in ``folder`` as a worker does.  What it prints goes to standard
-    error.
+    The process loads the model in ``folder`` as a worker does.  Its output goes to standard error.
 
     Args:
         command: ``inspect`` or ``quantize``.
@@ -34,6 +33,6 @@ def run(command: str, folder: Path, *arguments: str) -> dict[str, Any]:
             check=False,
         )
         if not report.exists():
-            return {"error": f"the process that loaded it ended with {process.returncode}"}
+            return {"error": f"the process that loaded the model ended with {process.returncode}"}
         result: dict[str, Any] = json.loads(report.read_text())
         return result

@@ -1,7 +1,7 @@
 """Convert SageMaker's model.tar.gz to ``.mar`` and back.  Every file keeps its name and bytes.
 
 model.tar.gz   artifacts, code/inference.py             ──▶ the same names in the .mar
-model.tar.gz   artifacts, the script beside them        ──▶ likewise: the worker looks there too
+model.tar.gz   artifacts, the script beside them        ──▶ likewise; a worker finds it there too
 model.tar.gz   artifacts; sourcedir.tar.gz has the code ──▶ artifacts, code/
 .mar           ──▶ all files except MAR-INF/
 """
@@ -33,9 +33,10 @@ def convert(
     Args:
         path: a model.tar.gz or a ``.mar``.
         target: the file to write; the stem of a ``.mar`` is the model's name.
-        code: for a model.tar.gz: a script, its folder or a tar.gz of it, to pack instead of its
-            ``code/``.
-        program: for a model.tar.gz: the script's name, needed if several files could be it.
+        code: for a model.tar.gz: a script, its folder or a tar.gz of that, which replaces the
+            archive's ``code/``.
+        program: for a model.tar.gz: the script's name, needed if several files could be the
+            script.
         force: replace ``target`` if it exists.
         progress: called with the bytes of each chunk that is written.
 
@@ -43,8 +44,8 @@ def convert(
         ``target``.
 
     Raises:
-        ArchiveError: ``path`` is neither or not safe, or ``target`` exists or has an invalid
-            name.
+        ArchiveError: ``path`` is not one of these archives or is not safe, or ``target`` exists
+            or has an invalid name.
         ScriptError: several files could be the script.
     """
     files.check_free(target, force)

@@ -1,7 +1,7 @@
 """Fetch an archive from an address, if the address is on a list.
 
-MMS itself fetches any address in a request, follows redirects, and trusts an ETag
-(ModelArchive.java).  So this package only passes files to MMS.
+MMS itself would fetch any address that a request names, follow redirects, and trust an ETag
+(ModelArchive.java).  So this package passes only files to MMS.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _CHUNK = 2**18  # bytes
 
 
 def fetch(url: str, folder: Path, allowed: Sequence[str], *, max_bytes: int = MAX_BYTES) -> Path:
-    """Download the archive at ``url`` into ``folder`` as a ``.mar``.  It is not verified yet.
+    """Download the archive at ``url`` into ``folder`` as a ``.mar``.  It is not verified.
 
     Args:
         url: http://, https:// or s3:// address of a ``.mar`` or a model.tar.gz.
-        folder: where to write it, under the name of the address's last part.
-        allowed: prefixes of addresses that end where a path segment ends: https://host/models
-            allows https://host/models/a.mar but not https://host/models2/a.mar.
+        folder: where to write the file, which is named after the last part of the address.
+        allowed: prefixes of addresses, in whole path segments: https://host/models allows
+            https://host/models/a.mar but not https://host/models2/a.mar.
         max_bytes: the largest download allowed.
 
     Returns:
-        The file.
+        The path of the file.
 
     Raises:
         ArchiveError: the address, or one that it redirects to, is not allowed; the download fails
@@ -68,7 +68,7 @@ def _name_and_suffix(url: str) -> tuple[str, str]:
     last = unquote(urlsplit(url).path).rpartition("/")[2]
     match = _FILE_NAME.fullmatch(last)
     if not match:
-        raise ArchiveError(f"{url} names no archive; it must end in .mar, .tar.gz or .tgz")
+        raise ArchiveError(f"{url} is not an archive's address: expected .mar, .tar.gz or .tgz")
     return check_name(match[1]), match[2]
 
 
@@ -88,7 +88,7 @@ def check_url(url: str, allowed: Sequence[str]) -> None:
     """Check that an archive may be fetched from ``url``.
 
     Raises:
-        ArchiveError: it may not; names the variable with the list.
+        ArchiveError: ``url`` is not allowed; names the variable with the list.
     """
     address = _address(url)
     for prefix in map(_allowed_address, allowed):
@@ -109,7 +109,7 @@ def _address(url: str) -> _Address:
     """Where ``url`` leads.
 
     Raises:
-        ArchiveError: it is ambiguous, or not the address of an archive.
+        ArchiveError: ``url`` is ambiguous, or not an address of a host and a path.
     """
     try:
         parsed = urlsplit(url)

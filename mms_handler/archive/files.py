@@ -22,7 +22,7 @@ def check_free(target: Path, force: bool) -> None:
 
 @contextlib.contextmanager
 def replacing(target: Path, force: bool) -> Iterator[Path]:
-    """Give a path to write to, which becomes ``target`` when the ``with`` block succeeds.
+    """Yield a path to write to.  It becomes ``target`` when the ``with`` block succeeds.
 
     Raises:
         ArchiveError: ``target`` exists, and ``force`` is False.
@@ -77,8 +77,8 @@ def save(
         target: the file to write.
         source: where it comes from, for messages.
         max_bytes: the largest download allowed; None for any.
-        progress: called with the bytes of each chunk, and if the download fails, with minus
-            their sum.
+        progress: called with the size of each chunk in bytes; if the download fails, with the
+            negative sum.
 
     Raises:
         ArchiveError: ``source`` has more than ``max_bytes``.

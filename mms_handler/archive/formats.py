@@ -27,7 +27,7 @@ def other_suffix(path: Path) -> str:
 def size(path: Path) -> int:
     """Bytes of the files in a folder, a ``.mar`` or a tar archive, unpacked.
 
-    For an archive this is what its entries claim.
+    For an archive, this is the sum of the sizes that its entries claim.
 
     Raises:
         ArchiveError: ``path`` has another format or is not safe.

@@ -24,13 +24,13 @@ from mms_handler.errors import ArchiveError
 from mms_handler.manifest import INT8, MANIFEST
 from mms_handler.script.find import choose_script
 
-_TIME = (1980, 1, 1, 0, 0, 0)  # of every entry: the earliest that a zip can write
+_TIME = (1980, 1, 1, 0, 0, 0)  # of every entry: the earliest time that a zip can hold
 _LEFT_OUT = {"__pycache__", "__MACOSX", "MAR-INF"}
 _STORED = {".params", ".npy", ".npz", ".png", ".jpg", ".jpeg", ".gz", ".zip", ".whl"}
 _CHUNK = 2**20  # bytes
 
-#: Called with the folder that MMS would unpack and the sample request.  Returns the request to
-#: pack, with its reply, or None to pack none.  Raises if the model should not be packed.
+#: Called with the model in a folder, as MMS would unpack it, and with the sample request.  Returns
+#: the request to pack, with its reply; None packs none.  Raises if the model must not be packed.
 Trial = Callable[[Path, Optional[SampleRequest]], Optional[SampleRequest]]
 
 #: Called with the same folder.  Returns the int8 graph to pack, or raises.
@@ -60,7 +60,7 @@ def pack(
         program: the script's name in the code's folder, needed if several files could be the
             script; the manifest records it.
         sample: a file with a sample request; None: zeros in the shapes that the default save
-            wrote, if it did.
+            wrote, if there are any.
         content_type: the sample's; None: from its suffix.
         accept: the sample's Accept.
         force: replace ``target`` if it exists.
@@ -104,7 +104,7 @@ def pack_tar(model_dir: Path, target: Path, *, code: Path | None = None) -> Path
 
 
 def contents(model_dir: Path, code: Path | None = None) -> dict[str, Path]:
-    """The files to pack of ``model_dir``, by their names in the archive.
+    """The files of ``model_dir`` that are packed, by their names in the archive.
 
     Hidden files and folders (``.env``, ``.git``), compiled Python and other archives are left out.
 
@@ -125,13 +125,13 @@ def contents(model_dir: Path, code: Path | None = None) -> dict[str, Path]:
 
 
 def code_files(code: Path) -> dict[str, Path]:
-    """A script alone, or the files to pack of a folder with one, by name.
+    """A script, or the files of a script's folder that are packed, by name.
 
     Raises:
         ArchiveError: as ``contents``.
     """
     if not code.exists():
-        raise ArchiveError(f"there is no {code}")
+        raise ArchiveError(f"{code} does not exist")
     return files.walk(code, _belongs) if code.is_dir() else {code.name: code}
 
 
@@ -150,10 +150,10 @@ def _belongs(path: Path) -> bool:
 def entries(
     model_dir: Path, name: str, *, code: Path | None = None, program: str | None = None
 ) -> dict[str, bytes | Path]:
-    """The entries that the archive of ``model_dir`` would have, to make a folder of links.
+    """The entries that the archive of ``model_dir`` would have, for a folder of links.
 
     Returns:
-        By name: a file's path, or the bytes of the manifest and of the sample.
+        By name: the path of a file, or the bytes of the manifest or the sample.
 
     Raises:
         ArchiveError, ScriptError: as ``pack``.
@@ -191,10 +191,10 @@ def write(
     trial: Trial | None = None,
     quantizer: Quantizer | None = None,
 ) -> Path:
-    """Write an archive of files that may lie anywhere, by their names in it; see ``pack``."""
+    """Write an archive of ``packed``, its files by their names in it.  See also ``pack``."""
     name = manifest.check_name(target.stem)
     for inner in packed:
-        safety.check_name(inner)
+        safety.check_entry_name(inner)
     script = script_of(packed, program)
     int8: Int8Graph | None = None
     with files.replacing(target, force) as partial:
@@ -202,7 +202,8 @@ def write(
             hashes = {inner: _add(mar, inner, packed[inner], progress) for inner in sorted(packed)}
         if trial or quantizer:
             with _unpacked(partial, manifest.encode(name, script), name) as folder:
-                int8 = quantizer(folder) if quantizer else None  # first: it names a failing file
+                # The quantizer is first, because its errors name the file of a failing request.
+                int8 = quantizer(folder) if quantizer else None
                 request = trial(folder, request) if trial else request
         with zipfile.ZipFile(partial, "a") as mar:
             if request:
@@ -211,7 +212,7 @@ def write(
                 hashes[INT8] = _add(mar, INT8, int8.symbol)
             sample, quantized = request.entry if request else None, int8.entry if int8 else None
             _add(mar, MANIFEST, manifest.encode(name, script, hashes, sample, quantized))
-        zips.size(partial)  # refuses a list of entries that unpack would refuse
+        zips.size(partial)  # raises if unpack would refuse the list of entries
     return target
 
 
@@ -236,12 +237,12 @@ def _add(
     """Write one entry and return its SHA-256."""
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
     entry = zipfile.ZipInfo(name, _TIME)
-    # Compressed weights are no smaller, only slower; and a large file that shrinks a lot would
-    # look like a bomb.
+    # Compression makes weights slower, but no smaller; and a large file that shrinks a lot would be
+    # taken for a bomb.
     stored = Path(name).suffix.lower() in _STORED or size > safety.ANY_RATIO_BYTES
     entry.compress_type = zipfile.ZIP_STORED if stored else zipfile.ZIP_DEFLATED
     entry.external_attr = 0o100644 << 16
-    entry.file_size = size  # zipfile decides on zip64 by it, before the first byte
+    entry.file_size = size  # by which zipfile decides on zip64 before the first byte
     digest = hashlib.sha256()
     opened = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
     with opened as data, mar.open(entry, "w") as out:

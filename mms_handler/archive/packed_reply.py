@@ -11,7 +11,7 @@ from typing import Any, Mapping
 from mms_handler import media
 from mms_handler.errors import HandlerError
 
-#: The largest body in bytes that is kept whole.  Of a larger one, the hash is kept.
+#: The largest body in bytes that is stored.  For a larger one, its hash is stored.
 MAX_BYTES = 100_000
 
 #: How far a number may be from the packed one: processors and libraries round differently.
@@ -53,8 +53,8 @@ def same(packed: Mapping[str, Any], current: Mapping[str, Any]) -> bool:
         return False
 
 
-def describe(reply: Mapping[str, Any]) -> str:
-    """An encoded reply for a message; a long body is cut."""
+def summary(reply: Mapping[str, Any]) -> str:
+    """An encoded reply in one line for a message; a long body is cut."""
     body = reply.get("body", reply.get("base64", "a body that changes between calls"))
     shown = f"a body with the hash {reply['sha256']}" if "sha256" in reply else str(body)[:200]
     return f"{reply.get('status')} {reply.get('content_type')}: {shown}"

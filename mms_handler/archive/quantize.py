@@ -1,4 +1,4 @@
-"""Make the int8 graph of a model from a folder of requests, in a process of its own."""
+"""Make the int8 graph of a model from a folder of requests, in a separate process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mms_handler.archive import child
 from mms_handler.errors import ArchiveError
 from mms_handler.manifest import INT8, QUANTIZED_KEYS, Quantized
 
-#: The default for the fraction of judged predictions that must agree with the model's own.
+#: The default fraction of judged predictions that must agree with the model's own.
 MIN_AGREEMENT = 0.95
 
 
@@ -45,7 +45,7 @@ def calibration_requests(folder: Path, content_type: str | None = None) -> list[
         content_type: of all files; None: from their suffixes.
 
     Raises:
-        ArchiveError: the folder is empty, or has a folder or a file of an unknown type in it.
+        ArchiveError: the folder is empty, or contains a folder or a file of an unknown type.
     """
     paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
     if not paths:
@@ -71,21 +71,21 @@ def quantize(
     """Make the int8 graph of the model in ``folder``.
 
     Args:
-        folder: as MMS would unpack an archive.
-        requests: two of three show which values occur; the others judge the graph.
-        min_agreement: the fraction of the judged rows of scores that must keep their largest
-            score at the same place.  For predictions that are not scores: 1 minus the mean
+        folder: the model, as MMS would unpack its archive.
+        requests: two of three calibrate the graph; the others judge it.
+        min_agreement: the fraction of the judged rows of scores that must have their largest
+            score at the same place.  For predictions that are not scores, 1 minus the mean
             difference must reach it.
 
     Raises:
-        ArchiveError: there is no such graph, or it does not agree with the model.
+        ArchiveError: the graph cannot be made, or does not agree with the model.
     """
     with tempfile.TemporaryDirectory(prefix="mms-handler-") as scratch:
         listed = Path(scratch) / "requests.json"
         listed.write_text(json.dumps([(str(path.resolve()), type_) for path, type_ in requests]))
         report = child.run("quantize", folder, str(listed))
     if "error" in report:
-        raise ArchiveError(f"no int8 graph of {folder.name}: {report['error']}")
+        raise ArchiveError(f"cannot make an int8 graph of {folder.name}: {report['error']}")
     entry = Quantized("int8", INT8, *(report[key] for key in QUANTIZED_KEYS[2:]))
     if not report["part"] >= min_agreement:  # a comparison with NaN is False
         raise ArchiveError(

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from mms_handler.archive import files
 from mms_handler.errors import ArchiveError
 
-_ATTEMPTS = 5  # at a download whose connection breaks; botocore itself repeats failed requests
+_ATTEMPTS = 5  # if a download's connection breaks; botocore itself repeats failed requests
 _CHUNK = 2**18  # bytes
 
 
@@ -22,15 +22,15 @@ def download(
     region: str | None = None,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Path:
-    """Download an object to ``target``, again if the connection breaks.
+    """Download an object to ``target``; start over if the connection breaks.
 
     Args:
         url: s3://bucket/key; a key may contain ? and #.
         target: the file to write.
         max_bytes: the largest object allowed; None for any.
         region: the bucket's; None leaves it to boto3.
-        progress: called with the bytes of each chunk, and with a negative number when a broken
-            connection makes the download start over.
+        progress: called with the size of each chunk in bytes; when the download starts over, with
+            a negative number.
 
     Returns:
         ``target``.
@@ -62,14 +62,14 @@ def split(url: str) -> tuple[str, str]:
     """
     bucket, key = urlsplit(url).netloc, url.partition("://")[2].partition("/")[2]
     if not bucket or not key or key.endswith("/"):
-        raise ArchiveError(f"{url} names no object; expected s3://bucket/key.tar.gz")
+        raise ArchiveError(f"{url} is not an object's address: expected s3://bucket/key.tar.gz")
     return bucket, key
 
 
 def _client(
     url: str, region: str | None
 ) -> tuple[Any, tuple[type[BaseException], ...], tuple[type[BaseException], ...]]:
-    """An S3 client, what it raises if a connection breaks, and everything else that it raises."""
+    """An S3 client, its errors for a broken connection, and its other errors."""
     try:
         import boto3
         from botocore import exceptions

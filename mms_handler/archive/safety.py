@@ -12,17 +12,17 @@ from pathlib import PurePosixPath
 from mms_handler.errors import ArchiveError
 from mms_handler.manifest import MANIFEST
 
-#: Entries of one archive.  A model has tens of files, one with whole libraries some thousands.
+#: Entries of one archive.  A model has tens of files, or with whole libraries some thousands.
 MAX_ENTRIES = 100_000
 
-#: Bytes that an archive may unpack to.  MXNet's largest models have a tenth of that.
+#: Bytes that an archive may unpack to.  MXNet's largest models have a tenth of this.
 MAX_BYTES = 50 * 10**9
 
-#: How many times its packed size an entry may unpack to, and all entries together.  Weights shrink
-#: by a tenth, text to a tenth; deflate reaches 1,032 for one byte that is repeated.
+#: The limit of unpacked to packed size, for each entry and for all together.  Weights shrink by a
+#: tenth and text to a tenth; for one repeated byte, deflate reaches a ratio of 1,032.
 MAX_RATIO = 200
 
-#: Bytes below which any ratio is allowed, such as a sample of zeros or an empty log.
+#: Up to this size in bytes any ratio is allowed, for example for a sample of zeros.
 ANY_RATIO_BYTES = 10 * 10**6
 
 _NOT_PRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, broken UTF-8
@@ -43,12 +43,12 @@ class Entries:
             name: as the archive has it.
             mode: its type, as in ``st_mode``; 0 is a file.
             size: bytes that it claims to unpack to.
-            packed: bytes that it takes in the archive; None if entries are not packed one by one.
+            packed: its bytes in the archive; None if entries are not packed one by one.
 
         Raises:
             ArchiveError: the entry is not safe; names it and gives the reason.
         """
-        check_name(name)
+        check_entry_name(name)
         _check_type(name, mode)
         if not stat.S_ISDIR(mode) and not name.endswith("/"):
             self._check_unique(name)
@@ -86,11 +86,11 @@ def _is_bomb(size: int, packed: int) -> bool:
     return size > ANY_RATIO_BYTES and size > MAX_RATIO * packed
 
 
-def check_name(name: str) -> None:
+def check_entry_name(name: str) -> None:
     """Check that an entry may have this name.
 
     Raises:
-        ArchiveError: it leads outside the archive's folder, is empty, or is not printable.
+        ArchiveError: the name leads outside the archive's folder, is empty, or is not printable.
     """
     if name.startswith("/") or ".." in name.split("/") or "\\" in name:
         raise ArchiveError(f"the entry {name!r} leads outside the archive's folder")

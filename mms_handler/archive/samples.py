@@ -21,7 +21,7 @@ class SampleRequest(NamedTuple):
     Attributes:
         entry: its entry in the manifest.
         body: the request's body.
-        generated: whether it is zeros from ``zeros`` and no request that a person chose.
+        generated: whether ``zeros`` made it; otherwise a person chose it.
     """
 
     entry: Sample

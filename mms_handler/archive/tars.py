@@ -14,7 +14,7 @@ from mms_handler.archive import files
 from mms_handler.archive.safety import Entries
 from mms_handler.errors import ArchiveError
 
-#: The largest header data in bytes.  tarfile reads it at once, whatever size its header claims.
+#: The largest header data in bytes.  tarfile reads it at once, in the size that the header claims.
 _HEADER_BYTES = 2**20
 _HEADERS = (
     tarfile.GNUTYPE_LONGNAME,
@@ -26,13 +26,15 @@ _HEADERS = (
 
 
 class _Header(tarfile.TarInfo):
-    """A header that cannot fill the memory."""
+    """A header whose data is too small to exhaust the memory."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
         header = super().frombuf(buf, encoding, errors)
         if header.size < 0 or (header.type in _HEADERS and header.size > _HEADER_BYTES):
-            raise ArchiveError(f"a header claims {header.size:,} bytes")
+            raise ArchiveError(
+                f"a header claims {header.size:,} bytes; expected 0 to {_HEADER_BYTES:,}"
+            )
         return header
 
 
@@ -40,7 +42,7 @@ def is_tar(path: Path) -> bool:
     """Whether a file is a tar archive, compressed or not, safe or not."""
     try:
         tarfile.open(path, tarinfo=_Header).close()
-    except ArchiveError:  # from a header, so there is one
+    except ArchiveError:  # raised by a header, so it is a tar archive
         return True
     except tarfile.TarError:
         return False
@@ -75,12 +77,12 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
             yield tar
     except ArchiveError as exc:
         raise ArchiveError(f"{path.name}: {exc}") from exc
-    except Exception as exc:  # zlib's, lzma's, EOFError: it depends on what is broken
+    except Exception as exc:  # zlib's, lzma's, EOFError: depends on the part that is broken
         raise ArchiveError(f"{path.name} cannot be unpacked: {exc}") from exc
 
 
 def _checked(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
-    """The entries, each checked when it is read, so that a bomb is not read to its end."""
+    """The entries.  Each is checked when it is read, so that a bomb is not read to its end."""
     entries = Entries(path.stat().st_size)
     for member in tar:
         entries.add(member.name, _mode(member), member.size)
@@ -97,7 +99,7 @@ def _mode(member: tarfile.TarInfo) -> int:
 
 
 def _write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    """Write one entry.  Of its mode, only whether it is executable is kept."""
+    """Write one entry.  Of its mode, only the executable bit is kept."""
     if member.isdir():
         target.mkdir(parents=True, exist_ok=True)
         return

@@ -1,9 +1,9 @@
 """Read a zip as MMS will, and refuse one in which MMS and Python would see different files.
 
-MMS reads a zip from its first byte on and believes the header before each entry
+MMS reads a zip from its first byte on and trusts the header before each entry
 (ZipUtils.java:46-63, java.util.zip.ZipInputStream).  Python reads the list at the end.  An archive
-can show them different files, so both must say the same here, and there must be no data between
-the entries.
+can show them different files.  So headers and list must agree here, and there must be no data
+between the entries.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mms_handler.errors import ArchiveError
 _HEADER = struct.Struct("<4s5H3L2H")
 _ENTRY, _LIST = b"PK\3\4", b"PK\1\2"
 _ZIP64 = 1  # the extra field with the sizes of entries larger than 4 GiB
-_IN_EXTRA = 0xFFFF_FFFF  # stands for a size that is in such a field
+_IN_EXTRA = 0xFFFF_FFFF  # in place of a size that is in such a field
 _ENCRYPTED, _STREAMED = 0x2041, 0x8
 _CHUNK = 2**20  # bytes
 
@@ -42,7 +42,7 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except ArchiveError as exc:
         raise ArchiveError(f"{path.name}: {exc}") from exc
-    except Exception as exc:  # zlib's, struct's, UnicodeError: it depends on what is broken
+    except Exception as exc:  # zlib's, struct's, UnicodeError: depends on the part that is broken
         raise ArchiveError(f"{path.name} cannot be unpacked: {exc}") from exc
 
 
@@ -78,7 +78,7 @@ def hashes(archive: zipfile.ZipFile) -> dict[str, str]:
     """The SHA-256 of each entry by name, read in the order in which MMS reads them.
 
     Raises:
-        ArchiveError: an entry is not what the list says, or there is data outside the entries.
+        ArchiveError: an entry differs from the list, or there is data outside the entries.
     """
     file = archive.fp
     assert file is not None  # the archive is open
@@ -99,7 +99,7 @@ def hashes(archive: zipfile.ZipFile) -> dict[str, str]:
 
 
 def _check_header(file: IO[bytes], info: zipfile.ZipInfo) -> None:
-    """Read the header at the file's position, which must agree with ``info`` from the list."""
+    """Read the header at the file's position, and check that it agrees with the list's ``info``."""
     position = file.tell()
     header = file.read(_HEADER.size)
     if position != info.header_offset or len(header) < _HEADER.size:
@@ -118,7 +118,7 @@ def _check_header(file: IO[bytes], info: zipfile.ZipInfo) -> None:
 
 
 def _sizes(size: int, packed: int, extra: bytes) -> set[tuple[int, int]]:
-    """All sizes that a header gives.  A reader may believe any of them, so there must be one."""
+    """All sizes that a header gives.  A reader may trust any of them, so only one is allowed."""
     large = set()
     while len(extra) >= 4:
         kind, length = struct.unpack("<2H", extra[:4])

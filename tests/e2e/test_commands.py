@@ -179,7 +179,7 @@ def test_check_answers_a_sample(tmp_path):
     ("source", "reason"),
     [
         pytest.param(
-            "import os\nos._exit(3)", "the process that loaded it ended with 3", id="gone"
+            "import os\nos._exit(3)", "the process that loaded the model ended with 3", id="gone"
         ),
         pytest.param(
             "def predict_fn(a, b, c): ...",

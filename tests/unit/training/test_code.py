@@ -207,9 +207,11 @@ def test_broken_archives(tmp_path, code_dir, content, message):
         pytest.param("gone", "the code gone does not exist", id="not there"),
         pytest.param("https://x/y.tar.gz", "use s3://bucket/key.tar.gz, ", id="a web address"),
         pytest.param("file://elsewhere/x", "use s3://bucket/key.tar.gz, ", id="another machine"),
-        pytest.param("s3://bucket", "names no object", id="a bucket"),
-        pytest.param("s3://bucket/", "names no object", id="a bucket's top"),
-        pytest.param("s3://bucket/folder/", "names no object", id="a folder of a bucket"),
+        pytest.param("s3://bucket", "is not an object's address", id="a bucket"),
+        pytest.param("s3://bucket/", "is not an object's address", id="a bucket's top"),
+        pytest.param(
+            "s3://bucket/folder/", "is not an object's address", id="a folder of a bucket"
+        ),
     ],
 )
 def test_sources_that_cannot_be(tmp_path, code_dir, monkeypatch, source, message):
