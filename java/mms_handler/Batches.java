@@ -65,10 +65,10 @@ final class Batches {
     void begin() {
         int requests = inFlight.incrementAndGet();
         int perWorker = serviceNs > HEAVY_NS ? 1 : requests / workers;
-        int chosenSize = Math.max(1, Math.min(maxSize, perWorker));
-        if (chosenSize != size) {
-            size = chosenSize;
-            model.setBatchSize(chosenSize);
+        int newSize = Math.max(1, Math.min(maxSize, perWorker));
+        if (newSize != size) {
+            size = newSize;
+            model.setBatchSize(newSize);
         }
     }
 

@@ -21,7 +21,7 @@ final class MmsInternals {
     /** Model's queues of requests by name; null if MMS has no such field. */
     private static final Field QUEUES = field("jobsDb");
 
-    /** Model's lock, held by the worker that waits for the next batch; null likewise. */
+    /** Model's lock, held by the worker that waits for the next batch; null if it has none. */
     private static final Field POLL_LOCK = field("lock");
 
     private MmsInternals() {}

@@ -66,7 +66,7 @@ final class Workers {
         }
     }
 
-    /** Update again and again from now on; the gate accepts as soon as MMS has its models. */
+    /** Update periodically from now on; the gate accepts as soon as MMS has a model manager. */
     static void watch() {
         Thread watch = new Thread(Workers::keepUpdating, "mms_handler-watch");
         watch.setDaemon(true);
