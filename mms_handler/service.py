@@ -1,4 +1,4 @@
-"""MMS's door, ``mms_handler.service:handle``.
+"""The entry point for MMS, ``mms_handler.service:handle``.
 
 Archives name it in their manifests, so it stays where it is.
 """
