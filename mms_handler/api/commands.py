@@ -178,7 +178,7 @@ def train(
             "train was called from a thread; call it from the program's main thread, which alone "
             "can pass SIGTERM and Ctrl-C on to the script"
         )
-    options = training.Options(
+    options = training.JobOptions(
         entry_point=entry_point,
         source_dir=source_dir,
         channels={name: Path(folder) for name, folder in (channels or {}).items()},

@@ -15,7 +15,7 @@ from mms_handler.cli.archives import pack
 from mms_handler.cli.command import end, examples, existing, group, size
 
 if TYPE_CHECKING:
-    from mms_handler.training import Options
+    from mms_handler.training import JobOptions
 
 
 def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -132,11 +132,11 @@ def _job_options(
     hyperparameters: Path | None,
     hosts: str | None,
     **options: Any,
-) -> Options:
+) -> JobOptions:
     from mms_handler import training
 
     values = training.read_hyperparameters(hyperparameters) if hyperparameters else {}
-    return training.Options(
+    return training.JobOptions(
         channels={name: Path(folder) for name, folder in channels.items()},
         hyperparameters={**values, **training.decode_hyperparameters(hp)},
         hosts=tuple(hosts.split(",")) if hosts else (),

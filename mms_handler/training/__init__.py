@@ -1,15 +1,15 @@
-"""Training: run one host's part of a job, from its inputs to what it leaves behind.
+"""Training: run one host's part of a job, from its inputs to its results.
 
 read_job ──▶ Job ──▶ run ──▶ model_dir, BASE/output/success or failure
 
-mxnet is imported only in the process that calls a legacy script (``legacy``).
+Only the process that calls a legacy script (``legacy``) imports mxnet.
 """
 
 from __future__ import annotations
 
 from mms_handler.training.job import (
     Job,
-    Options,
+    JobOptions,
     decode_hyperparameters,
     read_hyperparameters,
     read_job,
@@ -20,7 +20,7 @@ from mms_handler.training.supervise import Stopped
 
 __all__ = [
     "Job",
-    "Options",
+    "JobOptions",
     "Stopped",
     "decode_hyperparameters",
     "read_hyperparameters",

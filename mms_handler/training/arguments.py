@@ -13,7 +13,7 @@ from typing import Any, Callable, Mapping, Sequence
 from mms_handler.errors import TrainingError
 from mms_handler.training.job import Job
 
-#: Their names, in the guide's order.
+#: The arguments' names, in the guide's order.
 NAMES = (
     "hyperparameters",
     "input_data_config",
@@ -35,14 +35,14 @@ FILE_MODE = {
 
 
 def keyword_arguments(job: Job) -> dict[str, Any]:
-    """The nine values by name; folders are absolute paths, as texts."""
+    """The nine arguments by name; folders are absolute paths, as texts."""
     values: tuple[Any, ...] = (
         dict(job.hyperparameters),
         input_data_config(job),
         {name: str(folder.resolve()) for name, folder in job.channels.items()},
         str(job.output_data_dir.resolve()),
         str(job.model_dir.resolve()),
-        gpu_count(),
+        host_gpu_count(),
         multiprocessing.cpu_count(),
         list(job.hosts),
         job.current_host,
@@ -55,7 +55,7 @@ def input_data_config(job: Job) -> dict[str, Any]:
     return {**{name: dict(FILE_MODE) for name in job.channels}, **job.input_data_config}
 
 
-def gpu_count() -> int:
+def host_gpu_count() -> int:
     """The number of this host's GPUs that ``nvidia-smi`` lists; 0 without it."""
     try:
         listing = subprocess.run(
@@ -85,7 +85,7 @@ def check_names(required: Sequence[str]) -> None:
     """Check that ``train`` requires only parameters that it is called with.
 
     Raises:
-        TrainingError: it requires others; names them.
+        TrainingError: it requires other parameters; names them.
     """
     unknown = [name for name in required if name not in NAMES]
     if unknown:

@@ -1,9 +1,9 @@
-"""The parameter server of a job on several hosts: this host's processes of it.
+"""This host's processes of the parameter server of a job on several hosts.
 
-sorted(hosts)[0] ──▶ scheduler, hub ◀── a line of text a beat ──┐
-every host       ──▶ server, watch ─────────────────────────────┘    the caller runs the worker
+sorted(hosts)[0] ──▶ scheduler, hub ◀── messages and beats ──┐
+every host       ──▶ server, watch ──────────────────────────┘    the caller runs the worker
 
-Knows neither MXNet nor the script.  ``peers`` tells which hosts are alive.
+This module knows neither MXNet nor the script.  ``peers`` finds out which hosts are alive.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from typing import Callable, Iterator, Mapping, Sequence
 
 from mms_handler import processes
 from mms_handler.errors import TrainingError
-from mms_handler.training.peers import TICK_S, Watch, check_free, hub
+from mms_handler.training.peers import TICK_S, Watch, check_port, hub
 
 log = logging.getLogger(__name__)
 
-#: Seconds that scheduler and server have to end by themselves after all workers have.
+#: Seconds in which scheduler and server must end by themselves after all workers have ended.
 HELPERS_S = 10
 
-#: Seconds after which a scheduler or server that exited with an error fails its host.  If only
-#: its exit went wrong, at the end of a job, the job is over by then.
+#: Seconds after which a scheduler or server that exited with an error fails its host.  A helper may
+#: fail only in its exit, at the end of a job; the job is over within this time.
 BROKEN_S = 5
 
 
@@ -41,11 +41,11 @@ def addresses(
     resolve: Callable[[str], str] = socket.gethostbyname,
     limit_s: float = 900,
 ) -> dict[str, str]:
-    """The IPv4 address of each host, sorted by name, so the scheduler's host is first.
+    """The IPv4 address of each host, sorted by name, so that the scheduler's host is first.
 
     Args:
         hosts: names or addresses.
-        resolve: gives a name's address, or raises OSError.
+        resolve: returns a name's address, or raises OSError.
         limit_s: how long to retry, with growing pauses.
 
     Raises:
@@ -90,14 +90,14 @@ def pauses() -> Iterator[float]:
 
 
 def local_port() -> int:
-    """A port of 127.0.0.1 that is free, as is the next one.
+    """The first of two successive free ports of 127.0.0.1.
 
-    From 20,000 to 32,000: below the ports that the system gives to clients.
+    It is from 20,000 to 32,000, below the ports that the system gives to clients.
     """
     for port in random.sample(range(20_000, 32_000), 200):
         with contextlib.suppress(TrainingError):
-            check_free("127.0.0.1", port)
-            check_free("127.0.0.1", port + 1)
+            check_port("127.0.0.1", port)
+            check_port("127.0.0.1", port + 1)
             return port
     raise TrainingError("no two successive free ports on 127.0.0.1 between 20000 and 32000")
 
@@ -106,7 +106,7 @@ def local_port() -> int:
 
 
 class Member:
-    """This host's part in a cluster: what its worker needs, and how the other hosts are."""
+    """This host's part in a cluster: its worker's variables, and whether the job can go on."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ class Member:
         return self._watch.lost or (broken and f"host {self._host} was lost: {broken}")
 
     def broken(self) -> str | None:
-        """Which helper process of this host failed while it was needed; None if none did."""
+        """Which helper process of this host failed while it was needed; None if all is well."""
         codes = {role: process.poll() for role, process in self._helpers.items()}
         failures = [f"its {role} ended with {code}" for role, code in codes.items() if code]
         if not failures:
@@ -140,13 +140,13 @@ class Member:
         return failures[0] if time.monotonic() - self._broken_at > BROKEN_S else None
 
     def finished(self, stop: Callable[[], object] = lambda: None) -> None:
-        """Report that the worker ended well; wait for all hosts, and for the helpers to end.
+        """Report that the worker succeeded; wait for all hosts, and for the helpers to end.
 
         Args:
-            stop: true once somebody asks us to end.
+            stop: returns true once this process must end.
 
         Raises:
-            TrainingError: another host was lost meanwhile, or ``stop`` was true.
+            TrainingError: another host was lost meanwhile, or ``stop`` returned true.
         """
         if self._finished:
             return
@@ -154,9 +154,9 @@ class Member:
         while not self._watch.done.wait(TICK_S):
             lost = self.lost()
             if lost or stop():
-                raise TrainingError(lost or "asked to end while other hosts were training")
+                raise TrainingError(lost or "stopped while other hosts were training")
         self._finished = True
-        # Helpers end when all workers have, unless no worker ever used them.
+        # Helpers end after all workers, unless no worker ever used them.
         deadline = time.monotonic() + HELPERS_S
         for role, process in self._helpers.items():
             try:
@@ -179,21 +179,21 @@ def joined(
 ) -> Iterator[Member]:
     """Run this host's part of the parameter server for the length of a ``with`` block.
 
-    A block that ends without an exception has finished, as by ``Member.finished``.  One that
-    raises makes the job fail on all hosts; they get the exception's first line.
+    A block that ends without an exception has finished, as by ``Member.finished``.  An exception
+    makes the job fail on all hosts, which get its first line.
 
     Args:
-        hosts: all of them; the first by name runs the scheduler.
-        current_host: this one.
-        addresses: IPv4, by host.
-        env: of the helper processes; a custom optimizer is imported there.
+        hosts: all hosts; the first by name runs the scheduler.
+        current_host: this host.
+        addresses: IPv4 addresses, by host.
+        env: environment of the helper processes; they import custom optimizers.
         port: the scheduler's; the hub uses the next one.
-        verbose: ps-lite's: 0 nothing, 1 connections, 2 each message.
-        join_s: seconds that the hosts have to join.
+        verbose: ps-lite's level: 0 nothing, 1 connections, 2 each message.
+        join_s: seconds in which all hosts must join.
         lost_s: seconds after which a silent host is lost.
 
     Yields:
-        This host's part.  Afterwards none of its processes is left.
+        This host's part.  After the block none of its processes is left.
 
     Raises:
         TrainingError: a port is in use, or another host was lost before all had finished.
@@ -204,7 +204,7 @@ def joined(
         roles = ["server"]
         if current_host == first_host:
             roles = ["scheduler", "server"]
-            check_free(address, port)
+            check_port(address, port)
             stack.enter_context(hub(hosts, address, port + 1, join_s, lost_s))
         helpers = {
             role: stack.enter_context(_helper({**env, **ps_lite, "DMLC_ROLE": role}))
@@ -227,8 +227,8 @@ def variables(
 ) -> dict[str, str]:
     """The variables that ps-lite reads, without the role.
 
-    DMLC_NODE_HOST is the address that a node binds and tells the others.  Without it ps-lite
-    takes the first interface that is not loopback, and fails if there is none (Van::Start).
+    DMLC_NODE_HOST is the address to which a node binds and which it sends to the others.  Without
+    it ps-lite takes the first interface other than loopback, and fails without one (Van::Start).
     """
     return {
         "DMLC_NUM_WORKER": str(count),
@@ -243,6 +243,6 @@ def variables(
 def _helper(env: Mapping[str, str]) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
     """A scheduler or server: importing mxnet runs it and exits (mxnet/kvstore/kvstore_server.py).
 
-    In the root folder, where no file of a user's can be imported in the place of a module.
+    It runs in the root folder, so that no file of the user's is imported instead of a module.
     """
     return processes.group([sys.executable, "-c", "import mxnet"], env=env, cwd=Path("/"))

@@ -1,9 +1,9 @@
-"""Fetch the user's code, from where SageMaker or a person says it is, into the code folder.
+"""Fetch the user's code, from the place that SageMaker or a person names, into the code folder.
 
 s3:// ──download──▶ archive ──unpack──┐
 folder, file, file:// ──copy──────────┴──▶ code_dir/.mms-handler-xxxx ──rename──▶ code_dir
 
-A code folder is empty or complete: code arrives under its name only once all of it is there.
+A code folder is empty or complete: files are renamed into it only when all have arrived.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import unquote
 from mms_handler.archive import s3, tars
 from mms_handler.errors import ArchiveError, TrainingError
 
-#: Prefix of the folder in which code is collected.  A process that is killed leaves it behind.
+#: Prefix of the folder in which code is collected.  A process that is killed does not remove it.
 _STAGE = ".mms-handler-"
 
 
@@ -37,9 +37,9 @@ def fetch(
             or ``s3://bucket/key`` of an archive or file.
         code_dir: made if it does not exist; if it has files, nothing is fetched.
         region: the bucket's; None leaves it to boto3.
-        progress: called with the number of bytes of each part of a download; with a negative
-            number for bytes that a broken connection makes it fetch again.
-        replace: fetch in any case, over files of the same name; other files stay.
+        progress: called with the size of each chunk of a download in bytes; when the download
+            starts over, with a negative number.
+        replace: fetch even so, and replace files of the same name; other files stay.
 
     Returns:
         ``code_dir``.

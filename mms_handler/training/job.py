@@ -15,16 +15,16 @@ from mms_handler.training import code
 
 
 class Job(NamedTuple):
-    """One host's part of a job, with what SageMaker tells a script about it."""
+    """One host's part of a job, with all that a script can learn about it."""
 
     entry_point: Path  # the script
     hyperparameters: Mapping[str, Any]
-    channels: Mapping[str, Path]  # name to folder; channels in PIPE mode have none
+    channels: Mapping[str, Path]  # name to folder; without channels in PIPE mode, as they have none
     model_dir: Path
     output_data_dir: Path
     hosts: tuple[str, ...] = ("algo-1",)
     current_host: str = "algo-1"
-    input_data_config: Mapping[str, Any] = {}  # by channel; one that is missing is in FILE mode
+    input_data_config: Mapping[str, Any] = {}  # by channel; channels not in it are in FILE mode
     base_dir: Path = Path()
     network_interface: str = "eth0"
     source_dir: Path | None = None  # the code's folder; None: the script's own folder
@@ -107,8 +107,8 @@ class Job(NamedTuple):
         )
 
 
-class Options(NamedTuple):
-    """What the command line says about a job.  It overrides SageMaker's files."""
+class JobOptions(NamedTuple):
+    """The command line's values for a job, which override SageMaker's files."""
 
     entry_point: str | None = None
     source_dir: str | None = None
@@ -121,14 +121,14 @@ class Options(NamedTuple):
 
 
 def read_job(
-    base_dir: Path, options: Options, progress: Callable[[int], None] | None = None
+    base_dir: Path, options: JobOptions, progress: Callable[[int], None] | None = None
 ) -> Job:
     """Read the job that ``base_dir`` and ``options`` describe, and fetch its code.
 
     Args:
-        base_dir: /opt/ml or a folder like it.  Whatever the options give may be missing there.
+        base_dir: /opt/ml or a folder like it.  Files may be missing if options replace them.
         options: from the command line.
-        progress: called with the number of bytes of each part of a download.
+        progress: called with the size of each chunk of a download in bytes.
 
     Raises:
         TrainingError: a file cannot be read, or no script is named.
@@ -167,7 +167,7 @@ def read_job(
 
 def _fetch_script(
     base_dir: Path,
-    options: Options,
+    options: JobOptions,
     hyperparameters: Mapping[str, Any],
     progress: Callable[[int], None] | None,
 ) -> tuple[Path, Path | None]:
@@ -181,7 +181,7 @@ def _fetch_script(
     if source is None and options.entry_point and Path(program).exists():
         return Path(program), None
     if options.source_dir and Path(options.source_dir).is_dir():
-        folder = Path(options.source_dir)  # a folder on this machine is used in place
+        folder = Path(options.source_dir)  # a folder on this machine is used where it is
         return folder / program, folder
     folder = base_dir / "code"
     if source:
@@ -223,7 +223,7 @@ def read_hyperparameters(path: Path) -> dict[str, Any]:
 def decode_hyperparameters(values: Mapping[str, Any]) -> dict[str, Any]:
     """Decode each text that is JSON; other texts and values stay as they are.
 
-    Source: CONTRACT A2.  The SDK writes every value as JSON, people write ``adam``.
+    Source: CONTRACT A2.  The SDK writes every value as JSON; people write ``adam``.
     """
     return {
         name: _decode(value) if isinstance(value, str) else value for name, value in values.items()

@@ -1,4 +1,4 @@
-"""A legacy script: a process of its own calls ``train``, then ``save`` or the default save.
+"""A legacy script: a separate process calls ``train``, then ``save`` or the default save.
 
 hyperparameters, channels, hosts ──▶ train(**kwargs) ──▶ model ──save──▶ model_dir
 """
@@ -34,7 +34,7 @@ def command(
         job: this host's part.
         environment: of this process.
         folders: to import from, after the script's own folder.
-        scratch: an empty folder; job and failure travel in its files.
+        scratch: an empty folder, for the files that pass on the job and a failure.
 
     Raises:
         TrainingError: ``train`` requires a parameter that it would not be called with.
@@ -48,7 +48,7 @@ def command(
         "JOB_NAME": job.name(environment),
         "CURRENT_HOST": job.current_host,
         "SAGEMAKER_REGION": job.region(environment),
-        "PYTHONUNBUFFERED": "1",  # prints appear at once, even if the process is killed
+        "PYTHONUNBUFFERED": "1",  # prints appear at once, even if the process is killed later
     }
     return Command(words, variables, cwd=Path.cwd(), report=scratch / "report.json")
 
@@ -89,7 +89,8 @@ def train(job: Job, folders: Sequence[Path] = ()) -> Any:
 
     Source: the developer guide, "training code interface".
     """
-    # Only this process needs mxnet.  A script's folder on sys.path must not replace parts of it.
+    # Only this process needs mxnet.  It is imported before the script's folder is on sys.path,
+    # where a file could take the place of one of its modules.
     from mms_handler import models
 
     job.check()

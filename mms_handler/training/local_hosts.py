@@ -26,16 +26,16 @@ from mms_handler.training.supervise import Stopped, signals_received
 def run_local_hosts(job: Job, count: int, *, mode: str | None = None) -> None:
     """Run ``job`` on ``count`` hosts, called algo-1, algo-2 ..., that are all this machine.
 
-    The first host has the job's own folders, the others BASE/hosts/NAME.
+    The first host uses the job's own folders, the others BASE/hosts/NAME.
 
     Args:
-        job: of any hosts; they are replaced.
+        job: the job; its hosts are replaced.
         count: 1 or more.
         mode: "legacy" or "script"; None decides by the script.
 
     Raises:
-        TrainingError: a host failed; names it, and says why.
-        Stopped: somebody asked us to end.
+        TrainingError: a host failed; names it and gives the reason.
+        Stopped: this process got SIGTERM or SIGINT.
     """
     hosts = tuple(f"algo-{number + 1}" for number in range(count))
     jobs = {host: _job_of(job, host, hosts) for host in hosts}
@@ -68,7 +68,7 @@ def run_host(folder: Path, port: int, mode: str | None) -> None:
 
 
 def _job_of(job: Job, host: str, hosts: tuple[str, ...]) -> Job:
-    """The part of ``host`` in ``job``, with folders of its own unless it is the first host."""
+    """The part of ``host`` in ``job``.  Hosts other than the first one have their own folders."""
     part = job._replace(hosts=hosts, current_host=host)
     if host == part.first_host:
         return part
@@ -79,7 +79,7 @@ def _job_of(job: Job, host: str, hosts: tuple[str, ...]) -> Job:
 
 
 def _wait_for_all(running: Sequence[subprocess.Popen[bytes]], signals: Sequence[int]) -> None:
-    """Wait until all have ended; pass the first signal on to all of them, once."""
+    """Wait until all processes have ended; pass the first signal on to all of them, once."""
     passed_on = False
     while any(process.poll() is None for process in running):
         if signals and not passed_on:
@@ -90,7 +90,7 @@ def _wait_for_all(running: Sequence[subprocess.Popen[bytes]], signals: Sequence[
 
 
 def _reason(failed: Sequence[Job]) -> str:
-    """The failed hosts' own reasons; "host ... was lost" only if no host has another reason."""
+    """The reasons of the failed hosts; "host ... was lost" only if there is no other reason."""
     files = {job.current_host: job.output_dir / "failure" for job in failed}
     reasons: Mapping[str, str] = {
         host: path.read_text().splitlines()[0] for host, path in files.items() if path.exists()

@@ -37,14 +37,14 @@ def choose_mode(path: Path, hyperparameters: Mapping[str, Any], mode: str | None
     Args:
         path: the script.
         hyperparameters: SageMaker's own are among them.
-        mode: "legacy" or "script" decides; None looks at the script.
+        mode: "legacy" or "script"; None decides by the script.
 
     Raises:
         TrainingError: the file does not exist, or is not Python; names the line.
 
-    Source: CONTRACT A8, with one rule changed: a train that nothing in the file would call is
-        legacy, whatever it requires.  A wrong parameter is then an error, not a job that did
-        nothing.
+    Source: CONTRACT A8, with one rule changed: a file that never calls its train is legacy, even
+        if train requires other parameters.  The job then fails, where it would do nothing and
+        succeed in script mode.
     """
     if mode is not None:
         if mode not in ("legacy", "script"):
@@ -70,7 +70,7 @@ def _is_in_package(path: Path) -> bool:
     return False
 
 
-def _by_source(script: source.Source, name: str) -> Mode:
+def _by_source(script: source.ScriptFacts, name: str) -> Mode:
     """CONTRACT A8, 3 to 6."""
     train, sign = script.train, script.sign_of_script_mode
     if train is None:
@@ -81,7 +81,7 @@ def _by_source(script: source.Source, name: str) -> Mode:
         return Mode(True, f"{name} defines train(), and neither calls it nor has a main guard")
     does = f"{name} {'has a main guard' if script.has_main_guard else 'calls train()'}"
     if not isinstance(train, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        return Mode(False, f"{does}, and the parameters of its train cannot be told")
+        return Mode(False, f"{does}, and the parameters of its train are unknown")
     unknown = [parameter for parameter in source.required(train) if parameter not in NAMES]
     if unknown:
         return Mode(

@@ -1,4 +1,4 @@
-"""Run a script in several processes of this host, by Open MPI's mpirun."""
+"""Run a script in several processes of this host, with Open MPI's mpirun."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mms_handler.training.job import Job
 
 
 def under_mpirun(job: Job, command: Sequence[str]) -> list[str]:
-    """``command`` in as many processes as the job's hyperparameters say; one without them.
+    """The words that run ``command`` in as many processes as the hyperparameters say, by default 1.
 
     Raises:
         TrainingError: the job has several hosts, mpirun is not installed, or a hyperparameter
@@ -19,12 +19,12 @@ def under_mpirun(job: Job, command: Sequence[str]) -> list[str]:
     """
     if len(job.hosts) > 1:
         raise TrainingError(
-            f"MPI on {len(job.hosts)} hosts needs an sshd on each host, and mms-handler starts "
-            "none; use one host with several processes"
+            f"MPI on {len(job.hosts)} hosts needs an sshd on each host, which mms-handler does "
+            "not start; use one host with several processes"
         )
     count = job.whole_number("sagemaker_mpi_num_of_processes_per_host", 1)
     options = str(job.hyperparameters.get("sagemaker_mpi_custom_mpi_options", ""))
-    # Always localhost: mpirun must not need to resolve the host's own name.
+    # Always localhost, so that mpirun need not resolve the host's own name.
     return mpirun(["localhost"], count, options, command)
 
 
@@ -38,12 +38,12 @@ def mpirun(
     """The command line that runs ``command`` on all hosts.
 
     Args:
-        hosts: names; mpirun reaches those that are not this host by ssh.
+        hosts: names; mpirun reaches other hosts by ssh.
         processes_per_host: 1 or more.
-        options: more options of mpirun, quoted as for a shell
+        options: further options of mpirun, quoted as for a shell
             (``sagemaker_mpi_custom_mpi_options``).
         command: what each process runs.
-        variables: names of variables that processes on other hosts get, too.
+        variables: names of variables that processes on other hosts get too.
 
     Raises:
         TrainingError: mpirun is not installed, or a quote in the options is not closed.
@@ -52,7 +52,7 @@ def mpirun(
     if program is None:
         raise TrainingError("mpirun is not installed: apt-get install openmpi-bin")
     try:
-        more = shlex.split(options)
+        custom = shlex.split(options)
     except ValueError as exc:
         raise TrainingError(
             f"sagemaker_mpi_custom_mpi_options are not valid options of mpirun: {options!r}: {exc}"
@@ -61,4 +61,4 @@ def mpirun(
     count = str(len(hosts) * processes_per_host)
     exported = [word for name in variables for word in ("-x", name)]
     fixed = ["--allow-run-as-root", "--tag-output", "-mca", "orte_abort_on_non_zero_status", "1"]
-    return [program, "--host", places, "-np", count, *fixed, *exported, *more, *command]
+    return [program, "--host", places, "-np", count, *fixed, *exported, *custom, *command]

@@ -1,4 +1,4 @@
-"""Which hosts of a job are alive: a hub on the first host, a watch on each.
+"""Find out which hosts of a job are alive: a hub on the first host, a watch on each.
 
 watch ──hello, beat, finished, failed──▶ hub ──beat, lost, done──▶ every watch
 
@@ -24,16 +24,16 @@ log = logging.getLogger(__name__)
 #: The longest message in bytes: a line of a word, a space and a text.
 LINE_BYTES = 1024
 
-#: Connections that have not said which host they are, beyond one for each host, before the
-#: oldest of them is closed.
+#: How many connections, beyond one for each host, may be open without a "hello".  If there are
+#: more, the oldest one is closed.
 MAX_STRANGERS = 16
 
 #: Seconds between two looks at connections and processes.
 TICK_S = 0.05
 
 
-def check_free(address: str, port: int) -> None:
-    """Check that a server can listen there.
+def check_port(address: str, port: int) -> None:
+    """Check that a server can listen on this port.
 
     Raises:
         TrainingError: it cannot, for instance because the port is in use.
@@ -53,23 +53,23 @@ def _listen(address: str, port: int) -> socket.socket:
 
 
 class Connection:
-    """A socket that carries messages, and when each side last sent one."""
+    """A socket that carries messages, and the times when each side last sent one."""
 
     def __init__(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         self.socket = connection
-        self.host = ""  # until it has said hello
+        self.host = ""  # until its "hello"
         self._received_at = self._sent_at = time.monotonic()
         self._incomplete = b""
 
     def send(self, word: str, text: str = "") -> None:
-        """Send a message.  A peer that does not read is later noticed as silent or closed."""
+        """Send a message.  A peer that does not read it will be seen as silent or closed."""
         self._sent_at = time.monotonic()
         with contextlib.suppress(OSError):
-            self.socket.sendall(encode(word, text))
+            self.socket.sendall(encode_message(word, text))
 
     def receive(self) -> list[tuple[str, str]]:
-        """The messages that have come, each a word and a text.
+        """The messages that have arrived, each a word and a text.
 
         Raises:
             OSError: the connection is closed, or a line is too long.
@@ -84,10 +84,10 @@ class Connection:
         *lines, self._incomplete = (self._incomplete + data).split(b"\n")
         if any(len(line) >= LINE_BYTES for line in (*lines, self._incomplete)):
             raise ConnectionError("a line is too long")
-        return [decode(line) for line in lines]
+        return [decode_message(line) for line in lines]
 
     def check_alive(self, lost_s: float) -> None:
-        """Send a beat now and then, and expect something from the peer.
+        """Send a beat if one is due, and check that the peer has not fallen silent.
 
         Raises:
             TimeoutError: nothing came for ``lost_s`` seconds.
@@ -99,13 +99,13 @@ class Connection:
             self.send("beat")
 
 
-def encode(word: str, text: str) -> bytes:
+def encode_message(word: str, text: str) -> bytes:
     """A message as a line of at most LINE_BYTES bytes; longer texts are cut."""
     return f"{word} {' '.join(text.split())}".encode()[: LINE_BYTES - 1] + b"\n"
 
 
-def decode(line: bytes) -> tuple[str, str]:
-    """A line's word and text, without characters that a terminal would obey."""
+def decode_message(line: bytes) -> tuple[str, str]:
+    """A line's word and text, without control characters."""
     word, _, text = line.decode("utf-8", "replace").partition(" ")
     return word, "".join(letter for letter in text if letter.isprintable())
 
@@ -114,7 +114,7 @@ def decode(line: bytes) -> tuple[str, str]:
 
 
 class Hub:
-    """Hears from every host, and tells all of them how the job ends."""
+    """Receives messages from every host, and tells all hosts how the job ends."""
 
     def __init__(
         self, hosts: Sequence[str], listener: socket.socket, join_s: float, lost_s: float
@@ -131,7 +131,7 @@ class Hub:
         self.closing_at: float | None = None
 
     def run(self) -> None:
-        """Serve until ``closing_at`` is set, and then until all have gone or it is past."""
+        """Serve until ``closing_at`` is set, and then until all hosts have left or it is past."""
         while self.closing_at is None or (self._connections and time.monotonic() < self.closing_at):
             sockets = [self._listener, *(connection.socket for connection in self._connections)]
             ready, _, _ = select.select(sockets, [], [], TICK_S)
@@ -193,12 +193,12 @@ class Hub:
         if self._finished == self._hosts:
             self._announce("done", "")
         elif missing and time.monotonic() - self._started_at > self._join_s:
-            which = (
+            subject = (
                 f"host {missing[0]} was lost: it"
                 if len(missing) == 1
                 else f"hosts {', '.join(missing)} were lost: they"
             )
-            self._announce("lost", f"{which} did not join within {self._join_s:g} s")
+            self._announce("lost", f"{subject} did not join within {self._join_s:g} s")
 
     def _announce(self, word: str, text: str) -> None:
         """Tell all hosts how the job ends.  Only the first end counts."""
@@ -212,8 +212,8 @@ class Hub:
 def hub(
     hosts: Sequence[str], address: str, port: int, join_s: float, lost_s: float
 ) -> Iterator[None]:
-    """Run a hub in a thread.  At the end it waits, 2 s at most, until all hosts have heard."""
-    check_free(address, port)
+    """Run a hub in a thread.  At the end it waits, 2 s at most, until all hosts have left."""
+    check_port(address, port)
     with _listen(address, port) as listener:
         running = Hub(hosts, listener, join_s, lost_s)
         thread = threading.Thread(target=running.run, daemon=True)
@@ -229,7 +229,7 @@ def hub(
 
 
 class Watch:
-    """Tells the hub how this host is, and hears how the job is, in a thread of its own."""
+    """A thread that reports this host's state to the hub, and learns the job's state from it."""
 
     def __init__(
         self, host: str, first_host: str, hub: tuple[str, int], join_s: float, lost_s: float
@@ -250,9 +250,9 @@ class Watch:
         self._outbox.append((word, text))
 
     def leave(self, reason: str | None = None) -> None:
-        """Disconnect; first report the ``reason`` for a failure, unless a host is lost anyway.
+        """Disconnect.  First report the ``reason`` for a failure, unless a host is lost already.
 
-        Returns when the hub has read everything, or cannot.
+        Returns when the hub has read everything, or can read no more.
         """
         if reason and not self.lost:
             self.send("failed", reason)
@@ -269,7 +269,7 @@ class Watch:
             self.lost = self.lost or f"host {self._first_host} was lost: {exc}"
 
     def _connect(self) -> socket.socket:
-        """Connect to the hub, as soon as it is there."""
+        """Connect to the hub as soon as it listens."""
         deadline = time.monotonic() + self._join_s
         while time.monotonic() <= min(deadline, self._leave_by or deadline):
             with contextlib.suppress(OSError):
@@ -284,10 +284,10 @@ class Watch:
         """Exchange messages until all have finished, or this host leaves.
 
         Raises:
-            OSError: the hub has gone, or fell silent, before it announced the end.
+            OSError: the hub disconnected or fell silent before it announced the end.
         """
         while not self.done.is_set():
-            leaving = self._leave_by is not None  # read first: the outbox is then complete
+            leaving = self._leave_by is not None  # read before the outbox, which is then complete
             while self._outbox:
                 hub.send(*self._outbox.popleft())
             if leaving:
@@ -314,7 +314,7 @@ class Watch:
             raise ConnectionError(f"it was {exc}") from None
 
     def _disconnect(self, hub: Connection) -> None:
-        """Close after the hub has closed: it has then read everything."""
+        """Close after the hub, which closes when it has read everything."""
         with contextlib.suppress(OSError):
             hub.socket.shutdown(socket.SHUT_WR)
             hub.socket.settimeout(2)

@@ -33,8 +33,8 @@ def run(job: Job, *, mode: str | None = None, local_port: int | None = None) -> 
             resolves the hosts' names.
 
     Raises:
-        TrainingError: the job failed; the first line of the failure file says why.
-        Stopped: somebody asked the job to end, and the script did not end with 0.
+        TrainingError: the job failed; the failure file has the reason in its first line.
+        Stopped: this process got SIGTERM or SIGINT, and the script did not end with 0.
     """
     with _outcome_recorded(job):
         job.check()
@@ -73,8 +73,8 @@ def _cluster(
 ) -> Iterator[cluster.Member | None]:
     """Run this host's part of the parameter server, if the job has one.
 
-    Legacy scripts have one on several hosts, script-mode scripts where a hyperparameter asks
-    for it (CONTRACT A6).
+    Legacy scripts have one on several hosts, script-mode scripts if a hyperparameter enables it
+    (CONTRACT A6).
     """
     several = legacy and len(job.hosts) > 1
     if not (several or job.hyperparameters.get("sagemaker_parameter_server_enabled")):

@@ -1,4 +1,4 @@
-"""A script-mode script: the command line, the variables and the folder it is run with.
+"""A script-mode script: its command line, its variables and its working directory.
 
 hyperparameters ──▶ python SCRIPT --epochs 3 ...      SM_HOSTS, SM_CHANNEL_TRAIN, ...      code_dir
 """
@@ -18,14 +18,14 @@ from typing import Any, Mapping, Sequence
 from mms_handler.errors import TrainingError
 from mms_handler.script import containers
 from mms_handler.training import mpi
-from mms_handler.training.arguments import gpu_count, input_data_config
+from mms_handler.training.arguments import host_gpu_count, input_data_config
 from mms_handler.training.job import Job
 from mms_handler.training.supervise import Command
 
 _PREFIX = "sagemaker_"
 _TUNING_METRIC = "_tuning_objective_metric"
 
-#: SageMaker's hyperparameters that every framework has; SM_FRAMEWORK_PARAMS holds the others.
+#: SageMaker's hyperparameters for every framework.  SM_FRAMEWORK_PARAMS has its other ones.
 _COMMON = frozenset(
     f"{_PREFIX}{name}"
     for name in (
@@ -53,7 +53,7 @@ def command(
     if job.hyperparameters.get("sagemaker_mpi_enabled"):
         words = mpi.under_mpirun(job, words)
     folders = [*folders, *stand_ins(scratch)]
-    gpus = gpu_count()
+    gpus = host_gpu_count()
     return Command(words, variables(job, environment, folders, num_gpus=gpus), cwd=job.code_dir)
 
 
@@ -79,7 +79,7 @@ def command_line(
     if name.endswith(".py"):
         return [sys.executable, name, *arguments]
     if not os.access(entry_point, os.X_OK):
-        with contextlib.suppress(OSError):  # missing, or another user's: the shell reports it
+        with contextlib.suppress(OSError):  # missing, or another user's; the shell will report it
             entry_point.chmod(entry_point.stat().st_mode | 0o111)
     program = name if os.path.isabs(name) else f"./{name}"
     return ["/bin/sh", "-c", " ".join(map(shlex.quote, [program, *arguments]))]
@@ -162,7 +162,7 @@ def variables(
         "CURRENT_HOST": job.current_host,
         "SAGEMAKER_REGION": job.region(environment),
         "PYTHONPATH": os.pathsep.join(python_path),
-        "PYTHONUNBUFFERED": "1",  # prints appear at once, even if the process is killed
+        "PYTHONUNBUFFERED": "1",  # prints appear at once, even if the process is killed later
     }
 
 
@@ -233,7 +233,7 @@ def _training_env(job: Job, environment: Mapping[str, str], num_gpus: int) -> di
 
 
 def _channel_input_dirs(job: Job) -> dict[str, str]:
-    """The channels' folders; of a channel in PIPE mode, what its pipes' names begin with."""
+    """The channels' folders; for a channel in PIPE mode, the prefix of its pipes' paths."""
     data = job.base_dir.resolve() / "input" / "data"
     folders = {name: data / name for name in input_data_config(job)}
     folders.update((name, folder.resolve()) for name, folder in job.channels.items())
@@ -250,16 +250,16 @@ def _to_text(value: Any) -> str:
 
 
 def stand_ins(folder: Path) -> list[Path]:
-    """Write those of the old containers' modules that are not installed.
+    """Write the modules of the old containers that are not installed.
 
     Scripts import their ``training_utils`` at module level.  A script-mode script runs in a
-    process of its own, so the modules are files here, unlike those of ``containers.install``.
+    separate process, so the modules are files here, unlike those of ``containers.install``.
 
     Args:
         folder: where the modules go.
 
     Returns:
-        Folders for PYTHONPATH: ``folder``, or none if everything is installed.
+        Folders for PYTHONPATH: ``folder``, or none if all modules are installed.
 
     Source: CONTRACT A7.
     """

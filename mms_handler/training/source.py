@@ -1,4 +1,4 @@
-"""What a script's syntax tree says about it; nothing of the script is imported or run."""
+"""Facts about a script from its syntax tree.  The script is not imported or run."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _SM_VARIABLE = re.compile(r"SM_[A-Z]")
 _Function = Union[ast.FunctionDef, ast.AsyncFunctionDef]
 
 
-class Source(NamedTuple):
-    """What the choice between legacy and script mode depends on."""
+class ScriptFacts(NamedTuple):
+    """The facts that decide between legacy and script mode."""
 
-    train: ast.stmt | None  # the statement that gives ``train`` its value, maybe in another file
+    train: ast.stmt | None  # the statement that binds ``train``, maybe in another file
     has_main_guard: bool
     calls_train: bool  # when the file is imported, maybe through its other functions
     sign_of_script_mode: str  # such as "reads SM_HOSTS"; "" without one
 
 
-def read(path: Path) -> Source:
+def read(path: Path) -> ScriptFacts:
     """Read the script at ``path``.
 
     Raises:
@@ -38,7 +38,7 @@ def read(path: Path) -> Source:
     """
     tree = _parse(path)
     statements = list(_module_level(tree.body))
-    return Source(
+    return ScriptFacts(
         _train_in(statements, path.resolve().parent),
         any(map(_is_main_guard, statements)),
         _calls_train(statements),
@@ -50,8 +50,8 @@ def required_parameters(path: Path) -> list[str] | None:
     """The parameters without a default of the ``train`` in a file, in their order.
 
     Returns:
-        None if they cannot be told: the file has no ``def train`` at module level, or the
-        function is decorated.
+        None if they are unknown: the file has no ``def train`` at module level, or the function
+        is decorated.
 
     Raises:
         TrainingError: the file does not exist, or is not Python; names the line.
@@ -98,7 +98,7 @@ def _parse(path: Path) -> ast.Module:
 
 
 def _module_level(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
-    """The statements that an import executes: also in if, try and the like, not in a main guard."""
+    """The statements that an import executes, also inside if, try etc., but not in a main guard."""
     for statement in body:
         yield statement
         if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
@@ -145,7 +145,7 @@ def _calls_train(statements: Sequence[ast.stmt]) -> bool:
 
 
 def _expressions(node: ast.AST) -> Iterator[ast.AST]:
-    """The nodes of a statement, without those of statements and functions inside it."""
+    """The nodes of a statement, except those of statements and functions inside it."""
     if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
         return
     for child in ast.iter_child_nodes(node):
@@ -163,9 +163,9 @@ def _names_used(node: ast.AST) -> list[str]:
 
 
 def _sign_of_script_mode(tree: ast.Module) -> str:
-    """The first SM_* variable that the code names, else the first toolkit that it imports.
+    """The first SM_* variable in the code, else the first toolkit that it imports.
 
-    Comments and docstrings do not count: they quote both kinds of scripts.
+    Comments and docstrings do not count, because they may quote the other kind of script.
     """
     nodes = list(ast.walk(tree))
     docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
@@ -196,12 +196,12 @@ def _imported_modules(node: ast.AST) -> list[str]:
 def _train_in(
     statements: Sequence[ast.stmt], folder: Path, visited: frozenset[Path] = frozenset()
 ) -> ast.stmt | None:
-    """The statement that gives ``train`` its value, maybe in another file; None without one.
+    """The statement that binds ``train``, maybe in another file; None without one.
 
     Args:
-        statements: the last one that binds ``train`` counts.
-        folder: of the file they are from.
-        visited: files that led here; they may import each other.
+        statements: a file's, at module level; the last one that binds ``train`` counts.
+        folder: the file's.
+        visited: the files that led to this one; they may import each other.
     """
     train: ast.stmt | None = None
     for statement in statements:
@@ -213,7 +213,7 @@ def _train_in(
 
 
 def _binds_train(statement: ast.stmt) -> bool:
-    """Whether ``statement`` gives ``train`` a value that may be a function.
+    """Whether ``statement`` binds ``train`` to a value that may be a function.
 
     ``import train`` does not, nor do loops and unpacking: ``train, test = split(data)``.
     """
@@ -234,7 +234,7 @@ def _imported_train(
 ) -> ast.stmt | None:
     """What ``from ... import ...`` binds ``train`` to, if it does.
 
-    The statement itself stands for a function whose definition cannot be seen.
+    The result is the statement itself if the function's definition cannot be read.
     """
     for alias in statement.names:
         if alias.name == "*" or (alias.asname or alias.name) == "train":
@@ -265,7 +265,7 @@ def _file_of(statement: ast.ImportFrom, folder: Path) -> Path | None:
 
 
 def _is_module(statement: ast.ImportFrom, folder: Path, name: str) -> bool:
-    """Whether ``from package import name`` gives a module, so no function."""
+    """Whether ``from package import name`` binds a module, which is not a function."""
     return any((place / f"{name}.py").is_file() for place in _places(statement, folder))
 
 

@@ -1,7 +1,7 @@
-"""Run a training's process until it ends, a peer is lost, or somebody asks us to end.
+"""Run a training's process until it ends, another host is lost, or a signal stops the job.
 
 command ──▶ process ──▶ exit code 0
-                    ├─▶ ScriptFailed   from its report, else from the end of its standard error
+                    ├─▶ ScriptFailed   with its report, else with the end of its standard error
                     └─▶ Stopped        by SIGTERM or SIGINT, which the process gets too
 """
 
@@ -35,11 +35,11 @@ class Command(NamedTuple):
     words: list[str]
     variables: Mapping[str, str]  # in addition to the environment's
     cwd: Path
-    report: Path | None = None  # JSON with "line" and "details"; None: only standard error tells
+    report: Path | None = None  # JSON with "line" and "details"; None: use standard error
 
 
 class Stopped(TrainingError):
-    """Somebody asked the job to end, with the signal ``number``."""
+    """The signal ``number`` stopped the job."""
 
     def __init__(self, number: int) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
@@ -47,7 +47,7 @@ class Stopped(TrainingError):
 
 
 class ScriptFailed(TrainingError):
-    """The script failed; ``details`` go below the first line of the failure file."""
+    """The script failed.  ``details`` follow the first line of the failure file."""
 
     def __init__(self, line: str, details: str) -> None:
         super().__init__(line)
@@ -59,12 +59,12 @@ def run(command: Command, environment: Mapping[str, str], member: Member | None)
 
     Args:
         command: what to run.
-        environment: the process's, before the variables of ``command`` and ``member``.
+        environment: of the process; the variables of ``command`` and ``member`` override it.
         member: this host's part in a cluster, if the job has one.
 
     Raises:
-        ScriptFailed: the process ended with another exit code than 0.
-        Stopped: somebody asked us to end, and the process did not end with 0.
+        ScriptFailed: the process ended with an exit code other than 0.
+        Stopped: this process got SIGTERM or SIGINT, and the other one did not end with 0.
         TrainingError: another host was lost.
     """
     env = {**environment, **command.variables, **(member.variables if member else {})}
@@ -100,7 +100,7 @@ def signals_received() -> Iterator[list[int]]:
 
 
 def _wait(process: subprocess.Popen[bytes], member: Member | None, signals: Sequence[int]) -> None:
-    """Wait until the process ends, GRACE_S at most after the first signal, which it gets too.
+    """Wait until the process ends.  Pass a signal on to it, and then wait GRACE_S at most.
 
     Raises:
         TrainingError: another host was lost.
@@ -128,7 +128,7 @@ def _wait_for_peers(member: Member, signals: Sequence[int]) -> None:
 
 
 class _Tail:
-    """Copies a process's standard error to ours as it comes, and keeps the last lines."""
+    """Copies a process's standard error to ours as it arrives, and keeps the last lines."""
 
     def __init__(self, stream: IO[bytes] | None) -> None:
         self.lines: deque[str] = deque(maxlen=TAIL_LINES)
@@ -143,7 +143,7 @@ class _Tail:
                 self.lines.append(line.decode("utf-8", "replace").rstrip())
 
     def join(self) -> None:
-        """Wait for what is still to come, 1 s at most: a grandchild may hold the stream open."""
+        """Wait for the end of the stream, 1 s at most: a grandchild may hold it open."""
         self._thread.join(timeout=1)
 
 

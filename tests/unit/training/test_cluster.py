@@ -227,7 +227,9 @@ def test_lost_while_waiting_for_the_others(helpers, port):
 
 def test_asked_to_end_while_waiting(helpers, port):
     """``stop`` ends the wait for the others."""
-    with pytest.raises(TrainingError, match="asked to end"), joined("algo-1", port) as member:
+    with pytest.raises(TrainingError, match="^stopped while other hosts were training$"), joined(
+        "algo-1", port
+    ) as member:
         member.finished(stop=lambda: True)
 
 

@@ -96,7 +96,7 @@ RULES = [
          "sagemaker_containers", "a toolkit, within"),
     case("import sagemaker_trainings\ndef train(hosts): pass" + GUARD, "legacy", "hosts",
          "another library"),
-    case("from fitting import fit as train" + GUARD, "script", "cannot be told", "guard, imported"),
+    case("from fitting import fit as train" + GUARD, "script", "are unknown", "guard, imported"),
     case("if '__main__' == __name__ and x: pass\ndef train(): pass", "script", "guard", "reversed"),
     case("try:\n    if __name__ == '__main__': pass\nfinally: pass\ndef train(): pass", "script",
          "guard", "guard within try"),
