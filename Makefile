@@ -16,7 +16,7 @@ PYTHON ?= $(shell for v in 3.11 3.10 3.9 3.8; do \
 
 install: $(VENV)/demo$(JAVA) ## install mms_handler into .venv (the default target)
 
-demo: $(VENV)/demo$(JAVA) ## train, pack, serve and ask a model, in a quarter of a minute
+demo: $(VENV)/demo$(JAVA) ## train, pack and serve a model and send it requests, in about 15 seconds
 	@$(BIN)/python model_archives/digits/demo.py
 
 # Tests with a server wait more than they compute: three at a time keep two cores busy.
@@ -26,7 +26,7 @@ test: quick ## run every test
 quick: $(VENV)/test$(JAVA) ## run the tests that need no server
 	$(BIN)/pytest -q -n 2 --dist loadfile --ignore tests/e2e
 
-check: lint test ## lint, then test: the gate
+check: lint test ## lint, then test
 
 lint: $(VENV)/test$(JAVA) ## format, lint, type and layer checks; changes no file
 	$(BIN)/ruff format --check .
@@ -61,7 +61,7 @@ dist: $(VENV)/test$(JAVA) ## build the sdist and the wheel into dist/
 	@rm -rf dist
 	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --no-isolation
 
-bench: $(VENV)/test$(JAVA) ## measure, in about 25 minutes; QUICK=1: one short round, no page
+bench: $(VENV)/test$(JAVA) ## measure, in about 25 minutes; QUICK=1 runs one short round and writes no page
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 help: ## list the targets

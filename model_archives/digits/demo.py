@@ -56,11 +56,11 @@ def main():
             console.print(server.stdout.read().strip() or "stopped")
     console.print(f"[bold]accuracy over the held-out set: {accuracy:.1%}[/]")
     if accuracy < 0.95:
-        sys.exit("this model should reach 95 % at least")
+        sys.exit("the accuracy should be at least 95 %")
 
 
 def accuracy_of(url, pictures, labels):
-    heading("send each held-out picture, as JSON and CSV in turn; printed is label>prediction")
+    heading("send each held-out picture, as JSON or CSV in turn; each prints label>prediction")
     correct = []
     for index, (picture, label) in enumerate(zip(pictures, labels)):
         if index % 2:
