@@ -6,6 +6,7 @@ once and stays in pytest's cache.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -29,13 +30,15 @@ def sdk(request) -> Path:
     version = ".".join(map(str, sys.version_info[:2]))
     folder = request.config.cache.mkdir(f"sagemaker-sdk-{version}")
     python, done = folder / "bin" / "python", folder / "done"
-    if not (python.exists() and done.exists() and done.read_text() == SDK):
-        venv.create(folder, clear=True, symlinks=True)
-        pip = [sys.executable, "-m", "pip", "--python", str(python), "install"]
-        subprocess.run(
-            [*pip, "--quiet", "--no-compile", SDK], check=True
-        )  # most of it is never imported
-        done.write_text(SDK)
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process of this run may be installing it
+        if not (python.exists() and done.exists() and done.read_text() == SDK):
+            venv.create(folder, clear=True, symlinks=True)
+            pip = [sys.executable, "-m", "pip", "--python", str(python), "install"]
+            subprocess.run(
+                [*pip, "--quiet", "--no-compile", SDK], check=True
+            )  # most of it is never imported
+            done.write_text(SDK)
     return python
 
 
