@@ -236,8 +236,8 @@ CASES = {
         "p07_transform_and_others",
         [Exchange(b"[1, 2]", b'{"by": "transform_fn", "answer": [3, 6]}')],
         files(scale={"scale": 3}),
-        log_line="transform_fn takes the request; "
-        "ignored: process_request_fn, input_fn, predict_fn, output_fn",
+        log_line="transform_fn replaces process_request_fn, input_fn, predict_fn, output_fn, "
+        "which will not be called",
     ),
     "P7 process_request_fn, the undocumented one": Pattern(
         "p07_process_request_fn",
