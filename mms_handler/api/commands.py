@@ -30,7 +30,7 @@ def pack(
     min_agreement: float = 0.95,
     force: bool = False,
 ) -> Path:
-    """Check a model and its script in a process of its own, and write them as ``.mar``.
+    """Check a model and its script in a separate process, and write them as a ``.mar``.
 
     Args:
         model_dir: folder with the artifacts, and the script in ``code/`` if it has one.
@@ -38,12 +38,13 @@ def pack(
         script: a script, or a folder with one, to pack instead of ``code/``.
         sample: a file with a request to pack.  Workers answer it before they are ready.  None:
             the first request of ``calibration``, else zeros in the shapes that the default save
-            wrote, if it did.
+            wrote, if there are any.
         content_type: of the sample and of the calibration requests; None: from their suffixes.
         accept: the Accept header of the sample.
-        calibration: a folder of typical requests, a file each: an int8 graph is made of them and
-            packed too.  None packs none.
-        min_agreement: the share of predictions, from 0 to 1, that the int8 graph must not change.
+        calibration: a folder of typical requests, a file each, to make and pack an int8 graph.
+            None: no int8 graph is packed.
+        min_agreement: the fraction of predictions, from 0 to 1, that the int8 graph must not
+            change.
         force: replace ``target`` if it exists.
 
     Returns:
@@ -90,28 +91,27 @@ def serve(
 ) -> Iterator[Server]:
     """Serve models for the length of a ``with`` block.
 
-    An argument that is None has the value of its variable, else the default (docs/settings.md).
+    An argument that is None takes the value of its variable, or the default (docs/settings.md).
 
     Args:
         paths: archives, model.tar.gz files and folders; each model is named after its file.
         host: the address to listen on; by default 127.0.0.1.
         port: for clients; by default 8080.
         management_port: for registering models, on 127.0.0.1; by default 8081.
-        workers: processes of each model; by default as many as fit into the machine.
-        batch_size: limit of the requests that a worker gets at once; by default 32 for models that
-            can batch, else 1.
+        workers: worker processes per model; by default as many as fit into the machine's memory.
+        batch_size: the maximum batch size; by default 32 for models that can batch, else 1.
         timeout_s: seconds for one request, and for loading a model; by default 60.
         keep_going: serve the other models if one cannot load.
-        log: called with each line that MMS and the workers print, from a thread; by default they
+        log: called from a thread with each line that MMS and the workers print; by default lines
             are logged at INFO.
 
     Yields:
         The server, once every model is loaded: ``server.url``, ``server.predictions_url(name)``.
-        No process of it is left after the block.
+        After the block none of its processes is left.
 
     Raises:
-        ArchiveError: a path is no archive or model folder, or is not safe.
-        ServerError: no Java, a port in use, MMS ended, or a model cannot be loaded.
+        ArchiveError: a path is not an archive or a model's folder, or is not safe.
+        ServerError: there is no Java, a port is in use, MMS ended, or a model cannot be loaded.
         SettingsError: a variable has an invalid value.
     """
     from mms_handler import server
@@ -145,9 +145,9 @@ def train(
     current_host: str | None = None,
     local_hosts: int = 1,
 ) -> Path:
-    """Train with a script, as SageMaker does, in a process of its own.
+    """Train with a script, as SageMaker does, in a separate process.
 
-    Only a program's main thread may call it: SIGTERM and Ctrl-C are passed on to the script.
+    Call it from the program's main thread: it passes SIGTERM and Ctrl-C on to the script.
 
     Args:
         entry_point: the script; None: the hyperparameter ``sagemaker_program``.
@@ -161,7 +161,7 @@ def train(
             script.
         hosts: all hosts of the job; empty: those of BASE/input/config/resourceconfig.json.
         current_host: the name of this host.
-        local_hosts: try the job on so many hosts that are all this machine.
+        local_hosts: if more than 1, try the job on this many hosts, which are all this machine.
 
     Returns:
         The folder with the model.
@@ -175,8 +175,8 @@ def train(
 
     if threading.current_thread() is not threading.main_thread():
         raise TrainingError(
-            "train was called from a thread; call it from the program's main thread, which alone "
-            "can pass SIGTERM and Ctrl-C on to the script"
+            "train was called from a thread; call it from the program's main thread, because only "
+            "that can pass SIGTERM and Ctrl-C on to the script"
         )
     options = training.JobOptions(
         entry_point=entry_point,

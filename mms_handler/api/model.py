@@ -1,4 +1,4 @@
-"""A model in this process: loaded as a worker loads it, answering as a client would see it."""
+"""A model in this process: it loads as in a worker, and answers as a client would see it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mms_handler import settings
 from mms_handler.client import Answer
 from mms_handler.errors import Failed, LoadError, ScriptError, attempt
 
-#: What ends a debugging session or the program; it is never a request's fault.
+#: Exceptions that end a debugging session or the program.  They do not become a request's fault.
 _STOPS = (KeyboardInterrupt, bdb.BdbQuit)
 
 
@@ -26,7 +26,7 @@ class Model:
     Made by ``load``.  Not thread-safe: one call at a time.
 
     Attributes:
-        model: what model_fn returned: a Module, a Block, or any object of the script's.
+        model: the result of model_fn: a Module, a Block, or an object of the script's.
     """
 
     def __init__(self, folder: Path, pipeline: Any, context: Any) -> None:
@@ -43,24 +43,24 @@ class Model:
         headers: Mapping[str, str] | None = None,
         raises: bool = False,
     ) -> Answer:
-        """Answer one request, as a client would get it from the server.
+        """Answer one request as the server would.
 
-        A request that fails gets the status and the JSON body of its fault; the traceback of a
-        script's bug is logged, as by the server.
+        A request that fails gets the status and the JSON body of its fault.  As in the server, the
+        traceback of a script's bug is logged.
 
         Args:
             body: the request's body; a str is sent as UTF-8.
             content_type: its Content-Type.
             accept: the Accept header.
             headers: further headers of the request.
-            raises: raise what a step raised, instead of answering with its fault.
+            raises: whether a step's exception is raised; otherwise the answer has its fault.
 
         Returns:
-            ``status``, ``content_type``, ``headers`` (by lower-case name: those of the reply, not
-            those of the connection and of MMS itself) and ``body``.
+            ``status``, ``content_type``, ``headers`` (by lower-case name, without those that the
+            connection and MMS itself add) and ``body``.
 
         Raises:
-            Exception: with ``raises``, what the script or a default raised.
+            Exception: if ``raises``, the exception of the script or of a default function.
         """
         from mms_handler.worker.service import set_reply
 
@@ -80,13 +80,14 @@ class Model:
         """Call input_fn alone, the script's or the default.
 
         Returns:
-            What predict_fn takes: for the script's own, what it returned; else arrays, float32,
-            (N, *sample), one for each input of the model.
+            The data for predict_fn: the result of the script's input_fn; or, by default, float32
+            arrays (N, *sample), one for each input of the model.
 
         Raises:
-            BadInput: the body is not what its type says, or input_fn raised ValueError,
-                LookupError or TypeError.
-            ScriptError: a transform_fn or process_request_fn takes the request whole.
+            BadInput: the body does not match its type, or input_fn raised ValueError, LookupError
+                or TypeError.
+            ScriptError: the script has a transform_fn or process_request_fn, which takes the
+                request.
         """
         steps = self._steps("input_fn")
         request = self._request(body, content_type)
@@ -94,15 +95,17 @@ class Model:
             return steps.read(request)
 
     def predict_fn(self, data: Any) -> Any:
-        """Call predict_fn alone, the script's or the default, with what input_fn gave.
+        """Call predict_fn alone, the script's or the default, with a result of input_fn.
 
         Returns:
-            The prediction: for the script's own, what it returned; else arrays with N rows.
+            The prediction: the result of the script's predict_fn; or, by default, arrays with N
+            rows.
 
         Raises:
-            BadInput: the default predict_fn finds that the model does not take the data.
-            ScriptError: a transform_fn or process_request_fn takes the request whole.
-            Exception: the script's own.
+            BadInput: the model does not take the data; from the default predict_fn.
+            ScriptError: the script has a transform_fn or process_request_fn, which takes the
+                request.
+            Exception: from the script.
         """
         steps = self._steps("predict_fn")
         request = self._request(b"", "application/json")
@@ -110,15 +113,16 @@ class Model:
             return steps.predict(request, data)
 
     def output_fn(self, prediction: Any, accept: str = "application/json") -> Any:
-        """Call output_fn alone, the script's or the default, with what predict_fn gave.
+        """Call output_fn alone, the script's or the default, with a result of predict_fn.
 
         Returns:
-            What the script's own returned; else the body and its content type.
+            The result of the script's output_fn; or, by default, the body and its content type.
 
         Raises:
-            NotAcceptable: the default output_fn writes no type that ``accept`` names.
-            ScriptError: a transform_fn or process_request_fn takes the request whole.
-            Exception: the script's own.
+            NotAcceptable: ``accept`` names no type that the default output_fn can write.
+            ScriptError: the script has a transform_fn or process_request_fn, which takes the
+                request.
+            Exception: from the script.
         """
         steps = self._steps("output_fn")
         request = self._request(b"", "application/json", accept)
@@ -129,7 +133,7 @@ class Model:
         whole = self._pipeline.hooks[0].name
         if whole in ("transform_fn", "process_request_fn"):
             raise ScriptError(
-                f"there is no {name} to call: the script's {whole} takes the request whole; "
+                f"{name} cannot be called alone: the script's {whole} takes the request; "
                 "call answer instead"
             )
         return self._pipeline
@@ -157,10 +161,10 @@ class Model:
 def load(path: str | os.PathLike[str], *, gpu_id: int | None = None) -> Model:
     """Load a model in this process, as a worker of the server loads it.
 
-    A breakpoint in the script stops there.  While code of the script runs, its model_dir is the
-    working directory.  What a worker sets for its process is set for this one: variables for
-    MXNet and the script (``SM_*``), folders on ``sys.path``, the script in ``sys.modules``.  Load
-    a model once in a process; a script that was edited needs a new process.
+    Breakpoints in the script work.  While the script's code runs, its model_dir is the working
+    directory.  This process gets all that a worker sets for its own: variables for MXNet and the
+    script (``SM_*``), folders on ``sys.path``, the script in ``sys.modules``.  Load a model only
+    once in a process; after you edit its script, start a new process.
 
     Args:
         path: a folder with artifacts and perhaps ``code/``, or a ``.mar``.
@@ -208,7 +212,7 @@ def _load(folder: Path, gpu_id: int | None) -> Model:
 
 
 def _run(request: Any, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Attempt a step; leave a debugger or the program when the user ends it."""
+    """Attempt a step, but let exceptions pass that end the debugger or the program."""
     outcome = attempt(function, *arguments)
     if isinstance(outcome, Failed) and isinstance(outcome.exc, _STOPS):
         raise outcome.exc
@@ -217,7 +221,7 @@ def _run(request: Any, function: Callable[..., Any], *arguments: Any) -> Any:
 
 @contextlib.contextmanager
 def _working_in(folder: Path) -> Iterator[None]:
-    """Make ``folder`` the working directory, as it is a worker's."""
+    """Make ``folder`` the working directory, as in a worker."""
     previous = Path.cwd()
     os.chdir(folder)
     try:

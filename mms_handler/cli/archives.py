@@ -12,7 +12,7 @@ from typing import Any, Callable, Iterator, NamedTuple
 import click
 
 from mms_handler import settings
-from mms_handler.cli.command import end, examples, existing, group, size
+from mms_handler.cli.command import end, examples, existing, format_size, group
 from mms_handler.errors import ArchiveError
 
 _model_store = click.option(
@@ -100,12 +100,12 @@ def _quantizer(requests: list[Any], min_agreement: float | None) -> Callable[[Pa
 
 
 def pack(model_dir: Path, target: Path, **options: Any) -> None:
-    """Pack a model after it loaded and answered its sample, and print the archive's size.
+    """Pack a model that loads and answers its sample, and print the archive's size.
 
     Args:
         model_dir: as for ``archive.pack``.
         target: likewise.
-        options: its keyword arguments, except progress and trial.
+        options: keyword arguments of ``archive.pack``, except progress and trial.
     """
     from mms_handler import archive
 
@@ -140,7 +140,7 @@ def _progress_bar(target: Path, total: int) -> Iterator[_Bar]:
 
 
 def _print_size(target: Path) -> None:
-    click.echo(f"{target}  {size(target.stat().st_size)}")
+    click.echo(f"{target}  {format_size(target.stat().st_size)}")
 
 
 @group.command(
@@ -181,7 +181,7 @@ def check(path: Path, sample: Path | None, content_type: str | None, accept: str
     table.add_row("model", report["model"])
     if "reply" in report:
         table.add_row("reply", f"{report['status']} {report['content_type']}: {report['reply']}")
-    width = None if sys.stdout.isatty() else 1_000  # programs that read lines need them whole
+    width = None if sys.stdout.isatty() else 1_000  # no line breaks for programs that read lines
     Console(width=width, highlight=False, markup=False).print(table)
     if "differs" in report:
         end(f"the sample {report['differs']}", 1)
@@ -265,7 +265,7 @@ def convert(
     _print_size(target)
 
 
-# --- run in processes of their own -----------------------------------------------------------
+# --- what other commands run in a separate process -------------------------------------------
 
 
 @group.command("quantize", hidden=True)

@@ -21,7 +21,7 @@ PORT_HELP = (
 
 
 def main() -> None:
-    """Run the command.  A failure that it knows ends it with one line and an exit code."""
+    """Run the command.  A known failure becomes one line and an exit code."""
     try:
         group.main(prog_name="mms-handler", standalone_mode=True)
     except SettingsError as exc:
@@ -48,6 +48,6 @@ def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def size(count: int) -> str:
-    """A number of bytes, for people."""
+def format_size(count: int) -> str:
+    """A number of bytes as people read it: ``900 bytes``, ``12 kB``."""
     return f"{count:,} bytes" if count < 1_000 else f"{count / 1000:,.0f} kB"

@@ -1,4 +1,4 @@
-"""The command train, and two hidden commands: what it runs in processes of their own."""
+"""The command train, and two hidden commands that it runs in separate processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 from mms_handler import settings
 from mms_handler.cli.archives import pack
-from mms_handler.cli.command import end, examples, existing, group, size
+from mms_handler.cli.command import end, examples, existing, format_size, group
 
 if TYPE_CHECKING:
     from mms_handler.training import JobOptions
@@ -107,7 +107,7 @@ def train(
     except training.Stopped as exc:
         end(str(exc), 128 + exc.number)
     for path in sorted(path for path in job.model_dir.rglob("*") if path.is_file()):
-        click.echo(f"{path}  {size(path.stat().st_size)}")
+        click.echo(f"{path}  {format_size(path.stat().st_size)}")
     if name:
         code = job.source_dir or job.entry_point
         program = None if (code / "inference.py").is_file() else job.entry_point.name
@@ -115,7 +115,7 @@ def train(
         pack(job.model_dir, model_store / f"{name}.mar", **packing)
         target = model_store / f"{name}.tar.gz"
         archives.pack_tar(job.model_dir, target, code=code)
-        click.echo(f"{target}  {size(target.stat().st_size)}")
+        click.echo(f"{target}  {format_size(target.stat().st_size)}")
 
 
 def _base_dir() -> Path:

@@ -147,7 +147,9 @@ def test_a_transform_fn_has_no_steps(model_dir):
     )
     assert model.answer(b"x", "text/plain") == (200, {"content-type": "a/b"}, b"x")
     for step in (model.input_fn, model.predict_fn, model.output_fn):
-        with pytest.raises(ScriptError, match="transform_fn takes the request whole"):
+        with pytest.raises(
+            ScriptError, match="alone: the script.s transform_fn takes the request; call answer"
+        ):
             step("x")
 
 
