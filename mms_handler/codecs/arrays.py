@@ -18,34 +18,34 @@ MAX_UNPACKED_BYTES = 2**28
 #: The limit of named arrays in a body.  No model has so many inputs, and a name takes few bytes.
 MAX_ARRAYS = 256
 
+#: The limit of an array's dimensions: NumPy's.
+MAX_DIMENSIONS = 32
+
+#: The types of a number in JSON; null is NaN.
+_NUMBERS = {int, float, bool, type(None)}
+
 
 def numbers(value: Any, place: str = "") -> Array:
     """Make a float32 array from nested lists of numbers; None becomes NaN.
 
     Args:
         value: a value as the JSON parser returns it.
-        place: where in the body the value is, for messages; "" for the top level.
+        place: where in the body it stands, for messages; "" for the top level.
 
     Raises:
         ValueError: names the first place that is not a number, or whose length differs from its
             siblings'.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")  # ragged lists are only a warning to numpy 1.23
-        try:
-            array = np.array(value)
-        except (ValueError, Warning):
-            raise ValueError(_problem(value, place)) from None
-    if array.dtype.kind in "biuf":
+    if len(shape_of_first(value)) > MAX_DIMENSIONS:
+        raise ValueError(_problem(value, place))
+    # Without a dtype, NumPy would give each number the room of the longest text beside it.
+    array = np.array(value, object)
+    if not set(map(type, array.ravel().tolist())) <= _NUMBERS:
+        raise ValueError(_problem(value, place))
+    try:
         return as_float32(array)
-    if array.dtype.kind == "O":  # None, large integers, or texts, which NumPy would convert
-        types = set(map(type, array.ravel().tolist()))
-        if types <= {int, float, bool, type(None)}:
-            try:
-                return as_float32(array)
-            except OverflowError:
-                raise ValueError("an integer is too large") from None
-    raise ValueError(_problem(value, place))
+    except OverflowError:
+        raise ValueError("an integer is too large") from None
 
 
 def as_float32(value: Any) -> Array:
@@ -62,26 +62,49 @@ def as_float32(value: Any) -> Array:
 
 def _problem(value: Any, root: str) -> str:
     """Describe the first place where ``value`` is not an array of numbers."""
+    shape = shape_of_first(value)
+    if len(shape) > MAX_DIMENSIONS:
+        return f"lists are nested more than {MAX_DIMENSIONS} deep"
+    path = misfit(value, shape)
+    if path is None:
+        return "not an array of numbers"
+    item, place = value, root
+    for index in path:
+        item, place = item[index], f"{place}[{index}]"
+    if len(path) == len(shape):
+        return f"{dumps(item)[:40]} at {place or 'the top level'} is not a number"
+    if not isinstance(item, list):
+        return f"{dumps(item)[:40]} at {place} is not a list, but its siblings are"
+    items = count(len(item), "item")
+    return f"the list at {place} has {items}, its siblings have {shape[len(path)]}"
+
+
+def shape_of_first(value: Any) -> tuple[int, ...]:
+    """The length of nested lists on each level, of the first list on each."""
     shape: list[int] = []
-    probe = value
-    while isinstance(probe, list):
-        shape.append(len(probe))
-        probe = probe[0] if probe else None
+    while isinstance(value, list):
+        shape.append(len(value))
+        value = value[0] if value else None
+    return tuple(shape)
 
-    def search(item: Any, depth: int, place: str) -> str | None:
-        if depth == len(shape):
-            if item is None or isinstance(item, (int, float)):
-                return None
-            return f"{dumps(item)[:40]} at {place or 'the top level'} is not a number"
-        if not isinstance(item, list):
-            return f"{dumps(item)[:40]} at {place} is not a list, but its siblings are"
-        if len(item) != shape[depth]:
-            items = count(len(item), "item")
-            return f"the list at {place} has {items}, its siblings have {shape[depth]}"
-        problems = (search(child, depth + 1, f"{place}[{i}]") for i, child in enumerate(item))
-        return next(filter(None, problems), None)
 
-    return search(value, 0, root) or "not an array of numbers"
+def misfit(value: Any, shape: tuple[int, ...]) -> list[int] | None:
+    """The path of indices to the first item that does not fit into an array of ``shape``.
+
+    None if ``value`` is nested lists of numbers of that shape.
+    """
+    if not shape:
+        return None if type(value) in _NUMBERS else []
+    if not isinstance(value, list) or len(value) != shape[0]:
+        return []
+    if len(shape) == 1 and set(map(type, value)) <= _NUMBERS:
+        return None
+    inner = shape[1:]
+    for index, item in enumerate(value):
+        path = misfit(item, inner)
+        if path is not None:
+            return [index, *path]
+    return None
 
 
 def count(number: int, noun: str) -> str:

@@ -15,7 +15,8 @@ class Codec(NamedTuple):
 
     ``decode`` raises ValueError or TypeError for a body that is not of its type.  ``encode``
     takes arrays, lists and dicts of arrays, and JSON's values as far as the type can hold them.
-    ``quick`` reads UTF-8.  It returns what ``decode`` would, or None if it is unsure.
+    ``quick`` reads UTF-8.  It returns or raises what ``decode`` would, or returns None if it is
+    unsure.
     """
 
     content_type: str

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import warnings
-from typing import Any, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -23,14 +23,18 @@ def decode(body: str) -> Array:
     Raises:
         ValueError: names the line and column, counted from 1, that is wrong.
     """
+    try:
+        return _read(body)
+    except ValueError as exc:
+        raise ValueError(_problem(body) or "not lines of numbers") from exc
+
+
+def _read(text: str) -> Array:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about an empty body, which the caller reports
-        try:
-            return np.loadtxt(
-                io.StringIO(body), np.float32, comments=None, delimiter=",", ndmin=2, quotechar='"'
-            )
-        except ValueError as exc:
-            raise ValueError(_problem(body) or "not lines of numbers") from exc
+        return np.loadtxt(
+            io.StringIO(text), np.float32, comments=None, delimiter=",", ndmin=2, quotechar='"'
+        )
 
 
 def quick(body: bytes) -> Arrays | None:
@@ -39,7 +43,7 @@ def quick(body: bytes) -> Arrays | None:
     Lines whose numbers are spelled as in JSON are turned into JSON and parsed as such.
     """
     lines = body.replace(b"\r\n", b"\n").rstrip(b"\n")
-    if b"[" in lines or b"\r" in lines:
+    if b"[" in lines or b"\r" in lines or b"\n\n" in lines:
         return None
     array = parsers.arrays(b"[[" + lines.replace(b"\n", b"],[") + b"]]")
     if isinstance(array, np.ndarray) and not array.all() and _MINUS_ZERO.search(lines):
@@ -49,27 +53,48 @@ def quick(body: bytes) -> Arrays | None:
 
 def _problem(body: str) -> str:
     """Describe the first value that is not a number, or the first line of another length."""
-    first: tuple[int, int] | None = None
-    for line, cells in _parsed(body):
-        first = first or (line, len(cells))
-        for column, cell in enumerate(cells, 1):
-            if not _is_number(cell):
-                return f"line {line}, column {column}: {cell[:40]!r} is not a number"
-        if len(cells) != first[1]:
-            return f"line {line} has {count(len(cells), 'value')}, line {first[0]} has {first[1]}"
+    first_start = len(body) - len(body.lstrip("\r\n"))
+    first = body[first_start : body.find("\n", first_start) + 1 or len(body)]
+    start, end = _first_misfit(body, first_start, first)
+    line = body.count("\n", 0, start) + 1
+    cells, columns = _cells_of_line(body[start:end]), len(_cells_of_line(first))
+    for column, cell in enumerate(cells, 1):
+        if not _is_number(cell):
+            return f"line {line}, column {column}: {cell[:40]!r} is not a number"
+    if cells and len(cells) != columns:
+        first_line = body.count("\n", 0, first_start) + 1
+        values = count(len(cells), "value")
+        return f"line {line} has {values}, line {first_line} has {columns}"
     return ""
 
 
-def _parsed(body: str) -> Iterator[tuple[int, list[str]]]:
-    """The number, from 1, and the cells of each line that is not empty."""
-    for line, text in enumerate(io.StringIO(body), 1):
-        bare = text.rstrip("\r\n")
-        if bare:
-            # Not str.split: a quoted cell may contain a comma.
-            try:
-                yield line, next(csv.reader([bare]), [])
-            except csv.Error:  # a field too large to be a number, or a line end in a field
-                yield line, [bare]
+def _first_misfit(body: str, start: int, first: str) -> tuple[int, int]:
+    """Find the first line that is not numbers, or not as many as the line ``first``.
+
+    NumPy reads each half of the text that is left, in a tenth of the time of a loop over the lines.
+
+    Returns:
+        Where the line starts and ends.  The search begins at ``start``.
+    """
+    end = len(body)
+    while True:
+        middle = body.rfind("\n", start, (start + end) // 2) + 1 or body.find("\n", start, end) + 1
+        if middle in (0, end):
+            return start, end
+        try:
+            _read(first + body[start:middle])
+            start = middle
+        except ValueError:
+            end = middle
+
+
+def _cells_of_line(line: str) -> list[str]:
+    bare = line.rstrip("\r\n")
+    try:
+        # Not str.split: a quoted cell may contain a comma.
+        return next(csv.reader([bare]), [])
+    except csv.Error:  # a field too large to be a number, or a line end in a field
+        return [bare]
 
 
 def _is_number(cell: str) -> bool:

@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any
+import re
+from typing import Any, Collection
 
 import numpy as np
 
 from mms_handler.codecs import digits, parsers
-from mms_handler.codecs.arrays import Array, Arrays, as_float32, is_named, is_several, numbers
+from mms_handler.codecs.arrays import (
+    MAX_ARRAYS,
+    Array,
+    Arrays,
+    as_float32,
+    is_named,
+    is_several,
+    numbers,
+)
 
 #: A body of at least this many bytes is read faster by pysimdjson, with its checks, than by orjson
 #: (measured).
 _MIN_BYTES = 512
+
+#: Digits of an integer that is read.  The time grows with their square, and doubles end at 309.
+_MAX_DIGITS = 1_000
+_LONG_INTEGER = re.compile(r"(?<![0-9.])[0-9]{%d}[0-9]*(?![0-9.eE])" % (_MAX_DIGITS + 1))
 
 
 def decode(body: str) -> Arrays:
@@ -22,9 +35,14 @@ def decode(body: str) -> Arrays:
     null is NaN; NaN, Infinity and -Infinity are read too.
 
     Raises:
-        ValueError: names the key and the place of the first value that is not valid.
+        ValueError: names the key and the place of the first value that is not valid; or the object
+            has more than MAX_ARRAYS names.
     """
-    return _arrays(json.loads(body))
+    value = loads(body)
+    if isinstance(value, dict):
+        check_names(value)
+        return {name: numbers(item, json.dumps(name)[:40]) for name, item in value.items()}
+    return numbers(value)
 
 
 def quick(body: bytes) -> Arrays | None:
@@ -34,15 +52,35 @@ def quick(body: bytes) -> Arrays | None:
         return arrays
     try:
         value = parsers.orjson.loads(body)
-        return as_float32(value) if b'"' not in body else _arrays(value)
-    except (ValueError, TypeError, OverflowError, RecursionError):
+        if b'"' not in body:
+            return as_float32(value)
+        # More quotes mean a text among the values, or a name that occurs twice.
+        if len(value) > MAX_ARRAYS or body.count(b'"') > 2 * len(value):
+            return None
+        return {name: as_float32(item) for name, item in value.items()}
+    except (AttributeError, ValueError, TypeError, OverflowError, RecursionError):
         return None
 
 
-def _arrays(value: Any) -> Arrays:
-    if isinstance(value, dict):
-        return {name: numbers(item, json.dumps(name)[:40]) for name, item in value.items()}
-    return numbers(value)
+def loads(text: str) -> Any:
+    """Parse JSON, but no integer of so many digits that Python would take seconds to read it.
+
+    Raises:
+        ValueError: the text is not JSON, or has such an integer.
+    """
+    if len(text) > _MAX_DIGITS and _LONG_INTEGER.search(text):
+        raise ValueError("an integer is too large")
+    return json.loads(text)
+
+
+def check_names(names: Collection[str]) -> None:
+    """Check that an object has at most MAX_ARRAYS names.
+
+    Raises:
+        ValueError: it has more.
+    """
+    if len(names) > MAX_ARRAYS:
+        raise ValueError(f"the object has {len(names)} names; the limit is {MAX_ARRAYS}")
 
 
 def encode(value: Any) -> bytes:

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 
 from mms_handler.codecs import parsers
-from mms_handler.codecs.arrays import Array, Arrays, common_rows, is_named, is_several, numbers
-from mms_handler.codecs.json import dumps, floats
+from mms_handler.codecs.arrays import (
+    MAX_DIMENSIONS,
+    Array,
+    Arrays,
+    as_float32,
+    common_rows,
+    is_named,
+    is_several,
+    misfit,
+    numbers,
+    shape_of_first,
+)
+from mms_handler.codecs.json import check_names, dumps, floats, loads
 
 
 def decode(body: str) -> Arrays:
@@ -18,22 +29,35 @@ def decode(body: str) -> Arrays:
     Raises:
         ValueError: names the line, counted from 1.
     """
-    return _arrays([_record(line, number) for number, line in enumerate(_lines(body), 1)])
+    records = [_record(line, number) for number, line in enumerate(_lines(body), 1)]
+    return _arrays(records, _stacked)
 
 
 def quick(body: bytes) -> Arrays | None:
-    """Return what ``decode`` makes of this body's text, to the last bit, or None if unsure."""
+    """Return what ``decode`` makes of this body's text, to the last bit, or None if unsure.
+
+    Raises:
+        ValueError: as ``decode``.
+    """
     if parsers.orjson is None:
         return None
     try:
-        return _arrays([parsers.orjson.loads(line) for line in _lines(body.decode())])
-    except (ValueError, OverflowError, RecursionError):
+        records = [parsers.orjson.loads(line) for line in _lines(body.decode())]
+    except (ValueError, RecursionError):
         return None
+    names = sum(len(record) for record in records if type(record) is dict)
+    if body.count(b'"') == 2 * names:  # all that is quoted are names: there is no text
+        try:
+            return _arrays(records, lambda values, key: as_float32(values))
+        except (ValueError, TypeError, OverflowError):
+            pass
+    return _arrays(records, _stacked)
 
 
-def _arrays(records: list[Any]) -> Arrays:
+def _arrays(records: list[Any], stacked: Callable[[list[Any], str], Array]) -> Arrays:
+    """Stack the records with ``stacked``, which takes the values of one key and the key."""
     if not any(isinstance(record, dict) for record in records):
-        return _stacked(records, "")
+        return stacked(records, "")
     keys = records[0].keys() if isinstance(records[0], dict) else None
     for number, record in enumerate(records, 1):
         if keys is None or not isinstance(record, dict):
@@ -42,7 +66,11 @@ def _arrays(records: list[Any]) -> Arrays:
         if record.keys() != keys:
             names = ", ".join(sorted(record.keys() ^ keys))[:80]
             raise ValueError(f"line {number} differs from line 1 in the keys {names}")
-    return {key: _stacked([record[key] for record in records], key) for key in records[0]}
+    try:
+        check_names(records[0])
+    except ValueError as exc:
+        raise ValueError(f"line 1: {exc}") from None
+    return {key: stacked([record[key] for record in records], key) for key in records[0]}
 
 
 def _lines(body: str) -> list[str]:
@@ -56,9 +84,11 @@ def _record(line: str, number: int) -> Any:
     if not line.strip():
         raise ValueError(f"line {number} is blank, but more lines follow")
     try:
-        return json.loads(line)
+        return loads(line)
     except json.JSONDecodeError as exc:
         raise ValueError(f"line {number}, column {exc.colno}: {exc.msg}") from None
+    except ValueError as exc:
+        raise ValueError(f"line {number}: {exc}") from None
     except RecursionError:
         raise ValueError(f"line {number} is nested too deeply") from None
 
@@ -68,22 +98,36 @@ def _stacked(values: list[Any], key: str) -> Array:
     try:
         return numbers(values)
     except ValueError as exc:
-        raise ValueError(_problem(values, key) or str(exc)) from None
+        raise ValueError(_problem(values, key)) from exc
 
 
 def _problem(values: list[Any], key: str) -> str:
     """Describe the first line that is not an array of numbers, or has not the first one's shape."""
     name = json.dumps(key)[:40] if key else ""
-    shapes: list[tuple[int, ...]] = []
-    for number, value in enumerate(values, 1):
+    first_shape = shape_of_first(values[0])
+    if len(first_shape) >= MAX_DIMENSIONS:
+        return f"line 1: lists are nested more than {MAX_DIMENSIONS - 1} deep"
+    path = misfit(values, (len(values), *first_shape))
+    index = path[0] if path else _too_large(values)
+    try:
+        shape = numbers(values[index], name).shape
+    except ValueError as exc:
+        return f"line {index + 1}: {exc}"
+    place = f"{name} in line {index + 1}" if name else f"line {index + 1}"
+    return f"{place} has shape {shape}, but in line 1 it is {first_shape}"
+
+
+def _too_large(values: list[Any]) -> int:
+    """The index of the first of ``values`` that has an integer beyond any double."""
+    start, end = 0, len(values)
+    while end - start > 1:
+        middle = (start + end) // 2
         try:
-            shapes.append(numbers(value, name).shape)
-        except ValueError as exc:
-            return f"line {number}: {exc}"
-        if shapes[-1] != shapes[0]:
-            place = f"{name} in line {number}" if name else f"line {number}"
-            return f"{place} has shape {shapes[-1]}, but in line 1 it is {shapes[0]}"
-    return ""
+            as_float32(values[start:middle])
+            start = middle
+        except OverflowError:
+            end = middle
+    return start
 
 
 def encode(value: Any) -> bytes:

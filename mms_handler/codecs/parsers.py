@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from mms_handler.codecs.arrays import Array, Arrays
+from mms_handler.codecs.arrays import MAX_ARRAYS, MAX_DIMENSIONS, Array, Arrays
 
 orjson: Any
 try:
@@ -33,8 +33,6 @@ _REUSE_BYTES = 2**23
 
 #: pysimdjson returns doubles; integers below this are exact as doubles.
 _EXACT = 2**53
-
-_MAX_DIMENSIONS = 32  # NumPy's
 
 
 class _ThreadParser(threading.local):
@@ -78,6 +76,8 @@ def _arrays(value: Any, body: bytes) -> Arrays | None:
 
 
 def _items(value: Any) -> list[tuple[str, Any]]:
+    if len(value) > MAX_ARRAYS:  # value[name] looks through all names before it
+        raise LookupError
     names = list(value)
     # If a name occurs twice or contains NUL, value[name] may be another item.
     if len(set(names)) < len(names) or "\0" in "".join(names):
@@ -105,7 +105,7 @@ def _shape(lists: Any) -> tuple[list[int], int]:
     """The length of nested lists on each level, and the number of lists on all levels."""
     shape: list[int] = []
     level, total = [lists], 0
-    while len(shape) < _MAX_DIMENSIONS:
+    while len(shape) < MAX_DIMENSIONS:
         (length,) = set(map(len, level))
         shape.append(length)
         total += len(level)

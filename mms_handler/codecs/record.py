@@ -15,7 +15,7 @@ from typing import Callable
 
 import numpy as np
 
-from mms_handler.codecs.arrays import MAX_ARRAYS, Array, count
+from mms_handler.codecs.arrays import MAX_ARRAYS, MAX_DIMENSIONS, Array, count
 from mms_handler.codecs.wire import (
     FIXED32,
     FIXED64,
@@ -33,7 +33,6 @@ _FEATURES, _LABEL = 1, 2
 _KEY, _VALUE = 1, 2
 _FLOAT32, _FLOAT64, _INT32, _BYTES = 2, 3, 7, 9
 _VALUES, _KEYS, _SHAPE = 1, 2, 3
-_MAX_DIMENSIONS = 32  # NumPy's
 
 
 def read_record(message: memoryview, remaining_bytes: int) -> dict[str, Array]:
@@ -101,8 +100,8 @@ def _tensor(value: memoryview, limit_bytes: int) -> Array:
 
 
 def _shaped(values: Array, keys: Array, shape: list[int], limit_bytes: int) -> Array:
-    if len(shape) > _MAX_DIMENSIONS:
-        raise ValueError(f"the shape has {len(shape)} dimensions; the limit is {_MAX_DIMENSIONS}")
+    if len(shape) > MAX_DIMENSIONS:
+        raise ValueError(f"the shape has {len(shape)} dimensions; the limit is {MAX_DIMENSIONS}")
     size = math.prod(shape)
     zeros = bool(shape) and size > 0 and not values.size  # a sparse row of zeros has no keys
     sparse = keys.size > 0 or zeros
