@@ -9,7 +9,7 @@ import numpy as np
 
 from mms_handler.errors import ModelError
 
-if np.lib.NumpyVersion(np.__version__) >= "1.24.0":  # pip may upgrade it for another package
+if np.lib.NumpyVersion(np.__version__) >= "1.24.0":  # another package may have upgraded it
     raise ModelError(
         f"mxnet 1.9.1 needs numpy < 1.24, found {np.__version__}: pip install 'numpy<1.24'"
     )

@@ -30,7 +30,7 @@ def is_ndarray(value: Any) -> bool:
 
 
 def is_cpu_ndarray(value: Any) -> bool:
-    """Whether ``value`` is an NDArray with values, dense, in a CPU's memory."""
+    """Whether ``value`` is a dense NDArray in a CPU's memory that is not empty."""
     dense = isinstance(value, mx.nd.NDArray) and value.stype == "default"
     return dense and value.context.device_type == "cpu" and value.size > 0
 
@@ -55,9 +55,9 @@ def to_ndarray(value: Any, model: Any, device: Any) -> Any:
 def as_ndarray(array: Any, device: Any) -> Any:
     """An ndarray as a float32 NDArray; a large one on a CPU shares its memory.
 
-    MXNet holds the ndarray until its engine is done with it.  Use this only for an array that
-    nothing else writes to or keeps, since a Block may write to its input.  An NDArray is returned
-    as it is.
+    MXNet holds the ndarray until its engine is done with it.  A Block may write to its input, so
+    use this only for arrays that nothing else writes to or keeps.  An NDArray is returned
+    unchanged.
     """
     if isinstance(array, mx.nd.NDArray):
         return array
@@ -72,17 +72,17 @@ def as_ndarray(array: Any, device: Any) -> Any:
 
 
 def contiguous(array: Any) -> Any:
-    """An array as float32 in row-major order; not copied if it is that already."""
+    """An array as float32 in row-major order; only copied if it is not so already."""
     return np.ascontiguousarray(array, np.float32).reshape(np.shape(array))
 
 
 def copied(array: Any) -> Any:
-    """A float32 copy of a script's ndarray; other values are returned as they are."""
+    """A float32 copy of a script's ndarray; other values are returned unchanged."""
     return np.array(array, np.float32, order="C") if isinstance(array, np.ndarray) else array
 
 
 def computed(prediction: Any) -> Any:
-    """Wait until ``prediction`` is computed.  MXNet raises errors of a computation only then."""
+    """Wait until ``prediction`` is computed.  Only then does MXNet raise a computation's errors."""
     for item in prediction if isinstance(prediction, (list, tuple)) else [prediction]:
         if isinstance(item, mx.nd.NDArray):
             item.wait_to_read()
@@ -128,16 +128,16 @@ def plain_leaves(value: Any) -> list[np.ndarray[Any, Any]]:
 
 
 def filled(structure: Any, arrays: Iterator[Any]) -> Any:
-    """``structure`` with the next of ``arrays`` for each of its leaves."""
+    """``structure`` with its leaves replaced by ``arrays``, in order."""
     if isinstance(structure, (list, tuple)):
         return type(structure)([filled(item, arrays) for item in structure])
     return next(arrays)
 
 
 def kind(datum: Any) -> Hashable:
-    """What data that can be stacked have in common: structure, shape of a row, type, device.
+    """The structure, row shape, type and device of ``datum``.  Data of one kind can be stacked.
 
-    None if ``datum`` cannot be stacked: it has no rows, or holds something other than dense arrays.
+    None if ``datum`` cannot be stacked: it has no rows, or contains more than dense arrays.
     """
     if isinstance(datum, dict):
         return _combined((name, kind(item)) for name, item in datum.items())
@@ -150,7 +150,7 @@ def kind(datum: Any) -> Hashable:
 
 
 def _combined(kinds: Iterable[tuple[Any, Hashable]]) -> Hashable:
-    """The kinds of a structure's items as one; None if there are none or an item has none."""
+    """One kind made of the kinds of items; None if there are no items or an item has none."""
     items = tuple(kinds)
     return items if items and all(item_kind is not None for _, item_kind in items) else None
 
@@ -161,21 +161,21 @@ def _is_dense(value: Any) -> bool:
 
 
 def row_count(value: Any) -> int:
-    """The number of rows, which all arrays in ``value`` share.
+    """The number of rows, which must be the same for all arrays in ``value``.
 
     Raises:
-        ValueError: the numbers differ, or something in it is not an array.
+        ValueError: the numbers differ, or a leaf of ``value`` is not an array with rows.
     """
     counts = [leaf.shape[0] if _is_dense(leaf) and leaf.shape else -1 for leaf in leaves(value)]
     if not counts or -1 in counts:
-        raise ValueError("expected arrays with rows, something else is among them")
+        raise ValueError("not all values are arrays with rows")
     if len(set(counts)) != 1:
         raise ValueError("the arrays have different numbers of rows")
     return int(counts[0])
 
 
 def stack(data: Sequence[Any]) -> Any:
-    """Data of one kind as one structure of their rows, copied."""
+    """Concatenate the rows of data of one kind, in one structure; they are copied."""
     first = data[0]
     if isinstance(first, dict):
         return {name: stack([datum[name] for datum in data]) for name in first}
@@ -188,7 +188,7 @@ def split_rows(prediction: Any, counts: Sequence[int]) -> list[Any]:
     """Split a prediction into parts of ``counts`` rows; NDArrays are copied.
 
     Raises:
-        ValueError: the prediction has another number of rows than all counts together.
+        ValueError: the prediction's number of rows is not the sum of ``counts``.
     """
     rows = row_count(prediction)
     if rows != sum(counts):

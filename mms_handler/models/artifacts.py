@@ -28,17 +28,17 @@ SYMBOL, PARAMS, SHAPES = "model-symbol.json", "model-0000.params", "model-shapes
 
 
 def save(model: Any, model_dir: Path, shapes: Sequence[tuple[int, ...]] = ()) -> None:
-    """Write the symbol, parameters and input shapes of a model; no file is ever half-written.
+    """Write the symbol, parameters and input shapes of a model; each file is complete or absent.
 
     Args:
         model: a bound Module with parameters, or a HybridBlock that was called.
         model_dir: gets model-symbol.json, model-0000.params (``arg:`` and ``aux:`` keys) and
             model-shapes.json (``[{"name": str, "shape": [ints]}]``, with the batch size of the
             training).  Files with these names are replaced.
-        shapes: of a HybridBlock's inputs; see ``recorded_shapes``.
+        shapes: shapes of a HybridBlock's inputs; see ``recorded_shapes``.
 
     Raises:
-        ModelError: the model is neither.
+        ModelError: the model is not one of these.
 
     Source: the developer guide, ``save``; CONTRACT A5 for names and bytes.
     """
@@ -107,7 +107,8 @@ def find(model_dir: Path) -> Artifacts:
     if len(pairs) > 1:
         raise ModelError(
             f"the model directory has several models: "
-            f"{', '.join(pair.params.name for pair in pairs)}; leave one, or load it in a model_fn"
+            f"{', '.join(pair.params.name for pair in pairs)}; keep only one, or define a model_fn "
+            "that loads one"
         )
     if not pairs:
         files = ", ".join(sorted(path.name for path in model_dir.iterdir())[:20]) or "nothing"
@@ -129,10 +130,10 @@ def load(model_dir: Path, first_dimension: int, device: Any) -> Any:
     """Load the artifacts of a model_dir as a Module for inference.
 
     Args:
-        model_dir: holds what ``save``, Module.save_checkpoint or HybridBlock.export wrote.
+        model_dir: has files of ``save``, Module.save_checkpoint or HybridBlock.export.
         first_dimension: rows to bind for; 0: the number it was saved with.  Without a file of
             shapes the first request binds the Module.
-        device: where it computes.
+        device: the device on which the Module computes.
 
     Raises:
         ModelError: a file is missing or broken; names the file.
@@ -162,7 +163,7 @@ def _bound_module(graph: Graph, shapes: list[tuple[str, tuple[int, ...]]]) -> An
     """A Module bound to ``shapes`` on the parameters of a graph, without copying them.
 
     Module.bind allocates two more sets of parameters and copies into them, unless it shares those
-    of another Module.  That Module needs nothing but an executor.
+    of another Module.  That other Module needs only an executor.
     """
     sizes = [shape for _, shape in shapes]
     executor = Executors(graph).executor(tuple(sizes))
@@ -198,7 +199,7 @@ def _saved_shapes(path: Path) -> list[tuple[str, tuple[int, ...]]]:
     """The names and shapes of the inputs in a file of the default save.
 
     Raises:
-        ModelError: the file holds something else.
+        ModelError: the file is not a list of names and shapes.
     """
     try:
         saved = json.loads(path.read_text())
@@ -218,8 +219,7 @@ def _check_names(
 ) -> None:
     """Check that the symbol has these inputs, and that all its other arguments have values.
 
-    MXNet would use zeros for a missing parameter without a word.  Labels are needed only in a
-    training.
+    MXNet would silently use zeros for a missing parameter.  Labels are needed only in training.
 
     Raises:
         ModelError: names the inputs or the parameters.

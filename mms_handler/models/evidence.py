@@ -1,6 +1,6 @@
-"""Show by running them that two graphs agree, or that the rows of a batch are independent.
+"""Run a model to find out whether two graphs agree, or whether the rows of a batch are independent.
 
-Rows are independent if each gives the same alone and beside others.
+Rows are independent if the prediction for each is the same alone as beside other rows.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ RTOL = 1e-3
 #: Kernels for other sizes round differently, and so do fused ones.
 ATOL = 1e-5
 
-#: What float32 rounds, relative to the largest value: in one graph run with another number of rows,
-#: and in another graph for the same rows.  The model zoo's networks reach 1.1e-6 and 2e-6.
+#: Rounding differences of float32, relative to the largest value: between numbers of rows in one
+#: graph, and between two graphs of one model.  The model zoo's networks reach 1.1e-6 and 2e-6.
 ROWS_ROUND, GRAPHS_ROUND = 2e-6, 1e-5
 
 
@@ -56,7 +56,7 @@ def _close(expected: Array, values: Array, rounding: float) -> bool:
 
 
 def graphs_agree(expected: Any, prediction: Any) -> bool:
-    """Whether a graph's prediction is the model's, apart from the rounding of another graph."""
+    """Whether a graph's prediction differs from the model's only by another graph's rounding."""
     return close(expected, prediction, GRAPHS_ROUND)
 
 
@@ -76,12 +76,12 @@ def _doubles(value: Any) -> list[Array]:
 
 
 def pairs(datum: Any) -> Iterator[tuple[list[Any], bool]]:
-    """Pairs of data of the kind of ``datum``, each with whether it can prove rows independent.
+    """Pairs of data of the kind of ``datum``, and whether each pair can prove rows independent.
 
-    Data with whole numbers, which may be tokens, come first, paired with the same numbers in
-    another order.  A sum over them may not change, so such a pair can only prove that rows are
-    dependent.  The others are random.  Data that are all zeros are replaced: a row of zeros hides
-    what rows do to each other.
+    Data with whole numbers, which may be tokens, come first, paired with the same numbers drawn
+    at random.  A sum over them may not change, so such a pair can only prove that rows are
+    dependent.  The other pairs are random.  Data of zeros only are replaced, because a row of
+    zeros may hide the effect of rows on each other.
     """
     if any(_is_whole(values) for values in plain_leaves(datum)):
         yield [datum, _mapped(datum, _resampled)], False
@@ -124,11 +124,11 @@ def _noisy(noise: Any, values: Array) -> Array:
 
 
 def agree(alone: Sequence[Any], together: Sequence[Any]) -> bool | None:
-    """Whether predictions made together are those made alone; None if that proves nothing.
+    """Whether predictions made together equal those made alone; None if the data prove nothing.
 
     A graph that mixes rows moves part of the difference between two rows from one to the other.
-    So predictions that hardly differ (less than a thousandth) prove nothing, and a difference of
-    less than a thousandth of theirs cannot be told from what float32 rounds.
+    So predictions that differ by less than a thousandth prove nothing.  An error of less than a
+    thousandth of their difference may be float32's rounding.
     """
     if not all(map(close, alone, together)):
         return False

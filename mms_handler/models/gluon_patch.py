@@ -33,7 +33,7 @@ from mms_handler.models.mx import is_block
 
 
 class RecordedShapes:
-    """The shapes of the arrays each Block was last called with."""
+    """For each Block, the shapes of the arrays in its last call."""
 
     def __init__(self) -> None:
         self._shapes: dict[int, tuple[tuple[int, ...], ...]] = {}
@@ -43,13 +43,16 @@ class RecordedShapes:
             self._shapes[id(block)] = tuple(tuple(array.shape) for array in arguments)
 
     def shapes(self, block: Any) -> tuple[tuple[int, ...], ...]:
-        """The shapes ``block`` was last called with; () if it was not called with NDArrays."""
+        """The shapes in the last call of ``block``; () if it was not called with NDArrays."""
         return self._shapes.get(id(block), ())
 
 
 @contextlib.contextmanager
 def recorded_shapes() -> Iterator[RecordedShapes]:
-    """Record the input shapes of all Blocks called within, for MXNet does not keep them."""
+    """Record the input shapes of all Blocks called in the ``with`` block.
+
+    MXNet does not keep them.
+    """
     recorded = RecordedShapes()
     call = mx.gluon.Block.__call__
 
@@ -98,7 +101,7 @@ _allocating = threading.RLock()
 
 
 def defer_gradients() -> None:
-    """Make gluon allocate gradients on demand and keep the arrays it reads instead of copies."""
+    """Make gluon allocate gradients on demand, and not copy the arrays that it reads from files."""
     if hasattr(Parameter._init_impl, "__wrapped__"):  # already done
         return
     _wrap(ParameterDict, "load", _read)
@@ -112,7 +115,7 @@ def defer_gradients() -> None:
 
 
 def _wrap(owner: Any, name: str, function: Callable[..., Any]) -> None:
-    """Have ``owner.name`` call ``function``, with the original as its first argument."""
+    """Make ``owner.name`` call ``function``, with the original as its first argument."""
     original = getattr(owner, name)
 
     @functools.wraps(original)
@@ -123,7 +126,7 @@ def _wrap(owner: Any, name: str, function: Callable[..., Any]) -> None:
 
 
 def _read(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Load a file.  Nobody else holds the arrays that are read from it."""
+    """Load a file.  Only the parameters hold the arrays that are read from it."""
     was_busy = getattr(_reading, "busy", False)
     _reading.busy = True
     try:
@@ -139,7 +142,7 @@ def _init_impl(original: Callable[..., Any], parameter: Any, data: Any, contexts
 
 
 class _NotCopied:
-    """Wraps an array so that ``copyto`` gives the array itself."""
+    """Wraps an array so that ``copyto`` returns the array itself."""
 
     def __init__(self, array: Any) -> None:
         self._array = array
@@ -195,7 +198,7 @@ def children(block: Any) -> list[Any]:
 
 
 def has_hooks(block: Any) -> bool:
-    """Whether calling a Block also calls hooks of its own."""
+    """Whether a Block itself has forward hooks."""
     return bool(block._forward_hooks or block._forward_pre_hooks)
 
 

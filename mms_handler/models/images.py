@@ -20,7 +20,7 @@ def decode_image(body: bytes) -> npt.NDArray[Any]:
     """Decode a JPEG or PNG into (1, 3, height, width): RGB, float32, 0 to 255.
 
     Raises:
-        ValueError: the body is neither, or MXNet cannot decode it.
+        ValueError: the body is not a JPEG or PNG, or MXNet cannot decode it.
         TooLarge: the image has more than MAX_PIXELS.
     """
     from PIL import Image, UnidentifiedImageError

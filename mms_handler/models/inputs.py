@@ -14,7 +14,7 @@ from mms_handler.models.mx import first_line
 
 
 class UnboundModule(mx.mod.Module):  # type: ignore[misc]
-    """A Module that was saved without its input shapes; each request binds it to its own."""
+    """A Module that was saved without its input shapes, and is bound to those of requests."""
 
     @classmethod
     def of(
@@ -26,7 +26,7 @@ class UnboundModule(mx.mod.Module):  # type: ignore[misc]
         return module
 
     def fit(self, arrays: Mapping[str, Any]) -> None:
-        """Bind to the shapes of these arrays, unless the samples already have these shapes.
+        """Bind to the shapes of these arrays, unless it is bound to samples of these shapes.
 
         Raises:
             BadInput: the symbol does not take these shapes.
@@ -42,7 +42,7 @@ class UnboundModule(mx.mod.Module):  # type: ignore[misc]
 
 
 def name_and_shape(desc: Any) -> tuple[str, tuple[int, ...]]:
-    """The name and shape of a DataDesc, or of the pair that older MXNet used instead."""
+    """The name and shape of a DataDesc, or of a pair, which older versions of MXNet used."""
     return desc[0], tuple(desc[1])
 
 
@@ -53,9 +53,9 @@ def to_data(value: Any, module: Any) -> Any:
     """Cut rows into batches of a Module's bound size.
 
     Args:
-        value: an NDArray or ndarray: (N, *sample); or N rows with the values of a sample in
-            another shape, such as lines of CSV; or a single sample.  A dict of them for several
-            inputs.
+        value: an NDArray or ndarray: (N, *sample); or N rows, each with a sample's values in
+            another shape, such as lines of CSV; or a single sample.  For several inputs, a dict
+            of these.
         module: bound to (B, *sample), or saved without shapes.
 
     Returns:
@@ -97,7 +97,7 @@ def rows_by_input(value: Any, module: Any) -> dict[str, Any]:
     if len(set(counts.values())) > 1:
         raise BadInput(f"the inputs have different numbers of rows: {counts}")
     if 0 in counts.values():
-        raise BadInput("the model takes rows, the body has none")
+        raise BadInput("the body has no rows; the model takes one or more")
     return rows
 
 
@@ -117,19 +117,19 @@ def _as_rows(value: Any, sample: tuple[int, ...], role: str) -> Any:
 
 
 def forward_names(block: Any) -> list[str]:
-    """The names of the arrays a Block's forward takes; [] if its signature does not tell."""
+    """The names of the arrays that a Block's forward takes; [] if its signature has none."""
     if isinstance(block, mx.gluon.SymbolBlock):
         return gluon_patch.cached_input_names(block)
     hybrid = isinstance(block, mx.gluon.HybridBlock)
     forward = block.hybrid_forward if hybrid else block.forward
-    # MXNet passes a HybridBlock's own parameters to hybrid_forward by itself.
+    # MXNet itself passes a HybridBlock's own parameters to hybrid_forward.
     parameters = gluon_patch.own_parameters(block) if hybrid else {}
     names = [
         p.name
         for p in inspect.signature(forward).parameters.values()
         if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty and p.name not in parameters
     ]
-    return names[1:] if hybrid else names  # hybrid_forward's first is F
+    return names[1:] if hybrid else names  # the first parameter of hybrid_forward is F
 
 
 def in_order(value: Any, names: list[str]) -> list[Any]:
@@ -149,7 +149,7 @@ def in_order(value: Any, names: list[str]) -> list[Any]:
 
 
 def by_name(value: Any, names: list[str]) -> dict[str, Any]:
-    """``value`` as a dict by input.  For a model with one input its name in the body is ignored.
+    """``value`` as a dict by input.  If the model has one input, the body may call it anything.
 
     Raises:
         BadInput: an input is missing, or the body has one that the model does not have.
@@ -169,10 +169,10 @@ def by_name(value: Any, names: list[str]) -> dict[str, Any]:
 
 
 def single_array(value: Mapping[str, Any]) -> Any:
-    """The array of a body that names its arrays and has only one.  The name is ignored.
+    """The array of a body that has one array, by any name.
 
     Raises:
-        BadInput: there are several.
+        BadInput: the body has several arrays.
     """
     if len(value) != 1:
         raise BadInput(f"the model takes one array, the body has {_quoted(value)}")
@@ -180,4 +180,4 @@ def single_array(value: Mapping[str, Any]) -> Any:
 
 
 def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(map(repr, names))[:200]  # the client's names have any length
+    return ", ".join(map(repr, names))[:200]  # a client's names may be long

@@ -12,12 +12,12 @@ from mms_handler.errors import BadInput
 
 
 def device(gpu_id: int | None) -> Any:
-    """The device a worker computes on: the GPU that MMS assigned to it, or the CPU."""
+    """The device on which a worker computes: the GPU that MMS assigned to it, or the CPU."""
     return mx.cpu() if gpu_id is None else mx.gpu(int(gpu_id))
 
 
 def gpu_count() -> int:
-    """The number of GPUs this MXNet can use; 0 for a build without CUDA."""
+    """The number of GPUs that this MXNet can use; 0 for a build without CUDA."""
     return int(mx.context.num_gpus()) if mx.runtime.Features().is_enabled("CUDA") else 0
 
 
@@ -33,7 +33,7 @@ def is_block(model: Any) -> bool:
 def shape_errors_as_bad_input() -> Iterator[None]:
     """Turn MXNet's errors about shapes into BadInput.
 
-    A model tells which shapes it takes only by failing.
+    Only such an error shows that a model does not take a shape.
     """
     try:
         yield

@@ -2,7 +2,7 @@
 
     data ─kind─▶ data of one kind ─stack─▶ rows ─run─▶ prediction ─split_rows─▶ one for each
 
-A pass is shared only if each request was seen to get what it gets alone.
+A pass is shared only for data whose predictions were seen to be the same together as alone.
 """
 
 from __future__ import annotations
@@ -15,37 +15,36 @@ from mms_handler.errors import Failed, attempt
 from mms_handler.models.arrays import kind, leaves, row_count, split_rows, stack
 from mms_handler.models.evidence import agree, pairs
 
-#: Bytes of one stack; further data go into the next.
+#: Bytes of one stack.  Further data go into the next one.
 STACK_BYTES = 2**26
 
 #: Kinds of data whose result is cached; further kinds are never batched.
 KINDS = 64
 
 
-def _call(function: Callable[..., Any], *arguments: Any) -> Any:
-    return function(*arguments)
-
-
 class Passes:
-    """Runs data in as few passes as give each the prediction it gets alone.
+    """Runs data in as few passes as possible, so that each gets the same prediction as alone.
 
     Attributes:
-        shared: whether data of one kind share a pass; None: only those kinds for which it was
-            proven, which is tried when data of a new kind first meet.
+        shared: whether data of one kind share a pass; None: only if that was proven for the kind,
+            which is tried when data of a new kind first come together.
     """
 
     def __init__(self, run: Callable[[Any], Any], shared: bool | None) -> None:
-        """Run data with ``run``, which takes data and gives their prediction."""
+        """``run`` takes data and returns their prediction."""
         self._run, self.shared = run, shared
         self._proven: dict[Hashable, bool] = {}
 
-    def __call__(self, data: Sequence[Any], guard: Callable[..., Any] = _call) -> list[Any]:
-        """A prediction for each of the data, in their order, or Failed.
+    def __call__(
+        self,
+        data: Sequence[Any],
+        guard: Callable[..., Any] = lambda function, *arguments: function(*arguments),
+    ) -> list[Any]:
+        """Predict; returns a prediction or a Failed for each of ``data``, in their order.
 
         Args:
             data: one for each request.
-            guard: calls a function with its arguments; everything that runs the model goes
-                through it.
+            guard: calls a function with its arguments; all calls of the model go through it.
         """
         predictions: dict[int, Any] = {}
         for indices in self._stacks(data):
@@ -54,7 +53,7 @@ class Passes:
         return [predictions[index] for index in range(len(data))]
 
     def _stacks(self, data: Sequence[Any]) -> Iterator[list[int]]:
-        """The indices of data that may share a pass, at most STACK_BYTES a stack."""
+        """The indices of data that may share a pass, in stacks of at most STACK_BYTES."""
         stacks: dict[Hashable, list[int]] = {}
         sizes: Counter[Hashable] = Counter()
         for index, datum in enumerate(data):
@@ -81,7 +80,7 @@ class Passes:
         return split_rows(self._run(stack(data)), [row_count(datum) for datum in data])
 
     def may_share(self, datum: Any) -> bool:
-        """Whether data of the kind of ``datum`` share a pass; tried if it is not known yet."""
+        """Whether data of the kind of ``datum`` share a pass; tried if this is not known yet."""
         if self.shared is not None:
             return self.shared
         key = kind(datum)
@@ -90,7 +89,7 @@ class Passes:
         return self._proven.get(key, False)
 
     def proven(self, datum: Any) -> bool:
-        """Run data like ``datum`` to see whether they get the same together as alone."""
+        """Run data like ``datum``: are their predictions the same together as alone?"""
         agreed = False
         for data, conclusive in pairs(datum):
             agrees = self._agree(data)
@@ -100,7 +99,7 @@ class Passes:
         return agreed
 
     def _agree(self, data: Sequence[Any]) -> bool | None:
-        """As ``evidence.agree``; also None if the model does not take such random data at all."""
+        """As ``evidence.agree``; also None if the model does not take the random data at all."""
         alone = [attempt(self._run, datum) for datum in data]
         if any(isinstance(prediction, Failed) for prediction in alone):
             return None

@@ -1,7 +1,7 @@
 """The default predict_fn of a model: from a request's arrays to its prediction.
 
-A Module is run on the number of rows that came, if that gives the same as its own ``predict``.  A
-Block is called with arrays that share the memory of the request's.
+A Module runs on exactly the request's rows, if that gives the same as its own ``predict``.  A Block
+is called with arrays that share memory with the request's.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def predictor(model: Any, device: Any, plain: bool) -> ModulePredictor | BlockPr
     Args:
         model: the Module or Block.
         device: for a Block without parameters.
-        plain: whether a Block's predictions are wanted as ndarrays; a Module's always are.
+        plain: whether a Block's predictions become ndarrays; a Module's always do.
     """
     if is_module(model):
         return ModulePredictor(model)
@@ -60,7 +60,7 @@ class ModulePredictor:
     """``module.predict``, for one array or a dict of arrays.
 
     Attributes:
-        shared: whether several requests may share a forward; None if that has to be tried.
+        shared: whether several requests may share a forward; None if that must be tried.
     """
 
     def __init__(self, module: Any) -> None:
@@ -68,17 +68,17 @@ class ModulePredictor:
         self._executors: Executors | None
         try:
             self._executors, self.shared = executors_of(module)
-        except mx.base.MXNetError:  # it takes only as many rows as it was bound for
+        except mx.base.MXNetError:  # it takes only the number of rows for which it was bound
             self._executors, self.shared = None, False
         #: The executors, or their int8 graph; None: the Module's own predict.
         self._run: Callable[[Any], Any] | None = self._executors
 
     def take(self, value: Any) -> Any:
-        """Decoded arrays, for ``arrays``: an array or a dict of them, as they are."""
+        """Take decoded arrays, which ``arrays`` gets: an array or a dict of arrays, unchanged."""
         return value
 
     def arrays(self, value: Any) -> Any:
-        """An ndarray (N, *sample) for each input; anything but arrays, a DataIter say, stays.
+        """An ndarray (N, *sample) for each input; a value without arrays is returned unchanged.
 
         Raises:
             BadInput, UnsupportedShape: the Module does not take these arrays.
@@ -88,7 +88,7 @@ class ModulePredictor:
         return Arrays(map(_plain, rows_by_input(value, self._module).values()))
 
     def __call__(self, data: Any) -> Any:
-        """What ``module.predict`` gives, as ndarrays if ``data`` are Arrays that fit executors.
+        """The result of ``module.predict``, in ndarrays if ``data`` are Arrays for executors.
 
         The caller may keep and change it.
         """
@@ -102,22 +102,22 @@ class ModulePredictor:
         return outputs if len(outputs) > 1 else outputs[0]
 
     def try_unfused(self, data: Any) -> None:
-        """Run without MXNet's fusion from now on, unless fusion is faster for these arrays."""
+        """From now on run without MXNet's fusion, unless fusion is faster for these arrays."""
         if self._executors and isinstance(data, Arrays):
             self._executors = self._run = faster.try_unfused(self._executors, data)
 
     def try_int8(self, data: Any, packed: PackedInt8) -> None:
-        """Run as the int8 graph from now on, if that is near and faster for these arrays.
+        """From now on run as the int8 graph, if that is near and faster for these arrays.
 
         Raises:
-            ModelError: the int8 graph is of another model.
+            ModelError: the int8 graph belongs to another model.
         """
         if self._executors and isinstance(data, Arrays):
             self._run = checked_int8(self._executors, data, packed)
 
 
 def _plain(value: Any) -> Any:
-    """An ndarray: float32 from a client's values, of its own type from a script's NDArray."""
+    """An ndarray: a client's values in float32, a script's NDArray in its own type."""
     if isinstance(value, mx.nd.NDArray):
         return value.asnumpy()
     return np.asarray(value, np.float32)
@@ -126,11 +126,14 @@ def _plain(value: Any) -> Any:
 def executors_of(module: Any) -> tuple[Executors | None, bool | None]:
     """Executors for any number of rows of a Module, and whether requests may share a forward.
 
-    Rows of several requests, or more than the Module was bound for, are run together only if random
-    rows were seen to give the same together as alone.  If they do not, a Module that was bound for
-    one row runs rows one by one.  One that was bound for more may want its rows to depend on each
-    other; there are no executors for it, only its own ``predict``.  A Module saved without shapes
-    is bound to what comes.
+    Rows of several requests, or more rows than the Module was bound for, run together only if
+    random rows were seen to give the same together as alone.  Otherwise:
+
+    - A Module that was bound for one row runs rows one by one.
+    - A Module that was bound for more may depend on all of its rows.  It has no executors, only
+      its own ``predict``.
+
+    A Module saved without shapes is bound to the shapes of requests.
 
     Raises:
         MXNetError: the graph cannot be bound to one row or to two.
@@ -156,21 +159,21 @@ def executors_of(module: Any) -> tuple[Executors | None, bool | None]:
 class BlockPredictor:
     """``block(array)``, or a call with an array for each parameter of its forward."""
 
-    shared = None  # tried when requests of a kind first meet
+    shared = None  # tried when requests of a kind first come together
 
     def __init__(self, block: Any, device: Any, plain: bool) -> None:
         self._block, self._device, self._plain = block, device_of(block, device), plain
         self._names = forward_names(block)
 
     def take(self, value: Any) -> Any:
-        """Decoded arrays that nothing else holds, for ``arrays``: not copied."""
+        """Take decoded arrays, which ``arrays`` gets, without a copy: nothing else has them."""
         return Arrays(map(contiguous, in_order(value, self._names)))
 
     def arrays(self, value: Any) -> Any:
-        """An array for each parameter of the forward; anything but arrays stays.
+        """An array for each parameter of the forward; a value without arrays is returned unchanged.
 
-        A script's ndarrays are copied, for the script may keep them.  They stay ndarrays, which
-        are stacked in a tenth of the time of NDArrays.
+        A script's ndarrays are copied, because the script may keep them.  They stay ndarrays, which
+        are stacked in a tenth of the time that NDArrays take.
 
         Raises:
             BadInput, UnsupportedShape: the Block does not take these arrays.
@@ -180,12 +183,12 @@ class BlockPredictor:
         return Arrays(map(copied, in_order(value, self._names)))
 
     def is_straight(self, data: Any) -> bool:
-        """Whether ``data`` go to a graph of the Block without NDArrays in between."""
+        """Whether ``data`` can go to a graph of the Block without conversion to NDArrays."""
         ndarrays = isinstance(data, Arrays) and all(isinstance(a, np.ndarray) for a in data)
         return self._plain and ndarrays
 
     def __call__(self, data: Any) -> Any:
-        """What the Block gives, once it is computed."""
+        """The Block's prediction, once it is computed."""
         arrays = data if isinstance(data, Arrays) else [data]
         with shape_errors_as_bad_input():
             straight = self.is_straight(data)

@@ -120,9 +120,9 @@ def _quantize(pipeline: Any, context: Any, bodies: Iterable[tuple[Path, str]]) -
     agreement = quantized.agreement
     return {
         "symbol": quantized.symbol.tojson(),
-        "operators": quantized.operators,
-        "of": quantized.of,
-        "inputs": quantized.inputs,
+        "operators": quantized.quantized_operators,
+        "of": quantized.operators,
+        "inputs": quantized.requests,
         "rows": agreement.rows,
         "top": agreement.top,
         "mean": agreement.mean,

@@ -20,8 +20,8 @@ SHAPES = 1_000
 class Checked:
     """Runs inputs the quick way if it was seen to agree for their shapes, else the best way.
 
-    The first inputs of each shape are run both ways.  Where the quick way fails, the best way
-    answers, or fails in the model's own words.
+    The first inputs of each shape are run both ways.  If the quick way fails, the best way
+    answers, or fails with the model's own error.
     """
 
     def __init__(self, name: str, best: Run, quick: Run, same: Same, executors: Executors) -> None:
@@ -29,10 +29,10 @@ class Checked:
 
         Args:
             name: of the quick way, for the log.
-            best: gives the right prediction for arrays.
-            quick: gives a prediction for the same arrays, or fails.
-            same: whether the prediction of ``best`` and that of ``quick`` agree.
-            executors: what ``quick`` runs on.
+            best: returns the right prediction for arrays.
+            quick: returns a prediction for the same arrays, or fails.
+            same: whether the predictions of ``best`` and ``quick`` agree.
+            executors: the executors that ``quick`` uses.
         """
         self.name, self._best, self._quick, self._same = name, best, quick, same
         self._executors = executors
@@ -46,12 +46,12 @@ class Checked:
         if self._agreed.get(shapes):
             try:
                 return self._quick(arrays)
-            except Exception as exc:  # a deadline is no Exception and ends the request
+            except Exception as exc:  # a deadline's is a BaseException, and ends the request
                 log.debug("%s failed: %s", self.name, exc)
         return self._best(arrays)
 
     def _compare(self, shapes: Any, arrays: Sequence[Any]) -> Any:
-        """The best prediction for the first arrays of their shapes."""
+        """Run the first arrays of these shapes both ways; returns the best prediction."""
         try:
             prediction = self._quick(arrays)
         except Exception as exc:
@@ -64,7 +64,7 @@ class Checked:
         return expected
 
     def _shapes(self, arrays: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
-        """The shapes of the samples if their rows are independent, else those of the arrays."""
+        """The shapes of the samples if rows are independent, else those of the whole arrays."""
         start = 1 if self._executors.max_rows else 0
         return tuple(array.shape[start:] for array in arrays)
 
@@ -73,9 +73,9 @@ class Checked:
         return self._agreed.get(self._shapes(arrays), False)
 
     def trust(self, arrays: Sequence[Any]) -> None:
-        """Use the quick way for the shapes of ``arrays``, for it was compared by the caller."""
+        """Use the quick way for the shapes of ``arrays``, which the caller has compared."""
         self._agreed[self._shapes(arrays)] = True
 
     def forget(self) -> None:
-        """Compare all shapes anew, for the parameters have new values."""
+        """Compare all shapes again, because the parameters have new values."""
         self._agreed.clear()

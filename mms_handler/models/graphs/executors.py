@@ -31,14 +31,14 @@ COPIED_BYTES, SIZES = 2**26, 32
 
 
 class Executors:
-    """The executors of a graph, bound to shapes as they come.
+    """The executors of a graph, each bound to shapes when these first occur.
 
     Attributes:
-        graph: what they run.
-        max_rows: rows of one forward; None: all that come, in parts only if rows were seen to be
-            independent.
-        fused: True: bound as MXNet does on a CPU.  False: operators stay as they are, so that
-            executors share the layout they bring the weights into.  None: fused if memory allows.
+        graph: the graph that they run.
+        max_rows: the limit of rows in one forward; None: all rows of a call, unless rows were seen
+            to be independent and more than fit.
+        fused: True: operators are fused, as MXNet does on a CPU.  False: they are not, so that
+            all executors share the weights in one layout.  None: fused if memory allows.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Executors:
         return [np.concatenate(outputs) for outputs in zip(*parts)]
 
     def _step(self, arrays: Sequence[Array]) -> int:
-        """Rows of one forward: as many as fit, if more may be run in parts; else all."""
+        """Rows of one forward: all, or as many as fit if more rows may be run in parts."""
         sample = tuple(array.shape[1:] for array in arrays)
         if sample not in self._fitting_rows and len(self._fitting_rows) < KINDS:
             self._fitting_rows[sample] = self.graph.max_rows([array.shape for array in arrays])
@@ -77,7 +77,7 @@ class Executors:
         return limit if rows <= limit or self._independent[sample] else rows
 
     def independent(self, arrays: Sequence[Array]) -> bool:
-        """Whether a row was seen to give the same alone and beside another."""
+        """Whether a row was seen to give the same alone as beside another."""
         same_rows = len({len(array) for array in arrays}) == 1
         return same_rows and Passes(self._forward, None).proven([array[:1] for array in arrays])
 
@@ -87,13 +87,13 @@ class Executors:
             for name, array in zip(self.graph.names, arrays):
                 # A fifth of the time of ``forward(**arrays)``, which goes through slicing.
                 executor.arg_dict[name]._sync_copyfrom(array)
-            # Copied, for the next call writes to the same outputs.
+            # Copied, because the next call writes to the same outputs.
             return [output.asnumpy() for output in executor.forward()]
 
     def executor(self, shapes: tuple[tuple[int, ...], ...]) -> Any:
-        """The executor bound to ``shapes``; bound now if it is new.
+        """The executor for ``shapes``, bound now if it is new.
 
-        If memory runs short, those not used for longest go.
+        If memory runs short, the least recently used executors are dropped.
         """
         if shapes in self._bound:
             self._bound.move_to_end(shapes)
@@ -107,7 +107,7 @@ class Executors:
         return executor
 
     def forget(self) -> None:
-        """Bind all anew, for the parameters have new values."""
+        """Bind all executors again, because the parameters have new values."""
         self._bound.clear()
 
     def _bind(self, shapes: Shapes, fused: bool) -> Any:
@@ -128,10 +128,10 @@ class Executors:
             return symbol.bind(device, args=arguments, aux_states=states, grad_req="null")
 
     def _parameter(self, name: str, shape: tuple[int, ...]) -> Any:
-        """A parameter; zeros for a label, and for a first state that has a value for each row.
+        """A parameter; zeros for a label, and for an initial state, which has values for each row.
 
         Raises:
-            MXNetError: the parameter has other values for each row.
+            MXNetError: the parameter has values for each row that are not zeros.
         """
         array = self.graph.parameters.get(name)
         if array is not None and array.shape == shape:
@@ -143,7 +143,7 @@ class Executors:
 
 @contextlib.contextmanager
 def unfused() -> Iterator[None]:
-    """Bind without fusion, unless the environment says which fusion to use."""
+    """Bind without fusion in the ``with`` block, unless the environment names a fusion."""
     backend = settings.environment().get("MXNET_SUBGRAPH_BACKEND", "")
     settings.export("MXNET_SUBGRAPH_BACKEND", backend or "NONE")
     try:
@@ -155,6 +155,6 @@ def unfused() -> Iterator[None]:
 def may_fuse(graph: Graph, shapes: Shapes) -> bool:
     """Whether memory allows the copies of the weights that fused executors make.
 
-    There is one copy for each number of rows that a forward may take.
+    There is a copy for each number of rows that a forward may have.
     """
     return graph.bytes * min(graph.max_rows(shapes), SIZES) <= COPIED_BYTES

@@ -1,8 +1,7 @@
-"""Try at loading whether a model's graph runs faster bound and fused; use it if it does.
+"""When a model is loaded, try whether its graph is faster bound and fused; use it if it is.
 
-On a CPU MXNet fuses a Module by itself, but not a Block; fused, MobileNet is four to six times as
-fast.  The graph replaces the ``forward`` of a HybridBlock, so scripts that call their model use it
-too.
+On a CPU MXNet fuses Modules, but not Blocks; fused, MobileNet is four to six times as fast.  The
+graph replaces the ``forward`` of a HybridBlock, so scripts that call their model use it too.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ log = logging.getLogger(__name__)
 #: How many times as fast a graph must be to be used.
 GAIN = 1.1
 
-#: Two graphs are timed for TIMING_S seconds, but no more than RUNS runs each.
+#: Two graphs are timed for TIMING_S seconds, but with at most RUNS runs each.
 TIMING_S, RUNS = 0.25, 5
 
 #: No other graph is tried for a model whose run takes longer than this, in seconds.
 SLOW_S = 1.0
 
-#: A Block that takes longer than this, in seconds, hardly gains from the same operators in a graph.
+#: A Block that takes longer than this, in seconds, gains little from a graph that is not fused.
 UNFUSED_S = 0.03
 
 
@@ -43,15 +42,15 @@ UNFUSED_S = 0.03
 
 
 class Baseline(NamedTuple):
-    """What a model gives, to compare its graphs with."""
+    """A model's own predictions, with which its graphs are compared."""
 
-    inputs: list[Any]  # arrays for one run; if there are two, the second has other values or rows
-    predictions: list[Any]  # for each of the inputs; or Failed
-    seconds: float  # for the first
+    inputs: list[Any]  # arrays for a run; a second item has other values or more rows
+    predictions: list[Any]  # for each of the inputs; or a Failed
+    seconds: float  # that the first one took
 
 
 def baseline(run: Run, arrays: Sequence[Any]) -> Baseline:
-    """Run a model on ``arrays``, and on these stacked with similar random ones if they stack."""
+    """Run a model on ``arrays``, and on similar random ones, stacked with the first if possible."""
     (first, similar), _ = next(pairs(list(arrays)))
     start = time.perf_counter()
     prediction = attempt(run, first)
@@ -64,9 +63,9 @@ def baseline(run: Run, arrays: Sequence[Any]) -> Baseline:
 
 
 class Trial(NamedTuple):
-    """How a graph did."""
+    """The result of trying a graph."""
 
-    gain: float | None  # how many times as fast; 0: it disagrees; None: it was not tried
+    gain: float | None  # how many times as fast it is; 0: it disagrees; None: it was not tried
     summary: str  # for the log
 
 
@@ -88,7 +87,7 @@ def compare(model: Baseline, best: Run, graph: Run, same: Same = graphs_agree) -
 
 
 def _fastest(best: Run, graph: Run, arrays: Sequence[Any]) -> tuple[float, float]:
-    """Seconds of the fastest run of each.  They take turns, for the machine may be busy."""
+    """Seconds of the fastest run of each.  They take turns, because the machine may be busy."""
     start = time.perf_counter()
     times: list[tuple[float, float]] = []
     while len(times) < RUNS and time.perf_counter() - start < TIMING_S:
@@ -106,7 +105,7 @@ def _seconds(run: Run, arrays: Sequence[Any]) -> float:
 
 
 def try_unfused(executors: Executors, arrays: Sequence[Any]) -> Executors:
-    """Executors without MXNet's fusion, unless the fused graph agrees with these and is faster."""
+    """Executors without MXNet's fusion, unless the fused graph gives the same and is faster."""
     graph = executors.graph
     if graph.device.device_type != "cpu" or not may_fuse(graph, [a.shape for a in arrays]):
         return executors
@@ -120,7 +119,7 @@ def try_unfused(executors: Executors, arrays: Sequence[Any]) -> Executors:
 
 
 def blocks(model: Any) -> list[Any]:
-    """The HybridBlocks that a model is or holds as a list or tuple, if ``forward`` is MXNet's."""
+    """The HybridBlocks with MXNet's ``forward``: the model itself, or items of a list or tuple."""
     members = model if isinstance(model, (list, tuple)) else [model]
     hybrid = {id(block): block for block in members if isinstance(block, mx.gluon.HybridBlock)}
     return [block for block in hybrid.values() if "forward" not in vars(block)]
@@ -128,7 +127,7 @@ def blocks(model: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def recorded_calls(hybrid: Sequence[Any]) -> Iterator[list[tuple[Any, tuple[Any, ...]]]]:
-    """Record which of these Blocks are called within, each with the arguments of its first call."""
+    """Record the first call of each of these Blocks in the ``with`` block, with its arguments."""
     calls: list[tuple[Any, tuple[Any, ...]]] = []
     for block in hybrid:
         block.forward = _recording(block, calls)
@@ -154,12 +153,12 @@ def _recording(block: Any, calls: list[tuple[Any, tuple[Any, ...]]]) -> Callable
 def try_graph(block: Any, arguments: Sequence[Any], straight: bool = False) -> None:
     """Let a Block run as its graph from now on, if that agrees and is faster for ``arguments``.
 
-    Only Blocks that are HybridBlocks throughout: Python in a forward may do more than compute.
+    All Blocks in it must be HybridBlocks, because Python in a forward may do more than compute.
 
     Args:
-        block: the Block that is called.
-        arguments: the NDArrays it is called with.
-        straight: whether it will be called by ``in_place.straight``, from ndarrays to ndarrays.
+        block: the Block.
+        arguments: the NDArrays of a call.
+        straight: whether ``in_place.straight`` will call it, from ndarrays to ndarrays.
     """
     if not has_graph(block, arguments):
         return
@@ -204,7 +203,7 @@ def between_ndarrays(forward: Callable[..., Any]) -> Run:
 
 
 def waiting(forward: Callable[..., Any]) -> Run:
-    """``forward`` for a list of arguments, which returns once its prediction is computed."""
+    """``forward`` for a list of arguments, which waits until its prediction is computed."""
 
     def run(arguments: Sequence[Any]) -> Any:
         prediction = forward(*arguments)

@@ -1,4 +1,4 @@
-"""What a Module or a HybridBlock computes: a symbol, its inputs and its parameters."""
+"""The graph that a Module or a HybridBlock computes: a symbol, its inputs and its parameters."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from mms_handler.models.mx import first_line, is_module
 
 Shapes = Sequence[Sequence[int]]
 
-#: Bytes of the largest activations that one forward makes, on a CPU and on a GPU.  Further rows
-#: are another forward: convolutions gain nothing from more rows than the CPU's cache holds.
+#: Bytes of the largest activations in one forward, on a CPU and on a GPU.  Further rows go into
+#: another forward: convolutions gain nothing from more rows than fit into the CPU's cache.
 CPU_BYTES, GPU_BYTES = 2**23, 2**28
 
 
 class Graph(NamedTuple):
-    """A symbol with what it is computed on."""
+    """A symbol, and all that is needed to run it."""
 
     symbol: Any
     names: tuple[str, ...]  # of the inputs, in the order of the arrays
-    dtypes: tuple[Any, ...]  # in which each input is computed
+    dtypes: tuple[Any, ...]  # in which the graph takes each input
     parameters: Mapping[str, Any]  # arguments and auxiliary states by name
     device: Any
 
@@ -34,7 +34,7 @@ class Graph(NamedTuple):
     def of_symbol(
         cls, symbol: Any, names: Sequence[str], parameters: Mapping[str, Any], device: Any
     ) -> Graph:
-        """The graph of a symbol on loaded parameters, which are cast to the types it computes in.
+        """The graph of a symbol and loaded parameters, which are cast to the symbol's types.
 
         Raises:
             MXNetError: the types do not fit together.
@@ -57,12 +57,12 @@ class Graph(NamedTuple):
         return sum(_bytes(array.shape) for array in self.parameters.values())
 
     def max_rows(self, shapes: Shapes) -> int:
-        """The most rows that one forward should take, of samples as in ``shapes``."""
+        """The limit of rows that one forward should take, for samples as in ``shapes``."""
         limit = CPU_BYTES if self.device.device_type == "cpu" else GPU_BYTES
         return max(1, limit * shapes[0][0] // self.activations(shapes))
 
     def activations(self, shapes: Shapes) -> int:
-        """About the bytes a forward needs: twice its largest array, for input and output."""
+        """An estimate of a forward's bytes: twice its largest array, for input and output."""
         internals = self.symbol.get_internals()
         sizes = zip(internals.list_outputs(), self._replace(symbol=internals).infer(shapes)[1])
         return 2 * max(_bytes(size) for name, size in sizes if name not in self.parameters)
@@ -71,7 +71,7 @@ class Graph(NamedTuple):
         """The shapes of the arguments, outputs and auxiliary states, for inputs of ``shapes``.
 
         Raises:
-            MXNetError: the graph does not take these shapes, or they leave others undefined.
+            MXNetError: the graph does not take these shapes, or they do not define all others.
         """
         inputs = dict(zip(self.names, map(tuple, shapes)))
         inferred: tuple[Any, Any, Any] = self.symbol.infer_shape(**inputs)
@@ -93,12 +93,15 @@ def graph_of(model: Any, arrays: Sequence[Any]) -> Graph:
     """The graph of a Module, or of a Block that is called with ``arrays``.
 
     Raises:
-        ModelError: the model does more than a graph can, or something else.
+        ModelError: the model has no graph that computes the same.
     """
     if is_module(model):
         module_graph = of_module(model)
         if module_graph is None:
-            raise ModelError("the Module does more than its symbol says")
+            raise ModelError(
+                "the Module does not just compute its symbol: it uses several devices, has states, "
+                "is in training, is of a subclass, or its rows are not the first dimension"
+            )
         return module_graph
     if not has_graph(model, arrays):
         raise ModelError(
@@ -116,10 +119,10 @@ def graph_of(model: Any, arrays: Sequence[Any]) -> Graph:
 
 
 def of_module(module: Any) -> Graph | None:
-    """The graph of a Module on its own parameters.
+    """The graph of a Module, with the Module's own parameters.
 
-    None if the Module does more than its symbol says: it uses several devices, has states, is in
-    training, is of another class, or its rows are not the first dimension.
+    None if the Module does not just compute its symbol: it uses several devices, has states, is in
+    training, is of a subclass, or its rows are not the first dimension.
     """
     if not _is_plain(module):
         return None
@@ -152,7 +155,7 @@ def _is_plain(module: Any) -> bool:
 
 
 def has_graph(block: Any, arguments: Sequence[Any]) -> bool:
-    """Whether a graph can stand for a Block that is called with ``arguments``."""
+    """Whether a graph can replace a Block that is called with ``arguments``."""
     return bool(_is_hybrid(block) and arguments and all(map(is_cpu_ndarray, arguments)))
 
 
@@ -160,7 +163,7 @@ _FORWARDS = (mx.gluon.HybridBlock.forward, mx.gluon.SymbolBlock.forward)
 
 
 def _is_hybrid(block: Any) -> bool:
-    """Whether a Block and all in it are HybridBlocks with MXNet's forward, without hooks inside."""
+    """Whether all Blocks are HybridBlocks with MXNet's forward, and none inside has hooks."""
     return (
         isinstance(block, mx.gluon.HybridBlock)
         and type(block).forward in _FORWARDS
@@ -179,7 +182,7 @@ def any_child_has_hooks(block: Any) -> bool:
 
 
 def of_block(block: Any, arguments: Sequence[Any]) -> Graph:
-    """Trace a HybridBlock that is called with ``arguments``; the graph has its own parameters.
+    """Trace a HybridBlock that is called with ``arguments``; the graph has the Block's parameters.
 
     Raises:
         Exception: the Block cannot be traced, or its graph does not take these arguments.

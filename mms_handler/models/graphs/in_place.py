@@ -1,11 +1,10 @@
 """Replace a Block's forward with its graph, for input shapes where both were seen to agree.
 
-The Block's own forward answers what the graph does not take.
+The Block's own forward answers all other inputs.
 """
 
 from __future__ import annotations
 
-import functools
 import logging
 from typing import Any, Callable, Sequence
 
@@ -22,12 +21,12 @@ log = logging.getLogger(__name__)
 
 
 class GraphForward:
-    """A Block's forward that runs its graph where that was seen to agree.
+    """A Block's forward that runs its graph for shapes where that was seen to agree.
 
     Attributes:
-        block_forward: the forward it replaces.
+        block_forward: the forward that it replaces.
         executors: run the graph.
-        checked: decides by the shapes of the arguments which of both is run.
+        checked: chooses between the graph and the forward, by the shapes of the arguments.
     """
 
     def __init__(
@@ -43,20 +42,21 @@ class GraphForward:
 
         Args:
             name: of the graph, for the log.
-            block_forward: what the graph may stand for.
+            block_forward: the forward that the graph may replace.
             executors: run the graph.
-            prediction: one of the Block's, for its structure.
+            prediction: a prediction of the Block, for its structure.
             same: whether the Block's prediction and the graph's agree.
-            recheck: whether new values of the parameters may change that.
+            recheck: whether new values of the parameters may change whether they agree.
         """
         self.block_forward, self.executors, self._structure = block_forward, executors, prediction
         self._recheck = recheck
         self._is_float32 = all(dtype == np.float32 for dtype in executors.graph.dtypes)
-        best = functools.partial(_call, block_forward)
-        self.checked = Checked(name, best, self.compute, same, executors)
+        self.checked = Checked(
+            name, lambda arguments: block_forward(*arguments), self.compute, same, executors
+        )
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
-        """What the Block's forward gives."""
+        """The result of the Block's forward."""
         if keywords or not self._takes(arguments):
             return self.block_forward(*arguments, **keywords)
         return self.checked(arguments)
@@ -64,7 +64,7 @@ class GraphForward:
     def _takes(self, arguments: Sequence[Any]) -> bool:
         graph = self.executors.graph
         if _is_training():
-            self.forget()  # the next prediction uses what is learnt now
+            self.forget()  # training changes the parameters
             return False
         fits = len(arguments) == len(graph.names) and all(map(is_cpu_ndarray, arguments))
         return fits and tuple(argument.dtype for argument in arguments) == graph.dtypes
@@ -79,25 +79,21 @@ class GraphForward:
         return filled(self._structure, iter(self.executors(arrays)))
 
     def straight(self, arrays: Sequence[Any]) -> Any:
-        """What the Block gives for ndarrays, in ndarrays; None if the graph cannot tell yet."""
+        """The Block's prediction for ndarrays, in ndarrays; None if the Block must be called."""
         trusted = self._is_float32 and self.checked.agreed(arrays)
         if not trusted or not all(array.size for array in arrays) or _is_training():
             return None
         try:
             return self.compute_plain(arrays)
-        except Exception as exc:  # a deadline is no Exception and ends the request
+        except Exception as exc:  # a deadline's is a BaseException, and ends the request
             log.debug("a graph failed: %s", exc)
         return self.block_forward(*[as_ndarray(array, mx.cpu()) for array in arrays])
 
     def forget(self) -> None:
-        """Bind anew, and compare anew if need be: the parameters have new values."""
+        """Bind again, and compare again if needed, because the parameters have new values."""
         self.executors.forget()
         if self._recheck:
             self.checked.forget()
-
-
-def _call(forward: Callable[..., Any], arguments: Sequence[Any]) -> Any:
-    return forward(*arguments)
 
 
 def _is_training() -> bool:
@@ -105,12 +101,12 @@ def _is_training() -> bool:
 
 
 def _shared(array: Any) -> Any:
-    """An ndarray made for this call as an NDArray on the same memory."""
+    """An NDArray in the memory of an ndarray, which nothing else uses."""
     return mx.nd.from_numpy(np.ascontiguousarray(array), zero_copy=True)
 
 
 def straight(block: Any, arrays: Sequence[Any]) -> Any:
-    """What ``block(*arrays)`` gives, without NDArrays in between; None if it has to be called.
+    """The prediction of ``block(*arrays)`` without NDArrays; None if the Block must be called.
 
     Args:
         block: a Block.
@@ -126,7 +122,7 @@ def straight(block: Any, arrays: Sequence[Any]) -> Any:
 def install(block: Any, forward: GraphForward) -> None:
     """Let a Block run as ``forward`` from now on.
 
-    Fused operators copy their weights, so the executors are bound anew when a script sets a
+    Fused operators copy their weights, so the executors are bound again when a script sets a
     parameter.
     """
     gluon_patch.before_new_values(block, forward.forget)

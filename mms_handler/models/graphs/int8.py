@@ -1,7 +1,7 @@
 """Run a model as the int8 graph packed in its archive, if that is near enough and faster.
 
-The int8 graph runs in place of the best float graph.  The float graph still answers inputs whose
-predictions are not near enough, and of shapes that have not been compared.
+The int8 graph replaces the best float graph.  The float graph still answers inputs of shapes that
+were not compared, or for which the predictions were not near enough.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ class PackedInt8(NamedTuple):
     """The int8 graph of an archive.
 
     Attributes:
-        symbol: the file of its symbol.
-        max_difference: the largest difference from the float graph measured when it was packed.
+        symbol: the file with its symbol.
+        max_difference: the largest difference from the float graph, measured at packing.
     """
 
     symbol: Path
     max_difference: float
 
     def near(self, expected: Any, prediction: Any) -> bool:
-        """Whether two predictions have the same shapes and are as near as packing let expect."""
+        """Whether two predictions have the same shapes and differ little enough; see TIMES."""
         limit = max(MIN_DIFFERENCE, TIMES * self.max_difference)
         shapes = [[leaf.shape for leaf in plain_leaves(v)] for v in (expected, prediction)]
         return shapes[0] == shapes[1] and distance(expected, prediction) <= limit
@@ -51,12 +51,12 @@ class PackedInt8(NamedTuple):
         """Executors for the int8 graph; None if its weights are too large, or not on a CPU.
 
         Args:
-            graph: the model's own.
+            graph: the model's float graph.
             arrays: a sample.
-            max_rows: rows of one forward of the model's graph; None if its rows are dependent.
+            max_rows: rows of one forward of the float graph; None if its rows are dependent.
 
         Raises:
-            ModelError: the int8 graph is of another model.
+            ModelError: the int8 graph belongs to another model.
         """
         symbol = mx.sym.load(str(self.symbol))
         executors = Executors(quantize.with_symbol(graph, symbol), max_rows, fused=True)
@@ -70,10 +70,10 @@ class PackedInt8(NamedTuple):
 
 
 def try_int8(block: Any, arguments: Sequence[Any], packed: PackedInt8) -> None:
-    """Let a Block run as its int8 graph from now on, if that is near and faster for its sample.
+    """From now on run a Block as its int8 graph, if that is near and faster for ``arguments``.
 
     Raises:
-        ModelError: the Block has no graph, or the int8 graph is of another model.
+        ModelError: the Block has no graph, or the int8 graph belongs to another model.
     """
     forward = block.forward
     arrays = [argument.asnumpy() for argument in arguments]
@@ -98,10 +98,10 @@ def try_int8(block: Any, arguments: Sequence[Any], packed: PackedInt8) -> None:
 def checked_int8(
     executors: Executors, arrays: Sequence[Array], packed: PackedInt8
 ) -> Executors | Checked:
-    """A Module's int8 graph, if that is near and faster for its sample; else ``executors``.
+    """A Module's int8 graph, if that is near and faster for ``arrays``; else ``executors``.
 
     Raises:
-        ModelError: the int8 graph is of another model.
+        ModelError: the int8 graph belongs to another model.
     """
     int8_executors = packed.executors(executors.graph, arrays, executors.max_rows)
     if int8_executors is None:
@@ -115,7 +115,7 @@ def checked_int8(
 
 
 def _is_better(name: str, arrays: Sequence[Any], best: Run, quick: Run, same: Same) -> bool:
-    """Whether the int8 graph is near and faster, for a sample that stands for others."""
+    """Whether the int8 graph is near and faster for a sample."""
     trial = faster.compare(Baseline([arrays], [best(arrays)], 0), best, quick, same)
     log.info("%s: %s", name, trial.summary)
     return bool(trial.gain and trial.gain >= faster.GAIN)

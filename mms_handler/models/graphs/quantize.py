@@ -3,7 +3,7 @@
     requests' arrays ─two of three─▶ range of each operator's values ──▶ int8 graph
                      └─the third───▶ predictions of both graphs ──▶ Agreement
 
-The int8 graph is computed on the model's own parameters: it holds no others.
+The int8 graph has no parameters of its own: it is computed on the model's.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mms_handler.models.graphs.executors import Array, Executors
 from mms_handler.models.graphs.graph import Graph
 from mms_handler.models.mx import first_line
 
-#: One of so many requests is kept for judging; the others give the ranges of values.
+#: One of this many requests judges the graph; the others show the ranges of values.
 JUDGED = 3
 
 #: Operators that stay in floats: those that were not fused, which MXNet quantizes only with weights
@@ -39,10 +39,10 @@ class Agreement(NamedTuple):
     """How an int8 graph's predictions compare with the model's.
 
     Attributes:
-        rows: rows of scores that were compared.
-        top: rows whose largest score is at the same place.
-        mean: mean difference, relative to the largest value of a prediction.
-        largest: largest difference, likewise.
+        rows: how many rows of scores were compared.
+        top: how many of them have their largest score at the same place.
+        mean: the mean difference, relative to the largest value of a prediction.
+        largest: the largest such difference.
     """
 
     rows: int
@@ -52,18 +52,18 @@ class Agreement(NamedTuple):
 
     @property
     def part(self) -> float:
-        """1 if both agree fully; NaN if the int8 graph's predictions are not numbers."""
+        """The part that agrees, up to 1; NaN if the int8 graph's predictions are not numbers."""
         score = 1 - self.mean  # stays NaN
         return self.top / self.rows if self.rows and score == score else score
 
 
 class QuantizedGraph(NamedTuple):
-    """An int8 graph and what was measured of it."""
+    """An int8 graph, and measurements of it."""
 
     symbol: Any
-    operators: int  # that compute in int8
-    of: int  # operators of the fused graph
-    inputs: int  # requests
+    quantized_operators: int  # that compute in int8
+    operators: int  # of the fused graph
+    requests: int
     agreement: Agreement
     speed: str  # for a person
 
@@ -72,14 +72,14 @@ def quantize(graph: Graph, inputs: Sequence[Sequence[Array]]) -> QuantizedGraph:
     """Make the int8 graph of ``graph`` for values like those in ``inputs``.
 
     Args:
-        graph: on a CPU.
-        inputs: for each request its arrays, in the order of the graph's names.
+        graph: a graph on a CPU.
+        inputs: the arrays of each request, in the order of the graph's names.
 
     Raises:
-        ModelError: the graph is on a GPU, MXNet cannot quantize any of it, or fails.
+        ModelError: the graph is on a GPU, MXNet cannot quantize any of it, or MXNet fails.
     """
     if graph.device.device_type != "cpu":
-        raise ModelError(f"int8 is for a CPU, the model is on {graph.device}")
+        raise ModelError(f"the model is on {graph.device}; int8 graphs are only for CPUs")
     judging = list(inputs[JUDGED - 1 :: JUDGED]) or list(inputs)
     calibrating = [arrays for index, arrays in enumerate(inputs) if index % JUDGED != JUDGED - 1]
     with _model_errors("it cannot be quantized"):
@@ -95,7 +95,7 @@ def quantize(graph: Graph, inputs: Sequence[Sequence[Array]]) -> QuantizedGraph:
         agreement = judge([(best(arrays), quick(arrays)) for arrays in judging])
         arrays = judging[0]
         baseline = faster.Baseline([arrays], [best(arrays)], 0)
-        quick(arrays)  # bound before it is timed
+        quick(arrays)  # binds it before it is timed
         speed = faster.compare(baseline, best, quick, lambda *_: True).summary
     return QuantizedGraph(symbol, quantized, len(operators), len(inputs), agreement, speed)
 
@@ -109,7 +109,7 @@ def _model_errors(problem: str) -> Iterator[None]:
 
 
 def with_symbol(graph: Graph, symbol: Any) -> Graph:
-    """``graph`` with a symbol that was made from its own, on the same inputs and parameters.
+    """``graph`` with a symbol that was made from its own, for the same inputs and parameters.
 
     Raises:
         ModelError: the symbol has other inputs or parameters.
@@ -118,7 +118,7 @@ def with_symbol(graph: Graph, symbol: Any) -> Graph:
     unknown = [name for name in symbol.list_inputs() if name not in known]
     if unknown:
         raise ModelError(
-            f"the int8 graph has a parameter {unknown[0]!r}, which the model does not have"
+            f"the int8 graph belongs to another model: this one has no parameter {unknown[0]!r}"
         )
     return graph._replace(symbol=symbol)
 
@@ -126,8 +126,8 @@ def with_symbol(graph: Graph, symbol: Any) -> Graph:
 def _calibrated(graph: Graph, fused: Any, inputs: Sequence[Sequence[Array]]) -> Any:
     """``fused`` in int8, each operator for the range of its values on ``inputs``.
 
-    With a range for each channel, MXNet leaves all weights to the operators, which quantize them
-    when they are bound.  With one range for all channels it needs some quantized before.
+    With a range for each channel, the operators quantize all weights when they are bound.  With one
+    range for all channels, MXNet would need some weights quantized beforehand.
     """
     arguments, states = (
         {name: graph.parameters[name] for name in names if name in graph.parameters}
@@ -159,7 +159,7 @@ def _operators(symbol: Any) -> list[Any]:
 
 
 def _count_quantized(symbol: Any) -> int:
-    """Operators that compute in int8, without those that only convert to it and back."""
+    """The number of operators that compute in int8; converting to int8 and back does not count."""
     return sum(
         node["op"].startswith("_contrib_quantized_")
         or node.get("attrs", {}).get("quantized", "").lower() in ("true", "1")
@@ -171,10 +171,10 @@ def _count_quantized(symbol: Any) -> int:
 
 
 def judge(predictions: Sequence[tuple[Sequence[Array], Sequence[Array]]]) -> Agreement:
-    """How predictions agree.
+    """Compare predictions.
 
     Args:
-        predictions: for each request the model's outputs and the int8 graph's.
+        predictions: for each request, the model's outputs and the int8 graph's.
     """
     outputs = [pair for expected, int8 in predictions for pair in zip(expected, int8)]
     scores = [(e, values) for e, values in outputs if e.ndim == 2 and e.shape[1] > 1]

@@ -157,7 +157,7 @@ def test_a_prediction_of_other_rows_is_not_split():
     """A prediction with another number of rows, or with something other than rows."""
     with pytest.raises(ValueError, match="3 rows in, 1 rows out"):
         arrays.split_rows(two(1, 2), [1, 2])
-    with pytest.raises(ValueError, match="expected arrays with rows"):
+    with pytest.raises(ValueError, match="not all values are arrays with rows"):
         arrays.split_rows([two(1, 2), "label"], [1])
 
 

@@ -46,8 +46,8 @@ def test_a_block_in_int8():
     kinds = [node["op"] for node in quantizing._operators(int8_graph.symbol)]
     assert "_sg_mkldnn_conv" in kinds
     assert "Convolution" not in kinds
-    assert 1 < int8_graph.operators <= int8_graph.of
-    assert int8_graph.inputs == 6
+    assert 1 < int8_graph.quantized_operators <= int8_graph.operators
+    assert int8_graph.requests == 6
     symbol = int8_graph.symbol
     values = {name: parameter.data() for name, parameter in net.collect_params().items()}
     values["mms_handler_input0"] = mx.nd.array(inputs[2][0])
@@ -67,7 +67,8 @@ def test_a_block_in_int8():
 def test_a_module_in_int8(module):
     """The int8 graph has the Module's own parameters."""
     int8_graph = quantize(graph_of(module(), []), [[np.array([[1, 2]], np.float32)]])
-    assert (int8_graph.operators, int8_graph.of, int8_graph.inputs) == (1, 1, 1)
+    counts = (int8_graph.quantized_operators, int8_graph.operators, int8_graph.requests)
+    assert counts == (1, 1, 1)
     assert set(int8_graph.symbol.list_arguments()) == {"data", "fc_weight", "fc_bias"}
     assert int8_graph.agreement.rows == 1
     assert int8_graph.agreement.largest < 0.02
@@ -75,9 +76,9 @@ def test_a_module_in_int8(module):
 
 def test_what_mxnet_cannot_quantize_stays_as_it_is():
     """A convolution over one dimension, and an Embedding; the Dense after them is quantized."""
-    assert quantized(build(nn.Conv1D(4, 3), nn.Dense(3)), data(1, 3, 16)).operators == 1
+    assert quantized(build(nn.Conv1D(4, 3), nn.Dense(3)), data(1, 3, 16)).quantized_operators == 1
     words = [[np.array([[1, 2, 3]], np.float32)]] * 3
-    assert quantized(build(nn.Embedding(9, 8), nn.Dense(3)), words).operators == 1
+    assert quantized(build(nn.Embedding(9, 8), nn.Dense(3)), words).quantized_operators == 1
 
 
 def test_nothing_to_quantize():
@@ -99,7 +100,9 @@ def test_two_of_three_requests_give_the_ranges():
 def test_a_graph_of_other_parameters(module):
     """It is of another model."""
     other = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=2, name="other")
-    with pytest.raises(ModelError, match="the int8 graph has a parameter 'other_weight'"):
+    with pytest.raises(
+        ModelError, match="belongs to another model: this one has no parameter 'other_weight'"
+    ):
         quantizing.with_symbol(graph_of(module(), []), other)
 
 
