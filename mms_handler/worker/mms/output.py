@@ -24,6 +24,9 @@ MAX_LINE = 8_000
 #: Where the front end, with Java's Scanner, ends a line.
 _BREAKS = re.compile(rb"\r\n|[\n\r]|\xc2\x85|\xe2\x80[\xa8\xa9]")
 
+#: The first bytes of a letter, or of a line end, whose last byte is missing.
+_CUT_LETTER = re.compile(rb"(?:[\xc2-\xdf]|[\xe0-\xef][\x80-\xbf]?|[\xf0-\xf4][\x80-\xbf]{0,2})\Z")
+
 #: Commands to the front end at the start of a line.  After a blank they are plain text.
 _COMMANDS = (b"[PID]", b"[METRICS]", b"MMS worker started.")
 
@@ -115,21 +118,23 @@ class Lines(io.BufferedIOBase):
         """Prefix lines with this request's id from now on; an unfinished line ends here."""
         with self._lock:
             if self._begun or self._rest:
-                self._send(self._take_rest() + self._end())
+                piece, self._rest = self._rest, b""
+                self._send(self._piece(piece) + self._end())
             self._request_id = request_id.encode()
 
     def _take_rest(self) -> bytes:
-        piece, self._rest = self._rest, b""
-        return self._piece(piece)
+        """What may be written of the unfinished line; a letter that is cut waits for its end."""
+        piece = _CUT_LETTER.sub(b"", self._rest)
+        self._rest = self._rest[len(piece) :]
+        return self._piece(piece) if piece else b""
 
     def _piece(self, piece: bytes) -> bytes:
         """The part of the next ``piece`` of a line that may still be written."""
-        prefix = b"" if self._begun else self._prefix(piece)
-        room = max(0, MAX_LINE - self._length)
+        begun, room = self._begun, max(0, MAX_LINE - self._length)
         self._begun, self._length = True, self._length + len(piece)
         if len(piece) > room:
-            piece = piece[:room].decode("utf-8", "ignore").encode()  # no part of a letter
-        return prefix + piece
+            piece = _CUT_LETTER.sub(b"", piece[:room])
+        return piece if begun else self._prefix(piece) + piece
 
     def _prefix(self, piece: bytes) -> bytes:
         """The request's id for a line of text; a blank before what is, or may become, a command."""

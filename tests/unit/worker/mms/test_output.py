@@ -129,6 +129,40 @@ def test_bytes_become_lines_too(pipe):
     assert os.read(pipe.reading, 100) == b" [PID] 5\n\xff\nview\n"
 
 
+@pytest.mark.parametrize(
+    ("pieces", "written"),
+    [
+        pytest.param(
+            [b"\xff[PID] 5" + b"x" * 8_000 + b"\n"],
+            b"\xff[PID] 5" + b"x" * 7_992 + b" [and 8 bytes more]\n",
+            id="a byte that is no letter before it, in a line that is cut",
+        ),
+        pytest.param(
+            [b"x" * 7_999 + b"\xff[PID]" * 50 + b"\n"],
+            b"x" * 7_999 + b"\xff [and 299 bytes more]\n",
+            id="such bytes where the line is cut",
+        ),
+        pytest.param(
+            [b"a\xe2\x80", b"\xa8[PID] 5\n"],
+            b"a\n [PID] 5\n",
+            id="a line end in two pieces before it",
+        ),
+        pytest.param(
+            [b"\xc2", b"\x85[PID] 5\n"],
+            b"\n [PID] 5\n",
+            id="a line end in two pieces, at the start of a line",
+        ),
+        pytest.param([b"\xe2\x80", b"[PID] 5\n"], b"\xe2\x80[PID] 5\n", id="half a letter"),
+    ],
+)
+def test_bytes_that_are_left_out_do_not_uncover_a_command(pipe, pieces, written):
+    """A line is checked as it is written: MMS's reader would die of a [PID] at its start."""
+    for piece in pieces:
+        pipe.stream.buffer.write(piece)
+        pipe.stream.buffer.flush()
+    assert os.read(pipe.reading, 20_000) == written
+
+
 def test_the_stream_behaves_like_stdout(pipe):
     """It has the attributes that scripts use, and it stays open when it is closed."""
     stream = pipe.stream
