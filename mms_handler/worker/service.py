@@ -17,7 +17,7 @@ from mms_handler import errors, settings
 from mms_handler.errors import Failed, OutOfResources, attempt
 from mms_handler.settings import Settings
 from mms_handler.worker import faults
-from mms_handler.worker.mms import lifeline, reply_frame
+from mms_handler.worker.mms import bodies, lifeline, reply_frame
 from mms_handler.worker.mms.deadline import Deadline
 from mms_handler.worker.mms.metrics import Metrics
 from mms_handler.worker.mms.output import Output
@@ -48,11 +48,11 @@ class Service:
             context.metrics.add_time = ignore
         with self._deadline, self._lifeline:
             try:
-                bodies = self._answer(batch, context)
+                replies = self._answer(batch, context)
             finally:
                 self._output.tag("")
-        reply_frame.shape(context, bodies)
-        return bodies
+        reply_frame.shape(context, replies)
+        return replies
 
     def _answer(self, batch: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
         """Return each reply's body, in the requests' order; set the heads on MMS's context.
@@ -83,9 +83,7 @@ class Service:
             self._output.clean()
         self._lifeline = connection or contextlib.nullcontext()
         context.metrics = Metrics(context.metrics, None)
-        # MMS would parse JSON and text itself, and a body that it cannot parse kills the worker.
-        # Its codec reads this variable for each message (otf_message_handler.py:289).
-        settings.export("MMS_DECODE_INPUT_REQUEST", "false")
+        bodies.keep_undecoded()
         try:
             self._settings = settings.current()
             self._deadline = Deadline(self._settings.timeout_s)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import pytest
 from mms.model_loader import ModelLoaderFactory
+from mms.protocol import otf_message_handler
 from mms.protocol.otf_message_handler import retrieve_msg
 
 from mms_handler.errors import LoadError, ModelError, ScriptError, SettingsError
@@ -404,12 +405,31 @@ def test_a_part_with_a_headers_name_is_not_a_header(worker):
     assert (echo["type"], echo["accept"], echo["x"]) == (JSON, JSON, None)
 
 
-def test_mms_does_not_read_bodies_itself(worker):
-    """After the load, a body that MMS could not read reaches the handler and is answered 400."""
-    model = worker(DOUBLER)
-    assert os.environ["MMS_DECODE_INPUT_REQUEST"] == "false"
+CLEARING = """\
+import os
+
+def model_fn(model_dir):
+    return None
+
+def predict_fn(data, model):
+    os.environ.clear()
+    return data
+"""
+
+
+@pytest.mark.parametrize(
+    "source", [pytest.param(DOUBLER, id="first"), pytest.param(CLEARING, id="environment cleared")]
+)
+def test_mms_does_not_read_bodies_itself(worker, monkeypatch, source):
+    """A body that MMS could not read reaches the handler, whatever a script does to os.environ."""
+    monkeypatch.setattr(otf_message_handler, "os", os)  # as before any load
+    for name, value in os.environ.items():
+        monkeypatch.setenv(name, value)  # to have it back
+    model = worker(source)
+    assert model.answer(body=b"[[1]]").status == 200
     answers = model.answer_batch(Request(b"{"), Request(b""), Request(b"\xff", CSV))
     assert [answer.status for answer in answers] == [400, 400, 400]
+    assert model.answer(body=b"[[1]]").status == 200
 
 
 # --- exceptions of scripts ---
