@@ -1,4 +1,4 @@
-"""The program around MMS: it starts the front end, puts models into it and watches over both."""
+"""The program around MMS: it starts the front end, registers models, and watches over both."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """The management API over HTTP on loopback, as MMS defines it and SageMaker calls it.
 
 GET  /models               {"models": [{"modelName", "modelUrl"}], "nextPageToken"}
-POST /models               {"model_name", "url", ...}   409 taken, 404 nothing there, 507 no memory
+POST /models               {"model_name", "url", ...}   409 name taken, 404 no file, 507 no memory
 GET, PUT, DELETE /models/NAME
 
-MMS's own API is on a private socket, because it takes models from any address, unpacks anything,
-and answers before it has cleaned up.
+MMS's own API is on a private socket, because it takes models from any address, unpacks them
+unchecked, and answers before it has cleaned up.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from mms_handler.server.sources import Sources
 
 log = logging.getLogger(__name__)
 
-#: Bytes of the longest body that is read; a registration has a few hundred.
+#: The longest body that is read, in bytes.  A registration has a few hundred.
 _MAX_BODY_BYTES = 2**16
 
-#: Models in one page of the list; MMS's own number.
+#: Models in one page of the list, as in MMS.
 _PAGE = 100
 
-#: Serving's fields by MMS's names for them.  MMS reads response_timeout in seconds from a body, in
-#: minutes from a query; here it is seconds in both.
+#: Serving's fields by MMS's names.  MMS reads response_timeout in seconds from a body, but in
+#: minutes from a query; here it is in seconds in both.
 _SERVING_FIELDS = {
     "initial_workers": "workers",
     "batch_size": "batch_size",
@@ -44,23 +44,23 @@ Fields = Mapping[str, Any]
 
 
 class Api:
-    """What each route does."""
+    """The routes of the management API."""
 
     def __init__(self, registry: Registry, sources: Sources, defaults: Serving) -> None:
         """Answer for the models of ``registry``.
 
         Args:
             registry: the server's models.
-            sources: where registrations may take models from.
-            defaults: how a model is served unless its registration says otherwise.
+            sources: the places from which registrations may take models.
+            defaults: how a model is served unless its registration sets other values.
         """
         self._registry, self._sources, self._defaults = registry, sources, defaults
 
     def answer(self, method: str, path: str, fields: Fields) -> dict[str, Any]:
-        """Do what a request asks for; give the reply's fields.
+        """Carry out a request; returns the reply's fields.
 
         Raises:
-            HandlerError: it cannot be done; has the status to answer with.
+            HandlerError: the request fails; has the reply's status.
         """
         words = [urllib.parse.unquote(word) for word in path.strip("/").split("/")]
         route = (method, len(words)) if words[0] == "models" else None
@@ -77,7 +77,7 @@ class Api:
         if route == ("DELETE", 2):
             self._registry.unregister(words[1])
             return {"status": f'Model "{words[1]}" unregistered'}
-        raise NoSuchModel(f"there is no {method} {path}; there are /models and /models/NAME")
+        raise NoSuchModel(f"there is no {method} {path}; use /models or /models/NAME")
 
     def _list(self, fields: Fields) -> dict[str, Any]:
         names = self._registry.names()
@@ -95,8 +95,8 @@ class Api:
         serving = self._defaults._replace(**{field: n for field, n in numbers.items() if n})
         if serving.timeout_s > self._defaults.timeout_s:  # workers only know the default
             raise BadInput(
-                f"response_timeout: {serving.timeout_s} s is too long; at most "
-                f"{self._defaults.timeout_s} s, which SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS sets"
+                f"response_timeout: {serving.timeout_s} s is too long; the limit is "
+                f"{self._defaults.timeout_s} s, set by SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS"
             )
         self._registry.check_free(name)  # before anything is fetched
         with self._sources.open(name, url) as source:
@@ -107,7 +107,7 @@ class Api:
 def _text(fields: Fields, key: str) -> str:
     value = fields.get(key)
     if not isinstance(value, str) or not value:
-        raise BadInput(f"{key} is missing: send a JSON object with the texts model_name and url")
+        raise BadInput(f"{key} is missing: send a JSON object with the strings model_name and url")
     return value
 
 
@@ -120,7 +120,7 @@ def _number(fields: Fields, key: str, default: int) -> int:
 
 @contextlib.contextmanager
 def listening(api: Api, port: int) -> Iterator[int]:
-    """Answer on 127.0.0.1 for the length of a ``with`` block; gives the port."""
+    """Answer on 127.0.0.1 for the length of a ``with`` block; yields the port."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", port), _handler(api))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
@@ -173,7 +173,7 @@ def _status_and_fields(
         return 200, api.answer(method, url.path, fields)
     except HandlerError as exc:
         return exc.status, {"code": exc.status, "type": type(exc).__name__, "message": str(exc)}
-    except Exception as exc:  # the cause goes to the log alone: the client may be anyone
+    except Exception as exc:  # the client may be anyone, so only the log has the cause
         log.exception("%s %s", method, target)
         return 500, {
             "code": 500,

@@ -15,14 +15,15 @@ from mms_handler.errors import ServerError
 LOG_CONFIG = Path(__file__).parents[1] / "log4j2.xml"
 PLUGINS = Path(__file__).parents[1] / "plugins"
 
-#: The front end's JVM options that do not depend on the machine.  The second compiler would use
-#: more time than the requests of the first minutes, and gain little beside Python's part.  Parallel
-#: garbage collection would take cores from the workers (docs/performance.md, "The defaults").
+#: The front end's JVM options that do not depend on the machine.  The second compiler would take
+#: more time than the requests of the first minutes, and gain little compared with Python's part.
+#: Parallel garbage collection would take cores from the workers (docs/performance.md, "The
+#: defaults").
 FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
 # MMS puts the model's folder on PYTHONPATH, before the standard library and this package, so an
-# archive's json.py would replace the real one.  Our handler finds the script without that entry.  A
-# handler inside the archive is found only through it, so it stays for others.
+# archive's json.py would replace the real one.  Our handler finds the script without that entry, so
+# it is removed.  It stays for other handlers, which may be inside the archive.
 _PYTHON = """\
 #!/bin/sh
 case "$*" in *"--handler mms_handler.service:handle "*) PYTHONPATH={path} ;; esac
@@ -31,10 +32,10 @@ exec {python} "$@"
 
 
 def java_variables(env: Mapping[str, str]) -> dict[str, str]:
-    """What to add to ``env`` so that MMS finds a Java: nothing, or JAVA_HOME.
+    """The variables to add to ``env`` so that MMS finds a Java: none, or JAVA_HOME.
 
     Raises:
-        ServerError: there is no Java; says how to get one.
+        ServerError: there is no Java; the message has the ways to install one.
     """
     home = env.get("JAVA_HOME", "")
     if home and os.access(os.path.join(home, "bin", "java"), os.X_OK):
@@ -54,8 +55,8 @@ def java_variables(env: Mapping[str, str]) -> dict[str, str]:
 def command(env: Mapping[str, str], folder: Path, options: Sequence[str]) -> list[str]:
     """The command that starts the front end with the config.properties and tmp of ``folder``.
 
-    It is what MMS's own command runs (mms/model_server.py:74-175), but as our child: its exit code
-    and its signals are Java's.
+    MMS's own command runs the same (mms/model_server.py:74-175).  As our child, the process has
+    Java's exit code and gets its signals.
     """
     home = env.get("JAVA_HOME")
     java = os.path.join(home, "bin", "java") if home else "java"
@@ -78,7 +79,7 @@ def command(env: Mapping[str, str], folder: Path, options: Sequence[str]) -> lis
 
 
 def _mms_parent() -> Path:
-    """The folder that holds the package mms."""
+    """The folder in which the package mms is installed."""
     spec = importlib.util.find_spec("mms")
     if spec is None or not spec.submodule_search_locations:
         raise ServerError(
@@ -88,7 +89,7 @@ def _mms_parent() -> Path:
 
 
 def _python(folder: Path, path: str) -> Path:
-    """Write the Python of the workers; it keeps this process's PYTHONPATH."""
+    """Write the program that MMS runs as the workers' Python, with this process's PYTHONPATH."""
     script = folder / "python"
     words = {"path": shlex.quote(path), "python": shlex.quote(sys.executable)}
     script.write_text(_PYTHON.format(**words))

@@ -10,7 +10,7 @@ from mms_handler.errors import ServerError
 
 
 class Machine(NamedTuple):
-    """What this process may use of the machine, or of a container on it."""
+    """The cores and the memory that this process may use, of a machine or of a container on it."""
 
     cpus: float
     memory_bytes: int
@@ -27,7 +27,7 @@ def this_machine(root: Path = Path("/")) -> Machine:
     """What this process may use: the lowest limit of the machine, its affinity and its groups.
 
     Args:
-        root: the folder that holds proc and sys.
+        root: the folder of proc and sys.
     """
     return Machine(
         min([float(_affinity(root)), *_quotas(root)]),
@@ -36,23 +36,23 @@ def this_machine(root: Path = Path("/")) -> Machine:
 
 
 def available_bytes(root: Path = Path("/")) -> int:
-    """Memory that can still be used; what the system can reclaim counts as free."""
+    """Memory that can still be used.  Memory that the system can reclaim counts as free."""
     return min([_memory(root, "MemAvailable"), *_unused(root)])
 
 
 def used_bytes(processes: Iterable[Process], root: Path = Path("/")) -> int:
-    """Memory that some processes use; what they share counts once."""
+    """Memory that processes use together.  Memory that they share counts once."""
     return sum(_process_bytes(root / "proc" / str(process.pid)) for process in processes)
 
 
 def _process_bytes(folder: Path) -> int:
-    """A process's share of the memory; all it has if that cannot be read; 0 if it is gone."""
+    """A process's share of memory, or all its memory if that cannot be read; 0 if it is gone."""
     share = _field(folder / "smaps_rollup", "Pss")
     return share if share is not None else _field(folder / "status", "VmRSS") or 0
 
 
 def _affinity(root: Path) -> int:
-    """How many cores this process may run on."""
+    """The number of cores on which this process may run."""
     for line in _text(root / "proc/self/status").splitlines():
         if line.startswith("Cpus_allowed_list:"):
             parts = [part.split("-") for part in line.split()[1].split(",")]
@@ -114,13 +114,13 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 
 
 def _number(folder: Path, *names: str) -> int | None:
-    """The number in the first of some files that holds one; "max" is none."""
+    """The number in the first of these files that has one; "max" is not a number."""
     texts = [_text(folder / name).strip() for name in names]
     return next((int(text) for text in texts if text.isdecimal()), None)
 
 
 def _field(path: Path, name: str) -> int | None:
-    """A line "name:  12 kB" of a file, in bytes."""
+    """The bytes of a line such as "name:  12 kB" of a file; None without that line."""
     for line in _text(path).splitlines():
         if line.startswith(f"{name}:"):
             return int(line.split()[1]) * 1024
@@ -128,7 +128,7 @@ def _field(path: Path, name: str) -> int | None:
 
 
 def _text(path: Path) -> str:
-    """A file's text; "" if it cannot be read, since files of /proc and /sys come and go."""
+    """A file's text; "" if it cannot be read, because files of /proc and /sys come and go."""
     try:
         return path.read_text()
     except OSError:

@@ -1,6 +1,6 @@
 """The processes of each model: MMS's listener, and the workers that the listener forks.
 
-They are looked for in Java's process group: an orphaned worker is no descendant of Java any more.
+All of them are in Java's process group, even an orphaned worker, which is not Java's descendant.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def of_model(java_pid: int, name: str) -> list[psutil.Process]:
 
 
 def listener(java_pid: int, name: str) -> psutil.Process | None:
-    """The process that forks a model's workers; MMS starts no second one if it dies."""
+    """The process that forks a model's workers.  If it dies, MMS does not start another one."""
     for process in of_model(java_pid, name):
         with contextlib.suppress(psutil.Error):
             if process.ppid() == java_pid:
@@ -41,7 +41,7 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 def wait_for_end(processes: list[psutil.Process]) -> None:
-    """Return when ``processes`` are gone; those that outlive MMS's own kill are killed here."""
+    """Return when ``processes`` are gone.  MMS kills them; those that survive are killed here."""
     _, alive = psutil.wait_procs(processes, _END_S)
     for process in alive:
         with contextlib.suppress(psutil.Error):

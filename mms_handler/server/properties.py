@@ -1,4 +1,4 @@
-"""MMS's config.properties: each line with its reason and where its value comes from."""
+"""MMS's config.properties: each line with its purpose and the origin of its value."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Iterator, Mapping, NamedTuple
 
 from mms_handler.server.java import FLAGS, PLUGINS
-from mms_handler.settings import TABLE, Setting, Settings
+from mms_handler.settings import TABLE, Settings
 from mms_handler.settings.names import PASSED_ON
 
 _HEAD = """\
@@ -17,18 +17,18 @@ _HEAD = """\
 
 
 class _Line(NamedTuple):
-    """A key and its value, with what the comments say.
+    """A key and its value, with its comments.
 
     Fields:
-        fields: of Settings, that the value is made of.
-        reason: what the line is for; else the help of the first field.
-        origin: where the value comes from; else where the fields come from.
+        fields: the fields of Settings from which the value is made.
+        purpose: what the line is for; by default the help of the first field.
+        origin: where the value comes from; by default where the fields come from.
     """
 
     key: str
     value: object
     fields: tuple[str, ...] = ()
-    reason: str = ""
+    purpose: str = ""
     origin: str = ""
 
 
@@ -37,18 +37,17 @@ def config_properties(settings: Settings, origins: Mapping[str, str] | None = No
 
     Args:
         settings: the values.
-        origins: by field, where each value comes from, as in ``Effective``; else the defaults.
+        origins: where each field's value comes from, as in ``Effective``; None: all are defaults.
     """
     text = _HEAD
     for line in _lines(settings):
-        reason = line.reason or _description(TABLE[line.fields[0]])
+        purpose = line.purpose
+        if not purpose:
+            setting = TABLE[line.fields[0]]
+            purpose = f"{setting.help}  In {setting.unit}." if setting.unit else setting.help
         origin = line.origin or _origin(line.fields, origins or {})
-        text += f"\n# {reason}\n{line.key}={line.value}\n# {origin}\n"
+        text += f"\n# {purpose}\n{line.key}={line.value}\n# {origin}\n"
     return text
-
-
-def _description(setting: Setting) -> str:
-    return f"{setting.help}  In {setting.unit}." if setting.unit else setting.help
 
 
 def _origin(fields: tuple[str, ...], origins: Mapping[str, str]) -> str:
@@ -62,7 +61,7 @@ def _lines(settings: Settings) -> Iterator[_Line]:
         "management_address",
         f"http://127.0.0.1:{settings.management_port}",
         ("management_port",),
-        "Never open this port to others: whoever reaches it can run code here.",
+        "Never open this port to others: anyone who reaches it can run code here.",
     )
     yield _Line("model_store", _escaped(settings.model_store), ("model_store",))
     yield _Line(
@@ -92,18 +91,18 @@ def _lines(settings: Settings) -> Iterator[_Line]:
     yield _Line(
         "decode_input_request",
         "false",
-        reason="The handler decodes bodies and answers 400 for a malformed one.  MMS would lose "
+        purpose="The handler decodes bodies and answers 400 for a malformed one.  MMS would lose "
         "the worker.",
         origin="always",
     )
-    yield _Line("plugins_path", _plugins(), reason="Our plug-ins for MMS.", origin="always")
+    yield _Line("plugins_path", _plugins(), purpose="Our plug-ins for MMS.", origin="always")
     for key, value in settings.passed_on:
         origin = f"from {PASSED_ON[key]}"
-        yield _Line(key, _escaped(value), reason="A setting of MMS's own.", origin=origin)
+        yield _Line(key, _escaped(value), purpose="A setting of MMS.", origin=origin)
 
 
 def _plugins() -> Path:
-    """The plug-ins' folder; relative, so the same on each machine, if it is below this folder."""
+    """The plug-ins' folder.  Below this folder the path is relative, the same on each machine."""
     here = Path.cwd()
     return PLUGINS.relative_to(here) if here in PLUGINS.parents else PLUGINS
 

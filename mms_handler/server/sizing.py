@@ -1,6 +1,6 @@
-"""How many workers and threads, and how much Java, fit into a machine.
+"""Plan how many workers and threads, and how much memory for Java, fit into a machine.
 
-The figures were measured; see _WORKER_BYTES.
+The figures below were measured.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from mms_handler.settings import Settings
 
 _MB = 2**20
 
-#: A worker with a tiny model uses 182 MB, 95 of them its own.  Most scripts import more.
+#: A worker with a tiny model uses 182 MB, of which 95 are not shared.  Most scripts import more.
 _WORKER_BYTES = 220 * _MB
 #: A Module holds its parameters as loaded, as bound, and from its first prediction on as MKLDNN
-#: orders them: 100 MB of them became 297.  A Block's became 200.
+#: orders them: 100 MB of parameters became 297.  A Block's became 200.
 _COPIES = 3
-#: The process of each model that workers are forked from.
+#: The listener of a model, from which its workers are forked.
 _LISTENER_BYTES = 20 * _MB
 #: Java without bodies, and serve itself.
 _JAVA_MB, _SERVE_MB = 100, 50
 #: The part of the memory that stays unplanned, for scripts, page cache and peaks.
 _SPARE = 0.1
 
-#: Artifacts of at least this size gain from a second thread; tiny models become up to forty times
-#: slower with it.
+#: Models of at least this size gain from a second thread.  Tiny models become up to forty times
+#: slower with one.
 _LARGE_BYTES = 8 * _MB
 
-#: Bodies that the front end must hold at once, and may hold.  The first number is lower if that
-#: many come to more than _BODIES_MB, as in SageMaker's batch jobs.
+#: The numbers of bodies for which the heap has room at least and at most.  The least number is
+#: lower for bodies that together exceed _BODIES_MB, as in SageMaker's batch jobs.
 _MIN_BODIES, _MAX_BODIES = 8, 64
 _BODIES_MB = 100
 
@@ -40,14 +40,14 @@ class Plan(NamedTuple):
     """What to start.
 
     Fields:
-        workers: of each model.
-        threads: of each worker.
+        workers: per model.
+        threads: per worker.
         heap_mb: Java's heap.
         direct_mb: Java's memory for bodies in transit.
-        processors: the number that Java assumes.
-        reserved_bytes: what is not for workers.
-        machine: what all this was planned for.
-        warnings: settings that do not fit.
+        processors: the number of processors that Java assumes.
+        reserved_bytes: memory that is not for workers.
+        machine: the machine for which this was planned.
+        warnings: about settings that do not fit the machine.
     """
 
     workers: int
@@ -61,17 +61,17 @@ class Plan(NamedTuple):
 
 
 def plan(machine: Machine, settings: Settings, models_bytes: Sequence[int]) -> Plan:
-    """Plan what fits.  Settings are kept; one that does not fit gives a warning.
+    """Plan what fits.  Values that are set stay as they are; one that does not fit gives a warning.
 
     Args:
-        machine: what there is.
-        settings: workers, threads, heap_mb and memory_bytes, unless they are None; the limits
-            of bodies.
-        models_bytes: the size of each model's artifacts; none if models come later.
+        machine: its cores and its memory.
+        settings: workers, threads, heap_mb and memory_bytes, each of which may be None; and the
+            limits of bodies.
+        models_bytes: the size of each model's artifacts; empty if models come later.
 
     Returns:
-        A worker of one thread for each core.  If memory or a setting allows fewer workers, large
-        models get the threads of the others.  Models that come later get one worker each.
+        A worker with one thread for each core.  If memory or a setting allows fewer workers, large
+        models get more threads instead.  Models that come later get one worker each.
 
     Raises:
         ServerError: not one worker of each model fits, and no number of workers is set.
@@ -85,11 +85,11 @@ def plan(machine: Machine, settings: Settings, models_bytes: Sequence[int]) -> P
     limit = workers_within(machine, reserved_bytes, need_bytes) if models else 1
     if not limit and not settings.workers:
         raise ServerError(
-            f"not one worker of each model fits: they need about {_mb(need_bytes)}, Java and spare "
-            f"memory {_mb(reserved_bytes)}, and there are {_mb(machine.memory_bytes)}; "
+            f"not one worker of each model fits: they need about {_mb(need_bytes)}, and Java and "
+            f"spare memory {_mb(reserved_bytes)}, of {_mb(machine.memory_bytes)} in all; "
             "set SAGEMAKER_MODEL_SERVER_WORKERS=1 to try it anyway"
         )
-    # As many workers as have a core for each of their threads, and as fit.
+    # As many workers as fit into memory and have a core for each of their threads.
     share = cores // ((settings.threads or 1) * max(1, models))
     workers = settings.workers or max(1, min(limit, share))
     threads = settings.threads or _threads(cores, workers, models_bytes)
@@ -120,15 +120,15 @@ def _threads(cores: int, workers: int, models_bytes: Sequence[int]) -> int:
 class _Java(NamedTuple):
     heap_mb: int
     direct_mb: int
-    reserved_bytes: int  # with what serve needs
+    reserved_bytes: int  # for Java and for serve
 
 
 def _plan_java(machine: Machine, settings: Settings) -> _Java:
     """Plan Java's memory.
 
-    A body takes twice its size of the heap and of direct memory.  With this much, eight bodies of
-    6.5 MB at once were all answered.  With direct memory for fewer than eight, or half the heap,
-    some were not.
+    A body takes twice its size, both of the heap and of direct memory.  With this plan, eight
+    bodies of 6.5 MB at once were all answered.  With direct memory for fewer bodies, or half the
+    heap, some were not.
     """
     body_mb = math.ceil(max(settings.max_body_bytes, settings.max_response_bytes) / _MB)
     min_bodies = max(1, min(_MIN_BODIES, _BODIES_MB // body_mb))
@@ -139,7 +139,7 @@ def _plan_java(machine: Machine, settings: Settings) -> _Java:
 
 
 def estimate(artifacts_bytes: int) -> int:
-    """The memory of a worker that has loaded a model and predicted, in bytes.
+    """The memory in bytes of a worker that has loaded a model and predicted.
 
     Args:
         artifacts_bytes: the size of the model's files.
@@ -148,12 +148,12 @@ def estimate(artifacts_bytes: int) -> int:
 
 
 def workers_within(machine: Machine, reserved_bytes: int, worker_bytes: int) -> int:
-    """How many workers fit beside what is reserved; 0 or more."""
+    """How many workers fit beside the reserved memory; 0 or more."""
     return max(0, machine.memory_bytes - reserved_bytes) // worker_bytes
 
 
 def java_options(plan: Plan) -> list[str]:
-    """The part of a plan that is for Java, as options of its command line."""
+    """Java's command-line options for a plan."""
     return [
         f"-Xmx{plan.heap_mb}m",
         f"-XX:MaxDirectMemorySize={plan.direct_mb}m",

@@ -1,4 +1,4 @@
-"""Where the files of a model come from: a path of the command line, or a registration's url."""
+"""The files of a model that is to be served: from a path, or from a registration's url."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Source(NamedTuple):
     """The files of a model, before they are in the store.
 
     Fields:
-        name: the model's.
+        name: the model's name.
         path: a .mar, a .tar.gz or a folder.
-        size_bytes: of the files in it, unpacked.
-        url: the path or address as it was given.
+        size_bytes: the size of its files, unpacked.
+        url: the path or address, as on the command line or in the registration.
     """
 
     name: str
@@ -34,8 +34,8 @@ def source_at(path: Path) -> Source:
     """The model at ``path``, named after its file or folder.
 
     Raises:
-        NoSuchModel: there is no archive and no folder.
-        ArchiveError: the file's name cannot name a model, or the archive is not safe.
+        NoSuchModel: ``path`` is not an archive or a folder.
+        ArchiveError: the file's name is not a valid model name, or the archive is not safe.
     """
     return Source(name_of(path), path, archive.size(path), str(path))
 
@@ -44,8 +44,8 @@ def name_of(path: Path) -> str:
     """The name that a model gets from its file or folder.
 
     Raises:
-        NoSuchModel: there is no archive and no folder.
-        ArchiveError: the name cannot name a model.
+        NoSuchModel: ``path`` is not an archive or a folder.
+        ArchiveError: the name is not a valid model name.
     """
     if path.is_dir():
         return check_name(os.path.basename(os.path.abspath(path)))
@@ -55,7 +55,7 @@ def name_of(path: Path) -> str:
 
 
 def allowed_folders(settings: Settings) -> list[Path]:
-    """The folders that a registration may take models from."""
+    """The folders from which a registration may take models."""
     folders = [Path(settings.model_store)]
     if settings.multi_model:
         folders.append(Path(settings.base_dir or "/opt/ml") / "models")
@@ -63,26 +63,27 @@ def allowed_folders(settings: Settings) -> list[Path]:
 
 
 class Sources:
-    """The folders and addresses that registrations may name; nothing else is read."""
+    """The folders and addresses from which registrations may take models."""
 
     def __init__(self, folders: Sequence[Path], prefixes: Sequence[str], scratch: Path) -> None:
-        """Allow models from some places.
+        """Allow models from these places.
 
         Args:
-            folders: hold models; a url without a scheme is a path in one of them.
-            prefixes: an address must begin with one of them to be fetched.
-            scratch: holds what was fetched until it is in the store.
+            folders: with models; a url without a scheme is a path in one of them.
+            prefixes: an archive is fetched only from an address that begins with one of these.
+            scratch: a folder for fetched archives until they are in the store.
         """
         self._folders = [folder.resolve() for folder in folders]
         self._prefixes, self._scratch = prefixes, scratch
 
     @contextlib.contextmanager
     def open(self, name: str, url: str) -> Iterator[Source]:
-        """The model at ``url``, to be called ``name``; what is fetched goes with the block.
+        """Yield the model at ``url``, to be called ``name``; remove a fetched file afterwards.
 
         Raises:
-            NoSuchModel: nothing is there, or it is outside the folders.
-            ArchiveError: the address is not allowed, cannot be fetched, or is not safe.
+            NoSuchModel: the path does not exist, or is outside the folders.
+            ArchiveError: the address is not allowed, or the archive cannot be fetched or is not
+                safe.
         """
         if "://" not in url:
             path = self._local(url)

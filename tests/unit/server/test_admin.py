@@ -123,7 +123,7 @@ def test_register_with_mms_fields(ask, registry, store):
         pytest.param(
             {"model_name": "i", "url": "iris", "response_timeout": 61},
             400,
-            "response_timeout: 61 s is too long; at most 60 s",
+            "response_timeout: 61 s is too long; the limit is 60 s",
             id="longer than the workers' timeout",
         ),
         pytest.param(

@@ -241,8 +241,8 @@ def test_models_that_do_not_fit():
     with pytest.raises(ServerError) as caught:
         sizing.plan(Machine(2, GB), Settings(), [500 * MB])
     assert str(caught.value) == (
-        "not one worker of each model fits: they need about 1,720 MB, Java and spare memory "
-        "528 MB, and there are 1,024 MB; set SAGEMAKER_MODEL_SERVER_WORKERS=1 to try it anyway"
+        "not one worker of each model fits: they need about 1,720 MB, and Java and spare memory "
+        "528 MB, of 1,024 MB in all; set SAGEMAKER_MODEL_SERVER_WORKERS=1 to try it anyway"
     )
     assert sizing.plan(Machine(2, GB), Settings(workers=1), [500 * MB]).warnings == (
         "workers per model that fit into the memory: 0",
