@@ -50,7 +50,7 @@ def check(
     if packed and "error" not in report and not packed_reply.same(packed, _reply(report)):
         current = f"{report['status']} {report['content_type']}: {report['reply']}"
         report["differs"] = (
-            f"was answered {packed_reply.summary(packed)} when it was packed, now {current}"
+            f"was answered {packed_reply.describe_reply(packed)} when it was packed, now {current}"
         )
     return report
 

@@ -53,7 +53,7 @@ def same(packed: Mapping[str, Any], current: Mapping[str, Any]) -> bool:
         return False
 
 
-def summary(reply: Mapping[str, Any]) -> str:
+def describe_reply(reply: Mapping[str, Any]) -> str:
     """An encoded reply in one line for a message; a long body is cut."""
     body = reply.get("body", reply.get("base64", "a body that changes between calls"))
     shown = f"a body with the hash {reply['sha256']}" if "sha256" in reply else str(body)[:200]

@@ -67,7 +67,7 @@ def archive_command(
     """Check a model and pack it as a .mar.
 
     MODEL_DIR is a folder with the model's files, and with the script in code/ if there is one.
-    The model is first loaded in a process of its own.  If it does not load, nothing is packed.
+    The model is first loaded in a separate process.  If it does not load, nothing is packed.
     """
     from mms_handler import archive
     from mms_handler.manifest import check_name

@@ -63,10 +63,10 @@ def quick(body: bytes) -> Arrays | None:
 
 
 def loads(text: str) -> Any:
-    """Parse JSON, but no integer of so many digits that Python would take seconds to read it.
+    """Parse JSON, except integers that are too long: Python would take seconds to read them.
 
     Raises:
-        ValueError: the text is not JSON, or has such an integer.
+        ValueError: the text is not JSON, or has an integer that is too long.
     """
     if len(text) > _MAX_DIGITS and _LONG_INTEGER.search(text):
         raise ValueError("an integer is too large")
@@ -77,7 +77,7 @@ def check_names(names: Collection[str]) -> None:
     """Check that an object has at most MAX_ARRAYS names.
 
     Raises:
-        ValueError: it has more.
+        ValueError: the object has more names.
     """
     if len(names) > MAX_ARRAYS:
         raise ValueError(f"the object has {len(names)} names; the limit is {MAX_ARRAYS}")

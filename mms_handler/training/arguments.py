@@ -75,13 +75,13 @@ def select(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[s
     parameters = inspect.signature(function).parameters.values()
     by_name = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     missing = [p.name for p in by_name if p.name not in arguments and p.default is p.empty]
-    check_names(missing + [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY])
+    check_required(missing + [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY])
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return dict(arguments)
     return {p.name: arguments[p.name] for p in by_name if p.name in arguments}
 
 
-def check_names(required: Sequence[str]) -> None:
+def check_required(required: Sequence[str]) -> None:
     """Check that ``train`` requires only parameters that it is called with.
 
     Raises:

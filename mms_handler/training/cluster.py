@@ -21,7 +21,7 @@ from typing import Callable, Iterator, Mapping, Sequence
 
 from mms_handler import processes
 from mms_handler.errors import TrainingError
-from mms_handler.training.peers import TICK_S, Watch, check_port, hub
+from mms_handler.training.peers import TICK_S, Watch, check_can_listen, hub
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +96,8 @@ def local_port() -> int:
     """
     for port in random.sample(range(20_000, 32_000), 200):
         with contextlib.suppress(TrainingError):
-            check_port("127.0.0.1", port)
-            check_port("127.0.0.1", port + 1)
+            check_can_listen("127.0.0.1", port)
+            check_can_listen("127.0.0.1", port + 1)
             return port
     raise TrainingError("no two successive free ports on 127.0.0.1 between 20000 and 32000")
 
@@ -204,7 +204,7 @@ def joined(
         roles = ["server"]
         if current_host == first_host:
             roles = ["scheduler", "server"]
-            check_port(address, port)
+            check_can_listen(address, port)
             stack.enter_context(hub(hosts, address, port + 1, join_s, lost_s))
         helpers = {
             role: stack.enter_context(_helper({**env, **ps_lite, "DMLC_ROLE": role}))

@@ -18,7 +18,7 @@ from mms_handler.errors import HandlerError, TrainingError, cause
 from mms_handler.script import containers
 from mms_handler.script.load import add_to_path, import_script
 from mms_handler.training import source
-from mms_handler.training.arguments import check_names, keyword_arguments, select
+from mms_handler.training.arguments import check_required, keyword_arguments, select
 from mms_handler.training.job import Job
 from mms_handler.training.supervise import Command
 
@@ -41,7 +41,7 @@ def command(
 
     Source: CONTRACT A1, for the variables.
     """
-    check_names(source.required_parameters(job.entry_point) or ())
+    check_required(source.required_parameters(job.entry_point) or ())
     (scratch / "job.json").write_text(job.to_json())
     words = [sys.executable, "-m", "mms_handler", "train-here", str(scratch), *map(str, folders)]
     variables = {

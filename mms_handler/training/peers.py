@@ -32,7 +32,7 @@ MAX_STRANGERS = 16
 TICK_S = 0.05
 
 
-def check_port(address: str, port: int) -> None:
+def check_can_listen(address: str, port: int) -> None:
     """Check that a server can listen on this port.
 
     Raises:
@@ -213,7 +213,7 @@ def hub(
     hosts: Sequence[str], address: str, port: int, join_s: float, lost_s: float
 ) -> Iterator[None]:
     """Run a hub in a thread.  At the end it waits, 2 s at most, until all hosts have left."""
-    check_port(address, port)
+    check_can_listen(address, port)
     with _listen(address, port) as listener:
         running = Hub(hosts, listener, join_s, lost_s)
         thread = threading.Thread(target=running.run, daemon=True)

@@ -27,9 +27,9 @@ from mms_handler.models.mx import first_line
 #: One of this many requests judges the graph; the others show the ranges of values.
 JUDGED = 3
 
-#: Operators that stay in floats: those that were not fused, which MXNet quantizes only with weights
-#: of their own, and those that compute nothing.  A one-dimensional convolution that was quantized
-#: cannot even be bound.
+#: Operators that stay in floats.  If they were not fused, MXNet quantizes the first two only with
+#: additional, quantized weights, and cannot bind a quantized one-dimensional convolution.  An
+#: embedding computes nothing.
 _EXCLUDED = ["Convolution", "FullyConnected", "Embedding"]
 
 _BACKEND = "MKLDNN_QUANTIZE"

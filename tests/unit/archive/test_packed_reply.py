@@ -102,8 +102,9 @@ def test_how_replies_are_kept():
 def test_descriptions_of_replies():
     """A long body is cut."""
     assert (
-        packed_reply.summary(packed_reply.encode(200, JSON, b"[1]")) == "200 application/json: [1]"
+        packed_reply.describe_reply(packed_reply.encode(200, JSON, b"[1]"))
+        == "200 application/json: [1]"
     )
-    assert len(packed_reply.summary(packed_reply.encode(200, JSON, b"1" * 1_000))) == 222
-    long = packed_reply.summary(packed_reply.encode(200, JSON, bytes(100_001)))
+    assert len(packed_reply.describe_reply(packed_reply.encode(200, JSON, b"1" * 1_000))) == 222
+    long = packed_reply.describe_reply(packed_reply.encode(200, JSON, bytes(100_001)))
     assert long.startswith("200 application/json: a body with the hash ")
