@@ -85,6 +85,7 @@ final class Gate {
             OPEN.add(channel);
             channel.pipeline().addAfter("http", "connection", new Connection());
             channel.pipeline().addBefore("handler", "lost clients", lostClients);
+            channel.pipeline().addBefore("handler", "mending", new Mending());
             if (Plugin.ADMIN_PORT != null) {
                 channel.pipeline().addBefore("handler", "forward", forward);
             }
