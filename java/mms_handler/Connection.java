@@ -6,6 +6,7 @@ import io.netty.channel.ChannelPromise;
 import io.netty.handler.codec.http.DefaultFullHttpResponse;
 import io.netty.handler.codec.http.HttpExpectationFailedEvent;
 import io.netty.handler.codec.http.HttpHeaderNames;
+import io.netty.handler.codec.http.HttpHeaderValues;
 import io.netty.handler.codec.http.HttpMethod;
 import io.netty.handler.codec.http.HttpRequest;
 import io.netty.handler.codec.http.HttpResponse;
@@ -16,15 +17,36 @@ import io.netty.handler.codec.http.HttpVersion;
 import io.netty.handler.codec.http.LastHttpContent;
 import io.netty.util.ReferenceCountUtil;
 import java.util.ArrayDeque;
+import java.util.Collection;
 import java.util.Queue;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
 
 /**
- * The requests of one connection, one after the other.  A request is in flight from its first line
- * until it is read and answered; the next one waits.  A server that drains refuses new ones.
+ * The requests of one connection, one after the other.  A request is in flight from its head until
+ * it is read and answered; the next one waits.  A server that drains refuses new ones.
  */
 final class Connection extends ChannelDuplexHandler {
+    /** What a connection waits for; all but ANSWER depend on the client. */
+    enum Phase {
+        /** For a request. */
+        IDLE,
+        /** For the rest of a head. */
+        HEAD,
+        /** For the rest of a body. */
+        BODY,
+        /** For the answer to a whole request. */
+        ANSWER,
+        /** For the client to take the answer. */
+        REPLY,
+        /** For its end. */
+        CLOSING
+    }
+
+    /** The open connections. */
+    static final Collection<Connection> OPEN = ConcurrentHashMap.newKeySet();
+
     /** The requests in flight of all connections. */
     static final AtomicInteger IN_FLIGHT = new AtomicInteger();
 
@@ -38,9 +60,21 @@ final class Connection extends ChannelDuplexHandler {
 
     private static final int MAX_WAITING = 64;
 
+    /** When a client should try again that gets 503. */
+    private static final int RETRY_AFTER_S = 1;
+
+    /** How long a server that drains waits for a client to take its answer. */
+    private static final long TAKEN_NS = TimeUnit.SECONDS.toNanos(10);
+
     /** Messages of the next requests, sent before the answer to this one. */
     private final Queue<Object> waiting = new ArrayDeque<>();
 
+    volatile Phase phase = Phase.IDLE;
+
+    /** When the phase began. */
+    volatile long sinceNs = System.nanoTime();
+
+    private ChannelHandlerContext context;
     private HttpRequest request;
     private Batches batches;
     private long startNs;
@@ -48,11 +82,23 @@ final class Connection extends ChannelDuplexHandler {
     private boolean unanswered;
     private boolean refused;
     private boolean closing;
+    private boolean headBegun;
+    private boolean inputEnded;
+
+    /** Whether its descriptor is needed: the client gets no time to read its answer. */
+    boolean hurried;
+
+    @Override
+    public void handlerAdded(ChannelHandlerContext newContext) {
+        context = newContext;
+        OPEN.add(this);
+        context.channel().closeFuture().addListener(closed -> OPEN.remove(this));
+    }
 
     @Override
     public void channelRead(ChannelHandlerContext context, Object message) {
         if (waiting.isEmpty() && !mustWait(message)) {
-            take(context, message);
+            take(message);
         } else {
             waiting.add(message);
             context.channel().config().setAutoRead(waiting.size() < MAX_WAITING);
@@ -60,6 +106,9 @@ final class Connection extends ChannelDuplexHandler {
     }
 
     private boolean mustWait(Object message) {
+        if (message instanceof Malformed) {
+            return inFlight() && !unread;
+        }
         return inFlight() ? message instanceof HttpRequest : closing;
     }
 
@@ -67,10 +116,21 @@ final class Connection extends ChannelDuplexHandler {
         return unread || unanswered;
     }
 
-    private void take(ChannelHandlerContext context, Object message) {
+    private void enter(Phase newPhase) {
+        sinceNs = System.nanoTime();
+        phase = newPhase;
+    }
+
+    private void take(Object message) {
+        if (message instanceof Malformed) {
+            Malformed error = (Malformed) message;
+            Limits.MALFORMED.hit(error.getMessage());
+            cut(HttpResponseStatus.valueOf(error.status), error.getMessage());
+            return;
+        }
         boolean last = message instanceof LastHttpContent;
         if (message instanceof HttpRequest) {
-            begin(context, (HttpRequest) message);
+            begin((HttpRequest) message);
         }
         if (refused) {
             ReferenceCountUtil.release(message);
@@ -78,51 +138,150 @@ final class Connection extends ChannelDuplexHandler {
             context.fireChannelRead(message);
         }
         if (last) {
-            finishReading(context);
+            finishReading();
         }
     }
 
-    private void finishReading(ChannelHandlerContext context) {
+    /** The client has sent the beginning of a head. */
+    void headBegins() {
+        headBegun = true;
+        if (phase == Phase.IDLE) {
+            enter(Phase.HEAD);
+        }
+    }
+
+    /** The client will send nothing more, and may still read. */
+    void inputEnds() {
+        if (inFlight() && !unread) {
+            inputEnded = true;
+        } else {
+            shut();
+        }
+    }
+
+    private void finishReading() {
         if (unread) {
             unread = false;
-            end(context);
+            if (phase == Phase.BODY && unanswered) {
+                phase = Phase.ANSWER;
+            }
+            end();
         }
     }
 
-    private void begin(ChannelHandlerContext context, HttpRequest newRequest) {
+    private void begin(HttpRequest newRequest) {
         IN_FLIGHT.incrementAndGet();
         request = newRequest;
         batches = Batches.of(request.uri());
         if (batches != null) {
             batches.begin();
         }
-        startNs = System.nanoTime();
+        enter(Phase.BODY);
+        startNs = sinceNs;
+        headBegun = false;
         unread = true;
         unanswered = true;
-        refused = draining;
-        if (refused && !holdRefusals) {
-            refuse(context);
-        } else if (request.method().equals(HttpMethod.HEAD)
-                && new Target(request.uri()).isEndpoint()) {
+        if (draining) {
+            refused = true;
+            if (!holdRefusals) {
+                refuse();
+            }
+            return;
+        }
+        Target target = Checks.isCommon(request) ? null : new Target(request.uri());
+        HttpResponse reply = target == null ? null : Checks.reply(request, target);
+        refused = reply != null;
+        if (refused) {
+            answerHead(reply);
+        } else if (request.method().equals(HttpMethod.HEAD) && target.isEndpoint()) {
             // MMS has no HEAD for plug-ins.  The codec still omits the body.
             request.setMethod(HttpMethod.GET);
         }
     }
 
-    private static void refuse(ChannelHandlerContext context) {
+    /** Answer before the body is read. */
+    private void answerHead(HttpResponse reply) {
+        if (HttpUtil.is100ContinueExpected(request)) {
+            closing = true; // whether a body follows is unknown
+            unread = false;
+        }
+        context.channel().writeAndFlush(reply);
+    }
+
+    private void refuse() {
         HttpResponse refusal =
                 new DefaultFullHttpResponse(
                         HttpVersion.HTTP_1_1, HttpResponseStatus.SERVICE_UNAVAILABLE);
         HttpUtil.setContentLength(refusal, 0);
+        refusal.headers().set(HttpHeaderNames.RETRY_AFTER, RETRY_AFTER_S);
         context.channel().writeAndFlush(refusal);
+    }
+
+    /** Answer what the client has not sent whole, and close: the rest will not be read. */
+    private void cut(HttpResponseStatus status, String message) {
+        closing = true;
+        if (inFlight()) {
+            unread = false;
+            if (unanswered) {
+                context.channel().writeAndFlush(Checks.error(status, message));
+            } else {
+                end();
+            }
+        } else {
+            HttpResponse error = Checks.error(status, message);
+            error.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
+            context.writeAndFlush(error).addListener(done -> shut());
+        }
+    }
+
+    /**
+     * Close the connection because the client lets it wait for too long, or because its place is
+     * needed.  A client that has begun a request gets an answer.
+     *
+     * @param whilePhase with {@code sinceSameNs}: the connection still waits for the same thing
+     */
+    void expire(Limits limit, Phase whilePhase, long sinceSameNs) {
+        context.executor()
+                .execute(
+                        () -> {
+                            if (phase == whilePhase && sinceNs == sinceSameNs) {
+                                expire(limit);
+                            }
+                        });
+    }
+
+    private void expire(Limits limit) {
+        limit.hit();
+        boolean begun = phase == Phase.HEAD || phase == Phase.BODY;
+        enter(Phase.CLOSING);
+        hurried = limit == Limits.CROWDED || limit == Limits.STUCK;
+        if (begun) {
+            cut(limit.status, limit.message());
+        } else {
+            closing = true;
+            unread = false;
+            context.close();
+        }
+    }
+
+    /** Whether the server still has to answer a request, or to send its answer. */
+    boolean owes() {
+        boolean taken = System.nanoTime() - sinceNs < TAKEN_NS;
+        return phase == Phase.ANSWER || phase == Phase.REPLY && taken;
+    }
+
+    /** Refuse the request that was not answered in time. */
+    void tooLate() {
+        context.executor().execute(() -> context.pipeline().fireUserEventTriggered(TOO_LATE));
     }
 
     @Override
     public void userEventTriggered(ChannelHandlerContext context, Object event) {
         if (event == TOO_LATE && unanswered) {
-            refuse(context);
+            refuse();
         } else if (event instanceof HttpExpectationFailedEvent) {
-            finishReading(context); // the client will not send its body
+            closing = true; // the client may send its body or not: the next bytes have two meanings
+            finishReading();
         }
         context.fireUserEventTriggered(event);
     }
@@ -131,7 +290,10 @@ final class Connection extends ChannelDuplexHandler {
     public void write(ChannelHandlerContext context, Object message, ChannelPromise promise) {
         if (unanswered && message instanceof HttpResponse && !isInterim((HttpResponse) message)) {
             prepare((HttpResponse) message);
-            promise.addListener(done -> answered(context, done.isSuccess()));
+            if (phase != Phase.CLOSING) {
+                enter(Phase.REPLY);
+            }
+            promise.addListener(done -> answered(done.isSuccess()));
         }
         context.write(message, promise);
     }
@@ -146,9 +308,12 @@ final class Connection extends ChannelDuplexHandler {
      * whole, and gives each of these an id.
      */
     private void prepare(HttpResponse response) {
-        closing = draining || !HttpUtil.isKeepAlive(request) || !HttpUtil.isKeepAlive(response);
+        closing |= draining || !HttpUtil.isKeepAlive(request) || !HttpUtil.isKeepAlive(response);
         if (closing) {
             response.headers().set(HttpHeaderNames.CONNECTION, "close");
+        }
+        if (Checks.isUnavailable(response)) {
+            response.headers().set(HttpHeaderNames.RETRY_AFTER, RETRY_AFTER_S);
         }
         if (!response.headers().contains("x-request-id")) {
             long millis = TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - startNs);
@@ -157,14 +322,17 @@ final class Connection extends ChannelDuplexHandler {
         }
     }
 
-    private void answered(ChannelHandlerContext context, boolean written) {
+    private void answered(boolean written) {
         closing |= !written;
         if (unanswered) {
             unanswered = false;
-            if (batches != null) {
-                batches.answered(System.nanoTime() - startNs);
+            if (phase != Phase.CLOSING) {
+                enter(unread ? Phase.BODY : headBegun ? Phase.HEAD : Phase.IDLE);
             }
-            end(context);
+            if (batches != null) {
+                batches.answered(sinceNs - startNs);
+            }
+            end();
         }
     }
 
@@ -173,20 +341,26 @@ final class Connection extends ChannelDuplexHandler {
     public void close(ChannelHandlerContext context, ChannelPromise promise) {
         closing = true;
         if (unanswered || !unread) {
+            enter(Phase.CLOSING);
             context.close(promise);
         }
     }
 
-    private void end(ChannelHandlerContext context) {
+    private void end() {
         if (inFlight()) {
             return;
         }
         leave();
-        if (closing) {
-            context.close();
+        if (closing || inputEnded && waiting.isEmpty()) {
+            shut();
         } else if (!waiting.isEmpty()) {
-            context.executor().execute(() -> resume(context));
+            context.executor().execute(this::resume);
         }
+    }
+
+    private void shut() {
+        enter(Phase.CLOSING);
+        context.close();
     }
 
     private void leave() {
@@ -196,15 +370,16 @@ final class Connection extends ChannelDuplexHandler {
         }
     }
 
-    private void resume(ChannelHandlerContext context) {
+    private void resume() {
         while (!waiting.isEmpty() && !mustWait(waiting.peek())) {
-            take(context, waiting.remove());
+            take(waiting.remove());
         }
         context.channel().config().setAutoRead(waiting.size() < MAX_WAITING);
     }
 
     @Override
     public void channelInactive(ChannelHandlerContext context) {
+        phase = Phase.CLOSING;
         if (inFlight()) {
             unread = false;
             unanswered = false;
@@ -217,7 +392,7 @@ final class Connection extends ChannelDuplexHandler {
 
     @Override
     public void exceptionCaught(ChannelHandlerContext context, Throwable cause) {
-        finishReading(context);
+        finishReading();
         context.fireExceptionCaught(cause);
     }
 }

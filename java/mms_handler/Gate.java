@@ -11,13 +11,11 @@ import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelInboundHandlerAdapter;
 import io.netty.channel.ChannelOption;
 import io.netty.channel.ServerChannelRecvByteBufAllocator;
-import io.netty.channel.group.ChannelGroup;
-import io.netty.channel.group.DefaultChannelGroup;
 import io.netty.handler.codec.PrematureChannelClosureException;
-import io.netty.util.concurrent.GlobalEventExecutor;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.util.concurrent.TimeUnit;
+import mms_handler.Connection.Phase;
 
 /** The public port: MMS's own handlers behind a count of the requests in flight; and the drain. */
 final class Gate {
@@ -27,10 +25,12 @@ final class Gate {
     /** How long refusals are held back before the port closes. */
     private static final long HOLD_MS = 100;
 
+    /** A request that has begun to come may take so long to come whole. */
+    private static final long HALF_NS = TimeUnit.SECONDS.toNanos(1);
+
     /** Requests that were on their way when the port closed arrive within this time. */
     private static final long QUIET_NS = TimeUnit.MILLISECONDS.toNanos(500);
 
-    private static final ChannelGroup OPEN = new DefaultChannelGroup(GlobalEventExecutor.INSTANCE);
     private static Channel listener;
 
     private Gate() {}
@@ -67,12 +67,15 @@ final class Gate {
                 .option(
                         ChannelOption.RCVBUF_ALLOCATOR,
                         new ServerChannelRecvByteBufAllocator().maxMessagesPerRead(BACKLOG))
+                .handler(new Places())
                 .childOption(ChannelOption.SO_KEEPALIVE, true)
+                .childOption(ChannelOption.ALLOW_HALF_CLOSURE, true)
                 .childHandler(new Initializer());
     }
 
     private static final class Initializer extends ServerInitializer {
         private final Forward forward = new Forward();
+        private final Forms forms = new Forms();
         private final LostClients lostClients = new LostClients();
 
         Initializer() {
@@ -82,13 +85,14 @@ final class Gate {
         @Override
         public void initChannel(Channel channel) {
             super.initChannel(channel);
-            OPEN.add(channel);
-            channel.pipeline().addAfter("http", "connection", new Connection());
+            Connection connection = new Connection();
+            channel.pipeline().addFirst("framing", new Framing(connection));
+            channel.pipeline().addAfter("http", "connection", connection);
             channel.pipeline().addBefore("handler", "lost clients", lostClients);
-            channel.pipeline().addBefore("handler", "mending", new Mending());
             if (Plugin.ADMIN_PORT != null) {
                 channel.pipeline().addBefore("handler", "forward", forward);
             }
+            channel.pipeline().addBefore("handler", "forms", forms);
         }
     }
 
@@ -119,22 +123,34 @@ final class Gate {
         sleep(HOLD_MS);
         listener.close().syncUninterruptibly();
         Connection.holdRefusals = false;
-        OPEN.forEach(channel -> channel.pipeline().fireUserEventTriggered(Connection.TOO_LATE));
+        Connection.OPEN.forEach(Connection::tooLate);
         await(QUIET_NS, 2 * QUIET_NS);
     }
 
-    /** Return when nothing has been in flight for {@code quietNs}, or after {@code limitNs}. */
+    /**
+     * Return when no whole request has been in flight for {@code quietNs}, or after {@code limitNs}.
+     */
     private static void await(long quietNs, long limitNs) {
         long start = System.nanoTime();
         long busyAt = start;
         for (long now = start; now - start < limitNs; now = System.nanoTime()) {
-            if (Connection.IN_FLIGHT.get() > 0) {
+            if (isBusy(now - start < HALF_NS)) {
                 busyAt = now;
             } else if (now - busyAt >= quietNs) {
                 return;
             }
             sleep(POLL_MS);
         }
+    }
+
+    /** @param alsoHalf whether requests that have not come whole count */
+    private static boolean isBusy(boolean alsoHalf) {
+        return Connection.OPEN.stream()
+                .anyMatch(
+                        connection ->
+                                connection.owes()
+                                        || alsoHalf && connection.phase == Phase.HEAD
+                                        || alsoHalf && connection.phase == Phase.BODY);
     }
 
     private static void sleep(long ms) {

@@ -26,6 +26,12 @@ public final class Metrics extends GetEndpoint {
         if (Plugin.GATE != null) {
             text.family("in_flight", "gauge", "Requests in flight, without this one.");
             text.sample("in_flight", Math.max(0, Connection.IN_FLIGHT.get() - 1));
+            text.family("connections", "gauge", "Open connections of clients.");
+            text.sample("connections", Connection.OPEN.size());
+            text.family("limit_hits_total", "counter", "Connections and requests cut by a limit.");
+            for (Limits limit : Limits.values()) {
+                text.sample("limit_hits_total", limit.count.sum(), "limit", limit.label);
+            }
         }
         send(response, 200, "text/plain; version=0.0.4; charset=utf-8", text.toString());
     }

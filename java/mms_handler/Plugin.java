@@ -16,6 +16,18 @@ final class Plugin {
     /** Seconds that requests in flight may take once the JVM is told to end. */
     static final int DRAIN_S = number("mms_handler.drain_s", 25);
 
+    /** Seconds that a connection may be without a request; SageMaker keeps its own for 60. */
+    static final int KEEP_ALIVE_S = number("mms_handler.keep_alive_s", 75);
+
+    /** Seconds that a request's head may take, from its first byte. */
+    static final int HEAD_S = number("mms_handler.head_s", 10);
+
+    /** Seconds that a request's body may take, and its client to take the reply. */
+    static final int BODY_S = number("mms_handler.body_s", 60);
+
+    /** Connections at one time; fewer if there are not that many descriptors. */
+    static final int MAX_CONNECTIONS = number("mms_handler.max_connections", 1024);
+
     /** Models come and go: a server without one is healthy, and /invocations must name one. */
     static final boolean MULTI_MODEL = Boolean.getBoolean("mms_handler.multi_model");
 
@@ -29,6 +41,7 @@ final class Plugin {
         RequestCounts.follow();
         if (GATE != null) {
             Gate.bind(GATE);
+            Limits.watch();
         }
         Workers.watch();
     }

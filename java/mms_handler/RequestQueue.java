@@ -2,12 +2,9 @@ package mms_handler;
 
 import com.amazonaws.ml.mms.wlm.Job;
 import com.amazonaws.ml.mms.wlm.Model;
-import com.amazonaws.ml.mms.wlm.WorkerThread;
 import io.netty.handler.codec.http.HttpResponseStatus;
 import java.util.ArrayDeque;
 import java.util.Deque;
-import java.util.HashSet;
-import java.util.Set;
 import java.util.concurrent.BlockingDeque;
 import java.util.concurrent.LinkedBlockingDeque;
 import java.util.concurrent.Semaphore;
@@ -28,13 +25,7 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
     private final ReentrantLock pollLock;
 
     /** Idle workers, most recently busy first; workers that never served wait at the end. */
-    private final transient Deque<Turn> idle = new ArrayDeque<>();
-
-    /** Threads of the workers that take no more requests, because MMS is about to end them. */
-    private final transient Set<Thread> retired = new HashSet<>();
-
-    /** How many of them there shall be. */
-    private int retiring;
+    private final transient Deque<Semaphore> idle = new ArrayDeque<>();
 
     /** Whether this worker has had a request.  One that failed to load its model polls, too. */
     private final transient ThreadLocal<Boolean> served = ThreadLocal.withInitial(() -> false);
@@ -79,8 +70,12 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
     @Override
     public boolean offerLast(Job job) {
         synchronized (idle) {
-            return super.offerLast(job) && wake();
+            if (super.offerLast(job)) {
+                return wake();
+            }
         }
+        Limits.QUEUE.hit("for model " + job.getModelName());
+        return false;
     }
 
     @Override
@@ -92,7 +87,7 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
 
     /** Wake an idle worker.  If there is none, the next one to become idle looks here first. */
     private boolean wake() {
-        Turn turn = idle.poll();
+        Semaphore turn = idle.poll();
         if (turn != null) {
             turn.release();
         }
@@ -107,16 +102,14 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
 
     private Job pollFirstOfBatch() throws InterruptedException {
         for (; ; ) {
-            Turn turn = new Turn();
+            Semaphore turn = new Semaphore(0);
             synchronized (idle) {
-                Job job = retires(turn) ? null : poll();
+                Job job = poll();
                 if (job != null) {
                     served.set(true);
                     return job;
                 }
-                if (retired.contains(turn.worker)) {
-                    passOn();
-                } else if (served.get()) {
+                if (served.get()) {
                     idle.addFirst(turn);
                 } else {
                     idle.addLast(turn);
@@ -135,66 +128,11 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
     }
 
     /** Stop waiting.  If this worker was woken already, wake another one. */
-    private void leave(Turn turn) {
+    private void leave(Semaphore turn) {
         synchronized (idle) {
-            if (retired.remove(turn.worker)) {
-                retiring--;
-            } else if (!idle.remove(turn)) {
+            if (!idle.remove(turn)) {
                 wake();
             }
-        }
-    }
-
-    // --- workers that leave ---
-
-    /**
-     * Let this many workers take no more requests: idle ones, least recently busy first, then those
-     * that become idle.
-     *
-     * @return whether some of them are still busy
-     */
-    boolean retire(int workers) {
-        synchronized (idle) {
-            retiring = Math.max(workers, retired.size());
-            while (retired.size() < retiring && !idle.isEmpty()) {
-                retired.add(idle.removeLast().worker);
-            }
-            return retired.size() < retiring;
-        }
-    }
-
-    /** Let the workers that are still busy go on taking requests. */
-    void retireNoMore() {
-        synchronized (idle) {
-            retiring = retired.size();
-        }
-    }
-
-    boolean isRetired(WorkerThread worker) {
-        synchronized (idle) {
-            return retired.contains(MmsInternals.thread(worker));
-        }
-    }
-
-    private boolean retires(Turn turn) {
-        return retired.size() < retiring && retired.add(turn.worker);
-    }
-
-    /** A worker that was woken for a request has retired instead: wake another one. */
-    private void passOn() {
-        if (!isEmpty()) {
-            wake();
-        }
-    }
-
-    /** An idle worker waits for it. */
-    private static final class Turn extends Semaphore {
-        private static final long serialVersionUID = 1L;
-
-        private final transient Thread worker = Thread.currentThread();
-
-        Turn() {
-            super(0);
         }
     }
 }

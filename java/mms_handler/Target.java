@@ -3,11 +3,23 @@ package mms_handler;
 import com.amazonaws.ml.mms.servingsdk.impl.PluginsManager;
 import com.amazonaws.ml.mms.util.NettyUtils;
 import com.amazonaws.ml.mms.wlm.ModelManager;
+import io.netty.handler.codec.http.HttpMethod;
 import io.netty.handler.codec.http.QueryStringDecoder;
+import java.util.Arrays;
+import java.util.HashSet;
 import java.util.Set;
 
 /** What a URI addresses, by the rules of MMS's InferenceRequestHandler. */
 final class Target {
+    private static final Set<HttpMethod> FOR_ENDPOINTS =
+            new HashSet<>(
+                    Arrays.asList(
+                            HttpMethod.GET,
+                            HttpMethod.HEAD,
+                            HttpMethod.POST,
+                            HttpMethod.PUT,
+                            HttpMethod.DELETE));
+
     private final QueryStringDecoder uri;
     private final String[] path;
 
@@ -28,6 +40,11 @@ final class Target {
     /** Whether it is an endpoint of a plug-in. */
     boolean isEndpoint() {
         return PluginsManager.getInstance().getInferenceEndpoints().containsKey(first());
+    }
+
+    /** Whether an endpoint of a plug-in can be asked so: MMS passes four methods on. */
+    boolean isForEndpoint(HttpMethod method) {
+        return FOR_ENDPOINTS.contains(method);
     }
 
     /** Whether it is /models or /models/NAME, which MMS has only on its management address. */

@@ -240,6 +240,33 @@ class Settings:
         unit="s",
         option="drain-s",
     )
+    keep_alive_s: int = _setting(
+        75,
+        {"MMS_HANDLER_KEEP_ALIVE_SECONDS": texts.positive},
+        "Time that a connection may be without a request; SageMaker keeps its own for 60 s.",
+        unit="s",
+        option="keep-alive-s",
+    )
+    header_timeout_s: int = _setting(
+        10,
+        {"MMS_HANDLER_HEADER_TIMEOUT_SECONDS": texts.positive},
+        "Time for the head of a request to arrive, from its first byte.",
+        unit="s",
+        option="header-timeout-s",
+    )
+    body_timeout_s: int = _setting(
+        60,
+        {"MMS_HANDLER_BODY_TIMEOUT_SECONDS": texts.positive},
+        "Time for the body of a request to arrive, and for the client to take the reply.",
+        unit="s",
+        option="body-timeout-s",
+    )
+    max_connections: int = _setting(
+        1024,
+        {"MMS_HANDLER_MAX_CONNECTIONS": texts.positive},
+        "Open connections, if descriptors suffice; a further one replaces the longest idle one.",
+        option="max-connections",
+    )
     restarts: int = _setting(
         5,
         {"MMS_HANDLER_MAX_RESTARTS": texts.natural},

@@ -9,138 +9,16 @@ import json
 import re
 import signal
 import socket
-import subprocess
 import threading
 import time
-from pathlib import Path
-from typing import Callable, Iterator, NamedTuple
+from typing import Callable, Iterator
 
 import psutil
 import pytest
-from running_mms import BIN, ROOT, end, free_ports, wait_for
+from plugin_mms import LIMIT, QUIET_LOG, TEXT, Running, connected, raw, request, running
+from running_mms import free_ports, wait_for
 
-from mms_handler import archive, client, server
-from mms_handler.errors import ServerError
-
-PLUGINS = ROOT / "mms_handler" / "plugins"
-QUIET_LOG = ROOT / "mms_handler" / "log4j2.xml"
-LIMIT = 2 * 2**20  # max_request_size
-TEXT = {"Content-Type": "text/csv"}
-
-# Sleeps for the seconds in the body, and answers with its process id.  It loads when {folder}/ready
-# exists.
-SCRIPT = """
-import os
-import time
-
-
-def model_fn(model_dir):
-    while not os.path.exists({folder!r} + "/ready"):
-        time.sleep(0.05)
-    if os.path.exists({folder!r} + "/broken"):
-        raise RuntimeError("broken")
-    return "a model"
-
-
-def transform_fn(model, data, content_type, accept):
-    time.sleep(float(data))
-    return str(os.getpid()), "text/plain"
-"""
-
-
-class Running(NamedTuple):
-    """An MMS with the plug-in: its folder, its addresses, the process of its command."""
-
-    folder: Path
-    inference: str
-    management: str
-    gate: str
-    process: subprocess.Popen
-
-    def get(self, path: str, base: str | None = None) -> client.Answer:
-        return client.call("GET", (base or self.gate) + path)
-
-    def ping(self, base: str | None = None) -> tuple[int, str]:
-        """The status, and MMS's text for it; (0, "") if nothing listens."""
-        try:
-            answer = self.get("/ping", base)
-        except ServerError:
-            return 0, ""
-        return answer.status, json.loads(answer.body)["status"]
-
-    def ask(self, seconds: float, base: str | None = None) -> client.Answer:
-        body = str(seconds).encode()
-        return client.call("POST", f"{base or self.gate}/predictions/sleeper", body, TEXT)
-
-    def metrics(self, base: str | None = None) -> dict[str, float]:
-        """The value of each sample by its name without the common prefix."""
-        lines = self.get("/metrics", base).body.decode().splitlines()
-        samples = [line.rpartition(" ") for line in lines if not line.startswith("#")]
-        return {name[len("mms_handler_") :]: float(value) for name, _, value in samples}
-
-    def register(self, name="sleeper", workers=1, synchronous="true") -> client.Answer:
-        query = f"model_name={name}&initial_workers={workers}&synchronous={synchronous}"
-        return client.call("POST", f"{self.management}/models?url=sleeper.mar&{query}")
-
-    def java(self) -> psutil.Process:
-        (java,) = (p for p in psutil.Process(self.process.pid).children() if "java" in p.name())
-        return java
-
-    def log(self) -> str:
-        return (self.folder / "log").read_text()
-
-
-@contextlib.contextmanager
-def running(
-    folder: Path, *words: str, models: str = "", gate: int | None = None, **properties: object
-) -> Iterator[Running]:
-    """Run MMS's command with our jar, started with ``models``, and -Dmms_handler.* options."""
-    inference, management = free_ports()
-    pack(folder)
-    if gate is not None:
-        properties["gate"] = f"127.0.0.1:{gate}"
-    options = " ".join(f"-Dmms_handler.{name}={value}" for name, value in properties.items())
-    (folder / "config.properties").write_text(
-        f"inference_address=http://127.0.0.1:{inference}\n"
-        f"management_address=http://127.0.0.1:{management}\n"
-        f"model_store={folder}/store\n"
-        f"load_models={models}\n"
-        f"plugins_path={PLUGINS}\n"
-        f"vmargs={options}\n"
-        f"max_request_size={LIMIT}\n"
-        "default_workers_per_model=1\n"
-        "decode_input_request=false\n"
-    )
-    command = [str(BIN / "multi-model-server"), "--start", "--foreground", *words]
-    temp = str(folder / "tmp")
-    env = {"PATH": "/usr/bin:/bin", "TEMP": temp, "TMPDIR": temp}
-    env.update(server.java_variables(env))
-    with open(folder / "log", "wb") as log:
-        process = subprocess.Popen(
-            [*command, "--mms-config", "config.properties"],
-            cwd=folder,
-            env=env,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    urls = (f"http://127.0.0.1:{port}" for port in (inference, management, gate or inference))
-    try:
-        yield Running(folder, *urls, process)
-    finally:
-        if process.poll() is None:
-            end(process)
-
-
-def pack(folder: Path) -> None:
-    """Make a store with the sleeper, which can load."""
-    (folder / "tmp").mkdir()
-    code = folder / "sleeper" / "code"
-    code.mkdir(parents=True)
-    (code / "inference.py").write_text(SCRIPT.format(folder=str(folder)))
-    archive.pack(folder / "sleeper", folder / "store" / "sleeper.mar")
-    (folder / "ready").touch()
-
+from mms_handler import client
 
 # --- under MMS's own command, without a gate -------------------------------------------------
 
@@ -313,14 +191,14 @@ def test_every_invocation_is_counted_by_model_and_status(gated):
             post("/invocations?model_name=%zz"),
             post("/nothing"),
             gated.get("/ping").status,
-        ] == [200, 200, 200, 200, 500, 413, 404, 404, 200, 500, 404, 200]
+        ] == [200, 200, 200, 200, 500, 413, 404, 404, 200, 400, 404, 200]
 
     assert change(gated, requests) == {
         'requests_total{model="sleeper",status="200"}': 5,
         'requests_total{model="sleeper",status="413"}': 1,
         'requests_total{model="sleeper",status="500"}': 1,
         'requests_total{model="",status="404"}': 2,
-        'requests_total{model="",status="500"}': 1,
+        'requests_total{model="",status="400"}': 1,
     }
 
 
@@ -391,26 +269,6 @@ def test_the_supervisors_errors_are_passed_on(gated):
     assert (answer.status, json.loads(answer.body)[1]) == (404, "/models/absent")
 
 
-def connected(mms: Running) -> socket.socket:
-    host, _, port = mms.gate[len("http://") :].partition(":")
-    return socket.create_connection((host, int(port)), timeout=20)
-
-
-def raw(mms: Running, sent: bytes, until: bytes) -> bytes:
-    """The answer to ``sent``, read until it contains ``until`` or ends."""
-    received = b""
-    with connected(mms) as connection:
-        connection.sendall(sent)
-        while until not in received and (more := connection.recv(65_536)):
-            received += more
-    return received
-
-
-def request(seconds: str, *headers: str) -> bytes:
-    lines = ["POST /predictions/sleeper HTTP/1.1", "Host: here", "Content-Type: text/csv"]
-    return "\r\n".join([*lines, *headers, f"Content-Length: {len(seconds)}", "", seconds]).encode()
-
-
 def test_answers_come_in_the_order_of_their_requests(gated):
     """There are two workers, and the second request is faster than the first."""
     unknown = request("0").replace(b"sleeper", b"unknown")
@@ -425,17 +283,6 @@ def test_a_client_can_have_its_connection_closed(gated):
     assert b"connection: close" in received
 
 
-def test_a_refused_expectation_leaves_the_connection_usable(gated):
-    """It gets 413 before the body is sent, and the next request is answered."""
-    large = f"Expect: 100-continue\r\nContent-Length: {LIMIT + 1}\r\n\r\n".encode()
-    head = b"POST /predictions/sleeper HTTP/1.1\r\nHost: here\r\n"
-    with connected(gated) as connection:
-        connection.sendall(head + large)
-        assert connection.recv(65_536).startswith(b"HTTP/1.1 413 ")
-        connection.sendall(request("0"))
-        assert connection.recv(65_536).startswith(b"HTTP/1.1 200 ")
-
-
 def test_clients_that_hang_up_are_not_in_flight(gated):
     """They may hang up in the middle of a request, while it runs, or with more requests sent."""
     logged = len(gated.log())
@@ -446,6 +293,88 @@ def test_clients_that_hang_up_are_not_in_flight(gated):
     wait_for(lambda: gated.metrics()['queue_length{model="sleeper"}'] == 0, 20)
     assert gated.ask(0).status == 200
     assert "Exception" not in gated.log()[logged:]
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/predictions/%",
+        "/predictions/sleeper%2",
+        "/predictions/%zz",
+        "/%",
+        "/ping?a=%",
+        "/invocations?model_name=%g0",
+        "/models/%/invoke",
+        "/sleeper%/predict",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS", "PATCH"])
+def test_a_path_that_cannot_be_decoded_is_a_bad_request(gated, method, target):
+    """It gets 400, and the log has no traceback."""
+    logged = len(gated.log())
+    answer = client.call(method, gated.gate + target)
+    assert (answer.status, json.loads(answer.body)["code"]) == (400, 400)
+    assert "two hexadecimal digits" in json.loads(answer.body)["message"]
+    assert "Exception" not in gated.log()[logged:]
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status", "allow"),
+    [
+        ("OPTIONS", "*", 200, "GET, HEAD, POST, PUT, DELETE, OPTIONS"),
+        ("OPTIONS", "/ping", 200, "GET, HEAD, OPTIONS"),
+        ("OPTIONS", "/metrics", 200, "GET, HEAD, OPTIONS"),
+        ("OPTIONS", "/execution-parameters", 200, "GET, HEAD, OPTIONS"),
+        ("PATCH", "/ping", 405, "GET, HEAD, OPTIONS"),
+        ("TRACE", "/ping", 405, "GET, HEAD, OPTIONS"),
+        ("NONSENSE", "/ping", 405, "GET, HEAD, OPTIONS"),
+        ("OPTIONS", "/", 200, ""),
+        ("OPTIONS", "/predictions/sleeper", 200, ""),
+        ("OPTIONS", "/predictions/unknown", 404, ""),
+        ("OPTIONS", "/models", 404, ""),
+        ("OPTIONS", "/nothing", 404, ""),
+        ("GET", "/", 405, ""),
+        ("GET", "//", 405, ""),
+        ("GET", "/?a", 405, ""),
+        ("GET", "http://here/ping", 404, ""),
+        ("GET", "/%2F", 405, ""),
+        ("GET", "/;a", 404, ""),
+        ("GET", "/%00", 404, ""),
+        ("CONNECT", "/predictions/unknown", 404, ""),
+    ],
+)
+def test_unusual_methods_and_paths_are_answered(gated, method, target, status, allow):
+    """None is 500, and the connection is good for another request if the answer is."""
+    logged = len(gated.log())
+    words = f"{method} {target} HTTP/1.1\r\nHost: here\r\nContent-Length: 0\r\n\r\n".encode()
+    received = raw(gated, words + request("0", "Connection: close"), b"no such end")
+    assert re.findall(rb"HTTP/1.1 (\d+)", received)[0] == str(status).encode()
+    assert (f"allow: {allow}\r\n" if allow else "").encode() in received
+    if status == 200:
+        assert len(re.findall(rb"HTTP/1.1 200", received)) == 2
+    assert "Exception" not in gated.log()[logged:]
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["at once", "in two steps"])
+def test_a_client_that_will_send_no_more_gets_its_answers(gated, together):
+    """It may end its side of the connection before it reads; then the server ends the other."""
+    with connected(gated) as connection:
+        connection.sendall(request("0.3") + request("0"))
+        if not together:
+            time.sleep(0.1)
+        connection.shutdown(socket.SHUT_WR)
+        received = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert re.findall(rb"HTTP/1.1 (\d+)", received) == [b"200", b"200"]
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /pi", request("0")[:-1]])
+def test_a_client_that_ends_without_a_whole_request_is_let_go(gated, sent):
+    """The server closes at once, too."""
+    with connected(gated) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(3)
+        assert connection.recv(65_536) == b""
 
 
 def test_a_gate_whose_port_is_in_use_ends_mms(tmp_path):
