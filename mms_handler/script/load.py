@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, Callable, Mapping, Sequence
 
 from mms_handler.errors import ScriptError
+from mms_handler.script import interruptible
 
 #: The hosting functions of the contract.
 HOOKS = (
@@ -88,10 +89,13 @@ def import_script(path: Path) -> ModuleType:
     """
     path = path.resolve()
     name = f"{path.stem}_script" if _is_library(path) else path.stem
+    interruptible.import_from(path.parent)
     add_to_path([path.parent])
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ScriptError(f"{path.name} is not a .py file")
+    if interruptible.NEEDED:
+        spec.loader = interruptible.Loader(name, str(path))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # as the import system does; pickle and dataclasses look there
     try:
