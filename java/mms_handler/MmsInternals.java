@@ -4,6 +4,7 @@ import com.amazonaws.ml.mms.wlm.Job;
 import com.amazonaws.ml.mms.wlm.Model;
 import com.amazonaws.ml.mms.wlm.ModelManager;
 import com.amazonaws.ml.mms.wlm.WorkerThread;
+import io.netty.channel.ChannelHandlerContext;
 import java.lang.reflect.Field;
 import java.util.Collections;
 import java.util.Map;
@@ -19,10 +20,13 @@ import java.util.function.BiFunction;
  */
 final class MmsInternals {
     /** Model's queues of requests by name; null if MMS has no such field. */
-    private static final Field QUEUES = field("jobsDb");
+    private static final Field QUEUES = field(Model.class, "jobsDb");
 
     /** Model's lock, held by the worker that waits for the next batch; null if it has none. */
-    private static final Field POLL_LOCK = field("lock");
+    private static final Field POLL_LOCK = field(Model.class, "lock");
+
+    /** Job's connection to its client; null likewise. */
+    private static final Field CLIENT = field(Job.class, "ctx");
 
     private MmsInternals() {}
 
@@ -75,6 +79,11 @@ final class MmsInternals {
         return Math.max(1, worker.getWorkerId().split("-").length - 1);
     }
 
+    /** The connection on which a request came; null if it is unknown. */
+    static ChannelHandlerContext client(Job job) {
+        return CLIENT == null ? null : (ChannelHandlerContext) value(job, CLIENT);
+    }
+
     @SuppressWarnings("unchecked")
     private static Map<String, LinkedBlockingDeque<Job>> queues(Model model) {
         return QUEUES == null
@@ -82,17 +91,17 @@ final class MmsInternals {
                 : (Map<String, LinkedBlockingDeque<Job>>) value(model, QUEUES);
     }
 
-    private static Object value(Model model, Field field) {
+    private static Object value(Object object, Field field) {
         try {
-            return field.get(model);
+            return field.get(object);
         } catch (IllegalAccessException e) {
             throw new IllegalStateException(e);
         }
     }
 
-    private static Field field(String name) {
+    private static Field field(Class<?> owner, String name) {
         try {
-            Field field = Model.class.getDeclaredField(name);
+            Field field = owner.getDeclaredField(name);
             field.setAccessible(true);
             return field;
         } catch (ReflectiveOperationException | RuntimeException e) {

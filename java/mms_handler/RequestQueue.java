@@ -18,6 +18,8 @@ import java.util.concurrent.locks.ReentrantLock;
 final class RequestQueue extends LinkedBlockingDeque<Job> {
     private static final long serialVersionUID = 1L;
 
+    private final transient Model model;
+
     /** MMS's own queue; requests that were on their way into it may still arrive. */
     private final transient BlockingDeque<Job> mmsQueue;
 
@@ -30,8 +32,9 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
     /** Whether this worker has had a request.  One that failed to load its model polls, too. */
     private final transient ThreadLocal<Boolean> served = ThreadLocal.withInitial(() -> false);
 
-    private RequestQueue(BlockingDeque<Job> mmsQueue, ReentrantLock pollLock) {
+    private RequestQueue(Model model, BlockingDeque<Job> mmsQueue, ReentrantLock pollLock) {
         super(mmsQueue.size() + mmsQueue.remainingCapacity());
+        this.model = model;
         this.mmsQueue = mmsQueue;
         this.pollLock = pollLock;
         catchUp();
@@ -39,7 +42,7 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
 
     /** Replace MMS's own queue, unless a worker already waits in it. */
     static void adopt(Model model) {
-        MmsInternals.replaceQueue(model, RequestQueue::new);
+        MmsInternals.replaceQueue(model, (queue, lock) -> new RequestQueue(model, queue, lock));
     }
 
     /** Take over the requests that still arrived in MMS's own queue. */
@@ -97,7 +100,8 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
     /** MMS waits without a limit for the first request of a batch, and with one for the others. */
     @Override
     public Job poll(long timeout, TimeUnit unit) throws InterruptedException {
-        return timeout == Long.MAX_VALUE ? pollFirstOfBatch() : super.poll(timeout, unit);
+        boolean first = timeout == Long.MAX_VALUE;
+        return LimitedJob.of(first ? pollFirstOfBatch() : super.poll(timeout, unit), model);
     }
 
     private Job pollFirstOfBatch() throws InterruptedException {

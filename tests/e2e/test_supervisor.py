@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -40,6 +41,24 @@ def model_fn(model_dir):
 def transform_fn(model, data, content_type, accept):
     if data == b"die":
         os._exit(3)
+    return data, "text/plain"
+"""
+
+STUCK = """\
+import ctypes
+import os
+import signal
+
+def model_fn(model_dir):
+    return None
+
+def transform_fn(model, data, content_type, accept):
+    if data == b"block":  # for ever, with the interpreter's lock held
+        mutex = ctypes.create_string_buffer(64)
+        lock = ctypes.PyDLL(None).pthread_mutex_lock
+        lock(mutex) or lock(mutex)
+    if data == b"stop":
+        os.kill(os.getpid(), signal.SIGSTOP)
     return data, "text/plain"
 """
 
@@ -262,6 +281,26 @@ def test_workers_that_die_again_and_again_end_serve(ports, tmp_path):
         reason = "the workers of dying died more than 2 times in 60 s\n"
         assert reason in (tmp_path / "log").read_text()
     assert wait_for(serving.gone, 5)
+
+
+def test_a_worker_that_cannot_keep_its_time_limit(ports, tmp_path):
+    """MMS's limit is the last resort: its clients get 504, and another worker answers."""
+    stuck = model(tmp_path, "stuck", STUCK)
+    env = {**os.environ, "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": "20"}
+    log = tmp_path / "log"
+    with Serving(ports, stuck, "--workers", "2", env=env, log=log) as serving:
+        _, workers = serving.of_model("stuck")
+        with ThreadPoolExecutor(2) as pool:
+            words = ("block", "stop")
+            answers = list(pool.map(lambda word: serving.ask("stuck", **text(word)), words))
+        for answer in answers:
+            assert answer.status == 504
+            fault = json.loads(answer.body)
+            assert fault["type"] == "TimedOut"
+            message = "the model did not answer within 20 s, and its worker was ended"
+            assert fault["message"] == message
+        wait_for(lambda: not any(worker.is_running() for worker in workers), 2)
+        wait_for(lambda: serving.ask("stuck", **text("live")).body == b"live", 15)
 
 
 def test_the_death_of_java_ends_serve_and_the_workers(ports, tmp_path):
