@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Iterable, Iterator, NamedTuple, Protocol
+from typing import Iterable, Iterator, Mapping, NamedTuple, Protocol
 
 from mms_handler.errors import ServerError
 
@@ -41,14 +41,33 @@ def available_bytes(root: Path = Path("/")) -> int:
 
 
 def used_bytes(processes: Iterable[Process], root: Path = Path("/")) -> int:
-    """Memory that processes use together.  Memory that they share counts once."""
-    return sum(_process_bytes(root / "proc" / str(process.pid)) for process in processes)
+    """Memory that some processes use; what they share with each other counts once.
+
+    What other processes do must not change it.  So pages of files are not counted as the system
+    shares them out: another server on this machine takes half of the libraries' pages then.
+    Processes of one program are taken to have the same files in memory.
+    """
+    file_bytes: dict[str, int] = {}
+    total_bytes = 0
+    for process in processes:
+        folder = root / "proc" / str(process.pid)
+        status = _fields(folder / "status")
+        total_bytes += _process_bytes(status, _fields(folder / "smaps_rollup"))
+        program = _link(folder / "exe")
+        file_bytes[program] = max(file_bytes.get(program, 0), status.get("RssFile", 0))
+    return total_bytes + sum(file_bytes.values())
 
 
-def _process_bytes(folder: Path) -> int:
-    """A process's share of memory, or all its memory if that cannot be read; 0 if it is gone."""
-    share = _field(folder / "smaps_rollup", "Pss")
-    return share if share is not None else _field(folder / "status", "VmRSS") or 0
+def _process_bytes(status: Mapping[str, int], rollup: Mapping[str, int]) -> int:
+    """A process's memory without files' pages; forked processes share out what they still share.
+
+    All of the process if its parts are unknown; 0 if it is gone.
+    """
+    if "Pss_Anon" in rollup:
+        return rollup["Pss_Anon"] + rollup.get("Pss_Shmem", 0)
+    if "RssAnon" in status:
+        return status["RssAnon"] + status.get("RssShmem", 0)
+    return status.get("VmRSS", 0)
 
 
 def _affinity(root: Path) -> int:
@@ -61,7 +80,7 @@ def _affinity(root: Path) -> int:
 
 
 def _memory(root: Path, name: str) -> int:
-    count = _field(root / "proc/meminfo", name)
+    count = _fields(root / "proc/meminfo").get(name)
     if count is None:
         raise ServerError(
             f"{root / 'proc/meminfo'} has no line {name}, so memory cannot be planned"
@@ -119,12 +138,17 @@ def _number(folder: Path, *names: str) -> int | None:
     return next((int(text) for text in texts if text.isdecimal()), None)
 
 
-def _field(path: Path, name: str) -> int | None:
-    """The bytes of a line such as "name:  12 kB" of a file; None without that line."""
-    for line in _text(path).splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * 1024
-    return None
+def _fields(path: Path) -> dict[str, int]:
+    """The lines "name:  12 kB" of a file, in bytes."""
+    pairs = (line.split() for line in _text(path).splitlines() if line.endswith(" kB"))
+    return {words[0].rstrip(":"): int(words[1]) * 1024 for words in pairs if len(words) == 3}
+
+
+def _link(path: Path) -> str:
+    try:
+        return os.readlink(path)
+    except OSError:
+        return ""
 
 
 def _text(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -160,18 +161,61 @@ def test_this_machine():
 # --- processes ---
 
 
+def status(file_kb: int, anonymous_kb: int) -> str:
+    """What /proc/PID/status says of a process's memory."""
+    return (
+        f"VmRSS:\t {file_kb + anonymous_kb} kB\nRssAnon:\t {anonymous_kb} kB\n"
+        f"RssFile:\t {file_kb} kB\nRssShmem:\t 0 kB\n"
+    )
+
+
+def rollup(share_kb: int, anonymous_kb: int) -> str:
+    """What /proc/PID/smaps_rollup says."""
+    return f"[rollup]\nPss: {share_kb} kB\nPss_Anon: {anonymous_kb} kB\nPss_Shmem: 7 kB\n"
+
+
 def test_shared_memory_counts_once(tree):
-    """A process's share counts, or all it has if that cannot be read; one that is gone has 0."""
+    """A process's share of what was forked counts, and each program's files once."""
     root = tree(
         **{
-            "proc/11/smaps_rollup": "00400000-7fff [rollup]\nRss: 200000 kB\nPss: 150000 kB\n",
-            "proc/11/status": "VmRSS: 200000 kB\n",
-            "proc/12/status": "VmRSS:\t 100 kB\n",
+            "proc/11/smaps_rollup": rollup(150_000, 60_000),
+            "proc/11/status": status(80_000, 90_000),
+            "proc/12/smaps_rollup": rollup(150_000, 50_000),
+            "proc/12/status": status(90_000, 90_000),
+            "proc/13/status": status(20_000, 30_000),
+            "proc/14/status": "VmRSS:\t 100 kB\n",
         }
     )
-    processes = [SimpleNamespace(pid=pid) for pid in (11, 12, 13)]
-    assert machine.used_bytes(processes[:1], root) == 150_000 * 1024
-    assert machine.used_bytes(processes, root) == 150_100 * 1024
+    for pid, program in ((11, "python"), (12, "python"), (13, "java"), (14, "python")):
+        (root / f"proc/{pid}/exe").symlink_to(f"/usr/bin/{program}")
+    java_kb, unknown_kb, gone_kb = 20_000 + 30_000, 100, 0
+    processes = [SimpleNamespace(pid=pid) for pid in (11, 12, 13, 14, 15)]
+    assert machine.used_bytes(processes[:1], root) == (60_007 + 80_000) * 1024
+    assert machine.used_bytes(processes[:2], root) == (60_007 + 50_007 + 90_000) * 1024
+    assert machine.used_bytes(processes, root) == 1024 * (
+        60_007 + 50_007 + 90_000 + java_kb + unknown_kb + gone_kb
+    )
+
+
+def test_other_processes_do_not_change_what_a_process_uses():
+    """A library in the memory of one process counts as much when another process has it, too."""
+    source = "import numpy; print(1, flush=True); input()"
+    with contextlib.ExitStack() as stack:
+
+        def start() -> psutil.Process:
+            child = subprocess.Popen(
+                [sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+            stack.enter_context(child)
+            stack.callback(child.kill)
+            assert child.stdout.readline() == b"1\n"
+            return psutil.Process(child.pid)
+
+        process = start()
+        alone = machine.used_bytes([process])
+        others = [start() for _ in range(4)]
+        assert machine.used_bytes([process]) == pytest.approx(alone, rel=0.02)
+        assert machine.used_bytes([process, *others]) < 4 * alone
 
 
 def test_a_real_process_is_measured():
