@@ -12,8 +12,10 @@ import contextlib
 import fcntl
 import hashlib
 import logging
+import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -40,19 +42,21 @@ _BUILT = re.compile(r"build|__pycache__|.+\.egg-info")  # what a build leaves be
 _REASON = re.compile(r"(?:ERROR: |\u00d7 |\u2570\u2500> (?!See above|\[))(.+)")
 
 
-def paths(code: Path, cache: Path) -> list[Path]:
+def paths(code: Path, cache: Path, *, shared: bool = False) -> list[Path]:
     """The folders to put on ``sys.path`` after the script's own.  Installs what is missing.
 
     Args:
         code: the script's folder; may have ``lib/``, ``requirements.txt`` and ``wheels/``.
         cache: folder for installed requirements; made if it does not exist.
+        shared: whether other users may own ``cache`` or write to it, as when a person has set it.
+            Otherwise what is there was put there by this user, or is not used.
 
     Returns:
         ``code/lib`` if it exists, then the folder with the installed requirements, if any.
 
     Raises:
         ScriptError: pip cannot install the requirements; gives pip's reason.
-        SettingsError: ``cache`` cannot be written.
+        SettingsError: ``cache`` cannot be written, or is not this user's alone.
     """
     code, cache = code.resolve(), cache.resolve()
     library = code / "lib"
@@ -60,6 +64,8 @@ def paths(code: Path, cache: Path) -> list[Path]:
     lines = _lines(code / REQUIREMENTS, ()) if (code / REQUIREMENTS).is_file() else []
     if any(map(str.strip, lines)):
         folder = cache / _key(lines, code)
+        if not shared:
+            _make_private(cache)
         if not folder.is_dir():
             _install_once(lines, code, folder)
         folders.append(folder)
@@ -159,6 +165,35 @@ def _install_once(lines: list[str], code: Path, folder: Path) -> None:
             _install(lines, code, Path(scratch)).rename(folder)
 
 
+def _make_private(cache: Path) -> None:
+    """Create the folder for this user alone, or make sure that nobody else has written to it.
+
+    Anyone can create a folder of this name where everyone may write, and fill it with code.
+    """
+    try:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            cache.mkdir(mode=0o700)
+        status, parent = cache.stat(), cache.parent.stat()
+    except OSError as exc:
+        raise _cannot_install(cache, str(exc.strerror)) from exc
+    if status.st_uid != os.geteuid():
+        reason = "it belongs to another user; set the variable to a folder of your own"
+    elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        reason = f"other users can write to it; remove it, or run chmod 700 {cache} if you trust it"
+    elif parent.st_mode & stat.S_IWOTH and not parent.st_mode & stat.S_ISVTX:
+        reason = f"other users can replace it; run chmod +t {cache.parent}"
+    else:
+        return
+    raise _cannot_install(cache, reason)
+
+
+def _cannot_install(cache: Path, reason: str) -> SettingsError:
+    return SettingsError(
+        f"MMS_HANDLER_CACHE_DIR: requirements cannot be installed in {cache}: {reason}"
+    )
+
+
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Keep other processes from installing to ``folder``.  A killed process loses its lock."""
@@ -166,10 +201,7 @@ def _locked(folder: Path) -> Iterator[None]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         file = folder.with_name(f"{folder.name}.lock").open("w")
     except OSError as exc:
-        raise SettingsError(
-            f"MMS_HANDLER_CACHE_DIR: requirements cannot be installed in {folder.parent}: "
-            f"{exc.strerror}"
-        ) from exc
+        raise _cannot_install(folder.parent, str(exc.strerror)) from exc
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -91,14 +91,15 @@ def environment(settings: Settings | None = None) -> dict[str, str]:
 def cache_folder(settings: Settings) -> Path:
     """The folder for scripts' installed requirements: as set, or else in the user's cache.
 
-    If the user's home cannot be written, it is in the folder for temporary files.
+    It is in the folder for temporary files if the user's home cannot be written, or belongs to
+    another user: then others may write there, too.
     """
     if settings.cache_dir:
         return Path(settings.cache_dir)
-    home = os.path.expanduser("~")
-    if os.access(home, os.W_OK):
-        return Path(home, ".cache") / "mms_handler"
-    return Path(tempfile.gettempdir()) / f"mms_handler-{os.getuid()}"
+    home = Path(os.path.expanduser("~"))
+    if os.access(home, os.W_OK) and home.stat().st_uid == os.geteuid():
+        return home / ".cache" / "mms_handler"
+    return Path(tempfile.gettempdir()) / f"mms_handler-{os.geteuid()}"
 
 
 def export(name: str, value: str) -> None:

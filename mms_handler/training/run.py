@@ -40,9 +40,11 @@ def run(job: Job, *, mode: str | None = None, local_port: int | None = None) -> 
         job.check()
         choice = choose_mode(job.entry_point, job.hyperparameters, mode)
         log.info("%s: %s mode: %s", job.current_host, choice.name, choice.reason)
-        cache = settings.cache_folder(settings.current())
+        current = settings.current()
         environment = settings.environment()
-        folders = requirements.paths(job.code_dir, cache)
+        folders = requirements.paths(
+            job.code_dir, settings.cache_folder(current), shared=current.cache_dir is not None
+        )
         command_of = legacy.command if choice.legacy else script_mode.command
         with tempfile.TemporaryDirectory(prefix="mms-handler-") as scratch:
             command = command_of(job, environment, folders, Path(scratch))

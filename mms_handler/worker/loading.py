@@ -179,7 +179,8 @@ def load_script(path: Path | None, worker: Worker) -> Script:
     if path is None:
         return Script()
     with phase("requirements", worker):
-        add_to_path(requirements.paths(path.parent, cache_folder(worker.settings)))
+        cache, shared = cache_folder(worker.settings), worker.settings.cache_dir is not None
+        add_to_path(requirements.paths(path.parent, cache, shared=shared))
     with phase("script", worker):
         containers.install()  # an installed package has precedence, so requirements come first
         model_dir = str(worker.model_dir)

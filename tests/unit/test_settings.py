@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from mms_handler import settings
 from mms_handler.errors import SettingsError
-from mms_handler.settings import Settings
+from mms_handler.settings import Settings, cache_folder
 
 ROOT = Path(__file__).parents[2]
 
@@ -451,3 +453,31 @@ def test_each_setting_has_a_default_to_show(field):
     """A default of None or () is described in words, any other by its value."""
     setting = settings.TABLE[field]
     assert (setting.default_text != "") == (setting.default in (None, ()))
+
+
+@pytest.mark.parametrize(
+    ("own", "folder"),
+    [
+        pytest.param(True, "home/.cache/mms_handler", id="a home of one's own"),
+        pytest.param(False, f"temp/mms_handler-{os.geteuid()}", id="another user's home"),
+        pytest.param(None, f"temp/mms_handler-{os.geteuid()}", id="no home"),
+    ],
+)
+def test_the_folder_for_requirements(tmp_path, monkeypatch, own, folder):
+    """It is in the user's home, but not in one that others own; nothing is created."""
+    for name in ("home", "temp"):
+        (tmp_path / name).mkdir()
+    if own is None:
+        (tmp_path / "home").rmdir()
+    if own is False:
+        uid = os.geteuid()
+        try:
+            os.chown(tmp_path / "home", 12345, -1)
+        except PermissionError:  # only root can; so this process is another user
+            monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
+            folder = f"temp/mms_handler-{uid + 1}"
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temp"))
+    assert cache_folder(Settings()) == tmp_path / folder
+    assert cache_folder(Settings(cache_dir="/a/folder")) == Path("/a/folder")
+    assert list(tmp_path.glob("*/*")) == []

@@ -6,7 +6,9 @@ The tests make every package themselves and run the real pip.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import stat
 import subprocess
 import sys
 import zipfile
@@ -391,3 +393,76 @@ def test_a_cache_that_cannot_be_written(code, cache):
     require(code, "one")
     with pytest.raises(SettingsError, match=r"^MMS_HANDLER_CACHE_DIR: .*cache: File exists$"):
         requirements.paths(code, cache)
+
+
+# --- other users of the machine ---
+
+
+def planted(code, cache):
+    """Put a module where the requirements of ``code`` would be, and return its folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(requirements, "_install_once", lambda lines, code, folder: folder.mkdir())
+        (*_, folder) = requirements.paths(code, cache)
+    (folder / "one.py").write_text("raise SystemExit('planted')")
+    return folder
+
+
+def give_away(cache, code, monkeypatch):
+    """Let the folder belong to another user; only root can really do that."""
+    if os.geteuid() == 0:
+        os.chown(cache, 12345, -1)
+    else:
+        monkeypatch.setattr(requirements.os, "geteuid", lambda: os.getuid() + 1)
+
+
+def link_to_anothers(cache, code, monkeypatch):
+    cache.rename(cache.with_name("elsewhere"))
+    cache.symlink_to(cache.with_name("elsewhere"))
+    give_away(cache, code, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        pytest.param(give_away, "it belongs to another user", id="another user's"),
+        pytest.param(link_to_anothers, "it belongs to another user", id="a link to another user's"),
+        pytest.param(
+            lambda cache, *_: cache.chmod(0o777), "other users can write to it", id="everyone's"
+        ),
+        pytest.param(
+            lambda cache, *_: cache.chmod(0o770), "other users can write to it", id="a group's"
+        ),
+        pytest.param(
+            lambda cache, *_: cache.parent.chmod(0o777),
+            "other users can replace it",
+            id="in a folder without a sticky bit",
+        ),
+    ],
+)
+def test_what_other_users_put_there_is_not_used(code, cache, monkeypatch, change, reason):
+    """A module that lies there would run in the worker.  A folder that a person set is used."""
+    wheel(code / "wheels", "one")
+    require(code, "one")
+    folder = planted(code, cache)
+    change(cache, code, monkeypatch)
+    with pytest.raises(SettingsError) as caught:
+        requirements.paths(code, cache)
+    message = str(caught.value)
+    assert message.startswith("MMS_HANDLER_CACHE_DIR: requirements cannot be installed in ")
+    assert f": {reason}; " in message
+    assert [path.resolve() for path in requirements.paths(code, cache, shared=True)] == [
+        folder.resolve()
+    ]
+
+
+def test_the_cache_is_for_its_user_alone(code, cache, monkeypatch):
+    """Whatever the process's umask; a sticky folder like /tmp is no danger."""
+    require(code, "one")
+    cache.parent.chmod(0o1777)
+    before = os.umask(0)
+    try:
+        planted(code, cache)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(cache.stat().st_mode) == 0o700
+    assert requirements.paths(code, cache)[0].parent == cache
