@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -19,6 +20,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--models", type=int, default=8, help="models in test_many_models_in_turn (default: 8)"
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let the processes that tests start have their default signals.
+
+    nohup ignores SIGHUP, a shell's background job SIGINT and SIGQUIT, and children inherit that.
+    They do not inherit a handler.
+    """
+    if config.getoption("numprocesses", None):
+        return  # this process runs no test itself
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: None)
 
 
 @pytest.fixture(autouse=True)
