@@ -89,6 +89,8 @@ class Service:
             self._deadline = Deadline(self._settings.timeout_s)
             with self._lifeline:
                 self._pipeline = self._load(context, self._settings).pipeline
+            if connection:
+                connection.limit(self._settings.timeout_s)
         except BaseException as exc:
             # MMS logs the traceback after this line.  It stops reading the log as soon as the
             # worker dies, hence the pause.

@@ -18,6 +18,7 @@ from running_mms import BIN, EXAMPLES, Serving, free_ports, mms_handler, wait_fo
 
 from mms_handler import archive, client
 from mms_handler.errors import ServerError
+from mms_handler.server import model_processes
 
 RIGHT = b"[[4.9999918937683105]]"
 
@@ -299,7 +300,7 @@ def test_a_worker_that_cannot_keep_its_time_limit(ports, tmp_path):
             assert fault["type"] == "TimedOut"
             message = "the model did not answer within 20 s, and its worker was ended"
             assert fault["message"] == message
-        wait_for(lambda: not any(worker.is_running() for worker in workers), 2)
+        wait_for(lambda: not any(map(model_processes.is_alive, workers)), 3)
         wait_for(lambda: serving.ask("stuck", **text("live")).body == b"live", 15)
 
 

@@ -6,8 +6,14 @@ native code:
 
 worker ──socket──▶ front end     closes the socket of a busy worker: the worker is killed
 listener ──stdin─▶ front end     dies, which closes the pipe: the listener is killed
+worker ──timer                   the batch's time is long over: the worker is killed
 
 MMS's own code ends an idle worker, which reads that its socket was closed.
+
+The kernel cannot tell the end of a connection from data, and it may report data late: it wakes the
+reader first, and the sender may lose its processor before it sends the signal.  By then the worker
+has read the whole request and is busy, and the signal would kill it.  So the kernel watches a
+socket only for requests that have taken _WATCH_S or longer.
 """
 
 from __future__ import annotations
@@ -16,11 +22,23 @@ import contextlib
 import fcntl
 import multiprocessing
 import os
+import select
 import signal
 import stat
 import sys
+import threading
+import time
 from types import FrameType
 from typing import Any
+
+from mms_handler.worker.mms.kill_timer import KillTimer
+
+#: Seconds after which the kernel watches the connection of a busy worker: between one and two of
+#: these.  A signal for data is late by far less, even on a machine with many busy processes.
+_WATCH_S = 0.5
+
+#: Seconds after MMS's own limit: MMS should be the one that ends a worker in time.
+_GRACE_S = 1
 
 
 def attach() -> Lifeline | None:
@@ -61,24 +79,64 @@ def in_listener() -> bool:
 
 
 class Lifeline:
-    """A worker's connection.  In a ``with`` block the worker is busy, and an event kills it."""
+    """A worker's connection.  In a ``with`` block the worker is busy; then its end kills it.
+
+    It does so within twice _WATCH_S, and at once for what has taken longer.  Native code that
+    holds the interpreter's lock from the start has until the time limit.
+    """
 
     def __init__(self, descriptor: int | None) -> None:
         """``descriptor`` is the socket's; None where the kernel cannot watch it."""
         self._descriptor, self._process = descriptor, os.getpid()
+        self._batches = 0  # odd while the worker is busy
+        self._watched = False
+        self._lock = threading.Lock()
+        self._timer = KillTimer()
         if descriptor is not None:
             _kill_on_event(descriptor, os.getpid())
             self._idle = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+            threading.Thread(target=self._watch, args=(descriptor,), daemon=True).start()
+
+    def limit(self, timeout_s: float) -> None:
+        """Let no batch take longer than MMS waits for it, and a second."""
+        self._timer.limit(timeout_s + _GRACE_S)
 
     def __enter__(self) -> None:
-        if self._descriptor is not None:
-            fcntl.fcntl(self._descriptor, fcntl.F_SETFL, self._idle | os.O_ASYNC)
+        self._batches += 1
+        self._timer.start()
 
     def __exit__(self, *exc: object) -> None:
         if os.getpid() != self._process:
             os._exit(1)  # a child that the script forked has returned here; it has no connection
-        if self._descriptor is not None:
-            fcntl.fcntl(self._descriptor, fcntl.F_SETFL, self._idle)
+        with self._lock:
+            self._batches += 1
+            if self._watched and self._descriptor is not None:
+                fcntl.fcntl(self._descriptor, fcntl.F_SETFL, self._idle)
+                self._watched = False
+        self._timer.stop()
+
+    def _watch(self, descriptor: int) -> None:
+        """Have the kernel watch the socket while the worker takes long for a batch."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are the script's
+        previous = 0
+        while True:
+            time.sleep(_WATCH_S)
+            batch = self._batches
+            if batch % 2 and batch == previous:
+                with self._lock:
+                    if batch == self._batches:
+                        fcntl.fcntl(descriptor, fcntl.F_SETFL, self._idle | os.O_ASYNC)
+                        self._watched = True
+                        if _is_closed(descriptor):  # before the kernel watched it
+                            os.kill(os.getpid(), signal.SIGKILL)
+            previous = batch
+
+
+def _is_closed(descriptor: int) -> bool:
+    """Whether the other end of a socket is closed."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLRDHUP)
+    return bool(poll.poll(0))
 
 
 def _mms() -> tuple[Any, Any]:

@@ -6,6 +6,7 @@ The tests use real processes, sockets and pipes.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import socket
@@ -87,10 +88,70 @@ def test_a_busy_worker_dies_with_its_connection(child, pair):
 
 
 def test_a_stopped_worker_dies_with_its_connection(child):
-    """The kernel kills a process that is not running."""
+    """The kernel kills a process that is not running, once it watches the connection."""
     worker = child(spin)
+    time.sleep(3 * lifeline._WATCH_S)
     os.kill(worker.pid, signal.SIGSTOP)
     worker.socket.close()
+    assert worker.end() == signal.SIGKILL
+
+
+def test_a_late_signal_does_not_kill_a_worker(child):
+    """The signal for a request may come when the worker is busy with it already.
+
+    The kernel wakes the reader before it sends the signal.  Here the byte that comes while the
+    worker is busy stands for such a signal: it has the same effect.
+    """
+
+    def serve(connection):
+        line = Lifeline(connection.fileno())
+        connection.send(b"!")
+        for _ in range(5):
+            connection.recv(1)
+            with line:
+                connection.send(b"b")
+                time.sleep(0.05)
+            connection.recv(1)
+            connection.send(b"a")
+
+    worker = child(serve)
+    for _ in range(5):
+        worker.socket.send(b"q")
+        assert worker.socket.recv(1) == b"b"
+        worker.socket.send(b"l")
+        assert worker.socket.recv(1) == b"a"
+    assert worker.end() == 0
+
+
+def block():
+    """Block for ever, with the interpreter's lock held."""
+    mutex = ctypes.create_string_buffer(64)
+    lock = ctypes.PyDLL(None).pthread_mutex_lock
+    return lock(mutex) or lock(mutex)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        pytest.param(block, id="blocked native code"),
+        pytest.param(lambda: os.kill(os.getpid(), signal.SIGSTOP), id="a stopped process"),
+    ],
+)
+def test_a_time_limit_that_needs_no_interpreter(child, program):
+    """A worker that cannot react dies a second after its limit; only batches count."""
+
+    def serve(connection):
+        line = Lifeline(connection.fileno())
+        line.limit(0.3 - lifeline._GRACE_S)
+        for _ in range(2):
+            with line:
+                time.sleep(0.01)
+            time.sleep(0.5)  # idle
+        with line:
+            connection.send(b"!")
+            program()
+
+    worker = child(serve)
     assert worker.end() == signal.SIGKILL
 
 

@@ -1,0 +1,85 @@
+"""A timer of the kernel that kills this process, whatever it runs, even if it is stopped.
+
+Python has no function for it: ``signal.setitimer`` sends SIGALRM, which needs the interpreter.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import signal
+import sys
+import time
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+class KillTimer:
+    """A timer that sends SIGKILL to this process when it expires.  Forked children have none."""
+
+    def __init__(self) -> None:
+        self._set: Any = None
+        self._timer: Any = None
+        self._on: Any = None
+        if sys.platform == "linux":
+            self._set, self._timer = _create()
+        self._off = ctypes.byref(_Setting())
+
+    def limit(self, seconds: float) -> None:
+        """Expire ``seconds`` after each start.  Without a limit the timer does not start."""
+        setting = _Setting()
+        setting.value.seconds = int(seconds)
+        setting.value.nanoseconds = int(seconds % 1 * 1e9)
+        self._on = ctypes.byref(setting)
+
+    def start(self) -> None:
+        if self._on is not None and self._set:
+            self._set(self._timer, 0, self._on, None)
+
+    def stop(self) -> None:
+        if self._on is not None and self._set:
+            self._set(self._timer, 0, self._off, None)
+
+
+class _Time(ctypes.Structure):
+    """``struct timespec``."""
+
+    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
+
+
+class _Setting(ctypes.Structure):
+    """``struct itimerspec``; zeros stop a timer."""
+
+    _fields_ = (("interval", _Time), ("value", _Time))
+
+
+class _Event(ctypes.Structure):
+    """The start of ``struct sigevent``, which has 64 bytes."""
+
+    _fields_ = (
+        ("value", ctypes.c_void_p),
+        ("signal", ctypes.c_int),
+        ("notify", ctypes.c_int),  # 0: SIGEV_SIGNAL
+        ("rest", ctypes.c_byte * 48),
+    )
+
+
+def _create() -> tuple[Any, Any]:
+    """The function that sets a timer, and a timer; None for both if there are no timers.
+
+    Source: timer_create(2).
+    """
+    timer = ctypes.c_void_p()
+    event = _Event(None, signal.SIGKILL, 0)
+    try:
+        library = ctypes.CDLL("librt.so.1", use_errno=True)  # the timers of each version of glibc
+        failed = library.timer_create(
+            time.CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(timer)
+        )
+    except (OSError, AttributeError):
+        failed = True
+    if failed:
+        log.warning("there are no timers; native code that does not return has MMS's time limit")
+        return None, None
+    return library.timer_settime, timer
