@@ -53,7 +53,7 @@ def here(tmp_path):
     (ROOT / "build").mkdir(exist_ok=True)  # where the demo works
     for name in (
         *("build", "model_archives", "Makefile", "setup.py", "pyproject.toml"),
-        *("requirements", "deploy", "tests", "docs"),
+        *("requirements", "deploy", "tests", "docs", "benchmarks"),
     ):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / ".venv").symlink_to(sys.prefix)
