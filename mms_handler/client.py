@@ -161,6 +161,17 @@ def scale(management_url: str, name: str, workers: int, timeout_s: int) -> Answe
     return call("PUT", f"{url}?{query}", timeout_s=_loading_s(workers, timeout_s))
 
 
+def retire(management_url: str, name: str, workers: int, timeout_s: int) -> Answer:
+    """Let idle workers of a model take no more requests, before it is scaled down.
+
+    The answer comes when as many are idle as ``workers``, or after ``timeout_s`` seconds.  MMS ends
+    the workers that it started last, even while they answer requests; the plug-in has it end these
+    instead (Retire.java).
+    """
+    query = urllib.parse.urlencode({"model": name, "workers": workers, "timeout_s": timeout_s})
+    return call("POST", f"{management_url}/retire?{query}", timeout_s=timeout_s + 10)
+
+
 def _loading_s(workers: int, timeout_s: int) -> float:
     """Seconds to start and load workers.  MMS may take a minute to start one and two to connect."""
     return workers * (timeout_s + 180)

@@ -16,6 +16,7 @@ HandlerError            500
   ServerError           500   the front end failed to do what it was asked
     NoSuchModel         404   no model has this name, or there is none at this address
     NameTaken           409   a model of this name is registered
+    Unavailable         503   the model cannot be used or changed now; try again later
   TrainingError               a training cannot start, or its result is not as required
 """
 
@@ -124,6 +125,12 @@ class NameTaken(ServerError):
     """A model of this name is registered, or is being registered."""
 
     status, phrase = 409, "Conflict"
+
+
+class Unavailable(ServerError):
+    """The model cannot be used or changed now; another try may succeed."""
+
+    status, phrase = 503, "Service Unavailable"
 
 
 class TrainingError(HandlerError):

@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import os
 import platform
 import re
+import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Iterable, Mapping, NamedTuple
@@ -22,6 +24,13 @@ HANDLER = "mms_handler.service:handle"
 MANIFEST = "MAR-INF/MANIFEST.json"
 SAMPLE = "MAR-INF/sample"  # plus a suffix for its content type
 INT8 = "MAR-INF/int8-symbol.json"
+
+#: Where a worker under serve writes why it cannot load the model: a file of serve's private store.
+#: The log has the same line, but what is read there may have been printed by a script.
+LOAD_ERROR = "MAR-INF/load-error"
+
+#: Characters of a reason; errors.MAX_TEXT and the place in the script are fewer.
+_REASON_LENGTH = 4_000
 
 #: The largest manifest in bytes: room for the hashes of as many files as an archive may have.
 MAX_BYTES = 20 * 10**6
@@ -42,6 +51,28 @@ def check_name(name: str) -> str:
             "and start with a letter or digit"
         )
     return name
+
+
+def write_load_error(folder: Path, reason: str) -> None:
+    """Write into a model's folder why it cannot be loaded; a full disk only loses the reason."""
+    with contextlib.suppress(OSError):
+        path = folder / LOAD_ERROR
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_name(f"{path.name}-{os.getpid()}")  # another worker may fail as well
+        partial.write_text(reason, "utf-8", "backslashreplace")
+        os.replace(partial, path)
+
+
+def read_load_error(folder: Path, within_s: float = 60) -> str:
+    """Why a worker could not load the model within the last seconds; "" if no worker wrote it."""
+    path = folder / LOAD_ERROR
+    try:
+        if time.time() - path.stat().st_mtime > within_s:
+            return ""
+        with path.open(encoding="utf-8", errors="replace") as text:
+            return text.read(_REASON_LENGTH)
+    except OSError:
+        return ""
 
 
 class Sample(NamedTuple):

@@ -89,6 +89,7 @@ final class Gate {
             channel.pipeline().addFirst("framing", new Framing(connection));
             channel.pipeline().addAfter("http", "connection", connection);
             channel.pipeline().addBefore("handler", "lost clients", lostClients);
+            channel.pipeline().addBefore("handler", "mending", new Mending());
             if (Plugin.ADMIN_PORT != null) {
                 channel.pipeline().addBefore("handler", "forward", forward);
             }

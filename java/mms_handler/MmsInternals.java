@@ -3,21 +3,28 @@ package mms_handler;
 import com.amazonaws.ml.mms.wlm.Job;
 import com.amazonaws.ml.mms.wlm.Model;
 import com.amazonaws.ml.mms.wlm.ModelManager;
+import com.amazonaws.ml.mms.wlm.WorkLoadManager;
 import com.amazonaws.ml.mms.wlm.WorkerThread;
 import io.netty.channel.ChannelHandlerContext;
 import java.lang.reflect.Field;
+import java.util.ArrayList;
 import java.util.Collections;
+import java.util.Comparator;
+import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.BlockingDeque;
 import java.util.concurrent.LinkedBlockingDeque;
+import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.BiFunction;
+import java.util.function.Predicate;
 
 /**
  * All that the plug-in reads or changes inside MMS's objects beyond what their methods promise.
  * Written for MMS 1.1.11; another version may need another file.
  */
+@SuppressWarnings("unchecked")
 final class MmsInternals {
     /** Model's queues of requests by name; null if MMS has no such field. */
     private static final Field QUEUES = field(Model.class, "jobsDb");
@@ -27,6 +34,13 @@ final class MmsInternals {
 
     /** Job's connection to its client; null likewise. */
     private static final Field CLIENT = field(Job.class, "ctx");
+
+    /** A worker's thread while it runs; null likewise. */
+    private static final Field THREAD = field(WorkerThread.class, "currentThread");
+
+    /** ModelManager's WorkLoadManager, and its lists of workers by the model's name. */
+    private static final Field LOADS = field(ModelManager.class, "wlm");
+    private static final Field WORKERS = field(WorkLoadManager.class, "workers");
 
     private MmsInternals() {}
 
@@ -84,7 +98,29 @@ final class MmsInternals {
         return CLIENT == null ? null : (ChannelHandlerContext) value(job, CLIENT);
     }
 
-    @SuppressWarnings("unchecked")
+    /** The thread that runs a worker; null if none does, or if it is unknown. */
+    static Thread thread(WorkerThread worker) {
+        return THREAD == null ? null : ((AtomicReference<Thread>) value(worker, THREAD)).get();
+    }
+
+    /**
+     * Move some of a model's workers to the end of MMS's list: it ends them first.
+     *
+     * @param leaves whether a worker shall be among them
+     */
+    static void moveToEnd(Model model, Predicate<WorkerThread> leaves) {
+        if (LOADS == null || WORKERS == null) {
+            return;
+        }
+        Object loads = value(ModelManager.getInstance(), LOADS);
+        Map<String, List<WorkerThread>> workers =
+                (Map<String, List<WorkerThread>>) value(loads, WORKERS);
+        synchronized (model.getModelName()) { // as WorkLoadManager.modelChanged
+            workers.getOrDefault(model.getModelName(), new ArrayList<>())
+                    .sort(Comparator.comparing(leaves::test));
+        }
+    }
+
     private static Map<String, LinkedBlockingDeque<Job>> queues(Model model) {
         return QUEUES == null
                 ? Collections.emptyMap()
@@ -105,7 +141,7 @@ final class MmsInternals {
             field.setAccessible(true);
             return field;
         } catch (ReflectiveOperationException | RuntimeException e) {
-            Plugin.LOG.warn("cannot reach MMS's request queues: idle workers take turns", e);
+            Plugin.LOG.warn("cannot reach MMS's queues and workers: requests wait longer", e);
             return null;
         }
     }

@@ -2,9 +2,12 @@ package mms_handler;
 
 import com.amazonaws.ml.mms.wlm.Job;
 import com.amazonaws.ml.mms.wlm.Model;
+import com.amazonaws.ml.mms.wlm.WorkerThread;
 import io.netty.handler.codec.http.HttpResponseStatus;
 import java.util.ArrayDeque;
 import java.util.Deque;
+import java.util.HashSet;
+import java.util.Set;
 import java.util.concurrent.BlockingDeque;
 import java.util.concurrent.LinkedBlockingDeque;
 import java.util.concurrent.Semaphore;
@@ -27,7 +30,13 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
     private final ReentrantLock pollLock;
 
     /** Idle workers, most recently busy first; workers that never served wait at the end. */
-    private final transient Deque<Semaphore> idle = new ArrayDeque<>();
+    private final transient Deque<Turn> idle = new ArrayDeque<>();
+
+    /** Threads of the workers that take no more requests, because MMS is about to end them. */
+    private final transient Set<Thread> retired = new HashSet<>();
+
+    /** How many of them there shall be. */
+    private int retiring;
 
     /** Whether this worker has had a request.  One that failed to load its model polls, too. */
     private final transient ThreadLocal<Boolean> served = ThreadLocal.withInitial(() -> false);
@@ -90,7 +99,7 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
 
     /** Wake an idle worker.  If there is none, the next one to become idle looks here first. */
     private boolean wake() {
-        Semaphore turn = idle.poll();
+        Turn turn = idle.poll();
         if (turn != null) {
             turn.release();
         }
@@ -106,14 +115,16 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
 
     private Job pollFirstOfBatch() throws InterruptedException {
         for (; ; ) {
-            Semaphore turn = new Semaphore(0);
+            Turn turn = new Turn();
             synchronized (idle) {
-                Job job = poll();
+                Job job = retires(turn) ? null : poll();
                 if (job != null) {
                     served.set(true);
                     return job;
                 }
-                if (served.get()) {
+                if (retired.contains(turn.worker)) {
+                    passOn();
+                } else if (served.get()) {
                     idle.addFirst(turn);
                 } else {
                     idle.addLast(turn);
@@ -132,11 +143,66 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
     }
 
     /** Stop waiting.  If this worker was woken already, wake another one. */
-    private void leave(Semaphore turn) {
+    private void leave(Turn turn) {
         synchronized (idle) {
-            if (!idle.remove(turn)) {
+            if (retired.remove(turn.worker)) {
+                retiring--;
+            } else if (!idle.remove(turn)) {
                 wake();
             }
+        }
+    }
+
+    // --- workers that leave ---
+
+    /**
+     * Let this many workers take no more requests: idle ones, least recently busy first, then those
+     * that become idle.
+     *
+     * @return whether some of them are still busy
+     */
+    boolean retire(int workers) {
+        synchronized (idle) {
+            retiring = Math.max(workers, retired.size());
+            while (retired.size() < retiring && !idle.isEmpty()) {
+                retired.add(idle.removeLast().worker);
+            }
+            return retired.size() < retiring;
+        }
+    }
+
+    /** Let the workers that are still busy go on taking requests. */
+    void retireNoMore() {
+        synchronized (idle) {
+            retiring = retired.size();
+        }
+    }
+
+    boolean isRetired(WorkerThread worker) {
+        synchronized (idle) {
+            return retired.contains(MmsInternals.thread(worker));
+        }
+    }
+
+    private boolean retires(Turn turn) {
+        return retired.size() < retiring && retired.add(turn.worker);
+    }
+
+    /** A worker that was woken for a request has retired instead: wake another one. */
+    private void passOn() {
+        if (!isEmpty()) {
+            wake();
+        }
+    }
+
+    /** An idle worker waits for it. */
+    private static final class Turn extends Semaphore {
+        private static final long serialVersionUID = 1L;
+
+        private final transient Thread worker = Thread.currentThread();
+
+        Turn() {
+            super(0);
         }
     }
 }

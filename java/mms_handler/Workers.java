@@ -12,6 +12,7 @@ import java.util.Collection;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
+import java.util.Set;
 import java.util.TreeMap;
 import java.util.WeakHashMap;
 import java.util.concurrent.TimeUnit;
@@ -38,7 +39,8 @@ final class Workers {
     private static final long PERIOD_MS = 250;
 
     /** A model may be without a worker for so long; MMS starts one after a second. */
-    private static final long PATIENCE_NS = TimeUnit.SECONDS.toNanos(10);
+    private static final long PATIENCE_MS = TimeUnit.SECONDS.toMillis(10);
+    private static final long PATIENCE_NS = TimeUnit.MILLISECONDS.toNanos(PATIENCE_MS);
 
     private static final int EXPECTED_MODELS = expectedModels();
     private static final Map<String, Workers> REGISTERED = new TreeMap<>();
@@ -106,7 +108,9 @@ final class Workers {
         long loaded = REGISTERED.values().stream().filter(w -> w.loaded).count();
         complete |= loaded >= EXPECTED_MODELS && isConfirmed();
         if (Plugin.GATE != null && !Plugin.MULTI_MODEL) {
-            MmsInternals.setStartupModels(models.keySet());
+            Set<String> names = Mending.names();
+            names.addAll(models.keySet());
+            MmsInternals.setStartupModels(names);
         }
         return REGISTERED.values();
     }
@@ -135,14 +139,15 @@ final class Workers {
             return Health.DRAINING;
         }
         Collection<Workers> all = update();
-        if (all.stream().anyMatch(Workers::hasFailed)) {
+        long mendingMs = Mending.longestMs();
+        if (all.stream().anyMatch(Workers::hasFailed) || mendingMs > PATIENCE_MS) {
             return Health.UNHEALTHY;
         }
         if (!complete || all.stream().anyMatch(Workers::isAwaited)) {
             return Health.LOADING;
         }
         boolean partial = all.stream().anyMatch(w -> w.loaded && w.alive < w.expected);
-        return partial ? Health.PARTIAL : Health.HEALTHY;
+        return partial || mendingMs > 0 ? Health.PARTIAL : Health.HEALTHY;
     }
 
     private void read() {

@@ -16,6 +16,8 @@ from mms_handler.errors import ArchiveError
 
 #: The largest header data in bytes.  tarfile reads it at once, in the size that the header claims.
 _HEADER_BYTES = 2**20
+#: The most bytes after the last entry.  tar fills its last block of 10,240 bytes with zeros.
+_PADDING_BYTES = 2**20
 _HEADERS = (
     tarfile.GNUTYPE_LONGNAME,
     tarfile.GNUTYPE_LONGLINK,
@@ -39,13 +41,17 @@ class _Header(tarfile.TarInfo):
 
 
 def is_tar(path: Path) -> bool:
-    """Whether a file is a tar archive, compressed or not, safe or not."""
+    """Whether a file is a tar archive, compressed or not, safe or not, whole or damaged."""
     try:
         tarfile.open(path, tarinfo=_Header).close()
-    except ArchiveError:  # raised by a header, so it is a tar archive
-        return True
     except tarfile.TarError:
         return False
+    except OSError as exc:
+        if exc.errno:  # the file cannot be read
+            raise
+        return True  # a decompressor's
+    except Exception:  # _Header's, zlib's, lzma's, EOFError: it begins like an archive
+        return True
     return True
 
 
@@ -55,9 +61,11 @@ def unpack(path: Path, folder: Path) -> None:
     Raises:
         ArchiveError: an entry is not safe, and nothing is written; or the archive is damaged.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     with _opened(path) as tar:
         for member in list(_checked(tar, path)):
             _write_member(tar, member, folder / member.name)
+        _read_to_end(tar)
 
 
 def size(path: Path) -> int:
@@ -87,6 +95,18 @@ def _checked(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
     for member in tar:
         entries.add(member.name, _mode(member), member.size)
         yield member
+
+
+def _read_to_end(tar: tarfile.TarFile) -> None:
+    """Read what follows the last entry: only at its end does a gzip file tell that it is damaged.
+
+    Raises:
+        ArchiveError: more follows than the zeros that programs write after the last entry.
+    """
+    assert tar.fileobj is not None  # it is open
+    rest = tar.fileobj.read(_PADDING_BYTES + 1)
+    if len(rest) > _PADDING_BYTES:
+        raise ArchiveError(f"more than {_PADDING_BYTES:,} bytes follow the last entry")
 
 
 def _mode(member: tarfile.TarInfo) -> int:

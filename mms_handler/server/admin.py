@@ -72,6 +72,8 @@ class Api:
             return self._registry.describe(words[1])
         if route == ("PUT", 2):
             workers = _number(fields, "min_worker", 1)
+            if not workers:  # MMS would end the listener, and start no other one later
+                raise BadInput("min_worker is 0: ask for 1 or more, or unregister the model")
             self._registry.scale(words[1], workers)
             return {"status": f'Model "{words[1]}" has {workers} workers'}
         if route == ("DELETE", 2):

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import socket
 import subprocess
 import tempfile
@@ -31,6 +32,9 @@ from mms_handler.settings import Settings, environment
 #: Seconds that Java may take to end once no request is in flight.
 _END_S = 3
 
+#: A line of /metrics.  A model's name needs no escapes.
+_RESTARTS = re.compile(r'^mms_handler_worker_restarts_total\{model="([^"]*)"\} (\d+)$', re.M)
+
 #: Bytes of a Unix socket's path, with the zero that ends it (unix(7)).
 _SOCKET_BYTES = 108
 
@@ -38,10 +42,10 @@ _SOCKET_BYTES = 108
 class ProcessLog:
     """The lines that the front end and its workers print."""
 
-    def __init__(self, *listeners: Callable[[str], None]) -> None:
-        """Call ``listeners`` with each line.  None may raise: Java would block on a full pipe."""
-        self._listeners = listeners
-        self._latest: deque[str] = deque(maxlen=500)
+    def __init__(self, listener: Callable[[str], None]) -> None:
+        """Call ``listener`` with each line.  It may not raise: Java would block on a full pipe."""
+        self._listener = listener
+        self._first: deque[str] | None = deque(maxlen=500)
 
     def follow(self, stream: IO[bytes]) -> None:
         """Read ``stream`` to its end, in a thread that ends with it."""
@@ -53,18 +57,25 @@ class ProcessLog:
         threading.Thread(target=copy, daemon=True).start()
 
     def _take(self, line: str) -> None:
-        self._latest.append(line)
-        for listener in self._listeners:
-            listener(line)
+        if self._first is not None:
+            self._first.append(line)
+        self._listener(line)
+
+    def forget(self) -> None:
+        """Keep no line any more.  Java listens: from now on clients and scripts choose the words.
+
+        The log is for people.  Nothing in it may count, since anyone could print it.
+        """
+        self._first = None
 
     def text_after(self, words: str, within_s: float = 2) -> str | None:
-        """What follows ``words`` in the latest line that has them; None if no line has."""
+        """What follows ``words`` in the latest line of Java's start; None if no line has them."""
         deadline = time.monotonic() + within_s
         while True:
-            for line in reversed(list(self._latest)):
+            for line in reversed(list(self._first or ())):
                 if words in line:
                     return line.partition(words)[2]
-            if time.monotonic() > deadline:
+            if self._first is None or time.monotonic() > deadline:
                 return None
             time.sleep(0.05)
 
@@ -122,6 +133,22 @@ class FrontEnd(NamedTuple):
         ping = f"{self.inference_url}/ping"
         self.wait_until(lambda: client.call("GET", ping).status == 200, limit_s)
 
+    def worker_restarts(self) -> dict[str, int]:
+        """How often MMS started a process again, by model; empty while Java does not answer.
+
+        The plug-in counts it (Workers.java).  It is asked on MMS's own socket, where no client is.
+        """
+        try:
+            answer = client.call("GET", f"{self.inference_url}/metrics", timeout_s=2)
+        except ServerError:
+            return {}
+        text = answer.body.decode() if answer.status == 200 else ""
+        return {name: int(count) for name, count in _RESTARTS.findall(text)}
+
+    def mending_file(self, name: str) -> Path:
+        """The file that tells the gate to answer 503 for a model instead of 404 (Mending.java)."""
+        return self.folder / "mending" / name
+
 
 @contextlib.contextmanager
 def started(
@@ -151,6 +178,7 @@ def started(
         # Of two lines with one key MMS takes the second.
         (folder / "config.properties").write_text(config_properties(private) + addresses)
         temp.mkdir()
+        (folder / "mending").mkdir()
         with processes.group(
             command,
             env={**env, "TEMP": str(temp), "TMPDIR": str(temp), "PYTHONUNBUFFERED": "1"},
@@ -165,6 +193,7 @@ def started(
             front = FrontEnd(folder, process, log, f"{inference}:", f"{management}:")
             try:
                 front.wait_until(front.listens, ready_s)
+                log.forget()
                 yield front
             finally:
                 _drain(process, settings.drain_s)

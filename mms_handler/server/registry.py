@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import threading
+import time
 from pathlib import Path
 from typing import Any, Iterator, NamedTuple
 
@@ -21,6 +23,7 @@ from mms_handler.errors import (
     NoSuchModel,
     OutOfResources,
     ServerError,
+    Unavailable,
 )
 from mms_handler.server import machine, model_processes, sizing
 from mms_handler.server.front_end import FrontEnd
@@ -28,6 +31,11 @@ from mms_handler.server.sources import Source
 from mms_handler.server.store import Store
 from mms_handler.server.watch import WorkerDeaths
 from mms_handler.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Seconds between attempts to mend a model: 1, 2, 4 and so on, and never more than this.
+_MAX_DELAY_S = 8
 
 
 class Serving(NamedTuple):
@@ -62,11 +70,25 @@ class Model(NamedTuple):
         url: where it came from, as it was given.
         serving: how it is served.
         listener: the process that forks its workers; MMS starts no second one if it dies.
+        change: held while it is scaled, mended or unregistered.
     """
 
     url: str
     serving: Serving
     listener: psutil.Process
+    change: threading.Lock
+
+
+class Mending(NamedTuple):
+    """A model that lost its processes and is not served until it can be loaded again.
+
+    Fields:
+        attempts: how often loading it has failed.
+        next_s: monotonic time of the next attempt.
+    """
+
+    attempts: int
+    next_s: float
 
 
 class Registry:
@@ -80,13 +102,15 @@ class Registry:
         Args:
             front_end: the front end; it has no model yet.
             store: an empty store that nothing else writes to.
-            settings: the memory to plan with, and how long a sample may take.
-            deaths: hears of workers that are started on purpose.
+            settings: the memory to plan with, how long a sample may take, how often to mend.
+            deaths: counts the deaths of the models' workers.
         """
         self._front_end, self._store = front_end, store
         self._settings, self._deaths = settings, deaths
         self._models: dict[str, Model] = {}
-        self._reserved: dict[str, int] = {}  # bytes for each model that is being registered
+        self._mending: dict[str, Mending] = {}
+        self._changing: set[str] = set()  # names that are being registered or unregistered
+        self._reserved: list[int] = []  # bytes for each change that starts workers
         self._lock = threading.Lock()
 
     # --- asking ---
@@ -113,8 +137,11 @@ class Registry:
             NoSuchModel: there is none.
         """
         url = self.model(name).url
-        answer = json.loads(client.describe(self._front_end.management_url, name).body)
-        (description,) = answer if isinstance(answer, list) else [answer]
+        answer = client.describe(self._front_end.management_url, name)
+        if answer.status != 200:  # it is being mended
+            return {"modelName": name, "modelUrl": url, "workers": []}
+        descriptions = json.loads(answer.body)
+        (description,) = descriptions if isinstance(descriptions, list) else [descriptions]
         return {**description, "modelUrl": url}
 
     # --- registering ---
@@ -131,7 +158,7 @@ class Registry:
             self._check_free(name)
 
     def _check_free(self, name: str) -> None:
-        if name in self._models or name in self._reserved:
+        if name in self._models or name in self._changing:
             raise NameTaken(f"a model called {name} is registered or being registered")
 
     def register(self, source: Source, serving: Serving) -> None:
@@ -144,7 +171,9 @@ class Registry:
             ServerError: it cannot be loaded, or cannot answer its sample; says why.
         """
         name = source.name
-        with self._memory_reserved(name, serving.workers * sizing.estimate(source.size_bytes)):
+        with self._name_reserved(name), self._memory_reserved(
+            name, serving.workers * sizing.estimate(source.size_bytes)
+        ):
             folder = self._store.put(source)
             try:
                 self._load(name, serving)
@@ -154,25 +183,36 @@ class Registry:
                 self._remove(name)
                 raise
             with self._lock:
-                self._models[name] = Model(source.url, serving, listener)
+                self._models[name] = Model(source.url, serving, listener, threading.Lock())
 
     @contextlib.contextmanager
-    def _memory_reserved(self, name: str, need_bytes: int) -> Iterator[None]:
-        """Reserve the name and the memory of a model while it is being registered."""
+    def _name_reserved(self, name: str) -> Iterator[None]:
+        """Keep a name from others while its model is being registered or unregistered."""
         with self._lock:
             self._check_free(name)
-            free_bytes = self._free_bytes() - sum(self._reserved.values())
-            if need_bytes > free_bytes:
-                raise OutOfResources(
-                    f"{name} needs about {need_bytes >> 20} MB, but only "
-                    f"{max(free_bytes, 0) >> 20} MB are free; unregister another model first"
-                )
-            self._reserved[name] = need_bytes
+            self._changing.add(name)
         try:
             yield
         finally:
             with self._lock:
-                del self._reserved[name]
+                self._changing.discard(name)
+
+    @contextlib.contextmanager
+    def _memory_reserved(self, subject: str, need_bytes: int) -> Iterator[None]:
+        """Reserve the memory that ``subject`` needs, while its workers load."""
+        with self._lock:
+            free_bytes = self._free_bytes() - sum(self._reserved)
+            if need_bytes > free_bytes:
+                raise OutOfResources(
+                    f"{subject} needs about {need_bytes >> 20} MB, but only "
+                    f"{max(free_bytes, 0) >> 20} MB are free; unregister another model first"
+                )
+            self._reserved.append(need_bytes)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reserved.remove(need_bytes)
 
     def _free_bytes(self) -> int:
         """Memory that is left: of the machine, and of what ``memory_bytes`` allows in all."""
@@ -185,15 +225,24 @@ class Registry:
 
     def _load(self, name: str, serving: Serving) -> None:
         """Register the model of the store with MMS; all its workers have loaded it afterwards."""
-        self._deaths.expect(name, serving.workers)
+        folder = self._store.folder(name)
+        (folder / manifest.LOAD_ERROR).unlink(missing_ok=True)
         url = self._front_end.management_url
         answer = client.register(url, name, name, **serving._asdict())
-        if answer.status == 200:
-            return
-        reason = self._front_end.log.text_after(f"cannot load model {name}: ") or answer.message()
+        if answer.status != 200:
+            raise self._refusal(name, f"{name} cannot be served", answer)
+        self._deaths.follow(name)
+
+    def _refusal(self, name: str, subject: str, answer: client.Answer) -> HandlerError:
+        """The error for workers that MMS could not start; a worker may have written the reason."""
+        reason = self.load_error(name) or answer.message()
         if answer.status == OutOfResources.status:
-            raise OutOfResources(f"{name} cannot be served: {reason}")
-        raise ServerError(f"{name} cannot be served: {reason}")
+            return OutOfResources(f"{subject}: {reason}")
+        return ServerError(f"{subject}: {reason}")
+
+    def load_error(self, name: str) -> str:
+        """Why a worker of a model could not load it within the last minute; "" if none failed."""
+        return manifest.read_load_error(self._store.folder(name))
 
     def _answer_sample(self, name: str, folder: Path) -> None:
         """Let the model answer the sample that was packed with it, if there is one."""
@@ -221,26 +270,63 @@ class Registry:
     def scale(self, name: str, workers: int) -> None:
         """Serve a model with this many workers.
 
+        Requests that surplus workers are answering are finished first, for as long as one may take.
+
         Raises:
             NoSuchModel: there is none of that name.
-            ServerError: MMS could not start them.
+            OutOfResources: the memory is not enough; nothing has changed.
+            Unavailable: the model is being mended.
+            ServerError: MMS could not start them; the model has the workers that it had.
         """
-        serving = self.model(name).serving
-        self._deaths.expect(name, max(0, workers - serving.workers))
+        with self.model(name).change:
+            model = self.model(name)  # it may have been changed or unregistered meanwhile
+            if name in self._mending:
+                raise Unavailable(f"{name} is being loaded again after its processes ended")
+            more = max(0, workers - model.serving.workers)
+            subject = f"{name} with {more} more worker{'s' if more > 1 else ''}"
+            with self._memory_reserved(subject, more * self._worker_bytes(name)):
+                self._set_workers(name, workers)
+
+    def scale_to_fit(self, name: str, limit: int) -> None:
+        """Serve a model that has one worker with as many as memory allows, up to ``limit``."""
+        with self.model(name).change:
+            fitting = max(0, self._free_bytes()) // self._worker_bytes(name)
+            self._set_workers(name, 1 + min(limit - 1, fitting))
+
+    def _worker_bytes(self, name: str) -> int:
+        """The memory of one worker of a model, judging by what its workers use now."""
+        used_bytes = machine.used_bytes(self._processes(name))
+        return max(1, used_bytes // self.model(name).serving.workers)
+
+    def _set_workers(self, name: str, workers: int) -> None:
+        model = self.model(name)
+        serving = model.serving._replace(workers=workers)
         url = self._front_end.management_url
+        if workers < model.serving.workers:
+            client.retire(url, name, model.serving.workers - workers, serving.timeout_s)
         answer = client.scale(url, name, workers, serving.timeout_s)
         if answer.status != 200:
-            raise ServerError(f"could not start {workers} workers for {name}: {answer.message()}")
+            error = self._refusal(name, f"could not start {workers} workers for {name}", answer)
+            client.scale(url, name, model.serving.workers, serving.timeout_s)
+            raise error
         with self._lock:
-            model = self._models.get(name)  # it may have been unregistered meanwhile
-            if model:
-                serving = model.serving._replace(workers=workers)
-                self._models[name] = model._replace(serving=serving)
+            self._models[name] = model._replace(serving=serving)
 
-    def workers_that_fit(self, name: str, limit: int) -> int:
-        """How many workers memory allows, judging by what this model's use now; 1 to ``limit``."""
-        worker_bytes = max(1, machine.used_bytes(self._processes(name)))
-        return 1 + min(limit - 1, max(0, self._free_bytes()) // worker_bytes)
+    def _reload(self, name: str, model: Model) -> None:
+        """Register a model with MMS again, from its files in the store.
+
+        Raises:
+            HandlerError: it cannot be loaded.
+        """
+        mending = self._front_end.mending_file(name)
+        mending.touch()
+        self._end(name)
+        self._load(name, model.serving)
+        model = model._replace(listener=self._listener(name))
+        with self._lock:
+            self._models[name] = model
+            self._mending.pop(name, None)
+        mending.unlink()
 
     def unregister(self, name: str) -> None:
         """Unregister a model; its processes and files are gone when this returns.
@@ -248,19 +334,34 @@ class Registry:
         Raises:
             NoSuchModel: there is none of that name.
         """
+        with self.model(name).change:
+            self.model(name)  # another thread may have unregistered it meanwhile
+            self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        """Unregister a model whose ``change`` is held."""
         with self._lock:
-            if self._models.pop(name, None) is None:
-                raise NoSuchModel(f"no model is called {name}")
-        self._remove(name)
+            del self._models[name]
+            self._changing.add(name)
+        try:
+            self._remove(name)
+        finally:
+            with self._lock:
+                self._mending.pop(name, None)
+                self._changing.discard(name)
 
     def _remove(self, name: str) -> None:
         self._end(name)
         self._store.remove(name)
         self._deaths.forget(name)
+        with contextlib.suppress(FileNotFoundError):
+            self._front_end.mending_file(name).unlink()
 
     def _end(self, name: str) -> None:
         processes = self._processes(name)
-        client.unregister(self._front_end.management_url, name)  # 404 if MMS already did
+        url = self._front_end.management_url
+        client.retire(url, name, len(processes), self._settings.drain_s)
+        client.unregister(url, name)  # 404 if MMS already did
         model_processes.wait_for_end(processes)
 
     def _processes(self, name: str) -> list[psutil.Process]:
@@ -271,43 +372,48 @@ class Registry:
     def mend(self) -> dict[str, str]:
         """Register again the models that lack a worker and have no listener to fork one.
 
-        MMS does not.  If only the listener is gone, the workers go on serving.
+        MMS does not.  If only the listener is gone, the workers go on serving.  A model that cannot
+        be loaded is tried again later; clients get 503 for it until then.
 
         Returns:
-            The models that can no longer be loaded, with the reasons.  They are unregistered.
+            The models that could not be loaded in too many attempts, with the reasons.  They are
+            unregistered.
         """
         with self._lock:
-            orphaned = [
-                name
-                for name, model in self._models.items()
-                if not model_processes.is_alive(model.listener)
-            ]
-        reasons = {name: self._restart(name) for name in orphaned if self._lacks_workers(name)}
+            models = dict(self._models)
+        reasons = {}
+        for name, model in models.items():
+            # A model that is changed meanwhile is looked at next time.
+            if self._is_due(name, model) and model.change.acquire(blocking=False):
+                try:
+                    reasons[name] = self._mend(name)
+                finally:
+                    model.change.release()
         return {name: reason for name, reason in reasons.items() if reason}
 
-    def _lacks_workers(self, name: str) -> bool:
-        with contextlib.suppress(NoSuchModel):
-            return len(self._processes(name)) < self.model(name).serving.workers
-        return False
+    def _is_due(self, name: str, model: Model) -> bool:
+        if name in self._mending:
+            return time.monotonic() >= self._mending[name].next_s
+        if model_processes.is_alive(model.listener):
+            return False
+        return len(self._processes(name)) < model.serving.workers
 
-    def _restart(self, name: str) -> str:
-        """Register a model again, with its files in the store; "", or the reason why it failed."""
-        with self._lock:
-            model = self._models.pop(name, None)
-            if model is None:  # unregistered meanwhile
-                return ""
-            self._reserved[name] = 0  # keeps the name taken
+    def _mend(self, name: str) -> str:
+        """Try to load a model again; the reason, if it is given up."""
         try:
-            self._end(name)
-            self._load(name, model.serving)
-            model = model._replace(listener=self._listener(name))
-        except HandlerError as exc:
-            self._remove(name)
-            return str(exc)
-        else:
-            with self._lock:
-                self._models[name] = model
+            model = self.model(name)
+        except NoSuchModel:  # unregistered meanwhile
             return ""
-        finally:
-            with self._lock:
-                del self._reserved[name]
+        if name not in self._mending:
+            self._deaths.add(name)
+        attempts = 1 + self._mending.get(name, Mending(0, 0)).attempts
+        try:
+            self._reload(name, model)
+        except HandlerError as exc:
+            if attempts > self._settings.restarts:
+                self._forget(name)
+                return str(exc)
+            delay_s = min(2 ** (attempts - 1), _MAX_DELAY_S)
+            self._mending[name] = Mending(attempts, time.monotonic() + delay_s)
+            log.warning("%s; trying again in %d s", exc, delay_s)
+        return ""

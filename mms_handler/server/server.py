@@ -1,7 +1,7 @@
 """Serve models for the length of a ``with`` block, and watch over them.
 
 paths ──▶ Source ──▶ Registry ──▶ Store ──▶ front end ──▶ workers
-POST /models ──▶ Api ──▶ Registry         WorkerDeaths ◀── log lines
+POST /models ──▶ Api ──▶ Registry         WorkerDeaths ◀── the plug-in's counts
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Callable, Iterator, Sequence
 
 from mms_handler.errors import HandlerError, NoSuchModel, ServerError
 from mms_handler.server import admin, front_end, sizing
-from mms_handler.server.front_end import ProcessLog
+from mms_handler.server.front_end import FrontEnd, ProcessLog
 from mms_handler.server.machine import this_machine
 from mms_handler.server.registry import Registry, Serving
 from mms_handler.server.sources import Source, Sources, allowed_folders, source_at
@@ -30,14 +30,15 @@ class Server:
 
     def __init__(
         self,
-        process: subprocess.Popen[bytes],
+        front: FrontEnd,
         registry: Registry,
         deaths: WorkerDeaths,
         settings: Settings,
     ) -> None:
         """Made by ``serve``."""
         self.url = f"http://{settings.host}:{settings.port}"
-        self.process, self.registry = process, registry
+        self.process, self.registry = front.process, registry
+        self._worker_restarts = front.worker_restarts
         self._deaths, self._restarts = deaths, settings.restarts
         self._keep_going = settings.keep_going or settings.multi_model
 
@@ -57,7 +58,9 @@ class Server:
             self._check_models()
 
     def _check_models(self) -> None:
-        for name, reason in self._deaths.above_limit().items():
+        self._deaths.read(self._worker_restarts)
+        for name in self._deaths.above_limit():
+            reason = self.registry.load_error(name)
             died = f"the workers of {name} died more than {self._restarts} times in {WINDOW_S} s"
             self._give_up(f"{died}: {reason}" if reason else died)
             with contextlib.suppress(NoSuchModel):  # a client has just unregistered it
@@ -102,9 +105,7 @@ def serve(
     log(sizing.summary(plan))
     deaths, serving = WorkerDeaths(settings.restarts), Serving.by_default(settings)
     with contextlib.ExitStack() as stack:
-        front = stack.enter_context(
-            front_end.started(settings, plan, ProcessLog(log, deaths.read), ready_s)
-        )
+        front = stack.enter_context(front_end.started(settings, plan, ProcessLog(log), ready_s))
         store = Store(front.folder / "store", settings.program)
         registry = Registry(front, store, settings, deaths)
         allowed = Sources(allowed_folders(settings), settings.allowed_urls, front.folder)
@@ -114,14 +115,13 @@ def serve(
             try:
                 registry.register(source, serving)
                 if settings.workers is None and plan.workers > 1:
-                    workers = registry.workers_that_fit(source.name, plan.workers)
-                    registry.scale(source.name, workers)
+                    registry.scale_to_fit(source.name, plan.workers)
             except HandlerError as exc:
                 if not settings.keep_going:
                     raise
                 log(f"{exc}; serving the other models without it")
         front.open_gate(ready_s)
-        yield Server(front.process, registry, deaths, settings)
+        yield Server(front, registry, deaths, settings)
 
 
 def check_distinct(sources: Sequence[Source]) -> Sequence[Source]:

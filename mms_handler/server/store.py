@@ -28,6 +28,10 @@ class Store:
         self._folder, self._program = folder, program
         folder.mkdir()
 
+    def folder(self, name: str) -> Path:
+        """The folder of a model."""
+        return self._folder / name
+
     def put(self, source: Source) -> Path:
         """Put a model into the store; give its folder.
 

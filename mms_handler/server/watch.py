@@ -1,72 +1,83 @@
-"""Count worker deaths for each model from the log, and report the models above the limit."""
+"""Count worker deaths for each model, and report the models above the limit.
+
+The plug-in counts how often MMS started a process for each worker; it reads that from MMS's own
+objects.  Nothing that a client sends or a script prints counts: the log is only printed.
+"""
 
 from __future__ import annotations
 
-import re
 import threading
 import time
 from collections import deque
-from typing import NamedTuple
+from typing import Callable, Mapping
 
 #: Seconds after which a death no longer counts.
 WINDOW_S = 60
 
-# mms_handler.worker.service prints one of these for each worker that loads a model or fails to.
-_LOADED = re.compile(r"model (\S+) is loaded$")
-_FAILED = re.compile(r"cannot load model (\S+): (.*)")
 
+class _Registration:
+    """One registration of a model with MMS.
 
-class Death(NamedTuple):
-    """A worker that MMS started again, so another one died before it.
-
-    Fields:
-        at_s: monotonic time.
-        reason: why the new worker could not load the model; "" if it could.
+    Attributes:
+        restarts: the plug-in's count when it was read last; it begins at 0 for each registration.
     """
 
-    at_s: float
-    reason: str
+    def __init__(self) -> None:
+        self.restarts = 0
 
 
 class WorkerDeaths:
-    """Counts the worker starts that nobody requested: each follows a death."""
+    """The deaths of each model's workers within the last WINDOW_S.  Safe in several threads."""
 
     def __init__(self, limit: int) -> None:
         """Tolerate ``limit`` deaths of one model within WINDOW_S."""
         self._limit = limit
-        self._expected_starts: dict[str, int] = {}
-        self._deaths: dict[str, deque[Death]] = {}
+        self._registrations: dict[str, _Registration] = {}
+        self._times: dict[str, deque[float]] = {}  # of the latest deaths, monotonic
         self._lock = threading.Lock()
 
-    def expect(self, name: str, starts: int) -> None:
-        """Do not count the next ``starts`` workers of a model: they are started on purpose."""
+    def follow(self, name: str) -> None:
+        """Count a model's deaths from now on: MMS has just registered it, maybe once more."""
         with self._lock:
-            self._expected_starts[name] = self._expected_starts.get(name, 0) + starts
+            self._registrations[name] = _Registration()
 
     def forget(self, name: str) -> None:
+        """Forget an unregistered model and its deaths."""
         with self._lock:
-            self._expected_starts.pop(name, None)
-            self._deaths.pop(name, None)
+            self._registrations.pop(name, None)
+            self._times.pop(name, None)
 
-    def read(self, line: str) -> None:
-        """Read a line that the front end or a worker printed."""
-        match = _LOADED.search(line) or _FAILED.search(line)
-        if not match:
-            return
-        name, reason = match[1], match[2] if match.re is _FAILED else ""
+    def add(self, name: str, deaths: int = 1) -> None:
+        """Count deaths that the plug-in does not see."""
         with self._lock:
-            if self._expected_starts.get(name, 0) > 0:
-                self._expected_starts[name] -= 1
-            else:
-                deaths = self._deaths.setdefault(name, deque(maxlen=self._limit + 1))
-                deaths.append(Death(time.monotonic(), reason))
+            self._add(name, deaths)
 
-    def above_limit(self) -> dict[str, str]:
-        """The models with more deaths than the limit, each with the latest reason, or ""."""
+    def _add(self, name: str, deaths: int) -> None:
+        times = self._times.setdefault(name, deque(maxlen=self._limit + 1))
+        times.extend([time.monotonic()] * deaths)
+
+    def read(self, restarts: Callable[[], Mapping[str, int]]) -> None:
+        """Read the plug-in's counts, by model.
+
+        A model that was registered again during the call is left for the next one, because the
+        count may be of the registration before.
+        """
+        with self._lock:
+            followed = dict(self._registrations)
+        counts = restarts()
+        with self._lock:
+            for name, registration in followed.items():
+                count = counts.get(name, 0)
+                if self._registrations.get(name) is registration and count > registration.restarts:
+                    self._add(name, count - registration.restarts)
+                    registration.restarts = count
+
+    def above_limit(self) -> list[str]:
+        """The models with more deaths than the limit."""
         oldest_s = time.monotonic() - WINDOW_S
         with self._lock:
-            return {
-                name: next((death.reason for death in reversed(deaths) if death.reason), "")
-                for name, deaths in self._deaths.items()
-                if len(deaths) > self._limit and deaths[0].at_s > oldest_s
-            }
+            return [
+                name
+                for name, times in self._times.items()
+                if len(times) > self._limit and times[0] > oldest_s
+            ]

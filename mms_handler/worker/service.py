@@ -11,9 +11,10 @@ import gc
 import logging
 import sys
 import time
+from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
-from mms_handler import errors, settings
+from mms_handler import errors, manifest, settings
 from mms_handler.errors import Failed, OutOfResources, attempt
 from mms_handler.settings import Settings
 from mms_handler.worker import faults
@@ -84,8 +85,10 @@ class Service:
         self._lifeline = connection or contextlib.nullcontext()
         context.metrics = Metrics(context.metrics, None)
         bodies.keep_undecoded()
+        supervised = False
         try:
             self._settings = settings.current()
+            supervised = self._settings.supervised
             self._deadline = Deadline(self._settings.timeout_s)
             with self._lifeline:
                 self._pipeline = self._load(context, self._settings).pipeline
@@ -94,10 +97,13 @@ class Service:
         except BaseException as exc:
             # MMS logs the traceback after this line.  It stops reading the log as soon as the
             # worker dies, hence the pause.
-            log.error("cannot load model %s: %s", context.model_name, " ".join(str(exc).split()))
+            reason = " ".join(str(exc).split())
+            log.error("cannot load model %s: %s", context.model_name, reason)
             sys.stdout.flush()
             time.sleep(0.1)
-            if errors.out_of_memory(exc.__cause__ or exc) and self._settings.supervised:
+            if supervised:
+                manifest.write_load_error(Path(context.system_properties["model_dir"]), reason)
+            if supervised and errors.out_of_memory(exc.__cause__ or exc):
                 # MMS answers 507 and keeps the model's name; its supervisor, serve, frees it.
                 raise MemoryError(str(exc)) from exc
             raise

@@ -165,6 +165,29 @@ def test_a_model_that_does_not_fit_is_507(ports, base, tmp_path):
         assert invoke(serving, "second") == (200, RIGHT)
 
 
+def test_workers_that_do_not_fit_are_507(ports, base, tmp_path):
+    """Nothing has changed then: the model has its one worker and answers."""
+    env = {
+        **os.environ,
+        "SAGEMAKER_MULTI_MODEL": "true",
+        "SAGEMAKER_BASE_DIR": str(base),
+        "MMS_HANDLER_MEMORY_MB": "1500",
+        "MMS_HANDLER_HEAP_MB": "64",
+    }
+    with Serving(ports, env=env, log=tmp_path / "log") as serving:
+        assert load(serving, "m", put(base, "a1", EXAMPLES / "linear")) == 200
+        processes = serving.java().children(recursive=True)
+        status, answer = call(serving, "PUT", "/models/m?min_worker=12")
+        assert status == 507
+        assert answer["message"].startswith("m with 11 more workers needs about ")
+        assert serving.java().children(recursive=True) == processes
+        assert call(serving, "GET", "/models/m")[1]["minWorkers"] == 1
+        assert invoke(serving, "m") == (200, RIGHT)
+        assert call(serving, "PUT", "/models/m?min_worker=2")[0] == 200
+        assert call(serving, "GET", "/models/m")[1]["minWorkers"] == 2
+        assert invoke(serving, "m") == (200, RIGHT)
+
+
 def test_many_models_in_turn(ports, base, tmp_path, request):
     """With more models than fit, each is loaded and called; a 507 makes others go first."""
     env = {

@@ -239,11 +239,11 @@ def test_a_model_whose_listener_is_killed_is_registered_again(linear):
 
 @pytest.mark.parametrize("keep_going", [False, True])
 def test_a_model_that_cannot_be_registered_again(ports, tmp_path, keep_going):
-    """It ends serve, or with --keep-going only this model."""
+    """After another attempt it ends serve, or with --keep-going only this model."""
     weights = tmp_path / "weights"
     weights.touch()
     fragile = model(tmp_path, "fragile", f"open({str(weights)!r}).close()\n{SLOW}")
-    flags = ["--workers", "1", *(["--keep-going"] if keep_going else [])]
+    flags = ["--workers", "1", "--restarts", "1", *(["--keep-going"] if keep_going else [])]
     served = (fragile, EXAMPLES / "linear")
     with Serving(ports, *served, *flags, log=tmp_path / "log") as serving:
         listener, workers = serving.of_model("fragile")
@@ -258,6 +258,41 @@ def test_a_model_that_cannot_be_registered_again(ports, tmp_path, keep_going):
         log = (tmp_path / "log").read_text()
         assert "fragile cannot be served: " in log
         assert "No such file or directory" in log
+        assert log.count("; trying again in 1 s") == 1
+
+
+def test_a_model_that_can_be_registered_again_later(ports, tmp_path):
+    """Until then clients get 503 with Retry-After, and other models are served."""
+    weights = tmp_path / "weights"
+    weights.touch()
+    fragile = model(tmp_path, "fragile", f"open({str(weights)!r}).close()\n{SLOW}")
+    flags = ("--workers", "1", "--restarts", "9")
+    with Serving(ports, fragile, EXAMPLES / "linear", *flags, log=tmp_path / "log") as serving:
+        listener, workers = serving.of_model("fragile")
+        weights.rename(tmp_path / "away")
+        for process in (listener, *workers):
+            process.kill()
+        wait_for(lambda: "; trying again in 1 s" in (tmp_path / "log").read_text(), 20)
+        answer = serving.ask("fragile", **text(0))
+        assert (answer.status, answer.headers["retry-after"]) == (503, "2")
+        assert answer.message() == "the model is being loaded again; try again later"
+        url = f"{serving.management}/models"
+        assert client.call("GET", f"{url}/fragile").status == 200
+        assert client.call("PUT", f"{url}/fragile?min_worker=2").status == 503
+        assert serving.ask("linear").body == RIGHT
+        assert serving.ask("unknown").status == 404
+        (tmp_path / "away").rename(weights)
+        statuses: list[int] = []
+
+        def answers() -> bool:
+            statuses.append(serving.ask("fragile", **text(0)).status)
+            return statuses[-1] == 200
+
+        wait_for(answers, 30)
+        assert set(statuses) <= {200, 503}
+        assert serving.ping() == 200
+        assert client.call("DELETE", f"{url}/fragile").status == 200
+        assert serving.ask("fragile", **text(0)).status == 404
 
 
 def _answers(serving: Serving) -> bool:
@@ -311,6 +346,34 @@ def test_the_death_of_java_ends_serve_and_the_workers(ports, tmp_path):
         assert serving.process.wait(timeout=15) == 1
         assert wait_for(serving.gone, 5)
         wait_for(lambda: not any(folder.exists() for folder in serving.folders), 5)
+
+
+# --- fewer workers ---
+
+
+def test_fewer_workers_cost_no_request(ports, tmp_path):
+    """Busy workers finish before they end; MMS alone would end the youngest, busy or not."""
+    slow = model(tmp_path, "slow", SLOW)
+    with Serving(ports, slow, "--workers", "3") as serving, ThreadPoolExecutor(3) as pool:
+        models = f"{serving.management}/models/slow"
+        requests = [pool.submit(serving.ask, "slow", **text(2)) for _ in range(3)]
+        wait_for(lambda: _in_flight(serving) == 3, 5)
+        assert client.call("PUT", f"{models}?min_worker=1").status == 200
+        assert [request.result().status for request in requests] == [200, 200, 200]
+        wait_for(lambda: len(serving.of_model("slow")[1]) == 1, 5)
+        assert serving.ask("slow", **text(0)).status == 200
+        # The same when the model goes.
+        request = pool.submit(serving.ask, "slow", **text(2))
+        wait_for(lambda: _in_flight(serving) == 1, 5)
+        assert client.call("DELETE", models).status == 200
+        assert request.result().status == 200
+        assert serving.ask("slow", **text(0)).status == 404
+
+
+def _in_flight(serving: Serving) -> int:
+    metrics = client.call("GET", f"{serving.inference}/metrics").body.decode()
+    (count,) = re.findall(r"mms_handler_in_flight (\d+)", metrics)
+    return int(count)
 
 
 # --- obstacles ---

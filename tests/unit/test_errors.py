@@ -49,6 +49,7 @@ def test_each_error_has_its_status():
         "ServerError": 500,
         "NoSuchModel": 404,
         "NameTaken": 409,
+        "Unavailable": 503,
         "TrainingError": 500,
     }
 

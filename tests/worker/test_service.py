@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import struct
+import time
 from typing import NamedTuple
 
 import pytest
@@ -16,6 +17,7 @@ from mms.model_loader import ModelLoaderFactory
 from mms.protocol import otf_message_handler
 from mms.protocol.otf_message_handler import retrieve_msg
 
+from mms_handler import manifest
 from mms_handler.errors import LoadError, ModelError, ScriptError, SettingsError
 from mms_handler.worker.loading import visible_gpu
 
@@ -961,6 +963,20 @@ def test_a_model_that_does_not_fit(worker, monkeypatch, caplog, raises, supervis
     with pytest.raises(error, match="^model_fn: "):
         worker(f"import mxnet as mx\n\ndef model_fn(model_dir):\n    raise {raises}\n")
     assert caplog.messages[-1].startswith("cannot load model m: model_fn: ")
+
+
+@pytest.mark.parametrize("supervised", [True, False])
+def test_the_reason_is_in_a_file_for_the_supervisor(worker, tmp_path, monkeypatch, supervised):
+    """serve does not look for it in the log, where anyone could print such a line."""
+    monkeypatch.setenv("MMS_HANDLER_SUPERVISED", str(supervised).lower())
+    with pytest.raises(LoadError):
+        worker("def model_fn(model_dir):\n    raise ValueError('the weights\\nare gone')\n")
+    reason = "model_fn: ValueError: the weights are gone (code/inference.py, line 2)"
+    assert manifest.read_load_error(tmp_path) == (reason if supervised else "")
+    hour = time.time() - 3_600
+    if supervised:
+        os.utime(tmp_path / manifest.LOAD_ERROR, (hour, hour))
+    assert manifest.read_load_error(tmp_path) == ""
 
 
 MEASURING = """\

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import io
 import json
+import lzma
 import os
+import random
 import stat
 import struct
 import tarfile
@@ -602,6 +605,51 @@ def test_a_tar_that_is_cut_off(tmp_path):
     path.write_bytes(path.read_bytes()[:100_000])
     with pytest.raises(ArchiveError, match=r"model\.tar\.gz cannot be unpacked: "):
         archive.convert(path, tmp_path / "m.mar")
+    assert tree(tmp_path) == ["model.tar.gz"]
+
+
+def _damaged(content, position):
+    return content[:position] + bytes([content[position] ^ 1]) + content[position + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        pytest.param(lambda tgz: b"", r"is neither a \.mar nor a model\.tar\.gz", id="empty"),
+        pytest.param(lambda tgz: bytes(100), "is neither ", id="zeros"),
+        pytest.param(lambda tgz: tgz[:3], "cannot be unpacked: ", id="a part of gzip's header"),
+        pytest.param(lambda tgz: tgz[:40], "cannot be unpacked: ", id="a part of a tar header"),
+        pytest.param(lambda tgz: tgz[:-4], "cannot be unpacked: ", id="without its last bytes"),
+        pytest.param(
+            lambda tgz: _damaged(tgz, 100_000), "cannot be unpacked: CRC", id="a bit of the data"
+        ),
+        pytest.param(
+            lambda tgz: _damaged(gzip.compress(bytes(1_000)), 12), "", id="a bit of the code table"
+        ),
+        pytest.param(lambda tgz: bz2.compress(tgz)[:30], "", id="a part of a bz2"),
+        pytest.param(lambda tgz: lzma.compress(tgz)[:50], "", id="a part of an xz"),
+        pytest.param(
+            lambda tgz: gzip.compress(bytes(10_240)), "has no files", id="an archive of nothing"
+        ),
+        pytest.param(
+            lambda tgz: gzip.compress(gzip.decompress(tgz) + bytes(2**21)),
+            "more than 1,048,576 bytes follow the last entry",
+            id="zeros without end",
+        ),
+    ],
+)
+@pytest.mark.parametrize("use", ["size", "convert"])
+def test_a_damaged_tar(tmp_path, damage, reason, use):
+    """Whatever the damage is, the error is ours and names the file; nothing is left behind."""
+    noise = random.Random(7).getrandbits(1_600_000).to_bytes(200_000, "big")
+    path = tar(tmp_path / "model.tar.gz", ("a", {"data": noise}))
+    path.write_bytes(damage(path.read_bytes()))
+    with contextlib.ExitStack() as refused:
+        if use == "convert":
+            refused.enter_context(pytest.raises(ArchiveError, match=rf"model\.tar\.gz.*{reason}"))
+            archive.convert(path, tmp_path / "m.mar")
+        with contextlib.suppress(ArchiveError):  # the headers may be whole
+            archive.size(path)
     assert tree(tmp_path) == ["model.tar.gz"]
 
 

@@ -198,6 +198,17 @@ def test_describe_scale_and_unregister(ask, registry):
     assert registry.calls == [("a b", 3), ("a b",)]
 
 
+def test_no_workers(ask, registry):
+    """MMS ends the listener with the last worker, and the model could never get another one."""
+    registry.models = {"i": Entry()}
+    status, answer = ask("PUT", "/models/i?min_worker=0")
+    assert (status, answer["message"]) == (
+        400,
+        "min_worker is 0: ask for 1 or more, or unregister the model",
+    )
+    assert registry.calls == []
+
+
 @pytest.mark.parametrize(
     ("method", "path"),
     [("GET", "/"), ("GET", "/ping"), ("DELETE", "/models"), ("PUT", "/models/a/b")],

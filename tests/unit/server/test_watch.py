@@ -1,4 +1,4 @@
-"""watch: which worker starts follow a death, and when there are too many."""
+"""watch: which deaths count, and when there are too many."""
 
 from __future__ import annotations
 
@@ -6,62 +6,89 @@ import pytest
 
 from mms_handler.server.watch import WINDOW_S, WorkerDeaths
 
-LOADED = "18:00:01 model iris is loaded"
-FAILED = "18:00:01 cannot load model iris: model_fn: ValueError: weights are gone"
 
-
-def above_limit(deaths, *lines):
-    for line in lines:
-        deaths.read(line)
-    return deaths.above_limit()
-
-
-def test_expected_starts_are_no_deaths():
-    """Three workers are started on purpose; even one death would be too many."""
-    deaths = WorkerDeaths(0)
-    deaths.expect("iris", 2)
-    deaths.expect("iris", 1)
-    assert above_limit(deaths, LOADED, LOADED, LOADED) == {}
-
-
-def test_one_death_above_the_limit():
-    """Two deaths are tolerated, the third is too many; models are counted apart."""
+@pytest.fixture
+def deaths():
+    """Two deaths of iris are tolerated."""
     deaths = WorkerDeaths(2)
-    deaths.expect("iris", 1)
-    assert above_limit(deaths, LOADED, LOADED, LOADED, "model rose is loaded") == {}
-    assert above_limit(deaths, LOADED) == {"iris": ""}
+    deaths.follow("iris")
+    return deaths
 
 
-def test_the_reason_of_a_failed_start():
-    """The reason is what the latest failed worker printed."""
-    deaths = WorkerDeaths(1)
-    assert above_limit(deaths, FAILED, LOADED) == {
-        "iris": "model_fn: ValueError: weights are gone",
-    }
+def test_one_death_above_the_limit(deaths):
+    """Two deaths are tolerated, the third is too many; models are counted apart."""
+    deaths.follow("rose")
+    deaths.read(lambda: {"iris": 2, "rose": 1})
+    assert deaths.above_limit() == []
+    deaths.read(lambda: {"iris": 3, "rose": 1})
+    assert deaths.above_limit() == ["iris"]
 
 
-def test_forgotten_deaths_do_not_count():
+def test_a_count_is_counted_once(deaths):
+    """The plug-in's count is a total: only what was added since the last reading is new."""
+    for _ in range(5):
+        deaths.read(lambda: {"iris": 2})
+    assert deaths.above_limit() == []
+
+
+def test_a_registration_begins_at_zero(deaths):
+    """A model that is registered again keeps its deaths, and the plug-in counts from 0 again."""
+    deaths.read(lambda: {"iris": 2})
+    deaths.follow("iris")
+    assert deaths.above_limit() == []
+    deaths.read(lambda: {"iris": 1})
+    assert deaths.above_limit() == ["iris"]
+
+
+def test_a_count_from_before_the_registration(deaths):
+    """A reading that began before a model was registered again has the count of the old one."""
+
+    def restarts():
+        deaths.forget("iris")
+        deaths.follow("iris")
+        return {"iris": 3}
+
+    deaths.read(restarts)
+    assert deaths.above_limit() == []
+    deaths.read(lambda: {"iris": 3})
+    assert deaths.above_limit() == ["iris"]
+
+
+def test_deaths_that_the_plug_in_does_not_see(deaths):
+    """A model that lost its listener has no worker that MMS could start again."""
+    deaths.add("iris")
+    deaths.read(lambda: {"iris": 1})
+    assert deaths.above_limit() == []
+    deaths.add("iris")
+    assert deaths.above_limit() == ["iris"]
+
+
+def test_forgotten_deaths_do_not_count(deaths):
     """The count of an unregistered model starts again at zero."""
-    deaths = WorkerDeaths(0)
-    deaths.read(LOADED)
+    deaths.read(lambda: {"iris": 3})
     deaths.forget("iris")
-    assert deaths.above_limit() == {}
+    assert deaths.above_limit() == []
+    deaths.read(lambda: {"iris": 9, "rose": 9})  # neither is followed
+    assert deaths.above_limit() == []
 
 
 def test_old_deaths_do_not_count(monkeypatch):
     """One death an hour does not end a server."""
     deaths, now = WorkerDeaths(1), 1_000.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    deaths.read(LOADED)
+    deaths.follow("iris")
+    deaths.read(lambda: {"iris": 1})
     now += WINDOW_S + 1
-    assert above_limit(deaths, LOADED) == {}
+    deaths.read(lambda: {"iris": 2})
+    assert deaths.above_limit() == []
     now += WINDOW_S - 1
-    assert above_limit(deaths, LOADED) == {"iris": ""}
+    deaths.read(lambda: {"iris": 3})
+    assert deaths.above_limit() == ["iris"]
 
 
-@pytest.mark.parametrize(
-    "line", ["", "model is loaded", "iris is loaded", "a model iris is loaded!"]
-)
-def test_other_lines_do_not_count(line):
-    """Only the handler's own two lines count."""
-    assert above_limit(WorkerDeaths(0), line) == {}
+def test_no_count_is_no_death(deaths):
+    """While Java does not answer there is no count; the next one has all deaths."""
+    deaths.read(lambda: {"iris": 2})
+    deaths.read(dict)
+    deaths.read(lambda: {"iris": 2})
+    assert deaths.above_limit() == []

@@ -1,0 +1,104 @@
+package mms_handler;
+
+import com.amazonaws.ml.mms.wlm.ModelManager;
+import io.netty.buffer.Unpooled;
+import io.netty.channel.ChannelDuplexHandler;
+import io.netty.channel.ChannelHandlerContext;
+import io.netty.channel.ChannelPromise;
+import io.netty.handler.codec.http.DefaultFullHttpResponse;
+import io.netty.handler.codec.http.FullHttpResponse;
+import io.netty.handler.codec.http.HttpHeaderNames;
+import io.netty.handler.codec.http.HttpHeaderValues;
+import io.netty.handler.codec.http.HttpRequest;
+import io.netty.handler.codec.http.HttpResponseStatus;
+import io.netty.util.ReferenceCountUtil;
+import java.io.File;
+import java.nio.charset.StandardCharsets;
+import java.util.Arrays;
+import java.util.HashSet;
+import java.util.Set;
+
+/**
+ * Models that the supervisor loads again because their processes ended: for these MMS's 404 becomes
+ * 503 with Retry-After.
+ *
+ * <p>The supervisor keeps a file with the name of each such model in a folder beside {@link
+ * Plugin#READY_FILE}.
+ */
+final class Mending extends ChannelDuplexHandler {
+    private static final File FOLDER =
+            Plugin.READY_FILE == null
+                    ? null
+                    : new File(new File(Plugin.READY_FILE).getParentFile(), "mending");
+
+    private static final String RETRY_AFTER_S = "2";
+    private static final String BODY =
+            "{\n"
+                    + "  \"code\": 503,\n"
+                    + "  \"type\": \"Unavailable\",\n"
+                    + "  \"message\": \"the model is being loaded again; try again later\"\n"
+                    + "}\n";
+
+    private String uri = "";
+
+    /** The names of the models; empty without a supervisor. */
+    static Set<String> names() {
+        String[] names = FOLDER == null ? null : FOLDER.list();
+        return new HashSet<>(Arrays.asList(names == null ? new String[0] : names));
+    }
+
+    /** How long the model that is loaded for the longest time has been without its processes. */
+    static long longestMs() {
+        long longest = 0;
+        for (String name : names()) {
+            long since = new File(FOLDER, name).lastModified();
+            longest = Math.max(longest, since == 0 ? 0 : System.currentTimeMillis() - since);
+        }
+        return longest;
+    }
+
+    @Override
+    public void channelRead(ChannelHandlerContext context, Object message) {
+        uri = ((HttpRequest) message).uri();
+        context.fireChannelRead(message);
+    }
+
+    @Override
+    public void write(ChannelHandlerContext context, Object message, ChannelPromise promise) {
+        if (message instanceof FullHttpResponse && isMissing((FullHttpResponse) message)) {
+            FullHttpResponse missing = (FullHttpResponse) message;
+            context.write(unavailable(missing), promise);
+            ReferenceCountUtil.release(missing);
+        } else {
+            context.write(message, promise);
+        }
+    }
+
+    /** MMS answers 404 for an unknown model; 400 for /invocations if it has no model at all. */
+    private boolean isMissing(FullHttpResponse response) {
+        int status = response.status().code();
+        return (status == 404 || status == 400) && isMending(new Target(uri).model());
+    }
+
+    private static boolean isMending(String model) {
+        if (model == null) {
+            return false;
+        }
+        Set<String> names = names();
+        boolean registered = ModelManager.getInstance().getModels().containsKey(model);
+        return model.isEmpty() ? !names.isEmpty() : names.contains(model) && !registered;
+    }
+
+    private static FullHttpResponse unavailable(FullHttpResponse missing) {
+        FullHttpResponse response =
+                new DefaultFullHttpResponse(
+                        missing.protocolVersion(),
+                        HttpResponseStatus.SERVICE_UNAVAILABLE,
+                        Unpooled.copiedBuffer(BODY, StandardCharsets.US_ASCII));
+        response.headers().set(missing.headers());
+        response.headers().set(HttpHeaderNames.CONTENT_TYPE, HttpHeaderValues.APPLICATION_JSON);
+        response.headers().set(HttpHeaderNames.CONTENT_LENGTH, BODY.length());
+        response.headers().set(HttpHeaderNames.RETRY_AFTER, RETRY_AFTER_S);
+        return response;
+    }
+}
