@@ -12,7 +12,7 @@ PYTHON ?= $(shell for v in 3.11 3.10 3.9 3.8; do \
 	p=$$(command -v python$$v) && $$p -c 'import sys' 2>/dev/null && echo $$p && exit; done; \
 	python3 -c 'import sys; exit(not (3, 8) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null && echo python3)
 
-.PHONY: install demo test quick check lint fix plugin lock dist bench clean help
+.PHONY: install demo test quick check lint fix plugin lock dist bench chaos clean help
 
 install: $(VENV)/demo$(JAVA) ## install mms_handler into .venv (the default target)
 
@@ -63,6 +63,9 @@ dist: $(VENV)/test$(JAVA) ## build the sdist and the wheel into dist/
 
 bench: $(VENV)/test$(JAVA) ## measure, in about 25 minutes; QUICK=1 runs one short round and writes no page
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+
+chaos: $(VENV)/test$(JAVA) ## cause each fault under load, in about 15 minutes; FAULTS="WORD..." for some of them
+	$(BIN)/python -m tests.chaos $(FAULTS)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

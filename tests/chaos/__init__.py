@@ -1,0 +1,1 @@
+"""Faults under load: what becomes of good requests while something else goes wrong."""
