@@ -162,11 +162,11 @@ def scale(management_url: str, name: str, workers: int, timeout_s: int) -> Answe
 
 
 def retire(management_url: str, name: str, workers: int, timeout_s: int) -> Answer:
-    """Let idle workers of a model take no more requests, before it is scaled down.
+    """Make workers of a model idle, before the model is scaled down.
 
-    The answer comes when as many are idle as ``workers``, or after ``timeout_s`` seconds.  MMS ends
-    the workers that it started last, even while they answer requests; the plug-in has it end these
-    instead (Retire.java).
+    They take no more requests.  The answer comes when ``workers`` of them are idle, or after
+    ``timeout_s`` seconds.  MMS itself would end the workers that it started last, even if they are
+    busy; the plug-in makes it end the idle ones instead (Retire.java).
     """
     query = urllib.parse.urlencode({"model": name, "workers": workers, "timeout_s": timeout_s})
     return call("POST", f"{management_url}/retire?{query}", timeout_s=timeout_s + 10)

@@ -1,9 +1,9 @@
-"""The server's own model store: a folder for each model, as MMS takes it.
+"""The server's own model store: a folder for each model, in the form that MMS takes.
 
 .mar, model.tar.gz ──▶ verified and unpacked here     ──▶ STORE/NAME
 folder             ──▶ scripts copied, weights linked ──▶ STORE/NAME
 
-MMS would unpack without any check, and give two models of the same archive one folder.
+MMS itself would unpack archives unchecked, and use one folder for two models of the same archive.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from pathlib import Path
 from mms_handler import archive
 from mms_handler.server.sources import Source
 
-#: Files of this many bytes or more are linked, smaller ones are copied: scripts are small, weights
-#: are large.
+#: Files of this many bytes or more (weights) are linked; smaller ones (scripts) are copied.
 _LINKED_BYTES = 2**20
 
 
@@ -33,7 +32,7 @@ class Store:
         return self._folder / name
 
     def put(self, source: Source) -> Path:
-        """Put a model into the store; give its folder.
+        """Put a model into the store; returns its folder.
 
         Raises:
             ArchiveError: the model is not safe, or cannot be served.

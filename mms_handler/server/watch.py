@@ -1,7 +1,7 @@
 """Count worker deaths for each model, and report the models above the limit.
 
-The plug-in counts how often MMS started a process for each worker; it reads that from MMS's own
-objects.  Nothing that a client sends or a script prints counts: the log is only printed.
+The plug-in counts how often MMS started a process for each worker, from MMS's own objects.  The log
+does not count: it has text that clients send and scripts print.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class _Registration:
     """One registration of a model with MMS.
 
     Attributes:
-        restarts: the plug-in's count when it was read last; it begins at 0 for each registration.
+        restarts: the plug-in's count when it was last read; it begins at 0 for each registration.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,7 @@ class _Registration:
 
 
 class WorkerDeaths:
-    """The deaths of each model's workers within the last WINDOW_S.  Safe in several threads."""
+    """The deaths of each model's workers within the last WINDOW_S.  Thread-safe."""
 
     def __init__(self, limit: int) -> None:
         """Tolerate ``limit`` deaths of one model within WINDOW_S."""
@@ -37,7 +37,7 @@ class WorkerDeaths:
         self._lock = threading.Lock()
 
     def follow(self, name: str) -> None:
-        """Count a model's deaths from now on: MMS has just registered it, maybe once more."""
+        """Count a model's deaths from now on.  MMS has just registered it, perhaps again."""
         with self._lock:
             self._registrations[name] = _Registration()
 
@@ -48,7 +48,7 @@ class WorkerDeaths:
             self._times.pop(name, None)
 
     def add(self, name: str, deaths: int = 1) -> None:
-        """Count deaths that the plug-in does not see."""
+        """Count deaths that the plug-in cannot see."""
         with self._lock:
             self._add(name, deaths)
 
@@ -59,8 +59,8 @@ class WorkerDeaths:
     def read(self, restarts: Callable[[], Mapping[str, int]]) -> None:
         """Read the plug-in's counts, by model.
 
-        A model that was registered again during the call is left for the next one, because the
-        count may be of the registration before.
+        A model that is registered again during the call is left for the next call, because its
+        count may belong to the previous registration.
         """
         with self._lock:
             followed = dict(self._registrations)
