@@ -2,6 +2,8 @@
 
 HandlerError            500
   BadInput              400   the body does not match its Content-Type or the model's inputs
+  Unauthorized          401   a token is missing or wrong
+  Forbidden             403   the request comes from another site's page
   NotAcceptable         406   nothing in Accept can be written
   UnsupportedShape      412   the model has several inputs and the body is one array
   TooLarge              413   the decompressed body is larger than the server accepts
@@ -22,6 +24,7 @@ HandlerError            500
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import traceback
@@ -45,6 +48,18 @@ class BadInput(HandlerError):
     """The body does not match its Content-Type or the model's inputs."""
 
     status, phrase = 400, "Bad Input"
+
+
+class Unauthorized(HandlerError):
+    """A token is missing or wrong."""
+
+    status, phrase = 401, "Unauthorized"
+
+
+class Forbidden(HandlerError):
+    """The request comes from another site's page, or from a name that is not this server's."""
+
+    status, phrase = 403, "Forbidden"
 
 
 class NotAcceptable(HandlerError):
@@ -172,6 +187,19 @@ class Fault(NamedTuple):
     phrase: str
     type: str
     message: str
+
+
+def disk_is_full(exc: BaseException | None) -> bool:
+    """Whether ``exc``, or what caused it, means that a file could not be written for lack of space.
+
+    Of the disk, of a quota, or of the size that this process's files may have.
+    """
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    while exc is not None:
+        if isinstance(exc, OSError) and exc.errno in full:
+            return True
+        exc = exc.__cause__
+    return False
 
 
 def fault(exc: BaseException) -> Fault:

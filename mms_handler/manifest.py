@@ -38,6 +38,9 @@ MAX_BYTES = 20 * 10**6
 #: Names that MMS can address in a URL and that are safe on a worker's command line (not ``-rf``).
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
+#: Letters of the longest name.  A file name may have 255 bytes, and suffixes are appended.
+_MAX_NAME = 200
+
 
 def check_name(name: str) -> str:
     """Return ``name`` if it is a valid model name.
@@ -45,6 +48,10 @@ def check_name(name: str) -> str:
     Raises:
         ArchiveError: it is not; lists the valid characters.
     """
+    if len(name) > _MAX_NAME:
+        raise ArchiveError(
+            f"the model name {name[:20]!r}... has {len(name)} characters; use at most {_MAX_NAME}"
+        )
     if not NAME.fullmatch(name):
         raise ArchiveError(
             f"{name!r} is not a valid model name: use letters, digits, '_', '.' and '-', "

@@ -35,7 +35,6 @@ final class MmsInternals {
     /** Job's connection to its client; null likewise. */
     private static final Field CLIENT = field(Job.class, "ctx");
 
-
     /** A worker's thread while it runs; null likewise. */
     private static final Field THREAD = field(WorkerThread.class, "currentThread");
 
@@ -98,7 +97,6 @@ final class MmsInternals {
     static ChannelHandlerContext client(Job job) {
         return CLIENT == null ? null : (ChannelHandlerContext) value(job, CLIENT);
     }
-
 
     /** The thread that runs a worker; null if none does, or if it is unknown. */
     static Thread thread(WorkerThread worker) {

@@ -64,6 +64,7 @@ def serve(paths: tuple[Path, ...], **options: Any) -> None:
     without models, and clients load and unload them.
     """
     from mms_handler.processes import leave_pid_1
+    from mms_handler.server import access
     from mms_handler.server import serve as serve_models
 
     effective = _effective(options)
@@ -71,6 +72,8 @@ def serve(paths: tuple[Path, ...], **options: Any) -> None:
     server_settings = (effective if local else effective.hosting()).settings
     if not paths and not server_settings.multi_model:
         paths = (Path(server_settings.model_dir),)
+    if local:
+        access.check_exposure(server_settings)
     leave_pid_1()
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background job ignores the second
         signal.signal(number, _interrupt)

@@ -14,11 +14,20 @@ import contextlib
 import http.server
 import json
 import logging
+import reprlib
 import threading
 import urllib.parse
 from typing import Any, Callable, Iterator, Mapping
 
-from mms_handler.errors import BadInput, HandlerError, NoSuchModel
+from mms_handler.errors import (
+    BadInput,
+    HandlerError,
+    NoSuchModel,
+    OutOfResources,
+    Unauthorized,
+    disk_is_full,
+)
+from mms_handler.server.access import Access
 from mms_handler.server.registry import Registry, Serving
 from mms_handler.server.sources import Sources
 
@@ -26,6 +35,10 @@ log = logging.getLogger(__name__)
 
 #: The longest body that is read, in bytes.  A registration has a few hundred.
 _MAX_BODY_BYTES = 2**16
+
+#: The largest number in a request.  MMS keeps it in an int.
+_MAX_NUMBER = 2**31 - 1
+_MAX_DIGITS = 10
 
 #: Models in one page of the list, as in MMS.
 _PAGE = 100
@@ -115,16 +128,31 @@ def _text(fields: Fields, key: str) -> str:
 
 def _number(fields: Fields, key: str, default: int) -> int:
     value = fields.get(key, default)
-    if isinstance(value, bool) or not str(value).isdecimal():
-        raise BadInput(f"{key}: {value!r} is not a whole number, 0 or more")
-    return int(value)
+    # The length is checked first: int() refuses 5,000 digits, or takes long for them.
+    if isinstance(value, str) and len(value) <= _MAX_DIGITS and value.isdecimal():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_NUMBER:
+        raise BadInput(
+            f"{key}: {reprlib.repr(value)} is not a whole number from 0 to {_MAX_NUMBER}"
+        )
+    return value
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    """A thread for each connection; none outlives the server."""
+
+    daemon_threads = True
+    request_queue_size = 128  # connections that wait for a thread
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Log why a connection ended before its answer."""
+        log.warning("a management connection ended early", exc_info=True)
 
 
 @contextlib.contextmanager
-def listening(api: Api, port: int) -> Iterator[int]:
+def listening(api: Api, access: Access, port: int) -> Iterator[int]:
     """Answer on 127.0.0.1 for the length of a ``with`` block; yields the port."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", port), _handler(api))
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", port), _handler(api, access))
     threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True).start()
     try:
         yield server.server_port
@@ -133,7 +161,7 @@ def listening(api: Api, port: int) -> Iterator[int]:
         server.server_close()
 
 
-def _handler(api: Api) -> type[http.server.BaseHTTPRequestHandler]:
+def _handler(api: Api, access: Access) -> type[http.server.BaseHTTPRequestHandler]:
     class Handler(http.server.BaseHTTPRequestHandler):
         """One connection."""
 
@@ -141,47 +169,80 @@ def _handler(api: Api) -> type[http.server.BaseHTTPRequestHandler]:
         timeout = 60  # seconds without a byte
 
         def _answer(self) -> None:
-            status, fields = _status_and_fields(api, self.command, self.path, self._body)
+            status, fields = _status_and_fields(self._do)
             body = json.dumps(fields).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
+            if status == Unauthorized.status:
+                self.send_header("WWW-Authenticate", 'Bearer realm="mms_handler"')
+            if self.close_connection:
+                # Clients that asked for it rely on it, too.  Java's would otherwise keep the
+                # connection for its next request, and lose that one if it came before our close.
+                self.send_header("Connection", "close")
             self.end_headers()
             self.wfile.write(body)
 
         do_GET = do_POST = do_PUT = do_DELETE = _answer
 
+        def _do(self) -> dict[str, Any]:
+            body = self._body()  # even if the request is refused: unread bytes would reset it
+            access.check(self.headers)
+            try:
+                url = urllib.parse.urlsplit(self.path)
+            except ValueError as exc:
+                raise BadInput(f"the address is invalid: {exc}") from exc
+            fields = {**dict(urllib.parse.parse_qsl(url.query)), **_body_fields(body)}
+            return api.answer(self.command, url.path, fields)
+
         def _body(self) -> bytes:
-            length = self.headers.get("Content-Length") or "0"
-            if not length.isdecimal() or int(length) > _MAX_BODY_BYTES:
+            lengths = self.headers.get_all("Content-Length") or ["0"]
+            digits = lengths[0] if len(lengths) == 1 else ""
+            if self.headers.get("Transfer-Encoding") is not None or not digits.isdecimal():
+                self.close_connection = True  # where the body ends is not known
+                raise BadInput("send a body with one Content-Length, and without Transfer-Encoding")
+            if len(digits) > _MAX_DIGITS or int(digits) > _MAX_BODY_BYTES:
                 self.close_connection = True
                 raise BadInput(
-                    f"Content-Length is {length}: send a body of at most {_MAX_BODY_BYTES} bytes"
+                    f"Content-Length is {digits[:_MAX_DIGITS]}: send a body of at most "
+                    f"{_MAX_BODY_BYTES} bytes"
                 )
-            return self.rfile.read(int(length))
+            return self.rfile.read(int(digits))
 
         def log_message(self, format: str, *args: Any) -> None:
             """Log nothing: each action logs itself."""
 
+        def log_error(self, format: str, *args: Any) -> None:
+            """Log a request that did not come whole or was no HTTP."""
+            log.warning("management: %s", format % args)
+
     return Handler
 
 
-def _status_and_fields(
-    api: Api, method: str, target: str, body: Callable[[], bytes]
-) -> tuple[int, Fields]:
+def _status_and_fields(do: Callable[[], dict[str, Any]]) -> tuple[int, Fields]:
     try:
-        url = urllib.parse.urlsplit(target)
-        fields = {**dict(urllib.parse.parse_qsl(url.query)), **_body_fields(body())}
-        return 200, api.answer(method, url.path, fields)
-    except HandlerError as exc:
-        return exc.status, {"code": exc.status, "type": type(exc).__name__, "message": str(exc)}
-    except Exception as exc:  # the client may be anyone, so only the log has the cause
-        log.exception("%s %s", method, target)
-        return 500, {
-            "code": 500,
-            "type": type(exc).__name__,
-            "message": "internal error; the server's log has the cause",
-        }
+        return 200, do()
+    except RecursionError:
+        return _refusal(BadInput("the body is nested too deeply"))
+    except (HandlerError, OSError) as exc:
+        if disk_is_full(exc):
+            return _refusal(OutOfResources("the server's disk is full; unregister a model first"))
+        if isinstance(exc, HandlerError):
+            return _refusal(exc)
+        return _failure(exc)
+    except Exception as exc:
+        return _failure(exc)
+
+
+def _refusal(exc: HandlerError) -> tuple[int, Fields]:
+    return exc.status, {"code": exc.status, "type": type(exc).__name__, "message": str(exc)}
+
+
+def _failure(exc: Exception) -> tuple[int, Fields]:
+    """The answer for a bug: the client may be anyone, so only the log has the cause."""
+    log.exception("a management request failed")
+    message = "internal error; the server's log has the cause"
+    return 500, {"code": 500, "type": type(exc).__name__, "message": message}
 
 
 def _body_fields(body: bytes) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from typing import IO, Callable, Iterator, NamedTuple
 from mms_handler import client, processes
 from mms_handler.errors import ServerError
 from mms_handler.server import java, sizing
+from mms_handler.server.access import Tokens
 from mms_handler.server.properties import config_properties
 from mms_handler.settings import Settings, environment
 
@@ -152,7 +153,7 @@ class FrontEnd(NamedTuple):
 
 @contextlib.contextmanager
 def started(
-    settings: Settings, plan: sizing.Plan, log: ProcessLog, ready_s: float
+    settings: Settings, tokens: Tokens, plan: sizing.Plan, log: ProcessLog, ready_s: float
 ) -> Iterator[FrontEnd]:
     """Run Java for the length of a ``with`` block; it listens when the block begins.
 
@@ -167,11 +168,15 @@ def started(
         folder, temp = Path(path), Path(path) / "tmp"
         check_socket_paths(folder)
         private = dataclasses.replace(
-            settings, model_store=str(folder / "store"), threads=plan.threads, supervised=True
+            settings,
+            token_file=None,
+            model_store=str(folder / "store"),
+            threads=plan.threads,
+            supervised=True,
         )
         env = environment(private)
         env.update(java.java_variables(env))
-        options = [*sizing.java_options(plan), *_gate_options(settings, folder)]
+        options = [*sizing.java_options(plan), *_gate_options(settings, tokens, folder)]
         command = java.command(env, folder, options)
         inference, management = f"unix:{folder / 'inference'}", f"unix:{folder / 'management'}"
         addresses = f"inference_address={inference}\nmanagement_address={management}\n"
@@ -206,7 +211,7 @@ def _drain(process: subprocess.Popen[bytes], limit_s: float) -> None:
         process.wait(limit_s + _END_S)
 
 
-def _gate_options(settings: Settings, folder: Path) -> list[str]:
+def _gate_options(settings: Settings, tokens: Tokens, folder: Path) -> list[str]:
     """What the plug-in reads from system properties (java/mms_handler/Plugin.java)."""
     options = {
         "gate": f"{settings.host}:{settings.port}",
@@ -217,8 +222,15 @@ def _gate_options(settings: Settings, folder: Path) -> list[str]:
         "body_s": str(settings.body_timeout_s),
         "max_connections": str(settings.max_connections),
     }
+    if settings.allowed_hosts:
+        options["allowed_hosts"] = ",".join(settings.allowed_hosts)
     if settings.multi_model:
         options.update(admin_port=str(settings.management_port), multi_model="true")
+    if tokens != Tokens():
+        path = folder / "tokens"
+        path.touch(0o600)
+        path.write_text(tokens.text())
+        options["token_file"] = str(path)
     return [f"-Dmms_handler.{name}={value}" for name, value in options.items()]
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
 from mms_handler.errors import HandlerError, NoSuchModel, ServerError
-from mms_handler.server import admin, front_end, sizing
+from mms_handler.server import access, admin, front_end, sizing
+from mms_handler.server.access import Access, Tokens, read_tokens
 from mms_handler.server.front_end import FrontEnd, ProcessLog
 from mms_handler.server.machine import this_machine
 from mms_handler.server.registry import Registry, Serving
@@ -98,6 +99,11 @@ def serve(
         ArchiveError: a path is no archive or model folder, or is not safe.
         ServerError: no Java, a port in use, MMS ended, or a model cannot be loaded.
     """
+    tokens = Tokens()
+    if settings.token_file:
+        tokens = read_tokens(Path(settings.token_file))
+        if warning := access.warning(Path(settings.token_file)):
+            log(warning)
     front_end.check_port(settings.host, settings.port)
     front_end.check_port("127.0.0.1", settings.management_port)
     sources = check_distinct([source_at(path) for path in paths])
@@ -105,12 +111,16 @@ def serve(
     log(sizing.summary(plan))
     deaths, serving = WorkerDeaths(settings.restarts), Serving.by_default(settings)
     with contextlib.ExitStack() as stack:
-        front = stack.enter_context(front_end.started(settings, plan, ProcessLog(log), ready_s))
+        front = stack.enter_context(
+            front_end.started(settings, tokens, plan, ProcessLog(log), ready_s)
+        )
         store = Store(front.folder / "store", settings.program)
         registry = Registry(front, store, settings, deaths)
         allowed = Sources(allowed_folders(settings), settings.allowed_urls, front.folder)
         api = admin.Api(registry, allowed, serving)
-        stack.enter_context(admin.listening(api, settings.management_port))
+        stack.enter_context(
+            admin.listening(api, Access.by(settings, tokens), settings.management_port)
+        )
         for source in sources:
             try:
                 registry.register(source, serving)

@@ -95,7 +95,9 @@ class Sources:
 
     def _local(self, url: str) -> Path:
         for folder in self._folders:
-            path = (folder / url).resolve()  # an absolute url replaces the folder
-            if folder in path.parents and path.exists():
-                return path
+            # ValueError: letters that no path has.  RuntimeError: links that lead to each other.
+            with contextlib.suppress(OSError, ValueError, RuntimeError):
+                path = (folder / url).resolve()  # an absolute url replaces the folder
+                if folder in path.parents and path.exists():
+                    return path
         raise NoSuchModel(f"there is no {url} in the model store")

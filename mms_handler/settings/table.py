@@ -141,6 +141,20 @@ class Settings:
         default_text="none",
         option="allowed-urls",
     )
+    allowed_hosts: tuple[str, ...] = _setting(
+        (),
+        {"MMS_HANDLER_ALLOWED_HOSTS": texts.words},
+        "Names in the Host header by which clients may call the server, separated by commas.",
+        default_text="on loopback its addresses, otherwise any",
+        option="allowed-hosts",
+    )
+    token_file: str | None = _setting(
+        None,
+        {"MMS_HANDLER_TOKEN_FILE": str},
+        "File with the tokens that requests need: lines `inference TOKEN`, `management TOKEN`.",
+        default_text="none: requests need no token",
+        option="token-file",
+    )
     workers: int | None = _setting(
         None,
         {

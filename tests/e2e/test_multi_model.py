@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Iterator
 
 import psutil
 import pytest
-from running_mms import EXAMPLES, Serving, free_ports, wait_for
+from running_mms import EXAMPLES, Serving, free_ports, mms_handler, wait_for
 
 from mms_handler import client
 
@@ -140,6 +142,58 @@ def test_unloading_frees_the_memory(serving, base):
     assert not any(process.is_running() for process in family)
     assert serving.java().children(recursive=True) == []
     assert list((folder / "store").iterdir()) == []
+
+
+def test_management_calls_in_close_succession(serving):
+    """Each gets its own answer.  One in some two hundred POSTs after a DELETE was lost."""
+    statuses: Counter = Counter()
+
+    def ask(name: str) -> None:
+        for _ in range(40):
+            for method, path, body in (
+                ("DELETE", f"/models/{name}", None),
+                ("POST", "/models", {"model_name": name, "url": "/nothing"}),
+            ):
+                statuses[method, call(serving, method, path, body)[0]] += 1
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(ask, "abcdef"))
+    assert statuses == {("DELETE", 404): 240, ("POST", 404): 240}
+
+
+def test_a_public_port_needs_a_token(ports):
+    """Everyone could load code otherwise; SageMaker's own command is trusted."""
+    words = ("serve", "--multi-model", "--host", "0.0.0.0", "--port", ports[0])
+    ended = mms_handler(*words, env={**os.environ, "MMS_HANDLER_TOKEN_FILE": ""})
+    assert ended.returncode == 2
+    assert b"everyone who reaches 0.0.0.0:" in ended.stderr
+
+
+def test_who_may_manage_models(ports, tmp_path):
+    """The public port passes on who asks: a page of another site, or who has the token."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text("management 0123456789abcdef-secret\n")
+    tokens.chmod(0o600)
+    words = ("--multi-model", "--token-file", tokens)
+    with Serving(ports, *words, log=tmp_path / "log") as serving:
+        right = {"Authorization": "Bearer 0123456789abcdef-secret"}
+        for headers, status in (
+            ({}, 401),
+            ({"Authorization": "Bearer 0123456789abcdef-wrong1"}, 401),
+            (right, 404),
+            ({**right, "Origin": "http://evil.example"}, 403),
+            ({**right, "Host": f"evil.example:{ports[0]}"}, 403),
+            ({**right, "Host": f"localhost:{ports[0]}"}, 404),
+        ):
+            for url in (serving.inference, serving.management):
+                body = b'{"model_name": "m", "url": "/nothing"}'
+                answer = client.call("POST", f"{url}/models", body, headers)
+                assert (url, headers, answer.status) == (url, headers, status)
+                if status == 401:
+                    assert answer.headers["www-authenticate"].startswith("Bearer realm=")
+        assert serving.ping() == 200
+        assert b"secret" not in (tmp_path / "log").read_bytes()
+        assert "secret" not in " ".join(word for p in serving.family for word in p.cmdline())
 
 
 def test_a_model_that_does_not_fit_is_507(ports, base, tmp_path):

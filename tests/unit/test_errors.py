@@ -35,6 +35,8 @@ def test_each_error_has_its_status():
     assert {cls.__name__: cls.status for cls in classes} == {
         "HandlerError": 500,
         "BadInput": 400,
+        "Unauthorized": 401,
+        "Forbidden": 403,
         "NotAcceptable": 406,
         "UnsupportedShape": 412,
         "TooLarge": 413,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 from pathlib import Path
 
 import pytest
 
 from mms_handler import client
-from mms_handler.errors import NameTaken, NoSuchModel, OutOfResources
+from mms_handler.errors import ArchiveError, NameTaken, NoSuchModel, OutOfResources
+from mms_handler.manifest import check_name
 from mms_handler.server import admin
+from mms_handler.server.access import Access
 from mms_handler.server.registry import Serving
 from mms_handler.server.sources import Source, Sources
 
@@ -70,13 +73,15 @@ def registry():
 def ask(registry, store):
     api = admin.Api(registry, Sources([store], (), store), DEFAULTS)
     with contextlib.ExitStack() as stack:
-        port = stack.enter_context(admin.listening(api, 0))
+        access = Access("", (), any_public_host=False)
+        port = stack.enter_context(admin.listening(api, access, 0))
 
         def ask(method, path, body=None):
             body = json.dumps(body).encode() if isinstance(body, dict) else body
             answer = client.call(method, f"http://127.0.0.1:{port}{path}", body)
             return answer.status, json.loads(answer.body)
 
+        ask.port = port
         yield ask
 
 
@@ -117,7 +122,7 @@ def test_register_with_mms_fields(ask, registry, store):
         pytest.param(
             {"model_name": "i", "url": "iris", "batch_size": -3},
             400,
-            "batch_size: -3 is not a whole number, 0 or more",
+            "batch_size: -3 is not a whole number from 0 to 2147483647",
             id="a negative batch size",
         ),
         pytest.param(
@@ -161,6 +166,152 @@ def test_invalid_registrations(ask, registry, body, status, words):
     assert (answer_status, answer["code"]) == (status, status)
     assert words in answer["message"]
     assert registry.calls == []
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        pytest.param(b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "is nested too", id="deep objects"),
+        pytest.param(b'{"a":' + b"[" * 60_000, "is nested too deeply", id="deep lists, cut off"),
+        pytest.param(
+            b'{"model_name":"i","url":"iris","batch_size":%s}' % (b"9" * 4_000),
+            "is not a whole number from 0 to 2147483647",
+            id="a number of 4,000 digits",
+        ),
+        pytest.param(
+            b'{"model_name":"i","url":"iris","batch_size":"%s"}' % (b"9" * 5_000),
+            "is not a whole number from 0 to 2147483647",
+            id="a text of 5,000 digits",
+        ),
+        pytest.param(
+            b'{"model_name":"i","url":"iris","initial_workers":2147483648}',
+            "initial_workers: 2147483648 is not a whole number from 0 to 2147483647",
+            id="more than MMS's int",
+        ),
+        pytest.param(
+            b'{"model_name":"i","url":"iris","batch_size":1.5}',
+            "batch_size: 1.5 is not a whole number",
+            id="a fraction",
+        ),
+        pytest.param(
+            b'{"model_name":"i","url":"iris","batch_size":%s}' % (b"[" * 300 + b"]" * 300),
+            "is not a whole number",
+            id="nested lists for a number",
+        ),
+    ],
+)
+def test_bodies_that_are_made_to_break(ask, registry, body, words):
+    """Each gets 400 and a message of a sensible length."""
+    status, answer = ask("POST", "/models", body)
+    assert (status, answer["code"]) == (400, 400)
+    assert words in answer["message"]
+    assert len(answer["message"]) < 200
+    assert registry.calls == []
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        pytest.param("/models?limit=" + "9" * 5_000, 400, id="5,000 digits"),
+        pytest.param("/models/" + "n" * 300, 404, id="a name of 300 letters"),
+        pytest.param("/models/%FF%00", 404, id="a name that is no text"),
+    ],
+)
+def test_addresses_that_are_made_to_break(ask, path, status):
+    """None is an internal error."""
+    assert ask("GET", path)[0] == status
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        pytest.param({"model_name": "n" * 300}, 400, id="a name of 300 letters"),
+        pytest.param({"url": "u" * 5_000}, 404, id="a url of 5,000 letters"),
+        pytest.param({"url": "a\0b"}, 404, id="a url with a zero"),
+        pytest.param({"url": "\ud800"}, 404, id="a url with half a letter"),
+        pytest.param({"url": "loop"}, 404, id="links that lead to each other"),
+    ],
+)
+def test_names_and_urls_that_no_file_has(store, fields, status):
+    """The path does not exist; no error of the system reaches the client."""
+    (store / "loop").symlink_to(store / "loop")
+    registry = FakeRegistry()
+    registry.check_free = check_name
+    api = admin.Api(registry, Sources([store], (), store), DEFAULTS)
+    with admin.listening(api, Access("", (), any_public_host=False), 0) as port:
+        body = json.dumps({"model_name": "i", "url": "iris", **fields}).encode()
+        answer = client.call("POST", f"http://127.0.0.1:{port}/models", body)
+    assert answer.status == status
+    assert registry.calls == []
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_full_disk_is_507(ask, registry, wrapped):
+    """So SageMaker unloads another model; the system's own words stay here."""
+
+    def register(*arguments):
+        with open("/dev/full", "wb", buffering=0) as full:
+            try:
+                full.write(b"a model")
+            except OSError as exc:
+                if wrapped:
+                    raise ArchiveError("the archive cannot be unpacked") from exc
+                raise
+
+    registry.register = register
+    status, answer = ask("POST", "/models", {"model_name": "i", "url": "iris"})
+    assert (status, answer["type"]) == (507, "OutOfResources")
+    assert answer["message"] == "the server's disk is full; unregister a model first"
+
+
+# --- connections ---
+
+
+def _raw(port, text):
+    """The whole answer to a request that is written as it is."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(text)
+        return b"".join(iter(lambda: connection.recv(65_536), b"")).decode()
+
+
+def test_a_connection_that_is_closed_says_so(ask):
+    """Java kept such connections for its next request, and lost it: "Unexpected end of file"."""
+    head = b"GET /models HTTP/1.1\r\nHost: localhost\r\n"
+    answer = _raw(ask.port, head + b"Connection: close\r\n\r\n")
+    assert answer.startswith("HTTP/1.1 200 ")
+    assert "\r\nConnection: close\r\n" in answer
+    first, second = _raw(ask.port, head + b"\r\n" + head + b"Connection: close\r\n\r\n").split(
+        "HTTP/1.1 200 OK"
+    )[1:]
+    assert "Connection" not in first
+    assert "\r\nConnection: close\r\n" in second
+
+
+def test_half_an_address(ask):
+    """It is a bad request, not an internal error."""
+    head = b"GET http://[ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    assert _raw(ask.port, head).startswith("HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        "Transfer-Encoding: chunked",
+        "Content-Length: 2\r\nTransfer-Encoding: chunked",
+        "Content-Length: 2\r\nContent-Length: 2",
+        "Content-Length: +2",
+        "Content-Length: " + "9" * 5_000,
+    ],
+)
+def test_a_body_of_unknown_length(ask, headers):
+    """What follows could be read as another request: one refusal, and the connection is closed."""
+    rest = b"{}GET /models HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    answer = _raw(
+        ask.port,
+        f"POST /models HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n\r\n".encode() + rest,
+    )
+    assert answer.startswith("HTTP/1.1 400 ")
+    assert answer.count("HTTP/1.1 ") == 1
 
 
 @pytest.mark.parametrize(
