@@ -89,7 +89,7 @@ setup(
         "click>=8.1,<9",
         "multi-model-server>=1.1.11,<2",
         "mxnet==1.9.1",
-        "pillow>=9",  # MMS needs it too; reads a picture's size before the picture is decoded
+        "pillow>=9",  # MMS needs it too; scripts read pictures with it
         "numpy>=1.23,<1.24",  # mxnet 1.9.1 uses numpy.bool, gone in 1.24
         "psutil>=5.6",  # MMS needs it too
         "orjson>=3.10,<4",

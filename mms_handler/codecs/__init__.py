@@ -10,7 +10,7 @@ shapes and its treatment of NaN.
 from __future__ import annotations
 
 from mms_handler.codecs import csv, json, jsonlines, npy, npz, recordio
-from mms_handler.codecs.arrays import MAX_UNPACKED_BYTES, numbers
+from mms_handler.codecs.arrays import MAX_ARRAY_BYTES, numbers
 from mms_handler.codecs.compression import decompress
 from mms_handler.codecs.content_types import (
     Codec,
@@ -26,7 +26,7 @@ from mms_handler.codecs.text import text
 from mms_handler.media import CSV, JSON, JSON_LINES, NPY, NPZ, RECORDIO
 
 __all__ = [
-    "MAX_UNPACKED_BYTES",
+    "MAX_ARRAY_BYTES",
     "Codec",
     "decode",
     "decompress",

@@ -9,11 +9,13 @@ from typing import Any, Dict, Union
 import numpy as np
 import numpy.typing as npt
 
+from mms_handler.errors import TooLarge
+
 Array = npt.NDArray[Any]
 Arrays = Union[Array, Dict[str, Array]]
 
-#: The limit of what a body may unpack to.  A compressed or sparse kilobyte can claim terabytes.
-MAX_UNPACKED_BYTES = 2**28
+#: The limit of what a body's arrays take, where no other is set.
+MAX_ARRAY_BYTES = 2**28
 
 #: The limit of named arrays in a body.  No model has so many inputs, and a name takes few bytes.
 MAX_ARRAYS = 256
@@ -105,6 +107,18 @@ def misfit(value: Any, shape: tuple[int, ...]) -> list[int] | None:
         if path is not None:
             return [index, *path]
     return None
+
+
+def check_bytes(array_bytes: int, limit_bytes: int) -> None:
+    """Check what a body's arrays take as float32, before memory is allocated for them.
+
+    Raises:
+        TooLarge: they take more than the limit.
+    """
+    if array_bytes > limit_bytes:
+        raise TooLarge(
+            f"the arrays take {array_bytes} bytes as float32; the limit is {limit_bytes}"
+        )
 
 
 def count(number: int, noun: str) -> str:

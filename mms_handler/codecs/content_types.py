@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, NamedTuple
 
-from mms_handler.codecs.arrays import Arrays
+from mms_handler.codecs.arrays import MAX_ARRAY_BYTES, Arrays, check_bytes
 from mms_handler.codecs.text import text, utf8
 from mms_handler.errors import BadInput, NotAcceptable, ScriptError, UnsupportedType
 from mms_handler.media import JSON, main_type, preference, ranges
@@ -13,14 +13,17 @@ from mms_handler.media import JSON, main_type, preference, ranges
 class Codec(NamedTuple):
     """One content type; ``decode`` or ``encode`` is None if the type is only written or only read.
 
-    ``decode`` raises ValueError or TypeError for a body that is not of its type.  ``encode``
-    takes arrays, lists and dicts of arrays, and JSON's values as far as the type can hold them.
+    ``decode`` raises ValueError or TypeError for a body that is not of its type, and TooLarge
+    before it allocates more than the limit.  The arrays of a text take little more than the text.
+    ``encode`` takes arrays, lists and dicts of arrays, and JSON's values as far as the type can
+    hold them.
     ``quick`` reads UTF-8.  It returns or raises what ``decode`` would, or returns None if it is
     unsure.
     """
 
     content_type: str
-    decode: Callable[[Any], Arrays] | None  # from bytes; from str if ``text``
+    #: From bytes and the limit of the arrays' bytes as float32; from a str alone if ``text``.
+    decode: Callable[..., Arrays] | None
     encode: Callable[[Any], bytes] | None
     text: bool = False
     quick: Callable[[bytes], Arrays | None] | None = None
@@ -60,12 +63,13 @@ def _writable() -> list[str]:
     return [name for name, codec in _codecs.items() if codec.encode]
 
 
-def decode(body: bytes | str, content_type: str) -> Arrays:
+def decode(body: bytes | str, content_type: str, limit_bytes: int = MAX_ARRAY_BYTES) -> Arrays:
     """Read a request body.
 
     Args:
         body: as received; a text type may also be str.
         content_type: the header as sent, with parameters: ``text/csv; charset=utf-8``.
+        limit_bytes: what the arrays may take.  A sparse kilobyte can become terabytes.
 
     Returns:
         A float32 array of any shape with at least one value.  A body that names its arrays gives
@@ -74,7 +78,7 @@ def decode(body: bytes | str, content_type: str) -> Arrays:
     Raises:
         UnsupportedType: no codec reads this type, or its charset is unknown.
         BadInput: the body does not match its type.
-        TooLarge: the body unpacks to more than the limit.
+        TooLarge: the arrays take more than the limit.
     """
     codec = _codecs.get(main_type(content_type))
     if codec is None or codec.decode is None:
@@ -82,29 +86,34 @@ def decode(body: bytes | str, content_type: str) -> Arrays:
     if not body:
         raise BadInput(f"the body is empty; expected {codec.content_type}")
     try:
-        arrays = _decode(codec, body, content_type)
+        arrays = _decode(codec, body, content_type, limit_bytes)
     except (ValueError, TypeError, RecursionError, OverflowError) as exc:
         raise BadInput(f"not valid {codec.content_type}: {exc}") from exc
-    _check_sizes(arrays, codec.content_type)
+    _check_sizes(arrays, codec.content_type, limit_bytes)
     return arrays
 
 
-def _decode(codec: Codec, body: bytes | str, content_type: str) -> Arrays:
+def _decode(codec: Codec, body: bytes | str, content_type: str, limit_bytes: int) -> Arrays:
     assert codec.decode is not None
     encoded = utf8(body, content_type) if codec.quick else None
     arrays = codec.quick(encoded) if codec.quick and encoded is not None else None
     if arrays is not None:
         return arrays
-    return codec.decode(text(body, content_type) if codec.text else body)
+    if codec.text:
+        return codec.decode(text(body, content_type))
+    return codec.decode(body, limit_bytes)
 
 
-def _check_sizes(arrays: Arrays, content_type: str) -> None:
+def _check_sizes(arrays: Arrays, content_type: str, limit_bytes: int) -> None:
     if isinstance(arrays, dict) and not arrays:
         raise BadInput(f"no values in the {content_type} body")
+    array_bytes = 0
     for name, array in arrays.items() if isinstance(arrays, dict) else [("", arrays)]:
         if not array.size:
             place = f"{name[:40]!r} of the" if name else "the"
             raise BadInput(f"no values in {place} {content_type} body (shape {array.shape})")
+        array_bytes += array.nbytes
+    check_bytes(array_bytes, limit_bytes)
 
 
 def encode(value: Any, accept: str, default: str) -> tuple[bytes, str]:

@@ -6,41 +6,99 @@ import io
 import math
 import tokenize
 from functools import lru_cache
-from typing import Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from mms_handler.codecs.arrays import Array, numeric
+from mms_handler.codecs.arrays import Array, check_bytes, numeric
 
 #: The limit of a header's length.  The header is a Python literal, and a long one would cost the
 #: parser time and stack.
 MAX_HEADER_BYTES = 10_000
 
+#: Bytes that hold the longest header, with what precedes it.
+HEAD_BYTES = 12 + MAX_HEADER_BYTES
 
-def decode(body: bytes) -> Array:
+#: Bytes of a stream that are read at a time; a multiple of every number's size.
+_WINDOW_BYTES = 2**18
+
+
+class Header(NamedTuple):
+    """What the start of an NPY file says about the array that follows.
+
+    Attributes:
+        start: where the values start.
+        values: how many there are.
+    """
+
+    start: int
+    shape: tuple[int, ...]
+    values: int
+    fortran: bool
+    dtype: np.dtype[Any]
+
+
+def decode(body: bytes, limit_bytes: int) -> Array:
     """Read an array without pickle and without trusting the size in its header.
 
     Raises:
         ValueError: the body is not NPY 1.0 or 2.0, not numbers, or not as long as its header says.
+        TooLarge: the array takes more than ``limit_bytes`` as float32.
     """
-    start = _start(body)
-    shape, fortran, dtype = _header(body[:start])
+    header = read_header(body, len(body))
+    check_bytes(4 * header.values, limit_bytes)
+    array = np.frombuffer(body, header.dtype, header.values, header.start)
+    array = array.reshape(header.shape, order="F" if header.fortran else "C")
+    return np.ascontiguousarray(array, np.float32).reshape(header.shape)
+
+
+def decode_stream(head: bytes, header: Header, stream: IO[bytes]) -> Array:
+    """Read an array from ``head``, of which ``header`` was read, and the stream that follows it.
+
+    Only a window of the stream is in memory at a time.
+
+    Raises:
+        ValueError: the stream ends early.
+    """
+    array, at = np.empty(header.values, np.float32), 0
+    window = head[header.start :]
+    while window:
+        count = len(window) // header.dtype.itemsize
+        array[at : at + count] = np.frombuffer(window, header.dtype, count)
+        at += count
+        window = window[count * header.dtype.itemsize :]
+        chunk = stream.read(_WINDOW_BYTES)
+        if not chunk:
+            break
+        window += chunk
+    if at != header.values:
+        raise ValueError(f"{at} values, but its header says {header.values}")
+    array = array.reshape(header.shape, order="F" if header.fortran else "C")
+    return np.ascontiguousarray(array).reshape(header.shape)
+
+
+def read_header(head: bytes, file_bytes: int) -> Header:
+    """Read the header of an NPY file.
+
+    Args:
+        head: at least the file's first HEAD_BYTES, or all of it if it is shorter.
+        file_bytes: the file's size, which the header must agree with.
+
+    Raises:
+        ValueError: it is not NPY 1.0 or 2.0, not numbers, or not as long as its header says.
+    """
+    width = 2 if head[6:7] == b"\1" else 4  # bytes of the header's length: NPY 1.0, and later
+    start = 8 + width + int.from_bytes(head[8 : 8 + width], "little")
+    shape, fortran, dtype = _header(head[: min(start, HEAD_BYTES)])
     if dtype.kind not in "biuf":
         raise ValueError(f"values of dtype {dtype} are not numbers")
-    expected, actual = dtype.itemsize * math.prod(shape), len(body) - start
+    count = math.prod(shape)
+    expected, actual = dtype.itemsize * count, file_bytes - start
     if actual != expected or any(length < 0 for length in shape):
         raise ValueError(
             f"shape {shape} of {dtype} takes {expected} bytes, but {actual} follow the header"
         )
-    array = np.frombuffer(body, dtype, offset=start) if actual else np.empty(0, dtype)
-    array = array.reshape(shape, order="F" if fortran else "C")
-    return np.ascontiguousarray(array, np.float32).reshape(shape)
-
-
-def _start(body: bytes) -> int:
-    """Where the data starts, behind the header."""
-    width = 2 if body[6:7] == b"\1" else 4  # bytes of the header's length: NPY 1.0, and later
-    return 8 + width + int.from_bytes(body[8 : 8 + width], "little")
+    return Header(start, shape, count, fortran, dtype)
 
 
 # NumPy's reader takes a tenth of a millisecond, and a client mostly repeats its header.

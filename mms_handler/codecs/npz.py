@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zipfile
 import zlib
-from typing import Any
+from typing import Any, Iterator
 
 from mms_handler.codecs import npy
-from mms_handler.codecs.arrays import MAX_ARRAYS, MAX_UNPACKED_BYTES, Array, is_named, is_several
-from mms_handler.errors import TooLarge
+from mms_handler.codecs.arrays import MAX_ARRAYS, Array, check_bytes, is_named, is_several
 
 #: What zipfile raises for a broken ZIP.
 _BROKEN = (
@@ -23,25 +23,50 @@ _BROKEN = (
     RuntimeError,
 )
 
+#: The record at the end of a ZIP: magic, two disks' numbers, files on them, the directory's size
+#: and place, the comment's length.  Before it may stand the place of a ZIP64's.
+_END = struct.Struct("<4sHHHHIIH")
+_END_MAGIC, _ZIP64_MAGIC = b"PK\5\6", b"PK\6\7"
 
-def decode(body: bytes) -> dict[str, Array]:
-    """Read the arrays by name, even a single one.  Sizes are checked before any array is read.
+#: The limit of a ZIP's directory: 1 KiB for each array, of which NumPy needs 46 bytes and the name.
+_MAX_DIRECTORY_BYTES = 1024 * MAX_ARRAYS
+
+
+def decode(body: bytes, limit_bytes: int) -> dict[str, Array]:
+    """Read the arrays by name, even if there is one alone.  Sizes are checked before any is read.
 
     Raises:
         ValueError: the body is not a ZIP of NPY files.
-        TooLarge: its files declare more than MAX_UNPACKED_BYTES, and more than the body's size.
+        TooLarge: the arrays take more than ``limit_bytes`` as float32.
     """
+    _check_directory(body)
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
-            members = _checked(archive.infolist(), max(MAX_UNPACKED_BYTES, len(body)))
-            files = {name: archive.read(info) for name, info in members.items()}
+            return _arrays(archive, _checked(archive.infolist()), limit_bytes)
     except _BROKEN as exc:
         raise ValueError(f"the ZIP cannot be read: {exc}") from exc
-    return {name: _array(name, file) for name, file in files.items()}
 
 
-def _checked(infos: list[zipfile.ZipInfo], limit_bytes: int) -> dict[str, zipfile.ZipInfo]:
-    """The members by their arrays' names.  zipfile reads no more of a member than its size."""
+def _check_directory(body: bytes) -> None:
+    """Check the size of a ZIP's directory, which zipfile reads in full before anything else.
+
+    Raises:
+        ValueError: it is too large; or the ZIP has a comment or is a ZIP64, which NumPy's never
+            are, and which say where to find another directory.
+    """
+    end = body[-_END.size :]
+    plain = len(end) == _END.size and end.startswith(_END_MAGIC) and end.endswith(b"\0\0")
+    if not plain or body[-42:-38] == _ZIP64_MAGIC:
+        raise ValueError("the ZIP cannot be read: it does not end with its directory")
+    _, _, _, _, files, directory_bytes, _, _ = _END.unpack(end)
+    if files > MAX_ARRAYS:
+        raise ValueError(f"the ZIP has {files} files; the limit is {MAX_ARRAYS}")
+    if directory_bytes > _MAX_DIRECTORY_BYTES:
+        raise ValueError(f"the ZIP's directory has more than {_MAX_DIRECTORY_BYTES} bytes")
+
+
+def _checked(infos: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:
+    """The members by their arrays' names.  zipfile reads no more of a member than it declares."""
     if len(infos) > MAX_ARRAYS:
         raise ValueError(f"the ZIP has {len(infos)} files; the limit is {MAX_ARRAYS}")
     members: dict[str, zipfile.ZipInfo] = {}
@@ -54,15 +79,33 @@ def _checked(infos: list[zipfile.ZipInfo], limit_bytes: int) -> dict[str, zipfil
         if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(f"{info.filename[:40]!r} uses a compression other than deflate")
         members[name] = info
-    total = sum(info.file_size for info in infos)
-    if total > limit_bytes:
-        raise TooLarge(f"the arrays unpack to {total} bytes; the limit is {limit_bytes}")
     return members
 
 
-def _array(name: str, file: bytes) -> Array:
+def _arrays(
+    archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], limit_bytes: int
+) -> dict[str, Array]:
+    """Read all headers, check what they add up to, and then read the arrays."""
+    files, headers = {}, {}
+    for name, info in members.items():
+        stream = archive.open(info)
+        head = stream.read(npy.HEAD_BYTES)
+        with _naming(name):
+            headers[name] = npy.read_header(head, info.file_size)
+        files[name] = head, stream
+    check_bytes(4 * sum(header.values for header in headers.values()), limit_bytes)
+    arrays = {}
+    for name, (head, stream) in files.items():
+        with _naming(name):
+            arrays[name] = npy.decode_stream(head, headers[name], stream)
+    return arrays
+
+
+@contextlib.contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Put the array's name before what a ValueError says."""
     try:
-        return npy.decode(file)
+        yield
     except ValueError as exc:
         raise ValueError(f"{name[:40]!r}: {exc}") from exc
 

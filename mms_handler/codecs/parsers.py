@@ -10,11 +10,12 @@ lists with the number of brackets in the text: a list in a number's place adds a
 from __future__ import annotations
 
 import threading
-from typing import Any
+from itertools import chain
+from typing import Any, Iterable
 
 import numpy as np
 
-from mms_handler.codecs.arrays import MAX_ARRAYS, MAX_DIMENSIONS, Array, Arrays
+from mms_handler.codecs.arrays import MAX_ARRAYS, Array, Arrays
 
 orjson: Any
 try:
@@ -33,6 +34,10 @@ _REUSE_BYTES = 2**23
 
 #: pysimdjson returns doubles; integers below this are exact as doubles.
 _EXACT = 2**53
+
+
+#: Lists nested deeper are left to json.
+_MAX_LEVELS = 8
 
 
 class _ThreadParser(threading.local):
@@ -95,7 +100,7 @@ def _array(value: Any) -> tuple[Array, int]:
     if not isinstance(value, simdjson.Array):
         raise TypeError
     flat = np.frombuffer(value.as_buffer(of_type="d"))
-    if np.abs(flat).max() >= _EXACT:
+    if max(flat.max(), -flat.min()) >= _EXACT:
         raise ValueError
     shape, lists = _shape(value)
     return flat.astype(np.float32).reshape(shape), lists
@@ -104,12 +109,18 @@ def _array(value: Any) -> tuple[Array, int]:
 def _shape(lists: Any) -> tuple[list[int], int]:
     """The length of nested lists on each level, and the number of lists on all levels."""
     shape: list[int] = []
-    level, total = [lists], 0
-    while len(shape) < MAX_DIMENSIONS:
-        (length,) = set(map(len, level))
+    first, total = lists, 0
+    while isinstance(first, simdjson.Array):
+        if len(shape) == _MAX_LEVELS:
+            raise LookupError
+        # Each level is gone through anew: to keep its lists would take 20 bytes for each of the
+        # body's.
+        level: Iterable[Any] = [lists]
+        for _ in shape:
+            level = chain.from_iterable(level)
+        lengths = list(map(len, level))
+        (length,) = set(lengths)
         shape.append(length)
-        total += len(level)
-        if not isinstance(level[0][0], simdjson.Array):
-            break
-        level = [child for siblings in level for child in siblings]
+        total += len(lengths)
+        first = first[0]
     return shape, total

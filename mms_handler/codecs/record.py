@@ -10,7 +10,6 @@ Source: the developer guide, "Common data formats for training".
 from __future__ import annotations
 
 import math
-from itertools import islice
 from typing import Callable
 
 import numpy as np
@@ -21,7 +20,6 @@ from mms_handler.codecs.wire import (
     FIXED64,
     LENGTH,
     VARINT,
-    Field,
     fields,
     length_field,
     packed_varints,
@@ -48,10 +46,12 @@ def read_record(message: memoryview, remaining_bytes: int) -> dict[str, Array]:
         ValueError: the message is not a Record, or has no tensor.
         TooLarge: its tensors, unpacked if they are sparse, take more than ``remaining_bytes``.
     """
-    maps = (field for field in fields(message) if _is(field, _FEATURES, _LABEL))
-    entries = [(field.number, _entry(field.data)) for field in islice(maps, MAX_ARRAYS + 1)]
-    if len(entries) > MAX_ARRAYS:
-        raise ValueError(f"more than {MAX_ARRAYS} tensors")
+    entries: list[tuple[int, tuple[str, memoryview]]] = []
+    for number, wire_type, data in fields(message):
+        if wire_type == LENGTH and number in (_FEATURES, _LABEL):
+            if len(entries) == MAX_ARRAYS:
+                raise ValueError(f"more than {MAX_ARRAYS} tensors")
+            entries.append((number, _entry(data)))
     part = _FEATURES if any(number == _FEATURES for number, _ in entries) else _LABEL
     tensors: dict[str, Array] = {}
     for number, (name, value) in entries:
@@ -66,34 +66,36 @@ def read_record(message: memoryview, remaining_bytes: int) -> dict[str, Array]:
     return tensors
 
 
-def _is(field: Field, *numbers: int) -> bool:
-    return field.number in numbers and field.wire_type == LENGTH
-
-
 def _entry(entry: memoryview) -> tuple[str, memoryview]:
     """The name and the Value of a map's entry."""
-    parts = {field.number: field.data for field in fields(entry) if _is(field, _KEY, _VALUE)}
-    name = bytes(parts.get(_KEY, b"")).decode("utf-8")
-    return name, parts.get(_VALUE, memoryview(b""))
+    name = value = memoryview(b"")
+    for number, wire_type, data in fields(entry):
+        if wire_type == LENGTH and number == _KEY:
+            name = data
+        elif wire_type == LENGTH and number == _VALUE:
+            value = data
+    return bytes(name).decode("utf-8"), value
 
 
 def _tensor(value: memoryview, limit_bytes: int) -> Array:
     """The tensor of a Value, in its shape."""
     kind, tensor = None, memoryview(b"")
-    for field in fields(value):
-        if _is(field, _FLOAT32, _FLOAT64, _INT32, _BYTES):
-            kind, tensor = field.number, field.data
+    for number, wire_type, data in fields(value):
+        if wire_type == LENGTH and number in (_FLOAT32, _FLOAT64, _INT32, _BYTES):
+            kind, tensor = number, data
     if kind == _BYTES:
         raise ValueError("expected numbers, found bytes")
     if kind is None:
         raise ValueError("no tensor")
-    read, wire_type = _READERS[kind]
-    wire_types = {_VALUES: wire_type, _KEYS: VARINT, _SHAPE: VARINT}
+    read, values_type = _READERS[kind]
+    wire_types = {_VALUES: values_type, _KEYS: VARINT, _SHAPE: VARINT}
     parts = {_VALUES: bytearray(), _KEYS: bytearray(), _SHAPE: bytearray()}
-    for field in fields(tensor):
+    for number, wire_type, data in fields(tensor):
         # The values are packed into one field, or have a field each.
-        if field.number in parts and field.wire_type in (LENGTH, wire_types[field.number]):
-            parts[field.number] += field.data
+        if number in parts and wire_type in (LENGTH, wire_types[number]):
+            parts[number] += data
+    if len(parts[_SHAPE]) > 10 * MAX_DIMENSIONS:  # a number takes up to ten bytes
+        raise ValueError(f"the shape has more than {MAX_DIMENSIONS} dimensions")
     shape = [int(length) for length in varints(parts[_SHAPE])]
     keys = varints(parts[_KEYS])
     return _shaped(read(parts[_VALUES]), keys, shape, limit_bytes)
@@ -106,7 +108,7 @@ def _shaped(values: Array, keys: Array, shape: list[int], limit_bytes: int) -> A
     zeros = bool(shape) and size > 0 and not values.size  # a sparse row of zeros has no keys
     sparse = keys.size > 0 or zeros
     if max(size if sparse else 0, values.size) * 4 > limit_bytes:
-        raise TooLarge(f"a tensor of shape {shape} exceeds the limit for unpacked values")
+        raise TooLarge(f"a tensor of shape {shape} takes more than the {limit_bytes} bytes left")
     if sparse:
         return _dense(values, keys, shape)
     if not shape:

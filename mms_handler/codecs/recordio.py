@@ -14,7 +14,6 @@ from typing import Any, Iterator
 import numpy as np
 
 from mms_handler.codecs.arrays import (
-    MAX_UNPACKED_BYTES,
     Array,
     Arrays,
     common_rows,
@@ -34,15 +33,15 @@ _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _MAX_LENGTH = 2**29
 
 
-def decode(body: bytes) -> Arrays:
+def decode(body: bytes, limit_bytes: int) -> Arrays:
     """Stack the records to (N, ...): an array if "values" is their only tensor, else one per name.
 
     Raises:
         ValueError: names the record, counted from 1.
-        TooLarge: sparse tensors take more than MAX_UNPACKED_BYTES, and more than the body.
+        TooLarge: the tensors, with the zeros of sparse ones, take more than ``limit_bytes``.
     """
     columns: dict[str, list[Array]] = {}
-    remaining_bytes = max(MAX_UNPACKED_BYTES, 4 * len(body))  # dense tensors never take more
+    remaining_bytes = limit_bytes
     for number, data in enumerate(_records(memoryview(body)), 1):
         try:
             tensors = read_record(data, remaining_bytes)
@@ -52,8 +51,12 @@ def decode(body: bytes) -> Arrays:
             raise ValueError(f"record {number}: {exc}") from None
         _add(tensors, columns, number)
         remaining_bytes -= sum(tensor.nbytes for tensor in tensors.values())
-    stacked = {name: np.stack(rows) for name, rows in columns.items()}
+    stacked = {name: _stacked(columns.pop(name)) for name in list(columns)}
     return stacked["values"] if stacked.keys() == {"values"} else stacked
+
+
+def _stacked(rows: list[Array]) -> Array:
+    return np.stack(rows) if len(rows) > 1 else rows[0][np.newaxis]  # one large row is not copied
 
 
 def _add(tensors: dict[str, Array], columns: dict[str, list[Array]], number: int) -> None:

@@ -14,7 +14,7 @@ if np.lib.NumpyVersion(np.__version__) >= "1.24.0":  # another package may have 
         f"mxnet 1.9.1 needs numpy < 1.24, found {np.__version__}: pip install 'numpy<1.24'"
     )
 
-from mms_handler.models.arrays import is_array, to_ndarray, to_ndarrays, to_plain
+from mms_handler.models.arrays import is_array, size_bytes, to_ndarray, to_ndarrays, to_plain
 from mms_handler.models.artifacts import load, save
 from mms_handler.models.gluon_patch import defer_gradients, recorded_shapes
 from mms_handler.models.graphs.faster import blocks, recorded_calls, try_graph
@@ -47,6 +47,7 @@ __all__ = [
     "recorded_shapes",
     "save",
     "single_array",
+    "size_bytes",
     "to_data",
     "to_ndarray",
     "to_ndarrays",

@@ -7,6 +7,7 @@ of arrays at any depth.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Hashable, Iterable, Iterator, List, Sequence
 
 import mxnet as mx
@@ -158,6 +159,11 @@ def _combined(kinds: Iterable[tuple[Any, Hashable]]) -> Hashable:
 def _is_dense(value: Any) -> bool:
     dense = isinstance(value, mx.nd.NDArray) and value.stype == "default"
     return dense or isinstance(value, np.ndarray)
+
+
+def size_bytes(value: Any) -> int:
+    """What the dense arrays in a structure take as float32."""
+    return sum(4 * math.prod(leaf.shape) for leaf in leaves(value) if _is_dense(leaf))
 
 
 def row_count(value: Any) -> int:

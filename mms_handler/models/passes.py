@@ -7,12 +7,11 @@ A pass is shared only for data whose predictions were seen to be the same togeth
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from typing import Any, Callable, Hashable, Iterator, Sequence
 
 from mms_handler.errors import Failed, attempt
-from mms_handler.models.arrays import kind, leaves, row_count, split_rows, stack
+from mms_handler.models.arrays import kind, row_count, size_bytes, split_rows, stack
 from mms_handler.models.evidence import agree, pairs
 
 #: Bytes of one stack.  Further data go into the next one.
@@ -61,7 +60,7 @@ class Passes:
             if key is None:
                 yield [index]
                 continue
-            size = sum(4 * math.prod(leaf.shape) for leaf in leaves(datum))
+            size = size_bytes(datum)
             sizes[key] += size
             if key in stacks and sizes[key] > STACK_BYTES:
                 yield stacks.pop(key)

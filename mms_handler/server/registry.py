@@ -290,7 +290,9 @@ class Registry:
     def scale_to_fit(self, name: str, limit: int) -> None:
         """Serve a model that has one worker with as many as memory allows, up to ``limit``."""
         with self.model(name).change:
-            fitting = max(0, self._free_bytes()) // self._worker_bytes(name)
+            request_bytes = sizing.request_bytes(self._settings)
+            free_bytes = max(0, self._free_bytes() - request_bytes)  # the first worker's requests
+            fitting = free_bytes // (self._worker_bytes(name) + request_bytes)
             self._set_workers(name, 1 + min(limit - 1, fitting))
 
     def _worker_bytes(self, name: str) -> int:

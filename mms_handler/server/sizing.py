@@ -19,6 +19,9 @@ _WORKER_BYTES = 220 * _MB
 #: A Module holds its parameters as loaded, as bound, and from its first prediction on as MKLDNN
 #: orders them: 100 MB of parameters became 297.  A Block's became 200.
 _COPIES = 3
+#: What a request takes for each byte that its arrays may have (docs/reliability.md): at most this
+#: for arrays of small bodies, batches and images, and for texts that are not made to take memory.
+_REQUEST_COPIES = 3
 #: The listener of a model, from which its workers are forked.
 _LISTENER_BYTES = 20 * _MB
 #: Java without bodies, and serve itself.
@@ -82,7 +85,10 @@ def plan(machine: Machine, settings: Settings, models_bytes: Sequence[int]) -> P
     spare_bytes = models * _LISTENER_BYTES + int(machine.memory_bytes * _SPARE)
     reserved_bytes = java.reserved_bytes + spare_bytes
     need_bytes = sum(map(estimate, models_bytes))
-    limit = workers_within(machine, reserved_bytes, need_bytes) if models else 1
+    answering_bytes = need_bytes + models * request_bytes(settings)
+    limit = workers_within(machine, reserved_bytes, answering_bytes) if models else 1
+    if not limit:  # one worker is better than none, and most requests are small
+        limit = min(1, workers_within(machine, reserved_bytes, need_bytes))
     if not limit and not settings.workers:
         raise ServerError(
             f"not one worker of each model fits: they need about {_mb(need_bytes)}, and Java and "
@@ -99,6 +105,11 @@ def plan(machine: Machine, settings: Settings, models_bytes: Sequence[int]) -> P
         warnings.append(f"{busy} threads share {cores} cores")
     if models and workers > limit:
         warnings.append(f"workers per model that fit into the memory: {limit}")
+    elif models and reserved_bytes + workers * answering_bytes > machine.memory_bytes:
+        warnings.append(
+            f"the largest requests may take {_mb(request_bytes(settings))} in each worker, which "
+            "do not fit; a lower max-array-bytes refuses them"
+        )
     return Plan(
         workers=workers,
         threads=threads,
@@ -145,6 +156,11 @@ def estimate(artifacts_bytes: int) -> int:
         artifacts_bytes: the size of the model's files.
     """
     return _WORKER_BYTES + _COPIES * artifacts_bytes
+
+
+def request_bytes(settings: Settings) -> int:
+    """The memory that a worker's requests may take beside what ``estimate`` gives, in bytes."""
+    return _REQUEST_COPIES * settings.max_array_bytes
 
 
 def workers_within(machine: Machine, reserved_bytes: int, worker_bytes: int) -> int:

@@ -13,6 +13,10 @@ from mms_handler.settings import names, texts
 #: MMS's own default limit for the body of a request and of a reply (ConfigManager.java), in bytes.
 MMS_BODY_BYTES = 6_553_500
 
+#: Bytes of arrays for each byte of the largest body.  Bytes, and digits with commas, become two to
+#: four times as large as float32; the rest is for what is compressed or sparse.
+ARRAY_BYTES_PER_BODY_BYTE = 8
+
 #: The largest batch unless one is set.  Larger ones gain nothing: in a batch of 32 small requests,
 #: each costs little more than reading its body and writing its reply.
 DEFAULT_BATCH_SIZE = 32
@@ -245,6 +249,16 @@ class Settings:
         option="max-response-bytes",
         follows="max_body_bytes",
         derive=lambda values: values["max_body_bytes"],
+    )
+    max_array_bytes: int = _setting(
+        ARRAY_BYTES_PER_BODY_BYTE * MMS_BODY_BYTES,
+        {"MMS_HANDLER_MAX_ARRAY_BYTES": texts.positive},
+        "Size limit of the float32 arrays that a request's body becomes; unless set, "
+        f"{ARRAY_BYTES_PER_BODY_BYTE} times the limit of bodies.",
+        unit="bytes",
+        option="max-array-bytes",
+        follows="max_body_bytes",
+        derive=lambda values: ARRAY_BYTES_PER_BODY_BYTE * values["max_body_bytes"],
     )
     drain_s: int = _setting(
         25,

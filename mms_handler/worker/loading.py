@@ -83,7 +83,9 @@ def load(context: Any, settings: Settings) -> Loaded:
     script = load_script(path, worker)
     model, hooks = load_model(script, worker)
     with phase("functions", worker):
-        options = pipeline.Options(worker.device, settings.accept, settings.predict_order)
+        options = pipeline.Options(
+            worker.device, settings.accept, settings.predict_order, settings.max_array_bytes
+        )
         answering = pipeline.build(script, model, options)
     with phase("sample", worker):
         # Under serve, the gate makes batches of any size up to the registered one.

@@ -45,11 +45,13 @@ class Options(NamedTuple):
         accept: the content type for ``*/*`` and for a request without Accept.
         predict_order: "model,data" or "data,model", for a predict_fn whose parameters' names do
             not show the order; None: the same order as input_fn's.
+        max_array_bytes: what a body's arrays may take.
     """
 
     device: Any
     accept: str = media.JSON
     predict_order: str | None = None
+    max_array_bytes: int = codecs.MAX_ARRAY_BYTES
 
 
 def build(script: Script, model: Any, options: Options) -> Whole | Steps:
@@ -220,12 +222,26 @@ class Steps(_Answering):
         """
         if len(requests) == 1 or not self.batches:
             return [run(request, self._answer, request) for request in requests]
-        data = [run(request, self.read, request) for request in requests]
-        predictions = self.passes(data, functools.partial(run, None))
-        return [
-            run(request, self._write, request, prediction)
-            for request, prediction in zip(requests, predictions)
-        ]
+        replies: list[Any] = []
+        while len(replies) < len(requests):
+            data = self._read_some(requests[len(replies) :], run)
+            predictions = self.passes(data, functools.partial(run, None))
+            replies += [
+                run(request, self._write, request, prediction)
+                for request, prediction in zip(requests[len(replies) :], predictions)
+            ]
+        return replies
+
+    def _read_some(self, requests: Sequence[Any], run: Run) -> list[Any]:
+        """Read requests until their data take half of what one request's may: the rest waits."""
+        data: list[Any] = []
+        data_bytes = 0
+        for request in requests:
+            data.append(run(request, self.read, request))
+            data_bytes += models.size_bytes(data[-1])
+            if data_bytes > self._options.max_array_bytes // 2:
+                break
+        return data
 
     def _answer(self, request: Request) -> Reply:
         return self._write(request, self.predict(request, self.read(request)))
@@ -272,7 +288,7 @@ class Steps(_Answering):
         return self._output(self._values(request, data=request.body, prediction=prediction))
 
     def _default_input(self, input_data: bytes, content_type: str) -> Any:
-        arrays = codecs.decode(input_data, content_type)
+        arrays = codecs.decode(input_data, content_type, self._options.max_array_bytes)
         if self.predictor:
             return self.predictor.take(arrays)
         if isinstance(arrays, dict):

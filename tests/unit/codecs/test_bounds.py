@@ -17,6 +17,8 @@ from mms_handler.media import JSON, JSON_LINES
 #: How often a body may take the CPU time that Python's json takes for numbers of the same size.
 TIMES_JSON = 100
 
+BODIES = {**hostile.TEXT, **hostile.BINARY}
+
 
 def cpu_s(function, tries=3):
     """The CPU seconds of this thread that a call takes, the best of some tries."""
@@ -41,7 +43,7 @@ def read(content_type, body):
         return None
 
 
-@pytest.mark.parametrize(("content_type", "make"), hostile.TEXT.values(), ids=hostile.TEXT)
+@pytest.mark.parametrize(("content_type", "make"), BODIES.values(), ids=BODIES)
 def test_the_time_grows_with_the_body(content_type, make):
     """A body eight times as large takes about eight times as long; a quadratic one takes 64."""
     small, large = make(6_000), make(48_000)

@@ -401,7 +401,7 @@ def test_a_type_has_one_codec():
 def one_way(monkeypatch):
     """A type that is only read and one that is only written, for the length of a test."""
     monkeypatch.setattr(content_types, "_codecs", dict(content_types._codecs))
-    pixels = lambda body: np.frombuffer(body, np.uint8).astype(np.float32)  # noqa: E731
+    pixels = lambda body, limit: np.frombuffer(body, np.uint8).astype(np.float32)  # noqa: E731
     codecs.register(codecs.Codec("image/test", pixels, None))
     codecs.register(codecs.Codec("text/test", None, lambda value: b"written"))
 

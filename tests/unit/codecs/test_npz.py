@@ -6,13 +6,13 @@ import contextlib
 import io
 import pickle
 import struct
+import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
 
 from mms_handler import codecs, media
-from mms_handler.codecs import npz
 from mms_handler.errors import BadInput, NotAcceptable, TooLarge
 
 NPZ = "application/x-npz"
@@ -30,6 +30,17 @@ def zipped(members, compression=zipfile.ZIP_STORED):
     with zipfile.ZipFile(out, "w", compression) as archive:
         for name, data in members:
             archive.writestr(name, data)
+    return out.getvalue()
+
+
+def with_directory(members, extra):
+    """A ZIP of ``members``, each with ``extra`` in the directory."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        for name, data in members:
+            info = zipfile.ZipInfo(name)
+            info.extra = extra
+            archive.writestr(info, data)
     return out.getvalue()
 
 
@@ -118,9 +129,13 @@ DEFLATED = zipped([("a.npy", ONE)], zipfile.ZIP_DEFLATED)
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        pytest.param(b"x", "the ZIP cannot be read: File is not a zip file", id="no ZIP"),
-        pytest.param(ONE, "the ZIP cannot be read: File is not a zip file", id="NPY"),
-        pytest.param(PLAIN[:-1], "the ZIP cannot be read: File is not a zip file", id="cut"),
+        pytest.param(
+            b"x", "the ZIP cannot be read: it does not end with its directory", id="no ZIP"
+        ),
+        pytest.param(ONE, "the ZIP cannot be read: it does not end with its directory", id="NPY"),
+        pytest.param(
+            PLAIN[:-1], "the ZIP cannot be read: it does not end with its directory", id="cut"
+        ),
         pytest.param(zipped([]), "no values in the application/x-npz body", id="no member"),
         pytest.param(
             zipped([("a.npy", npy(np.zeros((0, 2))))]),
@@ -205,15 +220,64 @@ def test_any_byte_may_be_wrong():
                     codecs.decode(bytes(broken), NPZ)
 
 
-def test_a_bomb_is_not_unpacked(monkeypatch):
-    """Declared sizes are added up before any member is read."""
-    monkeypatch.setattr(npz, "MAX_UNPACKED_BYTES", 1_000_000)
-    half = npy(np.zeros(140_000, F))
-    monkeypatch.setattr(zipfile.ZipFile, "read", pytest.fail)
-    with pytest.raises(
-        TooLarge, match="^the arrays unpack to 1120256 bytes; the limit is 1000000$"
-    ):
-        codecs.decode(zipped([("a.npy", half), ("b.npy", half)], zipfile.ZIP_DEFLATED), NPZ)
+def test_a_bomb_is_not_unpacked():
+    """What the headers declare is added up before any array is read."""
+    half = npy(np.zeros(2**24, np.int8))  # 64 MiB as float32
+    body = zipped([("a.npy", half), ("b.npy", half)], zipfile.ZIP_DEFLATED)
+    assert len(body) < 40_000
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            TooLarge, match="^the arrays take 134217728 bytes as float32; the limit is 134217727$"
+        ):
+            codecs.decode(body, NPZ, 2**27 - 1)
+        assert tracemalloc.get_traced_memory()[1] < 500_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("dtype", ["<f8", ">f8", "<f2", "|i1", "<i8", "|b1"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_an_array_is_read_a_window_at_a_time(dtype, order):
+    """Longer than a window, and packed a hundred times; only its float32 values take memory."""
+    array = np.asarray(np.arange(250_000).reshape(500, 500) % 2, dtype, order=order)
+    body = zipped([("a.npy", npy(array))], zipfile.ZIP_DEFLATED)
+    tracemalloc.start()
+    try:
+        read = codecs.decode(body, NPZ)["a"]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert read.dtype == F
+    assert read.tolist() == array.tolist()
+    assert peak < 4 * 250_000 * (1 if order == "C" else 2) + 1_500_000
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        pytest.param(
+            with_directory([(f"{i}.npy", ONE) for i in range(5)], b"\x99\x99\0\0" * 16_000),
+            "the ZIP's directory has more than 262144 bytes",
+            id="fields that zipfile would go through",
+        ),
+        pytest.param(
+            PLAIN[:-2] + b"\4\0more",
+            "the ZIP cannot be read: it does not end with its directory",
+            id="a comment, which may hold another directory",
+        ),
+        pytest.param(
+            PLAIN[:-22] + b"PK\6\7" + bytes(16) + PLAIN[-22:],
+            "the ZIP cannot be read: it does not end with its directory",
+            id="the place of a ZIP64's directory",
+        ),
+    ],
+)
+def test_directories_that_are_not_numpys(body, message):
+    """They are refused before zipfile reads them, which takes seconds and a hundred megabytes."""
+    with pytest.raises(BadInput) as caught:
+        codecs.decode(body, NPZ)
+    assert str(caught.value) == f"not valid {NPZ}: {message}"
 
 
 def test_a_member_is_read_only_up_to_its_declared_size():
@@ -223,10 +287,11 @@ def test_a_member_is_read_only_up_to_its_declared_size():
         codecs.decode(with_size(body, 128 + 4), NPZ)
 
 
-def test_a_body_of_stored_members_is_never_too_large(monkeypatch):
-    """Uncompressed members take no more than the body does already."""
-    monkeypatch.setattr(npz, "MAX_UNPACKED_BYTES", 10)
-    assert codecs.decode(PLAIN, NPZ)["a"].tolist() == [1, 2]
+def test_the_limit_is_that_of_the_arrays():
+    """Two float32 values take eight bytes, whatever the ZIP takes."""
+    assert codecs.decode(PLAIN, NPZ, 8)["a"].tolist() == [1, 2]
+    with pytest.raises(TooLarge, match="the arrays take 8 bytes as float32; the limit is 7"):
+        codecs.decode(PLAIN, NPZ, 7)
 
 
 class Touch:

@@ -12,7 +12,7 @@ import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
 from mms_handler import codecs, media
-from mms_handler.codecs import recordio, wire
+from mms_handler.codecs import wire
 from mms_handler.errors import BadInput, NotAcceptable, TooLarge
 
 RECORDIO = "application/x-recordio-protobuf"
@@ -340,6 +340,11 @@ def tensor(*fields):
             "record 1: more than 256 tensors",
             id="very many features",
         ),
+        pytest.param(
+            tensor(wire.length_field(3, b"\x01" * 321)),
+            "record 1: 'values': the shape has more than 32 dimensions",
+            id="very many dimensions",
+        ),
         pytest.param(b"[[1, 2]]", "frame 1 does not begin with RecordIO's magic number", id="JSON"),
     ],
 )
@@ -360,7 +365,8 @@ def test_a_huge_sparse_row_is_refused(shape):
     tracemalloc.start()
     try:
         with pytest.raises(
-            TooLarge, match="^record 1: a tensor of shape .* exceeds the limit for unpacked"
+            TooLarge,
+            match="^record 1: a tensor of shape .* takes more than the 268435456 bytes left$",
         ):
             codecs.decode(body, RECORDIO)
         assert tracemalloc.get_traced_memory()[1] < 1_000_000
@@ -368,19 +374,22 @@ def test_a_huge_sparse_row_is_refused(shape):
         tracemalloc.stop()
 
 
-def test_huge_sparse_rows_together_are_refused(monkeypatch):
+def test_huge_sparse_rows_together_are_refused():
     """The limit is for all records of a body."""
-    monkeypatch.setattr(recordio, "MAX_UNPACKED_BYTES", 4_000)
     row = record(values=([1], (0,), (400,)))
-    assert codecs.decode(body_of(row, row), RECORDIO).shape == (2, 400)
+    assert codecs.decode(body_of(row, row), RECORDIO, 4_000).shape == (2, 400)
     with pytest.raises(TooLarge, match=r"^record 3: a tensor of shape \[400\]"):
-        codecs.decode(body_of(row, row, row), RECORDIO)
+        codecs.decode(body_of(row, row, row), RECORDIO, 4_000)
 
 
-def test_dense_rows_are_never_too_large(monkeypatch):
-    """They take no more than four times their body."""
-    monkeypatch.setattr(recordio, "MAX_UNPACKED_BYTES", 0)
-    assert codecs.decode(body_of(record("int32_tensor", values=[1] * 500)), RECORDIO).size == 500
+def test_dense_rows_are_limited_too():
+    """Numbers of one byte take four times as much as their body, which any default allows."""
+    body = body_of(record("int32_tensor", values=[1] * 500))
+    assert codecs.decode(body, RECORDIO, 2_000).size == 500
+    with pytest.raises(
+        TooLarge, match=r"^record 1: a tensor of shape \[\] takes more than the 1999"
+    ):
+        codecs.decode(body, RECORDIO, 1_999)
 
 
 @pytest.mark.parametrize("bits", [1, 0x80, 0xFF])

@@ -115,3 +115,22 @@ def test_the_limit_itself_is_allowed():
     assert len(codecs.decompress(gzip.compress(bytes(1_000)), "gzip", 1_000)) == 1_000
     with pytest.raises(TooLarge):
         codecs.decompress(gzip.compress(bytes(1_001)), "gzip", 1_000)
+
+
+def test_members_names_and_padding():
+    """Members follow each other, with names, comments and zeros, as gzip allows."""
+    one = gzip.compress(b"one")
+    named = one[:3] + b"\x18" + one[4:10] + b"n" * 100_000 + b"\0comment\0" + one[10:]
+    body = one + bytes(100_000) + named + gzip.compress(b"two") + bytes(9)
+    assert codecs.decompress(body, "gzip", 100) == b"oneonetwo"
+    assert codecs.decompress(b"", "gzip", 100) == b""
+    with pytest.raises(BadInput, match="^the body is not valid gzip: "):
+        codecs.decompress(body + b"more", "gzip", 100)
+
+
+def test_very_many_members_are_refused():
+    """An empty one takes 20 bytes and ten microseconds."""
+    member = gzip.compress(b"")
+    assert codecs.decompress(member * 1_000, "gzip", 100) == b""
+    with pytest.raises(BadInput, match="^the gzip body has more than 1000 members$"):
+        codecs.decompress(member * 1_001, "gzip", 100)

@@ -242,9 +242,9 @@ RESNET = 45 * MB
         pytest.param(2.9, 4 * GB, [SMALL], 2, 1, id="nearly three cores"),
         pytest.param(4, 8 * GB, [SMALL, SMALL], 2, 1, id="two models share the cores"),
         pytest.param(2, 8 * GB, [SMALL] * 3, 1, 1, id="more models than cores"),
-        pytest.param(8, 2 * GB, [SMALL], 6, 1, id="memory for six"),
-        pytest.param(8, 2 * GB, [RESNET], 3, 2, id="threads for the cores without a worker"),
-        pytest.param(8, 3 * GB, [RESNET, SMALL], 3, 1, id="one thread for a small model"),
+        pytest.param(8, 2 * GB, [SMALL], 3, 1, id="memory for three"),
+        pytest.param(8, 2 * GB, [RESNET], 2, 4, id="threads for the cores without a worker"),
+        pytest.param(8, 3 * GB, [RESNET, SMALL], 2, 1, id="one thread for a small model"),
         pytest.param(8, 8 * GB, [], 1, 1, id="models that come later"),
     ],
 )
@@ -252,8 +252,27 @@ def test_what_fits(cpus, memory_bytes, models_bytes, workers, threads):
     """There are no more threads than cores, and no more workers than memory."""
     plan = sizing.plan(Machine(cpus, memory_bytes), Settings(), models_bytes)
     assert (plan.workers, plan.threads, plan.warnings) == (workers, threads, ())
-    need_bytes = workers * sum(map(sizing.estimate, models_bytes))
-    assert plan.reserved_bytes + need_bytes <= memory_bytes
+    need_bytes = sum(map(sizing.estimate, models_bytes)) + 157_284_000 * len(models_bytes)
+    assert plan.reserved_bytes + workers * need_bytes <= memory_bytes
+
+
+def test_what_requests_may_take_is_planned():
+    """Three times the limit of arrays, for each worker: 150 MB by default."""
+    machine = Machine(8, 2 * GB)
+    assert sizing.request_bytes(Settings()) == 3 * 52_428_000
+    assert sizing.plan(machine, Settings(), [SMALL]).workers == 3
+    assert sizing.plan(machine, Settings(max_array_bytes=MB), [SMALL]).workers == 6
+    assert sizing.plan(machine, Settings(max_array_bytes=300 * MB), [SMALL]).workers == 1
+
+
+def test_one_worker_is_better_than_none():
+    """It starts even if the largest requests do not fit beside it, with a warning."""
+    plan = sizing.plan(Machine(1, GB), Settings(max_array_bytes=100 * MB), [SMALL])
+    assert plan.workers == 1
+    assert plan.warnings == (
+        "the largest requests may take 300 MB in each worker, which do not fit; "
+        "a lower max-array-bytes refuses them",
+    )
 
 
 @pytest.mark.parametrize(
@@ -271,7 +290,9 @@ def test_what_fits(cpus, memory_bytes, models_bytes, workers, threads):
             ("workers per model that fit into the memory: 1",),
             id="too little memory",
         ),
-        pytest.param({"memory_bytes": GB}, 1, 4, (), id="memory to plan with"),
+        pytest.param(
+            {"memory_bytes": GB, "max_array_bytes": 40 * MB}, 1, 4, (), id="memory to plan with"
+        ),
     ],
 )
 def test_settings_are_kept(values, workers, threads, warnings):
@@ -330,5 +351,5 @@ def test_the_plan_in_one_line():
     assert sizing.summary(sizing.plan(machine, Settings(workers=9), [SMALL])) == (
         "workers per model: 9, threads per worker: 1, Java heap: 144 MB, "
         "for 1.5 cores and 2,048 MB; warning: 9 threads share 1 cores; "
-        "warning: workers per model that fit into the memory: 6"
+        "warning: workers per model that fit into the memory: 3"
     )

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mms_handler.errors import BadInput
+from mms_handler.errors import BadInput, TooLarge
 from mms_handler.models.graphs import faster
 from mms_handler.script.load import Script
 from mms_handler.worker import sample
@@ -505,3 +505,29 @@ def test_the_trial_is_logged(sums, caplog):
     (message,) = caplog.messages
     assert message.startswith("fused graph of the Module: ")
     assert " times as fast (" in message
+
+
+# --- memory ---
+
+
+def test_a_batch_is_read_in_groups_of_a_limited_size():
+    """Requests wait until those before them are predicted, so that few arrays are there at once."""
+    block = Counted()
+    pipe = pipeline(block, max_array_bytes=64)
+    requests = [request([[i, 1]]) for i in range(32)]
+    expected = [comparable(alone(pipe, single)) for single in requests]
+    pipe.answer(requests)  # proves that they may share a pass
+    block.passes.clear()
+    replies = pipe.answer(requests)
+    assert [comparable(reply) for reply in replies] == expected
+    assert sum(rows for rows in block.passes) >= 32
+    assert max(block.passes) == 5  # of 8 bytes each: more than half of the limit
+
+
+def test_a_body_beyond_the_limit_is_refused_alone():
+    """The others of its batch are answered."""
+    pipe = pipeline(Counted(), max_array_bytes=64)
+    bodies = [[[1, 1]], [[1, 1]] * 9, [[2, 1]]]
+    first, second, third = map(comparable, pipe.answer([request(rows) for rows in bodies]))
+    assert (first.body, third.body) == (b"[[13.0]]", b"[[14.0]]")
+    assert second == (TooLarge, "the arrays take 72 bytes as float32; the limit is 64")
