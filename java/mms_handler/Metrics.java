@@ -67,6 +67,9 @@ public final class Metrics extends GetEndpoint {
         }
         text.family("worker_restarts_total", "counter", "Worker processes started again.");
         all.forEach(w -> text.sample("worker_restarts_total", w.restarts, "model", name(w)));
+        text.family("worker_recycles_total", "counter", "Worker processes replaced on purpose.");
+        all.forEach(
+                w -> text.sample("worker_recycles_total", w.recycling.recycled, "model", name(w)));
         text.family("worker_memory_bytes", "gauge", "Resident memory of the workers.");
         all.forEach(w -> text.sample("worker_memory_bytes", memory(w), "model", name(w)));
         if (MmsInternals.hasQueues()) {
@@ -88,7 +91,7 @@ public final class Metrics extends GetEndpoint {
     }
 
     /** MMS's own figure, WorkerThread.getMemory, is up to a minute old. */
-    private static long residentBytes(WorkerThread worker) {
+    static long residentBytes(WorkerThread worker) {
         try {
             Path status = Paths.get("/proc/" + worker.getPid() + "/status");
             for (String line : Files.readAllLines(status)) {

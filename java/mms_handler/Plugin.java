@@ -28,6 +28,12 @@ final class Plugin {
     /** Connections at one time; fewer if there are not that many descriptors. */
     static final int MAX_CONNECTIONS = number("mms_handler.max_connections", 1024);
 
+    /** A worker that has taken so many requests is recycled; null: never for this reason. */
+    static final Integer MAX_REQUESTS = number("mms_handler.max_requests", null);
+
+    /** A worker that uses more memory than this is recycled; null: never for this reason. */
+    static final Integer MAX_WORKER_MB = number("mms_handler.max_worker_mb", null);
+
     /** Models come and go: a server without one is healthy, and /invocations must name one. */
     static final boolean MULTI_MODEL = Boolean.getBoolean("mms_handler.multi_model");
 

@@ -7,11 +7,14 @@ import io.netty.handler.codec.http.HttpResponseStatus;
 import java.util.ArrayDeque;
 import java.util.Deque;
 import java.util.HashSet;
+import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.BlockingDeque;
+import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.LinkedBlockingDeque;
 import java.util.concurrent.Semaphore;
 import java.util.concurrent.TimeUnit;
+import java.util.concurrent.atomic.LongAdder;
 import java.util.concurrent.locks.ReentrantLock;
 
 /**
@@ -37,6 +40,12 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
 
     /** How many of them there shall be. */
     private int retiring;
+
+    /** The thread of a worker that shall end before its next request; null if none shall. */
+    private transient Thread leaving;
+
+    /** How many requests each worker's thread has taken; empty unless workers are recycled. */
+    private final transient Map<Thread, LongAdder> taken = new ConcurrentHashMap<>();
 
     /** Whether this worker has had a request.  One that failed to load its model polls, too. */
     private final transient ThreadLocal<Boolean> served = ThreadLocal.withInitial(() -> false);
@@ -110,13 +119,20 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
     @Override
     public Job poll(long timeout, TimeUnit unit) throws InterruptedException {
         boolean first = timeout == Long.MAX_VALUE;
-        return LimitedJob.of(first ? pollFirstOfBatch() : super.poll(timeout, unit), model);
+        Job job = first ? pollFirstOfBatch() : super.poll(timeout, unit);
+        if (Recycling.ON && job != null) {
+            taken.computeIfAbsent(Thread.currentThread(), thread -> new LongAdder()).increment();
+        }
+        return LimitedJob.of(job, model);
     }
 
     private Job pollFirstOfBatch() throws InterruptedException {
         for (; ; ) {
             Turn turn = new Turn();
             synchronized (idle) {
+                if (leaving == turn.worker) {
+                    end();
+                }
                 Job job = retires(turn) ? null : poll();
                 if (job != null) {
                     served.set(true);
@@ -193,6 +209,47 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
         if (!isEmpty()) {
             wake();
         }
+    }
+
+    // --- workers that are recycled ---
+
+    /** How many requests a worker's thread has taken since it was first used. */
+    long taken(Thread worker) {
+        LongAdder count = worker == null ? null : taken.get(worker);
+        return count == null ? 0 : count.sum();
+    }
+
+    /** Let a worker end: now if it is idle, otherwise once it has answered its requests. */
+    void letGo(Thread worker) {
+        synchronized (idle) {
+            leaving = retired.contains(worker) ? null : worker;
+            idle.stream().filter(turn -> turn.worker == leaving).findFirst().ifPresent(this::wake);
+        }
+    }
+
+    private void wake(Turn turn) {
+        idle.remove(turn);
+        turn.release();
+    }
+
+    /** Let the worker stay if it has not gone yet, and return whether it has gone. */
+    boolean keep(Thread worker) {
+        synchronized (idle) {
+            boolean gone = leaving != worker;
+            leaving = null;
+            return gone;
+        }
+    }
+
+    /**
+     * End this worker.  It has no request, so that MMS closes its connection and starts another one
+     * as if the process had ended by itself (WorkerThread.run).
+     */
+    private void end() throws InterruptedException {
+        leaving = null;
+        served.set(false);
+        passOn();
+        throw new InterruptedException("the worker is recycled");
     }
 
     /** An idle worker waits for it. */

@@ -51,6 +51,7 @@ final class Workers {
 
     final Model model;
     private final Batches batches;
+    final Recycling recycling;
     List<WorkerThread> threads;
     int expected;
     int alive;
@@ -62,6 +63,7 @@ final class Workers {
 
     private Workers(Model model) {
         this.model = model;
+        recycling = new Recycling(model);
         batches = Plugin.GATE == null ? null : Batches.follow(model);
         if (Plugin.GATE != null) {
             RequestQueue.adopt(model);
@@ -159,6 +161,9 @@ final class Workers {
         if (batches != null) {
             batches.setWorkers(alive);
             RequestQueue.catchUp(model);
+        }
+        if (recycling.update(threads, alive >= expected)) {
+            restarts--; // no worker died
         }
         loaded |= expected > 0 && alive >= expected;
         if (alive > 0 || expected == 0) {

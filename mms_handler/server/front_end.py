@@ -224,6 +224,9 @@ def _gate_options(settings: Settings, tokens: Tokens, folder: Path) -> list[str]
     }
     if settings.allowed_hosts:
         options["allowed_hosts"] = ",".join(settings.allowed_hosts)
+    for name in ("max_requests", "max_worker_mb"):
+        if getattr(settings, name):
+            options[name] = str(getattr(settings, name))
     if settings.multi_model:
         options.update(admin_port=str(settings.management_port), multi_model="true")
     if tokens != Tokens():

@@ -301,6 +301,21 @@ class Settings:
         "Worker deaths per model and minute that serve tolerates.",
         option="restarts",
     )
+    max_requests: int | None = _setting(
+        None,
+        {"MMS_HANDLER_MAX_REQUESTS": texts.positive},
+        "Requests after which serve replaces a worker's process, between two requests.",
+        default_text="no limit",
+        option="max-requests",
+    )
+    max_worker_mb: int | None = _setting(
+        None,
+        {"MMS_HANDLER_MAX_WORKER_MB": texts.positive},
+        "Resident memory above which serve replaces a worker's process, between two requests.",
+        default_text="no limit",
+        unit="MB",
+        option="max-worker-mb",
+    )
     keep_going: bool = _setting(
         False,
         {"MMS_HANDLER_KEEP_GOING": texts.boolean},
