@@ -12,16 +12,24 @@ PYTHON ?= $(shell for v in 3.11 3.10 3.9 3.8; do \
 	p=$$(command -v python$$v) && $$p -c 'import sys' 2>/dev/null && echo $$p && exit; done; \
 	python3 -c 'import sys; exit(not (3, 8) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null && echo python3)
 
-.PHONY: install demo test quick check lint fix plugin lock dist bench chaos clean help
+.PHONY: install demo test test-all mutate quick e2e check lint fix plugin lock dist bench chaos clean help
 
 install: $(VENV)/demo$(JAVA) ## install mms_handler into .venv (the default target)
 
 demo: $(VENV)/demo$(JAVA) ## train, pack and serve a model and send it requests, in about 15 seconds
 	@$(BIN)/python model_archives/digits/demo.py
 
+test: quick e2e ## run every test
+
 # Tests with a server wait more than they compute: three at a time keep two cores busy.
-test: quick ## run every test
+e2e: $(VENV)/test$(JAVA) ## run the tests with a real server
 	$(BIN)/pytest -q -n 3 --dist worksteal tests/e2e
+
+test-all: ## run every test on each Python from 3.8 to 3.11 that is here; prints a table
+	@python3 tools/every_python.py
+
+mutate: $(VENV)/test$(JAVA) ## change 300 places of the code, one at a time: do tests notice? prints a table
+	$(BIN)/python tools/mutate.py $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(COUNT),--count $(COUNT))
 
 quick: $(VENV)/test$(JAVA) ## run the tests that need no server
 	$(BIN)/pytest -q -n 2 --dist loadfile --ignore tests/e2e
@@ -68,10 +76,10 @@ chaos: $(VENV)/test$(JAVA) ## cause each fault under load, in about 15 minutes; 
 	$(BIN)/python -m tests.chaos $(FAULTS)
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 clean: ## remove everything that the targets made
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
+	rm -rf .venv* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
 		benchmarks/.venvs benchmarks/.work
 
 $(VENV)/bin/pip:

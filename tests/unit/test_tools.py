@@ -1,0 +1,94 @@
+"""tools: mutants change one place each; what make prints becomes a line of the table."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tools import every_python, mutate
+
+SOURCE = '''
+"""Documentation is for people."""
+
+def area(width: int = 2, height=3):
+    """So is this."""
+    if width < 0 or not height:
+        log.warning("negative %d", width)
+        raise ValueError(f"{width} is negative")
+    return width * height
+'''
+
+CHANGES = {
+    ("2", "3"),
+    ("3", "4"),
+    ("if width < 0 or not height:", "if False:"),
+    ("width < 0 or not height", "width < 0 and (not height)"),
+    ("width < 0", "width <= 0"),
+    ("0", "1"),
+    ("not height", "height"),
+    ("raise ValueError(f'{width} is negative')", "pass"),
+    ("return width * height", "return None"),
+    ("width * height", "width + height"),
+}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 9), reason="ast.unparse is new in 3.9")
+def test_each_mutant_changes_one_place():
+    """Messages, documentation, types and lines of the log stay; every mutant compiles."""
+    from tools.mutants import mutants, mutated
+
+    every = mutants("area.py", SOURCE)
+    assert {(mutant.before, mutant.after) for mutant in every} == CHANGES
+    assert len(every) == len(CHANGES)
+    texts = {mutated(SOURCE, mutant) for mutant in every}
+    assert len(texts) == len(CHANGES)
+    for text in texts:
+        compile(text, "area.py", "exec")
+        assert "log.warning('negative %d', width)" in text or "if False" in text
+
+
+@pytest.mark.skipif(sys.version_info < (3, 9), reason="ast.unparse is new in 3.9")
+def test_a_sample_depends_on_its_seed_alone():
+    """The same seed and code give the same mutants."""
+    first, again, other = (mutate.choose(seed, 20, "codecs/") for seed in (1, 1, 2))
+    assert first == again != other
+    assert {mutant.module.rpartition("/")[0] for mutant in first} == {"mms_handler/codecs"}
+
+
+def test_the_own_tests_of_a_module():
+    """A folder of modules has a folder or a file; a module at the top has a file."""
+    assert mutate.own_folder("mms_handler/worker/mms/output.py") == "tests/unit/worker/mms/"
+    assert mutate.own_folder("mms_handler/settings/table.py") == "tests/unit/test_settings.py"
+    assert mutate.own_folder("mms_handler/errors.py") == "tests/unit/test_errors.py"
+
+
+OUTPUT = """\
+....F.
+FAILED tests/unit/test_a.py::test_b[in words] - AssertionError: 3
+ERROR tests/unit/test_c.py::test_d
+2 failed, 1,000 passed, 3 skipped, 1 error in 61.20s (0:01:01)
+"""
+
+
+def test_the_table_of_every_python():
+    """Counts of both targets are added; a make that fails without a failed test is named."""
+    counts, failures = every_python.read(OUTPUT.replace("1,000", "1000").splitlines())
+    assert counts == {"failed": 2, "passed": 1000, "skipped": 3, "error": 1}
+    assert failures == ["tests/unit/test_a.py::test_b[in words]", "tests/unit/test_c.py::test_d"]
+    good = every_python.Result({"passed": 7}, [], 0, 30)
+    results = {
+        "3.8": [every_python.Result(counts, failures, 2, 60), good],
+        "3.9": [every_python.Result({}, [], 2, 60), good],
+        "3.10": [good, good],
+    }
+    assert every_python.table(results).splitlines()[1:] == [
+        "| Python | passed | failed | skipped | minutes |",
+        "|---|---|---|---|---|",
+        "| 3.8 | 1,007 | 3 | 3 | 1.5 |",
+        "| 3.9 | 7 | make failed | 0 | 1.5 |",
+        "| 3.10 | 14 | 0 | 0 | 1.0 |",
+        "",
+        "* 3.8: tests/unit/test_a.py::test_b[in words]",
+        "* 3.8: tests/unit/test_c.py::test_d",
+    ]

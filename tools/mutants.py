@@ -1,0 +1,181 @@
+"""Make mutants: copies of a module with one small change each, which a test should notice."""
+
+from __future__ import annotations
+
+import ast
+import copy
+from typing import Any, Iterator, NamedTuple
+
+_COMPARISONS = {
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+}
+_ARITHMETIC = {
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Add,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Mult,
+    ast.Pow: ast.Mult,
+    ast.LShift: ast.RShift,
+    ast.RShift: ast.LShift,
+    ast.BitAnd: ast.BitOr,
+    ast.BitOr: ast.BitAnd,
+}
+
+#: Where a text decides something; elsewhere it is a message.
+_DECIDING = (ast.Compare, ast.Dict, ast.Set, ast.Tuple, ast.List, ast.Subscript)
+
+#: Calls for people alone: what they print decides nothing.
+_LOGGING = {"log", "logging", "warnings", "print"}
+
+
+class Mutant(NamedTuple):
+    """A change of one place of a module.
+
+    Fields:
+        module: the module's path in the repository.
+        line: the first line of what changes.
+        number: tells the mutants of one module apart.
+        before, after: the changed code.
+    """
+
+    module: str
+    line: int
+    number: int
+    before: str
+    after: str
+
+
+def mutants(module: str, source: str) -> list[Mutant]:
+    """All mutants of a module, in the order of its lines."""
+    return [
+        Mutant(module, line, number, before, after)
+        for number, (line, before, after, _) in enumerate(_changes(source))
+    ]
+
+
+def mutated(source: str, mutant: Mutant) -> str:
+    """The source of a module with one mutant's change.  Comments and line numbers are lost."""
+    for number, (_, _, _, tree) in enumerate(_changes(source)):
+        if number == mutant.number:
+            return ast.unparse(tree())
+    raise LookupError(mutant)
+
+
+def _changes(source: str) -> Iterator[tuple[int, str, str, Any]]:
+    """The line, the code before and after, and a function that makes the changed module."""
+    tree = ast.parse(source)
+    for parent, field, index, node in _places(tree):
+        for changed in _variants(node, parent):
+            before, after = _text(node), _text(changed)
+            if before != after:
+
+                def build(parent=parent, field=field, index=index, changed=changed):
+                    return _replaced(tree, parent, field, index, changed)
+
+                yield node.lineno, before, after, build
+
+
+def _text(node: ast.AST) -> str:
+    """The first line of the code of a node."""
+    return ast.unparse(node).splitlines()[0]
+
+
+def _places(node: ast.AST) -> Iterator[tuple[ast.AST, str, Any, Any]]:
+    """Each node that may change, with where it is: its parent's field, and its place in a list."""
+    for field, value in ast.iter_fields(node):
+        if field in ("annotation", "returns", "decorator_list", "type_comment", "type_params"):
+            continue
+        children = enumerate(value) if isinstance(value, list) else [(None, value)]
+        for index, child in children:
+            if not isinstance(child, ast.AST) or _is_for_people(child):
+                continue
+            if hasattr(child, "lineno"):
+                yield node, field, index, child
+            yield from _places(child)
+
+
+def _is_for_people(node: ast.AST) -> bool:
+    """Whether a node is a docstring, a message or a call that logs."""
+    if isinstance(node, ast.JoinedStr):
+        return True
+    if isinstance(node, ast.Expr):
+        call = node.value
+        if isinstance(call, ast.Constant):
+            return True
+        name = getattr(call, "func", None)
+        while isinstance(name, ast.Attribute):
+            name = name.value
+        return isinstance(name, ast.Name) and name.id in _LOGGING
+    return False
+
+
+def _variants(node: Any, parent: ast.AST) -> Iterator[Any]:
+    """What may stand in a node's place."""
+    if isinstance(node, ast.Compare):
+        for index, operator in enumerate(node.ops):
+            if type(operator) in _COMPARISONS:
+                changed = copy.deepcopy(node)
+                changed.ops[index] = _COMPARISONS[type(operator)]()
+                yield changed
+    elif isinstance(node, ast.BoolOp):
+        operator = ast.Or() if isinstance(node.op, ast.And) else ast.And()
+        yield ast.BoolOp(operator, node.values)
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        yield node.operand
+    elif isinstance(node, ast.BinOp) and type(node.op) in _ARITHMETIC:
+        if not isinstance(node.left, (ast.Constant, ast.JoinedStr)) or not isinstance(
+            getattr(node.left, "value", ""), str
+        ):
+            yield ast.BinOp(node.left, _ARITHMETIC[type(node.op)](), node.right)
+    elif isinstance(node, ast.Constant):
+        yield from _constants(node, parent)
+    elif isinstance(node, (ast.If, ast.IfExp)):
+        changed = copy.copy(node)
+        changed.test = ast.Constant(False)
+        yield changed
+    elif isinstance(node, ast.Return) and node.value is not None:
+        if not (isinstance(node.value, ast.Constant) and node.value.value is None):
+            yield ast.Return(ast.Constant(None))
+    elif isinstance(node, ast.Raise) or (
+        isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
+    ):
+        yield ast.Pass()
+    elif isinstance(node, ast.Continue):
+        yield ast.Break()
+    elif isinstance(node, ast.ExceptHandler):
+        changed = copy.copy(node)
+        changed.body = [ast.Raise()]
+        yield changed
+
+
+def _constants(node: ast.Constant, parent: ast.AST) -> Iterator[ast.Constant]:
+    if isinstance(node.value, bool):
+        yield ast.Constant(not node.value)
+    elif isinstance(node.value, (int, float)):
+        yield ast.Constant(node.value + 1)
+    elif isinstance(node.value, (str, bytes)) and node.value and isinstance(parent, _DECIDING):
+        yield ast.Constant(node.value + ("X" if isinstance(node.value, str) else b"X"))
+
+
+def _replaced(tree: ast.AST, parent: ast.AST, field: str, index: Any, node: ast.AST) -> ast.AST:
+    """The tree with another node in one place."""
+    original = getattr(parent, field)
+    if index is None:
+        setattr(parent, field, node)
+    else:
+        setattr(parent, field, [*original[:index], node, *original[index + 1 :]])
+    try:
+        return ast.fix_missing_locations(copy.deepcopy(tree))
+    finally:
+        setattr(parent, field, original)

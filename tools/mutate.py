@@ -1,0 +1,258 @@
+"""Change the package in many places, one at a time, and see which changes no test notices.
+
+First all tests that start no server run once, to learn which of them run which lines.  Then, for
+each mutant of a sample, those tests run that reach its line, first those of the module's own test
+folder.  The table says for each module how many mutants were noticed; the list below it has those
+that were not.  It takes less than half an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import Queue
+from typing import Iterator, NamedTuple
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from tools.mutants import Mutant, mutants, mutated  # noqa: E402
+
+#: Where a person or a page is addressed: no answer is decided there.
+LEFT_OUT = ("mms_handler/__main__.py", "mms_handler/cli/", "mms_handler/api/", "/texts.py")
+
+#: Folders of tests that start no server.
+FOLDERS = ("tests/unit", "tests/worker", "tests/contract")
+
+#: Tests of files that are not the package's, or that would take longer than all others.
+NOT_RUN = (
+    "test_packaging.py",
+    "test_plugin_build.py",
+    "test_deploy_files.py",
+    "test_docs.py",
+    "test_benchmarks_report.py",
+    "test_project_files.py",
+)
+
+#: Seconds of tests, as they took without a mutant, that are run for one mutant.
+BUDGET_S = 12
+
+#: Not copied: what git ignores, and what tests without servers do not read.
+_IGNORED = shutil.ignore_patterns(".git", ".venv*", "build", "dist", "__pycache__", ".*_cache")
+
+
+class Tests(NamedTuple):
+    """The tests that pass: how long each takes, and by file and line which run there."""
+
+    seconds: dict[str, float]
+    by_line: dict[tuple[str, int], set[str]]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=13, help="of the sample  [default: 13]")
+    parser.add_argument("--count", type=int, default=300, help="mutants  [default: 300]")
+    parser.add_argument("--only", default="", help="modules whose path contains this text")
+    parser.add_argument("--jobs", type=int, default=2, help="mutants at a time  [default: 2]")
+    parser.add_argument("--minutes", type=float, default=28, help="stop then  [default: 28]")
+    options = parser.parse_args()
+    end_s = time.monotonic() + 60 * options.minutes
+    sample = choose(options.seed, options.count, options.only)
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        tests = learn(Path(folder), folders_of(sample) if options.only else FOLDERS)
+        results = run(sample, tests, Path(folder), options.jobs, end_s)
+    print(report(results, len(sample)))
+    return 0
+
+
+# --- the sample ------------------------------------------------------------------------------
+
+
+def choose(seed: int, count: int, only: str) -> list[Mutant]:
+    """A sample of all mutants, the same for the same seed and code."""
+    every: list[Mutant] = []
+    for path in sorted((ROOT / "mms_handler").rglob("*.py")):
+        module = path.relative_to(ROOT).as_posix()
+        if only in module and not any(part in module for part in LEFT_OUT):
+            every += mutants(module, path.read_text())
+    sample = random.Random(seed).sample(every, min(count, len(every)))
+    return sorted(sample)
+
+
+def own_folder(module: str) -> str:
+    """The folder or file of tests that mirrors a module's folder."""
+    parts = Path(module).parts[1:-1]
+    for depth in range(len(parts), 0, -1):
+        folder = Path("tests", "unit", *parts[:depth])
+        if (ROOT / folder).is_dir():
+            return f"{folder.as_posix()}/"
+    return f"tests/unit/test_{parts[0] if parts else Path(module).stem}.py"
+
+
+def folders_of(sample: list[Mutant]) -> tuple[str, ...]:
+    """The test folders of some modules, and those that test several modules together."""
+    own = {own_folder(mutant.module).rstrip("/") for mutant in sample}
+    return (*sorted(path for path in own if (ROOT / path).exists()), *FOLDERS[1:])
+
+
+# --- the tests -------------------------------------------------------------------------------
+
+
+def learn(folder: Path, paths: tuple[str, ...]) -> Tests:
+    """Run all tests once, and return which run which lines."""
+    data = folder / "data"
+    data.mkdir()
+    ignored = [f"--ignore-glob=*/{name}" for name in NOT_RUN]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile"]
+    command += ["-p", "tools.tests_by_line", "-p", "no:cacheprovider", *ignored, *paths]
+    env = {**os.environ, "TESTS_BY_LINE": str(data), "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, cwd=ROOT, env=env)
+    tests = Tests({}, defaultdict(set))
+    for path in data.glob("*.json"):
+        content = json.loads(path.read_text())
+        names = content["tests"]
+        for name, seconds, passed in zip(names, content["seconds"], content["passed"]):
+            if passed:
+                tests.seconds[name] = seconds
+        for module, by_line in content["lines"].items():
+            for line, numbers in by_line.items():
+                found = {names[number] for number in numbers} & tests.seconds.keys()
+                tests.by_line[module, int(line)] |= found
+    print(f"{len(tests.seconds)} tests pass, which start no server", flush=True)
+    return tests
+
+
+def tests_of(mutant: Mutant, tests: Tests) -> list[str]:
+    """The tests to run for a mutant: those that reach its line, up to BUDGET_S seconds.
+
+    If none is known to, for example because a child process runs the line, the module's own.
+    """
+    own = own_folder(mutant.module)
+    reaching = tests.by_line.get((mutant.module, mutant.line)) or {
+        name for name in tests.seconds if name.startswith(own)
+    }
+    ordered = sorted(
+        reaching,
+        key=lambda name: (
+            Path(mutant.module).stem not in name.partition("::")[0],
+            not name.startswith(own),
+            tests.seconds[name],
+        ),
+    )
+    chosen, seconds = [], 0.0
+    for name in ordered:
+        seconds += tests.seconds[name]
+        if seconds > BUDGET_S and chosen:
+            break
+        chosen.append(name)
+    return chosen
+
+
+# --- the mutants -----------------------------------------------------------------------------
+
+
+def run(
+    sample: list[Mutant], tests: Tests, folder: Path, jobs: int, end_s: float
+) -> list[tuple[Mutant, str]]:
+    """What became of each mutant that was tried: "noticed", "missed" or "untested"."""
+    copies: Queue[Path] = Queue()
+    for number in range(jobs):
+        copy = folder / f"copy{number}"
+        shutil.copytree(ROOT, copy, ignore=_IGNORED, symlinks=True)
+        copies.put(copy)
+
+    def judge(mutant: Mutant) -> tuple[Mutant, str] | None:
+        if time.monotonic() > end_s:
+            return None
+        names = tests_of(mutant, tests)
+        if not names:
+            return mutant, "untested"
+        copy = copies.get()
+        try:
+            with changed(copy / mutant.module, mutant):
+                seconds = sum(tests.seconds[name] for name in names)
+                noticed = fails(copy, names, 30 + 4 * seconds)
+        finally:
+            copies.put(copy)
+        print(".!"[not noticed], end="", flush=True)
+        return mutant, "noticed" if noticed else "missed"
+
+    order = list(sample)
+    random.Random(0).shuffle(order)  # if the time is too short, all modules have their share
+    with ThreadPoolExecutor(jobs) as pool:
+        return sorted(result for result in pool.map(judge, order) if result)
+
+
+@contextlib.contextmanager
+def changed(path: Path, mutant: Mutant) -> Iterator[None]:
+    source = path.read_text()
+    path.write_text(mutated(source, mutant))
+    try:
+        yield
+    finally:
+        path.write_text(source)
+
+
+def fails(copy: Path, names: list[str], limit_s: float) -> bool:
+    """Whether one of these tests fails, or takes far longer than before."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *names]
+    env = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    process = subprocess.Popen(
+        command,
+        cwd=copy,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        return process.wait(limit_s) != 0
+    except subprocess.TimeoutExpired:
+        return True
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+# --- the report ------------------------------------------------------------------------------
+
+
+def report(results: list[tuple[Mutant, str]], count: int) -> str:
+    """A table by module, and the mutants that no test noticed."""
+    lines = ["", "", "| module | mutants | noticed | missed | untested |", "|---|---|---|---|---|"]
+    by_module: dict[str, Counter[str]] = defaultdict(Counter)
+    for mutant, outcome in results:
+        by_module[mutant.module.partition("/")[2]][outcome] += 1
+    total: Counter[str] = sum(by_module.values(), Counter())
+    for module, counts in [*sorted(by_module.items()), ("all", total)]:
+        columns = [
+            sum(counts.values()),
+            *(counts[key] for key in ("noticed", "missed", "untested")),
+        ]
+        lines.append(f"| {module} | {' | '.join(map(str, columns))} |")
+    share = total["noticed"] / max(1, len(results))
+    lines += ["", f"{share:.1%} noticed of {len(results)}; the sample has {count}.", ""]
+    lines += [
+        f"{mutant.module}:{mutant.line}: {outcome}: {mutant.before}  ->  {mutant.after}"
+        for mutant, outcome in results
+        if outcome != "noticed"
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
