@@ -1,5 +1,7 @@
 # make help lists the targets. Each works from nothing: it makes the environment that it needs.
 SHELL := /bin/bash
+# An image may set this; then each process of the tests compiles the package again.
+unexport PYTHONDONTWRITEBYTECODE
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install -q --disable-pip-version-check
