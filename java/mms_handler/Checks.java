@@ -80,6 +80,10 @@ final class Checks {
     /** A reply like those of MMS to bad requests. */
     static FullHttpResponse error(HttpResponseStatus status, String message) {
         String type = status.code() == 503 ? "ServiceUnavailableException" : "BadRequestException";
+        return error(status, type, message);
+    }
+
+    static FullHttpResponse error(HttpResponseStatus status, String type, String message) {
         ErrorResponse error = new ErrorResponse(status.code(), type, message);
         String text = JsonUtils.GSON_PRETTY.toJson(error) + "\n";
         ByteBuf body = Unpooled.copiedBuffer(text, StandardCharsets.UTF_8);

@@ -188,8 +188,11 @@ final class Connection extends ChannelDuplexHandler {
             }
             return;
         }
+        HttpResponse reply = Access.refusal(request);
         Target target = Checks.isCommon(request) ? null : new Target(request.uri());
-        HttpResponse reply = target == null ? null : Checks.reply(request, target);
+        if (reply == null && target != null) {
+            reply = Checks.reply(request, target);
+        }
         refused = reply != null;
         if (refused) {
             answerHead(reply);

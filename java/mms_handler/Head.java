@@ -60,19 +60,20 @@ final class Head {
         int lineStart = 0;
         for (int i = 0; i < length; i++) {
             byte c = bytes[i];
-            if (c == '\n') {
-                if (i == 0 || bytes[i - 1] != '\r') {
-                    throw new Malformed("a line ends with LF alone");
-                }
-                if (i == lineStart + 1 && i > 1) {
-                    return i + 1;
-                }
-                lineStart = i + 1;
-            } else if (i > 0 && bytes[i - 1] == '\r') {
-                throw new Malformed("a CR without LF");
-            } else if (c != '\r' && !isText(c)) {
-                throw new Malformed("a control character in the head");
+            if (isText(c)) {
+                continue;
             }
+            if (c != '\r') {
+                boolean lf = c == '\n';
+                throw new Malformed(lf ? "a line ends with LF alone" : "a control character");
+            }
+            if (++i < length && bytes[i] != '\n') {
+                throw new Malformed("a CR without LF");
+            }
+            if (i < length && i == lineStart + 1 && i > 1) {
+                return i + 1;
+            }
+            lineStart = i + 1;
         }
         if (length > MAX_BYTES) {
             throw new Malformed(431, "the head is longer than " + MAX_FIELDS + " bytes");
@@ -157,21 +158,32 @@ final class Head {
         if (!apart || version >= end || bytes[version] != ' ') {
             throw new Malformed("the request line is not METHOD TARGET VERSION");
         }
-        String text = text(bytes, version + 1, end);
-        if (!text.matches("HTTP/\\d\\.\\d")) {
-            throw new Malformed("the request line does not end with HTTP/1.1");
+        boolean http11 = equal(bytes, version + 1, end, "HTTP/1.1");
+        if (!http11 && !equal(bytes, version + 1, end, "HTTP/1.0")) {
+            String text = text(bytes, version + 1, end);
+            boolean known = text.matches("HTTP/\\d\\.\\d");
+            throw known
+                    ? new Malformed(505, text + " is not supported, HTTP/1.1 is")
+                    : new Malformed("the request line does not end with HTTP/1.1");
         }
-        if (!text.equals("HTTP/1.1") && !text.equals("HTTP/1.0")) {
-            throw new Malformed(505, text + " is not supported, HTTP/1.1 is");
+        if (bytes[target + 1] != '/') {
+            checkTarget(text(bytes, start, target), text(bytes, target + 1, version));
         }
-        checkTarget(text(bytes, start, target), text(bytes, target + 1, version));
-        return text.equals("HTTP/1.1");
+        return http11;
     }
 
-    /** A path, a URL with a host, or the * of OPTIONS. */
+    private static boolean equal(byte[] bytes, int start, int end, String text) {
+        boolean equal = end - start == text.length();
+        for (int i = 0; equal && i < text.length(); i++) {
+            equal = bytes[start + i] == text.charAt(i);
+        }
+        return equal;
+    }
+
+    /** A target that is no path must be a URL with a host, or the * of OPTIONS. */
     private static void checkTarget(String method, String target) throws Malformed {
         boolean star = target.equals("*") && method.equals("OPTIONS");
-        if (!target.startsWith("/") && !star && !target.matches("(?i)https?://[\\w\\[].*")) {
+        if (!star && !target.matches("(?i)https?://[\\w\\[].*")) {
             throw new Malformed("the request's target is no path");
         }
     }

@@ -34,6 +34,12 @@ final class Plugin {
     /** A worker that uses more memory than this is recycled; null: never for this reason. */
     static final Integer MAX_WORKER_MB = number("mms_handler.max_worker_mb", null);
 
+    /** The server's copy of the tokens: a line with a use and a token each.  Without it none is. */
+    static final String TOKEN_FILE = System.getProperty("mms_handler.token_file");
+
+    /** Names by which clients may call the server, separated by commas.  Without it, loopback's. */
+    static final String ALLOWED_HOSTS = System.getProperty("mms_handler.allowed_hosts");
+
     /** Models come and go: a server without one is healthy, and /invocations must name one. */
     static final boolean MULTI_MODEL = Boolean.getBoolean("mms_handler.multi_model");
 
@@ -46,6 +52,7 @@ final class Plugin {
     static {
         RequestCounts.follow();
         if (GATE != null) {
+            Access.start();
             Gate.bind(GATE);
             Limits.watch();
         }

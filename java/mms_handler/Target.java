@@ -47,6 +47,12 @@ final class Target {
         return FOR_ENDPOINTS.contains(method);
     }
 
+    /** Whether a health check asks, which cannot send a token. */
+    boolean isPing(HttpMethod method) {
+        boolean get = method.equals(HttpMethod.GET) || method.equals(HttpMethod.HEAD);
+        return get && first().equals("ping") && path.length == 2;
+    }
+
     /** Whether it is /models or /models/NAME, which MMS has only on its management address. */
     boolean isManagement() {
         return first().equals("models") && path.length < 4;

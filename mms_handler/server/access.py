@@ -33,7 +33,7 @@ class Tokens(NamedTuple):
     management: str = ""
 
     def text(self) -> str:
-        """The tokens as the gate reads them (java/mms_handler/Tokens.java)."""
+        """The tokens as the gate reads them (java/mms_handler/Access.java)."""
         return "".join(f"{name} {token}\n" for name, token in self._asdict().items() if token)
 
 

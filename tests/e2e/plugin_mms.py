@@ -157,5 +157,5 @@ def raw(mms: Running, sent: bytes, until: bytes) -> bytes:
 
 
 def request(seconds: str, *headers: str) -> bytes:
-    lines = ["POST /predictions/sleeper HTTP/1.1", "Host: here", "Content-Type: text/csv"]
+    lines = ["POST /predictions/sleeper HTTP/1.1", "Host: localhost", "Content-Type: text/csv"]
     return "\r\n".join([*lines, *headers, f"Content-Length: {len(seconds)}", "", seconds]).encode()

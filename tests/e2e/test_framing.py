@@ -23,8 +23,8 @@ def mms(tmp_path_factory) -> Iterator[Running]:
         yield mms
 
 
-HEAD = b"POST /predictions/sleeper HTTP/1.1\r\nHost: here\r\nContent-Type: text/csv\r\n"
-HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: here\r\n\r\n"
+HEAD = b"POST /predictions/sleeper HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\n"
+HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: localhost\r\n\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n"
 
 
@@ -36,7 +36,7 @@ def chunks(body: bytes) -> bytes:
     return post(b"Transfer-Encoding: chunked\r\n", body)
 
 
-def get(line: bytes, fields: bytes = b"Host: here\r\n") -> bytes:
+def get(line: bytes, fields: bytes = b"Host: localhost\r\n") -> bytes:
     return line + b"\r\n" + fields + b"\r\n"
 
 
@@ -92,7 +92,7 @@ REFUSED = {
     "two lengths": post(b"Content-Length: 1\r\nContent-Length: 2\r\n", b"00"),
     "a folded length": post(b"Content-Length:\r\n 1\r\n"),
     "a folded field": post(b"X-A: a\r\n b\r\nContent-Length: 1\r\n"),
-    "a first field that is folded": get(b"GET /ping HTTP/1.1", b" X: y\r\nHost: here\r\n"),
+    "a first field that is folded": get(b"GET /ping HTTP/1.1", b" X: y\r\nHost: localhost\r\n"),
     "a space before the colon": post(b"Content-Length : 1\r\n"),
     "a tab before the colon": post(b"Transfer-Encoding\t: chunked\r\nContent-Length: 1\r\n"),
     "a field without a colon": post(b"nonsense\r\nContent-Length: 1\r\n"),
@@ -106,7 +106,7 @@ REFUSED = {
     "CR CR LF ends a field": post(b"X-A: a\r\r\nContent-Length: 1\r\n"),
     "LF ends a field": post(b"X-A: a\nContent-Length: 1\r\n"),
     "LF ends the head": HEAD + b"Content-Length: 1\n\n0",
-    "LF ends the request line": b"GET /ping HTTP/1.1\nHost: here\r\n\r\n",
+    "LF ends the request line": b"GET /ping HTTP/1.1\nHost: localhost\r\n\r\n",
     "two Host fields": post(b"Host: there\r\nContent-Length: 1\r\n"),
     "no Host field": get(b"GET /ping HTTP/1.1", b"X: y\r\n"),
     "two content types": post(b"Content-Type: text/csv\r\nContent-Length: 1\r\n"),
@@ -151,7 +151,9 @@ def test_a_request_with_two_meanings_is_refused(mms, sent):
         pytest.param(get(b"GET /ping HTTP/2.0"), 505, id="another version"),
         pytest.param(get(b"GET /" + b"a" * 4096 + b" HTTP/1.1"), 414, id="a long path"),
         pytest.param(
-            get(b"GET /ping HTTP/1.1", b"Host: here\r\nX: " + b"a" * 8192 + b"\r\n"), 431, id="long"
+            get(b"GET /ping HTTP/1.1", b"Host: localhost\r\nX: " + b"a" * 8192 + b"\r\n"),
+            431,
+            id="long",
         ),
         pytest.param(b"GET /ping HTTP/1.1\r\nX: " + b"a" * 20_000, 431, id="long and open"),
         pytest.param(chunks(b"0\r\nX: " + b"a" * 9000), 431, id="a long trailer"),
@@ -190,7 +192,7 @@ ACCEPTED = {
 @pytest.mark.parametrize("sent", [pytest.param(sent, id=name) for name, sent in ACCEPTED.items()])
 def test_a_request_with_one_meaning_is_answered(mms, sent):
     """So is the one behind it, whether they arrive at once or in single bytes."""
-    ping = get(b"GET /ping HTTP/1.1", b"Host: here\r\nConnection: close\r\n")
+    ping = get(b"GET /ping HTTP/1.1", b"Host: localhost\r\nConnection: close\r\n")
     assert statuses(raw(mms, sent + ping, b"no such end")) == [200, 200]
     with connected(mms) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
