@@ -105,9 +105,12 @@ def invoke(
     content_type: str = "application/json",
     accept: str = "*/*",
     timeout_s: float = 60,
+    token: str = "",
 ) -> Answer:
     """Send ``body`` to a model at ``url``: http://host:port/predictions/NAME, or /invocations."""
     headers = {"Content-Type": content_type, "Accept": accept}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
     return call("POST", url, body, headers, timeout_s)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from mms_handler import media, settings
-from mms_handler.cli.command import PORT_HELP, end, examples, group
+from mms_handler.cli.command import PORT_HELP, end, examples, existing, group
 
 
 @group.command(
@@ -39,8 +39,21 @@ from mms_handler.cli.command import PORT_HELP, end, examples, group
     default=60,
     help="Time to wait for each part of the reply.  [default: 60 s]",
 )
+@click.option(
+    "--token-file",
+    type=existing,
+    metavar="FILE",
+    help="The server's token file, if it needs a token.  "
+    "[env var: MMS_HANDLER_TOKEN_FILE; default: none]",
+)
 def invoke(
-    model: str, file: Any, content_type: str | None, accept: str, port: int | None, timeout_s: float
+    model: str,
+    file: Any,
+    content_type: str | None,
+    accept: str,
+    port: int | None,
+    timeout_s: float,
+    token_file: Path | None,
 ) -> None:
     """Send FILE to a model and print its reply.
 
@@ -53,7 +66,13 @@ def invoke(
     if "://" not in model:
         url = f"http://127.0.0.1:{port or settings.current().port}/predictions/{model}"
     content_type = content_type or media.type_of_file(Path(file.name))
-    answer = client.invoke(url, file.read(), content_type, accept, timeout_s)
+    token = ""
+    # The variable's tokens are this machine's: they are not sent to other servers.
+    if path := token_file or ("://" not in model and settings.current().token_file):
+        from mms_handler.server.access import read_tokens
+
+        token = read_tokens(Path(path)).inference
+    answer = client.invoke(url, file.read(), content_type, accept, timeout_s, token)
     if answer.status >= 400:
         end(f"{answer.status} {answer.message()}", 1)
     sys.stdout.buffer.write(answer.body)

@@ -8,8 +8,10 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from click.testing import CliRunner
 
 from mms_handler import client
+from mms_handler.cli import group
 from mms_handler.errors import ServerError
 
 
@@ -198,3 +200,35 @@ def test_the_address_of_a_model(server, function, method):
     server.reply = reply("404 Not Found", b'{"message": "Model not found: a b"}')
     assert function(server.url, "a b").message() == "Model not found: a b"
     assert server.requests[0][:2] == (method, "/models/a%20b")
+
+
+# --- mms-handler invoke ---
+
+
+@pytest.mark.parametrize(
+    ("words", "variable", "sent"),
+    [
+        pytest.param(["linear"], False, None, id="no file"),
+        pytest.param(["linear"], True, "Bearer 0123456789abcdef", id="the variable's file"),
+        pytest.param(["linear", "--token-file"], False, "Bearer 0123456789abcdef", id="a file"),
+        pytest.param(["{url}/x"], True, None, id="another server, with the variable's file"),
+        pytest.param(
+            ["{url}/x", "--token-file"], False, "Bearer 0123456789abcdef", id="another, with a file"
+        ),
+    ],
+)
+def test_invoke_sends_a_token(server, tmp_path, monkeypatch, words, variable, sent):
+    """It is that for inference, and the variable's is for the server of this machine alone."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text(f"inference 0123456789abcdef\nmanagement {'m' * 16}\n")
+    monkeypatch.setenv("MMS_HANDLER_TOKEN_FILE", str(tokens) if variable else "")
+    server.reply = reply("200 OK", b"[1]")
+    words = [word.format(url=server.url) for word in words]
+    words += [str(tokens)] if words[-1] == "--token-file" else []
+    words += ["--port", str(server.server_port)]
+    (tmp_path / "body.json").write_bytes(b"[1]")
+    words.insert(1, str(tmp_path / "body.json"))
+    done = CliRunner().invoke(group, ["invoke", *words])
+    assert (done.exit_code, done.stdout) == (0, "[1]")
+    ((_, _, headers, _),) = server.requests
+    assert headers.get("authorization") == sent
