@@ -14,7 +14,7 @@ PYTHON ?= $(shell for v in 3.11 3.10 3.9 3.8; do \
 	p=$$(command -v python$$v) && $$p -c 'import sys' 2>/dev/null && echo $$p && exit; done; \
 	python3 -c 'import sys; exit(not (3, 8) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null && echo python3)
 
-.PHONY: install demo test test-all mutate quick e2e check lint fix plugin lock dist bench chaos clean help
+.PHONY: install demo test test-all mutate quick e2e check lint fix plugin lock dist bench chaos soak clean help
 
 install: $(VENV)/demo$(JAVA) ## install mms_handler into .venv (the default target)
 
@@ -76,6 +76,9 @@ bench: $(VENV)/test$(JAVA) ## measure, in about 25 minutes; QUICK=1 runs one sho
 
 chaos: $(VENV)/test$(JAVA) ## cause each fault under load, in about 15 minutes; FAULTS="WORD..." for some of them
 	$(BIN)/python -m tests.chaos $(FAULTS)
+
+soak: $(VENV)/test$(JAVA) ## serve at 70 % of capacity for an hour and watch what grows; MINUTES=5 for less
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60) --picture docs/reliability/soak.svg
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

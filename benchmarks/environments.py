@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Sequence
 
 #: mxnet 1.9.1 needs a NumPy below 1.24, in every environment.
 _MXNET = ("mxnet==1.9.1", "numpy>=1.23,<1.24")
@@ -23,9 +24,10 @@ REQUIREMENTS = {
 }
 
 
-def make(folder: Path) -> None:
+def make(folder: Path, names: Sequence[str] = tuple(REQUIREMENTS)) -> None:
     """Make the missing or outdated environments; one that fails half-way is made again."""
-    for name, requirements in REQUIREMENTS.items():
+    for name in names:
+        requirements = REQUIREMENTS[name]
         stamp = folder / name / "requirements"
         if not stamp.exists() or stamp.read_text() != "\n".join(requirements):
             _install(folder / name, requirements)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import signal
 import sys
 import tempfile
 import time
@@ -58,8 +59,12 @@ class Line(NamedTuple):
 
     def text(self) -> str:
         recovery = f"{self.recovery_s:.1f}" if self.recovery_s < float("inf") else "never"
-        names = ("processes", "paths", "sockets")
-        left = ", ".join(f"{count} {name}" for count, name in zip(self.left, names) if count)
+        counts = {
+            "processes": self.left.processes,
+            "paths": len(self.left.paths),
+            "sockets": self.left.sockets,
+        }
+        left = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
         cells = (
             self.fault.name,
             *(self.kinds[kind] for kind in ("good", "lost", "wrong", "5xx")),
@@ -81,7 +86,7 @@ class Stage:
         write_models(self._store)
         self.server: Server | None = None
         self.load: Load | None = None
-        self._before = State(0, 0, 0)
+        self._before = State()
         self._stack = contextlib.ExitStack()
 
     def start(self) -> None:
@@ -96,7 +101,7 @@ class Stage:
                     raise
                 self.end()
         assert self.server
-        self.load = self._stack.enter_context(Load(self.server.ports[0]))
+        self.load = self._stack.enter_context(Load(self.server.ports[0], self._timeout_s + 5))
         self.load.wait_until_steady(time.monotonic(), STEADY_S, self._limit_s)
         self._settle()
 
@@ -135,7 +140,7 @@ class Stage:
             complaint = fault.cause(Scene(self.server, held))
             remarks += [complaint] if complaint else []
             ended_s = time.monotonic()
-            left = State(0, 0, 0)
+            left = State()
             if fault.ends_server:
                 left = self._left_by_dead()
                 self._start_server()
@@ -152,11 +157,14 @@ class Stage:
             self._settle()
         else:
             left = self._left()
-        kinds, longest_s, details = self.load.take()
-        remarks += [f"{count} x {detail}" for detail, count in details.most_common(3)] * bool(
-            kinds["wrong"] or (kinds["lost"] and not fault.ends_server)
-        )
-        return Line(fault, kinds, longest_s, recovery_s, left, remarks)
+        if left.paths:
+            remarks.append(f"left behind: {', '.join(sorted(left.paths)[:5])}")
+        result = self.load.take()
+        kinds = result.kinds
+        remarks += [
+            f"{count} x {detail}" for detail, count in result.failures.most_common(3)
+        ] * bool(kinds["wrong"] or (kinds["lost"] and not fault.ends_server))
+        return Line(fault, kinds, result.wait_s(1), recovery_s, left, remarks)
 
     def _complete(self, after_s: float) -> float:
         """Seconds until every worker is back; 0 if all are there."""
@@ -198,7 +206,7 @@ class Stage:
         assert self.server
         _, alive = psutil.wait_procs(self.server.alive(), 3)
         folders = list((self.server.folder / "tmp").glob("mms-handler-*"))
-        return State(len(alive), len(folders), 0)
+        return State(len(alive), frozenset(map(str, folders)))
 
 
 def _matching(words: Sequence[str]) -> list[Fault]:
@@ -248,4 +256,5 @@ if __name__ == "__main__":
     parser.add_argument("words", metavar="WORD", nargs="*", help=help)
     help = "for a request and for loading a model; more on a busy machine (default: 7)"
     parser.add_argument("--timeout-s", type=int, default=7, help=help)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends the server
     sys.exit(main(parser.parse_args()))

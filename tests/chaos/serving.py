@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple
+from typing import Any, FrozenSet, Iterator, NamedTuple
 
 import psutil
 
@@ -32,12 +32,15 @@ WORKERS = 2
 class State(NamedTuple):
     """What a server has: processes, files and folders, and connections of clients."""
 
-    processes: int
-    paths: int
-    sockets: int
+    processes: int = 0
+    paths: FrozenSet[str] = frozenset()
+    sockets: int = 0
 
     def beyond(self, before: State) -> State:
-        return State(*(max(0, now - then) for now, then in zip(self, before)))
+        """What is more now than it was before."""
+        paths = self.paths - before.paths if len(self.paths) > len(before.paths) else frozenset()
+        processes = max(0, self.processes - before.processes)
+        return State(processes, paths, max(0, self.sockets - before.sockets))
 
 
 def write_models(store: Path) -> None:
@@ -60,7 +63,12 @@ class Server:
     """``mms-handler serve`` with two workers of the good model."""
 
     def __init__(
-        self, folder: Path, store: Path, timeout_s: int, ports: tuple[int, int] | None = None
+        self,
+        folder: Path,
+        store: Path,
+        timeout_s: int,
+        ports: tuple[int, int] | None = None,
+        optimize: str = "off",
     ) -> None:
         """Prepare; nothing is started yet.
 
@@ -69,10 +77,12 @@ class Server:
             store: the folders of the models.
             timeout_s: for one request, and for loading a model.
             ports: of an earlier server that this one replaces.
+            optimize: whether workers try faster graphs; without, they are back sooner.
         """
         self.folder, self.store, self.timeout_s = folder, store, timeout_s
         self.ports = ports or free_ports()
         self.url, self.management_url = (f"http://127.0.0.1:{port}" for port in self.ports)
+        self._optimize = optimize
         self.family: list[psutil.Process] = []
 
     def start(self, limit_s: float = 60) -> None:
@@ -84,7 +94,7 @@ class Server:
         (self.folder / "tmp").mkdir(parents=True)
         env = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         env.update(java_variables(env), TMPDIR=str(self.folder / "tmp"))
-        env["MMS_HANDLER_OPTIMIZE"] = "off"  # a worker is back sooner
+        env["MMS_HANDLER_OPTIMIZE"] = self._optimize
         command = [sys.executable, "-m", "mms_handler", "serve", self.store / "good"]
         options = {
             "port": self.ports[0],
@@ -166,7 +176,11 @@ class Server:
     def state(self) -> State:
         """What the server has now; while no good client is connected."""
         self.note_family()
-        paths = sum(len(folders) + len(files) for _, folders, files in os.walk(self.folder / "tmp"))
+        paths = frozenset(
+            os.path.join(folder, name)
+            for folder, folders, files in os.walk(self.folder / "tmp")
+            for name in (*folders, *files)
+        )
         sockets = 0
         with contextlib.suppress(psutil.Error, StopIteration):
             connections = self.java().connections("tcp")

@@ -1,0 +1,1 @@
+"""A server under steady load for an hour: whether answers stay right, and what it uses."""
