@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -508,3 +509,41 @@ def test_the_folder_for_requirements(tmp_path, monkeypatch, own, folder):
     assert cache_folder(Settings()) == tmp_path / folder
     assert cache_folder(Settings(cache_dir="/a/folder")) == Path("/a/folder")
     assert list(tmp_path.glob("*/*")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("MMS_CERTIFICATE_FILE", "the front end speaks plain HTTP"),
+        ("MMS_CONFIG_FILE", "MMS would read that file instead"),
+        ("MMS_DEFAULT_RESPONSE_TIMEOUT", "MMS reads it in minutes"),
+        ("MMS_DEFAULT_SERVICE_HANDLER", "each archive names its handler"),
+        ("MMS_INFERENCE_ADDRESS", "set MMS_HANDLER_HOST and SAGEMAKER_BIND_TO_PORT"),
+        ("MMS_KEYSTORE", "the front end speaks plain HTTP"),
+        ("MMS_KEYSTORE_PASS", "the front end speaks plain HTTP"),
+        ("MMS_KEYSTORE_TYPE", "the front end speaks plain HTTP"),
+        ("MMS_LOAD_MODELS", "serve loads the PATHS"),
+        ("MMS_MANAGEMENT_ADDRESS", "set MMS_HANDLER_MANAGEMENT_PORT"),
+        ("MMS_PLUGINS_PATH", "serve adds the plug-ins"),
+        ("MMS_PRELOAD_MODEL", "each worker loads its own model"),
+        ("MMS_PRIVATE_KEY_FILE", "the front end speaks plain HTTP"),
+        ("MMS_VMARGS", "set MMS_HANDLER_HEAP_MB"),
+    ],
+)
+def test_a_refused_name(name, reason):
+    """It would break what serve promises; the message says what to do instead.  "" is absent."""
+    with pytest.raises(SettingsError, match=f"^{name} cannot be set: {reason}"):
+        settings.effective({name: "1"}, {})
+    assert settings.effective({name: ""}, {}).settings == Settings()
+
+
+@pytest.mark.parametrize("name", ["MMS_0", "MMS_" + "Q" * 80])
+def test_a_name_that_resembles_nothing(name):
+    """It is refused, too, with some setting that exists."""
+    with pytest.raises(SettingsError) as caught:
+        settings.effective({name: "1"}, {})
+    match = re.fullmatch(
+        f"{name} is not a setting; did you mean (MMS_[A-Z_]+)[?]", str(caught.value)
+    )
+    assert match
+    settings.effective({match[1]: ""}, {})

@@ -327,6 +327,16 @@ def test_sizes_in_an_extra_field(tmp_path):
     assert archive.verify(path).name == "m"
 
 
+@pytest.mark.parametrize("length", [4, 16, 24])
+def test_extra_fields_of_other_kinds(tmp_path, length):
+    """Times, owners and names of other tools say nothing about sizes, even if they look so."""
+    field = struct.pack("<2H", 0x7855, length) + bytes(range(1, length + 1))
+    path = zipped(tmp_path / "m.mar", plain(), Entry("a", b"four", here_extra=field))
+    assert archive.verify(path).name == "m"
+    assert archive.unpack(path, tmp_path / "folder") == archive.verify(path)
+    assert (tmp_path / "folder" / "a").read_bytes() == b"four"
+
+
 EVIL = Entry("../evil.txt", b"evil")
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from mms_handler.models import evidence
 from mms_handler.models.passes import Passes
+
+A, B = np.array([[1.5, 2.5]], np.float32), np.array([3.5], np.float32)
 
 
 def two(*values):
@@ -93,3 +96,21 @@ def test_a_run_that_fails_with_two_is_not_proven():
         return [row]
 
     assert Passes(run, None).proven(two(1, 2)) is False
+
+
+@pytest.mark.parametrize(
+    ("expected", "prediction", "same"),
+    [
+        ([A, B], [A, B], True),
+        ([A, B], [A], False),
+        ([A], [A, B], False),
+        ([A, B], [B, A], False),
+        ([A, [B, A]], [A, B, A], True),
+        (A, [A], True),
+        (A, A.reshape(-1), False),
+        ([A, B], [], False),
+    ],
+)
+def test_as_many_outputs_as_the_model(expected, prediction, same):
+    """A graph that lacks an output, or has one more, does not agree, whatever the others are."""
+    assert evidence.graphs_agree(expected, prediction) is same

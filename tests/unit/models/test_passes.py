@@ -133,3 +133,24 @@ def test_each_gets_what_it_gets_alone(bodies):
     alone = [attempt(Run(), datum) for datum in data]
     for shared in (True, False, None):
         assert values(Passes(Run(), shared)(data)) == values(alone)
+
+
+def test_an_inconclusive_pair_decides_nothing():
+    """Whole numbers come first and agree, but may hide it; random values show that rows mix."""
+
+    def run(x):
+        return x * 2 if (x == np.round(x)).all() else x * 2 + x.mean()
+
+    assert Passes(run, None).proven(two(1, 2)) is False
+    assert Passes(lambda x: x * 2, None).proven(two(1, 2)) is True
+
+
+def test_whole_numbers_alone_can_agree():
+    """A model of tokens takes nothing else, so what agrees with them is enough."""
+
+    def tokens(x):
+        if not (x == np.round(x)).all():
+            raise ValueError("not tokens")
+        return x * 2
+
+    assert Passes(tokens, None).proven(two(1, 2, 3, 4)) is True

@@ -242,3 +242,20 @@ class Erasing(mx.gluon.Block):
         copy = x.copy()
         x[:] = 0
         return copy
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_outputs_in_a_structure(plain):
+    """As a recurrent Block's states are: the structure stays, and what is no array, too."""
+
+    class Recurrent(mx.gluon.Block):
+        def forward(self, x):
+            return x * 2, [x, {"state": x + 1}], "a text", None
+
+    predictor = BlockPredictor(Recurrent(), mx.cpu(), plain)
+    output, (first, named), *others = predictor(predictor.arrays(np.array([[1, 2]], np.float32)))
+    arrays = [output, first, named["state"]]
+    assert [type(array) for array in arrays] == [np.ndarray if plain else mx.nd.NDArray] * 3
+    values = arrays if plain else [array.asnumpy() for array in arrays]
+    assert [value.tolist() for value in values] == [[[2, 4]], [[1, 2]], [[2, 3]]]
+    assert others == ["a text", None]

@@ -478,6 +478,7 @@ def test_the_first_named_file_that_exists(tmp_path):
         ("def f(model): ...", ("model",)),
         ("def f(net, model_dir): ...", ("model", "model_dir")),
         ("def f(folder): ...", ("model_dir",)),
+        ("def f(folder, model=None): ...", ("model_dir", "model")),
     ],
 )
 def test_the_order_of_a_warm_up(source, order):
@@ -485,3 +486,23 @@ def test_the_order_of_a_warm_up(source, order):
     namespace = {}
     exec(source, namespace)
     assert bind("model_warmup_fn", namespace["f"]).positional == order
+
+
+def test_a_warm_up_without_parameters():
+    """It has nothing to warm up, so it is refused with the form that it should have."""
+    with pytest.raises(ScriptError) as caught:
+        bind("model_warmup_fn", lambda: None)
+    assert str(caught.value).startswith("model_warmup_fn(): expected (model_dir, model); ")
+
+
+@pytest.mark.parametrize(
+    ("signature", "order"),
+    [
+        ("(data, content_type, accept, extra=None)", ("data", "content_type", "accept")),
+        ("(data, content_type, accept, extra=3)", ("data", "content_type", "accept")),
+        ("(model, data, content_type, accept=None)", ("model", "data", "content_type", "accept")),
+    ],
+)
+def test_a_parameter_more_than_a_transform_needs(signature, order):
+    """Three without a default, of which the first means the data, are not the model's."""
+    assert bind("transform_fn", function(signature)).positional == order
