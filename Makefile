@@ -14,7 +14,7 @@ PYTHON ?= $(shell for v in 3.11 3.10 3.9 3.8; do \
 	p=$$(command -v python$$v) && $$p -c 'import sys' 2>/dev/null && echo $$p && exit; done; \
 	python3 -c 'import sys; exit(not (3, 8) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null && echo python3)
 
-.PHONY: install demo test test-all mutate quick e2e check lint fix plugin lock dist bench chaos soak clean help
+.PHONY: install demo test test-all mutate quick e2e check lint fix plugin lock dist bench chaos soak fuzz clean help
 
 install: $(VENV)/demo$(JAVA) ## install mms_handler into .venv (the default target)
 
@@ -65,6 +65,7 @@ lock: | $(VENV)/bin/pip ## renew requirements/: the newest versions that fit, wi
 	$(LOCK) setup.py deploy/gpu/pyproject.toml --extra s3 $(WITH_TEST) --no-emit-package mxnet \
 		-o requirements/image-gpu.txt
 	printf '%s\n' pip setuptools wheel | $(LOCK) - $(WITH_TEST) -o requirements/build.txt
+	echo "atheris>=3,<3.1; python_version >= '3.11'" | $(LOCK) - $(WITH_TEST) -o requirements/fuzz.txt
 
 # The time of the commit makes the bytes repeatable; the wheel is built from the sdist.
 dist: $(VENV)/test$(JAVA) ## build the sdist and the wheel into dist/
@@ -79,6 +80,11 @@ chaos: $(VENV)/test$(JAVA) ## cause each fault under load, in about 15 minutes; 
 
 soak: $(VENV)/test$(JAVA) ## serve at 70 % of capacity for an hour and watch what grows; MINUTES=5 for less
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60) --picture docs/reliability/soak.svg
+
+# atheris is in no extra: a fuzzer is a tool of this repository.  It has wheels for Python 3.11 on;
+# older ones fuzz without coverage.
+fuzz: $(VENV)/test,fuzz$(JAVA) ## fuzz all that reads input, a million times; SECONDS=60 for a minute; TARGETS="json zips" for two
+	$(BIN)/python tests/fuzz $(TARGETS) $(if $(SECONDS),--seconds $(SECONDS))
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

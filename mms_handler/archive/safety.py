@@ -25,6 +25,10 @@ MAX_RATIO = 200
 #: Up to this size in bytes any ratio is allowed, for example for a sample of zeros.
 ANY_RATIO_BYTES = 10 * 10**6
 
+#: Bytes of an entry's name: a quarter of the longest path (PATH_MAX), which begins with a folder's.
+#: Bytes of each part between slashes: what file systems allow (NAME_MAX).
+MAX_NAME_BYTES, MAX_PART_BYTES = 1_024, 255
+
 _NOT_PRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")  # control characters, broken UTF-8
 
 
@@ -35,6 +39,8 @@ class Entries:
         self._archive_bytes = archive_bytes
         self._count = self._bytes = 0
         self._files: set[str] = set()
+        self._places: set[str] = set()  # of files, and of the folders that they are in
+        self._folders = {"."}
 
     def add(self, name: str, mode: int, size: int, packed: int | None = None) -> None:
         """Check one more entry, alone and with those before it.
@@ -50,8 +56,10 @@ class Entries:
         """
         check_entry_name(name)
         _check_type(name, mode)
-        if not stat.S_ISDIR(mode) and not name.endswith("/"):
+        is_file = not stat.S_ISDIR(mode) and not name.endswith("/")
+        if is_file:
             self._check_unique(name)
+        self._check_place(name, is_file)
         self._check_size(name, size, packed)
 
     def _check_unique(self, name: str) -> None:
@@ -61,6 +69,16 @@ class Entries:
         if path in self._files:
             raise ArchiveError(f"the entry {name!r} appears twice")
         self._files.add(path)
+
+    def _check_place(self, name: str, is_file: bool) -> None:
+        """Check that no file is where a folder must be."""
+        path = PurePosixPath(name)
+        folders = {str(parent) for parent in path.parents} | (set() if is_file else {str(path)})
+        if folders & self._places or (is_file and str(path) in self._folders):
+            raise ArchiveError(f"the entry {name!r} and another one are a file and a folder")
+        self._folders |= folders
+        if is_file:
+            self._places.add(str(path))
 
     def _check_size(self, name: str, size: int, packed: int | None) -> None:
         if size < 0:
@@ -98,6 +116,12 @@ def check_entry_name(name: str) -> None:
         raise ArchiveError("an entry has no name")
     if _NOT_PRINTABLE.search(name):
         raise ArchiveError(f"the entry {name!r} has a name with control characters or broken UTF-8")
+    encoded = name.encode()
+    if len(encoded) > MAX_NAME_BYTES or max(map(len, encoded.split(b"/"))) > MAX_PART_BYTES:
+        raise ArchiveError(
+            f"the name of the entry {name[:60]!r}... is too long: at most {MAX_NAME_BYTES} bytes "
+            f"are allowed, and {MAX_PART_BYTES} between slashes"
+        )
 
 
 def _check_type(name: str, mode: int) -> None:
@@ -106,3 +130,8 @@ def _check_type(name: str, mode: int) -> None:
         raise ArchiveError(f"the entry {name!r} is a link; replace it with the file itself")
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise ArchiveError(f"the entry {name!r} is neither a file nor a folder")
+
+
+def reason(exc: Exception) -> str:
+    """Why an archive cannot be read: without the paths of this machine that an OSError names."""
+    return exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Callable, Iterator, Mapping
 
 from mms_handler.archive import files
-from mms_handler.archive.safety import Entries
+from mms_handler.archive.safety import Entries, reason
 from mms_handler.errors import ArchiveError
 
 #: The largest header data in bytes.  tarfile reads it at once, in the size that the header claims.
@@ -75,7 +75,7 @@ def size(path: Path) -> int:
         ArchiveError: as ``unpack``.
     """
     with _opened(path) as tar:
-        return sum(member.size for member in _checked(tar, path))
+        return sum(member.size for member in _checked(tar, path) if member.isreg())
 
 
 @contextlib.contextmanager
@@ -86,7 +86,7 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
     except ArchiveError as exc:
         raise ArchiveError(f"{path.name}: {exc}") from exc
     except Exception as exc:  # zlib's, lzma's, EOFError: depends on the part that is broken
-        raise ArchiveError(f"{path.name} cannot be unpacked: {exc}") from exc
+        raise ArchiveError(f"{path.name} cannot be unpacked: {reason(exc)}") from exc
 
 
 def _checked(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:

@@ -16,7 +16,7 @@ import zlib
 from pathlib import Path
 from typing import IO, Iterator, Sequence
 
-from mms_handler.archive.safety import Entries
+from mms_handler.archive.safety import Entries, reason
 from mms_handler.errors import ArchiveError
 
 # The header before an entry: signature, version, flags, method, time, date, CRC, packed bytes,
@@ -43,7 +43,7 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
     except ArchiveError as exc:
         raise ArchiveError(f"{path.name}: {exc}") from exc
     except Exception as exc:  # zlib's, struct's, UnicodeError: depends on the part that is broken
-        raise ArchiveError(f"{path.name} cannot be unpacked: {exc}") from exc
+        raise ArchiveError(f"{path.name} cannot be unpacked: {reason(exc)}") from exc
 
 
 def size(path: Path) -> int:
@@ -63,6 +63,8 @@ def _check_list(infos: Sequence[zipfile.ZipInfo], archive_bytes: int) -> None:
         entries.add(name, info.external_attr >> 16, info.file_size, info.compress_size)
         if info.filename != name:
             raise ArchiveError(f"the entry {name!r} is also called {info.filename!r}")
+        if info.is_dir() and (info.file_size or info.compress_size):
+            raise ArchiveError(f"the entry {name!r} is a folder with data of its own")
         if info.flag_bits & _ENCRYPTED:
             raise ArchiveError(f"the entry {name!r} is encrypted")
         if info.flag_bits & _STREAMED:

@@ -108,7 +108,7 @@ def _plugins() -> Path:
 
 
 def _escaped(text: str) -> str:
-    r"""``text`` as Java reads it: two backslashes for one, \uXXXX for what is not ASCII."""
+    r"""``text`` as Java reads it: two backslashes for one, \uXXXX for what is not plain ASCII."""
     utf16 = text.replace("\\", "\\\\").encode("utf-16-be", "surrogatepass")
     units = [int.from_bytes(utf16[at : at + 2], "big") for at in range(0, len(utf16), 2)]
-    return "".join(chr(unit) if unit < 128 else f"\\u{unit:04x}" for unit in units)
+    return "".join(chr(unit) if 32 <= unit < 127 else f"\\u{unit:04x}" for unit in units)

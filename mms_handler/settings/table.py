@@ -110,7 +110,7 @@ class Settings:
     )
     host: str = _setting(
         "127.0.0.1",
-        {"MMS_HANDLER_HOST": str},
+        {"MMS_HANDLER_HOST": texts.line},
         "Address to listen on for clients; serve without PATHS uses 0.0.0.0 unless this is set.",
         option="host",
     )

@@ -13,14 +13,22 @@ from typing import Any
 STREAMED_MB = 100
 
 
+#: Digits of a number.  Python refuses to read thousands of them, with advice for programmers.
+_MAX_DIGITS = 18
+
+
+def _is_whole(text: str) -> bool:
+    return text.strip().isdecimal() and len(text.strip()) <= _MAX_DIGITS
+
+
 def natural(text: str) -> int:
-    if not text.strip().isdecimal():
+    if not _is_whole(text):
         raise ValueError("a whole number, 0 or more")
     return int(text)
 
 
 def positive(text: str) -> int:
-    if not text.strip().isdecimal() or int(text) == 0:
+    if not _is_whole(text) or int(text) == 0:
         raise ValueError("a whole number, 1 or more")
     return int(text)
 
@@ -31,20 +39,20 @@ def megabytes(text: str) -> int:
 
 def body_bytes(text: str) -> int:
     # MMS keeps it in an int (ConfigManager.java).
-    if not text.strip().isdecimal() or not 0 < int(text) < 2**31:
+    if not _is_whole(text) or not 0 < int(text) < 2**31:
         raise ValueError("a number of bytes from 1 to 2147483647")
     return int(text)
 
 
 def payload_megabytes(text: str) -> int:
-    if not text.strip().isdecimal() or int(text) > 2_047:
+    if not _is_whole(text) or int(text) > 2_047:
         raise ValueError("a whole number from 0 to 2047")
     return (int(text) or STREAMED_MB) * 2**20
 
 
 def port(text: str) -> int:
     # MMS refuses ports from 32,767 on (Connector.java).
-    if not text.strip().isdecimal() or not 0 < int(text) < 32_767:
+    if not _is_whole(text) or not 0 < int(text) < 32_767:
         raise ValueError("a port from 1 to 32766")
     return int(text)
 

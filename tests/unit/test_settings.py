@@ -275,6 +275,18 @@ def test_an_empty_variable_is_an_absent_one():
             id="ports that MMS refuses",
         ),
         pytest.param(
+            "MMS_HANDLER_HOST",
+            "a\nload_models=b",
+            "MMS_HANDLER_HOST: 'a\\nload_models=b' is not one line of text",
+            id="a host that adds a line to the configuration",
+        ),
+        pytest.param(
+            "MMS_HANDLER_HEAP_MB",
+            "9" * 5_000,
+            f"MMS_HANDLER_HEAP_MB: '{'9' * 5_000}' is not a whole number, 1 or more",
+            id="more digits than Python reads",
+        ),
+        pytest.param(
             "MMS_BLACKLIST_ENV_VARS",
             "A\nmodel_store=/",
             "MMS_BLACKLIST_ENV_VARS: 'A\\nmodel_store=/' is not one line of text",

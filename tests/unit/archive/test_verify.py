@@ -162,6 +162,43 @@ LEADS_OUT = "leads outside the archive's folder"
         ),
         pytest.param(Entry(""), "an entry has no name", id="no name"),
         pytest.param(
+            Entry("a/" + "x" * 256),
+            f"the name of the entry 'a/{'x' * 58}'... is too long: at most 1024 bytes are allowed, "
+            "and 255 between slashes",
+            id="a name that no file system takes",
+        ),
+        pytest.param(
+            Entry("x/" * 512 + "y"),
+            f"the name of the entry '{'x/' * 30}'... is too long: at most 1024 bytes are allowed, "
+            "and 255 between slashes",
+            id="a path that no system takes",
+        ),
+        pytest.param(
+            Entry("a.txt/b"),
+            "the entry 'a.txt/b' and another one are a file and a folder",
+            id="a file in a file",
+        ),
+        pytest.param(
+            Entry("a.txt/", b""),
+            "the entry 'a.txt/' and another one are a file and a folder",
+            id="a folder called like a file",
+        ),
+        pytest.param(
+            Entry("MAR-INF"),
+            "the entry 'MAR-INF' and another one are a file and a folder",
+            id="a file called like a folder",
+        ),
+        pytest.param(
+            Entry("."),
+            "the entry '.' and another one are a file and a folder",
+            id="a file called like the top",
+        ),
+        pytest.param(
+            Entry("f/", b"data"),
+            "the entry 'f/' is a folder with data of its own",
+            id="a folder with data",
+        ),
+        pytest.param(
             Entry("l", b"/etc/passwd", mode=0o120777),
             "the entry 'l' is a link; replace it with the file itself",
             id="a link",
@@ -567,6 +604,8 @@ LINK, NEITHER = "is a link; replace it with the file itself", "is neither a file
         ),
         pytest.param("first", {}, "appears twice", id="twice"),
         pytest.param("./first", {}, "appears twice", id="twice, spelled differently"),
+        pytest.param("first/a", {}, "and another one are a file and a folder", id="in a file"),
+        pytest.param(".", {}, "and another one are a file and a folder", id="the folder itself"),
     ],
 )
 def test_an_unsafe_tar_entry(tmp_path, name, claims, reason):

@@ -64,6 +64,11 @@ def test_the_defaults():
             {"model_store": "C:\\\\\\u00e9\\ud834\\udd1e"},
             id="a store's path escaped for Java",
         ),
+        pytest.param(
+            {"model_store": "a\nload_models=b"},
+            {"model_store": "a\\u000aload_models=b"},
+            id="a store's path with a line end",
+        ),
         pytest.param({"workers": 4}, {"default_workers_per_model": "4"}, id="four workers"),
         pytest.param(
             {"timeout_s": 90}, {"default_response_timeout_seconds": "90"}, id="a timeout in seconds"

@@ -1,0 +1,232 @@
+"""Targets: the management API, called as its server calls it, and over a socket."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import socket
+import tempfile
+import urllib.parse
+from email.message import Message
+from pathlib import Path
+from typing import Any
+
+from fuzz_checks import bounded, no_leak, outcome
+from fuzz_input import Choices
+
+from mms_handler import manifest
+from mms_handler.errors import BadInput, NameTaken, NoSuchModel
+from mms_handler.server import admin
+from mms_handler.server.access import Access
+from mms_handler.server.registry import Serving
+from mms_handler.server.sources import Sources
+
+TOKEN = "abcdefghijklmnop"
+
+DEFAULTS = Serving(workers=1, batch_size=1, max_batch_delay_ms=1, timeout_s=60)
+
+_PATHS = [
+    "/models",
+    "/models/m",
+    "/models/",
+    "/",
+    "/models/m/x",
+    "*",
+    "//",
+    "/models/%2e%2e",
+    "/ping",
+]
+_METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "get"]
+_KEYS = ["model_name", "url", "initial_workers", "batch_size", "response_timeout", "min_worker"]
+_KEYS += ["limit", "next_page_token", "max_batch_delay", "synchronous"]
+_TEXTS = [
+    "",
+    "m",
+    "new",
+    "a.mar",
+    "../a",
+    "/etc/passwd",
+    "0",
+    "-1",
+    "1e3",
+    "9" * 30,
+    "\u0663",
+    "x" * 300,
+]
+
+
+class _Model:
+    url = "a.mar"
+
+
+class Registry:
+    """The names of the real one's models, and its checks of names; nothing is started."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def names(self) -> list[str]:
+        return ["m"]
+
+    def model(self, name: str) -> _Model:
+        if name != "m":
+            raise NoSuchModel(f"no model is called {name}")
+        return _Model()
+
+    def check_free(self, name: str) -> None:
+        if manifest.check_name(name) == "m":
+            raise NameTaken("a model called m is registered or being registered")
+
+    def describe(self, name: str) -> dict[str, Any]:
+        self.model(name)
+        return {"modelName": name}
+
+    def register(self, source: Any, serving: Serving) -> None:
+        """Check that the files are inside the store, and that the numbers are numbers."""
+        assert self._folder in source.path.resolve().parents, source
+        assert all(isinstance(number, int) and number > 0 for number in serving)
+
+    def scale(self, name: str, workers: int) -> None:
+        self.model(name)
+        assert isinstance(workers, int)
+        assert workers >= 0
+
+    def unregister(self, name: str) -> None:
+        self.model(name)
+
+
+@functools.lru_cache(maxsize=None)
+def _api() -> admin.Api:
+    folder = Path(tempfile.mkdtemp(prefix="fuzz-")).resolve()
+    (folder / "a").mkdir()
+    (folder / "a" / "net.params").write_bytes(b"four")
+    (folder / "a.mar").write_bytes(b"no zip")
+    os.chmod(folder, 0o700)
+    import atexit
+    import shutil
+
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    logging.disable(logging.CRITICAL)
+    registry: Any = Registry(folder)
+    return admin.Api(registry, Sources([folder], ("https://host/models",), folder), DEFAULTS)
+
+
+def requests(data: bytes) -> None:
+    """Any method, path, query and body: a status of the client's fault, or a reply in JSON."""
+    choices = Choices(data)
+    method = choices.pick([*_METHODS, choices.text(8)])
+    target = choices.pick([*_PATHS, "/models/" + choices.text(), choices.text(60)])
+    if choices.number(2):
+        target += f"?{choices.pick(_KEYS)}={choices.pick([*_TEXTS, choices.text(20)])}"
+    fields = {choices.pick(_KEYS): choices.pick(_VALUES) for _ in range(choices.number(5))}
+    body = json.dumps(fields).encode() if choices.number(2) else choices.repeated()
+
+    def do() -> Any:  # as the handler of a connection does
+        try:
+            url = urllib.parse.urlsplit(target)
+        except ValueError as exc:
+            raise BadInput("the address is invalid") from exc
+        fields = {**dict(urllib.parse.parse_qsl(url.query)), **admin._body_fields(body)}
+        return _api().answer(method, url.path, fields)
+
+    with bounded():
+        status, reply = admin._status_and_fields(do)
+    text = json.dumps(reply)
+    assert status == 200 or 400 <= status <= 409, f"{method} {target!r} {body[:99]!r}: {text}"
+    no_leak(text)
+
+
+_VALUES: list[Any] = [*_TEXTS, 0, 1, 7, -1, 10**20, 1.5, True, None, [], {}, "a", "https://host/x"]
+
+
+_open = contextlib.ExitStack()
+
+
+@functools.lru_cache(maxsize=None)
+def _port() -> int:
+    return _open.enter_context(admin.listening(_api(), Access("", (), any_public_host=False), 0))
+
+
+def connection(data: bytes) -> None:
+    """Any bytes on a connection: whole replies in JSON, then an end; no traceback in them."""
+    choices = Choices(data)
+    if choices.number(2):
+        sent = choices.rest()
+    else:
+        body = choices.take()
+        head = choices.pick([b"Content-Length: %d", b"Content-Length: +%d", b"Content-Length : 1"])
+        head = head % len(body) if b"%" in head else head
+        lines = [
+            choices.pick([b"POST /models HTTP/1.1", b"GET /models HTTP/1.1", choices.take(60)]),
+            b"Host: 127.0.0.1",
+            choices.pick([head, b"Transfer-Encoding: chunked", choices.take(60)]),
+        ]
+        sent = b"\r\n".join(lines) + b"\r\n\r\n" + body
+    received = b""
+    address = ("127.0.0.1", _port())
+    with contextlib.suppress(ConnectionError), socket.create_connection(address, 20) as peer:
+        peer.sendall(sent)
+        peer.shutdown(socket.SHUT_WR)
+        while piece := peer.recv(2**16):
+            received += piece
+    no_leak(received.decode("latin-1"))
+    assert b" 500 " not in received[:20], f"{sent[:200]!r}: {received[:300]!r}"
+
+
+def access(data: bytes) -> None:
+    """Whatever the headers are, only this machine's names and the right token are let in."""
+    choices = Choices(data)
+    hosts = ["localhost", "127.0.0.1:8081", "[::1]", "evil.com", "localhost.evil.com", "::1"]
+    names = ["Host", "Origin", "X-Forwarded-Host", "X-Forwarded-Origin", "Authorization"]
+    headers, values = Message(), {}
+    for _ in range(choices.number(5)):
+        name = choices.pick(names)
+        value = choices.pick([*hosts, f"Bearer {TOKEN}", choices.text(30)])
+        value = "".join(value.splitlines())  # a header is one line
+        headers[name] = value
+        values[name] = value
+    needs_token = choices.number(2) == 1
+    door = Access(TOKEN if needs_token else "", ("a.b",), any_public_host=choices.number(2) == 1)
+    if isinstance(outcome(door.check, headers), Exception):
+        return
+    assert "Origin" not in headers
+    assert "X-Forwarded-Origin" not in headers
+    assert values["Host"].strip().lower().startswith(("localhost", "127.", "[", "a.b")), values
+    assert "evil" not in values["Host"]
+    assert not needs_token or values["Authorization"].strip().endswith(TOKEN)
+
+
+TARGETS = {
+    "access": (
+        access,
+        lambda: [
+            bytes([count, name, host, 0, 6, 4, 6]) + bytes(6)
+            for count in (1, 2, 3)
+            for name in range(5)
+            for host in range(7)
+        ],
+    ),
+    "management": (
+        requests,
+        lambda: (
+            [
+                bytes([method, path, 0, body, 0, 1, 2, 3])
+                for method in range(4)
+                for path in range(9)
+                for body in range(4)
+            ]
+            + [b"\1\0\0\0\0" + bytes([200, 0]) + b"[", b"\1\0\0\0\0\0\0" + b'{"batch_size": 1}']
+        ),
+    ),
+    "management_socket": (
+        connection,
+        lambda: [
+            b"\1GET /models HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+            b"\1POST /models HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}GET / HTTP/1.0\r\n\r\n",
+            b"\1PUT /models/m?min_worker=2 HTTP/1.1\r\nConnection: close\r\n\r\n",
+        ],
+    ),
+}
