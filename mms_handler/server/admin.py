@@ -40,6 +40,14 @@ _MAX_BODY_BYTES = 2**16
 _MAX_NUMBER = 2**31 - 1
 _MAX_DIGITS = 10
 
+#: Connections at a time, and seconds that one may be silent while a request is awaited.
+_MAX_CONNECTIONS = 100
+_IDLE_S = 10
+_CROWDED = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n"
+    b"Content-Length: 0\r\nConnection: close\r\n\r\n"
+)
+
 #: Models in one page of the list, as in MMS.
 _PAGE = 100
 
@@ -142,7 +150,31 @@ class _Server(http.server.ThreadingHTTPServer):
     """A thread for each connection; none outlives the server."""
 
     daemon_threads = True
-    request_queue_size = 128  # connections that wait for a thread
+    request_queue_size = 128  # connections that wait to be accepted
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._free = threading.Semaphore(_MAX_CONNECTIONS)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread of its own, or refuse if there are too many.
+
+        Without a limit they would take all descriptors of this process; accept() would then fail
+        again and again.
+        """
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            with contextlib.suppress(OSError):
+                request.send(_CROWDED)
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Answer the requests of one connection."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Log why a connection ended before its answer."""
@@ -166,7 +198,7 @@ def _handler(api: Api, access: Access) -> type[http.server.BaseHTTPRequestHandle
         """One connection."""
 
         protocol_version = "HTTP/1.1"
-        timeout = 60  # seconds without a byte
+        timeout = _IDLE_S
 
         def _answer(self) -> None:
             status, fields = _status_and_fields(self._do)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import time
 from pathlib import Path
 
 import pytest
@@ -285,6 +286,24 @@ def test_a_connection_that_is_closed_says_so(ask):
     )[1:]
     assert "Connection" not in first
     assert "\r\nConnection: close\r\n" in second
+
+
+def test_idle_connections(ask):
+    """There are at most 100; a further one is told to come back, and can when one has gone."""
+    idle = [socket.create_connection(("127.0.0.1", ask.port)) for _ in range(100)]
+    try:
+        head = b"GET /models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        answer = _raw(ask.port, b"")
+        assert answer.startswith("HTTP/1.1 503 ")
+        assert "\r\nRetry-After: 1\r\n" in answer
+        idle.pop().close()
+        deadline = time.monotonic() + 5
+        while not _raw(ask.port, head).startswith("HTTP/1.1 200 "):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+    finally:
+        for connection in idle:
+            connection.close()
 
 
 def test_half_an_address(ask):
