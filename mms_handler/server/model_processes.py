@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 
 import psutil
 
@@ -40,6 +41,21 @@ def is_alive(process: psutil.Process) -> bool:
     return False
 
 
+def kill_stopped(processes: list[psutil.Process]) -> None:
+    """Kill those that are stopped, as by SIGSTOP: MMS gives them up, and they cannot end."""
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            if process.status() == psutil.STATUS_STOPPED:
+                process.kill()
+
+
+def sockets(processes: list[psutil.Process]) -> set[Path]:
+    """The sockets on which the listeners of ``processes`` listen or have listened."""
+    return {
+        Path(path) for path in (_option(process, "--sock-name") for process in processes) if path
+    }
+
+
 def wait_for_end(processes: list[psutil.Process]) -> None:
     """Return when ``processes`` are gone.  MMS kills them; those that survive are killed here."""
     _, alive = psutil.wait_procs(processes, _END_S)
@@ -56,7 +72,13 @@ def _group_of(process: psutil.Process) -> int:
 
 
 def _serves(process: psutil.Process, name: str) -> bool:
+    return _option(process, "--model-name") == name
+
+
+def _option(process: psutil.Process, name: str) -> str | None:
+    """An option of a listener's command line, which its workers share; None if it has none."""
     with contextlib.suppress(psutil.Error):
-        words = process.cmdline()
-        return "--model-name" in words and words[words.index("--model-name") + 1] == name
-    return False
+        words: list[str] = process.cmdline()
+        if name in words[:-1]:
+            return words[words.index(name) + 1]
+    return None

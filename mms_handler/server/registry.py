@@ -362,14 +362,26 @@ class Registry:
     def _end(self, name: str) -> None:
         processes = self._processes(name)
         url = self._front_end.management_url
+        sockets = model_processes.sockets(processes)
         client.retire(url, name, len(processes), self._settings.drain_s)
         client.unregister(url, name)  # 404 if MMS already did
         model_processes.wait_for_end(processes)
+        for socket in sockets:  # MMS never uses its name again
+            with contextlib.suppress(FileNotFoundError):
+                socket.unlink()
 
     def _processes(self, name: str) -> list[psutil.Process]:
         return model_processes.of_model(self._front_end.process.pid, name)
 
     # --- mending ---
+
+    def end_stopped(self, name: str) -> None:
+        """Kill the stopped workers of a model of which a worker has died.
+
+        MMS gives up a stopped worker that does not answer, and starts another one.  A busy one is
+        killed when MMS closes its connection.  One that was idle would stay, with all its memory.
+        """
+        model_processes.kill_stopped(self._processes(name))
 
     def mend(self) -> dict[str, str]:
         """Register again the models that lack a worker and have no listener to fork one.

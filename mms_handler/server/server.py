@@ -59,7 +59,8 @@ class Server:
             self._check_models()
 
     def _check_models(self) -> None:
-        self._deaths.read(self._worker_restarts)
+        for name in self._deaths.read(self._worker_restarts):
+            self.registry.end_stopped(name)
         for name in self._deaths.above_limit():
             reason = self.registry.load_error(name)
             died = f"the workers of {name} died more than {self._restarts} times in {WINDOW_S} s"

@@ -142,6 +142,7 @@ def test_unloading_frees_the_memory(serving, base):
     assert not any(process.is_running() for process in family)
     assert serving.java().children(recursive=True) == []
     assert list((folder / "store").iterdir()) == []
+    assert list((folder / "tmp").glob(".mms.sock.*")) == []
 
 
 def test_management_calls_in_close_succession(serving):

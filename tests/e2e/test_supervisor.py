@@ -229,6 +229,15 @@ def test_a_killed_worker_is_started_again(linear):
     assert restarts(linear) == count + 1
 
 
+def test_a_worker_that_is_stopped_while_idle_does_not_stay():
+    """MMS gives it up; nothing else would end it."""
+    with Serving(free_ports(), EXAMPLES / "linear", "--workers", "2") as serving:
+        _, (stopped, killed) = serving.of_model("linear")
+        stopped.suspend()
+        killed.kill()
+        stopped.wait(60)
+
+
 def test_a_model_whose_listener_is_killed_is_registered_again(linear):
     """MMS starts no second listener: the model would stay, and every request would hang."""
     listener, workers = linear.of_model("linear")
