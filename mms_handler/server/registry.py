@@ -321,14 +321,15 @@ class Registry:
             HandlerError: it cannot be loaded.
         """
         mending = self._front_end.mending_file(name)
-        mending.touch()
+        with contextlib.suppress(OSError):  # on a full disk, clients get MMS's 404
+            mending.touch()
         self._end(name)
         self._load(name, model.serving)
         model = model._replace(listener=self._listener(name))
         with self._lock:
             self._models[name] = model
             self._mending.pop(name, None)
-        mending.unlink()
+        mending.unlink(missing_ok=True)
 
     def unregister(self, name: str) -> None:
         """Unregister a model; its processes and files are gone when this returns.
@@ -356,8 +357,7 @@ class Registry:
         self._end(name)
         self._store.remove(name)
         self._deaths.forget(name)
-        with contextlib.suppress(FileNotFoundError):
-            self._front_end.mending_file(name).unlink()
+        self._front_end.mending_file(name).unlink(missing_ok=True)
 
     def _end(self, name: str) -> None:
         processes = self._processes(name)
@@ -400,23 +400,24 @@ class Registry:
             # A model that is changed meanwhile is looked at next time.
             if self._is_due(name, model) and model.change.acquire(blocking=False):
                 try:
-                    reasons[name] = self._mend(name)
+                    reasons[name] = self._mend(name, model)
                 finally:
                     model.change.release()
         return {name: reason for name, reason in reasons.items() if reason}
 
     def _is_due(self, name: str, model: Model) -> bool:
-        if name in self._mending:
-            return time.monotonic() >= self._mending[name].next_s
+        mending = self._mending.get(name)
+        if mending:
+            return time.monotonic() >= mending.next_s
         if model_processes.is_alive(model.listener):
             return False
         return len(self._processes(name)) < model.serving.workers
 
-    def _mend(self, name: str) -> str:
-        """Try to load a model again; the reason, if it is given up."""
-        try:
-            model = self.model(name)
-        except NoSuchModel:  # unregistered meanwhile
+    def _mend(self, name: str, model: Model) -> str:
+        """Try to load a model again, whose ``change`` is held; the reason, if it is given up."""
+        with self._lock:
+            current = self._models.get(name)
+        if current is not model:  # changed or unregistered meanwhile
             return ""
         if name not in self._mending:
             self._deaths.add(name)
@@ -425,7 +426,8 @@ class Registry:
             self._reload(name, model)
         except HandlerError as exc:
             if attempts > self._settings.restarts:
-                self._forget(name)
+                with contextlib.suppress(ServerError):  # MMS may not answer
+                    self._forget(name)
                 return str(exc)
             delay_s = min(2 ** (attempts - 1), _MAX_DELAY_S)
             self._mending[name] = Mending(attempts, time.monotonic() + delay_s)

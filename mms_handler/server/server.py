@@ -65,8 +65,12 @@ class Server:
             reason = self.registry.load_error(name)
             died = f"the workers of {name} died more than {self._restarts} times in {WINDOW_S} s"
             self._give_up(f"{died}: {reason}" if reason else died)
-            with contextlib.suppress(NoSuchModel):  # a client has just unregistered it
+            try:
                 self.registry.unregister(name)
+            except NoSuchModel:  # a client has just unregistered it
+                pass
+            except ServerError as exc:
+                log.error("%s may still have processes: %s", name, exc)
         for reason in self.registry.mend().values():
             self._give_up(reason)
 
