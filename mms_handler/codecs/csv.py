@@ -43,7 +43,7 @@ def quick(body: bytes) -> Arrays | None:
     Lines whose numbers are spelled as in JSON are turned into JSON and parsed as such.
     """
     lines = body.replace(b"\r\n", b"\n").rstrip(b"\n")
-    if b"[" in lines or b"\r" in lines or b"\n\n" in lines:
+    if b"[" in lines or b"\r" in lines:
         return None
     array = parsers.arrays(b"[[" + lines.replace(b"\n", b"],[") + b"]]")
     if isinstance(array, np.ndarray) and not array.all() and _MINUS_ZERO.search(lines):

@@ -29,6 +29,7 @@ class Header(NamedTuple):
     Attributes:
         start: where the values start.
         values: how many there are.
+        file_bytes: what the file must have; -1 if a length is negative.
     """
 
     start: int
@@ -36,6 +37,7 @@ class Header(NamedTuple):
     values: int
     fortran: bool
     dtype: np.dtype[Any]
+    file_bytes: int
 
 
 def decode(body: bytes, limit_bytes: int) -> Array:
@@ -47,7 +49,11 @@ def decode(body: bytes, limit_bytes: int) -> Array:
     """
     header = read_header(body, len(body))
     check_bytes(4 * header.values, limit_bytes)
-    array = np.frombuffer(body, header.dtype, header.values, header.start)
+    return _array(body, header)
+
+
+def _array(file: bytes, header: Header) -> Array:
+    array = np.frombuffer(file, header.dtype, header.values, header.start)
     array = array.reshape(header.shape, order="F" if header.fortran else "C")
     return np.ascontiguousarray(array, np.float32).reshape(header.shape)
 
@@ -60,6 +66,8 @@ def decode_stream(head: bytes, header: Header, stream: IO[bytes]) -> Array:
     Raises:
         ValueError: the stream ends early.
     """
+    if len(head) == header.file_bytes:
+        return _array(head, header)
     array, at = np.empty(header.values, np.float32), 0
     window = head[header.start :]
     while window:
@@ -89,21 +97,19 @@ def read_header(head: bytes, file_bytes: int) -> Header:
     """
     width = 2 if head[6:7] == b"\1" else 4  # bytes of the header's length: NPY 1.0, and later
     start = 8 + width + int.from_bytes(head[8 : 8 + width], "little")
-    shape, fortran, dtype = _header(head[: min(start, HEAD_BYTES)])
-    if dtype.kind not in "biuf":
-        raise ValueError(f"values of dtype {dtype} are not numbers")
-    count = math.prod(shape)
-    expected, actual = dtype.itemsize * count, file_bytes - start
-    if actual != expected or any(length < 0 for length in shape):
+    header = _header(head[: min(start, HEAD_BYTES)])
+    if header.file_bytes != file_bytes:
+        expected, actual = header.dtype.itemsize * header.values, file_bytes - header.start
         raise ValueError(
-            f"shape {shape} of {dtype} takes {expected} bytes, but {actual} follow the header"
+            f"shape {header.shape} of {header.dtype} takes {expected} bytes, "
+            f"but {actual} follow the header"
         )
-    return Header(start, shape, count, fortran, dtype)
+    return header
 
 
 # NumPy's reader takes a tenth of a millisecond, and a client mostly repeats its header.
 @lru_cache(maxsize=64)
-def _header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _header(head: bytes) -> Header:
     npy: Any = np.lib.format
     readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     stream = io.BytesIO(head)
@@ -121,7 +127,12 @@ def _header(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     except (SyntaxError, tokenize.TokenError, MemoryError) as exc:
         # Python 3.8 raises MemoryError for too many brackets.
         raise ValueError(f"the header cannot be read: {exc}") from exc
-    return shape, fortran, dtype
+    if dtype.kind not in "biuf":
+        raise ValueError(f"values of dtype {dtype} are not numbers")
+    values = math.prod(shape)
+    negative = any(length < 0 for length in shape)
+    file_bytes = -1 if negative else len(head) + dtype.itemsize * values
+    return Header(len(head), shape, values, fortran, dtype, file_bytes)
 
 
 def encode(value: Any) -> bytes:

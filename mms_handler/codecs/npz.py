@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import struct
 import zipfile
 import zlib
-from typing import Any, Iterator
+from typing import Any, Callable, TypeVar
 
 from mms_handler.codecs import npy
 from mms_handler.codecs.arrays import MAX_ARRAYS, Array, check_bytes, is_named, is_several
+
+T = TypeVar("T")
 
 #: What zipfile raises for a broken ZIP.
 _BROKEN = (
@@ -90,22 +91,19 @@ def _arrays(
     for name, info in members.items():
         stream = archive.open(info)
         head = stream.read(npy.HEAD_BYTES)
-        with _naming(name):
-            headers[name] = npy.read_header(head, info.file_size)
+        headers[name] = _named(name, npy.read_header, head, info.file_size)
         files[name] = head, stream
     check_bytes(4 * sum(header.values for header in headers.values()), limit_bytes)
-    arrays = {}
-    for name, (head, stream) in files.items():
-        with _naming(name):
-            arrays[name] = npy.decode_stream(head, headers[name], stream)
-    return arrays
+    return {
+        name: _named(name, npy.decode_stream, head, headers[name], stream)
+        for name, (head, stream) in files.items()
+    }
 
 
-@contextlib.contextmanager
-def _naming(name: str) -> Iterator[None]:
-    """Put the array's name before what a ValueError says."""
+def _named(name: str, function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function, and put the array's name before what a ValueError says."""
     try:
-        yield
+        return function(*arguments)
     except ValueError as exc:
         raise ValueError(f"{name[:40]!r}: {exc}") from exc
 

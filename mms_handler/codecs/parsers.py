@@ -36,6 +36,9 @@ _REUSE_BYTES = 2**23
 _EXACT = 2**53
 
 
+#: Numbers of a large body.
+_MANY = 2**16
+
 #: Lists nested deeper are left to json.
 _MAX_LEVELS = 8
 
@@ -100,7 +103,9 @@ def _array(value: Any) -> tuple[Array, int]:
     if not isinstance(value, simdjson.Array):
         raise TypeError
     flat = np.frombuffer(value.as_buffer(of_type="d"))
-    if max(flat.max(), -flat.min()) >= _EXACT:
+    # The absolute values of a large body would take as much memory as its numbers.
+    largest = np.abs(flat).max() if flat.size < _MANY else max(flat.max(), -flat.min())
+    if largest >= _EXACT:
         raise ValueError
     shape, lists = _shape(value)
     return flat.astype(np.float32).reshape(shape), lists
