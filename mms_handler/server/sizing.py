@@ -20,7 +20,7 @@ _WORKER_BYTES = 220 * _MB
 #: orders them: 100 MB of parameters became 297.  A Block's became 200.
 _COPIES = 3
 #: What a request takes for each byte that its arrays may have (docs/reliability.md): at most this
-#: for arrays of small bodies, batches and images, and for texts that are not made to take memory.
+#: for arrays, images and batches.  Texts of full size may take 9 times; nothing is planned for it.
 _REQUEST_COPIES = 3
 #: The listener of a model, from which its workers are forked.
 _LISTENER_BYTES = 20 * _MB

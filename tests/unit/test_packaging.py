@@ -65,7 +65,7 @@ def versions(name, python):
 def test_there_is_a_lock_file_for_each_environment():
     """One for each extra that make installs, for each variant of the image, and for what builds."""
     names = [path.stem for path in LOCKS]
-    assert names == ["build", "demo", "image-cpu", "image-gpu", "java", "test"]
+    assert names == ["build", "demo", "fuzz", "image-cpu", "image-gpu", "java", "test"]
 
 
 @pytest.mark.parametrize("path", LOCKS, ids=[path.stem for path in LOCKS])
