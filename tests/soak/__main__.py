@@ -91,7 +91,8 @@ def soak(server: Server, rate: float, minutes: float) -> tuple[list[Sample], Cou
     """Send ``rate`` requests a second; returns the samples, and the failures."""
     count = max(20, min(360, int(minutes * 6)))
     length_s = 60 * minutes / count
-    samples, failures = [], Counter[str]()
+    samples: list[Sample] = []
+    failures: Counter[str] = Counter()
     start_s = time.monotonic()
     with Load(server.ports[0], 30, CLIENTS, rate / CLIENTS) as load:
         for number in range(1, count + 1):
