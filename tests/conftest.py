@@ -43,8 +43,11 @@ def restored_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
             monkeypatch.delenv(name)
     monkeypatch.setenv("MMS_DECODE_INPUT_REQUEST", "true")  # MMS's default, which a load changes
     path, modules, cwd = list(sys.path), set(sys.modules), os.getcwd()
+    environment = dict(os.environ)
     yield
     os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)  # a load sets variables for MXNet and for the script
     sys.path[:] = path
     for name in set(sys.modules) - modules:
         if str(tmp_path) in str(getattr(sys.modules[name], "__file__", None)):

@@ -101,6 +101,13 @@ def mms_handler(*words: object, env=None, stdin: bytes = b"") -> subprocess.Comp
     return subprocess.run(command, input=stdin, capture_output=True, env=env, timeout=60)
 
 
+def _words(process: psutil.Process) -> list[str]:
+    """A process's command line; [] if it has ended."""
+    with contextlib.suppress(psutil.Error):
+        return process.cmdline()
+    return []
+
+
 class Serving:
     """``mms-handler serve`` in a process of its own; it is ready, or has ended."""
 
@@ -117,10 +124,14 @@ class Serving:
                 env=env,
             )
         self.first_line = self.process.stdout.readline().strip()
-        with contextlib.suppress(psutil.NoSuchProcess):
+        self.family, self.folders = [], set()
+        with contextlib.suppress(psutil.Error):
             self.family = psutil.Process(self.process.pid).children(recursive=True)
-            folders = {process.cwd() for process in self.family}
-            self.folders = {Path(folder) for folder in folders if "mms-handler-" in folder}
+        for process in self.family:
+            with contextlib.suppress(psutil.Error):  # it has ended meanwhile
+                folder = process.cwd()
+                if "mms-handler-" in folder:
+                    self.folders.add(Path(folder))
 
     def __enter__(self) -> Serving:
         return self
@@ -146,6 +157,6 @@ class Serving:
     def of_model(self, name: str) -> tuple[psutil.Process, list[psutil.Process]]:
         """A model's listener and its workers."""
         java = self.java()
-        family = [child for child in java.children(recursive=True) if name in child.cmdline()]
+        family = [child for child in java.children(recursive=True) if name in _words(child)]
         (listener,) = (process for process in family if process.ppid() == java.pid)
         return listener, [process for process in family if process.pid != listener.pid]
