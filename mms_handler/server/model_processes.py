@@ -49,11 +49,17 @@ def kill_stopped(processes: list[psutil.Process]) -> None:
                 process.kill()
 
 
-def sockets(processes: list[psutil.Process]) -> set[Path]:
-    """The sockets on which the listeners of ``processes`` listen or have listened."""
-    return {
-        Path(path) for path in (_option(process, "--sock-name") for process in processes) if path
-    }
+def remove_sockets(java_pid: int, folder: Path) -> None:
+    """Remove the sockets in ``folder`` on which no process of a model listens any more.
+
+    MMS leaves them, and never uses their names again.  A process has its socket's name from its
+    start on, so a model that is loading keeps its own.
+    """
+    processes = of_all_models(java_pid)
+    used = {Path(path).name for path in (_option(p, "--sock-name") for p in processes) if path}
+    for path in folder.glob(".mms.sock.*"):
+        if path.name not in used:
+            path.unlink(missing_ok=True)
 
 
 def wait_for_end(processes: list[psutil.Process]) -> None:

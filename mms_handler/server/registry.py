@@ -362,13 +362,11 @@ class Registry:
     def _end(self, name: str) -> None:
         processes = self._processes(name)
         url = self._front_end.management_url
-        sockets = model_processes.sockets(processes)
         client.retire(url, name, len(processes), self._settings.drain_s)
         client.unregister(url, name)  # 404 if MMS already did
         model_processes.wait_for_end(processes)
-        for socket in sockets:  # MMS never uses its name again
-            with contextlib.suppress(FileNotFoundError):
-                socket.unlink()
+        front_end = self._front_end
+        model_processes.remove_sockets(front_end.process.pid, front_end.folder / "tmp")
 
     def _processes(self, name: str) -> list[psutil.Process]:
         return model_processes.of_model(self._front_end.process.pid, name)

@@ -145,6 +145,16 @@ def test_unloading_frees_the_memory(serving, base):
     assert list((folder / "tmp").glob(".mms.sock.*")) == []
 
 
+def test_a_model_that_cannot_load_leaves_no_socket(serving, base):
+    """Its listener has ended before serve looks, so no process tells which socket was its."""
+    folder = base / "models" / "broken" / "model" / "code"
+    folder.mkdir(parents=True)
+    (folder / "inference.py").write_text("import no_such_module\n")
+    assert load(serving, "broken", str(folder.parent)) == 500
+    (temp,) = serving.folders
+    assert list((temp / "tmp").glob(".mms.sock.*")) == []
+
+
 def test_management_calls_in_close_succession(serving):
     """Each gets its own answer.  One in some two hundred POSTs after a DELETE was lost."""
     statuses: Counter = Counter()
