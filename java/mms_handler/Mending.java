@@ -77,16 +77,26 @@ final class Mending extends ChannelDuplexHandler {
     /** MMS answers 404 for an unknown model; 400 for /invocations if it has no model at all. */
     private boolean isMissing(FullHttpResponse response) {
         int status = response.status().code();
-        return (status == 404 || status == 400) && isMending(new Target(uri).model());
-    }
-
-    private static boolean isMending(String model) {
+        String model = status == 404 || status == 400 ? new Target(uri).model() : null;
         if (model == null) {
             return false;
         }
         Set<String> names = names();
-        boolean registered = ModelManager.getInstance().getModels().containsKey(model);
-        return model.isEmpty() ? !names.isEmpty() : names.contains(model) && !registered;
+        if (model.isEmpty()) {
+            return !names.isEmpty();
+        }
+        return names.contains(model) && (!isRegistered(model) || isOfMms(response));
+    }
+
+    private static boolean isRegistered(String model) {
+        return ModelManager.getInstance().getModels().containsKey(model);
+    }
+
+    /** Whether MMS did not find the model, which may have been registered since: no script's 404. */
+    private static boolean isOfMms(FullHttpResponse response) {
+        return response.content()
+                .toString(StandardCharsets.US_ASCII)
+                .contains("\"type\": \"ModelNotFoundException\"");
     }
 
     private static FullHttpResponse unavailable(FullHttpResponse missing) {

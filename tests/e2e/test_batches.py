@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Iterator
 
 import pytest
-from running_mms import Serving, free_ports
+from running_mms import Serving, free_ports, wait_for
 
 from mms_handler import client
 
@@ -52,8 +52,12 @@ def largest_batch(serving: Serving, name: str) -> int:
         bodies = [b"[[%d]]" % number for number in range(200)]
         answers = list(pool.map(lambda body: serving.ask(name, body).body, bodies))
     assert answers == [b"[[%d.0]]" % (2 * number) for number in range(200)]
-    rows = re.findall(r"rows: (\d+)", serving.log.read_text()[log_length:])
-    return max(map(int, rows))
+
+    def rows() -> list[int]:
+        return [int(n) for n in re.findall(r"rows: (\d+)", serving.log.read_text()[log_length:])]
+
+    wait_for(lambda: sum(rows()) >= 200, 30)  # MMS writes its log later
+    return max(rows())
 
 
 @pytest.fixture(scope="module")

@@ -152,7 +152,7 @@ def test_neighbours_of_form_bombs_wait_under_a_second(mms):
     ended = threading.Event()
 
     def ask() -> None:
-        while not ended.is_set():
+        while not ended.is_set() or len(waits) < 4:
             start = time.monotonic()
             assert mms.ask(0).status == 200
             waits.append(time.monotonic() - start)
