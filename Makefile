@@ -78,8 +78,8 @@ bench: $(VENV)/test$(JAVA) ## measure, in about 25 minutes; QUICK=1 runs one sho
 chaos: $(VENV)/test$(JAVA) ## cause each fault under load, in about 15 minutes; FAULTS="WORD..." for some of them
 	$(BIN)/python -m tests.chaos $(FAULTS)
 
-soak: $(VENV)/test$(JAVA) ## serve at 70 % of capacity for an hour and watch what grows; MINUTES=5 for less
-	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60) --picture docs/reliability/soak.svg
+soak: $(VENV)/test$(JAVA) ## serve at 70 % of capacity for an hour and watch what grows; MINUTES=5 RATE=400 for less
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60) $(if $(RATE),--rate $(RATE)) --picture docs/reliability/soak.svg
 
 # atheris is in no extra: a fuzzer is a tool of this repository.  It has wheels for Python 3.11 on;
 # older ones fuzz without coverage.

@@ -1,6 +1,6 @@
 """Serve at 70 % of capacity for an hour, check every answer, and watch what the server uses.
 
-python -m tests.soak [--minutes M] [--picture FILE.svg]
+python -m tests.soak [--minutes M] [--rate R] [--picture FILE.svg]
 
 The capacity is measured first, by the same clients without pauses.  The exit code is 1 if an answer
 was wrong or missing, or if memory, descriptors or threads grew.
@@ -42,10 +42,15 @@ GROWTH = {"pss_mb": (0.05, 10), "descriptors": (0, 8), "threads": (0, 4)}
 
 
 class Sample(NamedTuple):
-    """One stretch of time, and what the server's processes use together at its end."""
+    """One stretch of time, and what the server's processes use together at its end.
+
+    Fields:
+        cores: processors that were busy with the server and the clients during the stretch.
+    """
 
     minute: float
     rate: float
+    cores: float
     p50_ms: float
     p99_ms: float
     longest_ms: float
@@ -56,9 +61,20 @@ class Sample(NamedTuple):
     threads: int
 
 
-def take_sample(server: Server, result: Result, start_s: float, length_s: float) -> Sample:
+def cpu_s(server: Server) -> float:
+    """CPU time of the server's processes and of this one, which has the clients, so far."""
+    total_s = time.process_time()
+    for process in server.alive():
+        with contextlib.suppress(psutil.Error):
+            times = process.cpu_times()
+            total_s += times.user + times.system
+    return total_s
+
+
+def take_sample(
+    server: Server, result: Result, start_s: float, length_s: float, cores: float
+) -> Sample:
     """Look at the processes."""
-    server.note_family()
     rss = pss = descriptors = threads = 0
     for process in server.alive():
         with contextlib.suppress(psutil.Error), process.oneshot():
@@ -69,6 +85,7 @@ def take_sample(server: Server, result: Result, start_s: float, length_s: float)
     return Sample(
         round((time.monotonic() - start_s) / 60, 2),
         round(len(result.waits_s) / length_s, 1),
+        round(cores, 2),
         *(round(1e3 * result.wait_s(part), 2) for part in (0.5, 0.99, 1)),
         len(result.waits_s) - result.kinds["good"],
         round(rss / 2**20, 1),
@@ -93,13 +110,16 @@ def soak(server: Server, rate: float, minutes: float) -> tuple[list[Sample], Cou
     length_s = 60 * minutes / count
     samples: list[Sample] = []
     failures: Counter[str] = Counter()
-    start_s = time.monotonic()
+    start_s, before_s = time.monotonic(), cpu_s(server)
     with Load(server.ports[0], 30, CLIENTS, rate / CLIENTS) as load:
         for number in range(1, count + 1):
             time.sleep(max(0, start_s + number * length_s - time.monotonic()))
             result = load.take()
             failures += result.failures
-            samples.append(take_sample(server, result, start_s, length_s))
+            server.note_family()
+            now_s = cpu_s(server)
+            cores, before_s = (now_s - before_s) / length_s, now_s
+            samples.append(take_sample(server, result, start_s, length_s, cores))
     return samples, failures
 
 
@@ -118,15 +138,16 @@ def growths(samples: Sequence[Sample]) -> list[str]:
 def table(samples: Sequence[Sample]) -> str:
     """A row for every tenth of the time."""
     lines = [
-        "| minute | requests/s | median, ms | 99 %, ms | longest, ms | not good "
+        "| minute | requests/s | cores | median, ms | 99 %, ms | longest, ms | not good "
         "| RSS, MB | PSS, MB | descriptors | threads |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     tenth = len(samples) // 10
     for number in range(tenth, len(samples) + 1, tenth):
         group = samples[number - tenth : number]
         last = group[-1]._replace(
             rate=round(sum(sample.rate for sample in group) / tenth, 1),
+            cores=round(sum(sample.cores for sample in group) / tenth, 2),
             p50_ms=sorted(sample.p50_ms for sample in group)[tenth // 2],
             p99_ms=max(sample.p99_ms for sample in group),
             longest_ms=max(sample.longest_ms for sample in group),
@@ -155,8 +176,13 @@ def main(arguments: argparse.Namespace) -> int:
         server = Server(folder / "server", folder / "store", timeout_s=60, optimize="on")
         try:
             server.start(limit_s=120)
-            rate = PART * capacity(server)
-            print(f"{rate:.0f} requests a second for {arguments.minutes:g} minutes\n", flush=True)
+            limit = capacity(server)
+            rate = min(PART * limit, arguments.rate)
+            print(
+                f"{rate:.0f} requests a second for {arguments.minutes:g} minutes; capacity "
+                f"{limit:.0f}\n",
+                flush=True,
+            )
             samples, failures = soak(server, rate, arguments.minutes)
         finally:
             server.end()
@@ -172,6 +198,8 @@ def main(arguments: argparse.Namespace) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser("python -m tests.soak")
     parser.add_argument("--minutes", type=float, default=60, help="how long (default: 60)")
+    help = "requests a second at most (default: as many as 70 %% of capacity)"
+    parser.add_argument("--rate", type=float, default=float("inf"), help=help)
     parser.add_argument("--picture", type=Path, help="file of the picture, an SVG")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # ends the server
     sys.exit(main(parser.parse_args()))

@@ -18,6 +18,8 @@ _PANELS = (
     ("memory, MB", {"rss_mb": "RSS", "pss_mb": "PSS"}),
     ("open descriptors", {"descriptors": "descriptors"}),
     ("threads", {"threads": "threads"}),
+    ("requests a second", {"rate": "requests"}),
+    ("busy cores", {"cores": "cores"}),
 )
 
 
@@ -25,7 +27,7 @@ def draw(samples: Sequence[Mapping[str, float]]) -> Any:
     """Draw a panel for each kind of value over time."""
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(2, 2, figsize=(11, 6), sharex=True)
+    figure, panels = pyplot.subplots(3, 2, figsize=(11, 8), sharex=True)
     minutes = [sample["minute"] for sample in samples]
     for panel, (title, fields) in zip(panels.flat, _PANELS):
         for field, label in fields.items():
@@ -38,7 +40,7 @@ def draw(samples: Sequence[Mapping[str, float]]) -> Any:
     panels[0][0].set_yscale("log")
     for panel in list(panels.flat)[1:]:
         panel.set_ylim(bottom=0)
-    for panel in panels[1]:
+    for panel in panels[-1]:
         panel.set_xlabel("minutes", fontsize=8)
     figure.tight_layout()
     return figure

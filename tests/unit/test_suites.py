@@ -87,7 +87,7 @@ def test_a_wait_is_one_that_was_met(part, wait_s):
 )
 def test_growth_is_from_the_second_tenth_to_the_last(field, first, last, text):
     """The first one is warming up."""
-    sample = Sample(0, 1, 1, 1, 1, 0, 1, 1, 1, 1)
+    sample = Sample(0, 1, 1, 1, 1, 1, 0, 1, 1, 1, 1)
     values = [1, 1, first, first, *[first] * 14, last, last]
     samples = [sample._replace(**{field: value}) for value in values]
     assert growths(samples) == ([text] if text else [])
