@@ -50,11 +50,12 @@ def _main(handler: str, model: str, body: str) -> None:
 
 def _import_mxnet(handler: str) -> None:
     """Import mxnet as a worker with this handler does, so that the load does not count it."""
-    importing: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+    importing = contextlib.ExitStack()
     if handler.startswith("mms_handler."):
-        from mms_handler.worker import mxnet_import
+        from mms_handler import mxnet_import
 
-        importing = mxnet_import.fast_import()
+        importing.enter_context(mxnet_import.without("sklearn"))
+        importing.enter_context(mxnet_import.fast_import())
     with importing:
         importlib.import_module("mxnet")
 

@@ -32,6 +32,14 @@ HELPERS_S = 10
 #: fail only in its exit, at the end of a job; the job is over within this time.
 BROKEN_S = 5
 
+#: The program of a scheduler or server: the import runs it and exits
+#: (mxnet/kvstore/kvstore_server.py).
+_HELPER = """\
+from mms_handler.mxnet_import import postponed
+with postponed():
+    import mxnet
+"""
+
 
 # --- addresses -------------------------------------------------------------------------------
 
@@ -241,8 +249,8 @@ def variables(
 
 
 def _helper(env: Mapping[str, str]) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
-    """A scheduler or server: importing mxnet runs it and exits (mxnet/kvstore/kvstore_server.py).
+    """A scheduler or server.
 
     It runs in the root folder, so that no file of the user's is imported instead of a module.
     """
-    return processes.group([sys.executable, "-c", "import mxnet"], env=env, cwd=Path("/"))
+    return processes.group([sys.executable, "-c", _HELPER], env=env, cwd=Path("/"))

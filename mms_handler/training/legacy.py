@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any, Mapping, Sequence
 
 from mms_handler.errors import HandlerError, TrainingError, cause
+from mms_handler.mxnet_import import fast_import
 from mms_handler.script import containers
 from mms_handler.script.load import add_to_path, import_script
 from mms_handler.training import source
@@ -91,7 +92,8 @@ def train(job: Job, folders: Sequence[Path] = ()) -> Any:
     """
     # Only this process needs mxnet.  It is imported before the script's folder is on sys.path,
     # where a file could take the place of one of its modules.
-    from mms_handler import models
+    with fast_import():
+        from mms_handler import models
 
     job.check()
     arguments = keyword_arguments(job)

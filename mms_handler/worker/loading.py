@@ -16,12 +16,12 @@ from typing import Any, Iterator, NamedTuple, Sequence
 
 from mms_handler import errors, manifest
 from mms_handler.errors import LoadError, ModelError
+from mms_handler.mxnet_import import fast_import, without
 from mms_handler.script import containers, requirements
 from mms_handler.script.find import find_script
 from mms_handler.script.load import Script, add_to_path
 from mms_handler.script.signature import BoundHook, bind
 from mms_handler.settings import Settings, cache_folder, export_defaults
-from mms_handler.worker.mxnet_import import fast_import
 from mms_handler.worker.request import Request, request_without_mms
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,7 @@ def start_mxnet(worker: Worker) -> Worker:
         # of the default engine.
         export_defaults({"MXNET_ENGINE_TYPE": "NaiveEngine"})
     export_defaults({"MXNET_SUBGRAPH_VERBOSE": "0"})  # else a line for each shape that is bound
-    with fast_import():
+    with without("sklearn"), fast_import():
         from mms_handler import models
 
         for name in _NEEDED_LATER:

@@ -82,7 +82,7 @@ print(json.dumps({"rank": kv.rank, "workers": kv.num_workers, "type": kv.type,
 # Twenty synchronous rounds a second, without end; a file tells the worker's pid after the first.
 ENDLESS = """\
 import os, time
-from mms_handler.worker import mxnet_import
+from mms_handler import mxnet_import
 with mxnet_import.fast_import():
     import mxnet as mx
 kv = mx.kv.create("dist_sync")
