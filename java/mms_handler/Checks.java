@@ -12,6 +12,7 @@ import io.netty.handler.codec.http.HttpMethod;
 import io.netty.handler.codec.http.HttpRequest;
 import io.netty.handler.codec.http.HttpResponse;
 import io.netty.handler.codec.http.HttpResponseStatus;
+import io.netty.handler.codec.http.HttpStatusClass;
 import io.netty.handler.codec.http.HttpUtil;
 import io.netty.handler.codec.http.HttpVersion;
 import java.nio.charset.StandardCharsets;
@@ -65,6 +66,22 @@ final class Checks {
         reply.headers().set(HttpHeaderNames.ALLOW, methods);
         HttpUtil.setContentLength(reply, 0);
         return reply;
+    }
+
+    /** The answer of a server that ends. */
+    static FullHttpResponse tryLater(int seconds) {
+        FullHttpResponse reply =
+                new DefaultFullHttpResponse(
+                        HttpVersion.HTTP_1_1, HttpResponseStatus.SERVICE_UNAVAILABLE);
+        HttpUtil.setContentLength(reply, 0);
+        reply.headers().set(HttpHeaderNames.RETRY_AFTER, seconds);
+        return reply;
+    }
+
+    /** Whether a message is the answer to a request, and not 100 Continue. */
+    static boolean isFinal(Object message) {
+        return message instanceof HttpResponse
+                && ((HttpResponse) message).status().codeClass() != HttpStatusClass.INFORMATIONAL;
     }
 
     /** Whether MMS says that it cannot serve now, not a script. */

@@ -3,7 +3,7 @@ package mms_handler;
 import io.netty.channel.ChannelDuplexHandler;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelPromise;
-import io.netty.handler.codec.http.DefaultFullHttpResponse;
+import io.netty.handler.codec.http.HttpContent;
 import io.netty.handler.codec.http.HttpExpectationFailedEvent;
 import io.netty.handler.codec.http.HttpHeaderNames;
 import io.netty.handler.codec.http.HttpHeaderValues;
@@ -11,14 +11,11 @@ import io.netty.handler.codec.http.HttpMethod;
 import io.netty.handler.codec.http.HttpRequest;
 import io.netty.handler.codec.http.HttpResponse;
 import io.netty.handler.codec.http.HttpResponseStatus;
-import io.netty.handler.codec.http.HttpStatusClass;
 import io.netty.handler.codec.http.HttpUtil;
-import io.netty.handler.codec.http.HttpVersion;
 import io.netty.handler.codec.http.LastHttpContent;
 import io.netty.util.ReferenceCountUtil;
 import java.util.ArrayDeque;
 import java.util.Collection;
-import java.util.Queue;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -67,7 +64,7 @@ final class Connection extends ChannelDuplexHandler {
     private static final long TAKEN_NS = TimeUnit.SECONDS.toNanos(10);
 
     /** Messages of the next requests, sent before the answer to this one. */
-    private final Queue<Object> waiting = new ArrayDeque<>();
+    private final ArrayDeque<Object> waiting = new ArrayDeque<>();
 
     volatile Phase phase = Phase.IDLE;
 
@@ -101,8 +98,15 @@ final class Connection extends ChannelDuplexHandler {
             take(message);
         } else {
             waiting.add(message);
-            context.channel().config().setAutoRead(waiting.size() < MAX_WAITING);
+            readAhead();
         }
+    }
+
+    /** Read on, unless many messages wait, or a part of a body: the client keeps its rest. */
+    private void readAhead() {
+        Object last = waiting.peekLast();
+        boolean part = last instanceof HttpContent && !(last instanceof LastHttpContent);
+        context.channel().config().setAutoRead(waiting.size() < MAX_WAITING && !part);
     }
 
     private boolean mustWait(Object message) {
@@ -212,12 +216,7 @@ final class Connection extends ChannelDuplexHandler {
     }
 
     private void refuse() {
-        HttpResponse refusal =
-                new DefaultFullHttpResponse(
-                        HttpVersion.HTTP_1_1, HttpResponseStatus.SERVICE_UNAVAILABLE);
-        HttpUtil.setContentLength(refusal, 0);
-        refusal.headers().set(HttpHeaderNames.RETRY_AFTER, RETRY_AFTER_S);
-        context.channel().writeAndFlush(refusal);
+        context.channel().writeAndFlush(Checks.tryLater(RETRY_AFTER_S));
     }
 
     /** Answer what the client has not sent whole, and close: the rest will not be read. */
@@ -291,7 +290,7 @@ final class Connection extends ChannelDuplexHandler {
 
     @Override
     public void write(ChannelHandlerContext context, Object message, ChannelPromise promise) {
-        if (unanswered && message instanceof HttpResponse && !isInterim((HttpResponse) message)) {
+        if (unanswered && Checks.isFinal(message)) {
             prepare((HttpResponse) message);
             if (phase != Phase.CLOSING) {
                 enter(Phase.REPLY);
@@ -299,10 +298,6 @@ final class Connection extends ChannelDuplexHandler {
             promise.addListener(done -> answered(done.isSuccess()));
         }
         context.write(message, promise);
-    }
-
-    private static boolean isInterim(HttpResponse response) {
-        return response.status().codeClass() == HttpStatusClass.INFORMATIONAL;
     }
 
     /**
@@ -377,7 +372,7 @@ final class Connection extends ChannelDuplexHandler {
         while (!waiting.isEmpty() && !mustWait(waiting.peek())) {
             take(waiting.remove());
         }
-        context.channel().config().setAutoRead(waiting.size() < MAX_WAITING);
+        readAhead();
     }
 
     @Override

@@ -63,7 +63,7 @@ final class Places extends ChannelInboundHandlerAdapter {
         List<Candidate> candidates = new ArrayList<>();
         int surplus = -places;
         for (Connection connection : Connection.OPEN) {
-            Candidate candidate = new Candidate(connection);
+            Candidate candidate = new Candidate(connection, 0);
             surplus += candidate.phase == Phase.CLOSING ? 0 : 1;
             if (WAITING.contains(candidate.phase)) {
                 candidates.add(candidate);
@@ -72,7 +72,7 @@ final class Places extends ChannelInboundHandlerAdapter {
         if (surplus >= 0) {
             Collections.sort(candidates);
             int number = Math.min(candidates.size(), surplus + 1 + places / 32);
-            candidates.subList(0, number).forEach(Candidate::close);
+            candidates.subList(0, number).forEach(candidate -> candidate.close(Limits.CROWDED));
         }
     }
 
@@ -102,27 +102,5 @@ final class Places extends ChannelInboundHandlerAdapter {
             Plugin.LOG.debug("cannot read the limit of descriptors", e);
         }
         return Integer.MAX_VALUE;
-    }
-
-    /** A connection as it was at one moment. */
-    private static final class Candidate implements Comparable<Candidate> {
-        private final Connection connection;
-        private final Phase phase;
-        private final long sinceNs;
-
-        Candidate(Connection connection) {
-            this.connection = connection;
-            phase = connection.phase;
-            sinceNs = connection.sinceNs;
-        }
-
-        void close() {
-            connection.expire(Limits.CROWDED, phase, sinceNs);
-        }
-
-        @Override
-        public int compareTo(Candidate other) {
-            return Long.compare(sinceNs - other.sinceNs, 0);
-        }
     }
 }

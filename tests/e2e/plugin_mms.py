@@ -91,21 +91,25 @@ def running(
     models: str = "",
     gate: int | None = None,
     config: str = "",
+    java: str = "",
     **properties: object,
 ) -> Iterator[Running]:
-    """Run MMS's command with our jar, started with ``models``, and -Dmms_handler.* options."""
+    """Run MMS's command with our jar, started with ``models``, and -Dmms_handler.* options.
+
+    ``java`` are further options of Java.
+    """
     inference, management = free_ports()
     pack(folder)
     if gate is not None:
         properties["gate"] = f"127.0.0.1:{gate}"
-    options = " ".join(f"-Dmms_handler.{name}={value}" for name, value in properties.items())
+    options = [java, *(f"-Dmms_handler.{name}={value}" for name, value in properties.items())]
     (folder / "config.properties").write_text(
         f"inference_address=http://127.0.0.1:{inference}\n"
         f"management_address=http://127.0.0.1:{management}\n"
         f"model_store={folder}/store\n"
         f"load_models={models}\n"
         f"plugins_path={PLUGINS}\n"
-        f"vmargs={options}\n"
+        f"vmargs={' '.join(options)}\n"
         f"max_request_size={LIMIT}\n"
         "default_workers_per_model=1\n"
         f"decode_input_request=false\n{config}\n"

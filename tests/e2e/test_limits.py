@@ -30,8 +30,8 @@ def serving(folder, config: str = "", **properties: object) -> Iterator[Running]
 
 @pytest.fixture(scope="module")
 def mms(tmp_path_factory) -> Iterator[Running]:
-    """Short limits, so that the tests need not wait, and a queue of one request."""
-    limits = {"keep_alive_s": 2, "head_s": 1, "body_s": 3}
+    """Short limits, so that the tests need not wait; a queue of one, and 32 MB of buffers."""
+    limits = {"keep_alive_s": 2, "head_s": 1, "body_s": 3, "java": "-XX:MaxDirectMemorySize=32m"}
     with serving(tmp_path_factory.mktemp("limits"), "job_queue_size=1", **limits) as mms:
         yield mms
 
@@ -171,6 +171,29 @@ def test_a_full_queue_says_when_to_try_again(mms):
         assert hits(mms, "queue") == 1
         line = "requests refused because the queue was full: 1; the last one: for model sleeper"
         wait_for(lambda: line in mms.log(), 5)
+
+
+def test_half_sent_bodies_take_at_most_half_of_the_buffers(mms):
+    """What has been under way longest gets 503 with Retry-After; others are answered."""
+    wait_for(lambda: mms.ask(0).status == 200, 20)  # the queue is empty
+    half = request(" " * LIMIT)[:-1]
+    whole = request("0" + " " * (LIMIT - 1), "Connection: close")
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(connected(mms)) for _ in range(12)]
+        for connection in connections:
+            connection.sendall(half)
+        assert raw(mms, whole, b"no such end").startswith(b"HTTP/1.1 200 ")
+        replies = [b"".join(iter(lambda c=c: c.recv(65_536), b"")) for c in connections]
+    # Those that were not cut to make room are cut after three seconds.
+    statuses = [reply[9:12] for reply in replies]
+    assert statuses == sorted(statuses, reverse=True)
+    assert set(statuses) == {b"503", b"408"}
+    assert hits(mms, "bodies") == statuses.count(b"503") >= 4
+    assert b"retry-after: 1" in replies[0].lower()
+    assert b"too many bodies are under way; try again later" in replies[0]
+    line = "requests cut, the longest under way, to make room for bodies: "
+    wait_for(lambda: line in mms.log(), 20)
+    assert mms.metrics()["in_flight"] == 0
 
 
 def test_what_is_not_whole_does_not_stretch_the_end(tmp_path):

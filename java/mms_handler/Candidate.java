@@ -1,0 +1,31 @@
+package mms_handler;
+
+import mms_handler.Connection.Phase;
+
+/** A connection as it was at one moment.  Those that waited for their client longest come first. */
+final class Candidate implements Comparable<Candidate> {
+    final Phase phase;
+
+    /** What its client had sent of a body. */
+    final long bodyBytes;
+
+    private final Connection connection;
+    private final long sinceNs;
+
+    Candidate(Connection connection, long bodyBytes) {
+        this.connection = connection;
+        this.bodyBytes = bodyBytes;
+        phase = connection.phase;
+        sinceNs = connection.sinceNs;
+    }
+
+    /** Close the connection, unless it has moved on. */
+    void close(Limits limit) {
+        connection.expire(limit, phase, sinceNs);
+    }
+
+    @Override
+    public int compareTo(Candidate other) {
+        return Long.compare(sinceNs - other.sinceNs, 0);
+    }
+}

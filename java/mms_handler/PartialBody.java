@@ -1,0 +1,107 @@
+package mms_handler;
+
+import io.netty.channel.ChannelDuplexHandler;
+import io.netty.channel.ChannelHandlerContext;
+import io.netty.channel.ChannelPromise;
+import io.netty.handler.codec.http.HttpContent;
+import io.netty.handler.codec.http.HttpObjectAggregator;
+import io.netty.handler.codec.http.HttpRequest;
+import io.netty.handler.codec.http.HttpResponse;
+import io.netty.handler.codec.http.HttpUtil;
+import io.netty.handler.codec.http.LastHttpContent;
+import io.netty.util.ReferenceCountUtil;
+import io.netty.util.internal.PlatformDependent;
+import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
+import java.util.concurrent.atomic.AtomicLong;
+
+/**
+ * What the client of a connection has sent of a body that is not whole yet.  All of these together
+ * take at most half of the memory for buffers.  Beyond that, the requests that have been under way
+ * longest are cut: if new ones were refused, clients that send halves could keep the others out.
+ */
+final class PartialBody extends ChannelDuplexHandler {
+    /** The other half is for whole requests, and for replies. */
+    private static final long LIMIT = PlatformDependent.maxDirectMemory() / 2;
+
+    private static final Set<PartialBody> ALL = ConcurrentHashMap.newKeySet();
+    private static final AtomicLong TOTAL = new AtomicLong();
+
+    private final Connection connection;
+    private volatile long bytes;
+
+    /** Whether the request was refused before it was whole: its rest is not kept. */
+    private boolean refused;
+
+    private boolean cut;
+
+    PartialBody(Connection connection) {
+        this.connection = connection;
+    }
+
+    @Override
+    public void channelRead(ChannelHandlerContext context, Object message) {
+        if (message instanceof HttpRequest) {
+            refused = false;
+        } else if (message instanceof LastHttpContent) {
+            forget();
+        } else if (!refused) {
+            keep(((HttpContent) message).content().readableBytes());
+        }
+        if (cut) {
+            ReferenceCountUtil.release(message);
+        } else {
+            context.fireChannelRead(message);
+        }
+    }
+
+    private void keep(long more) {
+        bytes += more; // no other thread writes it
+        ALL.add(this);
+        if (TOTAL.addAndGet(more) > LIMIT) {
+            makeRoom();
+        }
+    }
+
+    private void forget() {
+        if (bytes > 0) {
+            ALL.remove(this);
+            TOTAL.addAndGet(-bytes);
+            bytes = 0;
+        }
+    }
+
+    /** Cut what has been under way longest, a few more than needed. */
+    private static synchronized void makeRoom() {
+        long surplus = TOTAL.get() - LIMIT + LIMIT / 32;
+        Candidate[] candidates =
+                ALL.stream()
+                        .map(body -> new Candidate(body.connection, body.bytes))
+                        .sorted()
+                        .toArray(Candidate[]::new);
+        for (int i = 0; i < candidates.length && surplus > 0; i++) {
+            surplus -= candidates[i].bodyBytes;
+            candidates[i].close(Limits.BODIES);
+        }
+    }
+
+    /** An answer to a request that is not whole is a refusal. */
+    @Override
+    public void write(ChannelHandlerContext context, Object message, ChannelPromise promise) {
+        if (bytes > 0 && Checks.isFinal(message)) {
+            refused = true;
+            forget();
+            if (!HttpUtil.isKeepAlive((HttpResponse) message)) {
+                cut = true;
+                context.pipeline().remove(HttpObjectAggregator.class); // releases what it has
+            }
+        }
+        context.write(message, promise);
+    }
+
+    @Override
+    public void channelInactive(ChannelHandlerContext context) {
+        forget();
+        context.fireChannelInactive();
+    }
+}
