@@ -37,7 +37,7 @@ def _option(field: str, setting: Setting) -> Any:
         except ValueError as exc:
             raise click.BadParameter(f"{value!r} is not {exc}") from None
 
-    metavar = setting.unit.upper() or "VALUE"
+    metavar = setting.unit.upper() or setting.metavar
     return click.option(*names, callback=read, metavar=metavar, help=help_text)
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Mapping, NamedTuple
 
 from mms_handler.settings import names, table
-from mms_handler.settings.table import MMS_BODY_BYTES, TABLE, Setting, Settings
+from mms_handler.settings.setting import Setting
+from mms_handler.settings.table import MMS_BODY_BYTES, TABLE, Settings
 
 __all__ = [
     "MMS_BODY_BYTES",

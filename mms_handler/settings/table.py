@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import os
 from dataclasses import dataclass
-from typing import Any, Callable, Mapping, NamedTuple
+from typing import Any, Mapping
 
-from mms_handler.errors import SettingsError
 from mms_handler.settings import names, texts
+from mms_handler.settings.setting import DERIVED, Setting, declare, parse
 
 #: MMS's own default limit for the body of a request and of a reply (ConfigManager.java), in bytes.
 MMS_BODY_BYTES = 6_553_500
@@ -20,43 +20,6 @@ ARRAY_BYTES_PER_BODY_BYTE = 8
 #: The largest batch unless one is set.  Larger ones gain nothing: in a batch of 32 small requests,
 #: each costs little more than reading its body and writing its reply.
 DEFAULT_BATCH_SIZE = 32
-
-
-class Setting(NamedTuple):
-    """One setting: variables, parsers, default, option and help text.
-
-    Fields:
-        default: the value if nothing sets it.
-        variables: environment variables and their parsers; the first variable that is set counts.
-        help: what the setting does, in one sentence, for --help and docs/settings.md.
-        default_text: the default in words, if the value does not show it.
-        unit: the unit of the first variable and of the option.
-        option: the command-line option without its dashes, or "".
-        text: writes a value the way the first variable holds it.
-        follows: the field from which ``derive`` makes the default.
-        derive: makes the default from the values of the fields declared above this one.
-    """
-
-    default: Any
-    variables: Mapping[str, Callable[[str], Any]]
-    help: str
-    default_text: str = ""
-    unit: str = ""
-    option: str = ""
-    text: Callable[[Any], str] = texts.to_text
-    follows: str = ""
-    derive: Callable[[Mapping[str, Any]], Any] | None = None
-
-    def default_for(self, values: Mapping[str, Any]) -> Any:
-        """The default if the settings declared above have ``values``."""
-        return self.derive(values) if self.derive else self.default
-
-
-def _setting(
-    default: Any, variables: Mapping[str, Callable[[str], Any]], help: str, **more: Any
-) -> Any:
-    setting = Setting(default, variables, help, **more)
-    return dataclasses.field(default=default, metadata={"setting": setting})
 
 
 def _management_port(values: Mapping[str, Any]) -> int:
@@ -74,92 +37,102 @@ class Settings:
     (ConfigManager.java:526-540).
     """
 
-    base_dir: str | None = _setting(
+    base_dir: str | None = declare(
         None,
         {"SAGEMAKER_BASE_DIR": str},
         "Folder used in place of /opt/ml.",
         default_text="/opt/ml",
     )
-    multi_model: bool = _setting(
+    multi_model: bool = declare(
         False,
         {"SAGEMAKER_MULTI_MODEL": texts.boolean},
         "Let clients load and unload models, with all APIs on one port.",
         option="multi-model",
     )
-    program: str | None = _setting(
+    program: str | None = declare(
         None,
         {"SAGEMAKER_PROGRAM": str},
         "File name of the script.",
         default_text="the archive's, else inference.py, else the only .py file",
     )
-    accept: str = _setting(
+    accept: str = declare(
         "application/json",
         {"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": str},
         "Content type of replies if Accept is absent or */*.",
     )
-    first_dimension: int = _setting(
+    first_dimension: int = declare(
         1,
         {"SAGEMAKER_DEFAULT_MODEL_FIRST_DIMENSION_SIZE": texts.natural},
         "Number of rows to bind a Module for; 0 keeps the number with which it was saved.",
     )
-    predict_order: str | None = _setting(
+    predict_order: str | None = declare(
         None,
         {"MMS_HANDLER_PREDICT_ORDER": texts.order},
         "Order of predict_fn's parameters if their names do not show it: model,data or data,model.",
         default_text="model,data if input_fn takes the model first, else data,model",
     )
-    host: str = _setting(
+    host: str = declare(
         "127.0.0.1",
         {"MMS_HANDLER_HOST": texts.line},
         "Address to listen on for clients; serve without PATHS uses 0.0.0.0 unless this is set.",
         option="host",
+        metavar="ADDRESS",
     )
-    port: int = _setting(
-        8080, {"SAGEMAKER_BIND_TO_PORT": texts.port}, "Port for clients.", option="port"
+    port: int = declare(
+        8080,
+        {"SAGEMAKER_BIND_TO_PORT": texts.port},
+        "Port for clients.",
+        option="port",
+        metavar="PORT",
     )
-    safe_port_range: tuple[int, int] | None = _setting(
+    safe_port_range: tuple[int, int] | None = declare(
         None,
         {"SAGEMAKER_SAFE_PORT_RANGE": texts.port_range},
         "Ports that may be used besides the port for clients; the management API gets the first.",
         default_text="8081-8082",
         text=lambda ports: f"{ports[0]}-{ports[1]}",
     )
-    management_port: int = _setting(
+    management_port: int = declare(
         8081,
         {"MMS_HANDLER_MANAGEMENT_PORT": texts.port},
         "Port of the management API, on 127.0.0.1; if not set, from SAGEMAKER_SAFE_PORT_RANGE.",
         option="management-port",
+        metavar="PORT",
         follows="safe_port_range",
         derive=_management_port,
     )
-    model_store: str = _setting(
+    model_store: str = declare(
         "model_archives",
         {"MMS_HANDLER_MODEL_STORE": str, "MMS_MODEL_STORE": str},
         "Folder that MMS loads archives from.",
         option="model-store",
+        metavar="FOLDER",
     )
-    allowed_urls: tuple[str, ...] = _setting(
+    allowed_urls: tuple[str, ...] = declare(
         (),
         {"MMS_HANDLER_ALLOWED_URLS": texts.words},
         "URL prefixes that archives may be downloaded from, separated by commas.",
         default_text="none",
         option="allowed-urls",
+        metavar="URLS",
     )
-    allowed_hosts: tuple[str, ...] = _setting(
+    allowed_hosts: tuple[str, ...] = declare(
         (),
         {"MMS_HANDLER_ALLOWED_HOSTS": texts.words},
         "Names in the Host header by which clients may call the server, separated by commas.",
         default_text="on loopback its addresses, otherwise any",
         option="allowed-hosts",
+        metavar="NAMES",
     )
-    token_file: str | None = _setting(
+    token_file: str | None = declare(
         None,
         {"MMS_HANDLER_TOKEN_FILE": str},
         "File with the tokens that requests need: lines `inference TOKEN`, `management TOKEN`.",
         default_text="none: requests need no token",
         option="token-file",
+        metavar="FILE",
     )
-    workers: int | None = _setting(
+    workers: int | None = declare(
         None,
         {
             "SAGEMAKER_MODEL_SERVER_WORKERS": texts.positive,
@@ -169,14 +142,14 @@ class Settings:
         default_text="as many as fit",
         option="workers",
     )
-    threads: int | None = _setting(
+    threads: int | None = declare(
         None,
         {"OMP_NUM_THREADS": texts.threads},
         "Threads per worker.",
         default_text="1, or for large models the cores divided among the workers",
         option="threads",
     )
-    memory_bytes: int | None = _setting(
+    memory_bytes: int | None = declare(
         None,
         {"MMS_HANDLER_MEMORY_MB": texts.megabytes},
         "Memory that workers and Java may use together.",
@@ -185,7 +158,7 @@ class Settings:
         text=lambda count: str(count // 2**20),
         option="memory-mb",
     )
-    heap_mb: int | None = _setting(
+    heap_mb: int | None = declare(
         None,
         {"MMS_HANDLER_HEAP_MB": texts.positive},
         "Size of Java's heap.",
@@ -193,34 +166,34 @@ class Settings:
         unit="MB",
         option="heap-mb",
     )
-    batch_size: int | None = _setting(
+    batch_size: int | None = declare(
         None,
         {"MMS_HANDLER_BATCH_SIZE": texts.positive},
         "Maximum batch size.",
         default_text="32 for models that can batch, else 1",
         option="batch-size",
     )
-    max_batch_delay_ms: int = _setting(
+    max_batch_delay_ms: int = declare(
         1,
         {"MMS_HANDLER_MAX_BATCH_DELAY_MS": texts.positive},
         "Time that the first request of a batch waits for others.",
         unit="ms",
         option="max-batch-delay-ms",
     )
-    job_queue_size: int = _setting(
+    job_queue_size: int = declare(
         100,
         {"MMS_JOB_QUEUE_SIZE": texts.positive},
         "Requests that may wait for one model; further ones get 503.",
         option="job-queue-size",
     )
-    netty_threads: int | None = _setting(
+    netty_threads: int | None = declare(
         None,
         {"MMS_NUMBER_OF_NETTY_THREADS": texts.positive},
         "Threads of the front end.",
         default_text="MMS decides",
         option="netty-threads",
     )
-    timeout_s: int = _setting(
+    timeout_s: int = declare(
         60,
         {
             "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": texts.positive,
@@ -231,7 +204,7 @@ class Settings:
         unit="s",
         option="timeout-s",
     )
-    max_body_bytes: int = _setting(
+    max_body_bytes: int = declare(
         MMS_BODY_BYTES,
         {
             "MMS_MAX_REQUEST_SIZE": texts.body_bytes,
@@ -241,7 +214,7 @@ class Settings:
         unit="bytes",
         option="max-body-bytes",
     )
-    max_response_bytes: int = _setting(
+    max_response_bytes: int = declare(
         MMS_BODY_BYTES,
         {"MMS_MAX_RESPONSE_SIZE": texts.body_bytes},
         "Size limit of a reply's body; if not set, the same as for requests.",
@@ -250,7 +223,7 @@ class Settings:
         follows="max_body_bytes",
         derive=lambda values: values["max_body_bytes"],
     )
-    max_array_bytes: int = _setting(
+    max_array_bytes: int = declare(
         ARRAY_BYTES_PER_BODY_BYTE * MMS_BODY_BYTES,
         {"MMS_HANDLER_MAX_ARRAY_BYTES": texts.positive},
         "Size limit of the float32 arrays that a request's body becomes; unless set, "
@@ -260,7 +233,7 @@ class Settings:
         follows="max_body_bytes",
         derive=lambda values: ARRAY_BYTES_PER_BODY_BYTE * values["max_body_bytes"],
     )
-    drain_s: int = _setting(
+    drain_s: int = declare(
         25,
         {"MMS_HANDLER_DRAIN_SECONDS": texts.natural},
         "Time for running requests to finish when serve stops; SageMaker kills the container "
@@ -268,47 +241,47 @@ class Settings:
         unit="s",
         option="drain-s",
     )
-    keep_alive_s: int = _setting(
+    keep_alive_s: int = declare(
         75,
         {"MMS_HANDLER_KEEP_ALIVE_SECONDS": texts.positive},
         "Time that a connection may be without a request; SageMaker keeps its own for 60 s.",
         unit="s",
         option="keep-alive-s",
     )
-    header_timeout_s: int = _setting(
+    header_timeout_s: int = declare(
         10,
         {"MMS_HANDLER_HEADER_TIMEOUT_SECONDS": texts.positive},
         "Time for the head of a request to arrive, from its first byte.",
         unit="s",
         option="header-timeout-s",
     )
-    body_timeout_s: int = _setting(
+    body_timeout_s: int = declare(
         60,
         {"MMS_HANDLER_BODY_TIMEOUT_SECONDS": texts.positive},
         "Time for the body of a request to arrive, and for the client to take the reply.",
         unit="s",
         option="body-timeout-s",
     )
-    max_connections: int = _setting(
+    max_connections: int = declare(
         1024,
         {"MMS_HANDLER_MAX_CONNECTIONS": texts.positive},
         "Open connections, if descriptors suffice; a further one replaces the longest idle one.",
         option="max-connections",
     )
-    restarts: int = _setting(
+    restarts: int = declare(
         5,
         {"MMS_HANDLER_MAX_RESTARTS": texts.natural},
         "Worker deaths per model and minute that serve tolerates.",
         option="restarts",
     )
-    max_requests: int | None = _setting(
+    max_requests: int | None = declare(
         None,
         {"MMS_HANDLER_MAX_REQUESTS": texts.positive},
         "Requests after which serve replaces a worker's process, between two requests.",
         default_text="no limit",
         option="max-requests",
     )
-    max_worker_mb: int | None = _setting(
+    max_worker_mb: int | None = declare(
         None,
         {"MMS_HANDLER_MAX_WORKER_MB": texts.positive},
         "Resident memory above which serve replaces a worker's process, between two requests.",
@@ -316,24 +289,24 @@ class Settings:
         unit="MB",
         option="max-worker-mb",
     )
-    keep_going: bool = _setting(
+    keep_going: bool = declare(
         False,
         {"MMS_HANDLER_KEEP_GOING": texts.boolean},
         "Serve the other models if one cannot be loaded.",
         option="keep-going",
     )
-    optimize: str = _setting(
+    optimize: str = declare(
         "on",
         {"MMS_HANDLER_OPTIMIZE": texts.graphs},
         "Try faster graphs when a model is loaded: on, off, or float (on, but without an "
         "archive's int8 graph).",
     )
-    supervised: bool = _setting(
+    supervised: bool = declare(
         False,
         {"MMS_HANDLER_SUPERVISED": texts.boolean},
         "Set by serve for its workers; not for users.",
     )
-    cache_dir: str | None = _setting(
+    cache_dir: str | None = declare(
         None,
         {"MMS_HANDLER_CACHE_DIR": str},
         "Folder for the requirements installed for scripts.",
@@ -341,6 +314,12 @@ class Settings:
     )
     #: Lines for MMS's configuration: keys of names.PASSED_ON and their texts.
     passed_on: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Make the defaults that follow other fields."""
+        for field, setting in TABLE.items():
+            if getattr(self, field) is DERIVED:
+                object.__setattr__(self, field, setting.default_for(vars(self)))
 
     @property
     def max_batch_size(self) -> int:
@@ -399,7 +378,7 @@ def read(
     origins: dict[str, str] = {}
     for field, setting in TABLE.items():
         sources = [
-            (_parse(env, variable, parser), variable)
+            (parse(env, variable, parser), variable)
             for variable, parser in setting.variables.items()
             if env.get(variable)
         ]
@@ -408,15 +387,8 @@ def read(
         default = (setting.default_for(values), origins.get(setting.follows, "default"))
         values[field], origins[field] = sources[0] if sources else default
     values["passed_on"] = tuple(
-        (key, _parse(env, variable, texts.line))
+        (key, parse(env, variable, texts.line))
         for key, variable in names.PASSED_ON.items()
         if env.get(variable)
     )
     return values, origins
-
-
-def _parse(env: Mapping[str, str], variable: str, parser: Callable[[str], Any]) -> Any:
-    try:
-        return parser(env[variable])
-    except ValueError as exc:
-        raise SettingsError(f"{variable}: {env[variable]!r} is not {exc}") from None

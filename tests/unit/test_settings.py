@@ -8,9 +8,11 @@ import re
 import tempfile
 from pathlib import Path
 
+import click
 import pytest
 
 from mms_handler import settings
+from mms_handler.cli.serving import serve
 from mms_handler.errors import SettingsError
 from mms_handler.settings import Settings, cache_folder
 
@@ -164,6 +166,25 @@ def test_the_reply_limit_has_a_variable_of_its_own():
     both = {"SAGEMAKER_MAX_PAYLOAD_IN_MB": "1", "MMS_MAX_RESPONSE_SIZE": "77"}
     limits = Settings.from_env(both)
     assert (limits.max_body_bytes, limits.max_response_bytes) == (1_048_576, 77)
+
+
+def test_a_default_that_follows_another_setting_follows_it_in_python_too():
+    """Settings made directly have the defaults that the same variables give."""
+    small = Settings(max_body_bytes=1_000, safe_port_range=(9000, 9005))
+    assert (small.max_response_bytes, small.max_array_bytes) == (1_000, 8_000)
+    assert small.management_port == 9000
+    assert Settings.from_env(small.variables()) == small
+    assert Settings(max_body_bytes=1_000, max_array_bytes=52_428_000).max_array_bytes == 52_428_000
+
+
+def test_the_help_says_what_each_option_takes():
+    """Its unit, or what the value is."""
+    text = serve.get_help(click.Context(serve))
+    values = set(re.findall(r"^  --[\w-]+ (\S+)", text, re.MULTILINE))
+    assert values == {
+        *("BYTES", "MB", "MS", "S", "NUMBER"),
+        *("ADDRESS", "PORT", "FOLDER", "URLS", "NAMES", "FILE"),
+    }
 
 
 def test_the_model_is_in_sagemakers_folder():
