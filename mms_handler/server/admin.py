@@ -28,7 +28,8 @@ from mms_handler.errors import (
     disk_is_full,
 )
 from mms_handler.server.access import Access
-from mms_handler.server.registry import Registry, Serving
+from mms_handler.server.mms_models import Serving
+from mms_handler.server.registry import Registry
 from mms_handler.server.sources import Sources
 
 log = logging.getLogger(__name__)

@@ -1,7 +1,7 @@
 """Serve models for the length of a ``with`` block, and watch over them.
 
-paths ──▶ Source ──▶ Registry ──▶ Store ──▶ front end ──▶ workers
-POST /models ──▶ Api ──▶ Registry         WorkerDeaths ◀── the plug-in's counts
+paths ──▶ Source ──▶ Registry ──▶ Store, MmsModels ──▶ front end ──▶ workers
+POST /models ──▶ Api ──▶ Registry ◀── Mender     WorkerDeaths ◀── the plug-in's counts
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from mms_handler.server import access, admin, front_end, sizing
 from mms_handler.server.access import Access, Tokens, read_tokens
 from mms_handler.server.front_end import FrontEnd, ProcessLog
 from mms_handler.server.machine import this_machine
-from mms_handler.server.registry import Registry, Serving
+from mms_handler.server.mending import Mender
+from mms_handler.server.mms_models import Serving
+from mms_handler.server.registry import Registry
 from mms_handler.server.sources import Source, Sources, allowed_folders, source_at
 from mms_handler.server.store import Store
 from mms_handler.server.watch import WINDOW_S, WorkerDeaths
@@ -40,6 +42,7 @@ class Server:
         self.url = f"http://{settings.host}:{settings.port}"
         self.process, self.registry = front.process, registry
         self._worker_restarts = front.worker_restarts
+        self._mender = Mender(registry, deaths, settings.restarts)
         self._deaths, self._restarts = deaths, settings.restarts
         self._keep_going = settings.keep_going or settings.multi_model
 
@@ -60,7 +63,7 @@ class Server:
 
     def _check_models(self) -> None:
         for name in self._deaths.read(self._worker_restarts):
-            self.registry.end_stopped(name)
+            self._mender.end_stopped(name)
         for name in self._deaths.above_limit():
             reason = self.registry.load_error(name)
             died = f"the workers of {name} died more than {self._restarts} times in {WINDOW_S} s"
@@ -71,7 +74,7 @@ class Server:
                 pass
             except ServerError as exc:
                 log.error("%s may still have processes: %s", name, exc)
-        for reason in self.registry.mend().values():
+        for reason in self._mender.mend().values():
             self._give_up(reason)
 
     def _give_up(self, reason: str) -> None:

@@ -21,7 +21,7 @@ from mms_handler import manifest
 from mms_handler.errors import BadInput, NameTaken, NoSuchModel
 from mms_handler.server import admin
 from mms_handler.server.access import Access
-from mms_handler.server.registry import Serving
+from mms_handler.server.mms_models import Serving
 from mms_handler.server.sources import Sources
 
 TOKEN = "abcdefghijklmnop"

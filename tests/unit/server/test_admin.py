@@ -15,7 +15,7 @@ from mms_handler.errors import ArchiveError, NameTaken, NoSuchModel, OutOfResour
 from mms_handler.manifest import check_name
 from mms_handler.server import admin
 from mms_handler.server.access import Access
-from mms_handler.server.registry import Serving
+from mms_handler.server.mms_models import Serving
 from mms_handler.server.sources import Source, Sources
 
 DEFAULTS = Serving(workers=1, batch_size=1, max_batch_delay_ms=1, timeout_s=60)

@@ -1,154 +1,30 @@
 """registry: names and memory are claimed before anything starts, and free again after a failure.
 
-A small HTTP server stands for MMS, and a process that sleeps for Java.  The end-to-end tests have
-the real ones.
+A small HTTP server stands for MMS (conftest.py).
 """
 
 from __future__ import annotations
 
-import http.server
 import json
-import os
-import subprocess
-import sys
 import threading
+import time
+import zipfile
 from contextlib import contextmanager
-from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
+from local_mms import MB, serving
 
-from mms_handler.errors import NameTaken, NoSuchModel, OutOfResources, ServerError
-from mms_handler.server import machine, model_processes
-from mms_handler.server.front_end import FrontEnd, ProcessLog
-from mms_handler.server.registry import Registry, Serving
+from mms_handler.errors import (
+    ArchiveError,
+    NameTaken,
+    NoSuchModel,
+    OutOfResources,
+    ServerError,
+    Unavailable,
+)
+from mms_handler.manifest import LOAD_ERROR, MANIFEST
+from mms_handler.server.registry import Mending
 from mms_handler.server.sources import Source
-from mms_handler.server.store import Store
-from mms_handler.server.watch import WorkerDeaths
-from mms_handler.settings import Settings
-
-MB = 2**20
-SERVING = Serving(workers=1, batch_size=1, max_batch_delay_ms=1, timeout_s=5)
-
-
-class Mms(http.server.BaseHTTPRequestHandler):
-    """Answers as MMS's management API; registering starts a process, as a listener."""
-
-    status = 200  # of a registration
-    calls: list[tuple[str, str]] = []
-    listeners: dict[str, subprocess.Popen] = {}
-    group = 0
-
-    def answer(self) -> None:
-        path = urlsplit(self.path).path
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        registers = (self.command, path) == ("POST", "/models")
-        name = json.loads(body)["model_name"] if registers else path.rpartition("/")[2]
-        self.calls.append((self.command, name))
-        status = self.status if registers else 200
-        if registers and status == 200:
-            self.listeners[name] = listener(name, self.group)
-        if self.command == "DELETE" and name in self.listeners:
-            end(self.listeners.pop(name))
-        body = b'{"code": %d, "type": "T", "message": "because"}' % status
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_GET = do_POST = do_PUT = do_DELETE = answer
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-def listener(name: str, group: int) -> subprocess.Popen:
-    """A process that looks like a model's, in Java's process group."""
-    source = f"import os, time; os.setpgid(0, {group}); print(flush=True); time.sleep(60)"
-    command = [sys.executable, "-S", "-c", source, "--model-name", name]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE)
-    process.stdout.readline()
-    return process
-
-
-def end(process: subprocess.Popen) -> None:
-    process.kill()
-    process.wait()
-    if process.stdout:
-        process.stdout.close()
-
-
-@pytest.fixture
-def mms():
-    """MMS's stand-in: ``status`` is of the next registrations, ``calls`` are those it got."""
-    Mms.calls, Mms.listeners, Mms.status = [], {}, 200
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Mms) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        Mms.url = f"http://127.0.0.1:{server.server_port}"
-        yield Mms
-        server.shutdown()
-    for process in Mms.listeners.values():
-        end(process)
-
-
-@pytest.fixture
-def registry(tmp_path, mms, monkeypatch):
-    """Build a registry with so many megabytes; what runs already is not counted."""
-    java = subprocess.Popen(["sleep", "60"], preexec_fn=os.setpgrp)
-    mms.group = java.pid
-    monkeypatch.setattr(machine, "used_bytes", lambda processes: 0)
-    monkeypatch.setattr(
-        model_processes,
-        "listener",
-        lambda pid, name: next(iter(model_processes.of_model(pid, name)), None),
-    )
-    front = FrontEnd(tmp_path, java, ProcessLog(lambda line: None), mms.url, mms.url)
-
-    def build(memory_mb=1_000):
-        store = Store(tmp_path / "store", None)
-        return Registry(front, store, Settings(memory_bytes=memory_mb * MB), WorkerDeaths(2))
-
-    yield build
-    end(java)
-
-
-def source(tmp_path: Path, name: str, size_bytes: int = 0) -> Source:
-    folder = tmp_path / "sources" / name
-    (folder / "code").mkdir(parents=True, exist_ok=True)
-    (folder / "code" / "inference.py").write_text("")
-    return Source(name, folder, size_bytes, str(folder))
-
-
-def test_a_name_can_be_taken_once(registry, tmp_path, mms):
-    """By a model that is registered, and by one that is being registered."""
-    models = registry()
-    models.register(source(tmp_path, "one"), SERVING)
-    assert (models.names(), models.model("one").serving) == (["one"], SERVING)
-    with pytest.raises(NameTaken, match="^a model called one is registered or being registered$"):
-        models.register(source(tmp_path, "one"), SERVING)
-    with models._name_reserved("two"), pytest.raises(NameTaken, match="^a model called two is"):
-        models.check_free("two")
-    models.check_free("two")
-    models.unregister("one")
-    models.check_free("one")
-    assert mms.listeners == {}
-    with pytest.raises(NoSuchModel, match="^no model is called one$"):
-        models.unregister("one")
-
-
-def test_memory_is_claimed_before_anything_starts(registry, tmp_path, mms):
-    """Two registrations at once do not both get the last megabytes; nothing was started."""
-    models = registry(memory_mb=500)
-    needs = 220 + 3 * 40
-    with models._memory_reserved("the first", 200 * MB):
-        with pytest.raises(OutOfResources) as caught:
-            models.register(source(tmp_path, "big", 40 * MB), SERVING)
-        message = str(caught.value)
-    assert message.startswith(f"big needs about {needs} MB, but only 300 MB are free; ")
-    assert mms.calls == []
-    assert list((tmp_path / "store").iterdir()) == []
-    models.register(source(tmp_path, "big", 40 * MB), SERVING)
-    assert models.names() == ["big"]
 
 
 @contextmanager
@@ -156,22 +32,261 @@ def unchanged(models, tmp_path):
     """Check that names, memory and the store are the same after the block."""
     yield
     models.check_free("broken")
-    assert models._reserved == []
     assert models.names() == []
     assert list((tmp_path / "store").iterdir()) == []
+    with models._memory.reserved("all", models._memory.free_bytes()):
+        pass
+
+
+# --- registering ---
+
+
+def test_a_name_can_be_taken_once(registry, source, mms):
+    """By a model that is registered; the name is free again without it."""
+    models = registry()
+    models.register(source("one"), serving(2))
+    assert (models.names(), models.model("one").serving) == (["one"], serving(2))
+    assert mms.calls == [("POST", "one", 2)]
+    assert len(models.processes("one")) == 3
+    with pytest.raises(NameTaken, match="^a model called one is registered or being registered$"):
+        models.register(source("one"), serving())
+    models.unregister("one")
+    assert mms.calls[1:] == [("RETIRE", "one", 3), ("DELETE", "one", None)]
+    assert (models.names(), mms.processes("one")) == ([], [])
+    models.check_free("one")
+    with pytest.raises(NoSuchModel, match="^no model is called one$"):
+        models.unregister("one")
+    with pytest.raises(ArchiveError, match="not a valid"):
+        models.check_free("one/two")
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_a_name_is_taken_while_its_model_changes(registry, source, mms, method):
+    """While it is being registered, and until the last of it is gone."""
+    models, errors = registry(), []
+
+    def check(call):
+        if call[0] == method:
+            with pytest.raises(NameTaken, match="^a model called one is") as caught:
+                models.check_free("one")
+            errors.append(caught.value)
+
+    mms.during = check
+    models.register(source("one"), serving())
+    models.unregister("one")
+    assert len(errors) == 1
+
+
+def test_memory_is_claimed_before_anything_starts(registry, source, tmp_path, mms):
+    """Two registrations at once do not both get the last megabytes; nothing was started."""
+    models = registry(memory_mb=1_000)
+    needs = 2 * (220 + 3 * 40)
+    with models._memory.reserved("the first", 500 * MB):
+        with pytest.raises(OutOfResources) as caught:
+            models.register(source("big", 40 * MB), serving(2))
+        message = str(caught.value)
+    assert message.startswith(f"big needs about {needs} MB, but only 500 MB are free; ")
+    assert mms.calls == []
+    assert list((tmp_path / "store").iterdir()) == []
+    models.register(source("big", 40 * MB), serving(2))
+    assert models.names() == ["big"]
 
 
 @pytest.mark.parametrize(
     ("status", "error"), [(500, ServerError), (507, OutOfResources), (404, ServerError)]
 )
-def test_a_failed_load_is_rolled_back(registry, tmp_path, mms, status, error):
+def test_a_failed_load_is_rolled_back(registry, source, tmp_path, mms, status, error):
     """MMS keeps the name in some cases, so it is unregistered there; the reason is MMS's."""
     models = registry()
-    mms.status = status
+    mms.statuses["POST"] = status
     with unchanged(models, tmp_path):
         with pytest.raises(error, match="^broken cannot be served: because$"):
-            models.register(source(tmp_path, "broken"), SERVING)
-        assert ("DELETE", "broken") in mms.calls
-    mms.status = 200
-    models.register(source(tmp_path, "broken"), SERVING)
+            models.register(source("broken"), serving())
+        assert ("DELETE", "broken", None) in mms.calls
+    del mms.statuses["POST"]
+    models.register(source("broken"), serving())
     assert models.names() == ["broken"]
+
+
+def test_a_worker_says_why_it_cannot_load(registry, source, tmp_path, mms):
+    """Its reason is the answer's; MMS knows less."""
+    models = registry()
+    mms.statuses["POST"] = 500
+
+    def write(call):
+        if call[0] == "POST":
+            path = tmp_path / "store" / "broken" / LOAD_ERROR
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("model_fn: no weights")
+
+    mms.during = write
+    with pytest.raises(ServerError, match="^broken cannot be served: model_fn: no weights$"):
+        models.register(source("broken"), serving())
+
+
+def packed(tmp_path, name: str) -> Source:
+    """An archive with a sample."""
+    sample = {"name": "MAR-INF/sample.csv", "content_type": "text/csv", "accept": "text/csv"}
+    handler = "mms_handler.service:handle"
+    manifest = {"model": {"modelName": name, "handler": handler}, "mms_handler": {"sample": sample}}
+    with zipfile.ZipFile(tmp_path / f"{name}.mar", "w") as mar:
+        mar.writestr(MANIFEST, json.dumps(manifest))
+        mar.writestr("MAR-INF/sample.csv", "1,2")
+        mar.writestr("code/inference.py", "")
+    return Source(name, tmp_path / f"{name}.mar", 0, "m.mar")
+
+
+def test_a_model_answers_its_sample(registry, tmp_path, mms):
+    """Before it counts as registered."""
+    models = registry()
+    mms.during = lambda call: models.check_free("other")
+    models.register(packed(tmp_path, "one"), serving())
+    assert mms.calls == [("POST", "one", 1), ("INVOKE", "one", None)]
+    assert mms.bodies[1] == b"1,2"
+    assert models.model("one").url == "m.mar"
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_a_model_that_cannot_answer_its_sample(registry, tmp_path, mms, status):
+    """It is not served."""
+    models = registry()
+    mms.statuses["INVOKE"] = status
+    message = f"^broken cannot be served: it answers its own sample with {status}: because$"
+    with unchanged(models, tmp_path), pytest.raises(ServerError, match=message):
+        models.register(packed(tmp_path, "broken"), serving())
+    assert mms.processes("broken") == []
+
+
+def test_processes_that_end_right_after_the_load(registry, source, tmp_path, mms):
+    """Nobody would fork another worker."""
+    models = registry()
+    mms.start = lambda name, workers: None
+    with unchanged(models, tmp_path), pytest.raises(
+        ServerError, match="^broken cannot be served: its processes ended right after the load$"
+    ):
+        models.register(source("broken"), serving())
+
+
+# --- asking ---
+
+
+def test_a_description_has_the_url(registry, source, mms):
+    """MMS's own would be the folder in the store; while a model is mended, MMS has none."""
+    models = registry()
+    models.register(source("one"), serving())
+    url = source("one").url
+    assert models.describe("one") == {"modelName": "one", "workers": [1], "modelUrl": url}
+    mms.statuses["GET"] = 404
+    assert models.describe("one") == {"modelName": "one", "workers": [], "modelUrl": url}
+    with pytest.raises(NoSuchModel, match="^no model is called two$"):
+        models.describe("two")
+
+
+# --- scaling ---
+
+
+def test_scale(registry, source, mms):
+    """Surplus workers finish their requests first."""
+    models = registry()
+    models.register(source("one"), serving(1))
+    models.scale("one", 3)
+    assert models.model("one").serving == serving(3)
+    models.scale("one", 1)
+    assert models.model("one").serving == serving(1)
+    assert mms.calls[1:] == [("PUT", "one", 3), ("RETIRE", "one", 2), ("PUT", "one", 1)]
+
+
+def test_scale_asks_for_memory(registry, source, mms, used):
+    """As much for each worker as those there are use; two of 200 MB, and none for fewer."""
+    models = registry(memory_mb=1_000)
+    models.register(source("one"), serving(2))
+    used["mb"] = 100  # of Java, the listener and two workers, so 150 for each worker
+    message = "^one with 5 more workers needs about 750 MB, but only 600 MB are free; "
+    with pytest.raises(OutOfResources, match=message):
+        models.scale("one", 7)
+    assert models.model("one").serving == serving(2)
+    assert mms.calls[1:] == []
+    models.scale("one", 6)
+    assert models.model("one").serving == serving(6)
+    used["mb"] = 250
+    models.scale("one", 5)
+    with pytest.raises(OutOfResources, match="^one with 1 more worker needs about 150 MB"):
+        models.scale("one", 6)
+
+
+def test_workers_that_cannot_start(registry, source, mms):
+    """The model goes on with those it had."""
+    models = registry()
+    models.register(source("one"), serving(1))
+    mms.statuses["PUT"] = 500
+    with pytest.raises(ServerError, match="^could not start 3 workers for one: because$"):
+        models.scale("one", 3)
+    assert mms.calls[1:] == [("PUT", "one", 3), ("PUT", "one", 1)]
+    assert models.model("one").serving == serving(1)
+
+
+def test_a_model_that_is_mended_is_not_scaled(registry, source, mms):
+    """It would get its workers twice."""
+    models = registry()
+    models.register(source("one"), serving())
+    models.replace("one", models.model("one")._replace(mending=Mending(1, time.monotonic())))
+    with pytest.raises(Unavailable, match="^one is being loaded again after its processes ended$"):
+        models.scale("one", 3)
+    assert mms.calls[1:] == []
+
+
+@pytest.mark.parametrize(
+    ("used_mb", "workers"), [(0, 4), (80, 4), (100, 3), (150, 2), (180, 1), (500, 1)]
+)
+def test_scale_to_fit(registry, source, used, used_mb, workers):
+    """A worker takes the memory of the first one, and 60 MB for its requests."""
+    models = registry(memory_mb=1_000)
+    models.register(source("one"), serving(1))
+    used["mb"] = used_mb  # of Java, the listener and the worker, so twice for each worker
+    models.scale_to_fit("one", 4)
+    assert models.model("one").serving == serving(workers)
+
+
+# --- several threads ---
+
+
+def test_a_model_is_changed_by_one_thread_at_a_time(registry, source, mms):
+    """The second one finds the model unregistered."""
+    models, errors = registry(), []
+    models.register(source("one"), serving())
+    model = models.model("one")
+
+    def scale():
+        try:
+            models.scale("one", 3)
+        except NoSuchModel as exc:
+            errors.append(str(exc))
+
+    thread = threading.Thread(target=scale)
+
+    def check(call):
+        if call[0] == "DELETE":
+            thread.start()
+            with models.unchanged("one", model) as unchanged:
+                assert not unchanged
+
+    mms.during = check
+    models.unregister("one")
+    thread.join(30)
+    assert errors == ["no model is called one"]
+    assert [call for call in mms.calls if call[0] == "PUT"] == []
+
+
+def test_a_model_that_was_changed(registry, source):
+    """Who looked at it before does not change it."""
+    models = registry()
+    models.register(source("one"), serving())
+    model = models.model("one")
+    with models.unchanged("one", model) as unchanged:
+        assert unchanged
+        assert model.change.locked()
+    assert not model.change.locked()
+    models.scale("one", 2)
+    with models.unchanged("one", model) as unchanged:
+        assert not unchanged
+    assert not model.change.locked()

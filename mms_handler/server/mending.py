@@ -1,0 +1,84 @@
+"""Load models again that lost their processes; MMS does not.
+
+A model that lacks a worker, and has no listener to fork one, is registered with MMS again.  If that
+fails, it is tried again later.  Clients get 503 for the model until it is loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+
+from mms_handler.errors import HandlerError, ServerError
+from mms_handler.server import model_processes
+from mms_handler.server.registry import Mending, Model, Registry
+from mms_handler.server.watch import WorkerDeaths
+
+log = logging.getLogger(__name__)
+
+#: Seconds between attempts to mend a model: 1, 2, 4 and so on, and never more than this.
+_MAX_DELAY_S = 8
+
+
+class Mender:
+    """Mends the models of a registry, whenever one thread calls it."""
+
+    def __init__(self, registry: Registry, deaths: WorkerDeaths, attempts: int) -> None:
+        """Give a model up after ``attempts`` failed attempts beside the first one.
+
+        Args:
+            registry: the models.
+            deaths: counts the loss of a model's processes as one death.
+            attempts: 0 or more.
+        """
+        self._registry, self._deaths, self._attempts = registry, deaths, attempts
+
+    def end_stopped(self, name: str) -> None:
+        """Kill the stopped workers of a model of which a worker has died.
+
+        MMS gives up a stopped worker that does not answer, and starts another one.  A busy one is
+        killed when MMS closes its connection.  One that was idle would stay, with all its memory.
+        """
+        model_processes.kill_stopped(self._registry.processes(name))
+
+    def mend(self) -> dict[str, str]:
+        """Try to load the models for which it is time.
+
+        Returns:
+            The models that could not be loaded in too many attempts, with the reasons.  They are
+            unregistered.
+        """
+        reasons = {}
+        for name, model in self._registry.models().items():
+            # A model that is changed meanwhile is looked at next time.
+            if self._is_due(name, model):
+                with self._registry.unchanged(name, model) as unchanged:
+                    if unchanged:
+                        reasons[name] = self._mend(name, model)
+        return {name: reason for name, reason in reasons.items() if reason}
+
+    def _is_due(self, name: str, model: Model) -> bool:
+        if model.mending:
+            return time.monotonic() >= model.mending.next_s
+        if model_processes.is_alive(model.listener):  # its workers alone can go on serving
+            return False
+        return len(self._registry.processes(name)) < model.serving.workers
+
+    def _mend(self, name: str, model: Model) -> str:
+        """Try to load a model again; the reason, if it is given up."""
+        if not model.mending:
+            self._deaths.add(name)
+        failures = model.mending.failures if model.mending else 0
+        try:
+            self._registry.load_again(name, model)
+        except HandlerError as exc:
+            if failures >= self._attempts:
+                with contextlib.suppress(ServerError):  # MMS may not answer
+                    self._registry.forget(name)
+                return str(exc)
+            delay_s = min(2**failures, _MAX_DELAY_S)
+            mending = Mending(failures + 1, time.monotonic() + delay_s)
+            self._registry.replace(name, model._replace(mending=mending))
+            log.warning("%s; trying again in %d s", exc, delay_s)
+        return ""

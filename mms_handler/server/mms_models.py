@@ -1,0 +1,182 @@
+"""The models as MMS has them: registered there, with their processes and files.
+
+It completes what MMS leaves half done: a name that stays after a failed load, workers that outlive
+their model, files of a model that is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+
+from mms_handler import client, manifest
+from mms_handler.errors import HandlerError, OutOfResources, ServerError
+from mms_handler.server import machine, model_processes
+from mms_handler.server.front_end import FrontEnd
+from mms_handler.server.store import Store
+from mms_handler.server.watch import WorkerDeaths
+from mms_handler.settings import Settings
+
+
+class Serving(NamedTuple):
+    """How a model is served.
+
+    Fields:
+        workers: processes with the model loaded.
+        batch_size: requests that a worker may get together.
+        max_batch_delay_ms: how long the first request of a batch waits for others.
+        timeout_s: for one batch, and for loading.
+    """
+
+    workers: int
+    batch_size: int
+    max_batch_delay_ms: int
+    timeout_s: int
+
+    @classmethod
+    def by_default(cls, settings: Settings) -> Serving:
+        return cls(
+            settings.workers or 1,
+            settings.max_batch_size,
+            settings.max_batch_delay_ms,
+            settings.timeout_s,
+        )
+
+
+class MmsModels:
+    """Registers models of the store with MMS, and removes them there.
+
+    It does not know which models a server has; one thread at a time may change a model.
+    """
+
+    def __init__(
+        self, front_end: FrontEnd, store: Store, deaths: WorkerDeaths, settings: Settings
+    ) -> None:
+        """Use a front end that has no model yet, with an empty store that nothing else writes to.
+
+        Args:
+            front_end: the front end.
+            store: the models' files.
+            deaths: follows the models that are registered.
+            settings: how long a sample and the last requests of a model may take.
+        """
+        self._front_end, self._store, self._deaths = front_end, store, deaths
+        self._timeout_s, self._drain_s = settings.timeout_s, settings.drain_s
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """MMS's description of a model; one without workers if MMS has no such model."""
+        answer = client.describe(self._front_end.management_url, name)
+        if answer.status != 200:  # it is being mended
+            return {"modelName": name, "workers": []}
+        descriptions = json.loads(answer.body)
+        (description,) = descriptions if isinstance(descriptions, list) else [descriptions]
+        return dict(description)
+
+    def load_error(self, name: str) -> str:
+        """Why a worker of a model could not load it within the last minute; "" if none failed."""
+        return manifest.read_load_error(self._store.folder(name))
+
+    def processes(self, name: str) -> list[psutil.Process]:
+        """The listener and the workers of a model."""
+        return model_processes.of_model(self._front_end.process.pid, name)
+
+    def used_bytes(self, name: str) -> int:
+        """The memory that a model's processes use now."""
+        return machine.used_bytes(self.processes(name))
+
+    def load(self, name: str, serving: Serving) -> psutil.Process:
+        """Register a model of the store; all its workers have loaded it afterwards.
+
+        Returns:
+            Its listener.
+
+        Raises:
+            OutOfResources: the workers do not fit.
+            ServerError: it cannot be loaded; says why.
+        """
+        (self._store.folder(name) / manifest.LOAD_ERROR).unlink(missing_ok=True)
+        url = self._front_end.management_url
+        answer = client.register(url, name, name, **serving._asdict())
+        if answer.status != 200:
+            raise self._refusal(name, f"{name} cannot be served", answer)
+        self._deaths.follow(name)
+        listener = model_processes.listener(self._front_end.process.pid, name)
+        if listener is None:
+            raise ServerError(f"{name} cannot be served: its processes ended right after the load")
+        return listener
+
+    def _refusal(self, name: str, subject: str, answer: client.Answer) -> HandlerError:
+        """The error for workers that MMS could not start; a worker may have written the reason."""
+        reason = self.load_error(name) or answer.message()
+        if answer.status == OutOfResources.status:
+            return OutOfResources(f"{subject}: {reason}")
+        return ServerError(f"{subject}: {reason}")
+
+    def answer_sample(self, name: str, folder: Path) -> None:
+        """Let a loaded model answer the sample in its folder, if there is one.
+
+        Raises:
+            ServerError: it answers with an error.
+        """
+        packed = manifest.read_sample(folder)
+        if packed is None:
+            return
+        sample, body = packed
+        url = f"{self._front_end.inference_url}/predictions/{name}"
+        answer = client.invoke(url, body, sample.content_type, sample.accept, self._timeout_s)
+        if answer.status >= 400:
+            raise ServerError(
+                f"{name} cannot be served: it answers its own sample with {answer.status}: "
+                f"{answer.message()}"
+            )
+
+    def scale(self, name: str, serving: Serving, workers: int) -> None:
+        """Give a model that is served as ``serving`` says another number of workers.
+
+        Raises:
+            OutOfResources, ServerError: MMS could not start them; the model has as many as before.
+        """
+        url = self._front_end.management_url
+        if workers < serving.workers:
+            client.retire(url, name, serving.workers - workers, serving.timeout_s)
+        answer = client.scale(url, name, workers, serving.timeout_s)
+        if answer.status != 200:
+            error = self._refusal(name, f"could not start {workers} workers for {name}", answer)
+            client.scale(url, name, serving.workers, serving.timeout_s)
+            raise error
+
+    def load_again(self, name: str, serving: Serving) -> psutil.Process:
+        """Register a model with MMS again, from its files in the store; returns its new listener.
+
+        From now on until it is loaded, perhaps by a later call, clients get 503 for it.
+
+        Raises:
+            HandlerError: it cannot be loaded.
+        """
+        mending = self._front_end.mending_file(name)
+        with contextlib.suppress(OSError):  # on a full disk, clients get MMS's 404
+            mending.touch()
+        self._end(name)
+        listener = self.load(name, serving)
+        mending.unlink(missing_ok=True)
+        return listener
+
+    def remove(self, name: str) -> None:
+        """Unregister a model; its processes and files are gone when this returns."""
+        self._end(name)
+        self._store.remove(name)
+        self._deaths.forget(name)
+        self._front_end.mending_file(name).unlink(missing_ok=True)
+
+    def _end(self, name: str) -> None:
+        processes = self.processes(name)
+        url = self._front_end.management_url
+        client.retire(url, name, len(processes), self._drain_s)
+        client.unregister(url, name)  # 404 if MMS already did
+        model_processes.wait_for_end(processes)
+        front_end = self._front_end
+        model_processes.remove_sockets(front_end.process.pid, front_end.folder / "tmp")

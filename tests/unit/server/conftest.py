@@ -1,0 +1,64 @@
+"""A registry whose MMS is the stand-in of local_mms.py."""
+
+from __future__ import annotations
+
+import local_mms
+import pytest
+from local_mms import MB
+
+from mms_handler.server import machine
+from mms_handler.server.front_end import FrontEnd, ProcessLog
+from mms_handler.server.registry import Registry
+from mms_handler.server.sources import Source
+from mms_handler.server.store import Store
+from mms_handler.server.watch import WorkerDeaths
+from mms_handler.settings import Settings
+
+
+@pytest.fixture
+def mms():
+    """MMS's stand-in."""
+    with local_mms.running() as mms:
+        yield mms
+
+
+@pytest.fixture
+def used(monkeypatch):
+    """The megabytes that each process uses, as far as is counted: none, until it is set."""
+    used = {"mb": 0}
+    monkeypatch.setattr(machine, "used_bytes", lambda processes: used["mb"] * MB * len(processes))
+    monkeypatch.setattr(machine, "available_bytes", lambda: 10_000 * MB)
+    return used
+
+
+@pytest.fixture
+def deaths():
+    """Two deaths of a model are tolerated."""
+    return WorkerDeaths(2)
+
+
+@pytest.fixture
+def registry(tmp_path, mms, used, deaths):
+    """Build a registry that may use so many megabytes."""
+    (tmp_path / "mending").mkdir()
+    front = FrontEnd(tmp_path, mms.java, ProcessLog(lambda line: None), mms.url, mms.url)
+
+    def build(memory_mb: int = 1_000) -> Registry:
+        settings = Settings(memory_bytes=memory_mb * MB, max_array_bytes=20 * MB, drain_s=5)
+        return Registry(front, Store(tmp_path / "store", None), settings, deaths)
+
+    return build
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Build the source of a model with these files and a size that it says it has."""
+
+    def build(name: str, size_bytes: int = 0, **files: str) -> Source:
+        folder = tmp_path / "sources" / name
+        for path, text in {"code/inference.py": "", **files}.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text)
+        return Source(name, folder, size_bytes, str(folder))
+
+    return build
