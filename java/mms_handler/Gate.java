@@ -90,7 +90,7 @@ final class Gate {
             channel.pipeline().addAfter("http", "connection", connection);
             channel.pipeline().addBefore("aggregator", "body", new PartialBody(connection));
             channel.pipeline().addBefore("handler", "lost clients", lostClients);
-            channel.pipeline().addBefore("handler", "mending", new Mending());
+            channel.pipeline().addBefore("handler", "loading", new Loading());
             if (Plugin.ADMIN_PORT != null) {
                 channel.pipeline().addBefore("handler", "forward", forward);
             }

@@ -110,7 +110,7 @@ final class Workers {
         long loaded = REGISTERED.values().stream().filter(w -> w.loaded).count();
         complete |= loaded >= EXPECTED_MODELS && isConfirmed();
         if (Plugin.GATE != null && !Plugin.MULTI_MODEL) {
-            Set<String> names = Mending.names();
+            Set<String> names = Loading.names();
             names.addAll(models.keySet());
             MmsInternals.setStartupModels(names);
         }
@@ -141,15 +141,16 @@ final class Workers {
             return Health.DRAINING;
         }
         Collection<Workers> all = update();
-        long mendingMs = Mending.longestMs();
-        if (all.stream().anyMatch(Workers::hasFailed) || mendingMs > PATIENCE_MS) {
+        long loadingMs = Loading.longestMs();
+        boolean late = complete && loadingMs > PATIENCE_MS; // the first load may take long
+        if (late || all.stream().anyMatch(Workers::hasFailed)) {
             return Health.UNHEALTHY;
         }
         if (!complete || all.stream().anyMatch(Workers::isAwaited)) {
             return Health.LOADING;
         }
         boolean partial = all.stream().anyMatch(w -> w.loaded && w.alive < w.expected);
-        return partial || mendingMs > 0 ? Health.PARTIAL : Health.HEALTHY;
+        return partial || loadingMs > 0 ? Health.PARTIAL : Health.HEALTHY;
     }
 
     private void read() {

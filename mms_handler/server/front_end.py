@@ -21,7 +21,7 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import IO, Callable, Iterator, NamedTuple
+from typing import IO, Callable, Iterator, NamedTuple, Sequence
 
 from mms_handler import client, processes
 from mms_handler.errors import ServerError
@@ -146,16 +146,23 @@ class FrontEnd(NamedTuple):
         text = answer.body.decode() if answer.status == 200 else ""
         return {name: int(count) for name, count in _RESTARTS.findall(text)}
 
-    def mending_file(self, name: str) -> Path:
-        """The file that tells the gate to answer 503 for a model instead of 404 (Mending.java)."""
-        return self.folder / "mending" / name
+    def loading_file(self, name: str) -> Path:
+        """The file that tells the gate to answer 503 for a model instead of 404 (Loading.java)."""
+        return self.folder / "loading" / name
 
 
 @contextlib.contextmanager
 def started(
-    settings: Settings, tokens: Tokens, plan: sizing.Plan, log: ProcessLog, ready_s: float
+    settings: Settings,
+    tokens: Tokens,
+    plan: sizing.Plan,
+    log: ProcessLog,
+    ready_s: float,
+    expected: Sequence[str] = (),
 ) -> Iterator[FrontEnd]:
     """Run Java for the length of a ``with`` block; it listens when the block begins.
+
+    Clients get 503 for the ``expected`` models until their ``loading_file`` is removed.
 
     After the block requests in flight may finish, for ``drain_s`` seconds; a second Ctrl-C or
     SIGTERM does not wait for them.  Then no process is left, and the folder is removed.  Each
@@ -183,7 +190,9 @@ def started(
         # Of two lines with one key MMS takes the second.
         (folder / "config.properties").write_text(config_properties(private) + addresses)
         temp.mkdir()
-        (folder / "mending").mkdir()
+        (folder / "loading").mkdir()
+        for name in expected:
+            (folder / "loading" / name).touch()
         with processes.group(
             command,
             env={**env, "TEMP": str(temp), "TMPDIR": str(temp), "PYTHONUNBUFFERED": "1"},

@@ -157,12 +157,12 @@ class MmsModels:
         Raises:
             HandlerError: it cannot be loaded.
         """
-        mending = self._front_end.mending_file(name)
+        loading = self._front_end.loading_file(name)
         with contextlib.suppress(OSError):  # on a full disk, clients get MMS's 404
-            mending.touch()
+            loading.touch()
         self._end(name)
         listener = self.load(name, serving)
-        mending.unlink(missing_ok=True)
+        loading.unlink(missing_ok=True)
         return listener
 
     def remove(self, name: str) -> None:
@@ -170,7 +170,7 @@ class MmsModels:
         self._end(name)
         self._store.remove(name)
         self._deaths.forget(name)
-        self._front_end.mending_file(name).unlink(missing_ok=True)
+        self._front_end.loading_file(name).unlink(missing_ok=True)
 
     def _end(self, name: str) -> None:
         processes = self.processes(name)

@@ -117,10 +117,11 @@ def serve(
     sources = check_distinct([source_at(path) for path in paths])
     plan = sizing.plan(this_machine(), settings, [source.size_bytes for source in sources])
     log(sizing.summary(plan))
+    names = [source.name for source in sources]
     deaths, serving = WorkerDeaths(settings.restarts), Serving.by_default(settings)
     with contextlib.ExitStack() as stack:
         front = stack.enter_context(
-            front_end.started(settings, tokens, plan, ProcessLog(log), ready_s)
+            front_end.started(settings, tokens, plan, ProcessLog(log), ready_s, names)
         )
         store = Store(front.folder / "store", settings.program)
         registry = Registry(front, store, settings, deaths)
@@ -138,6 +139,8 @@ def serve(
                 if not settings.keep_going:
                     raise
                 log(f"{exc}; serving the other models without it")
+            finally:
+                front.loading_file(source.name).unlink(missing_ok=True)
         front.open_gate(ready_s)
         yield Server(front, registry, deaths, settings)
 

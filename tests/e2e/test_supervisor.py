@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -87,11 +88,26 @@ def text(words: float | str) -> dict:
     return {"body": str(words).encode(), "content_type": "text/plain", "accept": "text/plain"}
 
 
+def _until_200(url: str) -> set[tuple[int, bool]]:
+    """Ask a server that starts; the statuses, and whether ``Retry-After`` came with them."""
+    answers = set()
+    deadline_s = time.monotonic() + 60
+    while (200, False) not in answers and time.monotonic() < deadline_s:
+        with contextlib.suppress(ServerError):  # nobody listens yet
+            answer = client.invoke(url, b"[[1,2]]", timeout_s=20)
+            answers.add((answer.status, "retry-after" in answer.headers))
+        time.sleep(0.02)
+    return answers
+
+
 # --- the container's command ---
 
 
 def test_serve_without_paths_is_a_container(ports, tmp_path):
-    """It serves the model of SageMaker's folder on every address, set by variables alone."""
+    """It serves the model of SageMaker's folder on every address, set by variables alone.
+
+    Until then clients get 503 and are asked to try again: MMS answers 404, or 400.
+    """
     (tmp_path / "model").symlink_to(EXAMPLES / "linear")
     env = {
         **os.environ,
@@ -99,7 +115,13 @@ def test_serve_without_paths_is_a_container(ports, tmp_path):
         "SAGEMAKER_MODEL_SERVER_WORKERS": "2",
         "SAGEMAKER_MAX_PAYLOAD_IN_MB": "12",
     }
-    with Serving(ports, env=env, log=tmp_path / "log") as serving:
+    with ThreadPoolExecutor(2) as pool:
+        paths = ("/invocations", "/predictions/model")
+        early = [pool.submit(_until_200, f"http://127.0.0.1:{ports[0]}{path}") for path in paths]
+        serving = Serving(ports, env=env, log=tmp_path / "log")
+    with serving:
+        for answers in early:
+            assert answers.result() == {(503, True), (200, False)}
         assert serving.first_line == f"model is ready: http://0.0.0.0:{ports[0]}/predictions/model"
         assert len(serving.of_model("model")[1]) == 2
         url = f"http://127.0.0.2:{ports[0]}"  # not the address that serve PATHS listens on
@@ -284,7 +306,7 @@ def test_a_model_that_can_be_registered_again_later(ports, tmp_path):
         wait_for(lambda: "; trying again in 1 s" in (tmp_path / "log").read_text(), 20)
         answer = serving.ask("fragile", **text(0))
         assert (answer.status, answer.headers["retry-after"]) == (503, "2")
-        assert answer.message() == "the model is being loaded again; try again later"
+        assert answer.message() == "the model is being loaded; try again later"
         url = f"{serving.management}/models"
         assert client.call("GET", f"{url}/fragile").status == 200
         assert client.call("PUT", f"{url}/fragile?min_worker=2").status == 503

@@ -19,24 +19,24 @@ import java.util.HashSet;
 import java.util.Set;
 
 /**
- * Models that the supervisor loads again because their processes ended: for these MMS's 404 becomes
- * 503 with Retry-After.
+ * Models that the supervisor is about to load: those that it was started with, and those whose
+ * processes ended. For these MMS's 404 becomes 503 with Retry-After.
  *
  * <p>The supervisor keeps a file with the name of each such model in a folder beside {@link
  * Plugin#READY_FILE}.
  */
-final class Mending extends ChannelDuplexHandler {
+final class Loading extends ChannelDuplexHandler {
     private static final File FOLDER =
             Plugin.READY_FILE == null
                     ? null
-                    : new File(new File(Plugin.READY_FILE).getParentFile(), "mending");
+                    : new File(new File(Plugin.READY_FILE).getParentFile(), "loading");
 
     private static final String RETRY_AFTER_S = "2";
     private static final String BODY =
             "{\n"
                     + "  \"code\": 503,\n"
                     + "  \"type\": \"Unavailable\",\n"
-                    + "  \"message\": \"the model is being loaded again; try again later\"\n"
+                    + "  \"message\": \"the model is being loaded; try again later\"\n"
                     + "}\n";
 
     private String uri = "";
@@ -47,7 +47,7 @@ final class Mending extends ChannelDuplexHandler {
         return new HashSet<>(Arrays.asList(names == null ? new String[0] : names));
     }
 
-    /** How long the model that is loaded for the longest time has been without its processes. */
+    /** How long the model that is loaded for the longest time has not been served. */
     static long longestMs() {
         long longest = 0;
         for (String name : names()) {
