@@ -40,7 +40,7 @@ def deaths():
 @pytest.fixture
 def registry(tmp_path, mms, used, deaths):
     """Build a registry that may use so many megabytes."""
-    (tmp_path / "mending").mkdir()
+    (tmp_path / "loading").mkdir()
     front = FrontEnd(tmp_path, mms.java, ProcessLog(lambda line: None), mms.url, mms.url)
 
     def build(memory_mb: int = 1_000) -> Registry:

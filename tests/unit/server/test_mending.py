@@ -44,7 +44,7 @@ def test_a_model_that_lost_its_processes(models, mms, deaths, tmp_path):
     assert after == before._replace(listener=listener_of(mms, "one"))
     assert after.listener != before.listener
     assert len(models.processes("one")) == 3
-    assert list((tmp_path / "mending").iterdir()) == []
+    assert list((tmp_path / "loading").iterdir()) == []
     assert deaths.above_limit() == []
     for _ in range(2):
         mms.end("one")
@@ -55,7 +55,7 @@ def test_a_model_that_lost_its_processes(models, mms, deaths, tmp_path):
 def test_the_gate_answers_503_meanwhile(models, mms, deaths, tmp_path):
     """A file tells it, from before MMS forgets the model."""
     there = {}
-    mms.during = lambda call: there.update({call[0]: (tmp_path / "mending" / "one").exists()})
+    mms.during = lambda call: there.update({call[0]: (tmp_path / "loading" / "one").exists()})
     mms.end("one")
     Mender(models, deaths, 3).mend()
     assert there == {"RETIRE": True, "DELETE": True, "POST": True}
@@ -63,7 +63,7 @@ def test_the_gate_answers_503_meanwhile(models, mms, deaths, tmp_path):
 
 def test_a_full_disk_does_not_stop_it(models, mms, deaths, tmp_path):
     """Clients get MMS's 404 then, until the model is back."""
-    (tmp_path / "mending").rmdir()
+    (tmp_path / "loading").rmdir()
     mms.end("one")
     assert Mender(models, deaths, 3).mend() == {}
     assert len(models.processes("one")) == 3
@@ -113,12 +113,12 @@ def test_it_is_tried_again_later(models, mms, deaths, clock, tmp_path):
         clock["s"] += 0.5
     with pytest.raises(Unavailable, match="^one is being loaded again after its processes ended$"):
         models.scale("one", 3)
-    assert (tmp_path / "mending" / "one").exists()
+    assert (tmp_path / "loading" / "one").exists()
     assert deaths.above_limit() == []
     mms.statuses.clear()
     assert mender.mend() == {}
     assert models.model("one").mending is None
-    assert list((tmp_path / "mending").iterdir()) == []
+    assert list((tmp_path / "loading").iterdir()) == []
     models.scale("one", 3)
 
 
@@ -134,7 +134,7 @@ def test_it_is_given_up(models, mms, deaths, clock, tmp_path):
     with pytest.raises(NoSuchModel, match="^no model is called one$"):
         models.model("one")
     models.check_free("one")
-    assert list((tmp_path / "mending").iterdir()) == []
+    assert list((tmp_path / "loading").iterdir()) == []
     assert list((tmp_path / "store").iterdir()) == []
     assert mender.mend() == {}
 
