@@ -75,8 +75,9 @@ def mutated(source: str, mutant: Mutant) -> str:
 def _changes(source: str) -> Iterator[tuple[int, str, str, Any]]:
     """The line, the code before and after, and a function that makes the changed module."""
     tree = ast.parse(source)
+    figures = set(_figures(tree))
     for parent, field, index, node in _places(tree):
-        for changed in _variants(node, parent):
+        for changed in [ast.Constant(0)] if node in figures else _variants(node, parent):
             before, after = _text(node), _text(changed)
             if before != after:
 
@@ -84,6 +85,26 @@ def _changes(source: str) -> Iterator[tuple[int, str, str, Any]]:
                     return _replaced(tree, parent, field, index, changed)
 
                 yield node.lineno, before, after, build
+
+
+def _figures(tree: ast.Module) -> Iterator[ast.Constant]:
+    """The numbers of named constants, and the defaults of parameters.
+
+    They are limits, times and counts, which were measured or agreed on.  One more is no fault that
+    a test should notice; none at all is.
+    """
+    values: list[ast.AST | None] = []
+    for statement in tree.body:
+        targets = getattr(statement, "targets", [getattr(statement, "target", None)])
+        if all(isinstance(target, ast.Name) and target.id.isupper() for target in targets):
+            values.append(statement.value)  # type: ignore[attr-defined]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arguments):
+            values += [*node.defaults, *node.kw_defaults]
+    for value in values:
+        for node in ast.walk(value) if value else ():
+            if isinstance(node, ast.Constant) and type(node.value) in (int, float) and node.value:
+                yield node
 
 
 def _text(node: ast.AST) -> str:

@@ -111,27 +111,43 @@ def folders_of(sample: list[Mutant]) -> tuple[str, ...]:
 
 
 def learn(folder: Path, paths: tuple[str, ...]) -> Tests:
-    """Run all tests once, and return which run which lines."""
+    """Run all tests once, and return which run which lines.
+
+    Those that fail while they are traced, for example because they take longer, run once more.
+    """
     data = folder / "data"
     data.mkdir()
     ignored = [f"--ignore-glob=*/{name}" for name in NOT_RUN]
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile"]
-    command += ["-p", "tools.tests_by_line", "-p", "no:cacheprovider", *ignored, *paths]
-    env = {**os.environ, "TESTS_BY_LINE": str(data), "PYTHONPATH": str(ROOT)}
-    subprocess.run(command, cwd=ROOT, env=env)
-    tests = Tests({}, defaultdict(set))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    plugin = ["-p", "tools.tests_by_line", "-n", "2", "--dist", "loadfile"]
+    path = os.pathsep.join([str(ROOT / "tools" / "traced"), str(ROOT)])
+    env = {**os.environ, "TESTS_BY_LINE": str(data), "PYTHONPATH": path}
+    subprocess.run([*command, *plugin, *ignored, *paths], cwd=ROOT, env=env)
+    tests, failed = read_lines(data)
+    for name in failed:
+        if subprocess.run([*command, name], cwd=ROOT).returncode != 0:
+            del tests.seconds[name]
+    print(f"{len(tests.seconds)} tests pass, which start no server", flush=True)
+    return tests
+
+
+def read_lines(data: Path) -> tuple[Tests, list[str]]:
+    """The tests that ran, and the names of those that failed."""
+    tests, failed = Tests({}, defaultdict(set)), []
     for path in data.glob("*.json"):
         content = json.loads(path.read_text())
         names = content["tests"]
-        for name, seconds, passed in zip(names, content["seconds"], content["passed"]):
-            if passed:
-                tests.seconds[name] = seconds
+        tests.seconds.update(zip(names, content["seconds"]))
+        failed += [name for name, passed in zip(names, content["passed"]) if not passed]
         for module, by_line in content["lines"].items():
             for line, numbers in by_line.items():
-                found = {names[number] for number in numbers} & tests.seconds.keys()
-                tests.by_line[module, int(line)] |= found
-    print(f"{len(tests.seconds)} tests pass, which start no server", flush=True)
-    return tests
+                tests.by_line[module, int(line)] |= {names[number] for number in numbers}
+    for path in data.glob("*.lines"):
+        name, *lines = path.read_text().splitlines()
+        for line, _, file in (text.partition(" ") for text in lines):
+            module = Path(file).relative_to(ROOT).as_posix()
+            tests.by_line[module, int(line)].add(name)
+    return tests, failed
 
 
 def tests_of(mutant: Mutant, tests: Tests) -> list[str]:
@@ -140,7 +156,7 @@ def tests_of(mutant: Mutant, tests: Tests) -> list[str]:
     If none is known to, for example because a child process runs the line, the module's own.
     """
     own = own_folder(mutant.module)
-    reaching = tests.by_line.get((mutant.module, mutant.line)) or {
+    reaching = tests.by_line.get((mutant.module, mutant.line), set()) & tests.seconds.keys() or {
         name for name in tests.seconds if name.startswith(own)
     }
     ordered = sorted(

@@ -2,8 +2,8 @@
 
     TESTS_BY_LINE=FOLDER pytest -p tools.tests_by_line
 
-Each process of pytest writes one file of JSON into the folder.  Lines that only child processes
-run are missing, and so are those that run when a module is imported.
+Each process of pytest writes one file of JSON into the folder, and each child process of a test
+one of lines (traced/sitecustomize.py).  Lines that run when a module is imported are missing.
 """
 
 from __future__ import annotations

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 
 import pytest
 
+from mms_handler import media
 from tools import every_python, mutate
 
 SOURCE = '''
 """Documentation is for people."""
+
+LIMIT_BYTES = 5 << 20
 
 def area(width: int = 2, height=3):
     """So is this."""
@@ -20,8 +25,11 @@ def area(width: int = 2, height=3):
 '''
 
 CHANGES = {
-    ("2", "3"),
-    ("3", "4"),
+    ("5 << 20", "5 >> 20"),
+    ("5", "0"),
+    ("20", "0"),
+    ("2", "0"),
+    ("3", "0"),
     ("if width < 0 or not height:", "if False:"),
     ("width < 0 or not height", "width < 0 and (not height)"),
     ("width < 0", "width <= 0"),
@@ -92,3 +100,15 @@ def test_the_table_of_every_python():
         "* 3.8: tests/unit/test_a.py::test_b[in words]",
         "* 3.8: tests/unit/test_c.py::test_d",
     ]
+
+
+def test_the_lines_that_a_child_of_a_test_runs(tmp_path):
+    """Also those of a process that is killed right after them."""
+    source = "import os; from mms_handler import media; media.is_text('a/b'); os.abort()"
+    path = os.pathsep.join([str(mutate.ROOT / "tools" / "traced"), str(mutate.ROOT)])
+    env = {**os.environ, "TESTS_BY_LINE": str(tmp_path), "PYTHONPATH": path}
+    subprocess.run([sys.executable, "-c", source], env=env)
+    tests, _ = mutate.read_lines(tmp_path)
+    lines = {line for module, line in tests.by_line if module == "mms_handler/media.py"}
+    assert media.is_text.__code__.co_firstlineno in lines
+    assert set().union(*tests.by_line.values()) == {os.environ["PYTEST_CURRENT_TEST"].split()[0]}
