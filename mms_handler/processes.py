@@ -7,6 +7,7 @@ this process ──▶ command ──▶ its own children            one process
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -106,6 +107,18 @@ def stop(process: subprocess.Popen[bytes], limit_s: float) -> None:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+
+
+#: prctl(2): whether a core file may be written, and thereby who may read the process's /proc files.
+_PR_SET_DUMPABLE = 4
+
+
+def make_private() -> None:
+    """Let no other process of this user read this one's memory and environment in /proc.
+
+    Children of ``os.fork`` are private too; a program that they execute is not.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def leave_pid_1() -> None:

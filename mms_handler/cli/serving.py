@@ -30,15 +30,17 @@ def _option(field: str, setting: Setting) -> Any:
     help_text = f"{setting.help}  [env var: {variable}; default: {default}]"
     if setting.default is False:
         return click.option(*names, is_flag=True, default=None, help=help_text)
+    repeatable = isinstance(setting.default, tuple)
 
-    def read(ctx: click.Context, param: click.Parameter, value: str | None) -> Any:
+    def read(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        text = ",".join(value) or None if repeatable else value
         try:
-            return None if value is None else parse(value)
+            return None if text is None else parse(text)
         except ValueError as exc:
-            raise click.BadParameter(f"{value!r} is not {exc}") from None
+            raise click.BadParameter(f"{text!r} is not {exc}") from None
 
     metavar = setting.unit.upper() or setting.metavar
-    return click.option(*names, callback=read, metavar=metavar, help=help_text)
+    return click.option(*names, callback=read, multiple=repeatable, metavar=metavar, help=help_text)
 
 
 def _effective(options: dict[str, Any]) -> Effective:
@@ -63,7 +65,7 @@ def serve(paths: tuple[Path, ...], **options: Any) -> None:
     and serves /opt/ml/model under the name "model".  With SAGEMAKER_MULTI_MODEL=true it starts
     without models, and clients load and unload them.
     """
-    from mms_handler.processes import leave_pid_1
+    from mms_handler.processes import leave_pid_1, make_private
     from mms_handler.server import access
     from mms_handler.server import serve as serve_models
 
@@ -74,6 +76,8 @@ def serve(paths: tuple[Path, ...], **options: Any) -> None:
         paths = (Path(server_settings.model_dir),)
     if local:
         access.check_exposure(server_settings)
+    if server_settings.hide_env:
+        make_private()
     leave_pid_1()
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background job ignores the second
         signal.signal(number, _interrupt)

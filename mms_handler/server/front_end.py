@@ -28,7 +28,7 @@ from mms_handler.errors import ServerError
 from mms_handler.server import java, sizing
 from mms_handler.server.access import Tokens
 from mms_handler.server.properties import config_properties
-from mms_handler.settings import Settings, environment
+from mms_handler.settings import Settings, environment, hidden_removed
 
 #: Seconds that Java may take to end once no request is in flight.
 _END_S = 3
@@ -177,6 +177,7 @@ def started(
         private = dataclasses.replace(
             settings,
             token_file=None,
+            allowed_urls=(),
             model_store=str(folder / "store"),
             threads=plan.threads,
             supervised=True,
@@ -195,7 +196,12 @@ def started(
             (folder / "loading" / name).touch()
         with processes.group(
             command,
-            env={**env, "TEMP": str(temp), "TMPDIR": str(temp), "PYTHONUNBUFFERED": "1"},
+            env={
+                **hidden_removed(env, private),
+                "TEMP": str(temp),
+                "TMPDIR": str(temp),
+                "PYTHONUNBUFFERED": "1",
+            },
             cwd=folder,
             folder=folder,
             limit_s=1,

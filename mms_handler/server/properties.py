@@ -96,9 +96,20 @@ def _lines(settings: Settings) -> Iterator[_Line]:
         origin="always",
     )
     yield _Line("plugins_path", _plugins(), purpose="Our plug-ins for MMS.", origin="always")
-    for key, value in settings.passed_on:
+    passed_on = dict(settings.passed_on)
+    if settings.hide_env:
+        patterns = [_regex(pattern) for pattern in settings.hide_env]
+        patterns += filter(None, [passed_on.pop("blacklist_env_vars", "")])
+        yield _Line("blacklist_env_vars", _escaped("|".join(patterns)), ("hide_env",))
+    for key, value in passed_on.items():
         origin = f"from {PASSED_ON[key]}"
         yield _Line(key, _escaped(value), purpose="A setting of MMS.", origin=origin)
+
+
+def _regex(pattern: str) -> str:
+    """A pattern of hide_env as a regular expression of Java."""
+    words = {"*": ".*", "?": ".", ".": r"\."}
+    return "".join(words.get(letter, letter) for letter in pattern)
 
 
 def _plugins() -> Path:

@@ -8,6 +8,7 @@ docs/settings.md all follow from that declaration.
 from __future__ import annotations
 
 import dataclasses
+import fnmatch
 import os
 import tempfile
 from pathlib import Path
@@ -29,6 +30,7 @@ __all__ = [
     "environment",
     "export",
     "export_defaults",
+    "hidden_removed",
 ]
 
 
@@ -87,6 +89,16 @@ def environment(settings: Settings | None = None) -> dict[str, str]:
     for variable in [*stale, *names.PASSED_ON.values()]:
         env.pop(variable, None)
     return {**env, **settings.variables()}
+
+
+def hidden_removed(env: Mapping[str, str], settings: Settings) -> dict[str, str]:
+    """``env`` without the variables that ``hide_env`` names; those that set ``settings`` stay."""
+    visible = {
+        name: value
+        for name, value in env.items()
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in settings.hide_env)
+    }
+    return {**visible, **settings.variables()}
 
 
 def cache_folder(settings: Settings) -> Path:

@@ -6,6 +6,8 @@ import difflib
 from typing import Mapping, Sequence
 
 from mms_handler.errors import SettingsError
+from mms_handler.settings import texts
+from mms_handler.settings.setting import parse
 
 #: Keys of MMS's configuration that do not break what we promise, with their variables.  A variable
 #: that is set becomes a line of config.properties.
@@ -51,6 +53,19 @@ REFUSED = {
 
 #: MMS sets this one for its workers; serve and the handler always turn it off.
 _SET_BY_MMS = "MMS_DECODE_INPUT_REQUEST"
+
+
+def passed_on(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """The keys of ``PASSED_ON`` whose variables are set, with their texts.
+
+    Raises:
+        SettingsError: a text would make more than one line.
+    """
+    return tuple(
+        (key, parse(env, variable, texts.line))
+        for key, variable in PASSED_ON.items()
+        if env.get(variable)
+    )
 
 
 def check(env: Mapping[str, str], settings: Sequence[str]) -> None:

@@ -132,6 +132,14 @@ class Settings:
         option="token-file",
         metavar="FILE",
     )
+    hide_env: tuple[str, ...] = declare(
+        (),
+        {"MMS_HANDLER_HIDE_ENV": texts.patterns},
+        "Variables that workers and scripts do not get, such as AWS_*, separated by commas.",
+        default_text="none",
+        option="hide-env",
+        metavar="NAMES",
+    )
     workers: int | None = declare(
         None,
         {
@@ -386,9 +394,5 @@ def read(
             sources.insert(0, (options[field], f"option --{setting.option}"))
         default = (setting.default_for(values), origins.get(setting.follows, "default"))
         values[field], origins[field] = sources[0] if sources else default
-    values["passed_on"] = tuple(
-        (key, parse(env, variable, texts.line))
-        for key, variable in names.PASSED_ON.items()
-        if env.get(variable)
-    )
+    values["passed_on"] = names.passed_on(env)
     return values, origins

@@ -94,6 +94,13 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def patterns(text: str) -> tuple[str, ...]:
+    # MMS reads them as regular expressions, so only what means the same in both is taken.
+    if not re.fullmatch(r"[\w*?.-]+(,[\w*?.-]+)*", "".join(text.split()), re.ASCII):
+        raise ValueError("names separated by commas, in which * and ? stand for other letters")
+    return words(text)
+
+
 def line(text: str) -> str:
     if not text.isprintable():
         raise ValueError("one line of text")

@@ -1,7 +1,8 @@
-"""processes: the first process of a container reaps children and passes signals on."""
+"""processes: the first process of a container, and one that keeps its environment private."""
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -43,3 +44,35 @@ def test_the_first_process(tmp_path: Path, sent, code):
             process.send_signal(sent)
         assert process.wait(timeout=20) == code
     assert sent is not None or (tmp_path / "orphan").read_text().startswith("orphan ")
+
+
+PRIVATE = """\
+import sys
+from mms_handler import processes
+
+if sys.argv[1] == "private":
+    processes.make_private()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+#: As root, the two processes give up what only root may do, as if they were another user's.
+UNPRIVILEGED = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_a_private_process(private):
+    """Other processes of its user cannot read its variables in /proc; by default they can."""
+    words = [*UNPRIVILEGED, sys.executable, "-c", PRIVATE, "private" if private else "open"]
+    with subprocess.Popen(
+        words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "TOKEN": "secret"}
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        read = subprocess.run(
+            [*UNPRIVILEGED, "cat", f"/proc/{process.pid}/environ"], capture_output=True
+        )
+        process.communicate()
+    assert (b"TOKEN=secret" in read.stdout) is not private
+    assert (read.returncode != 0) is private

@@ -41,6 +41,7 @@ DEFAULTS = {
     "allowed_urls": (),
     "allowed_hosts": (),
     "token_file": None,
+    "hide_env": (),
     "threads": None,
     "memory_bytes": None,
     "heap_mb": None,
@@ -109,6 +110,7 @@ def test_an_empty_environment_gives_the_defaults():
         ),
         ("MMS_HANDLER_ALLOWED_HOSTS", "a.org, b", {"allowed_hosts": ("a.org", "b")}),
         ("MMS_HANDLER_TOKEN_FILE", "/run/tokens", {"token_file": "/run/tokens"}),
+        ("MMS_HANDLER_HIDE_ENV", "AWS_*, DB.?", {"hide_env": ("AWS_*", "DB.?")}),
         ("OMP_NUM_THREADS", "4", {"threads": 4}),
         ("OMP_NUM_THREADS", "4,2", {"threads": 4}),
         ("MMS_HANDLER_MEMORY_MB", "2000", {"memory_bytes": 2_097_152_000}),
@@ -262,6 +264,13 @@ def test_an_empty_variable_is_an_absent_one():
             "model",
             "MMS_HANDLER_PREDICT_ORDER: 'model' is not 'model,data' or 'data,model'",
             id="half an order",
+        ),
+        pytest.param(
+            "MMS_HANDLER_HIDE_ENV",
+            "AWS_[AB]",
+            "MMS_HANDLER_HIDE_ENV: 'AWS_[AB]' is not names separated by commas, in which * and ? "
+            "stand for other letters",
+            id="a pattern that MMS would read otherwise",
         ),
         pytest.param(
             "MMS_MAX_REQUEST_SIZE",
@@ -437,6 +446,7 @@ OTHERS = {
     "allowed_urls": ("s3://a/", "https://b/"),
     "allowed_hosts": ("a.org", "b"),
     "token_file": "/run/tokens",
+    "hide_env": ("AWS_*", "?"),
     "workers": 3,
     "threads": 2,
     "memory_bytes": 2**30,

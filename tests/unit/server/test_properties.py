@@ -86,6 +86,11 @@ def test_the_defaults():
             {"io_ratio": "70", "blacklist_env_vars": "AWS_\\\\w*"},
             id="settings of MMS's own",
         ),
+        pytest.param(
+            {"hide_env": ("AWS_*", "a.?-b"), "passed_on": (("blacklist_env_vars", "DB_\\w*"),)},
+            {"blacklist_env_vars": "AWS_.*|a\\\\..-b|DB_\\\\w*"},
+            id="hidden variables",
+        ),
     ],
 )
 def test_lines_follow_the_settings(changes, lines):

@@ -1,0 +1,68 @@
+"""The workers' processes: what is hidden from them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Iterator
+
+import pytest
+from running_mms import Serving, free_ports
+
+SCRIPT = """\
+import json
+import os
+import pathlib
+
+IMPORTED = dict(os.environ)
+
+def model_fn(model_dir):
+    return dict(os.environ)
+
+def transform_fn(model, data, content_type, accept):
+    own = {{"imported": IMPORTED, "loaded": model, "asked": dict(os.environ)}}
+    parent = pathlib.Path(f"/proc/{{os.getppid()}}")
+    own["listener"] = (parent / "environ").read_text()
+    java = (parent / "stat").read_text().rpartition(")")[2].split()[1]
+    own["java"] = pathlib.Path(f"/proc/{{java}}/environ").read_text()
+    return json.dumps(own), "application/json"
+"""
+
+SECRETS = {
+    "AWS_SECRET_ACCESS_KEY": "hidden-1",
+    "AWS_SESSION_TOKEN": "hidden-2",
+    "DB_PASSWORD": "hidden-3",
+    "MMS_HANDLER_ALLOWED_URLS": "https://user:hidden-4@models.example/",
+}
+PLAIN = {"AWS": "seen-1", "aws_region": "seen-2", "DB_PASSWORDS": "seen-3", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("processes")
+    (folder / "m" / "code").mkdir(parents=True)
+    script = SCRIPT.format(flag=str(folder / "broken"))
+    (folder / "m" / "code" / "inference.py").write_text(script)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def serving(folder) -> Iterator[Serving]:
+    """A model with one worker; some variables are hidden from it."""
+    hidden = ("--hide-env", "AWS_*,DB_PASSWOR?", "--hide-env", "OMP_*")
+    flags = ("--workers", "1", *hidden, "--memory-mb", "1500", "--heap-mb", "64")
+    env = {**os.environ, **SECRETS, **PLAIN}
+    with Serving(free_ports(), folder / "m", *flags, env=env, log=folder / "log") as serving:
+        yield serving
+
+
+def test_variables_are_hidden_from_scripts(serving):
+    """Neither a worker nor its listener nor Java has them.  What serve itself sets stays."""
+    answer = serving.ask("m")
+    assert answer.status == 200
+    assert "hidden-" not in answer.body.decode()
+    own = json.loads(answer.body)
+    for moment in ("imported", "loaded", "asked"):
+        assert {name: own[moment].get(name) for name in PLAIN} == PLAIN
+    assert "PATH" in own["asked"]
