@@ -39,6 +39,7 @@ public final class Retire extends ModelServerEndpoint {
             GetEndpoint.send(response, 404, "text/plain", "no such model\n");
             return;
         }
+        Workers.update(); // now it knows them, and can end those that MMS starts again later
         int workers = Integer.parseInt(parameter(request, "workers"));
         long timeoutS = Long.parseLong(parameter(request, "timeout_s"));
         BlockingDeque<?> queue = MmsInternals.queue(model);

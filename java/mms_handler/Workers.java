@@ -157,6 +157,7 @@ final class Workers {
         threads = ModelManager.getInstance().getWorkers(model.getModelName());
         threads.removeIf(Objects::isNull); // copied while other threads changed the list
         threads.forEach(this::countRestarts);
+        starts.keySet().forEach(this::endScaledDown);
         expected = model.getMinWorkers();
         alive = (int) threads.stream().filter(Workers::isAlive).count();
         if (batches != null) {
@@ -181,6 +182,17 @@ final class Workers {
         int count = MmsInternals.starts(thread);
         Integer previous = starts.put(thread, count);
         restarts += count - (previous == null ? 1 : previous);
+    }
+
+    /**
+     * End a worker that MMS removed from its list and started nevertheless: one that had died, and
+     * was to be tried again when it was scaled down (WorkerThread.retry).
+     */
+    private void endScaledDown(WorkerThread thread) {
+        boolean removed = thread.getState() == WorkerState.WORKER_SCALED_DOWN;
+        if (removed && thread.isRunning() && !threads.contains(thread)) {
+            thread.shutdown();
+        }
     }
 
     /** With a supervisor, a model that is registered later does not make the server wait for it. */

@@ -146,6 +146,8 @@ class MmsModels:
         answer = client.scale(url, name, workers, serving.timeout_s)
         if answer.status != 200:
             error = self._refusal(name, f"could not start {workers} workers for {name}", answer)
+            more = max(0, workers - serving.workers)
+            client.retire(url, name, more, serving.timeout_s)  # some may have loaded, and be busy
             client.scale(url, name, serving.workers, serving.timeout_s)
             raise error
 

@@ -1,4 +1,4 @@
-"""The workers' processes: what is hidden from them."""
+"""The workers' processes: what is hidden from them, and what happens if one more cannot start."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import Iterator
 
 import pytest
-from running_mms import Serving, free_ports
+from running_mms import Serving, free_ports, wait_for
+
+from mms_handler import client
 
 SCRIPT = """\
 import json
 import os
 import pathlib
+
+if pathlib.Path({flag!r}).exists():
+    raise ValueError("the weights are gone")
 
 IMPORTED = dict(os.environ)
 
@@ -66,3 +71,39 @@ def test_variables_are_hidden_from_scripts(serving):
     for moment in ("imported", "loaded", "asked"):
         assert {name: own[moment].get(name) for name in PLAIN} == PLAIN
     assert "PATH" in own["asked"]
+
+
+def state(serving: Serving) -> tuple:
+    """All that must not change: processes, the number of workers, readiness."""
+    listener, workers = serving.of_model("m")
+    description = client.call("GET", f"{serving.management}/models/m")
+    numbers = json.loads(description.body)
+    pids = (listener.pid, *(worker.pid for worker in workers))
+    return pids, numbers["minWorkers"], numbers["maxWorkers"], serving.ping()
+
+
+def test_workers_for_which_memory_is_missing_change_nothing(serving):
+    """507, and the one worker goes on answering."""
+    old = state(serving)
+    answer = client.call("PUT", f"{serving.management}/models/m?min_worker=12")
+    assert answer.status == 507
+    assert "11 more workers needs about " in answer.message()
+    assert state(serving) == old
+    assert serving.ask("m").status == 200
+
+
+def test_workers_that_cannot_load_change_nothing(serving, folder):
+    """The reason is in the answer, and the one worker goes on answering."""
+    old = state(serving)
+    (folder / "broken").touch()
+    answer = client.call("PUT", f"{serving.management}/models/m?min_worker=2", timeout_s=60)
+    assert answer.status == 500
+    assert "could not start 2 workers for m: " in answer.message()
+    assert "ValueError: the weights are gone" in answer.message()
+    assert state(serving)[1:] == old[1:]
+    assert serving.ask("m").status == 200
+    wait_for(lambda: state(serving) == old, 20)
+    (folder / "broken").unlink()
+    answer = client.call("PUT", f"{serving.management}/models/m?min_worker=2", timeout_s=60)
+    assert answer.status == 200
+    wait_for(lambda: len(state(serving)[0]) == 3, 20)  # MMS tries the one that failed once more

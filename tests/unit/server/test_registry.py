@@ -215,13 +215,13 @@ def test_scale_asks_for_memory(registry, source, mms, used):
 
 
 def test_workers_that_cannot_start(registry, source, mms):
-    """The model goes on with those it had."""
+    """The model goes on with those it had; the others finish their requests first."""
     models = registry()
     models.register(source("one"), serving(1))
     mms.statuses["PUT"] = 500
     with pytest.raises(ServerError, match="^could not start 3 workers for one: because$"):
         models.scale("one", 3)
-    assert mms.calls[1:] == [("PUT", "one", 3), ("PUT", "one", 1)]
+    assert mms.calls[1:] == [("PUT", "one", 3), ("RETIRE", "one", 2), ("PUT", "one", 1)]
     assert models.model("one").serving == serving(1)
 
 
