@@ -112,9 +112,10 @@ def serve(
     Raises:
         ArchiveError: a path is not an archive or a model's folder, or is not safe.
         ServerError: there is no Java, a port is in use, MMS ended, or a model cannot be loaded.
-        SettingsError: a variable has an invalid value.
+        SettingsError: a variable has an invalid value, or everyone could load models.
     """
     from mms_handler import server
+    from mms_handler.server import access
 
     arguments = {
         "host": host,
@@ -127,6 +128,8 @@ def serve(
     }
     options = {name: value for name, value in arguments.items() if value is not None}
     effective = settings.effective(settings.environment(), options)
+    if paths:  # as for the command: without paths, this may be SageMaker's container
+        access.check_exposure(effective.settings)
     with server.serve(list(map(Path, paths)), effective.settings, log=log) as running:
         yield running
 

@@ -83,6 +83,11 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def is_exposed(settings: Settings, tokens: Tokens) -> bool:
+    """Whether other machines can load models, and so code, without a token."""
+    return settings.multi_model and not is_loopback(settings.host) and not tokens.management
+
+
 def check_exposure(settings: Settings) -> None:
     """Check that models can be loaded from other machines only with a token.
 
@@ -91,13 +96,27 @@ def check_exposure(settings: Settings) -> None:
     Raises:
         SettingsError: the management API is on a public port, and needs no token.
     """
-    exposed = settings.multi_model and not is_loopback(settings.host)
-    if exposed and not (settings.token_file and read_tokens(Path(settings.token_file)).management):
+    tokens = read_tokens(Path(settings.token_file)) if settings.token_file else Tokens()
+    if is_exposed(settings, tokens):
         raise SettingsError(
             f"in multi-model mode, everyone who reaches {settings.host}:{settings.port} could load "
             "code into this server: set MMS_HANDLER_TOKEN_FILE to a file with a line "
             '"management TOKEN", or --host 127.0.0.1'
         )
+
+
+def exposure_warning(settings: Settings, tokens: Tokens) -> str | None:
+    """The line for the log of a server that is exposed, as SageMaker needs it; None if it is not.
+
+    Nothing shows whether SageMaker has started the container (docs/decisions.md).
+    """
+    if not is_exposed(settings, tokens):
+        return None
+    return (
+        f"warning: everyone who reaches {settings.host}:{settings.port} can load code into this "
+        "server; outside SageMaker, set MMS_HANDLER_TOKEN_FILE to a file with a line "
+        '"management TOKEN"'
+    )
 
 
 class Access:

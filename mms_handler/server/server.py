@@ -112,6 +112,8 @@ def serve(
         tokens = read_tokens(Path(settings.token_file))
         if warning := access.warning(Path(settings.token_file)):
             log(warning)
+    if warning := access.exposure_warning(settings, tokens):
+        log(warning)
     front_end.check_port(settings.host, settings.port)
     front_end.check_port("127.0.0.1", settings.management_port)
     sources = check_distinct([source_at(path) for path in paths])

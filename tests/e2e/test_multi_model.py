@@ -180,6 +180,13 @@ def test_a_public_port_needs_a_token(ports):
     assert b"everyone who reaches 0.0.0.0:" in ended.stderr
 
 
+def test_a_container_whose_models_everyone_can_load_says_so(serving, folder):
+    """SageMaker needs it so, and nothing shows that it is SageMaker."""
+    log = (folder / "log").read_text()
+    assert log.count("warning: everyone who reaches 0.0.0.0:") == 1
+    assert log.count('set MMS_HANDLER_TOKEN_FILE to a file with a line "management TOKEN"') == 1
+
+
 def test_who_may_manage_models(ports, tmp_path):
     """The public port passes on who asks: a page of another site, or who has the token."""
     tokens = tmp_path / "tokens"

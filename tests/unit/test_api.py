@@ -325,3 +325,11 @@ def test_wrong_settings_are_named(monkeypatch):
     monkeypatch.setenv("SAGEMAKER_BIND_TO_PORT", "http")
     with pytest.raises(SettingsError, match="SAGEMAKER_BIND_TO_PORT"), mms_handler.serve():
         pass
+
+
+def test_a_public_server_that_loads_models_needs_a_token(tmp_path, monkeypatch):
+    """Everyone could load code otherwise."""
+    monkeypatch.setenv("SAGEMAKER_MULTI_MODEL", "true")
+    public = mms_handler.serve(tmp_path, host="0.0.0.0")
+    with pytest.raises(SettingsError, match="everyone who reaches 0.0.0.0:8080"), public:
+        pass

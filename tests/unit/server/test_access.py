@@ -203,3 +203,6 @@ def test_a_public_management_api_needs_a_token(tmp_path, settings, exposed):
         refused = exposed and "management" not in (text or "")
         with pytest.raises(SettingsError) if refused else contextlib.nullcontext():
             access.check_exposure(Settings(**settings, token_file=str(path) if text else None))
+        tokens = access.read_tokens(path) if text else access.Tokens()
+        warning = access.exposure_warning(Settings(**settings), tokens)
+        assert (warning is not None) is refused
