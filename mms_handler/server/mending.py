@@ -34,14 +34,6 @@ class Mender:
         """
         self._registry, self._deaths, self._attempts = registry, deaths, attempts
 
-    def end_stopped(self, name: str) -> None:
-        """Kill the stopped workers of a model of which a worker has died.
-
-        MMS gives up a stopped worker that does not answer, and starts another one.  A busy one is
-        killed when MMS closes its connection.  One that was idle would stay, with all its memory.
-        """
-        model_processes.kill_stopped(self._registry.processes(name))
-
     def mend(self) -> dict[str, str]:
         """Try to load the models for which it is time.
 

@@ -35,18 +35,23 @@ def listener(java_pid: int, name: str) -> psutil.Process | None:
     return None
 
 
+def workers(java_pid: int) -> list[psutil.Process]:
+    """The workers of every model, without the processes that scripts have forked from them."""
+    parents = {}
+    for process in of_all_models(java_pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if _option(process, "--model-name"):
+                parents[process] = process.ppid()
+    listeners = {process.pid for process, parent in parents.items() if parent == java_pid}
+    others = {process.pid for process in parents} - listeners
+    # A worker's parent is its listener, or no process of a model once that has ended.
+    return [p for p, parent in parents.items() if p.pid in others and parent not in others]
+
+
 def is_alive(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     return False
-
-
-def kill_stopped(processes: list[psutil.Process]) -> None:
-    """Kill those that are stopped, as by SIGSTOP: MMS gives them up, and they cannot end."""
-    for process in processes:
-        with contextlib.suppress(psutil.Error):
-            if process.status() == psutil.STATUS_STOPPED:
-                process.kill()
 
 
 def remove_sockets(java_pid: int, folder: Path) -> None:

@@ -21,6 +21,7 @@ from mms_handler.server.mending import Mender
 from mms_handler.server.mms_models import Serving
 from mms_handler.server.registry import Registry
 from mms_handler.server.sources import Source, Sources, allowed_folders, source_at
+from mms_handler.server.stopped import StoppedWorkers
 from mms_handler.server.store import Store
 from mms_handler.server.watch import WINDOW_S, WorkerDeaths
 from mms_handler.settings import Settings
@@ -43,6 +44,7 @@ class Server:
         self.process, self.registry = front.process, registry
         self._worker_restarts = front.worker_restarts
         self._mender = Mender(registry, deaths, settings.restarts)
+        self._stopped = StoppedWorkers(front.process.pid)
         self._deaths, self._restarts = deaths, settings.restarts
         self._keep_going = settings.keep_going or settings.multi_model
 
@@ -62,8 +64,8 @@ class Server:
             self._check_models()
 
     def _check_models(self) -> None:
-        for name in self._deaths.read(self._worker_restarts):
-            self._mender.end_stopped(name)
+        self._stopped.look()
+        self._deaths.read(self._worker_restarts)
         for name in self._deaths.above_limit():
             reason = self.registry.load_error(name)
             died = f"the workers of {name} died more than {self._restarts} times in {WINDOW_S} s"

@@ -56,23 +56,21 @@ class WorkerDeaths:
         times = self._times.setdefault(name, deque(maxlen=self._limit + 1))
         times.extend([time.monotonic()] * deaths)
 
-    def read(self, restarts: Callable[[], Mapping[str, int]]) -> list[str]:
-        """Read the plug-in's counts, by model, and return the models with deaths since then.
+    def read(self, restarts: Callable[[], Mapping[str, int]]) -> None:
+        """Read the plug-in's counts, by model.
 
         A model that is registered again during the call is left for the next call, because its
         count may belong to the previous registration.
         """
         with self._lock:
             followed = dict(self._registrations)
-        counts, names = restarts(), []
+        counts = restarts()
         with self._lock:
             for name, registration in followed.items():
                 count = counts.get(name, 0)
                 if self._registrations.get(name) is registration and count > registration.restarts:
                     self._add(name, count - registration.restarts)
                     registration.restarts = count
-                    names.append(name)
-        return names
 
     def above_limit(self) -> list[str]:
         """The models with more deaths than the limit."""

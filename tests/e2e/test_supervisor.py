@@ -251,13 +251,16 @@ def test_a_killed_worker_is_started_again(linear):
     assert restarts(linear) == count + 1
 
 
-def test_a_worker_that_is_stopped_while_idle_does_not_stay():
-    """MMS gives it up; nothing else would end it."""
-    with Serving(free_ports(), EXAMPLES / "linear", "--workers", "2") as serving:
-        _, (stopped, killed) = serving.of_model("linear")
-        stopped.suspend()
-        killed.kill()
-        stopped.wait(60)
+def test_a_worker_that_is_stopped_is_replaced():
+    """MMS would wait for it, when it is given a request, as long as one may take: 60 s."""
+    with Serving(free_ports(), EXAMPLES / "linear", "--workers", "1") as serving:
+        _, (worker,) = serving.of_model("linear")
+        worker.suspend()
+        start_s = time.monotonic()
+        assert serving.ask("linear", timeout_s=90).status == 500
+        assert time.monotonic() - start_s < 45
+        wait_for(lambda: serving.ask("linear").body == RIGHT, 30)
+        assert not model_processes.is_alive(worker)
 
 
 def test_a_model_whose_listener_is_killed_is_registered_again(linear):
@@ -351,21 +354,24 @@ def test_workers_that_die_again_and_again_end_serve(ports, tmp_path):
 
 
 def test_a_worker_that_cannot_keep_its_time_limit(ports, tmp_path):
-    """MMS's limit is the last resort: its clients get 504, and another worker answers."""
+    """MMS's limit is the last resort: its clients get 504, and another worker answers.
+
+    That of a worker that has stopped gets 500 much earlier.
+    """
     stuck = model(tmp_path, "stuck", STUCK)
     env = {**os.environ, "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": "20"}
     log = tmp_path / "log"
     with Serving(ports, stuck, "--workers", "2", env=env, log=log) as serving:
         _, workers = serving.of_model("stuck")
         with ThreadPoolExecutor(2) as pool:
-            words = ("block", "stop")
-            answers = list(pool.map(lambda word: serving.ask("stuck", **text(word)), words))
-        for answer in answers:
-            assert answer.status == 504
-            fault = json.loads(answer.body)
-            assert fault["type"] == "TimedOut"
-            message = "the model did not answer within 20 s, and its worker was ended"
-            assert fault["message"] == message
+            blocked = pool.submit(serving.ask, "stuck", **text("block"))
+            assert serving.ask("stuck", **text("stop")).status == 500
+            answer = blocked.result()
+        assert answer.status == 504
+        fault = json.loads(answer.body)
+        assert fault["type"] == "TimedOut"
+        message = "the model did not answer within 20 s, and its worker was ended"
+        assert fault["message"] == message
         wait_for(lambda: not any(map(model_processes.is_alive, workers)), 3)
         wait_for(lambda: serving.ask("stuck", **text("live")).body == b"live", 15)
 

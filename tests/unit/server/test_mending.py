@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-
-import psutil
 import pytest
 from local_mms import serving, wait_until
 
@@ -175,13 +171,3 @@ def test_a_new_registration_begins_anew(models, source, mms, deaths, clock):
     mms.statuses["POST"] = 500
     assert mender.mend() == {}
     assert models.model("one").mending == (1, clock["s"] + 1)
-
-
-def test_a_stopped_worker_is_ended(models, mms, deaths):
-    """MMS has given it up; the others go on."""
-    worker, *others = mms.processes("one")[::-1]
-    os.kill(worker.pid, signal.SIGSTOP)
-    wait_until(lambda: worker.status() == psutil.STATUS_STOPPED)
-    Mender(models, deaths, 3).end_stopped("one")
-    worker.wait(30)
-    assert sorted(mms.processes("one"), key=lambda each: each.pid) == others[::-1]

@@ -31,13 +31,6 @@ def test_a_count_is_counted_once(deaths):
     assert deaths.above_limit() == []
 
 
-def test_a_reading_names_the_models_with_new_deaths(deaths):
-    """Once each."""
-    assert deaths.read(lambda: {"iris": 1}) == ["iris"]
-    assert deaths.read(lambda: {"iris": 1}) == []
-    assert deaths.read(lambda: {"iris": 3}) == ["iris"]
-
-
 def test_a_registration_begins_at_zero(deaths):
     """A model that is registered again keeps its deaths, and the plug-in counts from 0 again."""
     deaths.read(lambda: {"iris": 2})
