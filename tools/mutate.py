@@ -143,7 +143,7 @@ def read_lines(data: Path) -> tuple[Tests, list[str]]:
             for line, numbers in by_line.items():
                 tests.by_line[module, int(line)] |= {names[number] for number in numbers}
     for path in data.glob("*.lines"):
-        name, *lines = path.read_text().splitlines()
+        name, *lines = path.read_text().splitlines() or [""]  # empty if it ended at once
         for line, _, file in (text.partition(" ") for text in lines):
             module = Path(file).relative_to(ROOT).as_posix()
             tests.by_line[module, int(line)].add(name)

@@ -6,6 +6,7 @@ runs, because a child may be killed.  Children of children, and forks, do the sa
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 import threading
@@ -16,7 +17,8 @@ PACKAGE = str(Path(__file__).parents[2] / "mms_handler") + os.sep
 
 def record(test: str, path: str) -> None:
     """Write ``test``, and the lines that run from now on, to a file."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    with open(path, "ab") as opened:  # a high number: a test may close low ones and use them again
+        file = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, 500)
     os.write(file, f"{test}\n".encode())
     seen: set[tuple[str, int]] = set()
 
