@@ -136,7 +136,7 @@ def test_the_default_steps_can_be_called_alone(model_dir):
     prediction = model.predict_fn(data)
     assert np.array_equal(prediction, [[15, 31]])
     assert model.output_fn(prediction, "text/csv") == (b"15.0,31.0\r\n", "text/csv")
-    with pytest.raises(NotAcceptable):
+    with pytest.raises(NotAcceptable, match="^cannot write 'image/png', only application/json"):
         model.output_fn(prediction, "image/png")
 
 
@@ -192,7 +192,7 @@ def test_what_does_not_load_says_why(model_dir, tmp_path):
     with pytest.raises(LoadError, match=r"nowhere does not exist; pass a folder or a \.mar"):
         mms_handler.load(tmp_path / "nowhere")
     (tmp_path / "text.mar").write_text("no zip")
-    with pytest.raises(ArchiveError):
+    with pytest.raises(ArchiveError, match=r"^text\.mar cannot be unpacked: "):
         mms_handler.load(tmp_path / "text.mar")
 
 

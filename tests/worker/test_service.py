@@ -821,7 +821,9 @@ def test_a_syntax_error_in_a_sibling_names_the_sibling(tmp_path):
 def test_an_invalid_setting_stops_the_load(worker, monkeypatch, caplog):
     """The worker names the variable, as the command line does."""
     monkeypatch.setenv("MMS_MAX_RESPONSE_SIZE", "big")
-    with pytest.raises(SettingsError):
+    with pytest.raises(
+        SettingsError, match="^MMS_MAX_RESPONSE_SIZE: 'big' is not a number of bytes"
+    ):
         worker(DOUBLER)
     assert caplog.messages[-1] == (
         "cannot load model m: MMS_MAX_RESPONSE_SIZE: 'big' is not a number of bytes from 1 to "
@@ -969,7 +971,7 @@ def test_a_model_that_does_not_fit(worker, monkeypatch, caplog, raises, supervis
 def test_the_reason_is_in_a_file_for_the_supervisor(worker, tmp_path, monkeypatch, supervised):
     """serve does not look for it in the log, where anyone could print such a line."""
     monkeypatch.setenv("MMS_HANDLER_SUPERVISED", str(supervised).lower())
-    with pytest.raises(LoadError):
+    with pytest.raises(LoadError, match="^model_fn: ValueError: the weights are gone "):
         worker("def model_fn(model_dir):\n    raise ValueError('the weights\\nare gone')\n")
     reason = "model_fn: ValueError: the weights are gone (code/inference.py, line 2)"
     assert manifest.read_load_error(tmp_path) == (reason if supervised else "")

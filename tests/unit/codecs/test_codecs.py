@@ -320,28 +320,90 @@ def test_decode_describes_the_problem(content_type, body, message):
 
 
 @pytest.mark.parametrize(
-    ("content_type", "body"),
+    ("content_type", "body", "reason"),
     [
-        pytest.param(JSON, b"[" * 100_000, id="JSON opened a hundred thousand times"),
-        pytest.param(JSON, b"[" * 500 + b"]" * 500, id="JSON five hundred deep"),
-        pytest.param(JSON, b"[1" + b"0" * 400 + b"]", id="a JSON integer beyond any float"),
-        pytest.param(CSV, b"1\r2\r", id="CSV with the line ends of old Macs"),
-        pytest.param(NPY, b"\x93NUMPY", id="NPY cut in its magic"),
-        pytest.param(NPY, b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}", id="NPY with a 4 GiB header"),
-        pytest.param(NPY, npy(header=" " * 60_000), id="NPY with a header of blanks"),
-        pytest.param(NPY, npy(header="[" * 200_000, version=(2, 0)), id="NPY header of brackets"),
-        pytest.param(NPY, npy(header="{'shape': (2"), id="NPY header not closed"),
-        pytest.param(NPY, npy(header="{1: 2, 'a': 3}"), id="NPY header with other keys"),
-        pytest.param(NPY, npy(header="open('/')"), id="NPY header with a call"),
-        pytest.param(NPY, npy("<f4", "(-1, -2)", ONE_TWO), id="NPY with negative lengths"),
-        pytest.param(NPY, npy("<f4", f"({2**70}, 0)"), id="NPY wider than any memory but empty"),
-        pytest.param(NPY, npy("<f3", "(1,)", b"abc"), id="NPY of no known dtype"),
-        pytest.param(NPY, npy("|V4", "(1,)", b"abcd"), id="NPY of raw bytes"),
+        pytest.param(
+            JSON, b"[" * 100_000, "(recursion|nested)", id="JSON opened a hundred thousand times"
+        ),
+        pytest.param(
+            JSON,
+            b"[" * 500 + b"]" * 500,
+            "lists are nested more than 32 deep",
+            id="JSON five hundred deep",
+        ),
+        pytest.param(
+            JSON,
+            b"[1" + b"0" * 400 + b"]",
+            "an integer is too large",
+            id="a JSON integer beyond any float",
+        ),
+        pytest.param(
+            CSV,
+            b"1\r2\r",
+            r"line 1, column 1: '1\\r2' is not a number",
+            id="CSV with the line ends of old Macs",
+        ),
+        pytest.param(NPY, b"\x93NUMPY", "expected 8 bytes got 6", id="NPY cut in its magic"),
+        pytest.param(
+            NPY,
+            b"\x93NUMPY\x02\x00\xff\xff\xff\xff{}",
+            "the header has 4294967295 bytes; the limit is 10000",
+            id="NPY with a 4 GiB header",
+        ),
+        pytest.param(
+            NPY,
+            npy(header=" " * 60_000),
+            "the header has 60000 bytes; the limit is 10000",
+            id="NPY with a header of blanks",
+        ),
+        pytest.param(
+            NPY,
+            npy(header="[" * 200_000, version=(2, 0)),
+            "the header has 200000 bytes; the limit is 10000",
+            id="NPY header of brackets",
+        ),
+        pytest.param(
+            NPY,
+            npy(header="{'shape': (2"),
+            "the header cannot be read: ",
+            id="NPY header not closed",
+        ),
+        pytest.param(
+            NPY,
+            npy(header="{1: 2, 'a': 3}"),
+            "not supported between",
+            id="NPY header with other keys",
+        ),
+        pytest.param(NPY, npy(header="open('/')"), "malformed node", id="NPY header with a call"),
+        pytest.param(
+            NPY,
+            npy("<f4", "(-1, -2)", ONE_TWO),
+            r"shape \(-1, -2\) of float32 takes 8 bytes, but 8 follow",
+            id="NPY with negative lengths",
+        ),
+        pytest.param(
+            NPY,
+            npy("<f4", f"({2**70}, 0)"),
+            "Maximum allowed dimension exceeded",
+            id="NPY wider than any memory but empty",
+        ),
+        pytest.param(
+            NPY,
+            npy("<f3", "(1,)", b"abc"),
+            "descr is not a valid dtype",
+            id="NPY of no known dtype",
+        ),
+        pytest.param(
+            NPY,
+            npy("|V4", "(1,)", b"abcd"),
+            r"values of dtype \|V4 are not numbers",
+            id="NPY of raw bytes",
+        ),
     ],
 )
-def test_decode_refuses_hostile_bodies(content_type, body):
+def test_decode_refuses_hostile_bodies(content_type, body, reason):
     """Such a body raises BadInput: 400, not 500."""
-    with pytest.raises(BadInput):
+    with pytest.raises(BadInput, match=f"^not valid {content_type}: .*{reason}"):
         codecs.decode(body, content_type)
 
 
@@ -549,23 +611,71 @@ def test_encode_gives_these_bytes(value, accept, body):
 
 
 @pytest.mark.parametrize(
-    ("value", "accept", "exception"),
+    ("value", "accept", "exception", "reason"),
     [
-        pytest.param({"a": 1}, CSV, NotAcceptable, id="an object as CSV"),
-        pytest.param({"a": 1}, NPY, NotAcceptable, id="an object as NPY"),
-        pytest.param(["a"], NPY, NotAcceptable, id="texts as NPY"),
-        pytest.param([np.zeros(2), np.zeros(3)], NPY, NotAcceptable, id="unequal outputs as NPY"),
-        pytest.param(object(), JSON, ScriptError, id="an object of a class as JSON"),
-        pytest.param({1, 2}, JSON, ScriptError, id="a set as JSON"),
-        pytest.param(b"\xff", JSON, ScriptError, id="bytes that are no text as JSON"),
-        pytest.param([1j], JSON, ScriptError, id="a complex number as JSON"),
-        pytest.param(LOOP, JSON, ScriptError, id="a list that holds itself as JSON"),
-        pytest.param(LOOP, CSV, NotAcceptable, id="a list that holds itself as CSV"),
+        pytest.param(
+            {"a": 1},
+            CSV,
+            NotAcceptable,
+            "a cell can only hold a number or a text",
+            id="an object as CSV",
+        ),
+        pytest.param(
+            {"a": 1}, NPY, NotAcceptable, "it is not an array of numbers", id="an object as NPY"
+        ),
+        pytest.param(["a"], NPY, NotAcceptable, "it is not an array of numbers", id="texts as NPY"),
+        pytest.param(
+            [np.zeros(2), np.zeros(3)],
+            NPY,
+            NotAcceptable,
+            "its outputs have different shapes",
+            id="unequal outputs as NPY",
+        ),
+        pytest.param(
+            object(),
+            JSON,
+            ScriptError,
+            "JSON has no form for the type object",
+            id="an object of a class as JSON",
+        ),
+        pytest.param(
+            {1, 2}, JSON, ScriptError, "JSON has no form for the type set", id="a set as JSON"
+        ),
+        pytest.param(
+            b"\xff",
+            JSON,
+            ScriptError,
+            "'utf-8' codec can't decode byte 0xff",
+            id="bytes that are no text as JSON",
+        ),
+        pytest.param(
+            [1j],
+            JSON,
+            ScriptError,
+            "JSON has no form for the type complex",
+            id="a complex number as JSON",
+        ),
+        pytest.param(
+            LOOP,
+            JSON,
+            ScriptError,
+            "maximum recursion depth exceeded",
+            id="a list that holds itself as JSON",
+        ),
+        pytest.param(
+            LOOP,
+            CSV,
+            NotAcceptable,
+            "maximum recursion depth exceeded",
+            id="a list that holds itself as CSV",
+        ),
     ],
 )
-def test_what_a_type_cannot_hold(value, accept, exception):
+def test_what_a_type_cannot_hold(value, accept, exception, reason):
     """It is the client's fault if another type could hold the value, the script's if none could."""
-    with pytest.raises(exception):
+    refused = "this prediction cannot be written as .*: "
+    fault = "the script's prediction cannot be sent: " if exception is ScriptError else refused
+    with pytest.raises(exception, match=f"^{fault}{reason}"):
         codecs.encode(value, accept, JSON)
 
 

@@ -482,24 +482,24 @@ def test_protobuf_reads_what_is_written(value, expected):
 
 
 @pytest.mark.parametrize(
-    "value",
+    ("value", "reason"),
     [
-        "text",
-        ["a"],
-        {"a": 1},
-        {"a": np.array(["x"])},
-        [np.zeros(2), np.zeros(3)],
-        [np.zeros(2), np.array(1.0)],
-        np.array([2**31]),
-        np.array([-(2**31) - 1]),
-        np.array([2**63], np.uint64),
-        np.array([1j]),
+        ("text", "it is not an array of numbers"),
+        (["a"], "it is not an array of numbers"),
+        ({"a": 1}, "it is not an array of numbers"),
+        ({"a": np.array(["x"])}, "it is not an array of numbers"),
+        ([np.zeros(2), np.zeros(3)], "its outputs have different numbers of rows"),
+        ([np.zeros(2), np.array(1.0)], "its outputs have different numbers of rows"),
+        (np.array([2**31]), "an integer does not fit into 32 bits"),
+        (np.array([-(2**31) - 1]), "an integer does not fit into 32 bits"),
+        (np.array([2**63], np.uint64), "an integer does not fit into 32 bits"),
+        (np.array([1j]), "it is not an array of numbers"),
     ],
     ids=repr,
 )
-def test_what_records_cannot_hold(value):
+def test_what_records_cannot_hold(value, reason):
     """Another type may hold it."""
-    with pytest.raises(NotAcceptable):
+    with pytest.raises(NotAcceptable, match=f"x-recordio-protobuf: {reason}; try Accept: "):
         codecs.encode(value, RECORDIO, media.JSON)
 
 

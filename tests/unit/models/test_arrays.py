@@ -36,7 +36,7 @@ def test_a_shared_body_lives_as_long_as_mxnet_has_it():
     body = bytearray(np.arange(2**15, dtype=np.float32).tobytes())
     array = arrays.as_ndarray(np.frombuffer(body, np.float32).reshape(2, 2**14), mx.cpu())
     gc.collect()
-    with pytest.raises(BufferError):
+    with pytest.raises(BufferError, match="cannot be re-sized"):
         body.clear()
     assert array.asnumpy()[:, -1].tolist() == [2**14 - 1, 2**15 - 1]
     del array

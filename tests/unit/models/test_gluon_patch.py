@@ -156,7 +156,7 @@ def test_a_scripts_own_arrays_are_copied():
 def test_a_file_that_does_not_fit(saved):
     """Arrays that are set after it are copied again."""
     net = mx.gluon.nn.Dense(1, use_bias=False, in_units=9, prefix="")
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="^Parameter 'weight' is missing"):
         net.load_parameters(str(saved / "net.params"))
     assert not gluon_patch._reading.busy
 

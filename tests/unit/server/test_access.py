@@ -201,7 +201,8 @@ def test_a_public_management_api_needs_a_token(tmp_path, settings, exposed):
         if text:
             path.write_text(text)
         refused = exposed and "management" not in (text or "")
-        with pytest.raises(SettingsError) if refused else contextlib.nullcontext():
+        message = f"everyone who reaches {settings.get('host')}:8080 could load code"
+        with pytest.raises(SettingsError, match=message) if refused else contextlib.nullcontext():
             access.check_exposure(Settings(**settings, token_file=str(path) if text else None))
         tokens = access.read_tokens(path) if text else access.Tokens()
         warning = access.exposure_warning(Settings(**settings), tokens)

@@ -78,8 +78,11 @@ def test_a_refused_model_leaves_no_files(tmp_path, store):
         mar.writestr("../outside", "x")
     folder = model(tmp_path / "linked")
     (folder / "secret").symlink_to("/etc/passwd")
-    for path in (tmp_path / "bad.mar", folder):
-        with pytest.raises(ArchiveError):
+    for path, reason in (
+        (tmp_path / "bad.mar", "outside the archive"),
+        (folder, "secret is a link"),
+    ):
+        with pytest.raises(ArchiveError, match=reason):
             store.put(source(path))
     assert list((tmp_path / "store").iterdir()) == []
     assert not (tmp_path / "outside").exists()

@@ -234,7 +234,7 @@ def test_a_block_with_a_call_of_its_own(calls, convolutions):
 
 def test_no_rows_are_for_the_block(convolutions, calls):
     """MXNet binds nothing to no rows; the request fails in the Block's own words."""
-    with pytest.raises(mx.base.MXNetError):
+    with pytest.raises(mx.base.MXNetError, match="could not construct a memory descriptor"):
         predicted(convolutions, mx.nd.zeros((1, 3, 8, 8))[0:0])
     assert len(calls) == 1
 
