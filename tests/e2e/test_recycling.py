@@ -88,13 +88,17 @@ def test_requests_of_a_single_worker_wait_for_its_successor(echo):
         assert counts(serving)[1] == 0
 
 
-def test_a_busy_worker_finishes(echo):
-    """It was due long before its reply."""
+def test_a_busy_worker_finishes(echo, tmp_path):
+    """It was due long before its reply.  Its end is one line of the log, without a traceback."""
     flags = ("--workers", "1", "--max-requests", "1", "--restarts", "0")
-    with Serving(free_ports(), echo, *flags) as serving:
+    with Serving(free_ports(), echo, *flags, log=tmp_path / "log") as serving:
         echoed, first = ask(serving, "slow", seconds=1)
         assert echoed == "slow"
         wait_for(lambda: counts(serving)[0] == 1, 60)
+        log = (tmp_path / "log").read_text()
+        assert log.count("a worker of echo is recycled: it took 1 requests") == 1
+        assert "Traceback" not in log
+        assert "died" not in log
         assert ask(serving, "next")[1] != first
 
 

@@ -65,16 +65,26 @@ class _Stream(io.TextIOWrapper):
 
 
 def _divide(handler: Any) -> None:
-    """Leave MMS's own metrics, which are commands, to ``handler``; print the rest through Lines."""
+    """Leave MMS's own metrics, which are commands, to ``handler``; print the rest through Lines.
+
+    MMS's traceback at the end of an idle worker is left out: the front end knows why it ended it.
+    """
     printing = logging.StreamHandler(sys.stdout)
     printing.setFormatter(handler.formatter)
-    printing.addFilter(lambda record: not _is_metric(record))
+    printing.addFilter(lambda record: not _is_metric(record) and not _is_regular_end(record))
     handler.addFilter(_is_metric)
     logging.getLogger().addHandler(printing)
 
 
 def _is_metric(record: logging.LogRecord) -> bool:
     return record.name == "mms.service" and record.msg == "[METRICS]%s"  # service.py:149
+
+
+def _is_regular_end(record: logging.LogRecord) -> bool:
+    """Whether the front end has closed the connection (otf_message_handler.py:163)."""
+    if record.msg != "Backend worker process died." or not record.exc_info:  # start_worker
+        return False
+    return str(record.exc_info[1]) == "Frontend disconnected"
 
 
 class Lines(io.BufferedIOBase):

@@ -216,6 +216,11 @@ logging.getLogger("a").info("logged\\nin two lines")
 logging.getLogger("a").info("[METRICS]%s", "not MMS's")
 logging.getLogger("mms.service").info("[METRICS]%s", "Time.ms:1")
 os.write(1, b"written past it\\n")
+for words in ("Frontend disconnected", "another end"):
+    try:
+        raise ValueError(words)
+    except ValueError:
+        logging.error("Backend worker process died.", exc_info=True)
 if os.fork() == 0:
     print("of a child")
     os._exit(0)
@@ -226,7 +231,10 @@ output.tag("")
 
 
 def test_every_way_to_print():
-    """Every line gets the request's id, except MMS's metrics and writes to the descriptor."""
+    """Every line gets the request's id, except MMS's metrics and writes to the descriptor.
+
+    MMS's traceback at a worker's end is printed unless the front end wanted that end.
+    """
     process = subprocess.run([sys.executable, "-c", WORKER], capture_output=True, check=True)
     assert process.stdout.decode().splitlines() == [
         "request 4f1c: printed",
@@ -235,6 +243,10 @@ def test_every_way_to_print():
         "request 4f1c: [METRICS]not MMS's",
         "[METRICS]Time.ms:1",
         "written past it",
+        "request 4f1c: Backend worker process died.",
+        "request 4f1c: Traceback (most recent call last):",
+        'request 4f1c:   File "<string>", line 15, in <module>',
+        "request 4f1c: ValueError: another end",
         "request 4f1c: of a child",
         "request 4f1c: last",
     ]
