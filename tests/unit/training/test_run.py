@@ -1,0 +1,213 @@
+"""training.run: a host's part of a job, from its check to the file that says how it ended.
+
+Scripts run in script mode, which imports no mxnet, except in one test.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from contextlib import contextmanager
+
+import pytest
+
+from mms_handler.errors import TrainingError
+from mms_handler.training import cluster, local_hosts
+from mms_handler.training.job import Job
+from mms_handler.training.run import run
+from mms_handler.training.supervise import ScriptFailed
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """Build a job whose script has this text."""
+    monkeypatch.setenv("MMS_HANDLER_CACHE_DIR", str(tmp_path / "cache"))
+
+    def build(script, **fields):
+        path = tmp_path / "code" / "train.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(script)
+        defaults = {
+            "hyperparameters": {},
+            "channels": {},
+            "model_dir": tmp_path / "ml" / "model",
+            "output_data_dir": tmp_path / "ml" / "output" / "data",
+            "base_dir": tmp_path / "ml",
+        }
+        return Job(path, **{**defaults, **fields})
+
+    return build
+
+
+def test_a_job_that_succeeds(job, tmp_path):
+    """Its folders are there before; an old failure is gone afterwards."""
+    output = tmp_path / "ml" / "output"
+    output.mkdir(parents=True)
+    (output / "failure").write_text("old")
+    script = """
+        import json, os, sys
+        print("training")
+        folders = [os.environ["SM_MODEL_DIR"], os.environ["SM_OUTPUT_DATA_DIR"]]
+        assert all(os.path.isdir(folder) for folder in folders)
+        json.dump([sys.argv[1:], os.listdir(folders[1] + "/..")], open(folders[0] + "/saved", "w"))
+    """
+    script = "\n".join(line[8:] for line in script.splitlines())
+    run(job(script, hyperparameters={"epochs": 3}))
+    words, files = json.loads((tmp_path / "ml" / "model" / "saved").read_text())
+    assert (words, files) == (["--epochs", "3"], ["data"])
+    assert sorted(path.name for path in output.iterdir()) == ["data", "success"]
+
+
+def test_a_job_that_fails(job, tmp_path):
+    """The failure file has the reason, then the details; an old success is gone."""
+    output = tmp_path / "ml" / "output"
+    output.mkdir(parents=True)
+    (output / "success").touch()
+    with pytest.raises(ScriptFailed, match="^ValueError: no$"):
+        run(job("raise ValueError('no')"))
+    lines = (output / "failure").read_text().splitlines()
+    assert lines[:2] == ["ValueError: no", "ExitCode 1"]
+    assert lines[-1] == "ValueError: no"
+    assert not (output / "success").exists()
+
+
+def test_a_job_that_cannot_start(job, tmp_path):
+    """Nothing runs."""
+    channels = {"train": tmp_path / "nowhere"}
+    with pytest.raises(TrainingError, match="^channel train: the folder"):
+        run(job("open('ran', 'w')", channels=channels))
+    failure = tmp_path / "ml" / "output" / "failure"
+    assert failure.read_text() == f"channel train: the folder {channels['train']} does not exist\n"
+
+
+def test_a_disk_that_fails(job, tmp_path, monkeypatch):
+    """Every failure has its file, if one can be written."""
+    monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
+    with pytest.raises(OSError, match="/nonexistent/mms-handler-"):
+        run(job("pass"))
+    assert "/nonexistent/mms-handler-" in (tmp_path / "ml" / "output" / "failure").read_text()
+
+
+@pytest.mark.parametrize("mode", [None, "legacy", "script"])
+def test_the_mode(job, caplog, mode):
+    """By the script, unless it is given; the log says which, and why."""
+    caplog.set_level("INFO", "mms_handler.training.run")
+    script = "def train(): print('called')\nprint(__name__)\n"
+    name = "script" if mode == "script" else "legacy"
+    if name == "legacy":  # it would import mxnet; this ends it before
+        script += "def train(learning_rate): pass\n"
+        with pytest.raises(TrainingError, match=r"^train\(\) requires learning_rate"):
+            run(job(script), mode=mode)
+    else:
+        run(job(script), mode=mode)
+    assert f"algo-1: {name} mode: " in caplog.text
+
+
+@pytest.fixture
+def joined(monkeypatch):
+    """The cluster that a job joins, without its scheduler and servers."""
+    calls = []
+
+    class Member:
+        variables = {"DMLC_ROLE": "worker"}
+
+        def lost(self):
+            return None
+
+        def finished(self, stop):
+            calls.append("finished")
+
+    @contextmanager
+    def join(hosts, current_host, **options):
+        calls.append((hosts, current_host, options))
+        yield Member()
+
+    monkeypatch.setattr(cluster, "joined", join)
+    monkeypatch.setattr(cluster, "addresses", lambda hosts, resolve: [resolve(h) for h in hosts])
+    return calls
+
+
+def test_a_parameter_server(job, joined, tmp_path):
+    """Script mode has one if the hyperparameters say so; its variables reach the script."""
+    script = (
+        "import os; open(os.environ['SM_MODEL_DIR'] + '/role', 'w').write(os.environ['DMLC_ROLE'])"
+    )
+    parameters = {"sagemaker_parameter_server_enabled": True}
+    run(job(script, hyperparameters=parameters, hosts=("localhost",), current_host="localhost"))
+    (call, finished) = joined
+    options = dict(call[2])
+    assert options.pop("env")["MMS_HANDLER_CACHE_DIR"] == str(tmp_path / "cache")
+    assert call[:2] == (("localhost",), "localhost")
+    addresses = [socket.gethostbyname("localhost")]
+    assert options == {"addresses": addresses, "port": 8000, "verbose": 0}
+    assert finished == "finished"
+    assert (tmp_path / "ml" / "model" / "role").read_text() == "worker"
+
+
+def test_its_port(job, joined):
+    """Hyperparameters can change it; a trial on this machine has a free one, and no names."""
+    parameters = {"sagemaker_parameter_server_enabled": True, "_ps_port": "77", "_ps_verbose": 2}
+    part = job("pass", hyperparameters=parameters, hosts=("localhost",), current_host="localhost")
+    run(part)
+    run(part._replace(hosts=("no-such-host",), current_host="no-such-host"), local_port=55)
+    options = [call[2] for call in joined if call != "finished"]
+    assert [(each["port"], each["verbose"]) for each in options] == [(77, 2), (55, 2)]
+    assert options[1]["addresses"] == ["127.0.0.1"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "hosts", "joins"), [("legacy", 2, True), ("legacy", 1, False), ("script", 2, False)]
+)
+def test_who_has_a_parameter_server(job, joined, monkeypatch, mode, hosts, joins):
+    """Legacy scripts on several hosts, without being asked."""
+    ran = []
+    monkeypatch.setattr(
+        "mms_handler.training.supervise.run", lambda command, env, member: ran.append(member)
+    )
+    names = ("127.0.0.1", "127.0.0.2")[:hosts]
+    part = job("def train(): pass", hosts=names, current_host="127.0.0.1")
+    run(part, mode=mode)
+    assert [member is not None for member in ran] == [joins]
+    assert len(joined) == joins
+
+
+# --- several hosts on this machine -----------------------------------------------------------
+
+
+def test_each_local_host_has_its_folders(job, tmp_path):
+    """The first one the job's own."""
+    hosts = ("algo-1", "algo-2")
+    first, second = (local_hosts._job_of(job("pass"), host, hosts) for host in hosts)
+    assert first == job("pass")._replace(hosts=hosts, current_host="algo-1")
+    base = tmp_path / "ml" / "hosts" / "algo-2"
+    assert second == job("pass")._replace(
+        hosts=hosts,
+        current_host="algo-2",
+        base_dir=base,
+        model_dir=base / "model",
+        output_data_dir=base / "output" / "data",
+    )
+
+
+def test_the_reason_of_several_hosts(job, tmp_path):
+    """A host that lost another one is no reason, unless there is no other."""
+    hosts = ("algo-1", "algo-2", "algo-3")
+    parts = [local_hosts._job_of(job("pass"), host, hosts) for host in hosts]
+    assert local_hosts._reason(parts) == "a host's process ended without a failure file"
+    for part, text in zip(parts, ("host algo-2 was lost: gone\nmore", "no\n\nmore")):
+        part.output_dir.mkdir(parents=True)
+        (part.output_dir / "failure").write_text(text)
+    assert local_hosts._reason(parts[:1]) == "algo-1: host algo-2 was lost: gone"
+    assert local_hosts._reason(parts) == "algo-2: no"
+
+
+def test_local_hosts(job, tmp_path):
+    """Each runs its part; the job fails if one of them does, and says which."""
+    script = (
+        "import os, sys; print(os.environ['SM_HOSTS'])\n"
+        "sys.exit('no weights') if os.environ['SM_CURRENT_HOST'] == 'algo-2' else None\n"
+    )
+    with pytest.raises(TrainingError, match="^algo-2: no weights$"):
+        local_hosts.run_local_hosts(job(script), 2, mode="script")
+    assert (tmp_path / "ml" / "output" / "success").exists()
+    assert (tmp_path / "ml" / "hosts" / "algo-2" / "output" / "failure").exists()

@@ -1,0 +1,192 @@
+"""training.supervise: how a training's process ends, and what is said about it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import threading
+
+import psutil
+import pytest
+
+from mms_handler.errors import TrainingError
+from mms_handler.training import supervise
+from mms_handler.training.supervise import Command, ScriptFailed, Stopped
+
+
+class Member:
+    """A host's part in a cluster whose other hosts do this."""
+
+    variables = {"DMLC_ROLE": "worker"}
+
+    def __init__(self, lost: str | None = None, finished: Exception | None = None) -> None:
+        self._lost, self._finished = lost, finished
+        self.waited: list[bool] = []
+
+    def lost(self) -> str | None:
+        return self._lost
+
+    def finished(self, stop) -> None:
+        self.waited.append(stop())
+        if self._finished:
+            raise self._finished
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run a shell script as a training; ``$PWD`` is tmp_path."""
+
+    def run(script, *, environment=None, variables=None, member=None, report=None):
+        command = Command(["/bin/sh", "-c", script], variables or {}, tmp_path, report)
+        environment = {"PATH": os.environ["PATH"], **(environment or {})}
+        supervise.run(command, environment, member)
+
+    return run
+
+
+def test_a_process_that_ends_well(run, tmp_path):
+    """Its variables: the environment's, then the command's, then the cluster's."""
+    environment = {"A": "1", "B": "1", "DMLC_ROLE": "1"}
+    member = Member()
+    run(
+        "echo $A $B $DMLC_ROLE $PWD > out; echo warning >&2",
+        environment=environment,
+        variables={"B": "2", "DMLC_ROLE": "2"},
+        member=member,
+    )
+    assert (tmp_path / "out").read_text() == f"1 2 worker {tmp_path}\n"
+    assert member.waited == [False]
+
+
+def test_its_standard_error_is_copied(run, capfdbinary):
+    """As it is, also what is no text."""
+    run("printf 'a\\n\\377b\\n' >&2")
+    assert capfdbinary.readouterr().err == b"a\n\xffb\n"
+
+
+def test_a_process_that_fails(run):
+    """The last line that is not empty is the reason; the details have the last 50 lines."""
+    member = Member()
+    with pytest.raises(ScriptFailed) as caught:
+        run("seq 60 >&2; printf 'Error: no\\n\\n' >&2; exit 3", member=member)
+    assert str(caught.value) == "Error: no"
+    code, words, *tail = caught.value.details.split("\n")
+    assert code == "ExitCode 3"
+    assert words.startswith("Command /bin/sh -c seq 60 >&2; ")
+    assert tail[-50:] == [*(str(number) for number in range(13, 61)), "Error: no", ""]
+    assert member.waited == []
+
+
+def test_a_process_that_fails_silently(run):
+    with pytest.raises(ScriptFailed, match="^the training ended with exit code 4$"):
+        run("echo ' ' >&2; exit 4")
+
+
+def test_a_process_that_is_killed(run):
+    """Its last line is not the reason."""
+    with pytest.raises(ScriptFailed, match="^the training was killed by SIGKILL$") as caught:
+        run("echo working >&2; kill -KILL $$")
+    assert caught.value.details.startswith("ExitCode -9\n")
+
+
+def test_a_report(run, tmp_path):
+    """Says more than standard error."""
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps({"line": "ValueError: no", "details": "a traceback"}))
+    with pytest.raises(ScriptFailed, match="^ValueError: no$") as caught:
+        run("echo other >&2; exit 1", report=report)
+    assert caught.value.details == "a traceback"
+    with pytest.raises(ScriptFailed, match="^other$"):
+        run("echo other >&2; exit 1", report=tmp_path / "not_there.json")
+
+
+def test_a_lost_host(run, tmp_path):
+    """The process is ended at once."""
+    with pytest.raises(TrainingError, match="^host algo-2 was lost: it was silent$"):
+        run(
+            "echo $$ > pid; exec sleep 60",
+            member=Member(lost="host algo-2 was lost: it was silent"),
+        )
+    for pid in [int(text) for text in (tmp_path / "pid").read_text().split()]:
+        assert not psutil.pid_exists(pid)
+
+
+def test_a_host_that_is_lost_at_the_end(run):
+    """This one has ended, the other has not."""
+    with pytest.raises(TrainingError, match="^lost late$"):
+        run("exit 0", member=Member(finished=TrainingError("lost late")))
+
+
+@contextlib.contextmanager
+def sending(number, path):
+    """Send this process a signal as soon as ``path`` exists."""
+    ended = threading.Event()
+
+    def send():
+        while not ended.wait(0.01):
+            if path.exists():
+                os.kill(os.getpid(), number)
+                return
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+READY = "touch ready; while true; do sleep 0.02; done"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_reaches_the_process(run, tmp_path, number):
+    """It may save what it has; a job that ends with 0 was not stopped."""
+    handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
+    name = number.name[3:]
+    with sending(number, tmp_path / "ready"), pytest.raises(
+        Stopped, match=f"^stopped by {number.name}$"
+    ) as caught:
+        run(f"trap 'touch saved; exit 1' {name}; {READY}")
+    assert caught.value.number == number
+    assert (tmp_path / "saved").exists()
+    (tmp_path / "ready").unlink()
+    member = Member()
+    with sending(number, tmp_path / "ready"):
+        run(f"trap 'exit 0' {name}; {READY}", member=member)
+    assert member.waited == []
+    assert [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)] == handlers
+
+
+def test_a_process_that_ignores_signals(run, tmp_path, monkeypatch):
+    """After the grace period its group is ended as every group is, first with SIGTERM."""
+    monkeypatch.setattr(supervise, "GRACE_S", 0.2)
+    with sending(signal.SIGTERM, tmp_path / "ready"), pytest.raises(
+        Stopped, match="^stopped by SIGTERM$"
+    ):
+        run(f"trap 'trap - TERM' TERM; echo $$ > pid; {READY}")
+    assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+
+
+def test_a_signal_while_the_others_are_waited_for(run):
+    """It is the reason, whatever the other hosts do."""
+
+    class Interrupted(Member):
+        def finished(self, stop):
+            os.kill(os.getpid(), signal.SIGTERM)
+            while not stop():
+                pass
+            raise TrainingError("lost")
+
+    with pytest.raises(Stopped, match="^stopped by SIGTERM$"):
+        run("exit 0", member=Interrupted())
+
+
+def test_a_grandchild_that_holds_standard_error(run):
+    """It ends with the group, so the job is not kept waiting for it."""
+    with pytest.raises(ScriptFailed, match="^no$"):
+        run(f"{sys.executable} -S -c 'import time; time.sleep(60)' & echo no >&2; exit 1")
