@@ -21,6 +21,9 @@ from mms_handler.server.store import Store
 from mms_handler.server.watch import WorkerDeaths
 from mms_handler.settings import Settings
 
+#: More than any model has: MMS's list also has those that have died.
+ALL_WORKERS = 2**31 - 1
+
 
 class Serving(NamedTuple):
     """How a model is served.
@@ -177,7 +180,7 @@ class MmsModels:
     def _end(self, name: str) -> None:
         processes = self.processes(name)
         url = self._front_end.management_url
-        client.retire(url, name, len(processes), self._drain_s)
+        client.retire(url, name, ALL_WORKERS, self._drain_s)
         client.unregister(url, name)  # 404 if MMS already did
         model_processes.wait_for_end(processes)
         front_end = self._front_end

@@ -279,7 +279,7 @@ class Settings:
     restarts: int = declare(
         5,
         {"MMS_HANDLER_MAX_RESTARTS": texts.natural},
-        "Worker deaths per model and minute that serve tolerates.",
+        "Worker deaths per model and minute that serve tolerates; also failures to load it again.",
         option="restarts",
     )
     max_requests: int | None = declare(

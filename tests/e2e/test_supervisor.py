@@ -64,6 +64,22 @@ def transform_fn(model, data, content_type, accept):
     return data, "text/plain"
 """
 
+BUSY = """\
+import os
+import time
+
+def model_fn(model_dir):
+    return None
+
+def transform_fn(model, data, content_type, accept):
+    pid = str(os.getpid())
+    with open(data.decode(), "w") as file:
+        file.write(pid)
+    if data != b"/dev/null":
+        time.sleep(4)
+    return pid, "text/plain"
+"""
+
 BROKEN = """\
 def model_fn(model_dir):
     raise ValueError("the weights are gone")
@@ -269,6 +285,25 @@ def test_a_model_whose_listener_is_killed_is_registered_again(linear):
     for process in (listener, *workers):
         process.kill()
     wait_for(lambda: _answers(linear), 30)
+
+
+def test_the_other_worker_answers_before_its_model_is_registered_again(ports, tmp_path):
+    """Its connection would otherwise be closed in the middle of its request."""
+    busy = model(tmp_path, "busy", BUSY)
+    with Serving(ports, busy, "--workers", "2") as serving, ThreadPoolExecutor(1) as pool:
+        listener, workers = serving.of_model("busy")
+        answer = pool.submit(serving.ask, "busy", **text(tmp_path / "pid"))
+        pid = wait_for(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text(), 20)
+        listener.kill()
+        next(worker for worker in workers if str(worker.pid) != pid).kill()
+        assert answer.result().body == pid.encode()
+        again = wait_for(lambda: _reply_of(serving), 40)
+        assert again not in {str(worker.pid).encode() for worker in workers}
+
+
+def _reply_of(serving: Serving) -> bytes:
+    answer = serving.ask("busy", **text(os.devnull))
+    return answer.body if answer.status == 200 else b""
 
 
 @pytest.mark.parametrize("keep_going", [False, True])

@@ -7,6 +7,7 @@ from local_mms import serving, wait_until
 
 from mms_handler.errors import NoSuchModel, Unavailable
 from mms_handler.server.mending import Mender
+from mms_handler.server.mms_models import ALL_WORKERS
 
 
 @pytest.fixture
@@ -35,7 +36,11 @@ def test_a_model_that_lost_its_processes(models, mms, deaths, tmp_path):
     mender, before = Mender(models, deaths, 3), models.model("one")
     mms.end("one")
     mender.mend()  # the first look at it
-    assert mms.calls[1:] == [("RETIRE", "one", 0), ("DELETE", "one", None), ("POST", "one", 2)]
+    assert mms.calls[1:] == [
+        ("RETIRE", "one", ALL_WORKERS),
+        ("DELETE", "one", None),
+        ("POST", "one", 2),
+    ]
     after = models.model("one")
     assert after == before._replace(listener=listener_of(mms, "one"))
     assert after.listener != before.listener
@@ -89,8 +94,21 @@ def test_a_listener_that_ends_alone(models, mms, deaths):
     worker.kill()
     wait_until(lambda: len(mms.processes("one")) == 1)
     assert mender.mend() == {}
-    assert mms.calls[1:] == [("RETIRE", "one", 1), ("DELETE", "one", None), ("POST", "one", 2)]
+    assert mms.calls[1:] == [
+        ("RETIRE", "one", ALL_WORKERS),
+        ("DELETE", "one", None),
+        ("POST", "one", 2),
+    ]
     assert len(models.processes("one")) == 3
+
+
+def test_one_death_too_many(models, mms, deaths):
+    """The model is not loaded again: the server ends, or unregisters it."""
+    deaths.add("one", 2)
+    mms.end("one")
+    assert Mender(models, deaths, 3).mend() == {}
+    assert deaths.above_limit() == ["one"]
+    assert mms.calls[1:] == []
 
 
 def test_it_is_tried_again_later(models, mms, deaths, clock, tmp_path):

@@ -23,6 +23,7 @@ from mms_handler.errors import (
     Unavailable,
 )
 from mms_handler.manifest import LOAD_ERROR, MANIFEST
+from mms_handler.server.mms_models import ALL_WORKERS
 from mms_handler.server.registry import Mending
 from mms_handler.server.sources import Source
 
@@ -51,7 +52,7 @@ def test_a_name_can_be_taken_once(registry, source, mms):
     with pytest.raises(NameTaken, match="^a model called one is registered or being registered$"):
         models.register(source("one"), serving())
     models.unregister("one")
-    assert mms.calls[1:] == [("RETIRE", "one", 3), ("DELETE", "one", None)]
+    assert mms.calls[1:] == [("RETIRE", "one", ALL_WORKERS), ("DELETE", "one", None)]
     assert (models.names(), mms.processes("one")) == ([], [])
     models.check_free("one")
     with pytest.raises(NoSuchModel, match="^no model is called one$"):
