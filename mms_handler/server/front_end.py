@@ -185,7 +185,7 @@ def started(
         env = environment(private)
         env.update(java.java_variables(env))
         options = [*sizing.java_options(plan), *_gate_options(settings, tokens, folder)]
-        command = java.command(env, folder, options)
+        command = java.command(env, folder, options, settings.java_jars)
         inference, management = f"unix:{folder / 'inference'}", f"unix:{folder / 'management'}"
         addresses = f"inference_address={inference}\nmanagement_address={management}\n"
         # Of two lines with one key MMS takes the second.

@@ -10,10 +10,14 @@ import sys
 from pathlib import Path
 from typing import Mapping, Sequence
 
-from mms_handler.errors import ServerError
+from mms_handler.errors import ServerError, SettingsError
 
 LOG_CONFIG = Path(__file__).parents[1] / "log4j2.xml"
 PLUGINS = Path(__file__).parents[1] / "plugins"
+
+#: With this option, netty takes the first of several native libraries of one name.  Otherwise it
+#: refuses them all if they differ, as MMS's and that of a newer netty do.
+_FIRST_NATIVE_LIBRARY = "-Dio.netty.native.detectNativeLibraryDuplicates=false"
 
 #: The front end's JVM options that do not depend on the machine.  The second compiler would take
 #: more time than the requests of the first minutes, and gain little compared with Python's part.
@@ -52,8 +56,12 @@ def java_variables(env: Mapping[str, str]) -> dict[str, str]:
     return {"JAVA_HOME": str(JAVA_HOME)}
 
 
-def command(env: Mapping[str, str], folder: Path, options: Sequence[str]) -> list[str]:
+def command(
+    env: Mapping[str, str], folder: Path, options: Sequence[str], jars: str | None = None
+) -> list[str]:
     """The command that starts the front end with the config.properties and tmp of ``folder``.
+
+    Classes are taken from the folder ``jars`` first, if there is one.
 
     MMS's own command runs the same (mms/model_server.py:74-175).  As our child, the process has
     Java's exit code and gets its signals.
@@ -61,21 +69,37 @@ def command(env: Mapping[str, str], folder: Path, options: Sequence[str]) -> lis
     home = env.get("JAVA_HOME")
     java = os.path.join(home, "bin", "java") if home else "java"
     site = _mms_parent()
+    newer = _with_jars(jars) if jars else ""
     return [
         java,
         *FLAGS,
+        *([_FIRST_NATIVE_LIBRARY] if newer else []),
         *options,
         f"-Dmodel_server_home={site}",
         f"-Dlog4j.configurationFile=file://{LOG_CONFIG}",
         f"-Djava.io.tmpdir={folder / 'tmp'}",
         "-cp",
-        f"{site / 'mms' / 'frontend' / '*'}:{PLUGINS / '*'}",
+        f"{newer}{site / 'mms' / 'frontend' / '*'}:{PLUGINS / '*'}",
         "com.amazonaws.ml.mms.ModelServer",
         "--python",
         str(_python(folder, env.get("PYTHONPATH", ""))),
         "-f",
         str(folder / "config.properties"),
     ]
+
+
+def _with_jars(folder: str) -> str:
+    """A class path's beginning: the jars of ``folder``, absolute, since Java starts elsewhere.
+
+    Raises:
+        SettingsError: it has no jar.
+    """
+    if ":" in folder or not any(Path(folder).glob("*.jar")):
+        raise SettingsError(
+            f"MMS_HANDLER_JAVA_JARS: {folder} is no folder with .jar files, or has a colon in its "
+            "name"
+        )
+    return f"{Path(folder).absolute() / '*'}:"
 
 
 def _mms_parent() -> Path:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Mapping, NamedTuple
 
 from mms_handler.settings import names, table
+from mms_handler.settings.defaults import MMS_BODY_BYTES
 from mms_handler.settings.setting import Setting
-from mms_handler.settings.table import MMS_BODY_BYTES, TABLE, Settings
+from mms_handler.settings.table import TABLE, Settings
 
 __all__ = [
     "MMS_BODY_BYTES",

@@ -8,24 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Mapping
 
 from mms_handler.settings import names, texts
+from mms_handler.settings.defaults import (
+    ARRAY_BYTES_PER_BODY_BYTE,
+    DEFAULT_BATCH_SIZE,
+    MMS_BODY_BYTES,
+    management_port,
+)
 from mms_handler.settings.setting import DERIVED, Setting, declare, parse
-
-#: MMS's own default limit for the body of a request and of a reply (ConfigManager.java), in bytes.
-MMS_BODY_BYTES = 6_553_500
-
-#: Bytes of arrays for each byte of the largest body.  Bytes, and digits with commas, become two to
-#: four times as large as float32; the rest is for what is compressed or sparse.
-ARRAY_BYTES_PER_BODY_BYTE = 8
-
-#: The largest batch unless one is set.  Larger ones gain nothing: in a batch of 32 small requests,
-#: each costs little more than reading its body and writing its reply.
-DEFAULT_BATCH_SIZE = 32
-
-
-def _management_port(values: Mapping[str, Any]) -> int:
-    """The first port of the safe range that is not the clients' port."""
-    first, last = values["safe_port_range"] or (8081, 8082)
-    return first + 1 if first == values["port"] and first < last else first
 
 
 @dataclass(frozen=True)
@@ -99,7 +88,7 @@ class Settings:
         option="management-port",
         metavar="PORT",
         follows="safe_port_range",
-        derive=_management_port,
+        derive=management_port,
     )
     model_store: str = declare(
         "model_archives",
@@ -173,6 +162,14 @@ class Settings:
         default_text="from the memory and the size limits of bodies",
         unit="MB",
         option="heap-mb",
+    )
+    java_jars: str | None = declare(
+        None,
+        {"MMS_HANDLER_JAVA_JARS": str},
+        "Folder with jars that Java uses before MMS's own, such as newer ones of netty.",
+        default_text="none",
+        option="java-jars",
+        metavar="FOLDER",
     )
     batch_size: int | None = declare(
         None,

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from pathlib import Path
 from typing import Iterator
 
+import mms
 import pytest
 from running_mms import Serving, free_ports, wait_for
 
@@ -52,11 +54,40 @@ def folder(tmp_path_factory) -> Path:
     return folder
 
 
+CLASS = "io/netty/util/Version.class"
+NATIVE = "META-INF/native/libnetty_transport_native_epoll_"  # of each kind of processor
+
+
 @pytest.fixture(scope="module")
-def serving(folder) -> Iterator[Serving]:
-    """A model with one worker; some variables are hidden from it."""
+def jars(tmp_path_factory) -> Path:
+    """A jar as of another netty: with one of its classes, and another native library."""
+    folder = tmp_path_factory.mktemp("jars")
+    frontend = Path(mms.__file__).parent / "frontend"
+    with zipfile.ZipFile(frontend / "model-server.jar") as old, zipfile.ZipFile(
+        folder / "newer.jar", "w"
+    ) as new:
+        new.writestr(CLASS, old.read(CLASS))
+        for name in old.namelist():
+            if name.startswith(NATIVE):
+                new.writestr(name, old.read(name) + b"newer")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def serving(folder, jars) -> Iterator[Serving]:
+    """A model with one worker; some variables are hidden from it, and Java uses another jar."""
     hidden = ("--hide-env", "AWS_*,DB_PASSWOR?", "--hide-env", "OMP_*")
-    flags = ("--workers", "1", *hidden, "--memory-mb", "1500", "--heap-mb", "64")
+    flags = (
+        "--workers",
+        "1",
+        *hidden,
+        "--java-jars",
+        os.path.relpath(jars),
+        "--memory-mb",
+        "1500",
+        "--heap-mb",
+        "64",
+    )
     env = {**os.environ, **SECRETS, **PLAIN}
     with Serving(free_ports(), folder / "m", *flags, env=env, log=folder / "log") as serving:
         yield serving
@@ -71,6 +102,13 @@ def test_variables_are_hidden_from_scripts(serving):
     for moment in ("imported", "loaded", "asked"):
         assert {name: own[moment].get(name) for name in PLAIN} == PLAIN
     assert "PATH" in own["asked"]
+
+
+def test_other_jars_come_first(serving, jars):
+    """Even if they have a native library that MMS has too: netty would refuse both."""
+    assert str(jars / "newer.jar") in [file.path for file in serving.java().open_files()]
+    maps = [region.path for region in serving.java().memory_maps()]
+    assert any("netty_transport_native_epoll" in path for path in maps)
 
 
 def state(serving: Serving) -> tuple:

