@@ -52,8 +52,9 @@ class ProcessLog:
         """Read ``stream`` to its end, in a thread that ends with it."""
 
         def copy() -> None:
-            for line in stream:
-                self._take(line.decode("utf-8", "replace").rstrip())
+            with stream:
+                for line in stream:
+                    self._take(line.decode("utf-8", "replace").rstrip())
 
         threading.Thread(target=copy, daemon=True).start()
 

@@ -57,7 +57,7 @@ class Mender:
             return False
         return len(self._registry.processes(name)) < model.serving.workers
 
-    def _mend(self, name: str, model: Model) -> str:
+    def _mend(self, name: str, model: Model) -> str | None:
         """Try to load a model again; the reason, if it is given up."""
         if not model.mending:
             self._deaths.add(name)
@@ -75,4 +75,4 @@ class Mender:
             mending = Mending(failures + 1, time.monotonic() + delay_s)
             self._registry.replace(name, model._replace(mending=mending))
             log.warning("%s; trying again in %d s", exc, delay_s)
-        return ""
+        return None

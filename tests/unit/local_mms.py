@@ -88,9 +88,10 @@ class Mms:
     def processes(self, name: str):
         return model_processes.of_model(self.java.pid, name)
 
-    def start(self, name: str, workers: int) -> None:
+    def start(self, name: str, workers: int, *words: str) -> None:
         """Start a listener, which forks the workers; return when all are there."""
-        command = [sys.executable, "-S", "-c", LISTENER, str(workers), "--model-name", name]
+        options = [str(workers), "--model-name", name, *words]
+        command = [sys.executable, "-S", "-c", LISTENER, *options]
         self.java.stdin.write(f"{json.dumps(command)}\n")
         self.java.stdin.flush()
         wait_until(lambda: len(self.processes(name)) == 1 + workers)

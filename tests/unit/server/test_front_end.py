@@ -1,0 +1,346 @@
+"""front_end: how Java is started and asked, with small programs in its place.
+
+The end-to-end tests have the real one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from mms_handler.errors import ServerError
+from mms_handler.server import front_end, java, sizing
+from mms_handler.server.access import Tokens
+from mms_handler.server.front_end import FrontEnd, ProcessLog
+from mms_handler.server.machine import Machine
+from mms_handler.settings import Settings
+
+MB = 2**20
+TOKEN = "0123456789abcdef0123456789abcdef"
+PLAN = sizing.plan(Machine(2, 4096 * MB), Settings(), [1000])
+
+
+# --- the log ---------------------------------------------------------------------------------
+
+
+def followed(text: bytes, log: ProcessLog) -> None:
+    """Let a log read all of a text."""
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    before = set(threading.enumerate())
+    log.follow(process.stdout)
+    process.stdin.write(text)
+    process.stdin.close()
+    process.wait()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(30)
+
+
+def test_each_line_is_passed_on():
+    """As it came, also what is not UTF-8."""
+    lines = []
+    followed(b"one\r\ntwo  \n\xff\nthree", ProcessLog(lines.append))
+    assert lines == ["one", "two", "�", "three"]
+
+
+def test_the_latest_line_with_some_words():
+    log = ProcessLog(lambda line: None)
+    followed(b"Caused by: a\nx Caused by: b\nother\n", log)
+    assert log.text_after("Caused by: ") == "b"
+    assert log.text_after("ERROR", within_s=0) is None
+
+
+def test_a_line_that_comes_later():
+    """A process that has ended may still be read."""
+    log = ProcessLog(lambda line: None)
+    timer = threading.Timer(0.2, log._take, ["Error: no"])
+    timer.start()
+    assert log.text_after("Error: ", within_s=30) == "no"
+    timer.join()
+
+
+def test_what_clients_can_print_is_not_kept():
+    """As soon as Java listens; nothing is waited for then."""
+    lines = []
+    log = ProcessLog(lines.append)
+    followed(b"Caused by: a\n", log)
+    log.forget()
+    followed(b"Caused by: b\n", log)
+    assert log.text_after("Caused by: ", within_s=1_000) is None
+    assert lines == ["Caused by: a", "Caused by: b"]
+
+
+# --- a front end -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def replies():
+    """The front end's answers by path, and its status; what it was asked is in "asked"."""
+    replies = {"status": 200, "asked": []}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            replies["asked"].append(self.path)
+            body = replies.get(self.path, "").encode()
+            self.send_response(replies["status"])
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        replies["url"] = f"http://127.0.0.1:{server.server_port}"
+        yield replies
+        server.shutdown()
+
+
+@pytest.fixture
+def front(tmp_path, replies):
+    process = subprocess.Popen(["sleep", "60"])
+    yield FrontEnd(
+        tmp_path, process, ProcessLog(lambda line: None), replies["url"], f"{replies['url']}/m"
+    )
+    process.kill()
+    process.wait()
+
+
+def test_it_is_waited_for(front):
+    results = iter([False, False, True])
+    front.wait_until(lambda: next(results), 60)
+    assert next(results, None) is None
+
+
+def test_it_is_not_waited_for_too_long(front):
+    with pytest.raises(ServerError, match=r"^MMS was not ready within 0\.1 s; see its output abov"):
+        front.wait_until(lambda: False, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"ERROR no\nCaused by: a port \n", "a port"),
+        (b"ERROR  no\n", "no"),
+        (b"the gate cannot be used: in use\n", "in use"),
+        (b"Error: could not find\n", "could not find"),
+        (b"Error:\nnothing\n", "see its output above"),
+    ],
+)
+def test_why_it_ended(front, text, reason):
+    """By the line that says most; not after it is ready."""
+    followed(text, front.log)
+    front.process.kill()
+    front.process.wait()
+    front.wait_until(lambda: True, 60)
+    with pytest.raises(ServerError, match=f"^MMS ended before it was ready: {reason}$"):
+        front.wait_until(lambda: False, 60)
+
+
+def test_whether_it_listens(front, replies):
+    assert front.listens()
+    assert replies["asked"] == ["/m/models"]
+    replies["status"] = 503
+    assert not front.listens()
+    assert not front._replace(management_url="http://127.0.0.1:1").listens()
+
+
+def test_the_gate_is_opened(front, replies, tmp_path):
+    """By a file; /ping says when all models are there."""
+    front.open_gate(60)
+    assert (tmp_path / "ready").exists()
+    assert replies["asked"] == ["/ping"]
+    replies["status"] = 503
+    with pytest.raises(ServerError, match="^MMS was not ready within 0 s"):
+        front.open_gate(0)
+
+
+METRICS = """\
+# TYPE mms_handler_worker_restarts_total counter
+mms_handler_worker_restarts_total{model="iris"} 3
+mms_handler_worker_restarts_total{model=""} 12
+mms_handler_worker_restarts_total{model="a"} b
+mms_handler_requests_total{model="iris"} 7
+"""
+
+
+def test_how_often_workers_were_started_again(front, replies):
+    """Nothing is known while Java does not answer well."""
+    replies["/metrics"] = METRICS
+    assert front.worker_restarts() == {"iris": 3, "": 12}
+    replies["status"] = 503
+    assert front.worker_restarts() == {}
+    assert front._replace(inference_url="http://127.0.0.1:1").worker_restarts() == {}
+
+
+# --- starting one ----------------------------------------------------------------------------
+
+JAVA = """
+import json, os, pathlib, signal, socket, sys
+print("starting", flush=True)
+folder = pathlib.Path(sys.argv[1])
+variables = {name: os.environ.get(name) for name in sys.argv[2:]}
+(folder.parent / "seen.json").write_text(json.dumps({
+    "variables": variables,
+    "cwd": os.getcwd(),
+    "files": sorted(path.name for path in folder.iterdir()),
+    "config": (folder / "config.properties").read_text(),
+}))
+server = socket.socket(socket.AF_UNIX)
+server.bind(str(folder / "management"))
+server.listen()
+signal.signal(signal.SIGTERM, lambda *_: (print("drained", flush=True), sys.exit(0)))
+while True:
+    connection = server.accept()[0]
+    connection.recv(9999)
+    connection.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n")
+    connection.close()
+"""
+
+VARIABLES = ("TEMP", "TMPDIR", "PYTHONUNBUFFERED", "MMS_HANDLER_TOKEN_FILE", "JAVA_HOME")
+
+
+@pytest.fixture
+def commands(tmp_path, monkeypatch):
+    """Run JAVA in Java's place; the options that Java would have got."""
+    options = []
+
+    def command(env, folder, more):
+        options.append(more)
+        return [sys.executable, "-S", "-c", JAVA, str(folder), *VARIABLES]
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(java, "command", command)
+    monkeypatch.setattr(java, "java_variables", lambda env: {"JAVA_HOME": "/a/java"})
+    return options
+
+
+def test_started(commands, tmp_path):
+    """In a private folder, from which no token can be read by a worker; ended in peace."""
+    lines = []
+    settings = Settings(token_file=str(tmp_path / "tokens"), drain_s=20, port=1234)
+    log = ProcessLog(lines.append)
+    with front_end.started(settings, Tokens(TOKEN), PLAN, log, 60, ["iris"]) as front:
+        assert [path.name for path in front.loading_file("iris").parent.iterdir()] == ["iris"]
+        folder = front.folder
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert (folder / "tokens").stat().st_mode & 0o777 == 0o600
+        assert (folder / "tokens").read_text() == f"inference {TOKEN}\n"
+        assert front.inference_url == f"unix:{folder}/inference:"
+        assert front.management_url == f"unix:{folder}/management:"
+        assert front.listens()
+        assert front.loading_file("iris") == folder / "loading" / "iris"
+        assert front.log.text_after("starting", within_s=0) is None
+        process = front.process
+    assert (process.returncode, folder.exists()) == (0, False)
+    assert lines == ["starting", "drained"]
+    seen = json.loads((tmp_path / "seen.json").read_text())
+    assert seen["variables"] == {
+        "TEMP": str(folder / "tmp"),
+        "TMPDIR": str(folder / "tmp"),
+        "PYTHONUNBUFFERED": "1",
+        "MMS_HANDLER_TOKEN_FILE": None,
+        "JAVA_HOME": "/a/java",
+    }
+    assert seen["cwd"] == str(folder)
+    assert seen["files"] == ["config.properties", "loading", "tmp", "tokens"]
+    config = seen["config"]
+    assert config.endswith(
+        f"inference_address=unix:{folder}/inference\nmanagement_address=unix:{folder}/management\n"
+    )
+    assert f"model_store={folder}/store\n" in config
+    (options,) = commands
+    assert options[:3] == sizing.java_options(PLAN)
+    assert "-Dmms_handler.gate=127.0.0.1:1234" in options
+
+
+def test_a_java_that_does_not_start(commands, monkeypatch, tmp_path):
+    """Nothing is left; the reason is what it printed."""
+    failing = [sys.executable, "-S", "-c", "print('Error: no main'); raise SystemExit(1)"]
+    monkeypatch.setattr(java, "command", lambda *arguments: failing)
+    started = front_end.started(Settings(), Tokens(), PLAN, ProcessLog(lambda line: None), 60)
+    with pytest.raises(ServerError, match="^MMS ended before it was ready: no main$"), started:
+        pytest.fail("it did start")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_java_that_does_not_end(tmp_path):
+    """It may take as long as requests may, and three seconds more; the group is killed then."""
+    ignoring = (
+        "import signal, time; signal.signal(15, signal.SIG_IGN); print(flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-S", "-c", ignoring], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    front_end._drain(process, -3)
+    assert process.poll() is None
+    process.kill()
+    front_end._drain(process, 0)
+    assert process.returncode == -signal.SIGKILL
+    process.stdout.close()
+
+
+# --- what the gate is told -------------------------------------------------------------------
+
+
+def gate(tmp_path, settings: Settings, **tokens: str) -> dict[str, str]:
+    options = front_end._gate_options(settings, Tokens(**tokens), tmp_path)
+    assert all(option.startswith("-Dmms_handler.") for option in options)
+    return dict(option[len("-Dmms_handler.") :].split("=", 1) for option in options)
+
+
+def test_the_gates_options(tmp_path):
+    """What is not set is left out."""
+    settings = Settings(
+        host="0.0.0.0",
+        port=1,
+        drain_s=2,
+        keep_alive_s=3,
+        header_timeout_s=4,
+        body_timeout_s=5,
+        max_connections=6,
+    )
+    options = {
+        "gate": "0.0.0.0:1",
+        "ready_file": str(tmp_path / "ready"),
+        "drain_s": "2",
+        "keep_alive_s": "3",
+        "head_s": "4",
+        "body_s": "5",
+        "max_connections": "6",
+    }
+    assert gate(tmp_path, settings) == options
+    assert list(tmp_path.iterdir()) == []
+    more = dataclasses.replace(
+        settings,
+        allowed_hosts=("a", "b:1"),
+        max_requests=7,
+        max_worker_mb=8,
+        multi_model=True,
+        management_port=9,
+    )
+    assert gate(tmp_path, more, management=TOKEN) == {
+        **options,
+        "allowed_hosts": "a,b:1",
+        "max_requests": "7",
+        "max_worker_mb": "8",
+        "admin_port": "9",
+        "multi_model": "true",
+        "token_file": str(tmp_path / "tokens"),
+    }
+    assert (tmp_path / "tokens").read_text() == f"management {TOKEN}\n"
+
+
+def test_java_is_in_a_group_of_its_own(commands):
+    """The models' processes are found by it."""
+    with front_end.started(Settings(), Tokens(), PLAN, ProcessLog(lambda line: None), 60) as front:
+        assert (
+            int(Path(f"/proc/{front.process.pid}/stat").read_text().split()[4]) == front.process.pid
+        )
