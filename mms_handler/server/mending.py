@@ -62,7 +62,7 @@ class Mender:
         if not model.mending:
             self._deaths.add(name)
             if name in self._deaths.above_limit():
-                return ""  # it is given up for that at once
+                return None  # it is given up for that at once
         failures = model.mending.failures if model.mending else 0
         try:
             self._registry.load_again(name, model)

@@ -135,7 +135,8 @@ def running() -> Iterator[Mms]:
         mms.url = f"http://127.0.0.1:{server.server_port}"
         yield mms
         server.shutdown()
-    os.killpg(mms.java.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):  # a test may have ended all of it
+        os.killpg(mms.java.pid, signal.SIGKILL)
     mms.java.communicate()
 
 

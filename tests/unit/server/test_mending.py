@@ -8,6 +8,7 @@ from local_mms import serving, wait_until
 from mms_handler.errors import NoSuchModel, Unavailable
 from mms_handler.server.mending import Mender
 from mms_handler.server.mms_models import ALL_WORKERS
+from mms_handler.server.watch import WorkerDeaths
 
 
 @pytest.fixture
@@ -151,6 +152,15 @@ def test_it_is_given_up(models, mms, deaths, clock, tmp_path):
     assert list((tmp_path / "loading").iterdir()) == []
     assert list((tmp_path / "store").iterdir()) == []
     assert mender.mend() == {}
+
+
+def test_a_death_too_many(models, mms):
+    """The model is given up for that, so it need not be loaded again first."""
+    deaths = WorkerDeaths(0)
+    mms.end("one")
+    assert Mender(models, deaths, 3).mend() == {}
+    assert deaths.above_limit() == ["one"]
+    assert mms.calls[1:] == []
 
 
 def test_it_is_given_up_although_mms_does_not_answer(models, mms, deaths):

@@ -17,6 +17,7 @@ from mms_handler.errors import ArchiveError, NoSuchModel, ServerError
 from mms_handler.server import front_end, serve
 from mms_handler.server.front_end import FrontEnd
 from mms_handler.server.machine import Machine
+from mms_handler.server.registry import Mending
 from mms_handler.settings import Settings
 
 GB = 2**30
@@ -191,9 +192,12 @@ def test_a_model_that_a_client_unregisters_meanwhile(serving, mms, caplog):
 
 def test_a_model_that_cannot_be_mended(serving, mms):
     """Ends a server that is not to go on."""
-    with serving("one", restarts=0) as running:
+    with serving("one", restarts=1) as running:
         mms.end("one")
         mms.statuses["POST"] = 500
+        running._check_models()
+        model = running.registry.model("one")
+        running.registry.replace("one", model._replace(mending=Mending(1, 0)))
         with pytest.raises(ServerError, match="^one cannot be served: because$"):
             running._check_models()
 
@@ -207,4 +211,5 @@ def test_a_server_for_many_models_goes_on(serving, mms, tmp_path):
         mms.end("one")
         mms.statuses["POST"] = 500
         running._check_models()
+        running._check_models()  # the death was one too many
         assert running.registry.names() == []
