@@ -1,0 +1,199 @@
+"""compression, json, text, npz: limits at their edge, and the ways that save time are taken."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import struct
+
+import numpy as np
+import pytest
+
+from mms_handler import codecs
+from mms_handler.codecs import compression, csv, digits, json, jsonlines, npy, npz
+from mms_handler.codecs.text import CHARSETS, text
+from mms_handler.errors import BadInput
+
+# --- text ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CHARSETS)
+def test_every_charset(name):
+    """As Python writes it, whatever its letters' case."""
+    written = "1,2 a".encode(name)
+    assert text(written, f"text/csv; charset={name}") == "1,2 a"
+    assert text(written, f'text/csv; charset="{name.upper()}"') == "1,2 a"
+
+
+# --- json ------------------------------------------------------------------------------------
+
+
+def test_the_longest_integer():
+    """A thousand digits are read, though no double holds them; one more is not."""
+    assert json.loads(f"[{10**999}]") == [10**999]
+    for value in (f"[{10**1000}]", f"[1, -{10**1000}]", f'{{"a": {10**1000}}}'):
+        with pytest.raises(ValueError, match="^an integer is too large$"):
+            json.loads(value)
+    for value in (f"0.{10**1000}", f"{10**1000}.5", f"{10**1000}e-999"):
+        assert isinstance(json.loads(value), float)
+
+
+def test_how_many_names_an_object_may_have():
+    names = {str(number): [number] for number in range(257)}
+    with pytest.raises(ValueError, match="^the object has 257 names; the limit is 256$"):
+        json.decode(json.dumps(names))
+    del names["0"]
+    assert len(json.decode(json.dumps(names))) == 256
+    assert len(json.quick(json.dumps(names).encode())) == 256
+
+
+@pytest.mark.parametrize("body", [b'{"a":[1],"b":[2],"c":[3]}', b"[[1,2],[3,4]]", b"7"])
+def test_small_bodies_are_read_quickly(body):
+    """By orjson; the result is the same."""
+    quick, slow = json.quick(body), json.decode(body.decode())
+    assert quick is not None
+    assert str(quick) == str(slow)
+
+
+def test_lines_are_read_quickly(monkeypatch):
+    """Without a look at each value, if there is no text among them."""
+    body = b'{"a": [1], "b": 2}\n{"a": [3], "b": 4}\n'
+    monkeypatch.setattr(jsonlines, "numbers", lambda *_: pytest.fail("the slow way"))
+    assert {name: array.tolist() for name, array in jsonlines.quick(body).items()} == {
+        "a": [[1], [3]],
+        "b": [2, 4],
+    }
+
+
+# --- csv -------------------------------------------------------------------------------------
+
+
+def test_arrays_of_numbers_are_written_at_once(monkeypatch):
+    """Not cell by cell."""
+    monkeypatch.setattr(csv, "_cells", lambda row: pytest.fail("the slow way"))
+    array = np.arange(64, dtype="f4").reshape(2, 4, 8)
+    lines = [
+        ",".join(f"{number}.0" for number in numbers) for numbers in (range(32), range(32, 64))
+    ]
+    assert csv.encode(array).decode() == "\r\n".join(lines) + "\r\n"
+
+
+def test_no_rows_are_no_lines():
+    assert csv.encode(np.zeros((0, 3), "f4")) == b""
+    assert csv.encode(np.zeros((2, 0), "f4")) == b"\r\n\r\n"
+
+
+# --- digits ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [31, 32])
+def test_few_values_are_written_one_by_one(count):
+    """From 32 on it takes less time together."""
+    written = digits.encode_floats(np.zeros(count), np.float64, lambda numbers: [])
+    assert (written is not None) == (count == 32)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "numbers", "asked"),
+    [
+        (np.float64, [1e-6, 9.9e-6, 2e-4, 1e14, -1e-6, 0, -5], []),
+        (np.float64, [2e-5, 9e-5, 2e15, -2e15, np.nan, np.inf], [2e-5, 9e-5, 2e15, -2e15]),
+        (np.float32, [1e-7, 2e-4, 1e6], []),
+        (np.float32, [2e-6, 9e-5, 2e7], [2e-6, 9e-5, 2e7]),
+    ],
+)
+def test_numbers_that_are_spelled_in_several_ways(dtype, numbers, asked):
+    """Are left to Python or NumPy; so are those that are not finite."""
+    seen = []
+
+    def spell(different):
+        seen.extend(different.tolist())
+        return map(str, different)
+
+    array = np.array(numbers + [1.5] * 40, dtype)
+    written = digits.encode_floats(array, dtype, spell)
+    finite = [number for number in seen if np.isfinite(number)]
+    assert finite == np.array(asked, dtype).tolist()
+    assert len(seen) - len(finite) == sum(not np.isfinite(number) for number in numbers)
+    assert written == ("[" + ",".join(map(str, array)) + "]").encode()
+
+
+# --- npy, npz --------------------------------------------------------------------------------
+
+
+def test_each_dimension_has_its_place():
+    """In Fortran's order too."""
+    array = np.arange(6, dtype="f8").reshape(2, 3)
+    for order in "CF":
+        out = io.BytesIO()
+        np.save(out, np.asarray(array, order=order))
+        assert npy.decode(out.getvalue(), 24).tolist() == array.tolist()
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_the_longest_header(version):
+    """Its length has two bytes in version 1.0, and four in 2.0."""
+    out = io.BytesIO()
+    np.lib.format.write_array(out, np.array([1.5, 2], "f4"), version=version)
+    body = out.getvalue()
+    assert npy.decode(body, 8).tolist() == [1.5, 2]
+    start = 10 if version == (1, 0) else 12
+    header = body[start:].split(b"\n")[0]
+    for length in (npy.MAX_HEADER_BYTES, npy.MAX_HEADER_BYTES + 1):
+        padded = header.ljust(length - 1) + b"\n"
+        longer = body[:8] + length.to_bytes(start - 8, "little") + padded + body[-8:]
+        if length == npy.MAX_HEADER_BYTES:
+            assert npy.decode(longer, 8).tolist() == [1.5, 2]
+        else:
+            with pytest.raises(ValueError, match="has 10001 bytes; the limit is 10000$"):
+                npy.decode(longer, 8)
+
+
+def zip_of(count):
+    return npz.encode({str(number): np.array(1.5) for number in range(count)})
+
+
+def test_how_many_files_a_zip_may_have():
+    """Its end is asked, before the directory is read; and then the directory."""
+    assert len(npz.decode(zip_of(256), 2**20)) == 256
+    with pytest.raises(ValueError, match="^the ZIP has 257 files; the limit is 256$"):
+        npz.decode(zip_of(257), 2**20)
+    body = zip_of(1)
+    lying = body[: -22 + 10] + struct.pack("<H", 999) + body[-22 + 12 :]
+    with pytest.raises(ValueError, match="^the ZIP has 999 files; the limit is 256$"):
+        npz.decode(lying, 2**20)
+    body = zip_of(257)
+    modest = body[: -22 + 10] + struct.pack("<H", 1) + body[-22 + 12 :]
+    with pytest.raises(ValueError, match="^the ZIP has 257 files; the limit is 256$"):
+        npz.decode(modest, 2**20)
+
+
+def test_a_large_directory():
+    """A kilobyte for each array that there may be."""
+    body = zip_of(1)
+    for directory_bytes, refused in ((1024 * 256, False), (1024 * 256 + 1, True)):
+        changed = body[: -22 + 12] + struct.pack("<I", directory_bytes) + body[-22 + 16 :]
+        with pytest.raises(ValueError, match="^the ZIP") as caught:
+            npz.decode(changed, 2**20)
+        assert ("directory has more than 262144 bytes" in str(caught.value)) == refused
+
+
+# --- compression -----------------------------------------------------------------------------
+
+
+def test_large_and_many_members():
+    """Longer than what is read at a time; with padding behind them."""
+    noise = np.random.RandomState(0).bytes(200_000)
+    body = gzip.compress(noise) + bytes(100) + gzip.compress(b"") + gzip.compress(b"end") + b"\0"
+    whole = noise + b"end"
+    assert codecs.decompress(body, "gzip", len(whole)) == whole
+    zeros = gzip.compress(bytes(300_000))
+    assert codecs.decompress(zeros, " X-GZIP ", 300_000) == bytes(300_000)
+
+
+def test_how_many_members_there_may_be():
+    empty = gzip.compress(b"")
+    body = empty * compression.MAX_MEMBERS
+    assert codecs.decompress(body, "gzip", 10) == b""
+    with pytest.raises(BadInput, match="^the gzip body has more than 1000 members$"):
+        codecs.decompress(body + empty, "gzip", 10)
