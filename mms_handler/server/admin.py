@@ -12,10 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import io
 import json
 import logging
 import reprlib
+import socket
 import threading
+import time
 import urllib.parse
 from typing import Any, Callable, Iterator, Mapping
 
@@ -27,6 +30,7 @@ from mms_handler.errors import (
     Unauthorized,
     disk_is_full,
 )
+from mms_handler.server import framing
 from mms_handler.server.access import Access
 from mms_handler.server.mms_models import Serving
 from mms_handler.server.registry import Registry
@@ -44,6 +48,9 @@ _MAX_DIGITS = 10
 #: Connections at a time, and seconds that one may be silent while a request is awaited.
 _MAX_CONNECTIONS = 100
 _IDLE_S = 10
+
+#: How long a connection that was closed in the middle of a request can still read its answer.
+_LINGER_S = 1
 _CROWDED = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n"
     b"Content-Length: 0\r\nConnection: close\r\n\r\n"
@@ -200,9 +207,41 @@ def _handler(api: Api, access: Access) -> type[http.server.BaseHTTPRequestHandle
 
         protocol_version = "HTTP/1.1"
         timeout = _IDLE_S
+        raw_requestline: bytes
+
+        #: Whether the rest of what the client sends will not be read.
+        _cut = False
+
+        def parse_request(self) -> bool:
+            """Read a request's head; answer it here if it is malformed."""
+            stream = self.rfile
+            self.requestline, self.command, self.request_version = "", "", self.protocol_version
+            try:
+                head = framing.read(self.raw_requestline, stream)
+            except framing.Malformed as exc:
+                log.warning("management: a malformed request: %s", exc)
+                self._cut = self.close_connection = True
+                self._send(*_refusal(exc))
+                return False
+            self.close_connection = True
+            if head is None:
+                return False
+            self.raw_requestline, self.rfile = head.line, io.BytesIO(head.fields)
+            try:
+                return super().parse_request()
+            finally:
+                self.rfile = stream
+
+        def finish(self) -> None:
+            """End the connection; if bytes are unread, not at once: a reset destroys the answer."""
+            super().finish()
+            if self._cut:
+                _linger(self.connection)
 
         def _answer(self) -> None:
-            status, fields = _status_and_fields(self._do)
+            self._send(*_status_and_fields(self._do))
+
+        def _send(self, status: int, fields: Fields) -> None:
             body = json.dumps(fields).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
@@ -229,18 +268,14 @@ def _handler(api: Api, access: Access) -> type[http.server.BaseHTTPRequestHandle
             return api.answer(self.command, url.path, fields)
 
         def _body(self) -> bytes:
-            lengths = self.headers.get_all("Content-Length") or ["0"]
-            digits = lengths[0] if len(lengths) == 1 else ""
-            if self.headers.get("Transfer-Encoding") is not None or not digits.isdecimal():
-                self.close_connection = True  # where the body ends is not known
-                raise BadInput("send a body with one Content-Length, and without Transfer-Encoding")
-            if len(digits) > _MAX_DIGITS or int(digits) > _MAX_BODY_BYTES:
-                self.close_connection = True
+            length = int(self.headers.get("Content-Length", 0))
+            if self.headers.get("Transfer-Encoding") is not None or length > _MAX_BODY_BYTES:
+                self._cut = self.close_connection = True
+                came = f"Content-Length is {length}" if length else "Transfer-Encoding is set"
                 raise BadInput(
-                    f"Content-Length is {digits[:_MAX_DIGITS]}: send a body of at most "
-                    f"{_MAX_BODY_BYTES} bytes"
+                    f"{came}: send a body with a Content-Length of at most {_MAX_BODY_BYTES} bytes"
                 )
-            return self.rfile.read(int(digits))
+            return self.rfile.read(length)
 
         def log_message(self, format: str, *args: Any) -> None:
             """Log nothing: each action logs itself."""
@@ -250,6 +285,16 @@ def _handler(api: Api, access: Access) -> type[http.server.BaseHTTPRequestHandle
             log.warning("management: %s", format % args)
 
     return Handler
+
+
+def _linger(connection: socket.socket) -> None:
+    """Close for writing, and drop what still comes for a while."""
+    deadline = time.monotonic() + _LINGER_S
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+        connection.settimeout(_LINGER_S)
+        while time.monotonic() < deadline and connection.recv(2**16):
+            pass
 
 
 def _status_and_fields(do: Callable[[], dict[str, Any]]) -> tuple[int, Fields]:

@@ -145,15 +145,16 @@ def pack(folder: Path) -> None:
     (folder / "ready").touch()
 
 
-def connected(mms: Running) -> socket.socket:
-    host, _, port = mms.gate[len("http://") :].partition(":")
+def connected(mms: Running, url: str | None = None) -> socket.socket:
+    """A connection to ``url``, by default to the gate."""
+    host, _, port = (url or mms.gate)[len("http://") :].partition(":")
     return socket.create_connection((host, int(port)), timeout=20)
 
 
-def raw(mms: Running, sent: bytes, until: bytes) -> bytes:
+def raw(mms: Running, sent: bytes, until: bytes, url: str | None = None) -> bytes:
     """The answer to ``sent``, read until it contains ``until`` or ends."""
     received = b""
-    with connected(mms) as connection:
+    with connected(mms, url) as connection:
         connection.sendall(sent)
         while until not in received and (more := connection.recv(65_536)):
             received += more

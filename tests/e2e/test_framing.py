@@ -9,18 +9,25 @@ import time
 from typing import Iterator
 
 import pytest
-from plugin_mms import LIMIT, QUIET_LOG, Running, connected, raw, request, running
-from running_mms import free_ports, wait_for
+from plugin_mms import LIMIT, Running, connected, pack, raw, request
+from running_mms import Serving, free_ports, wait_for
 
 
 @pytest.fixture(scope="module")
 def mms(tmp_path_factory) -> Iterator[Running]:
-    """A gate before a sleeper with one worker."""
-    words = ("--log-config", str(QUIET_LOG))
-    with running(tmp_path_factory.mktemp("strict"), *words, gate=free_ports()[0]) as mms:
-        wait_for(lambda: mms.ping(mms.inference)[0], 30)
-        assert mms.register().status == 200
-        yield mms
+    """``serve`` with a sleeper of one worker."""
+    folder = tmp_path_factory.mktemp("strict")
+    pack(folder)
+    words = (folder / "store" / "sleeper.mar", "--workers", "1", "--max-body-bytes", LIMIT)
+    with Serving(free_ports(), *words, log=folder / "log") as serving:
+        gate, management = serving.inference, serving.management
+        yield Running(folder, gate, management, gate, serving.process)
+
+
+@pytest.fixture(params=["gate", "management"])
+def url(mms, request) -> str:
+    """The gate, and the port of the management API."""
+    return str(getattr(mms, request.param))
 
 
 HEAD = b"POST /predictions/sleeper HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\n"
@@ -132,15 +139,15 @@ def statuses(received: bytes) -> list[int]:
 
 
 @pytest.mark.parametrize("sent", [pytest.param(sent, id=name) for name, sent in REFUSED.items()])
-def test_a_request_with_two_meanings_is_refused(mms, sent):
+def test_a_request_with_two_meanings_is_refused(mms, url, sent):
     """One answer, 400 in JSON, and the end of the connection: nothing behind it is a request."""
-    with connected(mms) as connection:
+    with connected(mms, url) as connection:
         connection.settimeout(5)
         connection.sendall(sent + HIDDEN)
         received = b"".join(iter(lambda: connection.recv(65_536), b""))
     head, _, body = received.partition(b"\r\n\r\n")
     assert statuses(received) == [400]
-    assert b"connection: close" in head
+    assert b"connection: close" in head.lower()
     assert json.loads(body)["code"] == 400
     assert json.loads(body)["message"]
 
@@ -156,16 +163,20 @@ def test_a_request_with_two_meanings_is_refused(mms, sent):
             id="long",
         ),
         pytest.param(b"GET /ping HTTP/1.1\r\nX: " + b"a" * 20_000, 431, id="long and open"),
-        pytest.param(chunks(b"0\r\nX: " + b"a" * 9000), 431, id="a long trailer"),
     ],
 )
-def test_a_request_that_is_too_long_is_refused(mms, sent, status):
+def test_a_request_that_is_too_long_is_refused(mms, url, sent, status):
     """It has a status of its own, and the connection is closed."""
-    with connected(mms) as connection:
+    with connected(mms, url) as connection:
         connection.settimeout(5)
         connection.sendall(sent)
         received = b"".join(iter(lambda: connection.recv(65_536), b""))
     assert statuses(received) == [status]
+
+
+def test_a_long_trailer_is_refused(mms):
+    """As a long head is."""
+    assert statuses(raw(mms, chunks(b"0\r\nX: " + b"a" * 9000), b"no such end")) == [431]
 
 
 ACCEPTED = {
@@ -200,6 +211,21 @@ def test_a_request_with_one_meaning_is_answered(mms, sent):
             connection.sendall(bytes([byte]))
         received = b"".join(iter(lambda: connection.recv(65_536), b""))
     assert statuses(received) == [200, 200]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [pytest.param(sent, id=name) for name, sent in ACCEPTED.items() if sent.endswith(b"\r\n\r\n0")],
+)
+def test_the_management_api_takes_requests_with_one_meaning(mms, sent):
+    """It reads the one behind it, too.  Neither is for a path that it has."""
+    ping = get(b"GET /ping HTTP/1.1", b"Host: localhost\r\nConnection: close\r\n")
+    with connected(mms, mms.management) as connection:
+        for byte in sent:
+            connection.sendall(bytes([byte]))
+        connection.sendall(ping)
+        received = b"".join(iter(lambda: connection.recv(65_536), b""))
+    assert statuses(received)[1:] == [404]  # the first one's body is no JSON object
 
 
 def test_good_requests_before_a_bad_one_are_answered(mms):
