@@ -6,7 +6,8 @@ hyperparameters, channels, hosts ──▶ train(**kwargs) ──▶ model ─�
 from __future__ import annotations
 
 import inspect
-import json
+import logging
+import os
 import signal
 import sys
 import traceback
@@ -18,10 +19,16 @@ from mms_handler.errors import HandlerError, TrainingError, cause
 from mms_handler.mxnet_import import fast_import
 from mms_handler.script import containers
 from mms_handler.script.load import add_to_path, import_script
+from mms_handler.script.report import end_now, write_report
 from mms_handler.training import source
 from mms_handler.training.arguments import check_required, keyword_arguments, select
 from mms_handler.training.job import Job
 from mms_handler.training.supervise import Command
+
+log = logging.getLogger(__name__)
+
+#: The legacy containers' (container_support/environment.py).
+_LOG_FORMAT = "%(asctime)s %(levelname)s - %(name)s - %(message)s"
 
 # --- in mms-handler train --------------------------------------------------------------------
 
@@ -51,26 +58,50 @@ def command(
         "SAGEMAKER_REGION": job.region(environment),
         "PYTHONUNBUFFERED": "1",  # prints appear at once, even if the process is killed later
     }
-    return Command(words, variables, cwd=Path.cwd(), report=scratch / "report.json")
+    report = scratch / "report.json"
+    return Command(words, variables, cwd=Path.cwd(), report=report, reports_success=True)
 
 
 # --- in the process of that command ----------------------------------------------------------
 
 
 def main(scratch: Path, folders: Sequence[Path]) -> int:
-    """Train in this process, with the job that ``command`` wrote; returns the exit code."""
+    """Train in this process, with the job that ``command`` wrote; returns 0.
+
+    If training fails, the report is written and the process ends at once, with exit code 1.  To
+    return would free the script's KVStore, which waits for the other hosts, while they wait for
+    this one (KVStore::Barrier in its destructor).
+    """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    job = Job.from_json((scratch / "job.json").read_text())
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    job, report = Job.from_json((scratch / "job.json").read_text()), scratch / "report.json"
     try:
+        logging.basicConfig(level=log_level(job), format=_LOG_FORMAT)
         train(job, folders)
     except BaseException as exc:
         if not isinstance(exc, HandlerError):
             traceback.print_exc()
         line = str(exc) if isinstance(exc, HandlerError) else cause(exc, str(job.code_dir))
-        report = {"line": line, "details": traceback.format_exc()}
-        (scratch / "report.json").write_text(json.dumps(report))
-        return 1
+        write_report(report, line, traceback.format_exc())
+        end_now(1)
+    report.touch()
     return 0
+
+
+def log_level(job: Job) -> int:
+    """The root logger's level: the hyperparameter sagemaker_container_log_level, else INFO.
+
+    Raises:
+        TrainingError: it is neither a number nor a level's name.
+    """
+    level = job.hyperparameters.get("sagemaker_container_log_level", logging.INFO)
+    number = logging.getLevelName(level.upper()) if isinstance(level, str) else level
+    if not isinstance(number, int):
+        raise TrainingError(
+            f"hyperparameter sagemaker_container_log_level: {level!r} is not a level of Python's "
+            "logging; use a number or a name, such as 20 or INFO"
+        )
+    return number
 
 
 def train(job: Job, folders: Sequence[Path] = ()) -> Any:
@@ -110,6 +141,13 @@ def train(job: Job, folders: Sequence[Path] = ()) -> Any:
         model = function(**arguments)
     if model is not None:
         _save(script, model, job, recorded)
+        if job.current_host == job.first_host and not any(job.model_dir.iterdir()):
+            log.warning(
+                "%s: train returned a %s, but nothing was saved to the model's folder %s",
+                job.entry_point.name,
+                type(model).__name__,
+                job.model_dir,
+            )
     return model
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from mms_handler.errors import TrainingError
-from mms_handler.script import containers
+from mms_handler.script import containers, run
 from mms_handler.training import mpi
 from mms_handler.training.arguments import host_gpu_count, input_data_config
 from mms_handler.training.job import Job
@@ -49,19 +49,21 @@ def command(
     Raises:
         TrainingError: a hyperparameter or channel cannot be passed on, or MPI cannot be used.
     """
-    words = command_line(job.entry_point, job.code_dir, job.hyperparameters)
+    report = scratch / "report.json"
+    words = command_line(job.entry_point, job.code_dir, job.hyperparameters, report)
     if job.hyperparameters.get("sagemaker_mpi_enabled"):
         words = mpi.under_mpirun(job, words)
     folders = [*folders, *stand_ins(scratch)]
     gpus = host_gpu_count()
-    return Command(words, variables(job, environment, folders, num_gpus=gpus), cwd=job.code_dir)
+    sm_variables = variables(job, environment, folders, num_gpus=gpus)
+    return Command(words, sm_variables, cwd=job.code_dir, report=report)
 
 
 # --- the command line ------------------------------------------------------------------------
 
 
 def command_line(
-    entry_point: Path, code_dir: Path, hyperparameters: Mapping[str, Any]
+    entry_point: Path, code_dir: Path, hyperparameters: Mapping[str, Any], report: Path
 ) -> list[str]:
     """The words that run the script, with ``code_dir`` as the working directory.
 
@@ -70,14 +72,16 @@ def command_line(
             any program.  A program is made executable, as the old containers did.
         code_dir: the code's folder.
         hyperparameters: SageMaker's own may be among them.
+        report: the file in which a Python script's process says why it failed.
 
     Source: CONTRACT A7.
     """
+    python = [sys.executable, run.__file__, str(report)]
     name, arguments = _script_name(entry_point, code_dir), to_arguments(hyperparameters)
     if not name.endswith(".sh") and (code_dir / "setup.py").is_file():
-        return [sys.executable, "-m", _module_name(name).replace("/", "."), *arguments]
+        return [*python, "module", _module_name(name).replace("/", "."), *arguments]
     if name.endswith(".py"):
-        return [sys.executable, name, *arguments]
+        return [*python, "file", name, *arguments]
     if not os.access(entry_point, os.X_OK):
         with contextlib.suppress(OSError):  # missing, or another user's; the shell will report it
             entry_point.chmod(entry_point.stat().st_mode | 0o111)

@@ -8,7 +8,6 @@ command ──▶ process ──▶ exit code 0
 from __future__ import annotations
 
 import contextlib
-import json
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from typing import IO, Iterator, Mapping, NamedTuple, Sequence
 
 from mms_handler import processes
 from mms_handler.errors import TrainingError
+from mms_handler.script.report import read_report
 from mms_handler.training.cluster import Member
 
 #: Seconds from SIGTERM until a script is killed; SageMaker kills the container after 120.
@@ -35,7 +35,8 @@ class Command(NamedTuple):
     words: list[str]
     variables: Mapping[str, str]  # in addition to the environment's
     cwd: Path
-    report: Path | None = None  # JSON with "line" and "details"; None: use standard error
+    report: Path | None = None  # of mms_handler.script.report; without it standard error tells
+    reports_success: bool = False  # a process that ends with 0 and without a report has failed
 
 
 class Stopped(TrainingError):
@@ -63,7 +64,7 @@ def run(command: Command, environment: Mapping[str, str], member: Member | None)
         member: this host's part in a cluster, if the job has one.
 
     Raises:
-        ScriptFailed: the process ended with an exit code other than 0.
+        ScriptFailed: the process ended with an exit code other than 0, or too early.
         Stopped: this process got SIGTERM or SIGINT, and the other one did not end with 0.
         TrainingError: another host was lost.
     """
@@ -75,9 +76,12 @@ def run(command: Command, environment: Mapping[str, str], member: Member | None)
         _wait(process, member, signals)
         code = process.poll()
         tail.join()
-        if code == 0 and member and not signals:
+        succeeded = code == 0 and not (
+            command.reports_success and read_report(command.report) is None
+        )
+        if succeeded and member and not signals:
             _wait_for_peers(member, signals)
-    if code == 0:
+    if succeeded:
         return
     if signals:
         raise Stopped(signals[0])
@@ -149,15 +153,21 @@ class _Tail:
 
 def _failure(command: Command, code: int | None, tail: Sequence[str]) -> ScriptFailed:
     """Why the process failed.  The first line is the exception, which SageMaker shows."""
-    if command.report and command.report.exists():
-        report = json.loads(command.report.read_text())
-        return ScriptFailed(report["line"], report["details"])
+    details = "\n".join([f"ExitCode {code}", f"Command {' '.join(command.words)}", *tail])
     lines = [line for line in tail if line.strip()]
+    report = read_report(command.report)
+    if report:
+        return ScriptFailed(str(report["line"]), report["details"] or details)
+    if code == 0:
+        return ScriptFailed(
+            "the script ended its process with exit code 0 before train and save had returned; "
+            "remove os._exit from it",
+            details,
+        )
     if code is not None and code < 0:
         line = f"the training was killed by {signal.Signals(-code).name}"
     elif code and lines:
         line = lines[-1]
     else:
         line = f"the training ended with exit code {code}"
-    details = "\n".join([f"ExitCode {code}", f"Command {' '.join(command.words)}", *tail])
     return ScriptFailed(line, details)

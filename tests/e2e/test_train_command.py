@@ -166,6 +166,16 @@ def test_options_win_over_files(base, tmp_path_factory):
             "train.py, line 2: invalid syntax",
             id="a syntax error",
         ),
+        pytest.param(
+            "def train(**kwargs):\n    os._exit(0)",
+            "the script ended its process with exit code 0 before train and save had returned",
+            id="os._exit with 0",
+        ),
+        pytest.param(
+            "def train(**kwargs): return 1\ndef save(model, model_dir): os._exit(0)",
+            "the script ended its process with exit code 0 before train and save had returned",
+            id="os._exit with 0 in save",
+        ),
     ],
 )
 def test_each_failure(base, source, first_line):
@@ -368,6 +378,53 @@ def test_a_lost_worker_ends_the_job(base):
     assert done.stderr.decode().splitlines()[-1] == (
         "error: algo-2: the training was killed by SIGKILL"
     )
+
+
+# Rounds in step on two hosts, in a function whose frame alone holds the store.
+IN_STEP = """
+import mxnet as mx
+
+def steps():
+    kv = mx.kv.create("dist_sync")
+    kv.init("sum", mx.nd.zeros(3))
+    out = mx.nd.zeros(3)
+    for step in range(1000000):
+        kv.push("sum", mx.nd.ones(3))
+        kv.pull("sum", out=out)
+        out.wait_to_read()
+        if step == 3 and os.environ["CURRENT_HOST"] == "algo-2":
+            {}
+
+def train(**kwargs):
+    steps()
+
+if __name__ == "__main__":
+    steps()
+"""
+
+
+@pytest.mark.parametrize(
+    ("mode", "statement", "reason"),
+    [
+        ("legacy", "raise ValueError('a bad batch')", "ValueError: a bad batch"),
+        ("script", "sys.exit(3)", "SystemExit: 3"),
+    ],
+)
+def test_a_failure_in_a_synchronous_step_ends_every_host(base, mode, statement, reason):
+    """The store's destructor, which waits for the other hosts, is not called."""
+    write(base, IN_STEP.format(statement))
+    reason += " (train.py, line 14)"
+    done = run(
+        "train", "--base-dir", base, "--local-hosts", "2", "--mode", mode,
+        "--hp", "sagemaker_parameter_server_enabled=true",
+    )  # fmt: skip
+    assert done.returncode == 1
+    failures = [
+        (folder / "output" / "failure").read_text().splitlines()[0]
+        for folder in (base, base / "hosts" / "algo-2")
+    ]
+    assert failures == [f"host algo-2 was lost: {reason}", reason]
+    assert done.stderr.decode().splitlines()[-1] == f"error: algo-2: {reason}"
 
 
 def test_the_package_needs_no_container():

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
+import mms_handler.script
 from mms_handler.errors import TrainingError
 from mms_handler.training import script_mode
 from mms_handler.training.job import Job
+
+REPORT = Path("report.json")
+PYTHON = [sys.executable, str(Path(mms_handler.script.__file__).with_name("run.py")), str(REPORT)]
 
 
 @pytest.fixture
@@ -74,20 +78,20 @@ def job(tmp_path, code_dir):
 )  # fmt: skip
 def test_arguments(code_dir, hyperparameters, words):
     """``to_cmd_args``."""
-    command = script_mode.command_line(code_dir / "train.py", code_dir, hyperparameters)
-    assert command == [sys.executable, "train.py", *words]
+    command = script_mode.command_line(code_dir / "train.py", code_dir, hyperparameters, REPORT)
+    assert command == [*PYTHON, "file", "train.py", *words]
 
 
 def test_a_script_in_a_folder(code_dir):
     """Its name is relative to the working directory."""
-    command = script_mode.command_line(code_dir / "sub" / "train.py", code_dir, {"a": 1})
-    assert command == [sys.executable, "sub/train.py", "-a", "1"]
+    command = script_mode.command_line(code_dir / "sub" / "train.py", code_dir, {"a": 1}, REPORT)
+    assert command == [*PYTHON, "file", "sub/train.py", "-a", "1"]
 
 
 def test_a_script_from_elsewhere(tmp_path, code_dir):
     """Its name is its absolute path."""
-    command = script_mode.command_line(tmp_path / "other.py", code_dir, {})
-    assert command == [sys.executable, str((tmp_path / "other.py").resolve())]
+    command = script_mode.command_line(tmp_path / "other.py", code_dir, {}, REPORT)
+    assert command == [*PYTHON, "file", str((tmp_path / "other.py").resolve())]
 
 
 @pytest.mark.parametrize(
@@ -97,8 +101,8 @@ def test_a_script_from_elsewhere(tmp_path, code_dir):
 def test_a_package(code_dir, entry, module):
     """With a setup.py, the module is run."""
     (code_dir / "setup.py").touch()
-    command = script_mode.command_line(code_dir / entry, code_dir, {"epochs": 1})
-    assert command == [sys.executable, "-m", module, "--epochs", "1"]
+    command = script_mode.command_line(code_dir / entry, code_dir, {"epochs": 1}, REPORT)
+    assert command == [*PYTHON, "module", module, "--epochs", "1"]
 
 
 @pytest.mark.parametrize("name", ["train.sh", "launch it"])
@@ -107,7 +111,7 @@ def test_a_program(code_dir, name):
     (code_dir / name).write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
     (code_dir / "setup.py" if name.endswith(".sh") else code_dir / "other").touch()
     command = script_mode.command_line(
-        code_dir / name, code_dir, {"a": "x y", "b": "$HOME;'\"", "c": ""}
+        code_dir / name, code_dir, {"a": "x y", "b": "$HOME;'\"", "c": ""}, REPORT
     )
     assert command[:2] == ["/bin/sh", "-c"]
     done = subprocess.run(command, cwd=code_dir, capture_output=True, text=True, check=True)
@@ -115,7 +119,7 @@ def test_a_program(code_dir, name):
 
 
 def test_a_plain_program(code_dir):
-    command = script_mode.command_line(code_dir / "train.sh", code_dir, {"epochs": 3})
+    command = script_mode.command_line(code_dir / "train.sh", code_dir, {"epochs": 3}, REPORT)
     assert command == ["/bin/sh", "-c", "./train.sh --epochs 3"]
 
 
@@ -277,7 +281,9 @@ def test_a_script_sees_it_all(job, code_dir, tmp_path):
     )
     folders = script_mode.stand_ins(tmp_path / "scratch")
     done = subprocess.run(
-        script_mode.command_line(job.entry_point, job.code_dir, job.hyperparameters),
+        script_mode.command_line(
+            job.entry_point, job.code_dir, job.hyperparameters, tmp_path / "report"
+        ),
         env={"PATH": "/usr/bin:/bin", **script_mode.variables(job, {}, folders, num_gpus=0)},
         cwd=job.code_dir,
         capture_output=True,

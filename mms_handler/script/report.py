@@ -1,0 +1,50 @@
+"""Why a script failed: what its process tells the one that supervises it.
+
+script's process ──▶ {"line": ..., "details": ...} ──▶ supervise ──▶ BASE/output/failure
+                 └─▶ an empty file, which a full disk takes too: train and save have returned
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+
+def write_report(path: Path, line: str, details: str | None = None) -> None:
+    """Write the reason of a failure, in one line, and what else is known of it.
+
+    The first report stays: if one of several processes fails, the others fail because of it.
+    If the file cannot be written, the line goes to standard error, whose end is the next best.
+    """
+    text = json.dumps({"line": line, "details": details})
+    try:
+        with contextlib.suppress(FileExistsError), path.open("x") as file:
+            file.write(text)
+    except OSError:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        sys.stderr.write(f"{line}\n")
+
+
+def read_report(path: Path | None) -> dict[str, str | None] | None:
+    """The report of a process that ended: its "line" and "details", empty if it succeeded.
+
+    None if there is none: the process was killed, ended itself, or never made one.
+    """
+    if path is None or not path.exists():
+        return None
+    text = path.read_text()
+    report: dict[str, str | None] = json.loads(text) if text else {}
+    return report
+
+
+def end_now(code: int) -> NoReturn:
+    """End this process without freeing the script's objects, whose destructors may hang."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # closed, by the script or the reader
+            stream.flush()
+    os._exit(code)
