@@ -191,9 +191,10 @@ def train(
         model_dir=Path(model_dir) if model_dir else None,
         output_data_dir=Path(output_data_dir) if output_data_dir else None,
     )
-    job = training.read_job(Path(base_dir), options)
-    if local_hosts > 1:
-        training.run_local_hosts(job, local_hosts, mode=mode)
-    else:
-        training.run(job, mode=mode)
+    with training.recorded(Path(base_dir)):
+        job = training.read_job(Path(base_dir), options)
+        if local_hosts > 1:
+            training.run_local_hosts(job, local_hosts, mode=mode)
+        else:
+            training.run(job, mode=mode)
     return job.model_dir

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, NoReturn
 
 import click
 
@@ -15,7 +16,7 @@ from mms_handler.cli.archives import pack
 from mms_handler.cli.command import end, examples, existing, format_size, group
 
 if TYPE_CHECKING:
-    from mms_handler.training import JobOptions
+    from mms_handler.training import Job, JobOptions
 
 
 def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -93,29 +94,46 @@ def train(
     The script, its hyperparameters and its channels come from a folder like /opt/ml, from
     options, or from both.  Options override the folder's files.
     """
-    from mms_handler import archive as archives
     from mms_handler import training
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    with _progress("fetching the code") as progress:
-        job = training.read_job(base_dir or _base_dir(), _job_options(**options), progress)
+    base_dir = base_dir or _base_dir()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
     try:
-        if local_hosts and local_hosts > 1:
-            training.run_local_hosts(job, local_hosts, mode=mode)
-        else:
-            training.run(job, mode=mode)
+        with training.recorded(base_dir):
+            with _progress("fetching the code") as progress:
+                job = training.read_job(base_dir, _job_options(**options), progress)
+            if local_hosts and local_hosts > 1:
+                training.run_local_hosts(job, local_hosts, mode=mode)
+            else:
+                training.run(job, mode=mode)
+            for path in sorted(path for path in job.model_dir.rglob("*") if path.is_file()):
+                click.echo(f"{path}  {format_size(path.stat().st_size)}")
+            if name:
+                _pack(job, name, model_store, sample)
     except training.Stopped as exc:
         end(str(exc), 128 + exc.number)
-    for path in sorted(path for path in job.model_dir.rglob("*") if path.is_file()):
-        click.echo(f"{path}  {format_size(path.stat().st_size)}")
-    if name:
-        code = job.source_dir or job.entry_point
-        program = None if (code / "inference.py").is_file() else job.entry_point.name
-        packing = {"code": code, "program": program, "sample": sample, "force": True}
-        pack(job.model_dir, model_store / f"{name}.mar", **packing)
-        target = model_store / f"{name}.tar.gz"
-        archives.pack_tar(job.model_dir, target, code=code)
-        click.echo(f"{target}  {format_size(target.stat().st_size)}")
+
+
+def _stop(number: int, frame: object) -> NoReturn:
+    """End the command while no script runs; ``training.run`` passes signals on to a script."""
+    from mms_handler.training import Stopped
+
+    raise Stopped(number)
+
+
+def _pack(job: Job, name: str, model_store: Path, sample: Path | None) -> None:
+    """Pack the model and the code as NAME.mar and NAME.tar.gz."""
+    from mms_handler import archive
+
+    code = job.source_dir or job.entry_point
+    program = None if (code / "inference.py").is_file() else job.entry_point.name
+    packing = {"code": code, "program": program, "sample": sample, "force": True}
+    pack(job.model_dir, model_store / f"{name}.mar", **packing)
+    target = model_store / f"{name}.tar.gz"
+    archive.pack_tar(job.model_dir, target, code=code)
+    click.echo(f"{target}  {format_size(target.stat().st_size)}")
 
 
 def _base_dir() -> Path:

@@ -64,11 +64,12 @@ def _exit(exc: SystemExit, report: Path) -> None:
         sys.exit(0)
     if not isinstance(exc.code, int):
         sys.stderr.write(f"{exc.code}\n")
+        end_now(1)
     innermost = traceback.extract_tb(exc.__traceback__)[-1].filename
     # A library that exits has printed why; argparse does.
     if os.path.abspath(innermost).startswith(os.getcwd() + os.sep):
         write_report(report, cause(exc, os.getcwd()))
-    end_now(exc.code & 0xFF if isinstance(exc.code, int) else 1)
+    end_now(exc.code & 0xFF)
 
 
 def _without_runner(exc: BaseException) -> TracebackType | None:

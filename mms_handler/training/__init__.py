@@ -15,6 +15,7 @@ from mms_handler.training.job import (
     read_job,
 )
 from mms_handler.training.local_hosts import run_local_hosts
+from mms_handler.training.outcome import recorded
 from mms_handler.training.run import run
 from mms_handler.training.supervise import Stopped
 
@@ -25,6 +26,7 @@ __all__ = [
     "decode_hyperparameters",
     "read_hyperparameters",
     "read_job",
+    "recorded",
     "run",
     "run_local_hosts",
 ]

@@ -138,7 +138,7 @@ def read_job(
         **read_hyperparameters(config_dir / "hyperparameters.json"),
         **options.hyperparameters,
     }
-    input_data_config = _read_object(config_dir / "inputdataconfig.json")
+    input_data_config = _read_channels(config_dir / "inputdataconfig.json")
     resources = _read_object(config_dir / "resourceconfig.json")
     script, source_dir = _fetch_script(base_dir, options, hyperparameters, progress)
     hosts = options.hosts or tuple(resources.get("hosts", ())) or ("algo-1",)
@@ -235,6 +235,18 @@ def _decode(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
+
+
+def _read_channels(path: Path) -> dict[str, Any]:
+    """The channels in an inputdataconfig.json, each an object."""
+    channels = _read_object(path)
+    for name, channel in channels.items():
+        if not isinstance(channel, dict):
+            kind = type(channel).__name__
+            raise TrainingError(f"{path}: channel {name} is a JSON {kind}, but must be an object")
+        if name in ("", ".", "..") or "/" in name:
+            raise TrainingError(f"{path}: channel {name!r} cannot be the name of a folder")
+    return channels
 
 
 def _read_object(path: Path) -> dict[str, Any]:

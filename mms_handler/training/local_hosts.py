@@ -19,6 +19,7 @@ from mms_handler import processes, settings
 from mms_handler.errors import TrainingError
 from mms_handler.training import cluster
 from mms_handler.training.job import Job
+from mms_handler.training.outcome import recorded
 from mms_handler.training.run import run
 from mms_handler.training.supervise import Stopped, signals_received
 
@@ -64,7 +65,8 @@ def run_local_hosts(job: Job, count: int, *, mode: str | None = None) -> None:
 def run_host(folder: Path, port: int, mode: str | None) -> None:
     """Run one host of ``run_local_hosts`` in this process."""
     job = Job.from_json((folder / "job.json").read_text())
-    run(job, mode=mode, local_port=port)
+    with recorded(job.base_dir):
+        run(job, mode=mode, local_port=port)
 
 
 def _job_of(job: Job, host: str, hosts: tuple[str, ...]) -> Job:

@@ -1,7 +1,7 @@
-"""Run one host's part of a job, and record how it ended.
+"""Run one host's part of a job.
 
-job ──▶ legacy: train() and save()      ┐                       ┌ BASE/output/success
-    └─▶ script mode: python SCRIPT ...  ┘ ──▶ supervise.run ──▶ └ BASE/output/failure
+job ──▶ legacy: train() and save()      ┐
+    └─▶ script mode: python SCRIPT ...  ┘ ──▶ supervise.run ──▶ model_dir
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Iterator, Mapping
 
 from mms_handler import settings
-from mms_handler.errors import HandlerError
 from mms_handler.script import requirements
 from mms_handler.training import cluster, legacy, script_mode, supervise
 from mms_handler.training.job import Job
@@ -24,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 def run(job: Job, *, mode: str | None = None, local_port: int | None = None) -> None:
-    """Run ``job`` to its end, and write BASE/output/success or failure.
+    """Run ``job`` to its end.
 
     Args:
         job: this host's part.
@@ -33,40 +32,24 @@ def run(job: Job, *, mode: str | None = None, local_port: int | None = None) -> 
             resolves the hosts' names.
 
     Raises:
-        TrainingError: the job failed; the failure file has the reason in its first line.
+        TrainingError: the job failed.
         Stopped: this process got SIGTERM or SIGINT, and the script did not end with 0.
     """
-    with _outcome_recorded(job):
-        job.check()
-        choice = choose_mode(job.entry_point, job.hyperparameters, mode)
-        log.info("%s: %s mode: %s", job.current_host, choice.name, choice.reason)
-        current = settings.current()
-        environment = settings.environment()
-        folders = requirements.paths(
-            job.code_dir, settings.cache_folder(current), shared=current.cache_dir is not None
-        )
-        command_of = legacy.command if choice.legacy else script_mode.command
-        with tempfile.TemporaryDirectory(prefix="mms-handler-") as scratch:
-            command = command_of(job, environment, folders, Path(scratch))
-            with _cluster(job, choice.legacy, environment, local_port) as member:
-                supervise.run(command, environment, member)
-
-
-@contextlib.contextmanager
-def _outcome_recorded(job: Job) -> Iterator[None]:
-    """Make the job's folders; afterwards write success, or failure with the reason."""
-    success, failure = job.output_dir / "success", job.output_dir / "failure"
-    for folder in (job.output_dir, job.output_data_dir, job.model_dir):
+    job.check()
+    for folder in (job.output_data_dir, job.model_dir):
         folder.mkdir(parents=True, exist_ok=True)
-    for path in (success, failure):
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
-    try:
-        yield
-    except (HandlerError, OSError) as exc:
-        failure.write_text(f"{exc}\n{getattr(exc, 'details', '')}")
-        raise
-    success.touch()
+    choice = choose_mode(job.entry_point, job.hyperparameters, mode)
+    log.info("%s: %s mode: %s", job.current_host, choice.name, choice.reason)
+    current = settings.current()
+    environment = settings.environment()
+    folders = requirements.paths(
+        job.code_dir, settings.cache_folder(current), shared=current.cache_dir is not None
+    )
+    command_of = legacy.command if choice.legacy else script_mode.command
+    with tempfile.TemporaryDirectory(prefix="mms-handler-") as scratch:
+        command = command_of(job, environment, folders, Path(scratch))
+        with _cluster(job, choice.legacy, environment, local_port) as member:
+            supervise.run(command, environment, member)
 
 
 @contextlib.contextmanager

@@ -176,17 +176,54 @@ def test_options_win_over_files(base, tmp_path_factory):
             "the script ended its process with exit code 0 before train and save had returned",
             id="os._exit with 0 in save",
         ),
+        pytest.param(
+            "def train(**kwargs): pass",
+            "hyperparameter sagemaker_container_log_level: 'loud' is not a level of Python's "
+            "logging; use a number or a name, such as 20 or INFO",
+            id="a log level",
+        ),
     ],
 )
 def test_each_failure(base, source, first_line):
     """Exit code 1, no success file, and the reason on the failure file's first line."""
     write(base, source)
-    done = run("train", "--base-dir", base)
+    level = ["--hp", "sagemaker_container_log_level=loud"] if "loud" in first_line else []
+    done = run("train", "--base-dir", base, *level)
     assert done.returncode == 1
     assert not (base / "output" / "success").exists()
     reason = (base / "output" / "failure").read_text().splitlines()[0]
     assert reason.startswith(first_line)
     assert done.stderr.decode().splitlines()[-1] == f"error: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words", "reason"),
+    [
+        pytest.param("input/config/hyperparameters.json", "{", [],
+                     "cannot read {base}/input/config/hyperparameters.json: ", id="bad JSON"),
+        pytest.param("input/config/inputdataconfig.json", '{"train": 3}', [],
+                     "{base}/input/config/inputdataconfig.json: channel train is a JSON int, but "
+                     "must be an object", id="a channel that is no object"),
+        pytest.param("input/config/hyperparameters.json", "{}", [],
+                     "no script is named; ", id="no script"),
+        pytest.param("extra", "", ["--source-dir", "{base}/missing.tar.gz"],
+                     "", id="no archive"),
+        pytest.param("extra", "", ["--archive", "a/../../b"], "", id="packing"),
+    ],
+)  # fmt: skip
+def test_what_fails_before_or_after_the_run(base, file, content, words, reason):
+    """The failure file has it too; the last run's success is gone."""
+    write(base, "def train(**kwargs): pass")
+    (base / "output").mkdir()
+    (base / "output" / "success").touch()
+    (base / file).write_text(content)
+    done = run("train", "--base-dir", base, *(word.format(base=base) for word in words))
+    assert done.returncode == 1
+    (path,) = (path for path in (base / "output").iterdir() if path.is_file())
+    assert path.name == "failure"
+    line = path.read_text().splitlines()[0]
+    assert line.startswith(reason.format(base=base))
+    assert line in done.stderr.decode().splitlines()[-1]
 
 
 def test_a_hybrid_block_without_save_is_exported(base):
@@ -206,6 +243,51 @@ def test_a_hybrid_block_without_save_is_exported(base):
     assert [entry["shape"] for entry in shapes] == [[5, 2]]
     done = run("check", base / "model", "--sample", base / "two.json")
     assert "200 application/json: [[3.0], [7.0]]" in done.stdout.decode()
+
+
+FITS = """
+import multiprocessing, time
+import mxnet as mx
+
+def sleep(_):
+    while True:
+        try:
+            time.sleep(600)
+        except BaseException:  # as loaders that skip bad pictures have it
+            pass
+
+def train(hyperparameters, **kwargs):
+    data = mx.io.NDArrayIter({"data": mx.nd.ones((4, 2))}, {"softmax_label": mx.nd.zeros((4,))}, 2)
+    layer = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=2)
+    module = mx.mod.Module(mx.sym.SoftmaxOutput(layer, name="softmax"))
+    module.fit(data, num_epoch=2, eval_metric="acc")
+    pool = multiprocessing.Pool(8)
+    pool.map_async(sleep, range(8))
+    time.sleep(0.5)  # most of them sleep by now
+    pool.terminate()  # sends SIGTERM, and waits
+    pool.join()
+    return module
+
+def save(model, model_dir):
+    pass
+"""
+
+
+def test_a_module_that_fits(base):
+    """Its lines are in the log once, at the job's level; workers that it forked end by SIGTERM.
+
+    A save that writes nothing is warned of.
+    """
+    write(base, FITS)
+    for level, count in (("20", 1), ('"WARNING"', 0)):
+        done = run("train", "--base-dir", base, "--hp", f"sagemaker_container_log_level={level}")
+        assert done.returncode == 0, done.stderr.decode()
+        lines = done.stderr.decode().splitlines()
+        assert sum("Epoch[1] Train-accuracy=1.0" in line for line in lines) == count
+        assert [line.partition(" - ")[2] for line in lines if "WARNING" in line] == [
+            "mms_handler.training.legacy - train.py: train returned a Module, but nothing was "
+            f"saved to the model's folder {base}/model"
+        ]
 
 
 STOPPABLE = """

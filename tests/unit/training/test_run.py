@@ -1,4 +1,4 @@
-"""training.run: a host's part of a job, from its check to the file that says how it ended.
+"""training.run and outcome: a part of a job, from its check to the file that says how it ended.
 
 Scripts run in script mode, which imports no mxnet, except in one test.
 """
@@ -12,10 +12,16 @@ from contextlib import contextmanager
 import pytest
 
 from mms_handler.errors import TrainingError
-from mms_handler.training import cluster, local_hosts
+from mms_handler.training import cluster, local_hosts, recorded
 from mms_handler.training.job import Job
-from mms_handler.training.run import run
+from mms_handler.training.run import run as run_part
 from mms_handler.training.supervise import ScriptFailed
+
+
+def run(job, **options):
+    """Run a job's part and record how it ended, as the command does."""
+    with recorded(job.base_dir):
+        run_part(job, **options)
 
 
 @pytest.fixture
@@ -63,10 +69,10 @@ def test_a_job_that_fails(job, tmp_path):
     output = tmp_path / "ml" / "output"
     output.mkdir(parents=True)
     (output / "success").touch()
-    with pytest.raises(ScriptFailed, match="^ValueError: no$"):
+    with pytest.raises(ScriptFailed, match=r"^ValueError: no \(train.py, line 1\)$"):
         run(job("raise ValueError('no')"))
     lines = (output / "failure").read_text().splitlines()
-    assert lines[:2] == ["ValueError: no", "ExitCode 1"]
+    assert lines[:2] == ["ValueError: no (train.py, line 1)", "ExitCode 1"]
     assert lines[-1] == "ValueError: no"
     assert not (output / "success").exists()
 
@@ -86,6 +92,60 @@ def test_a_disk_that_fails(job, tmp_path, monkeypatch):
     with pytest.raises(OSError, match="/nonexistent/mms-handler-"):
         run(job("pass"))
     assert "/nonexistent/mms-handler-" in (tmp_path / "ml" / "output" / "failure").read_text()
+
+
+def record(folder, before, exc):
+    """Record a command that does something and then fails."""
+    with recorded(folder):
+        before()
+        raise exc
+
+
+@pytest.mark.parametrize(
+    ("raised", "reason"),
+    [
+        (TrainingError("no script"), "no script"),
+        (OSError(28, "No space left"), "[Errno 28] No space left"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (ZeroDivisionError("by zero"), "ZeroDivisionError: by zero"),
+    ],
+)
+def test_whatever_ends_the_command_is_recorded(tmp_path, raised, reason):
+    """Before the run and after it: the last run's files are gone, the reason is there."""
+    output = tmp_path / "output"
+    output.mkdir()
+    for name in ("success", "failure"):
+        (output / name).write_text("old")
+    left = []
+    with pytest.raises(type(raised)):
+        record(tmp_path, lambda: left.extend(output.iterdir()), raised)
+    assert left == []
+    assert {path.name: path.read_text() for path in output.iterdir()} == {"failure": f"{reason}\n"}
+
+
+def test_the_innermost_failure_is_recorded(tmp_path):
+    """A host's own reason stays, although the command's names the host; success does not."""
+
+    def hosts():
+        with recorded(tmp_path):
+            pass
+        assert (tmp_path / "output" / "success").exists()
+        with pytest.raises(TrainingError, match="^its own$"):
+            record(tmp_path, list, TrainingError("its own"))
+
+    with pytest.raises(TrainingError, match="^algo-1: its own$"):
+        record(tmp_path, hosts, TrainingError("algo-1: its own"))
+    output = tmp_path / "output"
+    assert {path.name: path.read_text() for path in output.iterdir()} == {"failure": "its own\n"}
+
+
+def test_a_failure_file_that_cannot_be_written(tmp_path, caplog):
+    """The script's reason is not lost: the log has it, and the disk's trouble after it."""
+    failure = tmp_path / "output" / "failure"
+    with pytest.raises(TrainingError, match="^no weights$"):
+        record(tmp_path, lambda: failure.symlink_to("/dev/full"), TrainingError("no weights"))
+    assert "no weights; " in caplog.text
+    assert "No space left on device" in caplog.text
 
 
 @pytest.mark.parametrize("mode", [None, "legacy", "script"])

@@ -22,12 +22,12 @@ class Member:
 
     variables = {"DMLC_ROLE": "worker"}
 
-    def __init__(self, lost: str | None = None, finished: Exception | None = None) -> None:
-        self._lost, self._finished = lost, finished
+    def __init__(self, finished: Exception | None = None) -> None:
+        self._finished = finished
         self.waited: list[bool] = []
 
     def lost(self) -> str | None:
-        return self._lost
+        return None
 
     def finished(self, stop) -> None:
         self.waited.append(stop())
@@ -105,13 +105,12 @@ def test_a_report(run, tmp_path):
 
 def test_a_lost_host(run, tmp_path):
     """The process is ended at once."""
+    pid = tmp_path / "pid"
+    member = Member()
+    member.lost = lambda: "host algo-2 was lost: it was silent" if pid.exists() else None
     with pytest.raises(TrainingError, match="^host algo-2 was lost: it was silent$"):
-        run(
-            "echo $$ > pid; exec sleep 60",
-            member=Member(lost="host algo-2 was lost: it was silent"),
-        )
-    for pid in [int(text) for text in (tmp_path / "pid").read_text().split()]:
-        assert not psutil.pid_exists(pid)
+        run("echo $$ > pid~; mv pid~ pid; exec sleep 60", member=member)
+    assert not psutil.pid_exists(int(pid.read_text()))
 
 
 def test_a_host_that_is_lost_at_the_end(run):
