@@ -1,14 +1,19 @@
-"""processes: the first process of a container, and one that keeps its environment private."""
+"""processes: groups that end, a container's first process, and one with a private environment."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
+
+from mms_handler import processes
 
 # A subreaper inherits the orphans of its descendants, as PID 1 of a container does.
 INIT = """\
@@ -76,3 +81,115 @@ def test_a_private_process(private):
         process.communicate()
     assert (b"TOKEN=secret" in read.stdout) is not private
     assert (read.returncode != 0) is private
+
+
+# --- groups ----------------------------------------------------------------------------------
+
+
+def group_of(pid: int) -> list[psutil.Process]:
+    """The processes of a group that have not ended."""
+    members = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError, psutil.Error):
+            if os.getpgid(process.pid) == pid and process.status() != psutil.STATUS_ZOMBIE:
+                members.append(process)
+    return members
+
+
+def test_a_group_is_gone_after_the_block(tmp_path):
+    """With its grandchildren; it has the variables and the folder that were given, and no input."""
+    script = "sleep 60 & read line || echo $A in $PWD > out; echo ready; sleep 60"
+    with processes.group(
+        ["/bin/sh", "-c", script], env={"A": "1"}, cwd=tmp_path, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline() == b"ready\n"
+        assert os.getsid(process.pid) == os.getpgid(process.pid) == process.pid
+        assert len(group_of(process.pid)) == 3
+    assert group_of(process.pid) == []
+    assert process.returncode == -signal.SIGTERM
+    assert (tmp_path / "out").read_text() == f"1 in {tmp_path}\n"
+    process.stdout.close()
+
+
+def test_a_group_that_ignores_the_first_signal(tmp_path):
+    """It is killed after the limit, and not before."""
+    script = "trap 'echo ended' TERM; echo ready; while true; do sleep 0.05; done"
+    start_s = time.monotonic()
+    with processes.group(
+        ["/bin/sh", "-c", script], env={}, cwd=tmp_path, limit_s=0.5, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout.readline() == b"ready\n"
+        start_s = time.monotonic()
+    assert time.monotonic() - start_s >= 0.5
+    assert process.returncode == -signal.SIGKILL
+    assert b"ended" in process.stdout.read()
+    process.stdout.close()
+
+
+def test_a_group_that_has_ended(tmp_path):
+    """Is no error, and keeps its exit code."""
+    with processes.group(["/bin/sh", "-c", "exit 5"], env={}, cwd=tmp_path) as process:
+        process.wait(30)
+    assert process.returncode == 5
+
+
+def test_an_error_in_the_block(tmp_path):
+    """Ends the group too."""
+    with pytest.raises(KeyError, match="mine"), processes.group(
+        ["sleep", "60"], env=dict(os.environ), cwd=tmp_path
+    ) as process:
+        raise KeyError("mine")
+    assert process.returncode == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_does_not_stop_the_end(tmp_path, number):
+    """Of the group.  Afterwards signals are handled as before."""
+    received = []
+    before = signal.signal(number, lambda number, frame: received.append(number))
+    try:
+        kill = f"kill -{number.name[3:]} {os.getpid()}"
+        script = f"trap '{kill}; exit 3' TERM; echo; while true; do sleep 0.05; done"
+        with processes.group(
+            ["/bin/sh", "-c", script], env={}, cwd=tmp_path, stdout=subprocess.PIPE
+        ) as process:
+            process.stdout.readline()
+        process.stdout.close()
+        assert (process.returncode, received) == (3, [])
+        os.kill(os.getpid(), number)
+        assert received == [number]
+    finally:
+        signal.signal(number, before)
+
+
+GUARDED = """\
+import os, pathlib, subprocess, sys
+from mms_handler import processes
+
+with processes.group(
+    ["/bin/sh", "-c", "sleep 60 & echo; wait"],
+    env=dict(os.environ),
+    cwd=pathlib.Path("/"),
+    folder=pathlib.Path(sys.argv[1]),
+    stdout=subprocess.PIPE,
+) as process:
+    process.stdout.readline()
+    print(process.pid, flush=True)  # its guard has been started
+    sys.stdin.read()
+"""
+
+
+def test_a_group_does_not_outlive_this_process(tmp_path):
+    """However it ends; its folder goes too."""
+    folder = tmp_path / "private"
+    folder.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", GUARDED, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        group = int(process.stdout.readline())
+        assert len(group_of(group)) == 2
+        process.kill()
+    deadline = time.monotonic() + 30
+    while group_of(group) or folder.exists():
+        assert time.monotonic() < deadline, (group_of(group), folder.exists())
+        time.sleep(0.02)

@@ -1,0 +1,132 @@
+"""sources: from where a registration may take models."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+import zipfile
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from mms_handler.errors import ArchiveError, NoSuchModel
+from mms_handler.server.sources import Source, Sources, allowed_folders, name_of, source_at
+from mms_handler.settings import Settings
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A model store with a folder, an archive and a tar archive's name."""
+    store = tmp_path / "store"
+    (store / "folder" / "code").mkdir(parents=True)
+    (store / "folder" / "code" / "inference.py").write_text("12345")
+    with zipfile.ZipFile(store / "iris.mar", "w") as mar:
+        mar.writestr("MAR-INF/MANIFEST.json", '{"model": {}}')
+        mar.writestr("weights", bytes(100))
+    (store / "model.tar.gz").touch()
+    (store / "notes.txt").touch()
+    return store
+
+
+def test_names(store, monkeypatch):
+    """After the file or folder, without the suffix."""
+    names = {"folder": "folder", "iris.mar": "iris", "model.tar.gz": "model"}
+    for file, name in names.items():
+        assert name_of(store / file) == name
+    monkeypatch.chdir(store / "folder")
+    assert name_of(Path()) == "folder"
+    for file in ("notes.txt", "gone.mar", "gone"):
+        with pytest.raises(NoSuchModel, match=f"{file} is neither a .mar, a .tar.gz nor a folder$"):
+            name_of(store / file)
+    (store / "a b").mkdir()
+    with pytest.raises(ArchiveError, match="'a b' is not a valid"):
+        name_of(store / "a b")
+
+
+def test_sources_of_paths(store):
+    """With the size of all their files."""
+    folder, mar = store / "folder", store / "iris.mar"
+    assert source_at(folder) == Source("folder", folder, 5, str(folder))
+    assert source_at(mar) == Source("iris", mar, 113, str(mar))
+
+
+def test_the_allowed_folders():
+    """SageMaker's too, for many models."""
+    settings = Settings(model_store="/store")
+    assert allowed_folders(settings) == [Path("/store")]
+    many = Settings(model_store="/store", multi_model=True)
+    assert allowed_folders(many) == [Path("/store"), Path("/opt/ml/models")]
+    elsewhere = Settings(model_store="/store", multi_model=True, base_dir="/base")
+    assert allowed_folders(elsewhere) == [Path("/store"), Path("/base/models")]
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_path_in_the_store(store, tmp_path, absolute):
+    """By its name, or in full; the name of the model is the client's."""
+    url = str(store / "folder") if absolute else "folder"
+    sources = Sources([tmp_path / "other", store], (), tmp_path)
+    with sources.open("mine", url) as source:
+        assert source == Source("mine", store / "folder", 5, url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "gone.mar",
+        "",
+        ".",
+        "..",
+        "../store",
+        "../secret",
+        "/etc",
+        "link",
+        "loop",
+        "folder/../../secret",
+        "a\0b",
+        "x" * 5_000,
+    ],
+)
+def test_paths_elsewhere(store, tmp_path, url):
+    """The store itself is no model, and links are followed first."""
+    (tmp_path / "secret").mkdir()
+    (store / "link").symlink_to(tmp_path / "secret")
+    (store / "loop").symlink_to(store / "loop")
+    opened = Sources([store], (), tmp_path).open("mine", url)
+    with pytest.raises(NoSuchModel, match="^there is no .* in the model store$"), opened:
+        pytest.fail("it is open")
+
+
+@pytest.fixture
+def address(store):
+    """The store on a web server."""
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(store))
+    handler.func.log_message = lambda *_: None
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_fetched_archive_stays_in_the_scratch_folder(store, tmp_path, address):
+    """Until it is in the store; nothing is left there then, whatever happens."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    sources = Sources([store], (f"{address}/",), scratch)
+    url = f"{address}/iris.mar"
+    with sources.open("mine", url) as source:
+        assert scratch in source.path.parents
+        assert source.path.read_bytes() == (store / "iris.mar").read_bytes()
+        assert source == Source("mine", source.path, 113, url)
+        assert [path.parent for path in scratch.rglob("*.mar")] == [source.path.parent]
+    assert list(scratch.iterdir()) == []
+    with pytest.raises(KeyError, match="mine"), sources.open("mine", url):
+        raise KeyError("mine")
+    assert list(scratch.iterdir()) == []
+
+
+def test_an_address_that_is_not_allowed(store, tmp_path, address):
+    """Nothing is fetched from it."""
+    opened = Sources([store], ("https://elsewhere/",), tmp_path).open("a", f"{address}/iris.mar")
+    with pytest.raises(ArchiveError, match="iris.mar"), opened:
+        pytest.fail("it is open")
