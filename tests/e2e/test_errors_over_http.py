@@ -111,7 +111,7 @@ def raising(front, tmp_path_factory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("raising")
     (folder / "code").mkdir()
     (folder / "code" / "inference.py").write_text(RAISING)
-    archive.pack(folder, front.store / "raising.mar")
+    archive.pack(folder, front.store / "raising.mar", force=True)
     assert front.add("raising").status == 200
     yield "raising"
     assert loads(front, "raising") == 1  # no error ended the worker
@@ -131,7 +131,7 @@ def two_inputs(front, tmp_path_factory) -> Iterator[Reply]:
     weight, bias = mx.nd.array([[1, 2], [3, 4]]), mx.nd.array([10, 20])
     module.set_params({"fc_weight": weight, "fc_bias": bias}, {})
     module.save_checkpoint(str(folder / "sum"), 2)
-    archive.pack(folder, front.store / "two_inputs.mar")
+    archive.pack(folder, front.store / "two_inputs.mar", force=True)
     assert front.add("two_inputs", initial_workers=0).status == 200
     refused = send(front, "two_inputs", *GOOD["two_inputs"][0])
     scaling = f"{front.management}/models/two_inputs?min_worker=1&synchronous=true"

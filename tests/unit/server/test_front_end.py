@@ -10,6 +10,7 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -209,24 +210,31 @@ VARIABLES = ("TEMP", "TMPDIR", "PYTHONUNBUFFERED", "MMS_HANDLER_TOKEN_FILE", "JA
 
 
 @pytest.fixture
-def commands(tmp_path, monkeypatch):
+def temporary(monkeypatch):
+    """The folder for temporary files; pytest's own are too long for the names of sockets."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        yield Path(folder)
+
+
+@pytest.fixture
+def commands(temporary, monkeypatch):
     """Run JAVA in Java's place; the options that Java would have got."""
     options = []
 
-    def command(env, folder, more):
+    def command(env, folder, more, jars):
         options.append(more)
         return [sys.executable, "-S", "-c", JAVA, str(folder), *VARIABLES]
 
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(java, "command", command)
     monkeypatch.setattr(java, "java_variables", lambda env: {"JAVA_HOME": "/a/java"})
     return options
 
 
-def test_started(commands, tmp_path):
+def test_started(commands, temporary):
     """In a private folder, from which no token can be read by a worker; ended in peace."""
     lines = []
-    settings = Settings(token_file=str(tmp_path / "tokens"), drain_s=20, port=1234)
+    settings = Settings(token_file=str(temporary / "tokens"), drain_s=20, port=1234)
     log = ProcessLog(lines.append)
     with front_end.started(settings, Tokens(TOKEN), PLAN, log, 60, ["iris"]) as front:
         assert [path.name for path in front.loading_file("iris").parent.iterdir()] == ["iris"]
@@ -242,7 +250,7 @@ def test_started(commands, tmp_path):
         process = front.process
     assert (process.returncode, folder.exists()) == (0, False)
     assert lines == ["starting", "drained"]
-    seen = json.loads((tmp_path / "seen.json").read_text())
+    seen = json.loads((temporary / "seen.json").read_text())
     assert seen["variables"] == {
         "TEMP": str(folder / "tmp"),
         "TMPDIR": str(folder / "tmp"),
@@ -262,14 +270,14 @@ def test_started(commands, tmp_path):
     assert "-Dmms_handler.gate=127.0.0.1:1234" in options
 
 
-def test_a_java_that_does_not_start(commands, monkeypatch, tmp_path):
+def test_a_java_that_does_not_start(commands, monkeypatch, temporary):
     """Nothing is left; the reason is what it printed."""
     failing = [sys.executable, "-S", "-c", "print('Error: no main'); raise SystemExit(1)"]
     monkeypatch.setattr(java, "command", lambda *arguments: failing)
     started = front_end.started(Settings(), Tokens(), PLAN, ProcessLog(lambda line: None), 60)
     with pytest.raises(ServerError, match="^MMS ended before it was ready: no main$"), started:
         pytest.fail("it did start")
-    assert list(tmp_path.iterdir()) == []
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_java_that_does_not_end(tmp_path):
