@@ -179,6 +179,16 @@ def test_load_of_an_empty_folder(tmp_path):
         ("model-shapes.json", '[{"name": "x"}]', "model-shapes.json is not a list of names"),
         (
             "model-shapes.json",
+            '[{"name": "data", "shape": [1, 0]}]',
+            "model-shapes.json is not a list of names",
+        ),
+        (
+            "model-shapes.json",
+            '[{"name": 5, "shape": [1, 2]}]',
+            "model-shapes.json is not a list of names",
+        ),
+        (
+            "model-shapes.json",
             '[{"name": "other", "shape": [1, 2]}]',
             "model-shapes.json names an input other, which the symbol does not have",
         ),
@@ -198,6 +208,8 @@ def test_load_of_an_empty_folder(tmp_path):
         "shapes that are an object",
         "no shapes at all",
         "shapes without a shape",
+        "a shape without values",
+        "a name that is a number",
         "shapes of another input",
         "shapes that do not fit the parameters",
         "a symbol cut off",

@@ -259,3 +259,15 @@ def test_outputs_in_a_structure(plain):
     values = arrays if plain else [array.asnumpy() for array in arrays]
     assert [value.tolist() for value in values] == [[[2, 4]], [[1, 2]], [[2, 3]]]
     assert others == ["a text", None]
+
+
+@pytest.mark.parametrize("plain", [True, False])
+def test_what_goes_to_a_graph_as_it_is(sum_block, plain):
+    """Decoded arrays, if nobody wants NDArrays; not what a script has made."""
+    predict = BlockPredictor(sum_block, mx.cpu(), plain)
+    arrays = predict.take(np.ones((2, 2), "f4"))
+    assert predict.is_straight(arrays) is plain
+    assert not predict.is_straight(np.ones((2, 2), "f4"))
+    assert not predict.is_straight([np.ones((2, 2), "f4")])
+    assert not predict.is_straight(type(arrays)([mx.nd.ones((2, 2))]))
+    assert not predict.is_straight(type(arrays)([np.ones((2, 2), "f4"), mx.nd.ones((2, 2))]))

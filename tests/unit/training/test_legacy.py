@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+import types
 from pathlib import Path
 
+import pytest
+
+from mms_handler import models
+from mms_handler.errors import TrainingError
 from mms_handler.training import legacy
 from mms_handler.training.job import Job
 
@@ -34,3 +40,58 @@ def test_command(tmp_path):
     assert command.cwd == Path.cwd()
     assert command.report == tmp_path / "scratch" / "report.json"
     assert Job.from_json((tmp_path / "scratch" / "job.json").read_text()) == job
+
+
+@pytest.mark.parametrize(
+    ("level", "number"), [(None, 20), (10, 10), ("warning", 30), ("ERROR", 40)]
+)
+def test_the_log_level(tmp_path, level, number):
+    """A number, or a name in any case."""
+    parameters = {} if level is None else {"sagemaker_container_log_level": level}
+    job = Job(tmp_path / "train.py", parameters, {}, tmp_path, tmp_path)
+    assert legacy.log_level(job) == number
+
+
+@pytest.mark.parametrize("level", ["loud", [10], 1.5])
+def test_a_log_level_that_is_none(tmp_path, level):
+    job = Job(tmp_path / "t.py", {"sagemaker_container_log_level": level}, {}, tmp_path, tmp_path)
+    with pytest.raises(TrainingError, match="^hyperparameter sagemaker_container_log_level: "):
+        legacy.log_level(job)
+
+
+class Trained:
+    """What a script's train has returned."""
+
+
+@pytest.mark.parametrize(
+    ("save", "folder_first"),
+    [
+        (lambda model, model_dir: (model, model_dir), False),
+        (lambda model_dir, model: (model_dir, model), True),
+        (lambda net, folder="": (net, folder), False),
+        (lambda *arguments: arguments, False),
+        (lambda model_dir, *others: (model_dir, *others), True),
+    ],
+)
+def test_the_scripts_save(tmp_path, save, folder_first):
+    """The guide has the folder second; names may say otherwise.  Every host calls it."""
+    calls = []
+    module, model = types.ModuleType("script"), Trained()
+    module.save = functools.wraps(save)(lambda *arguments: calls.append(save(*arguments)))
+    job = Job(tmp_path / "t.py", {}, {}, tmp_path / "m", tmp_path, current_host="algo-2")
+    legacy._save(module, model, job, None)
+    folder = str(tmp_path / "m")
+    assert calls == [(folder, model) if folder_first else (model, folder)]
+
+
+def test_the_default_save_is_for_the_first_host(tmp_path, monkeypatch):
+    """Every other one has the same model."""
+    calls = []
+    recorded = types.SimpleNamespace(shapes=lambda model: "shapes")
+    monkeypatch.setattr(models, "save", lambda *arguments: calls.append(arguments))
+    job = Job(
+        tmp_path / "t.py", {}, {}, tmp_path / "m", tmp_path, hosts=("b", "a"), current_host="b"
+    )
+    for part in (job, job._replace(current_host="a")):
+        legacy._save(types.ModuleType("script"), "model", part, recorded)
+    assert calls == [("model", tmp_path / "m", "shapes")]

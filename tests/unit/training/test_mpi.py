@@ -6,6 +6,7 @@ import pytest
 
 from mms_handler.errors import TrainingError
 from mms_handler.training import mpi
+from mms_handler.training.job import Job
 
 
 def test_command(monkeypatch):
@@ -25,3 +26,28 @@ def test_no_mpirun(monkeypatch):
     monkeypatch.setattr(mpi.shutil, "which", lambda name: None)
     with pytest.raises(TrainingError, match="mpirun is not installed"):
         mpi.mpirun(["algo-1"], 1, "", ["python", "train.py"])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "words"),
+    [
+        ({}, "--host localhost:1 -np 1 ... python train.py"),
+        (
+            {
+                "sagemaker_mpi_num_of_processes_per_host": "3",
+                "sagemaker_mpi_custom_mpi_options": "-x A=1",
+            },
+            "--host localhost:3 -np 3 ... -x A=1 python train.py",
+        ),
+    ],
+)
+def test_processes_of_one_host(monkeypatch, tmp_path, parameters, words):
+    """As many as the hyperparameters say."""
+    monkeypatch.setattr(mpi.shutil, "which", lambda name: name)
+    job = Job(tmp_path / "train.py", parameters, {}, tmp_path, tmp_path, current_host="algo-9")
+    command = " ".join(mpi.under_mpirun(job, ["python", "train.py"]))
+    for part in words.split(" ... "):
+        assert part in command
+    several = job._replace(hosts=("a", "b"))
+    with pytest.raises(TrainingError, match="^MPI on 2 hosts needs an sshd on each host"):
+        mpi.under_mpirun(several, ["python"])

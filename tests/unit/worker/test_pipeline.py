@@ -426,3 +426,38 @@ def test_a_scripts_exception_passes_through(sum_block):
 
     with pytest.raises(KeyError, match="label"):
         answer(pipeline(sum_block, {"predict_fn": predict_fn}))
+
+
+# --- functions that do all of it ---
+
+
+def test_process_request_fn_and_output_fn():
+    """The second one writes what the first one returns; the default does if there is none."""
+    hooks = {"process_request_fn": lambda model, data, content_type: [model, data, content_type]}
+    assert (
+        answer(pipeline("m", hooks), b"[1]", JSON, CSV).body == b"m\r\n[1]\r\napplication/json\r\n"
+    )
+    hooks["output_fn"] = lambda prediction, accept: (f"{prediction} as {accept}", "text/plain")
+    assert answer(pipeline("m", hooks), b"[1]", JSON, CSV)[:2] == (
+        f"['m', '[1]', '{JSON}'] as {CSV}".encode(),
+        "text/plain",
+    )
+
+
+@pytest.mark.parametrize(
+    ("hook", "others", "ignored"),
+    [
+        ("transform_fn", ["process_request_fn", "input_fn", "predict_fn", "output_fn"], 4),
+        ("process_request_fn", ["input_fn", "predict_fn", "output_fn"], 2),
+        ("transform_fn", [], 0),
+    ],
+)
+def test_functions_that_are_not_called(caplog, hook, others, ignored):
+    """The log names them."""
+    hooks = {name: lambda model, data, content_type, accept=None: b"x" for name in [hook, *others]}
+    if "output_fn" in hooks:
+        hooks["output_fn"] = lambda prediction, accept: b"x"
+    pipe = pipeline("m", hooks)
+    assert pipe.hooks[0].name == hook
+    expected = [f"{hook} replaces {', '.join(others[:ignored])}, which will not be called"]
+    assert caplog.messages == (expected if ignored else [])
