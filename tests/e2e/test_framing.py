@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -108,6 +109,18 @@ def test_good_requests_before_a_bad_one_are_answered(mms):
     """The answers are in order, and nothing behind the bad request is read."""
     received = raw(mms, request("0.2") + request("0") + b"nonsense\n" + HIDDEN, b"no such end")
     assert statuses(received) == [200, 200, 400]
+
+
+def test_a_client_that_reads_no_answer_is_not_read_either(mms):
+    """netty would keep something for each of its requests, without a limit (CVE-2026-93491)."""
+    pings = get(b"GET /ping HTTP/1.1") * 1000
+    limit = 2**26  # more than the system's buffers take
+    sent = 0
+    with connected(mms) as connection, contextlib.suppress(socket.timeout):
+        connection.settimeout(2)
+        while sent < limit:
+            sent += connection.send(pings)
+    assert sent < limit
 
 
 def test_a_bad_chunk_behind_good_ones_is_refused(mms):

@@ -35,6 +35,7 @@ REFUSED = {
     "a chunk size behind a space": chunks(b" 1\r\n0\r\n0\r\n\r\n"),
     "a chunk size of nine digits": chunks(b"000000001\r\n0\r\n0\r\n\r\n"),
     "a chunk size of 4 GB": chunks(b"ffffffff\r\n0\r\n0\r\n\r\n"),
+    "a chunk size that wraps to 1 in 32 bits": chunks(b"100000001\r\n0\r\n0\r\n\r\n"),
     "a chunk without a size": chunks(b"\r\n0\r\n0\r\n\r\n"),
     "a chunk longer than its size": chunks(b"1\r\n00\r\n0\r\n\r\n"),
     "a space in a trailer's name": chunks(b"1\r\n0\r\n0\r\na b: c\r\n\r\n"),
@@ -42,6 +43,12 @@ REFUSED = {
     "an unknown coding": post(b"Transfer-Encoding: xchunked\r\n", b"0\r\n\r\n"),
     "chunked and an unknown coding": post(
         b"Transfer-Encoding: chunked, xchunked\r\n", b"1\r\n0\r\n0\r\n\r\n"
+    ),
+    "chunked and identity": post(
+        b"Transfer-Encoding: chunked, identity\r\n", b"1\r\n0\r\n0\r\n\r\n"
+    ),
+    "chunked, and a coding in another field": post(
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: gzip\r\n", b"1\r\n0\r\n0\r\n\r\n"
     ),
     "gzip and chunked": post(b"Transfer-Encoding: gzip, chunked\r\n", b"1\r\n0\r\n0\r\n\r\n"),
     "chunked twice": post(
