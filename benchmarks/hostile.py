@@ -52,6 +52,7 @@ TEXT: Bodies = {
         ),
     ),
     "JSON: the last list is longer": (JSON, _repeated(b"[0],", b"[", b"[0,0]]")),
+    "JSON: the last list of pairs is longer": (JSON, _repeated(b"[0.5,0.5],", b"[", b"[0,0,0]]")),
     "JSON: the last value is a text": (JSON, _repeated(b"0,", b"[", b'"x"]')),
     "JSON: a long text among numbers": (JSON, _long_text_among_numbers),
     "JSON: empty lists": (JSON, _repeated(b"[],", b"[", b"[]]")),
@@ -83,6 +84,7 @@ TEXT: Bodies = {
     "CSV: numbers": (CSV, _repeated(b"0\n")),
     "CSV: numbers and a nan": (CSV, _repeated(b"0\n", after=b"nan\n")),
     "CSV: one line": (CSV, _repeated(b"0,", after=b"nan")),
+    "CSV: one line of doubles and a nan": (CSV, _repeated(b"0.5,", after=b"nan")),
     "CSV: the last line is longer": (CSV, _repeated(b"0\n", after=b"0,0\n")),
     "CSV: the last value is a text": (CSV, _repeated(b"0\n", after=b"x\n")),
     "CSV: the last line of a thousand values is shorter": (

@@ -38,14 +38,11 @@ def numbers(value: Any, place: str = "") -> Array:
         ValueError: names the first place that is not a number, or whose length differs from its
             siblings'.
     """
-    if len(shape_of_first(value)) > MAX_DIMENSIONS:
-        raise ValueError(_problem(value, place))
-    # Without a dtype, NumPy would give each number the room of the longest text beside it.
-    array = np.array(value, object)
-    if not set(map(type, array.ravel().tolist())) <= _NUMBERS:
+    shape = shape_of_first(value)
+    if len(shape) > MAX_DIMENSIONS or misfit(value, shape) is not None:
         raise ValueError(_problem(value, place))
     try:
-        return as_float32(array)
+        return as_float32(value)
     except OverflowError:
         raise ValueError("an integer is too large") from None
 

@@ -6,11 +6,11 @@ import csv
 import io
 import re
 import warnings
-from typing import Any
+from typing import Any, Iterator
 
 import numpy as np
 
-from mms_handler.codecs import digits, parsers
+from mms_handler.codecs import digits, parsers, parts
 from mms_handler.codecs.arrays import Array, Arrays, count, is_several
 
 #: A zero that keeps its minus sign in CSV but loses it in JSON, where it is an integer.
@@ -24,31 +24,74 @@ def decode(body: str) -> Array:
         ValueError: names the line and column, counted from 1, that is wrong.
     """
     try:
-        return _read(body)
+        return _read(body.encode("utf-8", "surrogatepass"))
     except ValueError as exc:
         raise ValueError(_problem(body) or "not lines of numbers") from exc
 
 
-def _read(text: str) -> Array:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about an empty body, which the caller reports
-        return np.loadtxt(
-            io.StringIO(text), np.float32, comments=None, delimiter=",", ndmin=2, quotechar='"'
-        )
-
-
 def quick(body: bytes) -> Arrays | None:
-    """Return what ``decode`` makes of this body's text, to the last bit, or None if unsure.
-
-    Lines whose numbers are spelled as in JSON are turned into JSON and parsed as such.
-    """
-    lines = body.replace(b"\r\n", b"\n").rstrip(b"\n")
-    if b"[" in lines or b"\r" in lines:
+    """Return what ``decode`` makes of this body's text, to the last bit, or None if unsure."""
+    try:
+        return _read(body)
+    except ValueError:
         return None
-    array = parsers.arrays(b"[[" + lines.replace(b"\n", b"],[") + b"]]")
-    if isinstance(array, np.ndarray) and not array.all() and _MINUS_ZERO.search(lines):
+
+
+def _read(body: bytes) -> Array:
+    """Read the lines in parts.
+
+    Raises:
+        ValueError: a value is not a number, or lines have different numbers of values.
+    """
+    if len(body) < parts.PART_BYTES:
+        return _read_lines(body)
+    arrays = [_read_lines(lines) for lines in _split_lines(body)]
+    rows = [array for array in arrays if array.size]
+    if len(rows) > 1:
+        return np.concatenate(rows)
+    return rows[0] if rows else np.empty((0, 1), np.float32)
+
+
+def _split_lines(body: bytes) -> Iterator[bytes]:
+    """Some whole lines at a time; a line end between quotes ends no line."""
+    lines: list[bytes] = []
+    quotes = 0
+    for part in parts.split(body, b"\n"):
+        lines.append(part)
+        quotes += part.count(b'"')
+        if quotes % 2 == 0:
+            yield b"\n".join(lines)
+            lines = []
+    if lines:
+        yield b"\n".join(lines)
+
+
+def _read_lines(lines: bytes) -> Array:
+    """Read lines as JSON if their numbers are spelled so, which is fast, or else with NumPy."""
+    array = _by_json(lines)
+    if array is not None:
+        return array
+    if len(lines) < 2 * parts.PART_BYTES or b"\n" in lines or b'"' in lines or lines.endswith(b","):
+        return _by_numpy(lines)
+    # NumPy would take thirty times the memory of a long line.
+    return np.concatenate([_by_numpy(part) for part in parts.split(lines, b",")], axis=1)
+
+
+def _by_json(lines: bytes) -> Array | None:
+    bare = lines.replace(b"\r\n", b"\n").rstrip(b"\n")
+    if b"[" in bare or b"\r" in bare:
+        return None
+    array = parsers.arrays(b"[[" + bare.replace(b"\n", b"],[") + b"]]")
+    if not isinstance(array, np.ndarray) or (not array.all() and _MINUS_ZERO.search(bare)):
         return None
     return array
+
+
+def _by_numpy(lines: bytes) -> Array:
+    text = io.StringIO(lines.decode("utf-8", "surrogatepass"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about an empty text, which the caller reports
+        return np.loadtxt(text, np.float32, comments=None, delimiter=",", ndmin=2, quotechar='"')
 
 
 def _problem(body: str) -> str:
@@ -82,7 +125,7 @@ def _first_misfit(body: str, start: int, first: str) -> tuple[int, int]:
         if middle in (0, end):
             return start, end
         try:
-            _read(first + body[start:middle])
+            _read((first + body[start:middle]).encode("utf-8", "surrogatepass"))
             start = middle
         except ValueError:
             end = middle

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from typing import Any, Collection
 
 import numpy as np
 
-from mms_handler.codecs import digits, parsers
+from mms_handler.codecs import digits, parsers, parts
 from mms_handler.codecs.arrays import (
     MAX_ARRAYS,
     Array,
@@ -24,10 +23,6 @@ from mms_handler.codecs.arrays import (
 #: (measured).
 _MIN_BYTES = 512
 
-#: Digits of an integer that is read.  The time grows with their square, and doubles end at 309.
-_MAX_DIGITS = 1_000
-_LONG_INTEGER = re.compile(r"(?<![0-9.])[0-9]{%d}[0-9]*(?![0-9.eE])" % (_MAX_DIGITS + 1))
-
 
 def decode(body: str) -> Arrays:
     """Read an array, or a dict of arrays for an object.
@@ -38,7 +33,11 @@ def decode(body: str) -> Arrays:
         ValueError: names the key and the place of the first value that is not valid; or the object
             has more than MAX_ARRAYS names.
     """
-    value = loads(body)
+    if len(body) >= parts.LARGE_BYTES:
+        arrays = parts.arrays(body.encode("utf-8", "surrogatepass"))
+        if arrays is not None:
+            return arrays
+    value = parsers.loads(body)
     if isinstance(value, dict):
         check_names(value)
         return {name: numbers(item, json.dumps(name)[:40]) for name, item in value.items()}
@@ -48,6 +47,8 @@ def decode(body: str) -> Arrays:
 def quick(body: bytes) -> Arrays | None:
     """Return what ``decode`` makes of this body's text, to the last bit, or None if unsure."""
     arrays = parsers.arrays(body) if len(body) >= _MIN_BYTES else None
+    if arrays is None and len(body) >= parts.LARGE_BYTES:
+        return parts.arrays(body)
     if arrays is not None or parsers.orjson is None or b"NaN" in body or b"Infinity" in body:
         return arrays
     try:
@@ -60,17 +61,6 @@ def quick(body: bytes) -> Arrays | None:
         return {name: as_float32(item) for name, item in value.items()}
     except (AttributeError, ValueError, TypeError, OverflowError, RecursionError):
         return None
-
-
-def loads(text: str) -> Any:
-    """Parse JSON, except integers that are too long: Python would take seconds to read them.
-
-    Raises:
-        ValueError: the text is not JSON, or has an integer that is too long.
-    """
-    if len(text) > _MAX_DIGITS and _LONG_INTEGER.search(text):
-        raise ValueError("an integer is too large")
-    return json.loads(text)
 
 
 def check_names(names: Collection[str]) -> None:

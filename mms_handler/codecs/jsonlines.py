@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 
-from mms_handler.codecs import parsers
+from mms_handler.codecs import parsers, parts
 from mms_handler.codecs.arrays import (
+    MAX_ARRAYS,
     MAX_DIMENSIONS,
     Array,
     Arrays,
@@ -20,7 +21,7 @@ from mms_handler.codecs.arrays import (
     numbers,
     shape_of_first,
 )
-from mms_handler.codecs.json import check_names, dumps, floats, loads
+from mms_handler.codecs.json import check_names, dumps, floats
 
 
 def decode(body: str) -> Arrays:
@@ -29,62 +30,91 @@ def decode(body: str) -> Arrays:
     Raises:
         ValueError: names the line, counted from 1.
     """
-    records = [_record(line, number) for number, line in enumerate(_lines(body), 1)]
-    return _arrays(records, _stacked)
+    read: list[Arrays] = []
+    number = 1  # of a part's first line
+    for part in parts.split(_without_blank_end(body), "\n"):
+        lines = part.split("\n")
+        arrays = _quick(part, lines)
+        if arrays is None or (read and not _are_alike(arrays, read[0])):
+            arrays = _slow(lines, number, body)
+        read.append(arrays)
+        number += len(lines)
+    return _joined(read)
 
 
-def quick(body: bytes) -> Arrays | None:
-    """Return what ``decode`` makes of this body's text, to the last bit, or None if unsure.
+def _without_blank_end(body: str) -> str:
+    end = len(body.rstrip())
+    return body[:end] + body[end:].split("\n", 1)[0] if end else ""
+
+
+def _quick(part: str, lines: list[str]) -> Arrays | None:
+    """The lines of a part as ``_slow`` reads them, to the last bit, or None if unsure."""
+    try:
+        if len(lines) == 1 and len(part) >= parts.LARGE_BYTES:
+            return _of_one_line(parts.arrays(part.encode()))
+        records = [parsers.orjson.loads(line) for line in lines]
+        # Names are all that is quoted: there is no text, and no name occurs twice.
+        names = sum(len(record) for record in records if type(record) is dict)
+        if part.count('"') != 2 * names:
+            return None
+        if not names:
+            return as_float32(records)
+        keys = records[0].keys()
+        if len(keys) > MAX_ARRAYS or any(record.keys() != keys for record in records):
+            return None
+        return {key: as_float32([record[key] for record in records]) for key in keys}
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        return None  # AttributeError also if orjson is not installed
+
+
+def _of_one_line(arrays: Arrays | None) -> Arrays | None:
+    if isinstance(arrays, dict):
+        return {name: array[None] for name, array in arrays.items()}
+    return None if arrays is None else arrays[None]
+
+
+def _are_alike(arrays: Arrays, first: Arrays) -> bool:
+    """Whether lines have the names and shapes of the first ones."""
+    if isinstance(arrays, dict) and isinstance(first, dict):
+        return arrays.keys() == first.keys() and all(
+            array.shape[1:] == first[name].shape[1:] for name, array in arrays.items()
+        )
+    if isinstance(arrays, dict) or isinstance(first, dict):
+        return False
+    return arrays.shape[1:] == first.shape[1:]
+
+
+def _joined(read: list[Any]) -> Arrays:
+    """The rows of all parts, which are alike."""
+    if len(read) < 2:
+        return read[0] if read else np.empty(0, np.float32)
+    if isinstance(read[0], dict):
+        return {name: np.concatenate([part[name] for part in read]) for name in read[0]}
+    rows: Array = np.concatenate(read)
+    return rows
+
+
+def _slow(lines: list[str], number: int, body: str) -> Arrays:
+    """Stack the lines of a part, the first of which has this number.
 
     Raises:
-        ValueError: as ``decode``.
+        ValueError: a line is not JSON, or unlike the body's first one.
     """
-    if parsers.orjson is None:
-        return None
-    try:
-        records = [parsers.orjson.loads(line) for line in _lines(body.decode())]
-    except (ValueError, RecursionError):
-        return None
-    names = sum(len(record) for record in records if type(record) is dict)
-    if body.count(b'"') == 2 * names:  # all that is quoted are names: there is no text
-        try:
-            return _arrays(records, lambda values, key: as_float32(values))
-        except (ValueError, TypeError, OverflowError):
-            pass
-    return _arrays(records, _stacked)
-
-
-def _arrays(records: list[Any], stacked: Callable[[list[Any], str], Array]) -> Arrays:
-    """Stack the records with ``stacked``, which takes the values of one key and the key."""
-    if not any(isinstance(record, dict) for record in records):
-        return stacked(records, "")
-    keys = records[0].keys() if isinstance(records[0], dict) else None
-    for number, record in enumerate(records, 1):
-        if keys is None or not isinstance(record, dict):
-            line = number if keys is not None else 1
-            raise ValueError(f"line {line} is not an object, but other lines are")
-        if record.keys() != keys:
-            names = ", ".join(sorted(record.keys() ^ keys))[:80]
-            raise ValueError(f"line {number} differs from line 1 in the keys {names}")
-    try:
-        check_names(records[0])
-    except ValueError as exc:
-        raise ValueError(f"line 1: {exc}") from None
-    return {key: stacked([record[key] for record in records], key) for key in records[0]}
-
-
-def _lines(body: str) -> list[str]:
-    lines = body.split("\n")
-    while lines and not lines[-1].strip():
-        lines.pop()
-    return lines
+    records = [_record(line, at) for at, line in enumerate(lines, number)]
+    if number == 1:
+        return _arrays(records, 1)
+    first = _record(body[: body.index("\n")], 1)
+    arrays = _arrays([first, *records], number - 1)
+    if isinstance(arrays, dict):
+        return {name: array[1:] for name, array in arrays.items()}
+    return arrays[1:]
 
 
 def _record(line: str, number: int) -> Any:
     if not line.strip():
         raise ValueError(f"line {number} is blank, but more lines follow")
     try:
-        return loads(line)
+        return parsers.loads(line)
     except json.JSONDecodeError as exc:
         raise ValueError(f"line {number}, column {exc.colno}: {exc.msg}") from None
     except ValueError as exc:
@@ -93,15 +123,35 @@ def _record(line: str, number: int) -> Any:
         raise ValueError(f"line {number} is nested too deeply") from None
 
 
-def _stacked(values: list[Any], key: str) -> Array:
-    """Stack the values of all lines to (N, ...)."""
+def _arrays(records: list[Any], offset: int) -> Arrays:
+    """Stack records.  The first is line 1, and the others are ``offset`` beyond their indices."""
+    if not any(isinstance(record, dict) for record in records):
+        return _stacked(records, "", offset)
+    if not isinstance(records[0], dict):
+        raise ValueError("line 1 is not an object, but other lines are")
+    keys = records[0].keys()
+    for number, record in enumerate(records[1:], offset + 1):
+        if not isinstance(record, dict):
+            raise ValueError(f"line {number} is not an object, but other lines are")
+        if record.keys() != keys:
+            names = ", ".join(sorted(record.keys() ^ keys))[:80]
+            raise ValueError(f"line {number} differs from line 1 in the keys {names}")
+    try:
+        check_names(keys)
+    except ValueError as exc:
+        raise ValueError(f"line 1: {exc}") from None
+    return {key: _stacked([record[key] for record in records], key, offset) for key in keys}
+
+
+def _stacked(values: list[Any], key: str, offset: int) -> Array:
+    """Stack the values of lines to (N, ...)."""
     try:
         return numbers(values)
     except ValueError as exc:
-        raise ValueError(_problem(values, key)) from exc
+        raise ValueError(_problem(values, key, offset)) from exc
 
 
-def _problem(values: list[Any], key: str) -> str:
+def _problem(values: list[Any], key: str, offset: int) -> str:
     """Describe the first line that is not an array of numbers, or has not the first one's shape."""
     name = json.dumps(key)[:40] if key else ""
     first_shape = shape_of_first(values[0])
@@ -109,11 +159,12 @@ def _problem(values: list[Any], key: str) -> str:
         return f"line 1: lists are nested more than {MAX_DIMENSIONS - 1} deep"
     path = misfit(values, (len(values), *first_shape))
     index = path[0] if path else _too_large(values)
+    line = f"line {offset + index if index else 1}"
     try:
         shape = numbers(values[index], name).shape
     except ValueError as exc:
-        return f"line {index + 1}: {exc}"
-    place = f"{name} in line {index + 1}" if name else f"line {index + 1}"
+        return f"{line}: {exc}"
+    place = f"{name} in {line}" if name else line
     return f"{place} has shape {shape}, but in line 1 it is {first_shape}"
 
 

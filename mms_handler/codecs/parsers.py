@@ -9,6 +9,8 @@ lists with the number of brackets in the text: a list in a number's place adds a
 
 from __future__ import annotations
 
+import json
+import re
 import threading
 from itertools import chain
 from typing import Any, Iterable
@@ -36,6 +38,17 @@ _REUSE_BYTES = 2**23
 _EXACT = 2**53
 
 
+#: Digits of an integer that is read.  The time grows with their square, and doubles end at 309.
+_MAX_DIGITS = 1_000
+_LONG_INTEGER = re.compile(r"(?<![0-9.])[0-9]{%d}[0-9]*(?![0-9.eE])" % (_MAX_DIGITS + 1))
+
+#: What Python's values take in bytes, for each of these characters in the text: lists with room for
+#: four items, dicts of one item, numbers and the pointers to them.
+_VALUE_BYTES = {"[": 112, "{": 256, ",": 40}
+
+#: The values of a text may take so much, or so many bytes for each of its own, whatever is more.
+_MAX_VALUES_BYTES, _MAX_VALUES_PER_BYTE = 2**25, 20
+
 #: Numbers of a large body.
 _MANY = 2**16
 
@@ -51,6 +64,58 @@ class _ThreadParser(threading.local):
 
 
 _thread_parser = simdjson and _ThreadParser()
+
+
+def loads(text: str) -> Any:
+    """Parse JSON with json, unless that would take too much time or memory.
+
+    Raises:
+        ValueError: the text is not JSON, or has an integer that is too long, or very many lists or
+            objects for its size.
+    """
+    if len(text) > _MAX_DIGITS and _LONG_INTEGER.search(text):
+        raise ValueError("an integer is too large")
+    if len(text) > _MAX_VALUES_BYTES // max(_VALUE_BYTES.values()):
+        values_bytes = sum(text.count(mark) * size for mark, size in _VALUE_BYTES.items())
+        if values_bytes > max(_MAX_VALUES_BYTES, _MAX_VALUES_PER_BYTE * len(text)):
+            raise ValueError("not an array of numbers; it has too many lists to say where")
+    return json.loads(text)
+
+
+def numbers_between_commas(part: bytes) -> Array:
+    """Read numbers as json does; null is NaN.
+
+    Args:
+        part: must contain neither brackets nor texts.
+
+    Returns:
+        Doubles.
+
+    Raises:
+        ValueError, TypeError, OverflowError: there is something else.
+    """
+    listed = b"[" + part + b"]"
+    if simdjson is not None:
+        try:
+            return _checked(_thread_parser.parser.parse(listed).as_buffer(of_type="d"))
+        except (ValueError, TypeError, LookupError, RuntimeError):
+            pass
+    if orjson is not None:
+        try:
+            return np.asarray(orjson.loads(listed), np.float64)
+        except ValueError:  # NaN or an infinity
+            pass
+    return np.asarray(loads(listed.decode()), np.float64)
+
+
+def _checked(doubles: Any) -> Array:
+    """The doubles as an array; ValueError if one may have been an integer that is not exact."""
+    flat = np.frombuffer(doubles)
+    # The absolute values of a large body would take as much memory as its numbers.
+    largest = np.abs(flat).max() if flat.size < _MANY else max(flat.max(), -flat.min())
+    if largest >= _EXACT:
+        raise ValueError
+    return flat
 
 
 def arrays(body: bytes) -> Arrays | None:
@@ -102,11 +167,7 @@ def _array(value: Any) -> tuple[Array, int]:
     """
     if not isinstance(value, simdjson.Array):
         raise TypeError
-    flat = np.frombuffer(value.as_buffer(of_type="d"))
-    # The absolute values of a large body would take as much memory as its numbers.
-    largest = np.abs(flat).max() if flat.size < _MANY else max(flat.max(), -flat.min())
-    if largest >= _EXACT:
-        raise ValueError
+    flat = _checked(value.as_buffer(of_type="d"))
     shape, lists = _shape(value)
     return flat.astype(np.float32).reshape(shape), lists
 

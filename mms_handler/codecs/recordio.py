@@ -76,21 +76,25 @@ def _add(tensors: dict[str, Array], columns: dict[str, list[Array]], number: int
 
 def _records(body: memoryview) -> Iterator[memoryview]:
     """The data of each record, with its parts joined."""
-    parts: list[memoryview] = []
+    joined: bytearray | None = None
     number = 1
     for flag, data in _frames(body):
-        if flag > _LAST or (flag in (_MIDDLE, _LAST)) != bool(parts):
+        if flag > _LAST or (flag in (_MIDDLE, _LAST)) != (joined is not None):
             raise ValueError(f"record {number} has a misplaced frame (flag {flag})")
         if flag == _WHOLE:
             yield data
+        elif joined is None:
+            joined = bytearray(data)
+            continue
         else:
-            parts.append(data)
+            joined += _MAGIC_BYTES
+            joined += data
             if flag != _LAST:
                 continue
-            yield memoryview(_MAGIC_BYTES.join(parts))
-            parts = []
+            yield memoryview(joined)
+            joined = None
         number += 1
-    if parts:
+    if joined is not None:
         raise ValueError(f"record {number} has no last frame")
 
 

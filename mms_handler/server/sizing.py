@@ -19,9 +19,11 @@ _WORKER_BYTES = 220 * _MB
 #: A Module holds its parameters as loaded, as bound, and from its first prediction on as MKLDNN
 #: orders them: 100 MB of parameters became 297.  A Block's became 200.
 _COPIES = 3
-#: What a request takes for each byte that its arrays may have (docs/reliability.md): at most this
-#: for arrays, images and batches.  Texts of full size may take 9 times; nothing is planned for it.
-_REQUEST_COPIES = 3
+#: What requests take at most for each byte that their arrays may have, and for each byte that a
+#: text may have (docs/reliability.md).
+_REQUEST_COPIES, _TEXT_COPIES = 3, 29
+#: What a worker's parser keeps for each byte of its largest body, and of what bodies (parsers.py).
+_PARSER_COPIES, _PARSER_BODY_BYTES = 14, 2**23
 #: The listener of a model, from which its workers are forked.
 _LISTENER_BYTES = 20 * _MB
 #: Java without bodies, and serve itself.
@@ -108,7 +110,7 @@ def plan(machine: Machine, settings: Settings, models_bytes: Sequence[int]) -> P
     elif models and reserved_bytes + workers * answering_bytes > machine.memory_bytes:
         warnings.append(
             f"the largest requests may take {_mb(request_bytes(settings))} in each worker, which "
-            "do not fit; a lower max-array-bytes refuses them"
+            "do not fit; a lower max-body-bytes refuses them"
         )
     return Plan(
         workers=workers,
@@ -160,7 +162,10 @@ def estimate(artifacts_bytes: int) -> int:
 
 def request_bytes(settings: Settings) -> int:
     """The memory that a worker's requests may take beside what ``estimate`` gives, in bytes."""
-    return _REQUEST_COPIES * settings.max_array_bytes
+    body_bytes = settings.max_body_bytes
+    parser_bytes = _PARSER_COPIES * min(body_bytes, _PARSER_BODY_BYTES)
+    array_bytes = _REQUEST_COPIES * settings.max_array_bytes
+    return max(array_bytes + parser_bytes, _TEXT_COPIES * body_bytes)
 
 
 def workers_within(machine: Machine, reserved_bytes: int, worker_bytes: int) -> int:

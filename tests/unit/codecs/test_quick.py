@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import itertools
 import json
+import re
 import subprocess
 import sys
 import threading
+import tracemalloc
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +21,7 @@ from hypothesis import strategies as st
 
 import mms_handler
 from mms_handler import codecs
-from mms_handler.codecs import content_types, csv, jsonlines, parsers
+from mms_handler.codecs import content_types, csv, jsonlines, parsers, parts
 from mms_handler.codecs import json as json_codec
 from mms_handler.errors import BadInput, HandlerError
 
@@ -47,6 +52,15 @@ def by_orjson(body):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json_codec, "_MIN_BYTES", sys.maxsize)
         return json_codec.quick(body)
+
+
+@contextlib.contextmanager
+def in_small_parts():
+    """Read each body as if it was large, in parts of a few bytes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "LARGE_BYTES", 1)
+        patch.setattr(parts, "PART_BYTES", 5)
+        yield
 
 
 def assert_quick_as_slow(body, content_type):
@@ -157,28 +171,49 @@ def test_json_is_read_as_by_json(body):
     if not body.startswith(b"\xef\xbb\xbf"):  # codecs.decode keeps such bodies from them
         assert bits(parsers.arrays(body)) in (None, expected)
         assert bits(by_orjson(body)) in (None, expected)
+        with in_small_parts():
+            assert bits(json_codec.quick(body)) in (None, expected)
+            assert bits(slow(json_codec.decode, body)) == expected
+
+
+def by_numpy(text):
+    """What NumPy reads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about an empty text
+        return np.loadtxt(
+            io.StringIO(text), np.float32, comments=None, delimiter=",", ndmin=2, quotechar='"'
+        )
 
 
 @given(spoilt(tables()))
 @settings(max_examples=200, deadline=None)
 def test_csv_is_read_as_by_numpy(body):
-    """The quick route gives the slow route's array, or nothing."""
-    assert bits(csv.quick(body)) in (None, bits(slow(csv.decode, body)))
+    """Whole and in parts, from bytes and from text."""
+    expected = bits(slow(by_numpy, body))
+    assert bits(slow(csv.decode, body)) == expected
+    with in_small_parts():
+        assert bits(slow(csv.decode, body)) == expected
+        if not body.startswith(b"\xef\xbb\xbf"):
+            assert bits(csv.quick(body)) == expected
 
 
 @given(spoilt(st.lists(nested() | objects(), min_size=1, max_size=3).map("\n".join)))
 @settings(max_examples=80, deadline=None)
 def test_json_lines_are_read_as_by_json(body):
-    """The quick route gives the slow route's arrays, or its error, or nothing."""
+    """Values and errors are the same without orjson, and values in parts."""
 
-    def answer(decode):
+    def answer():
         try:
-            return bits(decode(body))
+            return bits(jsonlines.decode(codecs.text(body)))
         except (ValueError, TypeError, RecursionError, OverflowError, BadInput) as exc:
             return str(exc)
 
-    expected = answer(lambda body: jsonlines.decode(codecs.text(body)))
-    assert answer(jsonlines.quick) in (None, expected)
+    result = answer()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parsers, "orjson", None)
+        assert answer() == result
+    with in_small_parts():
+        assert bits(slow(jsonlines.decode, body)) == (None if isinstance(result, str) else result)
 
 
 @given(spoilt(nested() | objects()), st.sampled_from(["", ";charset=utf-8", "; charset=UTF8"]))
@@ -215,6 +250,11 @@ def test_no_ragged_list_is_taken_and_every_even_one(wrap):
         array = list(array.values())[-1] if isinstance(array, dict) else array
         shape = shape_of(value)
         even = shape and 0 not in shape and HAS_SIMDJSON  # a number alone is not a list
+        assert (array.shape if array is not None else None) == (shape if even else None)
+        with in_small_parts():
+            array = parts.arrays(wrap.format(json.dumps(value)).encode())
+        array = list(array.values())[-1] if isinstance(array, dict) else array
+        even = shape and 0 not in shape
         assert (array.shape if array is not None else None) == (shape if even else None)
 
 
@@ -256,7 +296,6 @@ def test_pysimdjson_leaves_these_to_the_slow_route(body):
         (json_codec.quick, " [ 9007199254740991 ]\n", [9007199254740991]),
         (json_codec.quick, "[0.1, null]", [0.1, np.nan]),
         (json_codec.quick, "[9007199254740993, 1]", [9007199254740992, 1]),
-        (jsonlines.quick, "[0.5]\n[1]\n\n", [[0.5], [1]]),
     ],
 )
 def test_the_quick_routes_take(quick, body, expected):
@@ -276,11 +315,11 @@ def test_the_quick_routes_take(quick, body, expected):
         ("9007199254740991,0.1", [[9007199254740991, 0.1]]),
     ],
 )
-def test_pysimdjson_takes_csv(body, expected):
+def test_pysimdjson_takes_csv(body, expected, monkeypatch):
     """Lines of numbers that are spelled as in JSON."""
-    assert bits(csv.quick(body.encode())) == (
-        bits(np.array(expected, np.float32)) if HAS_SIMDJSON else None
-    )
+    if HAS_SIMDJSON:
+        monkeypatch.setattr(csv, "_by_numpy", None)
+    assert bits(csv.quick(body.encode())) == bits(np.array(expected, np.float32))
 
 
 @pytest.mark.parametrize(
@@ -298,9 +337,124 @@ def test_pysimdjson_takes_csv(body, expected):
         pytest.param("\n", id="no lines"),
     ],
 )
-def test_csv_unlike_json_takes_the_slow_route(body):
-    """The slow route reads it, or refuses it with CSV's message."""
-    assert csv.quick(body.encode()) is None
+def test_csv_unlike_json_is_left_to_numpy(body, monkeypatch):
+    """It reads the lines, or refuses them."""
+    left = []
+    monkeypatch.setattr(csv, "_by_numpy", lambda lines: left.append(lines) or np.zeros((1, 1)))
+    csv.quick(body.encode())
+    assert left == [body.encode()]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param("1,2,3,4,5,6,nan", [[1, 2, 3, 4, 5, 6, np.nan]], id="a long line"),
+        pytest.param("1,2\n3,4\n5,nan\n7,8\n", [[1, 2], [3, 4], [5, np.nan], [7, 8]], id="lines"),
+        pytest.param('"1",2\n"3\n",4\n5,"6"', [[1, 2], [3, 4], [5, 6]], id="quoted line ends"),
+        pytest.param("1\n\n\n\n\n\n\n\n2", [[1], [2]], id="blank lines"),
+        pytest.param("1,2,3,4,5,6,nan,", None, id="a long line that ends with a comma"),
+        pytest.param("1,2,3,4,5,,nan", None, id="a long line without a value"),
+        pytest.param("1,2\n3,4\n5,6,7\n", None, id="one line is longer"),
+    ],
+)
+def test_csv_in_parts(body, expected):
+    """Parts end where lines end; only a long line is divided."""
+    with in_small_parts():
+        array = csv.quick(body.encode())
+    assert bits(array) == (None if expected is None else bits(np.array(expected, np.float32)))
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param("[1, null, NaN, -Infinity]", [1, np.nan, np.nan, -np.inf], id="no numbers"),
+        pytest.param("[1, 9007199254740993]", [1, 9007199254740992], id="no double"),
+        pytest.param("[" * 32 + "null" + "]" * 32, np.full((1,) * 32, np.nan), id="32 dimensions"),
+        pytest.param(" [\n[1 , 2] ,\t[3 , 4 ]\r\n]", [[1, 2], [3, 4]], id="blanks"),
+        pytest.param(
+            '{"a, [": [1],\n"\\u00e9\\"" : [[2, null]] }',
+            {"a, [": [1], 'é"': [[2, np.nan]]},
+            id="names",
+        ),
+        pytest.param("[[]1,[2]]", None, id="a number behind its list"),
+        pytest.param("[1[],[2]]", None, id="a number in front of its list"),
+        pytest.param("[[1]2,[3]]", None, id="a number between lists"),
+        pytest.param("[[1] [2],[3]]", None, id="no comma"),
+        pytest.param("[1 2,3]", None, id="no comma between numbers"),
+        pytest.param("[1,2,3,4,5,]", None, id="a comma at the end"),
+        pytest.param("[,1]", None, id="a comma at the start"),
+        pytest.param("[[1,2],[3],[4,5,6]]", None, id="ragged, of the same length"),
+        pytest.param("[[1],2]", None, id="a number beside a list"),
+        pytest.param("[1],[2]", None, id="two lists"),
+        pytest.param('["1"]', None, id="a text"),
+        pytest.param("[{}]", None, id="an object"),
+        pytest.param("[[1]", None, id="not closed"),
+        pytest.param("[" * 33 + "1" + "]" * 33, None, id="33 dimensions"),
+        pytest.param("5", None, id="a number alone"),
+        pytest.param('{"a": [1]', None, id="an object that is not closed"),
+        pytest.param('{"a": [1],}', None, id="a comma behind the last name"),
+        pytest.param('{"a": [1] "b": [2]}', None, id="no comma between names"),
+        pytest.param('{"a": [1], "a": [2]}', None, id="a name twice"),
+        pytest.param('{"a": [1], b: [2]}', None, id="a name without quotes"),
+        pytest.param('{"a": 1}', None, id="a number by name"),
+        pytest.param("{}", None, id="no names"),
+    ],
+)
+def test_json_in_parts(body, expected):
+    """Every array of numbers is read; what is not one, or not certainly, is left."""
+    with in_small_parts():
+        result = parts.arrays(body.encode())
+    if isinstance(expected, dict):
+        expected = {name: np.array(array, np.float32) for name, array in expected.items()}
+    elif expected is not None:
+        expected = np.array(expected, np.float32)
+    assert bits(result) == bits(expected)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("1\n2\n3\n[4]\n5\n", "line 4 has shape (1,), but in line 1 it is ()"),
+        ('[1]\n[2]\n[3]\n[4]\n["x"]\n', 'line 5: "x" at [0] is not a number'),
+        ('{"a": 1}\n{"a": 2}\n{"b": 3}\n', "line 3 differs from line 1 in the keys a, b"),
+        ('{"a": 1}\n{"a": 2}\n3\n', "line 3 is not an object, but other lines are"),
+        ('1\n2\n3\n{"a": 2}\n', "line 1 is not an object, but other lines are"),
+        (
+            '{"a": 1}\n{"a": 2}\n{"a": [3]}\n',
+            '"a" in line 3 has shape (1,), but in line 1 it is ()',
+        ),
+        ("1\n2\n3\n\n5\n", "line 4 is blank, but more lines follow"),
+        ("1\n2\n3\n4 5\n6\n", "line 4, column 3: Extra data"),
+    ],
+)
+def test_json_lines_in_parts(body, message):
+    """Messages count the lines of the whole body."""
+    with in_small_parts(), pytest.raises(ValueError, match="^" + re.escape(message)):
+        jsonlines.decode(body)
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        jsonlines.decode(body)
+
+
+def test_a_large_text_of_lists_is_refused_without_making_them():
+    """Python's lists would take sixty bytes for each of the body's; small ones name the place."""
+    body = b"[" + b"[0]," * 20 + b"[0, 0]]"
+    place = "the list at [20] has 2 items, its siblings have 1"
+    assert refusal(body) == f"not valid application/json: {place}"
+    body = b"[" + b"[0]," * 250_000 + b"[0, 0]]"
+    tracemalloc.start()
+    message = refusal(body)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert message == (
+        "not valid application/json: not an array of numbers; it has too many lists to say where"
+    )
+    assert peak_bytes < 12 * len(body)
+
+
+def refusal(body):
+    with pytest.raises(BadInput) as caught:
+        codecs.decode(body, JSON)
+    return str(caught.value)
 
 
 def test_minus_zero_keeps_its_sign_in_csv():

@@ -252,16 +252,20 @@ def test_what_fits(cpus, memory_bytes, models_bytes, workers, threads):
     """There are no more threads than cores, and no more workers than memory."""
     plan = sizing.plan(Machine(cpus, memory_bytes), Settings(), models_bytes)
     assert (plan.workers, plan.threads, plan.warnings) == (workers, threads, ())
-    need_bytes = sum(map(sizing.estimate, models_bytes)) + 157_284_000 * len(models_bytes)
+    need_bytes = sum(map(sizing.estimate, models_bytes)) + 249_033_000 * len(models_bytes)
     assert plan.reserved_bytes + workers * need_bytes <= memory_bytes
 
 
 def test_what_requests_may_take_is_planned():
-    """Three times the limit of arrays, for each worker: 150 MB by default."""
+    """For each worker, arrays and what the parser keeps, or a text: 237 MB by default."""
     machine = Machine(8, 2 * GB)
-    assert sizing.request_bytes(Settings()) == 3 * 52_428_000
+    assert sizing.request_bytes(Settings()) == 3 * 52_428_000 + 14 * 6_553_500
+    texts = Settings(max_body_bytes=20 * MB, max_array_bytes=20 * MB)
+    assert sizing.request_bytes(texts) == 29 * 20 * MB
+    large = Settings(max_body_bytes=20 * MB)
+    assert sizing.request_bytes(large) == 3 * 160 * MB + 14 * 8 * MB
     assert sizing.plan(machine, Settings(), [SMALL]).workers == 3
-    assert sizing.plan(machine, Settings(max_array_bytes=MB), [SMALL]).workers == 6
+    assert sizing.plan(machine, Settings(max_body_bytes=MB), [SMALL]).workers == 5
     assert sizing.plan(machine, Settings(max_array_bytes=300 * MB), [SMALL]).workers == 1
 
 
@@ -270,8 +274,8 @@ def test_one_worker_is_better_than_none():
     plan = sizing.plan(Machine(1, GB), Settings(max_array_bytes=100 * MB), [SMALL])
     assert plan.workers == 1
     assert plan.warnings == (
-        "the largest requests may take 300 MB in each worker, which do not fit; "
-        "a lower max-array-bytes refuses them",
+        "the largest requests may take 387 MB in each worker, which do not fit; "
+        "a lower max-body-bytes refuses them",
     )
 
 
@@ -291,7 +295,7 @@ def test_one_worker_is_better_than_none():
             id="too little memory",
         ),
         pytest.param(
-            {"memory_bytes": GB, "max_array_bytes": 40 * MB}, 1, 4, (), id="memory to plan with"
+            {"memory_bytes": GB, "max_body_bytes": 4 * MB}, 1, 4, (), id="memory to plan with"
         ),
     ],
 )
