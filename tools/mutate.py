@@ -202,7 +202,7 @@ def run(
                 noticed = fails(copy, names, 30 + 4 * seconds)
         finally:
             copies.put(copy)
-        print(".!"[not noticed], end="", flush=True)
+        print("." if noticed else f"\n{described(mutant)} ", end="", flush=True)
         return mutant, "noticed" if noticed else "missed"
 
     order = list(sample)
@@ -247,6 +247,10 @@ def fails(copy: Path, names: list[str], limit_s: float) -> bool:
 # --- the report ------------------------------------------------------------------------------
 
 
+def described(mutant: Mutant) -> str:
+    return f"{mutant.module}:{mutant.line}: {mutant.before}  ->  {mutant.after}"
+
+
 def report(results: list[tuple[Mutant, str]], count: int) -> str:
     """A table by module, and the mutants that no test noticed."""
     lines = ["", "", "| module | mutants | noticed | missed | untested |", "|---|---|---|---|---|"]
@@ -263,9 +267,7 @@ def report(results: list[tuple[Mutant, str]], count: int) -> str:
     share = total["noticed"] / max(1, len(results))
     lines += ["", f"{share:.1%} noticed of {len(results)}; the sample has {count}.", ""]
     lines += [
-        f"{mutant.module}:{mutant.line}: {outcome}: {mutant.before}  ->  {mutant.after}"
-        for mutant, outcome in results
-        if outcome != "noticed"
+        f"{outcome}: {described(mutant)}" for mutant, outcome in results if outcome != "noticed"
     ]
     return "\n".join(lines)
 
