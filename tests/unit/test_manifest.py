@@ -1,12 +1,14 @@
-"""manifest: what is not one is refused, whatever it is instead."""
+"""manifest: what is written and read; what is not one is refused, whatever it is instead."""
 
 from __future__ import annotations
 
 import json
+import os
+import platform
 
 import pytest
 
-from mms_handler import manifest
+from mms_handler import __version__, manifest
 from mms_handler.errors import ArchiveError
 
 MODEL = {"modelName": "m", "handler": "mms_handler.service:handle"}
@@ -35,3 +37,212 @@ def test_what_is_no_manifest(content, error):
         manifest.read(text)
     message = str(caught.value)
     assert message.startswith(f"MAR-INF/MANIFEST.json is not a valid manifest: {error}(")
+
+
+# --- names and errors ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a", "7", "Iris-2_b.c", "x" * 200])
+def test_names(name):
+    assert manifest.check_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "-rf", ".a", "_a", "a b", "a/b", "ä", "a\n"])
+def test_names_that_are_refused(name):
+    with pytest.raises(ArchiveError, match="is not a valid model name: use letters, digits"):
+        manifest.check_name(name)
+
+
+def test_a_name_that_is_too_long():
+    with pytest.raises(ArchiveError, match=r"'x{20}'\.\.\. has 201 characters; use at most 200$"):
+        manifest.check_name("x" * 201)
+
+
+def test_a_reason_for_the_supervisor(tmp_path):
+    """It is read for a minute; bytes and letters that no text has are no error."""
+    assert manifest.read_load_error(tmp_path) == ""
+    manifest.write_load_error(tmp_path, "one \ud800")
+    manifest.write_load_error(tmp_path, "ä" * 5_000)
+    assert manifest.read_load_error(tmp_path) == "ä" * 4_000
+    path = tmp_path / manifest.LOAD_ERROR
+    assert [each.name for each in path.parent.iterdir()] == ["load-error"]
+    path.write_bytes(b"\xff")
+    assert manifest.read_load_error(tmp_path) == "�"
+    now = path.stat().st_mtime
+    os.utime(path, (now, now - 50))
+    assert manifest.read_load_error(tmp_path) == "�"
+    os.utime(path, (now, now - 61))
+    assert manifest.read_load_error(tmp_path) == ""
+    assert manifest.read_load_error(tmp_path, within_s=1_000) == "�"
+
+
+def test_a_reason_that_cannot_be_written(tmp_path):
+    """Is lost, and nothing else."""
+    (tmp_path / "MAR-INF").write_text("a file")
+    manifest.write_load_error(tmp_path, "no weights")
+    assert manifest.read_load_error(tmp_path) == ""
+
+
+# --- writing and reading ---------------------------------------------------------------------
+
+SAMPLE = manifest.Sample("MAR-INF/sample.csv", "text/csv", "*/*", {"status": 200})
+QUANTIZED = manifest.Quantized("int8", "MAR-INF/int8-symbol.json", 3, 5, 7, 9, 8, 0.25, 0.5)
+
+
+def test_what_is_written():
+    """As MMS reads it, with our part."""
+    written = manifest.encode("iris", "serve.py", {"b": "2", "a": "1"}, SAMPLE, QUANTIZED)
+    content = json.loads(written)
+    extension = content.pop("mms_handler")
+    assert content == {
+        "runtime": "python",
+        "model": {
+            "modelName": "iris",
+            "handler": "mms_handler.service:handle",
+            "script": "serve.py",
+        },
+        "modelServerVersion": "1.0",
+        "implementationVersion": "1.0",
+        "specificationVersion": "1.0",
+    }
+    packages = extension.pop("packages")
+    assert list(packages) == sorted({"python", "numpy", "mxnet"} & packages.keys())
+    assert packages["python"] == platform.python_version()
+    assert extension == {
+        "version": __version__,
+        "files": {"a": "1", "b": "2"},
+        "sample": {
+            "name": "MAR-INF/sample.csv",
+            "content_type": "text/csv",
+            "accept": "*/*",
+            "reply": {"status": 200},
+        },
+        "quantized": {
+            "type": "int8",
+            "symbol": "MAR-INF/int8-symbol.json",
+            "operators": 3,
+            "of": 5,
+            "inputs": 7,
+            "rows": 9,
+            "top": 8,
+            "mean": 0.25,
+            "most": 0.5,
+        },
+    }
+    assert list(extension["files"]) == ["a", "b"]
+    read = manifest.read(written)
+    assert read[:3] == ("iris", "mms_handler.service:handle", {"a": "1", "b": "2"})
+    assert (read.packages, read.sample, read.quantized) == (packages, SAMPLE, QUANTIZED)
+    assert manifest.script_name(json.loads(written)) == "serve.py"
+
+
+def test_what_is_left_out():
+    """Of a folder, which has no hashes, and of another tool's archive."""
+    content = json.loads(manifest.encode("iris", None, sample=SAMPLE._replace(reply=None)))
+    assert "script" not in content["model"]
+    assert content["mms_handler"].keys() == {"version", "packages", "sample"}
+    assert content["mms_handler"]["sample"].keys() == {"name", "content_type", "accept"}
+    assert manifest.read(json.dumps({"model": MODEL}).encode()) == manifest.Manifest(
+        "m", "mms_handler.service:handle"
+    )
+
+
+@pytest.mark.parametrize(
+    ("extension", "reason"),
+    [
+        ({"files": {"a": 1}}, "1 is not a string"),
+        ({"packages": {"a": 1}}, "1 is not a string"),
+        ({"sample": {**SAMPLE._asdict(), "name": "sample.csv"}}, "the sample is 'sample.csv'"),
+        ({"sample": {**SAMPLE._asdict(), "name": "MAR-INF/sample"}}, "expected MAR-INF/sample wit"),
+        ({"sample": {**SAMPLE._asdict(), "name": "MAR-INF/sample.a/../b"}}, "expected MAR-INF/sam"),
+        ({"sample": {**SAMPLE._asdict(), "reply": [1]}}, "the sample's reply is"),
+        ({"sample": {**SAMPLE._asdict(), "accept": 1}}, "1 is not a string"),
+        ({"sample": {**SAMPLE._asdict(), "content_type": 1}}, "1 is not a string"),
+        ({"sample": {**SAMPLE._asdict(), "more": 1}}, "more"),
+        ({"quantized": {"type": "int8"}}, r"the int8 graph has the keys \['type'\]"),
+    ],
+)
+def test_our_part(extension, reason):
+    """Each value is what it must be."""
+    text = json.dumps({"model": MODEL, "mms_handler": extension}).encode()
+    with pytest.raises(ArchiveError, match=f"is not a valid manifest: .*{reason}"):
+        manifest.read(text)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "reason"),
+    [
+        ("type", "uint8", "a graph of type 'uint8' is in 'MAR-INF/int8-symbol.json'"),
+        ("symbol", "other.json", "a graph of type 'int8' is in 'other.json'"),
+        ("of", -1, "the int8 graph's numbers are .*; expected 0 or more"),
+        ("mean", "0.5", "the int8 graph's numbers are .*; expected 0 or more"),
+    ],
+)
+def test_the_int8_graphs_entry(field, value, reason):
+    entry = {**dict(zip(manifest.QUANTIZED_KEYS, QUANTIZED)), field: value}
+    text = json.dumps({"model": MODEL, "mms_handler": {"quantized": entry}}).encode()
+    with pytest.raises(ArchiveError, match=reason):
+        manifest.read(text)
+    entry = dict(zip(manifest.QUANTIZED_KEYS, QUANTIZED._replace(mean_difference=0)))
+    text = json.dumps({"model": MODEL, "mms_handler": {"quantized": entry}}).encode()
+    assert manifest.read(text).quantized.mean_difference == 0
+
+
+@pytest.mark.parametrize(
+    "content", [None, [], "x", {"model": []}, {"model": {"script": 7}}, {"model": {}}, {}]
+)
+def test_a_manifest_that_names_no_script(content):
+    assert manifest.script_name(content) is None
+
+
+def test_the_manifest_of_a_folder(tmp_path):
+    """It may have none, and then no sample; a folder in its place is none."""
+    assert manifest.read_folder(tmp_path) is None
+    assert manifest.read_sample(tmp_path) is None
+    (tmp_path / "MAR-INF").mkdir()
+    (tmp_path / manifest.MANIFEST).write_bytes(manifest.encode("iris", None))
+    assert manifest.read_sample(tmp_path) is None
+    (tmp_path / manifest.MANIFEST).write_bytes(manifest.encode("iris", None, sample=SAMPLE))
+    (tmp_path / SAMPLE.name).write_text("1,2")
+    assert manifest.read_folder(tmp_path).name == "iris"
+    assert manifest.read_sample(tmp_path) == (SAMPLE, b"1,2")
+
+
+# --- handlers --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        "mms_handler.service:handle",
+        "own:handle",
+        "own.py:handle",
+        "package:handle",
+        "package.part:handle",
+        "package/part.py:handle",
+        "json:loads",
+    ],
+)
+def test_handlers(handler):
+    """In the archive or in this Python."""
+    manifest.check_handler(handler, ["own.py", "package/__init__.py", "package/part.py"])
+
+
+@pytest.mark.parametrize(
+    ("handler", "reason"),
+    [
+        ("own", "is not module:function"),
+        (":handle", "is not module:function"),
+        ("own:", "is not module:function"),
+        ("own:a-b", "is not module:function"),
+        ("/own:handle", "is not module:function"),
+        ("../own:handle", "is not module:function"),
+        ("a..b:handle", "is not module:function"),
+        ("gone:handle", "is neither in the archive nor installed"),
+        ("own.part:handle", "is neither in the archive nor installed"),
+        ("__main__:handle", "is neither in the archive nor installed"),
+    ],
+)
+def test_handlers_that_are_refused(handler, reason):
+    with pytest.raises(ArchiveError, match=reason):
+        manifest.check_handler(handler, ["own.py"])
