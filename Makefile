@@ -49,8 +49,9 @@ fix: $(VENV)/test$(JAVA) ## format the code and correct what the linter can
 	$(BIN)/ruff check --fix .
 
 # The jar is in the repository, so only a change in java/ needs javac.
-plugin: $(VENV)/test$(JAVA) ## build the front end's plug-in from java/
+plugin: $(VENV)/test$(JAVA) ## build the front end's plug-in from java/, and the tests that drive its classes
 	$(BIN)/python java/build.py
+	$(BIN)/python -m tests.orders.build
 
 # test.txt first: it has the most packages, and the other files take their versions from it.
 LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.8 --generate-hashes \
@@ -75,8 +76,8 @@ dist: $(VENV)/test$(JAVA) ## build the sdist and the wheel into dist/
 bench: $(VENV)/test$(JAVA) ## measure, in about 25 minutes; QUICK=1 runs one short round and writes no page
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
-chaos: $(VENV)/test$(JAVA) ## cause each fault under load, in about 15 minutes; FAULTS="WORD..." for some of them
-	$(BIN)/python -m tests.chaos $(FAULTS)
+chaos: $(VENV)/test$(JAVA) ## cause each fault under load, in about 15 minutes; FAULTS="WORD..." for some
+	$(BIN)/python -m tests.chaos $(FAULTS) $(if $(TIMEOUT),--timeout-s $(TIMEOUT))
 
 soak: $(VENV)/test$(JAVA) ## serve at 70 % of capacity for an hour and watch what grows; MINUTES=5 RATE=400 for less
 	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60) $(if $(RATE),--rate $(RATE)) --picture docs/reliability/soak.svg

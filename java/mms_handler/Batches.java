@@ -78,6 +78,10 @@ final class Batches {
         serviceNs += (shareNs - serviceNs) / MEMORY;
     }
 
+    int inFlight() {
+        return inFlight.get();
+    }
+
     /** A request is no longer in flight, answered or not. */
     void end() {
         inFlight.decrementAndGet();

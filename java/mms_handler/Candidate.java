@@ -1,6 +1,5 @@
 package mms_handler;
 
-import mms_handler.Connection.Phase;
 
 /** A connection as it was at one moment.  Those that waited for their client longest come first. */
 final class Candidate implements Comparable<Candidate> {

@@ -25,22 +25,6 @@ import java.util.concurrent.atomic.AtomicInteger;
  * it is read and answered; the next one waits.  A server that drains refuses new ones.
  */
 final class Connection extends ChannelDuplexHandler {
-    /** What a connection waits for; all but ANSWER depend on the client. */
-    enum Phase {
-        /** For a request. */
-        IDLE,
-        /** For the rest of a head. */
-        HEAD,
-        /** For the rest of a body. */
-        BODY,
-        /** For the answer to a whole request. */
-        ANSWER,
-        /** For the client to take the answer. */
-        REPLY,
-        /** For its end. */
-        CLOSING
-    }
-
     /** The open connections. */
     static final Collection<Connection> OPEN = ConcurrentHashMap.newKeySet();
 
@@ -77,6 +61,7 @@ final class Connection extends ChannelDuplexHandler {
     private long startNs;
     private boolean unread;
     private boolean unanswered;
+    private boolean replying;
     private boolean refused;
     private boolean closing;
     private boolean headBegun;
@@ -216,12 +201,14 @@ final class Connection extends ChannelDuplexHandler {
     }
 
     private void refuse() {
+        refused = true;
         context.channel().writeAndFlush(Checks.tryLater(RETRY_AFTER_S));
     }
 
     /** Answer what the client has not sent whole, and close: the rest will not be read. */
     private void cut(HttpResponseStatus status, String message) {
         closing = true;
+        refused = true;
         if (inFlight()) {
             unread = false;
             if (unanswered) {
@@ -290,7 +277,13 @@ final class Connection extends ChannelDuplexHandler {
 
     @Override
     public void write(ChannelHandlerContext context, Object message, ChannelPromise promise) {
-        if (unanswered && Checks.isFinal(message)) {
+        if (Checks.isFinal(message)) {
+            if (!unanswered || replying) {
+                // The request was refused meanwhile.  At the end of the promise MMS would close.
+                ReferenceCountUtil.release(message);
+                return;
+            }
+            replying = true;
             prepare((HttpResponse) message);
             if (phase != Phase.CLOSING) {
                 enter(Phase.REPLY);
@@ -322,6 +315,7 @@ final class Connection extends ChannelDuplexHandler {
 
     private void answered(boolean written) {
         closing |= !written;
+        replying = false;
         if (unanswered) {
             unanswered = false;
             if (phase != Phase.CLOSING) {

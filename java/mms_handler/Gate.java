@@ -15,7 +15,6 @@ import io.netty.handler.codec.PrematureChannelClosureException;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.util.concurrent.TimeUnit;
-import mms_handler.Connection.Phase;
 
 /** The public port: MMS's own handlers behind a count of the requests in flight; and the drain. */
 final class Gate {

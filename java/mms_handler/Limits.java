@@ -3,7 +3,6 @@ package mms_handler;
 import io.netty.handler.codec.http.HttpResponseStatus;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.LongAdder;
-import mms_handler.Connection.Phase;
 
 /** What the gate refuses and why: the time that clients may take, and what they may send. */
 enum Limits {

@@ -18,7 +18,7 @@ import java.util.concurrent.LinkedBlockingDeque;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.ReentrantLock;
 import java.util.function.BiFunction;
-import java.util.function.Predicate;
+import java.util.function.ToIntFunction;
 
 /**
  * All that the plug-in reads or changes inside MMS's objects beyond what their methods promise.
@@ -104,11 +104,11 @@ final class MmsInternals {
     }
 
     /**
-     * Move some of a model's workers to the end of MMS's list: it ends them first.
+     * Sort MMS's list of a model's workers: it ends the last ones first.
      *
-     * @param leaves whether a worker shall be among them
+     * @param rank a number for each worker; the highest is ended first
      */
-    static void moveToEnd(Model model, Predicate<WorkerThread> leaves) {
+    static void sort(Model model, ToIntFunction<WorkerThread> rank) {
         if (LOADS == null || WORKERS == null) {
             return;
         }
@@ -117,7 +117,7 @@ final class MmsInternals {
                 (Map<String, List<WorkerThread>>) value(loads, WORKERS);
         synchronized (model.getModelName()) { // as WorkLoadManager.modelChanged
             workers.getOrDefault(model.getModelName(), new ArrayList<>())
-                    .sort(Comparator.comparing(leaves::test));
+                    .sort(Comparator.comparingInt(rank));
         }
     }
 

@@ -13,7 +13,6 @@ import java.util.EnumSet;
 import java.util.List;
 import java.util.Set;
 import java.util.concurrent.TimeUnit;
-import mms_handler.Connection.Phase;
 
 /**
  * How many connections there may be, so that the process keeps descriptors for its workers.  A new

@@ -119,11 +119,24 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
     @Override
     public Job poll(long timeout, TimeUnit unit) throws InterruptedException {
         boolean first = timeout == Long.MAX_VALUE;
-        Job job = first ? pollFirstOfBatch() : super.poll(timeout, unit);
+        Job job = first ? pollFirstOfBatch() : pollNextOfBatch(timeout, unit);
         if (Recycling.ON && job != null) {
             taken.computeIfAbsent(Thread.currentThread(), thread -> new LongAdder()).increment();
         }
         return LimitedJob.of(job, model);
+    }
+
+    /**
+     * If its worker ends meanwhile, the batch is complete.  MMS would forget the requests that it
+     * already has, because it has not made them a BaseModelRequest yet (WorkerThread.run).
+     */
+    private Job pollNextOfBatch(long timeout, TimeUnit unit) {
+        try {
+            return super.poll(timeout, unit);
+        } catch (InterruptedException e) {
+            Thread.currentThread().interrupt(); // MMS sends nothing, and answers 500 for all
+            return null;
+        }
     }
 
     private Job pollFirstOfBatch() throws InterruptedException {

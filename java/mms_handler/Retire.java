@@ -60,7 +60,12 @@ public final class Retire extends ModelServerEndpoint {
             Thread.currentThread().interrupt();
         }
         queue.retireNoMore();
-        MmsInternals.moveToEnd(model, thread -> !isAlive(thread) || queue.isRetired(thread));
+        MmsInternals.sort(model, thread -> rank(queue.isRetired(thread), isAlive(thread)));
+    }
+
+    /** Who is ended first: one that has retired must not stay in the place of one that died. */
+    static int rank(boolean retired, boolean alive) {
+        return retired ? 2 : alive ? 0 : 1;
     }
 
     /** How many must become idle: all that are not dead, if there are no more than N. */

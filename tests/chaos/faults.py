@@ -72,7 +72,9 @@ def _nothing(scene: Scene) -> None:
 
 # --- clients ---
 
-_TARGET = b"POST /predictions/good HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+_TARGET = (
+    b"POST /predictions/good HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+)
 _REQUEST = _TARGET + b"Content-Length: 7\r\n\r\n[[1,2]]"
 
 
@@ -122,7 +124,7 @@ def _slow_body(scene: Scene) -> None:
 
 @fault("20 clients do not read", "clients")
 def _slow_readers(scene: Scene) -> None:
-    head = b"POST /predictions/good HTTP/1.1\r\nHost: x\r\nContent-Type: text/csv\r\n"
+    head = b"POST /predictions/good HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\n"
     body = b"1,2\n" * 50_000
     for _ in range(20):
         connection = scene.held.enter_context(scene.server.connect())
@@ -194,7 +196,7 @@ def _malformed(scene: Scene) -> None:
 
 @fault("requests with two meanings", "clients")
 def _ambiguous(scene: Scene) -> str | None:
-    hidden = b"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n"
+    hidden = b"GET /ping HTTP/1.1\r\nHost: localhost\r\n\r\n"
     chunked = b"Transfer-Encoding: chunked\r\n"
     chunk, end = b"7\r\n[[1,2]]\r\n", b"0\r\n\r\n"
     accepted = []

@@ -1,0 +1,1 @@
+"""Orders of events under a seeded scheduler, and faults that they find."""

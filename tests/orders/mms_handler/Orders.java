@@ -1,0 +1,41 @@
+package mms_handler;
+
+import com.amazonaws.ml.mms.wlm.ModelManager;
+
+/**
+ * Tries orders of events: {@code java mms_handler.Orders queue FIRST_SEED COUNT}, or one of them
+ * with all that happens: {@code java mms_handler.Orders queue SEED}.
+ */
+public final class Orders {
+    private Orders() {}
+
+    public static void main(String[] arguments) {
+        boolean queue = arguments[0].equals("queue");
+        long first = Long.parseLong(arguments[1]);
+        boolean traced = arguments.length < 3;
+        long count = traced ? 1 : Long.parseLong(arguments[2]);
+        ModelManager.init(null, null); // it has no models
+        long start = System.nanoTime();
+        for (long seed = first; seed < first + count; seed++) {
+            StringBuilder trace = traced ? new StringBuilder() : null;
+            try {
+                Order order =
+                        queue ? new QueueOrders(seed, trace) : new ConnectionOrders(seed, trace);
+                order.run();
+            } catch (AssertionError e) {
+                System.out.println("seed " + seed + ": " + e.getMessage());
+                if (traced) {
+                    System.out.print(trace);
+                    e.printStackTrace(System.out);
+                }
+                System.exit(1);
+            }
+            if (traced) {
+                System.out.print(trace);
+            }
+        }
+        double seconds = (System.nanoTime() - start) / 1e9;
+        System.out.printf("%d orders, %.0f a second%n", count, count / seconds);
+        System.exit(0);
+    }
+}
