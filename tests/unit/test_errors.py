@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import runpy
 import sys
 
@@ -14,7 +15,7 @@ from sagemaker_inference.errors import (
 )
 
 from mms_handler import errors
-from mms_handler.errors import Failed, attempt
+from mms_handler.errors import ArchiveError, Failed, ScriptError, attempt
 
 
 def family(cls):
@@ -230,3 +231,64 @@ def test_an_attempt_hands_a_failure_on():
     first, second = Failed(ValueError("first")), Failed(ValueError("second"))
     assert attempt(lambda *values: calls.append(values), 1, first, second) is first
     assert calls == []
+
+
+# --- memory and disks ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("exc", "full"),
+    [
+        (OSError(errno.ENOSPC, "no space"), True),
+        (OSError(errno.EDQUOT, "quota"), True),
+        (OSError(errno.EFBIG, "too large"), True),
+        (OSError(errno.EACCES, "denied"), False),
+        (ValueError(errno.ENOSPC), False),
+        (None, False),
+    ],
+)
+def test_a_full_disk(exc, full):
+    """Also as the cause of another error."""
+    assert errors.disk_is_full(exc) is full
+    outer, middle = ArchiveError("a"), ScriptError("b")
+    outer.__cause__, middle.__cause__ = middle, exc
+    assert errors.disk_is_full(outer) is full
+
+
+class MXNetError(Exception):
+    """Called as MXNet's."""
+
+
+@pytest.mark.parametrize(
+    ("exc", "out"),
+    [
+        (MemoryError(), True),
+        (MXNetError("cudaMalloc failed: out of memory"), True),
+        (MXNetError("Failed to allocate CPU Memory"), True),
+        (MXNetError("Memory allocation failed"), True),
+        (MXNetError("OUT OF MEMORY"), True),
+        (MXNetError("shapes differ"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_no_memory(exc, out):
+    """MXNet says so only in its text."""
+    assert errors.out_of_memory(exc) is out
+
+
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (400, 400),
+        ("422", 422),
+        (599, 599),
+        (600, 500),
+        (399, 500),
+        (200, 500),
+        ("x", 500),
+        (None, 500),
+    ],
+)
+def test_statuses_of_other_peoples_errors(code, status):
+    """Only an HTTP error is one."""
+    assert errors._status(code) == status
