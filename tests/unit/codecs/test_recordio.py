@@ -382,6 +382,18 @@ def test_huge_sparse_rows_together_are_refused():
         codecs.decode(body_of(row, row, row), RECORDIO, 4_000)
 
 
+def test_a_record_in_very_many_parts_takes_little_more_than_its_body():
+    """An object for each part would take thirty times as much."""
+    body = frame(b"", 1) + frame(b"", 2) * 20_000 + frame(b"", 3)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadInput, match="record 1: "):
+            codecs.decode(body, RECORDIO)
+        assert tracemalloc.get_traced_memory()[1] < 3 * len(body)
+    finally:
+        tracemalloc.stop()
+
+
 def test_dense_rows_are_limited_too():
     """Numbers of one byte take four times as much as their body, which any default allows."""
     body = body_of(record("int32_tensor", values=[1] * 500))
