@@ -116,6 +116,18 @@ def test_a_group_of_version_1(tree):
     assert machine.available_bytes(root) == 2 * GB
 
 
+def test_a_group_that_says_nothing_of_its_pages(tree):
+    """All that it uses counts then."""
+    root = tree(
+        **{
+            "sys/fs/cgroup/memory.max": f"{2 * GB}\n",
+            "sys/fs/cgroup/memory.current": f"{GB}\n",
+            "sys/fs/cgroup/memory.stat": "anon 7\n",
+        }
+    )
+    assert machine.available_bytes(root) == GB
+
+
 def test_version_1_without_limits(tree):
     """In version 1, -1 and a number larger than any memory mean no limit."""
     root = tree(
