@@ -11,9 +11,11 @@ from urllib.parse import urlsplit
 import pytest
 from running_mms import wait_for
 
+from benchmarks import hostile
 from mms_handler import archive, client
+from mms_handler.media import CSV, JSON, JSON_LINES, NPZ, RECORDIO
 
-JSON, CSV, FORM = "application/json", "text/csv", "application/x-www-form-urlencoded"
+FORM = "application/x-www-form-urlencoded"
 
 LIMIT = 6_553_500  # bytes of a body, in and out: MMS's default and ours
 
@@ -207,6 +209,22 @@ ROWS = {
     "400 NPY that is not NPY": Row(
         "linear", b"[[1,2]]", 400, "BadInput", "npy", {"Content-Type": "application/x-npy"}
     ),
+    "400 JSON with too many names": Row(
+        "linear", json.dumps({str(i): [1] for i in range(257)}).encode(), 400, "BadInput",
+        "the object has 257 names; the limit is 256",
+    ),
+    "400 ragged JSON Lines": Row(
+        "linear", b"[1,2]\n" * 50_000 + b"[3]\n", 400, "BadInput",
+        "line 50001 has shape (1,), but in line 1 it is (2,)", {"Content-Type": JSON_LINES},
+    ),
+    "400 ragged CSV at its end": Row(
+        "linear", b"1,2\n" * 50_000 + b"3\n", 400, "BadInput",
+        "line 50001 has 1 value, line 1 has 2", AS_CSV,
+    ),
+    "400 a truncated JPEG": Row(
+        "linear", hostile.jpeg_of_scans(16, 16, 1)[:-2], 400, "BadInput", "the JPEG is cut off",
+        {"Content-Type": "image/jpeg"},
+    ),
     "400 gzip that is not gzip": Row("linear", b"[[1,2]]", 400, "BadInput", "gzip", GZIP),
     "400 wrong width": Row("linear", b"[[1,2,3]]", 400, "BadInput", "(N, 2)"),
     "400 an input's name is missing": Row(
@@ -238,6 +256,22 @@ ROWS = {
     ),
     "413 a gzip bomb": Row(
         "linear", gzip.compress(b" " * LIMIT + b"[[1,2]]"), 413, "TooLarge", str(LIMIT), GZIP
+    ),
+    "413 a PNG bomb": Row(
+        "linear", hostile.png(10_000, 10_000), 413, "TooLarge",
+        "the image has 10000 x 10000 pixels, which take 1200000000 bytes as float32; "
+        "the limit is 52428000",
+        {"Content-Type": "image/png"},
+    ),
+    "413 an NPZ bomb": Row(
+        "linear", hostile.SMALL["NPZ: float32"][1](10**8), 413, "TooLarge",
+        "the arrays take 100000000 bytes as float32; the limit is 52428000",
+        {"Content-Type": NPZ},
+    ),
+    "413 a sparse RecordIO bomb": Row(
+        "linear", hostile.SMALL["RecordIO: a sparse row"][1](10**8), 413, "TooLarge",
+        "record 1: a tensor of shape [25000000] takes more than the 52428000 bytes left",
+        {"Content-Type": RECORDIO},
     ),
     "415 a type that nothing reads": Row(
         "linear", b"PAR1", 415, "UnsupportedType", "application/json, text/csv",
