@@ -109,6 +109,20 @@ def stop(process: subprocess.Popen[bytes], limit_s: float) -> None:
     process.wait()
 
 
+def session_cpu_s(leader: int) -> float:
+    """The processor seconds of all processes of the session that ``leader`` started.
+
+    Those that have ended count once their parent has waited for them, if it is in the session.
+    """
+    ticks = 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            fields = path.read_text().rpartition(")")[2].split()  # from the state on
+            if int(fields[3]) == leader:
+                ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 #: prctl(2): whether a core file may be written, and thereby who may read the process's /proc files.
 _PR_SET_DUMPABLE = 4
 

@@ -147,6 +147,7 @@ def train(
     hosts: Sequence[str] = (),
     current_host: str | None = None,
     local_hosts: int = 1,
+    stall_s: float | None = None,
 ) -> Path:
     """Train with a script, as SageMaker does, in a separate process.
 
@@ -165,6 +166,7 @@ def train(
         hosts: all hosts of the job; empty: those of BASE/input/config/resourceconfig.json.
         current_host: the name of this host.
         local_hosts: if more than 1, try the job on this many hosts, which are all this machine.
+        stall_s: seconds without any processor time after which the script has failed; None: never.
 
     Returns:
         The folder with the model.
@@ -190,6 +192,7 @@ def train(
         current_host=current_host,
         model_dir=Path(model_dir) if model_dir else None,
         output_data_dir=Path(output_data_dir) if output_data_dir else None,
+        stall_s=stall_s,
     )
     with training.recorded(Path(base_dir)):
         job = training.read_job(Path(base_dir), options)

@@ -72,6 +72,9 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.option("--local-hosts", type=click.IntRange(1), metavar="COUNT",
               help="Try the job on this machine with COUNT hosts, a process for each.  "
                    "[default: 1]")  # fmt: skip
+@click.option("--stall-s", type=click.FloatRange(1), metavar="SECONDS",
+              help="Fail if the script uses no processor time for SECONDS.  The log says so each "
+                   "minute.  [default: never]")  # fmt: skip
 @click.option("--archive", "name", metavar="NAME",
               help="Pack the model and the script as NAME.mar and NAME.tar.gz.  [default: pack "
                    "nothing]")  # fmt: skip

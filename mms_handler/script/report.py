@@ -7,11 +7,18 @@ script's process ──▶ {"line": ..., "details": ...} ──▶ supervise ─
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import json
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import IO, NoReturn
+
+#: The file with the stacks of a script's threads, and seconds between two of them.
+STACKS = "stacks"
+STACKS_S = 20
+
+_stacks: IO[str] | None = None  # faulthandler writes to its descriptor
 
 
 def write_report(path: Path, line: str, details: str | None = None) -> None:
@@ -40,6 +47,14 @@ def read_report(path: Path | None) -> dict[str, str | None] | None:
     text = path.read_text()
     report: dict[str, str | None] = json.loads(text) if text else {}
     return report
+
+
+def record_stacks(folder: Path) -> None:
+    """Write the stacks of all threads to a file of ``folder`` now and then, also in native code."""
+    global _stacks
+    with contextlib.suppress(OSError):  # a full disk
+        _stacks = (folder / STACKS).open("a")
+        faulthandler.dump_traceback_later(STACKS_S, repeat=True, file=_stacks)
 
 
 def end_now(code: int) -> NoReturn:

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 
 from mms_handler.errors import cause
-from mms_handler.script.report import end_now, write_report
+from mms_handler.script.report import end_now, record_stacks, write_report
 
 
 def run(kind: str, name: str) -> None:
@@ -44,6 +44,7 @@ def main() -> None:
     """Run the script that the command line names, to its end."""
     report, kind, name = sys.argv[1:4]
     del sys.argv[:3]
+    record_stacks(Path(report).parent)
     try:
         run(kind, name)
     except SystemExit as exc:

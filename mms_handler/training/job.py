@@ -29,6 +29,7 @@ class Job(NamedTuple):
     network_interface: str = "eth0"
     source_dir: Path | None = None  # the code's folder; None: the script's own folder
     resources: Mapping[str, Any] = {}  # all of resourceconfig.json
+    stall_s: float | None = None  # seconds without processor time after which it has failed
 
     @property
     def code_dir(self) -> Path:
@@ -118,6 +119,7 @@ class JobOptions(NamedTuple):
     current_host: str | None = None
     model_dir: Path | None = None
     output_data_dir: Path | None = None
+    stall_s: float | None = None
 
 
 def read_job(
@@ -162,6 +164,7 @@ def read_job(
         network_interface=resources.get("network_interface_name", "eth0"),
         source_dir=source_dir,
         resources=resources,
+        stall_s=options.stall_s,
     )
 
 

@@ -5,6 +5,7 @@ hyperparameters, channels, hosts ──▶ train(**kwargs) ──▶ model ─�
 
 from __future__ import annotations
 
+import faulthandler
 import inspect
 import logging
 import os
@@ -19,7 +20,7 @@ from mms_handler.errors import HandlerError, TrainingError, cause
 from mms_handler.mxnet_import import fast_import
 from mms_handler.script import containers
 from mms_handler.script.load import add_to_path, import_script
-from mms_handler.script.report import end_now, write_report
+from mms_handler.script.report import end_now, record_stacks, write_report
 from mms_handler.training import source
 from mms_handler.training.arguments import check_required, keyword_arguments, select
 from mms_handler.training.job import Job
@@ -59,7 +60,7 @@ def command(
         "PYTHONUNBUFFERED": "1",  # prints appear at once, even if the process is killed later
     }
     report = scratch / "report.json"
-    return Command(words, variables, cwd=Path.cwd(), report=report, reports_success=True)
+    return Command(words, variables, Path.cwd(), job.code_dir, report, reports_success=True)
 
 
 # --- in the process of that command ----------------------------------------------------------
@@ -75,6 +76,7 @@ def main(scratch: Path, folders: Sequence[Path]) -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     job, report = Job.from_json((scratch / "job.json").read_text()), scratch / "report.json"
+    record_stacks(scratch)
     try:
         logging.basicConfig(level=log_level(job), format=_LOG_FORMAT)
         train(job, folders)
@@ -125,6 +127,7 @@ def train(job: Job, folders: Sequence[Path] = ()) -> Any:
     # where a file could take the place of one of its modules.
     with fast_import():
         from mms_handler import models
+    faulthandler.enable()  # before MXNet's handler of SIGSEGV, which it calls afterwards
 
     job.check()
     arguments = keyword_arguments(job)

@@ -49,7 +49,7 @@ def run(job: Job, *, mode: str | None = None, local_port: int | None = None) -> 
     with tempfile.TemporaryDirectory(prefix="mms-handler-") as scratch:
         command = command_of(job, environment, folders, Path(scratch))
         with _cluster(job, choice.legacy, environment, local_port) as member:
-            supervise.run(command, environment, member)
+            supervise.run(command, environment, member, host=job.current_host, stall_s=job.stall_s)
 
 
 @contextlib.contextmanager

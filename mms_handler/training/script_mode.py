@@ -56,7 +56,7 @@ def command(
     folders = [*folders, *stand_ins(scratch)]
     gpus = host_gpu_count()
     sm_variables = variables(job, environment, folders, num_gpus=gpus)
-    return Command(words, sm_variables, cwd=job.code_dir, report=report)
+    return Command(words, sm_variables, job.code_dir, job.code_dir, report)
 
 
 # --- the command line ------------------------------------------------------------------------

@@ -19,11 +19,16 @@ from typing import IO, Iterator, Mapping, NamedTuple, Sequence
 
 from mms_handler import processes
 from mms_handler.errors import TrainingError
-from mms_handler.script.report import read_report
+from mms_handler.script.report import STACKS, read_report
 from mms_handler.training.cluster import Member
+from mms_handler.training.stalls import Stalls, innermost
 
 #: Seconds from SIGTERM until a script is killed; SageMaker kills the container after 120.
 GRACE_S = 110
+
+#: Seconds without processor time after which a script that got a signal only waits for a host that
+#: is lost.
+LOST_S = 5
 
 #: Lines of standard error in a failure file.
 TAIL_LINES = 50
@@ -35,6 +40,7 @@ class Command(NamedTuple):
     words: list[str]
     variables: Mapping[str, str]  # in addition to the environment's
     cwd: Path
+    code_dir: Path  # of the script, whose lines tell where it is
     report: Path | None = None  # of mms_handler.script.report; without it standard error tells
     reports_success: bool = False  # a process that ends with 0 and without a report has failed
 
@@ -55,11 +61,20 @@ class ScriptFailed(TrainingError):
         self.details = details
 
 
-def run(command: Command, environment: Mapping[str, str], member: Member | None) -> None:
+def run(
+    command: Command,
+    environment: Mapping[str, str],
+    member: Member | None,
+    *,
+    host: str = "algo-1",
+    stall_s: float | None = None,
+) -> None:
     """Run ``command`` to its end.
 
     Args:
         command: what to run.
+        host: the name of this host.
+        stall_s: seconds without any processor time after which the script has failed.
         environment: of the process; the variables of ``command`` and ``member`` override it.
         member: this host's part in a cluster, if the job has one.
 
@@ -73,7 +88,8 @@ def run(command: Command, environment: Mapping[str, str], member: Member | None)
         command.words, env=env, cwd=command.cwd, stderr=subprocess.PIPE
     ) as process:
         tail = _Tail(process.stderr)
-        _wait(process, member, signals)
+        stalls = Stalls(host, process.pid, lambda: _place(command), stall_s)
+        _wait(process, member, signals, stalls)
         code = process.poll()
         tail.join()
         succeeded = code == 0 and not (
@@ -103,22 +119,41 @@ def signals_received() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _wait(process: subprocess.Popen[bytes], member: Member | None, signals: Sequence[int]) -> None:
+def _place(command: Command) -> str:
+    """Where the command's script is, as far as it writes that down."""
+    if command.report is None:
+        return ""
+    try:
+        stacks = (command.report.parent / STACKS).read_text()
+    except OSError:  # a program that is not Python
+        return ""
+    return innermost(stacks, command.code_dir)
+
+
+def _wait(
+    process: subprocess.Popen[bytes], member: Member | None, signals: Sequence[int], stalls: Stalls
+) -> None:
     """Wait until the process ends.  Pass a signal on to it, and then wait GRACE_S at most.
 
+    After a signal, a process that waits for a host that is lost is not waited for: it can run no
+    Python, and so handle no signal.
+
     Raises:
-        TrainingError: another host was lost.
+        TrainingError: another host was lost, or the script has stalled.
     """
     deadline = None
     while process.poll() is None:
+        stalls.look()
         if signals and deadline is None:
             deadline = time.monotonic() + GRACE_S
             process.send_signal(signals[0])
         if deadline is not None and time.monotonic() > deadline:
             return
-        lost = member.lost() if member and not signals else None
-        if lost:
+        lost = member.lost() if member else None
+        if lost and not signals:
             raise TrainingError(lost)
+        if lost and stalls.idle_s > LOST_S:
+            return
         time.sleep(0.05)
 
 

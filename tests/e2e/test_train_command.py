@@ -509,6 +509,27 @@ def test_a_failure_in_a_synchronous_step_ends_every_host(base, mode, statement, 
     assert done.stderr.decode().splitlines()[-1] == f"error: algo-2: {reason}"
 
 
+UNEVEN = """
+import threading, time
+
+def train(current_host, **kwargs):
+    if current_host == "algo-1":
+        threading.Event().wait()
+    while True:
+        sum(range(1000))
+"""
+
+
+def test_a_host_that_does_nothing(base):
+    """With a limit, the job fails, and every host says which host it was."""
+    write(base, UNEVEN)
+    done = run("train", "--base-dir", base, "--local-hosts", "2", "--stall-s", "3")
+    assert done.returncode == 1
+    reason = "the script has used no processor time for 3 s"
+    assert (base / "output" / "failure").read_text().startswith(reason)
+    assert done.stderr.decode().splitlines()[-1].startswith(f"error: algo-1: {reason}")
+
+
 def test_the_package_needs_no_container():
     """`python -m mms_handler` is the same command."""
     done = subprocess.run(

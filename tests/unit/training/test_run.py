@@ -222,7 +222,7 @@ def test_who_has_a_parameter_server(job, joined, monkeypatch, mode, hosts, joins
     """Legacy scripts on several hosts, without being asked."""
     ran = []
     monkeypatch.setattr(
-        "mms_handler.training.supervise.run", lambda command, env, member: ran.append(member)
+        "mms_handler.training.supervise.run", lambda command, env, member, **_: ran.append(member)
     )
     names = ("127.0.0.1", "127.0.0.2")[:hosts]
     part = job("def train(): pass", hosts=names, current_host="127.0.0.1")

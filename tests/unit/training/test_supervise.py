@@ -40,7 +40,7 @@ def run(tmp_path):
     """Run a shell script as a training; ``$PWD`` is tmp_path."""
 
     def run(script, *, environment=None, variables=None, member=None, report=None):
-        command = Command(["/bin/sh", "-c", script], variables or {}, tmp_path, report)
+        command = Command(["/bin/sh", "-c", script], variables or {}, tmp_path, tmp_path, report)
         environment = {"PATH": os.environ["PATH"], **(environment or {})}
         supervise.run(command, environment, member)
 
