@@ -506,6 +506,24 @@ def test_a_child_reads_the_same_settings(field, monkeypatch):
         assert Settings.from_env(env) == changed
 
 
+@pytest.mark.parametrize(
+    ("patterns", "left"),
+    [
+        ((), {"AWS_KEY", "AWS", "aws_key", "OMP_NUM_THREADS", "PATH"}),
+        (("AWS_*",), {"AWS", "aws_key", "OMP_NUM_THREADS", "PATH"}),
+        (("AW?", "P*H"), {"AWS_KEY", "aws_key", "OMP_NUM_THREADS"}),
+        (("*",), {"OMP_NUM_THREADS"}),
+    ],
+)
+def test_hidden_variables(patterns, left):
+    """Those that a pattern names as a whole are removed; what sets the settings is not."""
+    env = dict.fromkeys(("AWS_KEY", "AWS", "aws_key", "OMP_NUM_THREADS", "PATH"), "1")
+    changed = Settings(threads=1, hide_env=patterns)
+    hidden = settings.hidden_removed(env, changed)
+    assert set(hidden) - {"MMS_HANDLER_HIDE_ENV"} == left
+    assert Settings.from_env(hidden) == changed
+
+
 def table() -> str:
     """The table of docs/settings.md."""
     rows = ["| variable | option | default | unit | what it does |", "|---|---|---|---|---|"]

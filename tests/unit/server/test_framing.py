@@ -93,6 +93,9 @@ def fields(length: int) -> bytes:
     ("longest", "longer", "status"),
     [
         pytest.param(line(MAX_LINE), line(MAX_LINE + 1), 414, id="line"),
+        pytest.param(
+            b"\r\n" + line(MAX_LINE), b"\r\n" + line(MAX_LINE + 1), 414, id="behind an empty line"
+        ),
         pytest.param(fields(MAX_FIELDS), fields(MAX_FIELDS + 3), 431, id="fields"),
         pytest.param(get(b"OPTIONS * HTTP/1.1"), get(b"GET / HTTP/3.0"), 505, id="version"),
     ],

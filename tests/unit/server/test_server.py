@@ -55,6 +55,19 @@ def test_a_folder_without_jars(tmp_path, name):
         java.command({}, tmp_path, [], folder)
 
 
+def test_jars_of_a_folder_come_first(tmp_path, monkeypatch):
+    """By their absolute path, since Java starts in another folder.  MMS's own are behind them."""
+    (tmp_path / "jars").mkdir()
+    (tmp_path / "jars" / "netty.jar").touch()
+    monkeypatch.chdir(tmp_path)
+    plain = java.command({}, tmp_path, ["-Done=1"])
+    words = java.command({}, tmp_path, ["-Done=1"], "jars")
+    (added,) = set(words) - set(plain) - {words[words.index("-cp") + 1]}
+    assert added == "-Dio.netty.native.detectNativeLibraryDuplicates=false"
+    class_path = words[words.index("-cp") + 1]
+    assert class_path == f"{tmp_path / 'jars' / '*'}:{plain[plain.index('-cp') + 1]}"
+
+
 @pytest.mark.parametrize("broken", [None, "", "/nonexistent"])
 def test_java_on_the_path(home, broken):
     """A JAVA_HOME without a java is emptied, so that MMS looks on the PATH."""
