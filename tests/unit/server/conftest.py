@@ -6,7 +6,7 @@ import local_mms
 import pytest
 from local_mms import MB
 
-from mms_handler.server import machine
+from mms_handler.server import machine, sizing
 from mms_handler.server.front_end import FrontEnd, ProcessLog
 from mms_handler.server.registry import Registry
 from mms_handler.server.sources import Source
@@ -38,13 +38,14 @@ def deaths():
 
 
 @pytest.fixture
-def registry(tmp_path, mms, used, deaths):
-    """Build a registry that may use so many megabytes."""
+def registry(tmp_path, mms, used, deaths, monkeypatch):
+    """Build a registry that may use so many megabytes; a worker's requests may take 60."""
+    monkeypatch.setattr(sizing, "request_bytes", lambda settings: 60 * MB)
     (tmp_path / "loading").mkdir()
     front = FrontEnd(tmp_path, mms.java, ProcessLog(lambda line: None), mms.url, mms.url)
 
     def build(memory_mb: int = 1_000) -> Registry:
-        settings = Settings(memory_bytes=memory_mb * MB, max_array_bytes=20 * MB, drain_s=5)
+        settings = Settings(memory_bytes=memory_mb * MB, drain_s=5)
         return Registry(front, Store(tmp_path / "store", None), settings, deaths)
 
     return build
