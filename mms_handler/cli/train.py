@@ -55,6 +55,9 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.option("--hyperparameters", type=existing,
               help="A JSON file of hyperparameters.  It overrides BASE/input/config/"
                    "hyperparameters.json; --hp overrides both.")  # fmt: skip
+@click.option("--raw-hyperparameters", is_flag=True,
+              help="Hand hyperparameters to the script as the texts that they are, not as "
+                   "JSON.  [env var: MMS_HANDLER_RAW_HYPERPARAMETERS]")  # fmt: skip
 @click.option("--model-dir", type=click.Path(path_type=Path),
               help="The folder for the model.  [default: BASE/model]")  # fmt: skip
 @click.option("--output-data-dir", type=click.Path(path_type=Path),
@@ -152,14 +155,17 @@ def _job_options(
     hp: Mapping[str, str],
     hyperparameters: Path | None,
     hosts: str | None,
+    raw_hyperparameters: bool,
     **options: Any,
 ) -> JobOptions:
     from mms_handler import training
 
-    values = training.read_hyperparameters(hyperparameters) if hyperparameters else {}
+    raw = raw_hyperparameters or settings.current().raw_hyperparameters
+    values = training.read_hyperparameters(hyperparameters, raw=raw) if hyperparameters else {}
     return training.JobOptions(
         channels={name: Path(folder) for name, folder in channels.items()},
-        hyperparameters={**values, **training.decode_hyperparameters(hp)},
+        hyperparameters={**values, **training.decode_hyperparameters(hp, raw=raw)},
+        raw_hyperparameters=raw,
         hosts=tuple(hosts.split(",")) if hosts else (),
         **options,
     )

@@ -32,6 +32,11 @@ class Settings:
         "Folder used in place of /opt/ml.",
         default_text="/opt/ml",
     )
+    raw_hyperparameters: bool = declare(
+        False,
+        {"MMS_HANDLER_RAW_HYPERPARAMETERS": texts.boolean},
+        "Hand hyperparameters to a training script as the texts that they are, not as JSON.",
+    )
     multi_model: bool = declare(
         False,
         {"SAGEMAKER_MULTI_MODEL": texts.boolean},

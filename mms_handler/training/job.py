@@ -13,6 +13,9 @@ from typing import Any, Callable, Mapping, NamedTuple
 from mms_handler.errors import TrainingError
 from mms_handler.training import code
 
+#: Beginnings of the names of hyperparameters that are not the user's own.
+_SYSTEM = ("sagemaker_", "_ps_")
+
 
 class Job(NamedTuple):
     """One host's part of a job, with all that a script can learn about it."""
@@ -120,6 +123,7 @@ class JobOptions(NamedTuple):
     model_dir: Path | None = None
     output_data_dir: Path | None = None
     stall_s: float | None = None
+    raw_hyperparameters: bool = False
 
 
 def read_job(
@@ -136,9 +140,10 @@ def read_job(
         TrainingError: a file cannot be read, or no script is named.
     """
     config_dir = base_dir / "input" / "config"
+    raw = options.raw_hyperparameters
     hyperparameters = {
-        **read_hyperparameters(config_dir / "hyperparameters.json"),
-        **options.hyperparameters,
+        **read_hyperparameters(config_dir / "hyperparameters.json", raw=raw),
+        **(_to_texts(options.hyperparameters) if raw else options.hyperparameters),
     }
     input_data_config = _read_channels(config_dir / "inputdataconfig.json")
     resources = _read_object(config_dir / "resourceconfig.json")
@@ -214,30 +219,44 @@ def _channel_folders(
     return folders
 
 
-def read_hyperparameters(path: Path) -> dict[str, Any]:
+def read_hyperparameters(path: Path, *, raw: bool = False) -> dict[str, Any]:
     """Read a hyperparameters.json and decode its values; empty if there is no such file.
 
     Raises:
         TrainingError: the file does not hold a JSON object.
     """
-    return decode_hyperparameters(_read_object(path))
+    return decode_hyperparameters(_read_object(path), raw=raw)
 
 
-def decode_hyperparameters(values: Mapping[str, Any]) -> dict[str, Any]:
+def decode_hyperparameters(values: Mapping[str, Any], *, raw: bool = False) -> dict[str, Any]:
     """Decode each text that is JSON; other texts and values stay as they are.
+
+    Args:
+        values: by name.
+        raw: leave the texts of the user's own hyperparameters as they are, and make texts of other
+            values, as the guide says: a dict of string to string.
 
     Source: CONTRACT A2.  The SDK writes every value as JSON; people write ``adam``.
     """
+    decoded = {name: _decode(value) for name, value in values.items()}
+    if not raw:
+        return decoded
+    return {**_to_texts(values), **{n: v for n, v in decoded.items() if n.startswith(_SYSTEM)}}
+
+
+def _to_texts(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values, those of the user's hyperparameters as texts."""
     return {
-        name: _decode(value) if isinstance(value, str) else value for name, value in values.items()
+        name: value if isinstance(value, str) or name.startswith(_SYSTEM) else json.dumps(value)
+        for name, value in values.items()
     }
 
 
-def _decode(text: str) -> Any:
+def _decode(value: Any) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(value) if isinstance(value, str) else value
     except ValueError:
-        return text
+        return value
 
 
 def _read_channels(path: Path) -> dict[str, Any]:

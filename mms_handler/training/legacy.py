@@ -21,7 +21,7 @@ from mms_handler.mxnet_import import fast_import
 from mms_handler.script import containers
 from mms_handler.script.load import add_to_path, import_script
 from mms_handler.script.report import end_now, record_stacks, write_report
-from mms_handler.training import source
+from mms_handler.training import script_mode, source
 from mms_handler.training.arguments import check_required, keyword_arguments, select
 from mms_handler.training.job import Job
 from mms_handler.training.supervise import Command
@@ -53,7 +53,13 @@ def command(
     check_required(source.required_parameters(job.entry_point) or ())
     (scratch / "job.json").write_text(job.to_json())
     words = [sys.executable, "-m", "mms_handler", "train-here", str(scratch), *map(str, folders)]
+    folders_and_pipes = script_mode.channel_input_dirs(job)
     variables = {
+        # channel_input_dirs, a parameter of train, has no channels in PIPE mode.
+        **{
+            f"SM_CHANNEL_{name}".upper(): folders_and_pipes[name]
+            for name in folders_and_pipes.keys() - job.channels.keys()
+        },
         "JOB_NAME": job.name(environment),
         "CURRENT_HOST": job.current_host,
         "SAGEMAKER_REGION": job.region(environment),

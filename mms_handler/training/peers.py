@@ -41,7 +41,10 @@ def check_can_listen(address: str, port: int) -> None:
     try:
         _listen(address, port).close()
     except (OSError, OverflowError) as exc:
-        raise TrainingError(f"port {port} of {address} cannot be used: {exc}") from exc
+        raise TrainingError(
+            f"port {port} of {address} cannot be used: {exc}; if another job has it, set the "
+            "hyperparameter _ps_port to another one on all hosts (the next port is used too)"
+        ) from exc
 
 
 def _listen(address: str, port: int) -> socket.socket:

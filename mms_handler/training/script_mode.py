@@ -205,7 +205,7 @@ def _training_env(job: Job, environment: Mapping[str, str], num_gpus: int) -> di
             for name, value in job.hyperparameters.items()
             if name.startswith(_PREFIX) and name not in _COMMON
         },
-        "channel_input_dirs": _channel_input_dirs(job),
+        "channel_input_dirs": channel_input_dirs(job),
         "current_host": job.current_host,
         "framework_module": "sagemaker_mxnet_container.training:main",
         "hosts": hosts,
@@ -236,7 +236,7 @@ def _training_env(job: Job, environment: Mapping[str, str], num_gpus: int) -> di
     }
 
 
-def _channel_input_dirs(job: Job) -> dict[str, str]:
+def channel_input_dirs(job: Job) -> dict[str, str]:
     """The channels' folders; for a channel in PIPE mode, the prefix of its pipes' paths."""
     data = job.base_dir.resolve() / "input" / "data"
     folders = {name: data / name for name in input_data_config(job)}

@@ -60,8 +60,9 @@ def write(base: Path, source: str) -> None:
 
 SHOW = """
 def train(**kwargs):
+    channels = {k: v for k, v in os.environ.items() if k.startswith("SM_CHANNEL")}
     with open(os.path.join(kwargs["output_data_dir"], "result.json"), "w") as file:
-        json.dump({**kwargs, "cwd": os.getcwd()}, file)
+        json.dump({**kwargs, "cwd": os.getcwd(), "variables": channels}, file)
     print("this is the script")
 """
 
@@ -95,6 +96,7 @@ def test_a_container_of_sagemaker(base):
         "num_gpus": 0,
         "hosts": ["algo-1"],
         "current_host": "algo-1",
+        "variables": {"SM_CHANNEL_STREAM": f"{base}/input/data/stream"},
     }
 
 
@@ -112,6 +114,15 @@ def test_options_win_over_files(base, tmp_path_factory):
     assert result["hyperparameters"]["optimizer"] == "adam"
     assert result["channel_input_dirs"] == {"training": str(other)}
     assert (result["hosts"], result["current_host"]) == (["me"], "me")
+    done = run("train", "--base-dir", base, "--raw-hyperparameters", "--hp", "epochs=9")
+    assert done.returncode == 0, done.stderr.decode()
+    result = json.loads((base / "output" / "data" / "result.json").read_text())
+    assert result["hyperparameters"] == {
+        "epochs": "9",
+        "optimizer": '"adam"',
+        "name": "plain text",
+        "sagemaker_program": "train.py",
+    }
 
 
 @pytest.mark.parametrize(

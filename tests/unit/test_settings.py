@@ -32,6 +32,7 @@ DEFAULTS = {
     "max_batch_delay_ms": 1,
     "cache_dir": None,
     "base_dir": None,
+    "raw_hyperparameters": False,
     "timeout_s": 60,
     "max_body_bytes": 6_553_500,
     "max_response_bytes": 6_553_500,
@@ -91,6 +92,7 @@ def test_an_empty_environment_gives_the_defaults():
         ("MMS_DEFAULT_WORKERS_PER_MODEL", "5", {"workers": 5}),
         ("MMS_MODEL_STORE", "/srv/m", {"model_store": "/srv/m"}),
         ("SAGEMAKER_BASE_DIR", "/srv/ml", {"base_dir": "/srv/ml"}),
+        ("MMS_HANDLER_RAW_HYPERPARAMETERS", "yes", {"raw_hyperparameters": True}),
         ("SAGEMAKER_MULTI_MODEL", "true", {"multi_model": True}),
         ("SAGEMAKER_MULTI_MODEL", "No", {"multi_model": False}),
         ("SAGEMAKER_BIND_TO_PORT", "8081", {"port": 8081, "management_port": 8082}),
@@ -435,6 +437,7 @@ def test_hosting_listens_everywhere_unless_a_host_is_set():
 #: For each field a value that is not its default.
 OTHERS = {
     "base_dir": "/srv",
+    "raw_hyperparameters": True,
     "multi_model": True,
     "program": "serve.py",
     "accept": "text/csv",

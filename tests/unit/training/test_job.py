@@ -197,6 +197,35 @@ def test_hyperparameters_are_decoded():
     assert jobs.decode_hyperparameters(texts) == values
 
 
+def test_raw_hyperparameters(base):
+    """The user's are texts, as the guide says; SageMaker's own are decoded as ever."""
+    files = {
+        "hyperparameters": {
+            "epochs": "3",
+            "name": '"adam"',
+            "rate": 0.5,
+            "sagemaker_program": '"a.py"',
+        }
+    }
+    options = JobOptions(
+        entry_point="a.py",
+        hyperparameters={"layers": [1, 2], "sagemaker_x": [1], "_ps_port": 77},
+        raw_hyperparameters=True,
+    )
+    folder = base(**files)
+    assert read_job(folder, options).hyperparameters == {
+        "epochs": "3",
+        "name": '"adam"',
+        "rate": "0.5",
+        "sagemaker_program": "a.py",
+        "layers": "[1, 2]",
+        "sagemaker_x": [1],
+        "_ps_port": 77,
+    }
+    plain = read_job(folder, options._replace(raw_hyperparameters=False)).hyperparameters
+    assert (plain["epochs"], plain["name"], plain["layers"]) == (3, "adam", [1, 2])
+
+
 # --- asking ----------------------------------------------------------------------------------
 
 
