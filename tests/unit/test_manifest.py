@@ -92,6 +92,7 @@ QUANTIZED = manifest.Quantized("int8", "MAR-INF/int8-symbol.json", 3, 5, 7, 9, 8
 def test_what_is_written():
     """As MMS reads it, with our part."""
     written = manifest.encode("iris", "serve.py", {"b": "2", "a": "1"}, SAMPLE, QUANTIZED)
+    assert written.startswith(b'{\n  "runtime": "python",\n  "model": {\n    "modelName": "iris"')
     content = json.loads(written)
     extension = content.pop("mms_handler")
     assert content == {

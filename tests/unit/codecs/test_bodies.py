@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mms_handler import codecs
-from mms_handler.codecs import compression, csv, digits, json, jsonlines, npy, npz
+from mms_handler.codecs import compression, csv, digits, json, jsonlines, npy, npz, parsers
 from mms_handler.codecs.text import CHARSETS, text
 from mms_handler.errors import BadInput
 
@@ -30,12 +30,12 @@ def test_every_charset(name):
 
 def test_the_longest_integer():
     """A thousand digits are read, though no double holds them; one more is not."""
-    assert json.loads(f"[{10**999}]") == [10**999]
+    assert parsers.loads(f"[{10**999}]") == [10**999]
     for value in (f"[{10**1000}]", f"[1, -{10**1000}]", f'{{"a": {10**1000}}}'):
         with pytest.raises(ValueError, match="^an integer is too large$"):
-            json.loads(value)
+            parsers.loads(value)
     for value in (f"0.{10**1000}", f"{10**1000}.5", f"{10**1000}e-999"):
-        assert isinstance(json.loads(value), float)
+        assert isinstance(parsers.loads(value), float)
 
 
 def test_how_many_names_an_object_may_have():
@@ -57,12 +57,13 @@ def test_small_bodies_are_read_quickly(body):
 
 def test_lines_are_read_quickly(monkeypatch):
     """Without a look at each value, if there is no text among them."""
-    body = b'{"a": [1], "b": 2}\n{"a": [3], "b": 4}\n'
-    monkeypatch.setattr(jsonlines, "numbers", lambda *_: pytest.fail("the slow way"))
-    assert {name: array.tolist() for name, array in jsonlines.quick(body).items()} == {
+    monkeypatch.setattr(jsonlines, "_slow", lambda *_: pytest.fail("the slow way"))
+    arrays = jsonlines.decode('{"a": [1], "b": 2}\n{"a": [3], "b": 4}\n')
+    assert {name: array.tolist() for name, array in arrays.items()} == {
         "a": [[1], [3]],
         "b": [2, 4],
     }
+    assert jsonlines.decode("[1, 2]\n[3, 4]\n").tolist() == [[1, 2], [3, 4]]
 
 
 # --- csv -------------------------------------------------------------------------------------

@@ -506,3 +506,35 @@ def test_a_warm_up_without_parameters():
 def test_a_parameter_more_than_a_transform_needs(signature, order):
     """Three without a default, of which the first means the data, are not the model's."""
     assert bind("transform_fn", function(signature)).positional == order
+
+
+# --- in words ---
+
+
+@pytest.mark.parametrize(
+    ("hook", "signature", "words", "model_first"),
+    [
+        ("predict_fn", "(model, data)", "model first, as the developer guide documents", True),
+        ("predict_fn", "(data, model)", "model last, as the SDK documents", False),
+        ("predict_fn", "(data)", "gets data", False),
+        ("input_fn", "(model, data, type)", "model first, as the developer guide documents", True),
+        ("input_fn", "(data, type, net)", "model last, as the SDK documents", False),
+        ("input_fn", "(data, net, type)", "model between, as the SDK documents", False),
+        ("input_fn", "(data, content_type)", "gets data, content_type", False),
+        ("output_fn", "(prediction, accept)", "gets prediction, accept", False),
+        ("model_fn", "()", "gets nothing", False),
+        ("predict_fn", "(context, model, data)", "model first, as the developer guide", True),
+        (
+            "predict_fn",
+            "(data, context, model, *, gpu_id, headers=None)",
+            "model last, as the SDK documents; context, gpu_id, headers by name",
+            False,
+        ),
+    ],
+)
+def test_how_a_hook_was_understood(hook, signature, words, model_first):
+    """What check prints."""
+    bound = bind(hook, eval(f"lambda {signature[1:-1]}: 0"))
+    assert str(bound).startswith(f"{hook}{signature}: {words}")
+    assert bound.model_first is model_first
+    assert not bound.is_default
