@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import shutil
 from typing import Sequence
@@ -43,7 +44,7 @@ def mpirun(
         options: further options of mpirun, quoted as for a shell
             (``sagemaker_mpi_custom_mpi_options``).
         command: what each process runs.
-        variables: names of variables that processes on other hosts get too.
+        variables: variables that processes on other hosts get too: NAME, or NAME=VALUE.
 
     Raises:
         TrainingError: mpirun is not installed, or a quote in the options is not closed.
@@ -57,6 +58,12 @@ def mpirun(
         raise TrainingError(
             f"sagemaker_mpi_custom_mpi_options are not valid options of mpirun: {options!r}: {exc}"
         ) from exc
+    # SageMaker's toolkit takes this one for itself; mpirun knows no such option.
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--NCCL_DEBUG", nargs="?")
+    own, custom = parser.parse_known_args(custom)
+    if own.NCCL_DEBUG:
+        variables = [*variables, f"NCCL_DEBUG={own.NCCL_DEBUG}"]
     places = ",".join(f"{host}:{processes_per_host}" for host in hosts)
     count = str(len(hosts) * processes_per_host)
     exported = [word for name in variables for word in ("-x", name)]

@@ -541,6 +541,26 @@ def test_a_host_that_does_nothing(base):
     assert done.stderr.decode().splitlines()[-1].startswith(f"error: algo-1: {reason}")
 
 
+@pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
+def test_a_rank_that_fails(base):
+    """The reason is its exception, not mpirun's own words."""
+    write(
+        base,
+        "import time\n"
+        "if os.environ['OMPI_COMM_WORLD_RANK'] == '1':\n"
+        "    raise ValueError('a bad batch')\n"
+        "time.sleep(60)\n",
+    )
+    done = run(
+        "train", "--base-dir", base, "--hp", "sagemaker_mpi_enabled=true",
+        "--hp", "sagemaker_mpi_num_of_processes_per_host=2",
+        "--hp", "sagemaker_mpi_custom_mpi_options=--NCCL_DEBUG INFO",
+    )  # fmt: skip
+    assert done.returncode == 1
+    reason = (base / "output" / "failure").read_text().splitlines()[0]
+    assert reason == "ValueError: a bad batch (train.py, line 4)"
+
+
 def test_the_package_needs_no_container():
     """`python -m mms_handler` is the same command."""
     done = subprocess.run(

@@ -39,6 +39,11 @@ def test_no_mpirun(monkeypatch):
             },
             "--host localhost:3 -np 3 ... -x A=1 python train.py",
         ),
+        (
+            {"sagemaker_mpi_custom_mpi_options": "-verbose --NCCL_DEBUG INFO -x A=1"},
+            "-np 1 ... -x NCCL_DEBUG=INFO -verbose -x A=1 python train.py",
+        ),
+        ({"sagemaker_mpi_custom_mpi_options": "--NCCL_DEBUG"}, "-np 1 ... 1 python train.py"),
     ],
 )
 def test_processes_of_one_host(monkeypatch, tmp_path, parameters, words):
