@@ -466,3 +466,19 @@ def test_the_cache_is_for_its_user_alone(code, cache, monkeypatch):
         os.umask(before)
     assert stat.S_IMODE(cache.stat().st_mode) == 0o700
     assert requirements.paths(code, cache)[0].parent == cache
+
+
+def test_this_pythons_packages(tmp_path, monkeypatch):
+    """By their usual names, in the versions that are imported: those that come first."""
+    folders = [tmp_path / name / "site-packages" for name in "ab"]
+    packages = [(0, "Some_Package", "1.0"), (1, "some-package", "2.0"), (1, "numpy", "1.23.5")]
+    for number, name, version in packages:
+        folder = folders[number] / f"{name.replace('-', '_')}-{version}.dist-info"
+        folder.mkdir(parents=True)
+        (folder / "METADATA").write_text(
+            f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+        )
+    (tmp_path / "other" / "x-1.dist-info").mkdir(parents=True)
+    monkeypatch.setattr(sys, "path", [*map(str, folders), str(tmp_path / "other")])
+    assert requirements._packages() == ["numpy==1.23.5", "some-package==1.0"]
+    assert requirements._fixed() == ["numpy==1.23.5"]
