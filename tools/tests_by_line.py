@@ -8,6 +8,7 @@ one of lines (traced/sitecustomize.py).  Lines that run when a module is importe
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import sys
@@ -30,9 +31,9 @@ passed: list[bool] = []
 
 
 def trace(frame: FrameType, event: str, argument: Any) -> Any:
-    """Follow the functions of the package, and no others."""
+    """Follow the functions of the package, but not the bodies of its modules and classes."""
     name = frame.f_code.co_filename
-    if not name.startswith(PACKAGE):
+    if not (name.startswith(PACKAGE) and frame.f_code.co_flags & inspect.CO_OPTIMIZED):
         return None
     by_line = lines.setdefault(name, {})
     number = len(tests) - 1

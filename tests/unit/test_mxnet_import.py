@@ -214,8 +214,25 @@ def test_a_broken_module_fails_when_it_is_used(tmp_path, monkeypatch):
     assert module.__file__ == str(tmp_path / "broken_package" / "part.py")
     with pytest.raises(AttributeError, match="No module named 'no_such_module'"):
         len(module.anything)
-    with pytest.raises(ImportError):
+    with pytest.raises(ImportError, match="No module named 'no_such_module'"):
         from broken_package.part import anything  # noqa: F401
+
+
+def test_a_module_is_imported_when_it_is_used(tmp_path, monkeypatch):
+    """Once, whichever attribute is first; its package knows it before."""
+    (tmp_path / "whole_package").mkdir()
+    (tmp_path / "whole_package" / "__init__.py").touch()
+    (tmp_path / "whole_package" / "part.py").write_text("value = []\nother = value\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    mxnet_import._postpone("whole_package.part")
+    postponed = sys.modules["whole_package.part"]
+    assert sys.modules["whole_package"].part is postponed
+    assert postponed.value == []
+    module = sys.modules["whole_package.part"]
+    assert module is not postponed
+    assert postponed.other is module.value is postponed.value
+    mxnet_import._postpone("whole_package.part")
+    assert sys.modules["whole_package.part"] is module
 
 
 def test_a_missing_name_is_an_import_error(run):
@@ -235,7 +252,7 @@ def test_setuptools_does_not_warn():
 def test_a_package_is_hidden_within_the_block():
     """Within the block the import of pyclbr fails; afterwards, or once imported, it works."""
     assert "pyclbr" not in sys.modules
-    with mxnet_import.without("pyclbr"), pytest.raises(ImportError):
+    with mxnet_import.without("pyclbr"), pytest.raises(ImportError, match="pyclbr"):
         import pyclbr
     import pyclbr
 

@@ -343,7 +343,7 @@ def test_an_invalid_value_is_refused(name, text, message):
 
 def test_settings_do_not_change():
     """One process, one set of settings."""
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(dataclasses.FrozenInstanceError, match="cannot assign to field 'port'"):
         Settings().port = 1
 
 

@@ -12,6 +12,8 @@ import sys
 import threading
 from pathlib import Path
 
+CO_OPTIMIZED = 1  # inspect's
+
 PACKAGE = str(Path(__file__).parents[2] / "mms_handler") + os.sep
 
 
@@ -24,7 +26,8 @@ def record(test: str, path: str) -> None:
 
     def trace(frame, event, argument):
         name = frame.f_code.co_filename
-        if not name.startswith(PACKAGE):
+        # What an import runs is not the test's: bodies of modules and classes are not optimized.
+        if not (name.startswith(PACKAGE) and frame.f_code.co_flags & CO_OPTIMIZED):
             return None
 
         def follow(frame, event, argument):

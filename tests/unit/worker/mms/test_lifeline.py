@@ -237,3 +237,27 @@ def test_a_process_that_is_not_a_worker_is_not_changed():
     handler = signal.getsignal(signal.SIGTERM)
     assert (lifeline.attach(), lifeline.in_listener()) == (None, False)
     assert signal.getsignal(signal.SIGTERM) is handler
+
+
+MMS = """
+def run_server(self):
+    return find()
+
+def handle_connection(self, cl_socket):
+    return run_server_of_another_file()
+
+def other(self):
+    return find()
+"""
+
+
+def test_mms_is_found_by_its_functions():
+    """In a worker and in the listener; a script's functions of these names are others."""
+    own, foreign = {"find": lifeline._mms}, {"find": lifeline._mms}
+    exec(compile(MMS, "/site/mms/model_service_worker.py", "exec"), own)
+    exec(compile(MMS, "/code/inference.py", "exec"), foreign)
+    own["run_server_of_another_file"] = lambda: foreign["run_server"]("the script's")
+    assert own["run_server"]("MMS's") == ("MMS's", None)
+    assert own["handle_connection"]("MMS's", "a socket") == ("MMS's", "a socket")
+    assert own["other"]("MMS's") == (None, None)
+    assert foreign["run_server"]("the script's") == (None, None)
