@@ -126,3 +126,25 @@ def test_every_batch_size_is_warmed_up(packed, monkeypatch, takes_s, supervised,
     script = BLOCK.replace("TAKES_S", str(takes_s))
     loaded = load(packed(script, b"[[1, 2]]"), batch_size=4, supervised=supervised)
     assert max(loaded.pipeline.model.passes) == largest_batch
+
+
+@pytest.mark.parametrize(
+    ("settings", "batch_size", "faster"),
+    [
+        ({}, 5, True),
+        ({"optimize": "float"}, 5, True),
+        ({"optimize": "off"}, 5, False),
+        ({"supervised": True, "batch_size": 7}, 7, True),
+        ({"supervised": True}, 32, True),
+    ],
+)
+def test_what_is_tried(model_dir, monkeypatch, settings, batch_size, faster):
+    """Under serve batches of any size may come; otherwise MMS says of which."""
+    calls = []
+    monkeypatch.setattr(
+        sample, "prepare", lambda *arguments, **options: calls.append((*arguments[1:], options))
+    )
+    folder = model_dir(SCRIPT)
+    loading.load(Context("m", str(folder), None, 5, None, ""), Settings(**settings))
+    options = {"faster": faster, "int8": None, "gated": "supervised" in settings}
+    assert calls == [(None, batch_size, options)]

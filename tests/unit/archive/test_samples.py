@@ -9,7 +9,7 @@ import pytest
 from mms_handler.archive import samples
 from mms_handler.archive.samples import SampleRequest
 from mms_handler.errors import ArchiveError
-from mms_handler.manifest import Sample
+from mms_handler.manifest import MANIFEST, Sample, encode
 
 
 @pytest.mark.parametrize(
@@ -62,3 +62,13 @@ def test_no_zeros(tmp_path):
 def test_shapes_that_are_none(tmp_path, content):
     with pytest.raises(ArchiveError, match="json is not a list of names and shapes: "):
         zeros(tmp_path, content)
+
+
+def test_the_packed_one(tmp_path):
+    """As the manifest says it is."""
+    assert samples.packed(tmp_path) is None
+    entry = Sample("MAR-INF/sample.csv", "text/csv", "a/b", {"status": 200})
+    (tmp_path / "MAR-INF").mkdir()
+    (tmp_path / MANIFEST).write_bytes(encode("iris", None, sample=entry))
+    (tmp_path / entry.name).write_bytes(b"1,2")
+    assert samples.packed(tmp_path) == SampleRequest(entry, b"1,2", False)

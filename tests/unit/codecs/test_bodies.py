@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mms_handler import codecs
-from mms_handler.codecs import compression, csv, digits, json, jsonlines, npy, npz, parsers
+from mms_handler.codecs import compression, csv, digits, json, jsonlines, npy, npz, parsers, parts
 from mms_handler.codecs.text import CHARSETS, text
 from mms_handler.errors import BadInput
 
@@ -198,3 +198,12 @@ def test_how_many_members_there_may_be():
     assert codecs.decompress(body, "gzip", 10) == b""
     with pytest.raises(BadInput, match="^the gzip body has more than 1000 members$"):
         codecs.decompress(body + empty, "gzip", 10)
+
+
+def test_lines_are_read_in_parts(monkeypatch):
+    """Which end at a line end, but not at one between quotes."""
+    monkeypatch.setattr(parts, "PART_BYTES", 4)
+    body = b'1,2\n3,4\n"5\n\n6",7\n8,9\n'
+    assert list(csv._split_lines(body)) == [b"1,2\n3,4", b'"5\n\n6",7', b"8,9\n"]
+    assert list(csv._split_lines(b'1\n"2\n3\n4\n5\n6')) == [b'1\n"2\n3\n4\n5\n6']
+    assert csv.decode('1,2\n3,4\n5,"6"\n').tolist() == [[1, 2], [3, 4], [5, 6]]
