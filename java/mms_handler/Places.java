@@ -31,8 +31,12 @@ final class Places extends ChannelInboundHandlerAdapter {
     private static final long PERIOD_NS = TimeUnit.SECONDS.toNanos(5);
 
     private static volatile int places = Plugin.MAX_CONNECTIONS;
+    private static volatile int spare = SPARE;
     private static volatile Channel listener;
     private static long measuredAtNs = System.nanoTime() - PERIOD_NS;
+
+    /** Whether the system says how many descriptors there are. */
+    private static boolean counted;
 
     /** The server's channel accepts a connection. */
     @Override
@@ -50,7 +54,7 @@ final class Places extends ChannelInboundHandlerAdapter {
     private static void update() {
         Channel channel = listener;
         if (channel != null && channel.isActive()) {
-            boolean accept = Connection.OPEN.size() < places + SPARE;
+            boolean accept = Connection.OPEN.size() < places + spare;
             if (channel.config().isAutoRead() != accept) {
                 channel.config().setAutoRead(accept);
             }
@@ -79,27 +83,34 @@ final class Places extends ChannelInboundHandlerAdapter {
     static void check() {
         if (System.nanoTime() - measuredAtNs > PERIOD_NS) {
             measuredAtNs = System.nanoTime();
-            places = Math.max(MIN, Math.min(Plugin.MAX_CONNECTIONS, descriptors() - RESERVE));
+            int possible = descriptors();
+            int most = Math.min(Plugin.MAX_CONNECTIONS, possible - RESERVE);
+            places = Math.min(Math.max(MIN, most), Math.max(1, possible));
+            spare = Math.min(SPARE, Math.max(0, possible - places));
         }
-        if (Connection.OPEN.size() >= places + SPARE) {
+        if (Connection.OPEN.size() >= places + spare) {
             makeRoom();
         }
         update();
     }
 
-    /** How many descriptors connections can have; plenty where the system does not say it. */
+    /**
+     * How many descriptors connections can have; plenty where the system does not say it. To ask for
+     * it takes a descriptor: if none is left, connections can have no more than they have.
+     */
     private static int descriptors() {
         String[] open = new File("/proc/self/fd").list();
         try {
             for (String line : Files.readAllLines(Paths.get("/proc/self/limits"))) {
                 if (open != null && line.matches("Max open files +\\d+ .*")) {
                     int limit = Integer.parseInt(line.split(" +")[3]);
+                    counted = true;
                     return limit - open.length + Connection.OPEN.size();
                 }
             }
         } catch (IOException | NumberFormatException e) {
             Plugin.LOG.debug("cannot read the limit of descriptors", e);
         }
-        return Integer.MAX_VALUE;
+        return counted ? Connection.OPEN.size() : Integer.MAX_VALUE;
     }
 }

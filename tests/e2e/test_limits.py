@@ -143,6 +143,19 @@ def test_idle_connections_cannot_keep_others_out(tmp_path):
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == hard
 
 
+def test_a_server_without_descriptors_makes_room(tmp_path):
+    """Its limit is lowered while it runs: idle clients take all, and none is left to count them."""
+    with contextlib.ExitStack() as stack:
+        mms = stack.enter_context(serving(tmp_path))
+        java = mms.java()
+        _, hard = resource.prlimit(java.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(java.pid, resource.RLIMIT_NOFILE, (java.num_fds() + 20, hard))
+        for _ in range(100):
+            stack.enter_context(connected(mms))
+        assert mms.ask(0).status == 200
+        assert hits(mms, "crowded") > 0
+
+
 def limits_of(mms: Running) -> str:
     with open(f"/proc/{mms.java().pid}/limits") as file:
         return file.read()
