@@ -71,7 +71,8 @@ def _read_lines(lines: bytes) -> Array:
     array = _by_json(lines)
     if array is not None:
         return array
-    if len(lines) < 2 * parts.PART_BYTES or b"\n" in lines or b'"' in lines or lines.endswith(b","):
+    several = b"\n" in lines or b"\r" in lines[:-1]  # NumPy takes a \r alone for a line end, too
+    if len(lines) < 2 * parts.PART_BYTES or several or b'"' in lines or lines.endswith(b","):
         return _by_numpy(lines)
     # NumPy would take thirty times the memory of a long line.
     return np.concatenate([_by_numpy(part) for part in parts.split(lines, b",")], axis=1)

@@ -207,3 +207,12 @@ def test_lines_are_read_in_parts(monkeypatch):
     assert list(csv._split_lines(body)) == [b"1,2\n3,4", b'"5\n\n6",7', b"8,9\n"]
     assert list(csv._split_lines(b'1\n"2\n3\n4\n5\n6')) == [b'1\n"2\n3\n4\n5\n6']
     assert csv.decode('1,2\n3,4\n5,"6"\n').tolist() == [[1, 2], [3, 4], [5, 6]]
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_long_line_with_another_in_it(monkeypatch, end):
+    """A line end of old Macs is one wherever the parts end."""
+    monkeypatch.setattr(parts, "PART_BYTES", 4)
+    assert csv.decode(f"0,-0.0,7,5{end}").tolist() == [[0, 0, 7, 5]]
+    with pytest.raises(ValueError, match="is not a number$|has 2 values"):
+        csv.decode(f"0,-0.0\r,-0{end}")
