@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from mms.context import Context
 
-from mms_handler import archive
+from mms_handler import archive, manifest
 from mms_handler.settings import Settings
-from mms_handler.worker import loading, sample
+from mms_handler.worker import loading, sample, trials
 from mms_handler.worker.request import Request
 
 SCRIPT = """
@@ -148,3 +148,43 @@ def test_what_is_tried(model_dir, monkeypatch, settings, batch_size, faster):
     loading.load(Context("m", str(folder), None, 5, None, ""), Settings(**settings))
     options = {"faster": faster, "int8": None, "gated": "supervised" in settings}
     assert calls == [(None, batch_size, options)]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_where_requirements_are_installed(model_dir, monkeypatch, tmp_path, shared):
+    """A folder that is set is shared with others, and so is not checked as the user's own is."""
+    calls = []
+    monkeypatch.setattr(
+        loading.requirements, "paths", lambda *arguments, **options: calls.append(options) or []
+    )
+    folder = model_dir(SCRIPT)
+    settings = Settings(cache_dir=str(tmp_path / "cache") if shared else None)
+    loading.load(Context("m", str(folder), None, 1, None, ""), settings)
+    assert calls == [{"shared": shared}]
+
+
+def test_the_packed_int8_graph(tmp_path):
+    """As the manifest says it is; without one there is none."""
+    assert loading.packed_int8(tmp_path) is None
+    (tmp_path / "MAR-INF").mkdir()
+    path = tmp_path / manifest.MANIFEST
+    path.write_bytes(manifest.encode("m", None))
+    assert loading.packed_int8(tmp_path) is None
+    quantized = manifest.Quantized("int8", manifest.INT8, 1, 2, 3, 4, 4, 0.25, 0.5)
+    path.write_bytes(manifest.encode("m", None, quantized=quantized))
+    assert loading.packed_int8(tmp_path) == (tmp_path / manifest.INT8, 0.5)
+
+
+def test_the_context_of_a_model_that_no_server_loads(tmp_path):
+    """One request at a time; its manifest, if it has one."""
+    context = trials.context_of(tmp_path)
+    assert (context.model_name, context.system_properties["model_dir"]) == (
+        tmp_path.name,
+        str(tmp_path),
+    )
+    assert (context.manifest, context.system_properties["batch_size"]) == (None, 1)
+    (tmp_path / "MAR-INF").mkdir()
+    (tmp_path / manifest.MANIFEST).write_text('{"model": {"a": 1}}')
+    context = trials.context_of(tmp_path, 3)
+    assert context.manifest == {"model": {"a": 1}}
+    assert context.system_properties["gpu_id"] == 3
