@@ -25,7 +25,9 @@ PAGES = [
 
 #: Commands that take too long for a test, each with an argument with which it does little.
 LONG = {
-    **dict.fromkeys(("make bench", "make quick", "make chaos", "make soak"), "--dry-run"),
+    **dict.fromkeys(
+        ("make bench", "make quick", "make chaos", "make soak", "make mutate"), "--dry-run"
+    ),
     "python -m benchmarks.bodies": "'JSON: one integer'",
 }
 
