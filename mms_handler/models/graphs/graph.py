@@ -146,9 +146,9 @@ def _is_plain(module: Any) -> bool:
         return False
     if not module.binded:
         return bool(module.params_initialized)
+    # MXNet binds all inputs to the same number of rows.
     axes = {mx.io.DataDesc.get_batch_axis(desc.layout) for desc in module.data_shapes}
-    rows = {desc.shape[0] for desc in module.data_shapes}
-    return axes == {0} and len(rows) == 1 and not module.for_training
+    return axes == {0} and not module.for_training
 
 
 # --- Blocks ----------------------------------------------------------------------------------

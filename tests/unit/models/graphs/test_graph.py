@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from mms_handler.errors import ModelError
-from mms_handler.models.graphs.graph import Graph, graph_of
+from mms_handler.models.graphs.graph import (
+    Graph,
+    any_child_has_hooks,
+    graph_of,
+    has_graph,
+    of_module,
+)
+from mms_handler.models.inputs import UnboundModule
 
 
 class Python(mx.gluon.Block):
@@ -43,3 +50,109 @@ def test_a_parameter_of_another_type_than_the_symbols():
     parameters = {"weight": mx.nd.array([1.5], dtype="float16"), "other": mx.nd.array([1])}
     graph = Graph.of_symbol(symbol, ["data"], parameters, mx.cpu())
     assert {name: array.dtype for name, array in graph.parameters.items()} == {"weight": np.float32}
+
+
+# --- Modules ---------------------------------------------------------------------------------
+
+SYMBOL = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=1, name="fc")
+
+
+def module_of(shape=("data", (2, 3)), training=False, **options):
+    module = mx.mod.Module(SYMBOL, data_names=["data"], label_names=None, **options)
+    module.bind(data_shapes=[shape], for_training=training)
+    module.init_params(mx.init.One())
+    return module
+
+
+def test_the_graph_of_a_module():
+    """With its own parameters; the inputs are no parameters."""
+    graph = of_module(module_of())
+    assert (graph.names, graph.dtypes, graph.device) == (("data",), (np.float32,), mx.cpu())
+    assert sorted(graph.parameters) == ["fc_bias", "fc_weight"]
+    assert graph.parameters["fc_weight"].asnumpy().tolist() == [[1, 1, 1]]
+
+
+def test_the_graph_of_a_module_without_shapes():
+    """It has parameters, and is bound to none."""
+    weights = {"fc_weight": mx.nd.ones((1, 3)), "fc_bias": mx.nd.ones((1,))}
+    module = UnboundModule.of(SYMBOL, ["data"], weights, {}, mx.cpu())
+    graph = of_module(module)
+    assert (graph.names, graph.dtypes) == (("data",), (np.float32,))
+    assert sorted(graph.parameters) == ["fc_bias", "fc_weight"]
+    module.params_initialized = False
+    assert of_module(module) is None
+
+
+class Other(mx.mod.Module):
+    """A script's own Module."""
+
+
+def changed(module):
+    module.predict = lambda data: data
+    return module
+
+
+BOTH = mx.sym.var("data") + mx.sym.var("other")
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        pytest.param(lambda: changed(module_of()), id="a method of its own"),
+        pytest.param(lambda: module_of(training=True), id="in training"),
+        pytest.param(lambda: module_of(context=[mx.cpu(0), mx.cpu(1)]), id="two devices"),
+        pytest.param(
+            lambda: module_of(mx.io.DataDesc("data", (2, 3), layout="TN")),
+            id="rows that are not the first dimension",
+        ),
+    ],
+)
+def test_modules_that_do_not_just_compute_their_symbol(build):
+    module = build()
+    assert of_module(module) is None
+    with pytest.raises(ModelError, match="^the Module does not just compute its symbol: "):
+        graph_of(module, [])
+
+
+def test_inputs_of_other_numbers_of_rows():
+    """MXNet itself refuses them, so no graph needs to."""
+    module = mx.mod.Module(BOTH, data_names=["data", "other"], label_names=None)
+    with pytest.raises(AssertionError, match="^all data must have the same batch size"):
+        module.bind(data_shapes=[("data", (2, 3)), ("other", (1, 3))], for_training=False)
+
+
+def test_a_subclass_and_states():
+    other = Other(SYMBOL, data_names=["data"], label_names=None)
+    other.bind(data_shapes=[("data", (2, 3))], for_training=False)
+    assert of_module(other) is None
+    states = mx.mod.Module(BOTH, data_names=["data"], label_names=None, state_names=["other"])
+    assert of_module(states) is None
+
+
+# --- Blocks ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("register", ["register_forward_hook", "register_forward_pre_hook"])
+def test_hooks(depth, register):
+    """Those of a Block itself are called around its graph; those inside would not be."""
+    top = block = mx.gluon.nn.HybridSequential()
+    for _ in range(2):
+        inner = mx.gluon.nn.HybridSequential()
+        block.add(inner)
+        block = inner
+    blocks = [top, top[0], top[0][0]]
+    assert has_graph(top, [mx.nd.ones((1,))])
+    assert not any_child_has_hooks(top)
+    getattr(blocks[depth], register)(lambda *arguments: None)
+    assert any_child_has_hooks(top) == (depth > 0)
+    assert has_graph(top, [mx.nd.ones((1,))]) == (depth == 0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], [np.ones(1)], [mx.nd.ones((1,)), "x"], [mx.nd.ones((1,))[0:0]], [mx.sym.var("x")]],
+    ids=["none", "an ndarray", "a text", "an empty array", "a symbol"],
+)
+def test_what_a_graph_does_not_take(arguments):
+    assert not has_graph(mx.gluon.nn.HybridSequential(), arguments)
