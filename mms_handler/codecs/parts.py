@@ -21,7 +21,8 @@ LARGE_BYTES = 2**16
 #: The size of a part.  The parser takes some twelve times as much for it.
 PART_BYTES = 2**17
 
-_OPEN, _COMMA, _CLOSE = b"[,]"
+#: Makes a 0 of all that is neither a bracket nor a comma.
+_MARKS = bytes(code if code in b"[,]" else ord("0") for code in range(256))
 _NOT_STRUCTURE = bytes(set(range(256)) - set(b"[,]"))
 _WITHOUT_BRACKETS = bytes.maketrans(b"[]", b"  ")
 _BLANKS = b" \t\r\n"
@@ -97,7 +98,9 @@ def _shape(text: bytes) -> list[int]:
     Raises:
         ValueError: lists have different lengths, or a bracket is where none may be.
     """
-    _check_brackets(text.translate(None, _BLANKS))
+    marks = text.translate(_MARKS, _BLANKS)
+    if b"0[" in marks or b"]0" in marks or b"][" in marks:
+        raise ValueError
     structure = text.translate(None, _NOT_STRUCTURE)
     depth = len(structure) - len(structure.lstrip(b"["))
     if not 0 < depth <= MAX_DIMENSIONS:
@@ -115,19 +118,3 @@ def _shape(text: bytes) -> list[int]:
     if unit != structure:
         raise ValueError
     return shape
-
-
-def _check_brackets(text: bytes) -> None:
-    """Check that no number is in front of an opening bracket, or behind a closing one.
-
-    Raises:
-        ValueError: there is one.
-    """
-    codes = np.frombuffer(text, np.uint8)
-    for start in range(0, len(codes) - 1, PART_BYTES):
-        left = codes[start : min(start + PART_BYTES, len(codes) - 1)]
-        right = codes[start + 1 : start + 1 + len(left)]
-        before = (right == _OPEN) & (left != _OPEN) & (left != _COMMA)
-        behind = (left == _CLOSE) & (right != _CLOSE) & (right != _COMMA)
-        if before.any() or behind.any():
-            raise ValueError

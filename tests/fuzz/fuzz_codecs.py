@@ -13,7 +13,7 @@ from fuzz_checks import bounded, check_client_fault, outcome, same
 from fuzz_input import Choices
 
 from mms_handler import codecs
-from mms_handler.codecs import content_types
+from mms_handler.codecs import content_types, parts
 from mms_handler.codecs.text import CHARSETS, utf8
 from mms_handler.media import CSV, JSON, JSON_LINES, NPY, NPZ, RECORDIO
 
@@ -58,6 +58,18 @@ def agree(body: bytes, content_type: str) -> None:
         assert same(quick, careful), f"{quick!r} read quickly, {careful!r} read carefully"
 
 
+def agree_in_parts(body: bytes, content_type: str, arrays: Any) -> None:
+    """Check that the body gives the same arrays in parts of a few bytes, or is refused as well."""
+    sizes = parts.LARGE_BYTES, parts.PART_BYTES
+    parts.LARGE_BYTES, parts.PART_BYTES = 1, 7
+    try:
+        again = read(body, content_type)
+    finally:
+        parts.LARGE_BYTES, parts.PART_BYTES = sizes
+    assert (arrays is None) == (again is None), f"{arrays!r}, but in parts {again!r}"
+    assert arrays is None or same(arrays, again), f"{arrays!r}, but in parts {again!r}"
+
+
 def _attempt(function: Callable[..., Any], *arguments: Any) -> Any:
     """The result, or the text of an exception that ``decode`` turns into a 400."""
     with bounded():
@@ -70,8 +82,9 @@ def _attempt(function: Callable[..., Any], *arguments: Any) -> Any:
 def _text(content_type: str) -> Callable[[bytes], None]:
     def target(data: bytes) -> None:
         body = Choices(data).repeated()
-        read(body, content_type)
+        arrays = read(body, content_type)
         agree(body, content_type)
+        agree_in_parts(body, content_type, arrays)
 
     return target
 
