@@ -29,6 +29,7 @@ LONG = {
         ("make bench", "make quick", "make chaos", "make soak", "make mutate"), "--dry-run"
     ),
     "python -m benchmarks.bodies": "'JSON: one integer'",
+    ".venv/bin/pytest -q tests/unit/test_orders.py": "--collect-only",
 }
 
 

@@ -36,7 +36,8 @@ def draw(samples: Sequence[Mapping[str, float]]) -> Any:
         panel.tick_params(labelsize=8)
         panel.spines[["top", "right"]].set_visible(False)
         if len(fields) > 1:
-            panel.legend(fontsize=8, frameon=False)
+            place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncol": len(fields)}
+            panel.legend(fontsize=8, frameon=False, **place)
     panels[0][0].set_yscale("log")
     for panel in list(panels.flat)[1:]:
         panel.set_ylim(bottom=0)
