@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
 from mms_handler.errors import HandlerError, NoSuchModel, ServerError
-from mms_handler.server import access, admin, front_end, sizing
+from mms_handler.server import access, admin, admin_http, front_end, sizing
 from mms_handler.server.access import Access, Tokens, read_tokens
 from mms_handler.server.front_end import FrontEnd, ProcessLog
 from mms_handler.server.machine import this_machine
@@ -132,7 +132,7 @@ def serve(
         allowed = Sources(allowed_folders(settings), settings.allowed_urls, front.folder)
         api = admin.Api(registry, allowed, serving)
         stack.enter_context(
-            admin.listening(api, Access.by(settings, tokens), settings.management_port)
+            admin_http.listening(api, Access.by(settings, tokens), settings.management_port)
         )
         for source in sources:
             try:

@@ -19,7 +19,7 @@ from fuzz_input import Choices
 
 from mms_handler import manifest
 from mms_handler.errors import BadInput, NameTaken, NoSuchModel
-from mms_handler.server import admin
+from mms_handler.server import admin, admin_http
 from mms_handler.server.access import Access
 from mms_handler.server.mms_models import Serving
 from mms_handler.server.sources import Sources
@@ -129,11 +129,11 @@ def requests(data: bytes) -> None:
             url = urllib.parse.urlsplit(target)
         except ValueError as exc:
             raise BadInput("the address is invalid") from exc
-        fields = {**dict(urllib.parse.parse_qsl(url.query)), **admin._body_fields(body)}
+        fields = {**dict(urllib.parse.parse_qsl(url.query)), **admin_http._body_fields(body)}
         return _api().answer(method, url.path, fields)
 
     with bounded():
-        status, reply = admin._status_and_fields(do)
+        status, reply = admin_http._status_and_fields(do)
     text = json.dumps(reply)
     assert status == 200 or 400 <= status <= 409, f"{method} {target!r} {body[:99]!r}: {text}"
     no_leak(text)
@@ -147,7 +147,9 @@ _open = contextlib.ExitStack()
 
 @functools.lru_cache(maxsize=None)
 def _port() -> int:
-    return _open.enter_context(admin.listening(_api(), Access("", (), any_public_host=False), 0))
+    return _open.enter_context(
+        admin_http.listening(_api(), Access("", (), any_public_host=False), 0)
+    )
 
 
 def connection(data: bytes) -> None:

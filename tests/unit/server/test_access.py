@@ -9,7 +9,7 @@ import pytest
 
 from mms_handler import client
 from mms_handler.errors import SettingsError
-from mms_handler.server import access, admin
+from mms_handler.server import access, admin_http
 from mms_handler.server.access import Access, Tokens, read_tokens
 from mms_handler.settings import Settings
 
@@ -85,7 +85,7 @@ class Routes:
 
 @contextlib.contextmanager
 def api(access):
-    with admin.listening(Routes(), access, 0) as port:
+    with admin_http.listening(Routes(), access, 0) as port:
 
         def ask(**headers):
             named = {name.replace("_", "-"): value for name, value in headers.items()}

@@ -13,7 +13,7 @@ import pytest
 from mms_handler import client
 from mms_handler.errors import ArchiveError, NameTaken, NoSuchModel, OutOfResources
 from mms_handler.manifest import check_name
-from mms_handler.server import admin
+from mms_handler.server import admin, admin_http
 from mms_handler.server.access import Access
 from mms_handler.server.mms_models import Serving
 from mms_handler.server.sources import Source, Sources
@@ -75,7 +75,7 @@ def ask(registry, store):
     api = admin.Api(registry, Sources([store], (), store), DEFAULTS)
     with contextlib.ExitStack() as stack:
         access = Access("", (), any_public_host=False)
-        port = stack.enter_context(admin.listening(api, access, 0))
+        port = stack.enter_context(admin_http.listening(api, access, 0))
 
         def ask(method, path, body=None):
             body = json.dumps(body).encode() if isinstance(body, dict) else body
@@ -239,7 +239,7 @@ def test_names_and_urls_that_no_file_has(store, fields, status):
     registry = FakeRegistry()
     registry.check_free = check_name
     api = admin.Api(registry, Sources([store], (), store), DEFAULTS)
-    with admin.listening(api, Access("", (), any_public_host=False), 0) as port:
+    with admin_http.listening(api, Access("", (), any_public_host=False), 0) as port:
         body = json.dumps({"model_name": "i", "url": "iris", **fields}).encode()
         answer = client.call("POST", f"http://127.0.0.1:{port}/models", body)
     assert answer.status == status
@@ -304,6 +304,38 @@ def test_idle_connections(ask):
     finally:
         for connection in idle:
             connection.close()
+
+
+HEAD = b"POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n"
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        pytest.param(b"POST /mo", 0, id="first line"),
+        pytest.param(HEAD, 408, id="head"),
+        pytest.param(HEAD + b"\r\n", 408, id="body"),
+    ],
+)
+def test_a_request_that_comes_in_single_bytes(ask, monkeypatch, sent, status):
+    """No pause is long, but it never ends: it is cut, and its place is free."""
+    monkeypatch.setattr(admin_http, "_REQUEST_S", 0.5)
+    with socket.create_connection(("127.0.0.1", ask.port), timeout=20) as connection:
+        connection.sendall(sent)
+        received = b""
+        connection.settimeout(0.05)
+        deadline = time.monotonic() + 20
+        with contextlib.suppress(ConnectionError):
+            while True:
+                assert time.monotonic() < deadline
+                try:
+                    if not (more := connection.recv(65_536)):
+                        break
+                    received += more
+                except socket.timeout:
+                    connection.sendall(b"x")
+    assert received.startswith(f"HTTP/1.1 {status} ".encode() if status else b"")
+    assert bool(received) == bool(status)
 
 
 def test_half_an_address(ask):
