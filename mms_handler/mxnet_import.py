@@ -176,11 +176,11 @@ def _operator(source: str, names: dict[str, Any]) -> FunctionType:
     def compiled() -> FunctionType:
         definitions: dict[str, Any] = {}
         exec(compile(source, "<string>", "exec", dont_inherit=True), names, definitions)
-        own = definitions[name]
+        operator = definitions[name]
         # Other threads may call it meanwhile.  They see the code of the first call with its
         # keyword, or the operator's code, which has no keyword-only parameters.
-        function.__defaults__ = own.__defaults__
-        function.__code__ = own.__code__
+        function.__defaults__ = operator.__defaults__
+        function.__code__ = operator.__code__
         function.__kwdefaults__ = None
         return function
 

@@ -61,9 +61,9 @@ def mpirun(
     # SageMaker's toolkit takes this one for itself; mpirun knows no such option.
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--NCCL_DEBUG", nargs="?")
-    own, custom = parser.parse_known_args(custom)
-    if own.NCCL_DEBUG:
-        variables = [*variables, f"NCCL_DEBUG={own.NCCL_DEBUG}"]
+    toolkit, custom = parser.parse_known_args(custom)
+    if toolkit.NCCL_DEBUG:
+        variables = [*variables, f"NCCL_DEBUG={toolkit.NCCL_DEBUG}"]
     places = ",".join(f"{host}:{processes_per_host}" for host in hosts)
     count = str(len(hosts) * processes_per_host)
     exported = [word for name in variables for word in ("-x", name)]
