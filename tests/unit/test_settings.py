@@ -614,3 +614,20 @@ def test_a_name_that_resembles_nothing(name):
     )
     assert match
     settings.effective({match[1]: ""}, {})
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("async_logging", "blacklist_env_vars", "cors_allowed_headers", "cors_allowed_methods"),
+        *("cors_allowed_origin", "debug", "io_ratio", "metric_time_interval"),
+        *("netty_client_threads", "number_of_gpu", "prefer_direct_buffer"),
+        "unregister_model_timeout",
+    ],
+)
+def test_what_is_mms_own(key):
+    """Is passed on to it as it is, if it is one line."""
+    name = f"MMS_{key.upper()}"
+    assert settings.effective({name: "a b"}, {}).settings.passed_on == ((key, "a b"),)
+    with pytest.raises(SettingsError, match=f"^{name}: 'a.nb' is not one line of text$"):
+        settings.effective({name: "a\nb"}, {})

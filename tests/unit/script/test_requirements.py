@@ -482,3 +482,28 @@ def test_this_pythons_packages(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*map(str, folders), str(tmp_path / "other")])
     assert requirements._packages() == ["numpy==1.23.5", "some-package==1.0"]
     assert requirements._fixed() == ["numpy==1.23.5"]
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        ("numpy", False),
+        ("numpy==1.2 # see a/b", False),
+        ("a @ https://host/a.whl", False),
+        ("a.b", False),
+        ("wheels/a.whl", True),
+        ("a.whl", True),
+        ("a.zip", True),
+        ("a.tar.gz", True),
+        ("a.tgz", True),
+        ("folder/", True),
+        ("./folder", True),
+        ("-c limits.txt", True),
+        ("-f folder", True),
+        ("--find-links folder", True),
+        ("a @ file:///a", True),
+    ],
+)
+def test_lines_that_name_files(line, names):
+    """What they name counts for the folder's key, too."""
+    assert requirements._names_files(line) is names

@@ -395,8 +395,9 @@ def test_describe_scale_and_unregister(ask, registry):
     registry.models = {"a b": Entry()}
     assert ask("GET", "/models/a%20b") == (200, {"modelName": "a b"})
     assert ask("GET", "/models/c")[0] == 404
-    assert ask("PUT", "/models/a%20b?min_worker=3")[0] == 200
-    assert ask("DELETE", "/models/a%20b")[0] == 200
+    scaled, gone = ('Model "a b" has 3 workers', 'Model "a b" unregistered')
+    assert ask("PUT", "/models/a%20b?min_worker=3") == (200, {"status": scaled})
+    assert ask("DELETE", "/models/a%20b") == (200, {"status": gone})
     assert registry.calls == [("a b", 3), ("a b",)]
 
 
