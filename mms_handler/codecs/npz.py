@@ -64,6 +64,8 @@ def _check_directory(body: bytes) -> None:
         raise ValueError(f"the ZIP has {files} files; the limit is {MAX_ARRAYS}")
     if directory_bytes > _MAX_DIRECTORY_BYTES:
         raise ValueError(f"the ZIP's directory has more than {_MAX_DIRECTORY_BYTES} bytes")
+    if directory_bytes > len(body) - _END.size:  # zipfile of Python 3.10 seeks before the start
+        raise ValueError("the ZIP cannot be read: its directory is larger than itself")
 
 
 def _checked(infos: list[zipfile.ZipInfo]) -> dict[str, zipfile.ZipInfo]:

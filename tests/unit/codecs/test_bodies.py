@@ -174,9 +174,13 @@ def test_a_large_directory():
     body = zip_of(1)
     for directory_bytes, refused in ((1024 * 256, False), (1024 * 256 + 1, True)):
         changed = body[: -22 + 12] + struct.pack("<I", directory_bytes) + body[-22 + 16 :]
-        with pytest.raises(ValueError, match="^the ZIP") as caught:
+        reason = (
+            "'s directory has more than 262144 bytes"
+            if refused
+            else (" cannot be read: its directory is larger than itself")
+        )
+        with pytest.raises(ValueError, match=f"^the ZIP{reason}$"):
             npz.decode(changed, 2**20)
-        assert ("directory has more than 262144 bytes" in str(caught.value)) == refused
 
 
 # --- compression -----------------------------------------------------------------------------
