@@ -84,7 +84,8 @@ def _text(content_type: str) -> Callable[[bytes], None]:
         body = Choices(data).repeated()
         arrays = read(body, content_type)
         agree(body, content_type)
-        agree_in_parts(body, content_type, arrays)
+        if len(body) < 1_000:  # a part takes as long as a body
+            agree_in_parts(body, content_type, arrays)
 
     return target
 
