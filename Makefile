@@ -23,9 +23,9 @@ demo: $(VENV)/demo$(JAVA) ## train, pack and serve a model and send it requests,
 
 test: quick e2e ## run every test
 
-# Tests with a server wait more than they compute: three at a time keep two cores busy.
+# Tests with a server also wait: four at a time keep two cores busy.
 e2e: $(VENV)/test$(JAVA) ## run the tests with a real server
-	$(BIN)/pytest -q -n 3 --dist worksteal tests/e2e
+	$(BIN)/pytest -q -n 4 --dist worksteal tests/e2e
 
 test-all: ## run every test on each Python from 3.8 to 3.11 that is here; prints a table
 	@python3 tools/every_python.py
