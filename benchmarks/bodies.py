@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple
+from typing import Any, Callable, Iterator, NamedTuple
 
 from benchmarks import hostile
 from benchmarks.report import table
@@ -51,33 +51,37 @@ class Case(NamedTuple):
     count: int = 1
 
 
-def cases() -> Iterator[tuple[str, Case]]:
-    """All cases by name; each body is made when it is asked for."""
-    arrays = Settings().max_array_bytes
+def cases() -> Iterator[tuple[str, Callable[[], Case]]]:
+    """All cases by name; each is made when it is called."""
+    size, arrays = MMS_BODY_BYTES - 20_000, Settings().max_array_bytes
     for name, (content_type, make) in {**hostile.TEXT, **hostile.BINARY}.items():
-        yield name, Case(content_type, make(MMS_BODY_BYTES - 20_000))
-    content_type, make = hostile.TEXT["JSON: numbers"]
-    packed = gzip.compress(make(MMS_BODY_BYTES - 20_000))
-    yield "gzip: JSON's numbers", Case(content_type, packed, "gzip")
-    packed = gzip.compress(bytes(100 * MMS_BODY_BYTES))
-    yield "gzip: a bomb", Case(content_type, packed, "gzip")
-    members = gzip.compress(b"1") * (MMS_BODY_BYTES // 25)
-    yield "gzip: very many members", Case(content_type, members, "gzip")
-    for name, (content_type, make) in hostile.SMALL.items():
-        yield f"small, {name}", Case(content_type, make(arrays - 4_000_000))
-        yield (
-            f"small, {name}, {BATCH} at once",
-            Case(content_type, make(arrays - 4_000_000), "", BATCH),
-        )
-        yield f"small, {name}, twice the limit", Case(content_type, make(2 * arrays))
+        yield name, lambda c=content_type, m=make: Case(c, m(size))
+    content_type, numbers = hostile.TEXT["JSON: numbers"]
+    for name, packed in {
+        "JSON's numbers": lambda: gzip.compress(numbers(size)),
+        "a bomb": lambda: gzip.compress(bytes(100 * MMS_BODY_BYTES)),
+        "very many members": lambda: gzip.compress(b"1") * (MMS_BODY_BYTES // 25),
+    }.items():
+        yield f"gzip: {name}", lambda p=packed: Case(content_type, p(), "gzip")
+    for name, (kind, make) in hostile.SMALL.items():
+        for words, array_bytes, count in (
+            ("", arrays - 4_000_000, 1),
+            (f", {BATCH} at once", arrays - 4_000_000, BATCH),
+            (", twice the limit", 2 * arrays, 1),
+        ):
+            yield (
+                f"small, {name}{words}",
+                lambda k=kind, m=make, b=array_bytes, n=count: Case(k, m(b), "", n),
+            )
 
 
 def main(*parts: str) -> None:
     """Measure the cases whose names have one of ``parts``, or all."""
     rows = []
-    for name, case in cases():
+    for name, make in cases():
         if parts and not any(part in name for part in parts):
             continue
+        case = make()
         result = _in_a_process(name, case)
         size = len(case.body) * case.count
         per_byte = f"{result['bytes'] / size:.1f}" if size > 100_000 else "-"
