@@ -23,7 +23,7 @@ demo: $(VENV)/demo$(JAVA) ## train, pack and serve a model and send it requests,
 
 test: quick e2e ## run every test
 
-# Tests with a server also wait: four at a time keep two cores busy.
+# Many tests wait: more of them at a time than cores keep the cores busy.
 e2e: $(VENV)/test$(JAVA) ## run the tests with a real server
 	$(BIN)/pytest -q -n 4 --dist worksteal tests/e2e
 
@@ -34,7 +34,7 @@ mutate: $(VENV)/test$(JAVA) ## change 300 places of the code, one at a time: do 
 	$(BIN)/python tools/mutate.py $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(COUNT),--count $(COUNT))
 
 quick: $(VENV)/test$(JAVA) ## run the tests that need no server
-	$(BIN)/pytest -q -n 2 --dist loadfile --ignore tests/e2e
+	$(BIN)/pytest -q -n 3 --dist loadfile --ignore tests/e2e
 
 check: lint test ## lint, then test
 
