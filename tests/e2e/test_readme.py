@@ -79,6 +79,7 @@ def here(tmp_path):
     path = f"{tmp_path / '.venv' / 'bin'}:{os.environ['PATH']}"
     with tempfile.TemporaryDirectory() as short:  # sockets' names are
         env = {**os.environ, **ports, "TEMP": short, "TMPDIR": short, "PATH": path}
+        env.pop("MAKEFLAGS", None)  # make test-all has another environment than .venv
         yield tmp_path, {**env, **server.java_variables(env)}, port
 
 
