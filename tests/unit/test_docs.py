@@ -74,3 +74,12 @@ def test_troubleshooting_quotes_the_codes_messages():
         pieces = re.sub(JOINED, "…", message).split("…")
         for piece in pieces:
             assert piece.strip(" ;:,?.") in texts, message
+
+
+def test_every_test_that_a_page_names_exists():
+    """As PATH::NAME."""
+    named = {name for page in PAGES for name in re.findall(r"`(tests/\S+?::\w+)", page.read_text())}
+    assert len(named) >= 20
+    for name in named:
+        path, _, function = name.partition("::")
+        assert f"\ndef {function}(" in (ROOT / path).read_text(), name
