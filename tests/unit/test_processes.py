@@ -98,7 +98,7 @@ def group_of(pid: int) -> list[psutil.Process]:
 
 def test_a_group_is_gone_after_the_block(tmp_path):
     """With its grandchildren; it has the variables and the folder that were given, and no input."""
-    script = "sleep 60 & read line || echo $A in $PWD > out; echo ready; sleep 60"
+    script = "sleep 60 & read line || echo $A in $PWD > out; sleep 60 & echo ready; wait"
     with processes.group(
         ["/bin/sh", "-c", script], env={"A": "1"}, cwd=tmp_path, stdout=subprocess.PIPE
     ) as process:
