@@ -12,11 +12,13 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Dict, NoReturn, Optional
 
 #: The file with the stacks of a script's threads, and seconds between two of them.
 STACKS = "stacks"
 STACKS_S = 20
+
+Report = Dict[str, Optional[str]]
 
 _stacks: IO[str] | None = None  # faulthandler writes to its descriptor
 
@@ -37,7 +39,7 @@ def write_report(path: Path, line: str, details: str | None = None) -> None:
         sys.stderr.write(f"{line}\n")
 
 
-def read_report(path: Path | None) -> dict[str, str | None] | None:
+def read_report(path: Path | None) -> Report | None:
     """The report of a process that ended: its "line" and "details", empty if it succeeded.
 
     None if there is none: the process was killed, ended itself, or never made one.
@@ -45,7 +47,7 @@ def read_report(path: Path | None) -> dict[str, str | None] | None:
     if path is None or not path.exists():
         return None
     text = path.read_text()
-    report: dict[str, str | None] = json.loads(text) if text else {}
+    report: Report = json.loads(text) if text else {}
     return report
 
 

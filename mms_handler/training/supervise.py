@@ -19,7 +19,7 @@ from typing import IO, Iterator, Mapping, NamedTuple, Sequence
 
 from mms_handler import processes
 from mms_handler.errors import TrainingError
-from mms_handler.script.report import STACKS, read_report
+from mms_handler.script.report import STACKS, Report, read_report
 from mms_handler.training.cluster import Member
 from mms_handler.training.stalls import Stalls, innermost
 
@@ -92,16 +92,15 @@ def run(
         _wait(process, member, signals, stalls)
         code = process.poll()
         tail.join()
-        succeeded = code == 0 and not (
-            command.reports_success and read_report(command.report) is None
-        )
+        report = read_report(command.report)
+        succeeded = code == 0 and not (command.reports_success and report is None)
         if succeeded and member and not signals:
             _wait_for_peers(member, signals)
     if succeeded:
         return
     if signals:
         raise Stopped(signals[0])
-    raise _failure(command, code, list(tail.lines))
+    raise _failure(command, code, report, list(tail.lines))
 
 
 @contextlib.contextmanager
@@ -186,11 +185,12 @@ class _Tail:
         self._thread.join(timeout=1)
 
 
-def _failure(command: Command, code: int | None, tail: Sequence[str]) -> ScriptFailed:
+def _failure(
+    command: Command, code: int | None, report: Report | None, tail: Sequence[str]
+) -> ScriptFailed:
     """Why the process failed.  The first line is the exception, which SageMaker shows."""
     details = "\n".join([f"ExitCode {code}", f"Command {' '.join(command.words)}", *tail])
     lines = [line for line in tail if line.strip()]
-    report = read_report(command.report)
     if report:
         return ScriptFailed(str(report["line"]), report["details"] or details)
     if code == 0:
