@@ -46,7 +46,8 @@ _LONG_INTEGER = re.compile(r"(?<![0-9.])[0-9]{%d}[0-9]*(?![0-9.eE])" % (_MAX_DIG
 #: four items, dicts of one item, numbers and the pointers to them.
 _VALUE_BYTES = {"[": 112, "{": 256, ",": 40}
 
-#: The values of a text may take so much, or so many bytes for each of its own, whatever is more.
+#: What the values of a text may take: these bytes, or these for each byte of the text if that is
+#: more.
 _MAX_VALUES_BYTES, _MAX_VALUES_PER_BYTE = 2**25, 20
 
 #: Numbers of a large body.
