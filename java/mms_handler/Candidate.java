@@ -1,12 +1,14 @@
 package mms_handler;
 
-
 /** A connection as it was at one moment.  Those that waited for their client longest come first. */
 final class Candidate implements Comparable<Candidate> {
     final Phase phase;
 
     /** What its client had sent of a body. */
     final long bodyBytes;
+
+    /** Whether its client has had an answer on it. */
+    final boolean served;
 
     private final Connection connection;
     private final long sinceNs;
@@ -15,6 +17,7 @@ final class Candidate implements Comparable<Candidate> {
         this.connection = connection;
         this.bodyBytes = bodyBytes;
         phase = connection.phase;
+        served = connection.served;
         sinceNs = connection.sinceNs;
     }
 

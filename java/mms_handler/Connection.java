@@ -55,6 +55,9 @@ final class Connection extends ChannelDuplexHandler {
     /** When the phase began. */
     volatile long sinceNs = System.nanoTime();
 
+    /** Whether a request was answered on it. */
+    volatile boolean served;
+
     private ChannelHandlerContext context;
     private HttpRequest request;
     private Batches batches;
@@ -318,6 +321,7 @@ final class Connection extends ChannelDuplexHandler {
         replying = false;
         if (unanswered) {
             unanswered = false;
+            served = true;
             if (phase != Phase.CLOSING) {
                 enter(unread ? Phase.BODY : headBegun ? Phase.HEAD : Phase.IDLE);
             }

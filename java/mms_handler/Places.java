@@ -8,7 +8,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Paths;
 import java.util.ArrayList;
-import java.util.Collections;
+import java.util.Comparator;
 import java.util.EnumSet;
 import java.util.List;
 import java.util.Set;
@@ -16,8 +16,9 @@ import java.util.concurrent.TimeUnit;
 
 /**
  * How many connections there may be, so that the process keeps descriptors for its workers.  A new
- * connection beyond that takes the place of the one whose client was waited for longest.  While
- * none waits for its client, new ones stay in the system's queue.
+ * connection beyond that takes the place of the one whose client was waited for longest, among those
+ * that were never answered if there are such.  While none waits for its client, new ones stay in the
+ * system's queue.
  */
 final class Places extends ChannelInboundHandlerAdapter {
     /** Descriptors that stay free for workers, archives and logs. */
@@ -28,6 +29,12 @@ final class Places extends ChannelInboundHandlerAdapter {
 
     private static final int MIN = 16;
     private static final Set<Phase> WAITING = EnumSet.of(Phase.IDLE, Phase.HEAD, Phase.BODY);
+
+    /** What is closed first: a client that was answered may send its next request right now. */
+    private static final Comparator<Candidate> FIRST =
+            Comparator.comparing((Candidate candidate) -> candidate.served)
+                    .thenComparing(Comparator.naturalOrder());
+
     private static final long PERIOD_NS = TimeUnit.SECONDS.toNanos(5);
 
     private static volatile int places = Plugin.MAX_CONNECTIONS;
@@ -61,7 +68,7 @@ final class Places extends ChannelInboundHandlerAdapter {
         }
     }
 
-    /** Close what waited for its client longest, a few more than needed. */
+    /** Close some, a few more than needed. */
     private static synchronized void makeRoom() {
         List<Candidate> candidates = new ArrayList<>();
         int surplus = -places;
@@ -73,7 +80,7 @@ final class Places extends ChannelInboundHandlerAdapter {
             }
         }
         if (surplus >= 0) {
-            Collections.sort(candidates);
+            candidates.sort(FIRST);
             int number = Math.min(candidates.size(), surplus + 1 + places / 32);
             candidates.subList(0, number).forEach(candidate -> candidate.close(Limits.CROWDED));
         }

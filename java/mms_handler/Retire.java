@@ -63,7 +63,7 @@ public final class Retire extends ModelServerEndpoint {
         MmsInternals.sort(model, thread -> rank(queue.isRetired(thread), isAlive(thread)));
     }
 
-    /** Who is ended first: one that has retired must not stay in the place of one that died. */
+    /** The highest is ended first: those that have retired, then those that died. */
     static int rank(boolean retired, boolean alive) {
         return retired ? 2 : alive ? 0 : 1;
     }

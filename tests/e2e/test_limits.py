@@ -156,6 +156,18 @@ def test_a_server_without_descriptors_makes_room(tmp_path):
         assert hits(mms, "crowded") > 0
 
 
+def test_a_client_that_was_answered_keeps_its_connection(tmp_path):
+    """It has been idle for longer than all others, which never sent a request."""
+    with serving(tmp_path, max_connections=16) as mms, contextlib.ExitStack() as stack:
+        good = stack.enter_context(connected(mms))
+        for number in range(2):
+            good.sendall(request("0"))
+            assert good.recv(65_536).startswith(b"HTTP/1.1 200 ")
+            if number == 0:
+                idle = [stack.enter_context(connected(mms)) for _ in range(100)]
+                assert until_closed(idle[0])[0] == []
+
+
 def limits_of(mms: Running) -> str:
     with open(f"/proc/{mms.java().pid}/limits") as file:
         return file.read()
