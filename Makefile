@@ -31,7 +31,7 @@ test-all: ## run every test on each Python from 3.8 to 3.11 that is here; prints
 	@python3 tools/every_python.py
 
 mutate: $(VENV)/test$(JAVA) ## change 300 places of the code, one at a time: do tests notice? prints a table
-	$(BIN)/python tools/mutate.py $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY)) $(if $(COUNT),--count $(COUNT))
+	$(BIN)/python tools/mutate.py $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only '$(ONLY)') $(if $(COUNT),--count $(COUNT))
 
 quick: $(VENV)/test$(JAVA) ## run the tests that need no server
 	$(BIN)/pytest -q -n 3 --dist loadfile --ignore tests/e2e

@@ -18,6 +18,8 @@ _COMPARISONS = {
     ast.In: ast.NotIn,
     ast.NotIn: ast.In,
 }
+#: Instead, where the bound itself is a limit or a moment, which nobody meets exactly.
+_OPPOSITES = {ast.Lt: ast.GtE, ast.LtE: ast.Gt, ast.Gt: ast.LtE, ast.GtE: ast.Lt}
 _ARITHMETIC = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,
@@ -127,9 +129,11 @@ def _places(node: ast.AST) -> Iterator[tuple[ast.AST, str, Any, Any]]:
 
 
 def _is_for_people(node: ast.AST) -> bool:
-    """Whether a node is a docstring, a message or a call that logs."""
+    """Whether a node is a docstring, a message, a call that logs, or ``__all__``."""
     if isinstance(node, ast.JoinedStr):
         return True
+    if isinstance(node, ast.Assign):
+        return any(isinstance(name, ast.Name) and name.id == "__all__" for name in node.targets)
     if isinstance(node, ast.Expr):
         call = node.value
         if isinstance(call, ast.Constant):
@@ -144,10 +148,11 @@ def _is_for_people(node: ast.AST) -> bool:
 def _variants(node: Any, parent: ast.AST) -> Iterator[Any]:
     """What may stand in a node's place."""
     if isinstance(node, ast.Compare):
+        table = {**_COMPARISONS, **_OPPOSITES} if _has_limit(node) else _COMPARISONS
         for index, operator in enumerate(node.ops):
-            if type(operator) in _COMPARISONS:
+            if type(operator) in table:
                 changed = copy.deepcopy(node)
-                changed.ops[index] = _COMPARISONS[type(operator)]()
+                changed.ops[index] = table[type(operator)]()
                 yield changed
     elif isinstance(node, ast.BoolOp):
         operator = ast.Or() if isinstance(node.op, ast.And) else ast.And()
@@ -166,7 +171,9 @@ def _variants(node: Any, parent: ast.AST) -> Iterator[Any]:
         changed.test = ast.Constant(False)
         yield changed
     elif isinstance(node, ast.Return) and node.value is not None:
-        if not (isinstance(node.value, ast.Constant) and node.value.value is None):
+        # None is as false as False, whose own mutant is True.
+        value = node.value.value if isinstance(node.value, ast.Constant) else ...
+        if value is not None and value is not False:
             yield ast.Return(ast.Constant(None))
     elif isinstance(node, ast.Raise) or (
         isinstance(node, ast.Expr) and isinstance(node.value, ast.Call)
@@ -178,6 +185,12 @@ def _variants(node: Any, parent: ast.AST) -> Iterator[Any]:
         changed = copy.copy(node)
         changed.body = [ast.Raise()]
         yield changed
+
+
+def _has_limit(node: ast.Compare) -> bool:
+    """Whether something is compared with a named constant (see ``_figures``), or with the clock."""
+    names = [getattr(child, "id", getattr(child, "attr", "")) for child in ast.walk(node)]
+    return any(name.isupper() or name == "monotonic" for name in names)
 
 
 def _constants(node: ast.Constant, parent: ast.AST) -> Iterator[ast.Constant]:

@@ -9,6 +9,7 @@ that were not.  It takes less than half an hour on two cores.
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import json
 import os
@@ -23,7 +24,7 @@ from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Queue
-from typing import Iterator, NamedTuple
+from typing import Iterable, Iterator, NamedTuple
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
@@ -50,7 +51,7 @@ NOT_RUN = (
 BUDGET_S = 12
 
 #: Not copied: what git ignores, and what tests without servers do not read.
-_IGNORED = shutil.ignore_patterns(".git", ".venv*", "build", "dist", "__pycache__", ".*_cache")
+_IGNORED = shutil.ignore_patterns(".git", ".venv*", "build", "dist", ".*_cache")
 
 
 class Tests(NamedTuple):
@@ -64,7 +65,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=13, help="of the sample  [default: 13]")
     parser.add_argument("--count", type=int, default=300, help="mutants  [default: 300]")
-    parser.add_argument("--only", default="", help="modules whose path contains this text")
+    parser.add_argument("--only", default="", help="modules whose path has one of these words")
     parser.add_argument("--jobs", type=int, default=2, help="mutants at a time  [default: 2]")
     parser.add_argument("--minutes", type=float, default=28, help="stop then  [default: 28]")
     options = parser.parse_args()
@@ -81,11 +82,12 @@ def main() -> int:
 
 
 def choose(seed: int, count: int, only: str) -> list[Mutant]:
-    """A sample of all mutants, the same for the same seed and code."""
+    """A sample of all mutants, the same for the same seed and code; see --only."""
     every: list[Mutant] = []
+    words = only.split() or [""]
     for path in sorted((ROOT / "mms_handler").rglob("*.py")):
         module = path.relative_to(ROOT).as_posix()
-        if only in module and not any(part in module for part in LEFT_OUT):
+        if any(word in module for word in words) and not any(part in module for part in LEFT_OUT):
             every += mutants(module, path.read_text())
     sample = random.Random(seed).sample(every, min(count, len(every)))
     return sorted(sample)
@@ -150,19 +152,55 @@ def read_lines(data: Path) -> tuple[Tests, list[str]]:
     return tests, failed
 
 
-def tests_of(mutant: Mutant, tests: Tests) -> list[str]:
-    """The tests to run for a mutant: those that reach its line, up to BUDGET_S seconds.
+def reaching_tests(mutant: Mutant, tests: Tests) -> set[str]:
+    """The tests that run a mutant's line, or what the nearest lines that are known decide.
 
-    If none is known to, for example because a child process runs the line, the module's own.
+    An import runs the line of a constant, and Python counts some lines of an expression to others.
     """
-    own = own_folder(mutant.module)
-    reaching = tests.by_line.get((mutant.module, mutant.line), set()) & tests.seconds.keys() or {
-        name for name in tests.seconds if name.startswith(own)
+    for lines in near_lines((ROOT / mutant.module).read_text(), mutant.line):
+        found = set().union(*(tests.by_line.get((mutant.module, line), ()) for line in lines))
+        if found & tests.seconds.keys():
+            return found & tests.seconds.keys()
+    return set()
+
+
+def near_lines(source: str, line: int) -> Iterator[Iterable[int]]:
+    """The line; those of its function; those that use what it defines; those of the module."""
+    yield [line]
+    tree = ast.parse(source)
+    around = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0)
+    ]
+    for node in reversed(around):  # the innermost is the last
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            yield range(node.lineno, (node.end_lineno or 0) + 1)
+    names = {
+        getattr(node, "id", getattr(node, "name", None))
+        for statement in around[:1]
+        for node in [statement, *ast.walk(statement)]
+        if isinstance(getattr(node, "ctx", ast.Store()), ast.Store)
     }
+    yield [
+        node.lineno for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id in names
+    ]
+    yield range(1, len(source.splitlines()) + 1)
+
+
+def tests_of(mutant: Mutant, tests: Tests) -> list[str]:
+    """The tests to run for a mutant, up to BUDGET_S seconds of them.
+
+    First those that reach its line, then the module's own: a line may run once in a process, in the
+    test that happens to be the first, or only in a child process.
+    """
+    own, module = own_folder(mutant.module), Path(mutant.module).stem
+    reaching = reaching_tests(mutant, tests)
     ordered = sorted(
-        reaching,
+        (name for name in tests.seconds if name in reaching or name.startswith(own)),
         key=lambda name: (
-            Path(mutant.module).stem not in name.partition("::")[0],
+            name not in reaching,
+            module not in name.partition("::")[0],
             not name.startswith(own),
             tests.seconds[name],
         ),

@@ -13,7 +13,7 @@ from tools import every_python, mutate
 
 SOURCE = '''
 """Documentation is for people."""
-
+__all__ = ["area"]
 LIMIT_BYTES = 5 << 20
 
 def area(width: int = 2, height=3):
@@ -22,6 +22,11 @@ def area(width: int = 2, height=3):
         log.warning("negative %d", width)
         raise ValueError(f"{width} is negative")
     return width * height
+
+def is_small(value):
+    if value > LIMIT_BYTES:
+        return False
+    return time.monotonic() < value
 '''
 
 CHANGES = {
@@ -38,12 +43,20 @@ CHANGES = {
     ("raise ValueError(f'{width} is negative')", "pass"),
     ("return width * height", "return None"),
     ("width * height", "width + height"),
+    ("if value > LIMIT_BYTES:", "if False:"),
+    ("value > LIMIT_BYTES", "value <= LIMIT_BYTES"),
+    ("False", "True"),
+    ("return time.monotonic() < value", "return None"),
+    ("time.monotonic() < value", "time.monotonic() >= value"),
 }
 
 
 @pytest.mark.skipif(sys.version_info < (3, 9), reason="ast.unparse is new in 3.9")
 def test_each_mutant_changes_one_place():
-    """Messages, documentation, types and lines of the log stay; every mutant compiles."""
+    """Messages, documentation, types and lines of the log stay; every mutant compiles.
+
+    So does a limit itself, and the moment at which time is up: nobody meets them exactly.
+    """
     from tools.mutants import mutants, mutated
 
     every = mutants("area.py", SOURCE)
@@ -62,6 +75,8 @@ def test_a_sample_depends_on_its_seed_alone():
     first, again, other = (mutate.choose(seed, 20, "codecs/") for seed in (1, 1, 2))
     assert first == again != other
     assert {mutant.module.rpartition("/")[0] for mutant in first} == {"mms_handler/codecs"}
+    two = {mutant.module for mutant in mutate.choose(1, 10_000, "archive/s3 media.py")}
+    assert two == {"mms_handler/archive/s3.py", "mms_handler/media.py"}
 
 
 def test_the_own_tests_of_a_module():
@@ -69,6 +84,55 @@ def test_the_own_tests_of_a_module():
     assert mutate.own_folder("mms_handler/worker/mms/output.py") == "tests/unit/worker/mms/"
     assert mutate.own_folder("mms_handler/settings/table.py") == "tests/unit/test_settings.py"
     assert mutate.own_folder("mms_handler/errors.py") == "tests/unit/test_errors.py"
+
+
+USED = """
+LIMIT = 5
+OTHER = 6
+
+def small(
+    value, limit=7
+):
+    return value < LIMIT
+
+class Large:
+    size = 8
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "places"),
+    [
+        pytest.param(8, [[8], [5, 6, 7, 8]], id="a statement"),
+        pytest.param(6, [[6], [5, 6, 7, 8]], id="a default"),
+        pytest.param(2, [[2], [2, 8]], id="a constant"),
+        pytest.param(11, [[11], [11]], id="a class"),
+    ],
+)
+def test_where_a_line_that_an_import_runs_is_used(line, places):
+    """Its tests are those of its function, of the lines that use it, or of the module."""
+    whole = list(range(1, 12))
+    found = [sorted(lines) for lines in mutate.near_lines(USED, line)]
+    assert found[: len(places)] == places
+    assert found[-1] == whole
+
+
+@pytest.mark.skipif(sys.version_info < (3, 9), reason="ast.unparse is new in 3.9")
+def test_the_tests_of_a_mutant(monkeypatch):
+    """Those that reach it, the module's own first; then others of its folder, while there is time.
+
+    A line that runs once in a process is known of the first test only.
+    """
+    (mutant,) = (each for each in mutate.choose(13, 10_000, "media.py") if each.number == 0)
+    own, other, far = (f"tests/unit/{name}" for name in ("test_media.py::", "test_a.py::", "c::"))
+    seconds = {f"{own}a": 1, f"{own}b": 2, f"{own}c": 20, f"{other}a": 1, f"{far}a": 0.1}
+    reaching = {f"{own}b", f"{other}a", "a test that failed"}
+    tests = mutate.Tests(seconds, {("mms_handler/media.py", mutant.line): reaching})
+    assert mutate.tests_of(mutant, tests) == [f"{own}b", f"{other}a", f"{own}a"]
+    monkeypatch.setattr(mutate, "BUDGET_S", 2)
+    assert mutate.tests_of(mutant, tests) == [f"{own}b"]
+    nowhere = mutate.Tests(seconds, {})
+    assert mutate.tests_of(mutant, nowhere) == [f"{own}a"]
 
 
 OUTPUT = """\
