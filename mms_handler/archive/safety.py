@@ -45,6 +45,8 @@ class Entries:
     def add(self, name: str, mode: int, size: int, packed: int | None = None) -> None:
         """Check one more entry, alone and with those before it.
 
+        A folder that is the archive's own (``/``, ``./``) may be an entry.
+
         Args:
             name: as the archive has it.
             mode: its type, as in ``st_mode``; 0 is a file.
@@ -54,9 +56,10 @@ class Entries:
         Raises:
             ArchiveError: the entry is not safe; names it and gives the reason.
         """
-        check_entry_name(name)
-        _check_type(name, mode)
         is_file = not stat.S_ISDIR(mode) and not name.endswith("/")
+        if is_file or not is_top(name):
+            check_entry_name(name)
+        _check_type(name, mode)
         if is_file:
             self._check_unique(name)
         self._check_place(name, is_file)
@@ -102,6 +105,15 @@ class Entries:
 
 def _is_bomb(size: int, packed: int) -> bool:
     return size > ANY_RATIO_BYTES and size > MAX_RATIO * packed
+
+
+def is_top(folder: str) -> bool:
+    """Whether a folder's name in an archive means the archive's own folder.
+
+    SageMaker's SDK repacks a model with ``tar.add(folder, arcname="/")``, which gives ``/``; tar
+    gives ``./`` for ``tar -cf model.tar .``.
+    """
+    return set(folder.split("/")) <= {"", "."}
 
 
 def check_entry_name(name: str) -> None:

@@ -7,11 +7,11 @@ import gzip
 import shutil
 import stat
 import tarfile
-from pathlib import Path
-from typing import Callable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, Callable, Iterator, Mapping
 
 from mms_handler.archive import files
-from mms_handler.archive.safety import Entries, reason
+from mms_handler.archive.safety import Entries, is_top, reason
 from mms_handler.errors import ArchiveError
 
 #: The largest header data in bytes.  tarfile reads it at once, in the size that the header claims.
@@ -64,7 +64,7 @@ def unpack(path: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with _opened(path) as tar:
         for member in list(_checked(tar, path)):
-            _write_member(tar, member, folder / member.name)
+            _write_member(tar, member, folder)
         _read_to_end(tar)
 
 
@@ -75,7 +75,7 @@ def size(path: Path) -> int:
         ArchiveError: as ``unpack``.
     """
     with _opened(path) as tar:
-        return sum(member.size for member in _checked(tar, path) if member.isreg())
+        return sum(member.size for member in _checked(tar, path) if not member.isdir())
 
 
 @contextlib.contextmanager
@@ -90,11 +90,40 @@ def _opened(path: Path) -> Iterator[tarfile.TarFile]:
 
 
 def _checked(tar: tarfile.TarFile, path: Path) -> Iterator[tarfile.TarInfo]:
-    """The entries.  Each is checked when it is read, so that a bomb is not read to its end."""
+    """The folders and files to write.  Each is checked when it is read, not after a whole bomb.
+
+    A hard link gets the size of its file, which is an earlier one of the archive.
+    """
     entries = Entries(path.stat().st_size)
+    sizes: dict[str, int] = {}
     for member in tar:
-        entries.add(member.name, _mode(member), member.size)
+        if member.islnk() and _place(member.linkname) in sizes:
+            member.size = sizes[_place(member.linkname)]
+            mode = stat.S_IFREG
+        else:
+            mode = _mode(member)
+        entries.add(member.name, mode, member.size)
+        if member.name.endswith("/"):  # tarfile has removed it from folders' names
+            raise ArchiveError(f"the entry {member.name!r} is a file with a folder's name")
+        if _is_of_macos(member.name):
+            continue
+        if not member.isdir():
+            sizes[_place(member.name)] = member.size
         yield member
+
+
+def _place(name: str) -> str:
+    """A file's name in the archive's folder, however it is spelled."""
+    return str(PurePosixPath(name))
+
+
+def _is_of_macos(name: str) -> bool:
+    """Whether macOS's tar or Finder added a file, for attributes that only macOS knows.
+
+    ``._inference.py`` beside ``inference.py`` would be a second script.
+    """
+    path = PurePosixPath(name)
+    return path.name.startswith("._") or "__MACOSX" in path.parts
 
 
 def _read_to_end(tar: tarfile.TarFile) -> None:
@@ -110,20 +139,36 @@ def _read_to_end(tar: tarfile.TarFile) -> None:
 
 
 def _mode(member: tarfile.TarInfo) -> int:
-    """An entry's type.  A sparse file is refused as a device: it may be larger than any disk."""
+    """An entry's type."""
     if member.issym() or member.islnk():
         return stat.S_IFLNK
     if member.isdir():
         return stat.S_IFDIR
-    return stat.S_IFREG if member.isreg() and not member.issparse() else stat.S_IFCHR
+    return stat.S_IFREG if member.isreg() and _is_in_order(member) else stat.S_IFCHR
 
 
-def _write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
-    """Write one entry.  Of its mode, only the executable bit is kept."""
+def _is_in_order(member: tarfile.TarInfo) -> bool:
+    """Whether the parts of a sparse file follow each other, so that it is read only once."""
+    parts: Any = member.sparse or ()  # of the file, each with its offset and its length
+    end = 0
+    for offset, length in parts:
+        if length and (offset < end or length < 0):
+            return False
+        end = max(end, offset + length)
+    return not parts or end <= member.size
+
+
+def _write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """Write one entry below ``folder``.  Of its mode, only the executable bit is kept."""
+    target = folder / _place(member.name)
     if member.isdir():
-        target.mkdir(parents=True, exist_ok=True)
+        if not is_top(member.name):
+            target.mkdir(parents=True, exist_ok=True)
         return
     target.parent.mkdir(parents=True, exist_ok=True)
+    if member.islnk():
+        shutil.copy(folder / _place(member.linkname), target)
+        return
     data = tar.extractfile(member)
     assert data is not None  # it is a regular file
     with data, target.open("wb") as out:

@@ -101,7 +101,7 @@ def find(model_dir: Path) -> Artifacts:
     pairs = [
         _artifacts(path, match.group(1))
         for path in sorted(model_dir.glob("*.params"))
-        for match in [re.fullmatch(r"(.+)-\d{4}\.params", path.name)]
+        for match in [re.fullmatch(r"([^.].*)-\d{4}\.params", path.name)]
         if match and (model_dir / f"{match.group(1)}-symbol.json").is_file()
     ]
     if len(pairs) > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Iterable
 
 from mms_handler.errors import ScriptError
@@ -36,13 +36,15 @@ def choose_script(files: Iterable[str], *programs: str | None) -> str | None:
     """The script among ``files``, which are relative to the script's folder.
 
     Args:
-        files: names; those that do not end in .py are ignored.
+        files: names; hidden ones (macOS's ``._train.py``) and those that do not end in .py are
+            ignored.
         programs: as for ``find_script``.
 
     Raises:
         ScriptError: as ``find_script``.
     """
-    sources = sorted(name for name in files if name.endswith(".py"))
+    visible = [name for name in files if not PurePosixPath(name).name.startswith(".")]
+    sources = sorted(name for name in visible if name.endswith(".py"))
     for name in (*programs, "inference.py"):
         if name in sources:
             return name

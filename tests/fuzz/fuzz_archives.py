@@ -33,6 +33,9 @@ _NAMES = [
     *("a", "code/inference.py", MANIFEST, "MAR-INF/manifest.json", "../a", "/tmp/a", "a/../../b"),
     *(
         "a/",
+        "/",
+        "./",
+        "._a",
         "..",
         ".",
         "./a",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
+import subprocess
 import tarfile
 
 import pytest
@@ -58,6 +60,91 @@ def test_unpack(tar_of, tmp_path, mode):
     tars.unpack(path, target)
     assert tars.is_tar(path)
     assert tars.size(path) == 8
+
+
+def names(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+@pytest.fixture
+def model_dir(tmp_path):
+    """A folder with a model, a script, and a file with two names."""
+    folder = tmp_path / "model"
+    (folder / "code" / "lib").mkdir(parents=True)
+    (folder / "code" / "inference.py").write_text("x = 1\n")
+    (folder / "model-0000.params").write_bytes(bytes(range(256)) * 40)
+    os.link(folder / "model-0000.params", folder / "code" / "again.params")
+    return folder
+
+
+MODEL = ["code", "code/again.params", "code/inference.py", "code/lib", "model-0000.params"]
+
+
+@pytest.mark.parametrize("arcname", ["/", "", ".", "./"])
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_an_upload_of_sagemakers_sdk(model_dir, tmp_path, arcname, form):
+    """sagemaker.utils.repack_model adds the folder as "/", which is the archive's own folder."""
+    path = tmp_path / "model.tar.gz"
+    with tarfile.open(path, "w:gz", format=form) as tar:
+        tar.add(model_dir, arcname=arcname)
+    assert tars.size(path) == 2 * 10_240 + 6
+    tars.unpack(path, tmp_path / "x")
+    assert names(tmp_path / "x") == MODEL
+    assert (tmp_path / "x" / "code" / "again.params").read_bytes() == bytes(range(256)) * 40
+
+
+@pytest.mark.parametrize("form", ["gnu", "oldgnu", "posix", "ustar", "v7"])
+@pytest.mark.parametrize("what", [".", "./", "./model-0000.params ./code"])
+def test_an_archive_of_tar(model_dir, tmp_path, form, what):
+    """With any prefix and in any format; a hard link is the file that it leads to."""
+    path = tmp_path / "model.tar.gz"
+    command = ["tar", f"--format={form}", "-czf", path, "-C", model_dir, *what.split()]
+    subprocess.run(command, check=True)
+    with tarfile.open(path) as tar:
+        assert any(member.islnk() for member in tar)
+    tars.unpack(path, tmp_path / "x")
+    assert names(tmp_path / "x") == MODEL
+    assert (tmp_path / "x" / "code" / "again.params").read_bytes() == bytes(range(256)) * 40
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--format=gnu"],
+        *(["--format=posix", f"--sparse-version={n}"] for n in ("0.0", "0.1", "1.0")),
+    ],
+)
+def test_a_sparse_file_of_tar(tmp_path, options):
+    """Its holes are zeros again."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    with (folder / "a.params").open("wb") as file:
+        file.write(b"begin")
+        file.seek(1_000_000)
+        file.write(b"end")
+        file.truncate(2_000_000)
+    path = tmp_path / "m.tar.gz"
+    subprocess.run(["tar", *options, "--sparse", "-czf", path, "-C", folder, "."], check=True)
+    with tarfile.open(path) as tar:
+        assert any(member.issparse() for member in tar)
+    assert tars.size(path) == 2_000_000
+    tars.unpack(path, tmp_path / "x")
+    assert (tmp_path / "x" / "a.params").read_bytes() == (folder / "a.params").read_bytes()
+
+
+def test_files_of_macos_are_left_out(tar_of, tmp_path):
+    """Its tar and its Finder add a hidden one beside each file."""
+    path = tar_of(
+        ("./._model", FILE, 0o644, b"attributes"),
+        ("./model", FILE, 0o644, b"m"),
+        ("./code", FOLDER, 0o755, b""),
+        ("./code/._train.py", FILE, 0o644, b"\0\5\x16\7"),
+        ("./code/train.py", FILE, 0o644, b"x = 1"),
+        ("./__MACOSX/code/x", FILE, 0o644, b"attributes"),
+    )
+    assert tars.size(path) == 6
+    tars.unpack(path, tmp_path / "x")
+    assert names(tmp_path / "x") == ["code", "code/train.py", "model"]
 
 
 def test_write(tmp_path):

@@ -110,11 +110,13 @@ def refused(path, message):
 # --- a safe archive ----------------------------------------------------------------------------
 
 
-def test_an_archive_of_another_tool(tmp_path):
-    """Without hashes and with folders, as model-archiver and zip write them."""
+@pytest.mark.parametrize("top", ["/", "./", "//"])
+def test_an_archive_of_another_tool(tmp_path, top):
+    """Without hashes and with folders, their own too, as model-archiver and others write them."""
     path = zipped(
         tmp_path / "m.mar",
         plain(),
+        Entry(top, b"", mode=0o040755),
         Entry("code/", b"", mode=0o040755),
         Entry("code/inference.py", b"x = 1\n", mode=0),
         Entry("words.txt", b"a" * 100, packed=deflated(b"a" * 100), method=8),
@@ -160,6 +162,7 @@ LEADS_OUT = "leads outside the archive's folder"
             "the entry 'a\\x00b' has a name with control characters or broken UTF-8",
             id="a null byte",
         ),
+        pytest.param(Entry("/../", b""), f"the entry '/../' {LEADS_OUT}", id="up from the top"),
         pytest.param(Entry(""), "an entry has no name", id="no name"),
         pytest.param(
             Entry("a/" + "x" * 256),
@@ -592,16 +595,32 @@ LINK, NEITHER = "is a link; replace it with the file itself", "is neither a file
         pytest.param("/tmp/a", {}, LEADS_OUT, id="absolute"),
         pytest.param("a\\b", {}, LEADS_OUT, id="a backslash"),
         pytest.param("a", {"type": tarfile.SYMTYPE, "linkname": "/etc"}, LINK, id="a link"),
-        pytest.param("a", {"type": tarfile.LNKTYPE, "linkname": "b"}, LINK, id="a hard link"),
+        pytest.param(
+            "a", {"type": tarfile.LNKTYPE, "linkname": "b"}, LINK, id="a hard link to no file"
+        ),
+        pytest.param(
+            "a",
+            {"type": tarfile.LNKTYPE, "linkname": "/first"},
+            LINK,
+            id="a hard link to another folder's file",
+        ),
+        pytest.param(
+            "a",
+            {"type": tarfile.LNKTYPE, "linkname": "../first"},
+            LINK,
+            id="a hard link that leads out",
+        ),
         pytest.param("a", {"type": tarfile.CHRTYPE}, NEITHER, id="a device"),
         pytest.param("a", {"type": tarfile.BLKTYPE}, NEITHER, id="a disk"),
         pytest.param("a", {"type": tarfile.FIFOTYPE}, NEITHER, id="a pipe"),
         pytest.param(
             "a",
-            {"pax_headers": {"GNU.sparse.map": "0,1", "GNU.sparse.size": str(2**40)}},
+            {"pax_headers": {"GNU.sparse.map": "4,1,0,1", "GNU.sparse.size": "8"}},
             NEITHER,
-            id="a sparse file",
+            id="a sparse file whose parts are not in order",
         ),
+        pytest.param("./", {}, "is a file with a folder's name", id="the folder itself, as a file"),
+        pytest.param("a/", {}, "is a file with a folder's name", id="a folder's name"),
         pytest.param("first", {}, "appears twice", id="twice"),
         pytest.param("./first", {}, "appears twice", id="twice, spelled differently"),
         pytest.param("first/a", {}, "and another one are a file and a folder", id="in a file"),
@@ -612,6 +631,25 @@ def test_an_unsafe_tar_entry(tmp_path, name, claims, reason):
     """The message names it, and the entry before it is not written, either."""
     path = tar(tmp_path / "model.tar.gz", ("first", {}), (name, dict(claims)))
     tar_refused(path, f"the entry {name!r} {reason}")
+
+
+def test_a_sparse_tar_entry_that_no_disk_takes(tmp_path):
+    """A sparse file counts with its holes."""
+    claims = {"pax_headers": {"GNU.sparse.map": "0,1", "GNU.sparse.size": str(2**40)}}
+    path = tar(tmp_path / "model.tar.gz", ("a", claims))
+    tar_refused(path, "the archive unpacks to more than 50,000,000,000 bytes")
+
+
+def test_a_tar_bomb_of_hard_links(tmp_path):
+    """Each of them counts like the file that it becomes."""
+    links = [(f"{n}", {"type": tarfile.LNKTYPE, "linkname": "a"}) for n in range(9)]
+    path = tar(tmp_path / "model.tar.gz", ("a", {"data": bytes(2_000_000)}), *links)
+    packed = path.stat().st_size
+    tar_refused(
+        path,
+        f"the archive unpacks from {packed:,} to 12,000,000 bytes or more; "
+        "at most 200 times its size is allowed",
+    )
 
 
 def test_a_tar_bomb(tmp_path):

@@ -147,6 +147,15 @@ def test_load_of_an_exported_block(tmp_path, sum_block):
     assert models.predict(loaded, data).asnumpy().tolist() == [[15.0], [21.0]]
 
 
+def test_files_of_macos_are_no_candidates(tmp_path, sums):
+    """It puts ``._net-0001.params`` beside ``net-0001.params`` on disks of other systems."""
+    sums().save_checkpoint(str(tmp_path / "net"), 1)
+    for name in ("net-0001.params", "net-symbol.json"):
+        (tmp_path / f"._{name}").write_bytes(b"\0\5\x16\7")
+    loaded = models.load(tmp_path, 1, mx.cpu())
+    assert loaded.data_names == ["data"]
+
+
 def test_two_candidates_are_listed(tmp_path, sums):
     """Two epochs of a checkpoint are two models; load does not guess."""
     sums().save_checkpoint(str(tmp_path / "net"), 1)

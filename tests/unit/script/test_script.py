@@ -30,6 +30,7 @@ from mms_handler.script.signature import bind
         pytest.param(["sub/b.py", "a.py"], "sub/b.py", "sub/b.py", id="a program in a folder"),
         pytest.param(["lib/x.py", "lib/y.py", "a.py"], None, "a.py", id="a library in a folder"),
         pytest.param(["lib/x.py"], None, None, id="only a library in a folder"),
+        pytest.param(["._a.py", "a.py"], None, "a.py", id="a file of macOS beside the script"),
     ],
 )
 @pytest.mark.parametrize("folder", ["", "code"], ids=["beside the artifacts", "in code"])
