@@ -21,6 +21,7 @@ import yaml
 from mms_handler import settings
 from mms_handler.cli import group
 from mms_handler.settings import Settings
+from mms_handler.training import supervise
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "sagemaker.md").read_text()
@@ -235,6 +236,60 @@ def test_the_manifests_belong_together(kinds):
     assert "replicas" not in deployment["spec"]
 
 
+@pytest.fixture(scope="module")
+def training():
+    """The manifests of a training job, by kind."""
+    with open(ROOT / "deploy" / "training-job.yaml") as file:
+        return {manifest["kind"]: manifest for manifest in yaml.safe_load_all(file)}
+
+
+def test_every_pod_of_a_training_is_a_host(training):
+    """As many as HOSTS says; the headless Service gives them the names that the command uses."""
+    job, service = training["Job"], training["Service"]
+    pod = job["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    env = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert job["spec"]["completionMode"] == "Indexed"
+    assert job["spec"]["completions"] == job["spec"]["parallelism"] == int(env["HOSTS"])
+    assert job["spec"]["backoffLimit"] == 0
+    assert pod["subdomain"] == service["metadata"]["name"] == job["metadata"]["name"] == env["JOB"]
+    assert (service["spec"]["clusterIP"], service["spec"]["publishNotReadyAddresses"]) == (
+        "None",
+        True,
+    )
+    labels = job["spec"]["template"]["metadata"]["labels"]
+    policy = training["NetworkPolicy"]["spec"]
+    assert service["spec"]["selector"] == policy["podSelector"]["matchLabels"] == labels
+    (rule,) = policy["ingress"]
+    assert rule == {"from": [{"podSelector": {"matchLabels": labels}}]}
+
+
+def test_a_pod_of_a_training(training):
+    """It has a script's time after SIGTERM, and can write only where results and scratch go."""
+    pod = training["Job"]["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["terminationGracePeriodSeconds"] > supervise.GRACE_S
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert not pod["automountServiceAccountToken"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+    writable = {path for path, mount in mounts.items() if not mount.get("readOnly")}
+    assert writable == {"/opt/ml/model", "/opt/ml/output", "/tmp", "/dev/shm"}
+    assert {mount["name"] for mount in mounts.values()} == {
+        volume["name"] for volume in pod["volumes"]
+    }
+
+
+@pytest.mark.parametrize("version", ["1.27", "1.37"])
+@pytest.mark.parametrize("name", ["kubernetes.yaml", "training-job.yaml"])
+def test_the_manifests_fit_the_schema(name, version):
+    """Also without fields that Kubernetes does not know."""
+    kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="22 MB of schemas")
+    with open(ROOT / "deploy" / name) as file:
+        for manifest in yaml.safe_load_all(file):
+            kubernetes_validate.validate(manifest, version, strict=True)
+
+
 # --- SageMaker -------------------------------------------------------------------------------
 
 ANSWERS = {
@@ -277,6 +332,7 @@ def test_the_calls_of_the_page_are_valid(monkeypatch, tmp_path):
         *("CreateEndpointConfig", "CreateEndpoint"),
         *("CreateTransformJob", "DescribeTransformJob"),
         *("CreateTrainingJob", "DescribeTrainingJob"),
+        "CreateTrainingJob",
     ]
 
 
