@@ -4,8 +4,8 @@ package mms_handler;
 final class Candidate implements Comparable<Candidate> {
     final Phase phase;
 
-    /** What its client had sent of a body. */
-    final long bodyBytes;
+    /** What is held for its client. */
+    final long bytes;
 
     /** Whether its client has had an answer on it. */
     final boolean served;
@@ -13,9 +13,9 @@ final class Candidate implements Comparable<Candidate> {
     private final Connection connection;
     private final long sinceNs;
 
-    Candidate(Connection connection, long bodyBytes) {
+    Candidate(Connection connection, long bytes) {
         this.connection = connection;
-        this.bodyBytes = bodyBytes;
+        this.bytes = bytes;
         phase = connection.phase;
         served = connection.served;
         sinceNs = connection.sinceNs;

@@ -87,7 +87,7 @@ final class Gate {
             Connection connection = new Connection();
             channel.pipeline().addFirst("framing", new Framing(connection));
             channel.pipeline().addAfter("http", "connection", connection);
-            channel.pipeline().addBefore("aggregator", "body", new PartialBody(connection));
+            channel.pipeline().addBefore("aggregator", "buffers", new ClientBuffers(connection));
             channel.pipeline().addBefore("handler", "lost clients", lostClients);
             channel.pipeline().addBefore("handler", "loading", new Loading());
             if (Plugin.ADMIN_PORT != null) {

@@ -12,7 +12,7 @@ enum Limits {
     BODY("body", Phase.BODY, Plugin.BODY_S, 408, "requests cut whose body took more than %d s"),
     REPLY("reply", Phase.REPLY, Plugin.BODY_S, 408, "replies cut that were not taken in %d s"),
     CROWDED("crowded", null, 0, 503, "connections closed, the longest idle, to make room"),
-    BODIES("bodies", null, 0, 503, "requests cut, the longest under way, to make room for bodies"),
+    BUFFERS("buffers", null, 0, 503, "requests cut, the longest under way, to make room for others"),
     STUCK("stuck", Phase.CLOSING, 5, 408, "connections closed that took more than %d s to end"),
     QUEUE("queue", null, 0, 503, "requests refused because the queue was full");
 
@@ -44,7 +44,7 @@ enum Limits {
 
     /** For the client whose request is cut. */
     String message() {
-        if (this == BODIES) {
+        if (this == BUFFERS) {
             return "too many bodies are under way; try again later";
         }
         return this == CROWDED

@@ -217,12 +217,27 @@ def test_half_sent_bodies_take_at_most_half_of_the_buffers(mms):
     statuses = [reply[9:12] for reply in replies]
     assert statuses == sorted(statuses, reverse=True)
     assert set(statuses) == {b"503", b"408"}
-    assert hits(mms, "bodies") == statuses.count(b"503") >= 4
+    assert hits(mms, "buffers") == statuses.count(b"503") >= 4
     assert b"retry-after: 1" in replies[0].lower()
     assert b"too many bodies are under way; try again later" in replies[0]
-    line = "requests cut, the longest under way, to make room for bodies: "
+    line = "requests cut, the longest under way, to make room for others: "
     wait_for(lambda: line in mms.log(), 20)
     assert mms.metrics()["in_flight"] == 0
+
+
+def test_replies_that_are_not_taken_make_room_for_others(tmp_path):
+    """Twelve clients ask for 6 MB each and read nothing; whoever reads is answered."""
+    smallest_plan = "-XX:MaxDirectMemorySize=56m"
+    with serving(tmp_path, java=smallest_plan) as mms, contextlib.ExitStack() as stack:
+        for _ in range(12):
+            connection = stack.enter_context(connected(mms))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.sendall(request("0 6000000"))
+            reply = raw(mms, request("0 6000000", "Connection: close"), b"no such end")
+            assert len(reply) > 6_000_000
+        assert hits(mms, "buffers") > 4
+        line = "requests cut, the longest under way, to make room for others: "
+        assert line in mms.log()
 
 
 def test_what_is_not_whole_does_not_stretch_the_end(tmp_path):

@@ -16,15 +16,19 @@ import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.atomic.AtomicLong;
 
 /**
- * What the client of a connection has sent of a body that is not whole yet.  All of these together
- * take at most half of the memory for buffers.  Beyond that, the requests that have been under way
- * longest are cut: if new ones were refused, clients that send halves could keep the others out.
+ * What Java's buffers hold for the client of a connection: a body that is not whole yet, or a reply
+ * that the client has not taken.  All of these together take at most half of the memory for buffers.
+ * Beyond that, the requests that have waited for their clients longest are cut: if new ones were
+ * refused, clients that send halves, or read nothing, could keep the others out.
  */
-final class PartialBody extends ChannelDuplexHandler {
-    /** The other half is for whole requests, and for replies. */
+final class ClientBuffers extends ChannelDuplexHandler {
+    /** The other half is for whole requests, and for what workers send. */
     private static final long LIMIT = PlatformDependent.maxDirectMemory() / 2;
 
-    private static final Set<PartialBody> ALL = ConcurrentHashMap.newKeySet();
+    /** Replies of up to so many bytes are not counted. */
+    private static final int SMALL = 4096;
+
+    private static final Set<ClientBuffers> ALL = ConcurrentHashMap.newKeySet();
     private static final AtomicLong TOTAL = new AtomicLong();
 
     private final Connection connection;
@@ -35,7 +39,7 @@ final class PartialBody extends ChannelDuplexHandler {
 
     private boolean cut;
 
-    PartialBody(Connection connection) {
+    ClientBuffers(Connection connection) {
         this.connection = connection;
     }
 
@@ -71,32 +75,48 @@ final class PartialBody extends ChannelDuplexHandler {
         }
     }
 
-    /** Cut what has been under way longest, a few more than needed. */
+    /** Cut what has waited longest, a few more than needed. */
     private static synchronized void makeRoom() {
         long surplus = TOTAL.get() - LIMIT + LIMIT / 32;
         Candidate[] candidates =
                 ALL.stream()
-                        .map(body -> new Candidate(body.connection, body.bytes))
+                        .map(buffers -> new Candidate(buffers.connection, buffers.bytes))
                         .sorted()
                         .toArray(Candidate[]::new);
         for (int i = 0; i < candidates.length && surplus > 0; i++) {
-            surplus -= candidates[i].bodyBytes;
-            candidates[i].close(Limits.BODIES);
+            surplus -= candidates[i].bytes;
+            candidates[i].close(Limits.BUFFERS);
         }
     }
 
-    /** An answer to a request that is not whole is a refusal. */
     @Override
     public void write(ChannelHandlerContext context, Object message, ChannelPromise promise) {
-        if (bytes > 0 && Checks.isFinal(message)) {
-            refused = true;
-            forget();
-            if (!HttpUtil.isKeepAlive((HttpResponse) message)) {
-                cut = true;
-                context.pipeline().remove(HttpObjectAggregator.class); // releases what it has
+        if (Checks.isFinal(message)) {
+            if (bytes > 0) {
+                refuse(context, (HttpResponse) message);
+            }
+            if (message instanceof HttpContent) {
+                keepReply(((HttpContent) message).content().readableBytes(), promise);
             }
         }
         context.write(message, promise);
+    }
+
+    /** An answer to a request that is not whole is a refusal. */
+    private void refuse(ChannelHandlerContext context, HttpResponse refusal) {
+        refused = true;
+        forget();
+        if (!HttpUtil.isKeepAlive(refusal)) {
+            cut = true;
+            context.pipeline().remove(HttpObjectAggregator.class); // releases what it has
+        }
+    }
+
+    private void keepReply(int length, ChannelPromise promise) {
+        if (length > SMALL) {
+            keep(length);
+            promise.addListener(taken -> forget());
+        }
     }
 
     @Override
