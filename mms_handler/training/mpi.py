@@ -67,5 +67,7 @@ def mpirun(
     places = ",".join(f"{host}:{processes_per_host}" for host in hosts)
     count = str(len(hosts) * processes_per_host)
     exported = [word for name in variables for word in ("-x", name)]
-    fixed = ["--allow-run-as-root", "--tag-output", "-mca", "orte_abort_on_non_zero_status", "1"]
+    # mpirun would bind each process to one core, on which all threads of MXNet would then run.
+    fixed = ["--allow-run-as-root", "--tag-output", "--bind-to", "none", "--map-by", "slot"]
+    fixed += ["-mca", "orte_abort_on_non_zero_status", "1"]
     return [program, "--host", places, "-np", count, *fixed, *exported, *custom, *command]

@@ -594,17 +594,18 @@ def test_mpi_names_what_is_missing(base, hosts, path, reason):
 
 RANKS = """
 with open(os.environ["SM_MODEL_DIR"] + "/" + os.environ["OMPI_COMM_WORLD_RANK"], "w") as file:
-    file.write(os.environ["OMPI_COMM_WORLD_SIZE"])
+    file.write(f"{os.environ['OMPI_COMM_WORLD_SIZE']} {len(os.sched_getaffinity(0))}")
 """
 
 
 @pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
 def test_mpi_runs_processes_of_one_host(base):
-    """With mpirun, the script runs in the number of processes of the hyperparameter."""
+    """As many as the hyperparameter says; each may use all cores."""
     write(base, RANKS)
     done = run(
         "train", "--base-dir", base, "--hp", "sagemaker_mpi_enabled=true",
         "--hp", "sagemaker_mpi_num_of_processes_per_host=2",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
-    assert sorted(path.name for path in (base / "model").iterdir()) == ["0", "1"]
+    ranks = {path.name: path.read_text() for path in (base / "model").iterdir()}
+    assert ranks == dict.fromkeys("01", f"2 {len(os.sched_getaffinity(0))}")
