@@ -9,13 +9,16 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
+import logging
 import sys
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Collection, Mapping, Sequence
 
 from mms_handler.errors import ScriptError
-from mms_handler.script import interruptible
+from mms_handler.script import interruptible, spelling
+
+log = logging.getLogger(__name__)
 
 #: The hosting functions of the contract.
 HOOKS = (
@@ -49,7 +52,8 @@ class Script:
     def load(cls, path: Path | None) -> Script:
         """Import the script at ``path`` with ``import_script``; without a path, ``Script()``.
 
-        A hook may be defined, assigned, imported or star-imported.
+        A hook may be defined, assigned, imported or star-imported.  A warning names functions
+        that nothing uses and whose names are nearly those of hooks.
 
         Raises:
             ScriptError: a hook's name stands for something that is not callable.
@@ -62,6 +66,8 @@ class Script:
         for name, hook in hooks.items():
             if not callable(hook):
                 raise ScriptError(f"{name} is a {type(hook).__name__}, not a function")
+        for sentence in spelling.misspelt_hooks(module, _missing(hooks)):
+            log.warning("%s", sentence)
         return cls(path, hooks, bool(getattr(module, "batch_predict", False)))
 
     def __contains__(self, hook: str) -> bool:
@@ -69,6 +75,16 @@ class Script:
 
     def get(self, hook: str, default: Callable[..., Any]) -> Callable[..., Any]:
         return self.hooks.get(hook, default)
+
+
+def _missing(hooks: Collection[str]) -> list[str]:
+    """The hooks that a script may still define: those that others do not replace."""
+    replaced: tuple[str, ...] = ()
+    if "transform_fn" in hooks:
+        replaced = ("process_request_fn", "input_fn", "predict_fn", "output_fn")
+    elif "process_request_fn" in hooks:
+        replaced = ("input_fn", "predict_fn")
+    return [name for name in HOOKS if name not in (*hooks, *replaced)]
 
 
 def add_to_path(folders: Sequence[Path]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, Callable, Mapping, NamedTuple
+from typing import Any, Callable, Iterator, Mapping, NamedTuple
 
 from mms_handler.errors import ScriptError
+from mms_handler.script import spelling
 
 #: Parameter names that mean the model (CONTRACT B7); so does a suffix ``_model`` or ``_net``.
 MODEL = frozenset(
@@ -113,6 +114,8 @@ def bind(name: str, function: Callable[..., Any], *, model_first: bool | None = 
     ]
     if order is None or unknown:
         reason = f"; there is nothing to pass as {', '.join(unknown)}" if order else ""
+        meant = [name for p in unknown for name in [spelling.nearest(p, BY_NAME)] if name]
+        reason += f" (did you mean {', '.join(meant)}?)" if meant else ""
         raise ScriptError(
             f"{name}{signature}: expected {_FORMS[name]}{reason}; "
             f"{', '.join(BY_NAME)} may be added by name"
@@ -126,6 +129,27 @@ def bind(name: str, function: Callable[..., Any], *, model_first: bool | None = 
         by_position.append(argument)
     keywords = [p.name for p in parameters if p.name in BY_NAME and p.name not in by_position]
     return BoundHook(name, function, tuple(by_position), tuple(keywords))
+
+
+def doubts(hook: BoundHook) -> Iterator[str]:
+    """Sentences about parameters whose names are nearly names that would get another value."""
+    if hook.is_default:
+        return
+    parameters = inspect.signature(hook.function).parameters
+    arguments = dict(zip(parameters, hook.positional))
+    for name, parameter in parameters.items():
+        argument = arguments.get(name)
+        if name in hook.keywords or name in BY_NAME or name.lower() in DATA:
+            continue
+        if argument is None and parameter.default is None:
+            # "content" is here because it is nearly "context".
+            meant = spelling.nearest(name, ("context", "content", "request_id", "gpu_id"))
+            if meant in BY_NAME:
+                yield f"{hook.name}: {name} keeps its default; did you mean {meant}?"
+        elif argument not in (None, "model") and parameter.default is parameter.empty:
+            meant = spelling.nearest(name, ("model", "block", "network"))
+            if meant:
+                yield f"{hook.name}: {name} gets the {argument}; did you mean {meant}?"
 
 
 #: The arguments of each hook, in the order in which names that show no order are read.

@@ -20,7 +20,7 @@ from mms_handler.mxnet_import import fast_import, without
 from mms_handler.script import containers, requirements
 from mms_handler.script.find import find_script
 from mms_handler.script.load import Script, add_to_path
-from mms_handler.script.signature import BoundHook, bind
+from mms_handler.script.signature import BoundHook, bind, doubts
 from mms_handler.settings import Settings, cache_folder, export_defaults
 from mms_handler.worker.request import Request, request_without_mms
 
@@ -87,6 +87,8 @@ def load(context: Any, settings: Settings) -> Loaded:
             worker.device, settings.accept, settings.predict_order, settings.max_array_bytes
         )
         answering = pipeline.build(script, model, options)
+        for doubt in (doubt for hook in (*hooks, *answering.hooks) for doubt in doubts(hook)):
+            log.warning("%s", doubt)
     with phase("sample", worker):
         # Under serve, the gate makes batches of any size up to the registered one.
         supervised = settings.supervised

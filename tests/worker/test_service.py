@@ -839,6 +839,20 @@ def test_the_program_names_the_script(tmp_path, monkeypatch):
     assert json.loads(Worker(tmp_path).answer(body=b"5").body)["data"] == "5"
 
 
+def test_a_misspelt_hook_is_in_the_log(worker, caplog):
+    """A function that nothing calls."""
+    worker(DOUBLER + "def output_func(prediction, accept):\n    return prediction\n")
+    line = DOUBLER.count("\n") + 1
+    assert caplog.messages == [
+        f"output_func is never called (inference.py, line {line}); did you mean output_fn?"
+    ]
+
+
+def test_a_misspelt_parameter_is_in_the_log(worker, caplog):
+    worker(DOUBLER + "def output_fn(prediction, accept, contex=None):\n    return prediction\n")
+    assert caplog.messages == ["output_fn: contex keeps its default; did you mean context?"]
+
+
 def test_a_load_is_one_line_in_the_log(worker, caplog):
     """The log says once that the model is loaded."""
     with caplog.at_level(logging.INFO, "mms_handler.worker.service"):

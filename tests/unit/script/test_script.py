@@ -354,6 +354,15 @@ def test_a_legacy_input_fn_has_the_model_first(signature, first):
             id="a fifth required parameter of transform_fn",
         ),
         pytest.param(
+            "transform_fn",
+            "(model, data, content_type, accept, contxt)",
+            "transform_fn(model, data, content_type, accept, contxt): expected "
+            "(model, input_data, content_type, accept); there is nothing to pass as contxt "
+            "(did you mean context?); "
+            "context, ctx, gpu_id, request_id, headers may be added by name",
+            id="a misspelt parameter",
+        ),
+        pytest.param(
             "predict_fn",
             "(model)",
             "predict_fn(model): expected (block, array) or (data, model), where at least one "
