@@ -3,7 +3,8 @@
 sorted(hosts)[0] ──▶ scheduler, hub ◀── messages and beats ──┐
 every host       ──▶ server, watch ──────────────────────────┘    the caller runs the worker
 
-This module knows neither MXNet nor the script.  ``peers`` finds out which hosts are alive.
+This module knows neither MXNet nor the script.  The hub and the watches find out which hosts are
+alive.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from typing import Callable, Iterator, Mapping, Sequence
 
 from mms_handler import processes
 from mms_handler.errors import TrainingError
-from mms_handler.training.peers import TICK_S, Watch, check_can_listen, hub
+from mms_handler.training.hub import check_can_listen, hub
+from mms_handler.training.messages import TICK_S, lost
+from mms_handler.training.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +139,7 @@ class Member:
         Call it several times a second while the worker runs.
         """
         broken = self.broken()
-        return self._watch.lost or (broken and f"host {self._host} was lost: {broken}")
+        return self._watch.lost or (broken and lost(self._host, broken))
 
     def broken(self) -> str | None:
         """Which helper process of this host failed while it was needed; None if all is well."""
@@ -213,12 +216,12 @@ def joined(
         if current_host == first_host:
             roles = ["scheduler", "server"]
             check_can_listen(address, port)
-            stack.enter_context(hub(hosts, address, port + 1, join_s, lost_s))
+            stack.enter_context(hub(addresses, port + 1, join_s, lost_s))
         helpers = {
             role: stack.enter_context(_helper({**env, **ps_lite, "DMLC_ROLE": role}))
             for role in roles
         }
-        watch = Watch(current_host, first_host, (addresses[first_host], port + 1), join_s, lost_s)
+        watch = Watch(current_host, addresses, port + 1, join_s, lost_s)
         member = Member(current_host, {**ps_lite, "DMLC_ROLE": "worker"}, helpers, watch)
         try:
             yield member

@@ -1,4 +1,4 @@
-"""training.cluster and training.peers, with stand-ins for the helper processes."""
+"""training.cluster, the hub and the watches, with stand-ins for the helper processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import time
 import pytest
 
 from mms_handler.errors import TrainingError
-from mms_handler.training import cluster
+from mms_handler.training import cluster, hub
 
 HOSTS = ("algo-1", "algo-2")
 
@@ -125,6 +125,7 @@ def helpers(monkeypatch):
 
     monkeypatch.setattr(cluster, "_helper", helper)
     monkeypatch.setattr(cluster, "HELPERS_S", 0.2)
+    monkeypatch.setattr(hub, "LATE_S", 0.2)
     return started
 
 
@@ -359,9 +360,11 @@ def test_a_silent_host(helpers, port, data, reason):
 )
 def test_a_hub_that_is_gone(helpers, port, close, reason):
     """Every other host notices by itself that the scheduler's host dies or stands still."""
-    with socket.create_server(("127.0.0.1", port + 1)) as hub, part(
+    with socket.create_server(("127.0.0.1", port + 1)) as listener, part(
         "algo-2", port, lost_s=0.6
-    ) as member, hub.accept()[0] as connection:
+    ) as member, listener.accept()[0] as connection:
+        connection.sendall(b"beat\n")
         if close:
             connection.close()
-        assert lost_within(member, 2) == f"host algo-1 was lost: {reason}"
+            listener.close()
+        assert lost_within(member, 20) == f"host algo-1 was lost: {reason}"
