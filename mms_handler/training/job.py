@@ -158,7 +158,9 @@ def read_job(
         },
         model_dir=options.model_dir or base_dir / "model",
         output_data_dir=options.output_data_dir or base_dir / "output" / "data",
-        hosts=hosts,
+        # SageMaker sorts them.  Scripts and its containers take the first one of the list for what
+        # first_host is, too: the host that saves.
+        hosts=tuple(sorted(hosts)),
         current_host=options.current_host or resources.get("current_host") or hosts[0],
         input_data_config={
             name: config

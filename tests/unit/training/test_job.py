@@ -126,6 +126,14 @@ def test_the_current_host_is_the_first_one_that_is_named(base, hosts, current):
     assert read_job(folder, JobOptions(hosts=hosts)).current_host == current
 
 
+def test_hosts_are_sorted(base):
+    """So hosts[0], which scripts and the SM_ variables take for the leader, is the first host."""
+    folder = base(hyperparameters={"sagemaker_program": "train.py"})
+    job = read_job(folder, JobOptions(hosts=("algo-2", "algo-10", "algo-1")))
+    assert job.hosts == ("algo-1", "algo-10", "algo-2")
+    assert job.first_host == job.hosts[0]
+
+
 def test_channels(base):
     """Those in PIPE mode have no folder; a hyperparameter can name a part of one."""
     file = {"TrainingInputMode": "File"}
