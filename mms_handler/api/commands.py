@@ -172,7 +172,8 @@ def train(
         The folder with the model.
 
     Raises:
-        TrainingError: the job failed; BASE/output/failure has the reason and the traceback.
+        TrainingError: the job failed; the text names the host, the phase and the reason.
+            BASE/output/failure has it too, and the traceback.
 
     Source: the developer guide, "training code interface".
     """
@@ -194,10 +195,9 @@ def train(
         output_data_dir=Path(output_data_dir) if output_data_dir else None,
         stall_s=stall_s,
     )
-    with training.recorded(Path(base_dir)):
-        job = training.read_job(Path(base_dir), options)
-        if local_hosts > 1:
-            training.run_local_hosts(job, local_hosts, mode=mode)
-        else:
-            training.run(job, mode=mode)
+    base_dir = Path(base_dir)
+    with training.recorded(base_dir, training.host_name(base_dir, hosts, current_host)):
+        with training.phase("reading the job"):
+            job = training.read_job(base_dir, options)
+        training.run_job(job, mode=mode, local_hosts=local_hosts)
     return job.model_dir

@@ -72,9 +72,10 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.option("--current-host",
               help="The name of this host.  [default: the one in resourceconfig.json, else the "
                    "first of the hosts]")  # fmt: skip
-@click.option("--local-hosts", type=click.IntRange(1), metavar="COUNT",
-              help="Try the job on this machine with COUNT hosts, a process for each.  "
-                   "[default: 1]")  # fmt: skip
+@click.option("--local-hosts", type=click.IntRange(1), default=1, metavar="COUNT",
+              show_default=True,
+              help="Try the job on this machine with COUNT hosts, a process for "
+                   "each.")  # fmt: skip
 @click.option("--stall-s", type=click.FloatRange(1), metavar="SECONDS",
               help="Fail if the script uses no processor time for SECONDS.  The log says so each "
                    "minute.  [default: never]")  # fmt: skip
@@ -89,7 +90,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 def train(
     base_dir: Path | None,
     mode: str | None,
-    local_hosts: int | None,
+    local_hosts: int,
     name: str | None,
     model_store: Path,
     sample: Path | None,
@@ -104,26 +105,27 @@ def train(
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     base_dir = base_dir or _base_dir()
+    hosts = options["hosts"].split(",") if options["hosts"] else ()
+    host = training.host_name(base_dir, hosts, options["current_host"])
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     try:
-        with training.recorded(base_dir):
-            with _progress("fetching the code") as progress:
+        with training.recorded(base_dir, host):
+            with training.phase("reading the job"), _progress("fetching the code") as progress:
                 job = training.read_job(base_dir, _job_options(**options), progress)
-            if local_hosts and local_hosts > 1:
-                training.run_local_hosts(job, local_hosts, mode=mode)
-            else:
-                training.run(job, mode=mode)
-            for path in sorted(path for path in job.model_dir.rglob("*") if path.is_file()):
-                click.echo(f"{path}  {format_size(path.stat().st_size)}")
+            training.run_job(job, mode=mode, local_hosts=local_hosts)
+            with training.phase("listing the model"):
+                for path in sorted(path for path in job.model_dir.rglob("*") if path.is_file()):
+                    click.echo(f"{path}  {format_size(path.stat().st_size)}")
             if name:
-                _pack(job, name, model_store, sample)
-    except training.Stopped as exc:
-        end(str(exc), 128 + exc.number)
+                with training.phase("packing"):
+                    _pack(job, name, model_store, sample)
+    except training.JobFailed as exc:
+        end(str(exc), exc.exit_code)
 
 
 def _stop(number: int, frame: object) -> NoReturn:
-    """End the command while no script runs; ``training.run`` passes signals on to a script."""
+    """End the command while no script runs; ``run_job`` passes signals on to a script."""
     from mms_handler.training import Stopped
 
     raise Stopped(number)

@@ -1,7 +1,8 @@
 """Why a script failed: what its process tells the one that supervises it.
 
 script's process ──▶ {"line": ..., "details": ...} ──▶ supervise ──▶ BASE/output/failure
-                 └─▶ an empty file, which a full disk takes too: train and save have returned
+                 ├─▶ an empty file, which a full disk takes too: train and save have returned
+                 └─▶ beside it: the phase it is in, and the stacks of its threads
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ from typing import IO, Dict, NoReturn, Optional
 #: The file with the stacks of a script's threads, and seconds between two of them.
 STACKS = "stacks"
 STACKS_S = 20
+
+#: The file with the name of the phase that a script's process is in.
+PHASE = "phase"
 
 Report = Dict[str, Optional[str]]
 
@@ -49,6 +53,20 @@ def read_report(path: Path | None) -> Report | None:
     text = path.read_text()
     report: Report = json.loads(text) if text else {}
     return report
+
+
+def enter_phase(folder: Path, name: str) -> None:
+    """Note in a file of ``folder`` which phase this process is in, should it be killed."""
+    with contextlib.suppress(OSError):  # a full disk
+        (folder / PHASE).write_text(name)
+
+
+def read_phase(report: Path | None) -> str:
+    """The phase of the process with this report; "" if it never noted one."""
+    try:
+        return (report.parent / PHASE).read_text() if report else ""
+    except OSError:
+        return ""
 
 
 def record_stacks(folder: Path) -> None:

@@ -14,6 +14,7 @@ import sys
 if __name__ == "__main__":
     del sys.path[0]  # this folder, whose files must not take the names of other modules
 
+import faulthandler
 import os
 import runpy
 import signal
@@ -45,6 +46,7 @@ def main() -> None:
     report, kind, name = sys.argv[1:4]
     del sys.argv[:3]
     record_stacks(Path(report).parent)
+    faulthandler.enable()  # MXNet, if the script imports it, keeps this handler of SIGSEGV
     try:
         run(kind, name)
     except SystemExit as exc:

@@ -1,6 +1,6 @@
 """Training: run one host's part of a job, from its inputs to its results.
 
-read_job ──▶ Job ──▶ run ──▶ model_dir, BASE/output/success or failure
+read_job ──▶ Job ──▶ run_job ──▶ model_dir, BASE/output/success or failure
 
 Only the process that calls a legacy script (``legacy``) imports mxnet.
 """
@@ -11,22 +11,24 @@ from mms_handler.training.job import (
     Job,
     JobOptions,
     decode_hyperparameters,
+    host_name,
     read_hyperparameters,
     read_job,
 )
-from mms_handler.training.local_hosts import run_local_hosts
+from mms_handler.training.local_hosts import run_job
 from mms_handler.training.outcome import recorded
-from mms_handler.training.run import run
-from mms_handler.training.supervise import Stopped
+from mms_handler.training.phases import JobFailed, Stopped, phase
 
 __all__ = [
     "Job",
+    "JobFailed",
     "JobOptions",
     "Stopped",
     "decode_hyperparameters",
+    "host_name",
+    "phase",
     "read_hyperparameters",
     "read_job",
     "recorded",
-    "run",
-    "run_local_hosts",
+    "run_job",
 ]

@@ -24,6 +24,7 @@ from mms_handler import processes
 from mms_handler.errors import TrainingError
 from mms_handler.training.hub import check_can_listen, hub
 from mms_handler.training.messages import TICK_S, lost
+from mms_handler.training.phases import describe
 from mms_handler.training.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -191,7 +192,7 @@ def joined(
     """Run this host's part of the parameter server for the length of a ``with`` block.
 
     A block that ends without an exception has finished, as by ``Member.finished``.  An exception
-    makes the job fail on all hosts, which get its first line.
+    makes the job fail on all hosts, which get its phase and its reason.
 
     Args:
         hosts: all hosts; the first by name runs the scheduler.
@@ -227,8 +228,7 @@ def joined(
             yield member
             member.finished()
         except BaseException as exc:
-            lines = str(exc).strip().splitlines() or [type(exc).__name__]
-            watch.leave(member.broken() or lines[0])
+            watch.leave(member.broken() or describe(exc))
             raise
         watch.leave()
 

@@ -7,11 +7,13 @@ BASE/input/data/CHANNEL/    BASE/code/    BASE/model/    BASE/output/{data/,succ
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
-from typing import Any, Callable, Mapping, NamedTuple
+from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 from mms_handler.errors import TrainingError
 from mms_handler.training import code
+from mms_handler.training.phases import phase
 
 #: Beginnings of the names of hyperparameters that are not the user's own.
 _SYSTEM = ("sagemaker_", "_ps_")
@@ -175,6 +177,24 @@ def read_job(
     )
 
 
+def host_name(base_dir: Path, hosts: Sequence[str] = (), current_host: str | None = None) -> str:
+    """The name of this host, even if the job cannot be read: then it is the machine's.
+
+    Args:
+        base_dir: /opt/ml or a folder like it.
+        hosts: all hosts, if options name them.
+        current_host: this host, if an option names it.
+    """
+    if current_host:
+        return current_host
+    try:
+        resources = _read_object(base_dir / "input" / "config" / "resourceconfig.json")
+        names = hosts or resources.get("hosts") or ("algo-1",)
+        return str(resources.get("current_host") or names[0])
+    except (TrainingError, LookupError, TypeError):
+        return socket.gethostname()
+
+
 def _fetch_script(
     base_dir: Path,
     options: JobOptions,
@@ -195,13 +215,14 @@ def _fetch_script(
         return folder / program, folder
     folder = base_dir / "code"
     if source:
-        code.fetch(
-            source,
-            folder,
-            region=hyperparameters.get("sagemaker_region"),
-            progress=progress,
-            replace=options.source_dir is not None,
-        )
+        with phase("fetching the code"):
+            code.fetch(
+                source,
+                folder,
+                region=hyperparameters.get("sagemaker_region"),
+                progress=progress,
+                replace=options.source_dir is not None,
+            )
     return folder / str(program), folder
 
 

@@ -14,13 +14,13 @@ import sys
 import traceback
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Mapping, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 from mms_handler.errors import HandlerError, TrainingError, cause
 from mms_handler.mxnet_import import fast_import
 from mms_handler.script import containers
 from mms_handler.script.load import add_to_path, import_script
-from mms_handler.script.report import end_now, record_stacks, write_report
+from mms_handler.script.report import end_now, enter_phase, record_stacks, write_report
 from mms_handler.training import script_mode, source
 from mms_handler.training.arguments import check_required, keyword_arguments, select
 from mms_handler.training.job import Job
@@ -83,9 +83,10 @@ def main(scratch: Path, folders: Sequence[Path]) -> int:
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     job, report = Job.from_json((scratch / "job.json").read_text()), scratch / "report.json"
     record_stacks(scratch)
+    enter_phase(scratch, "starting the script")
     try:
         logging.basicConfig(level=log_level(job), format=_LOG_FORMAT)
-        train(job, folders)
+        train(job, folders, lambda name: enter_phase(scratch, name))
     except BaseException as exc:
         if not isinstance(exc, HandlerError):
             traceback.print_exc()
@@ -112,12 +113,15 @@ def log_level(job: Job) -> int:
     return number
 
 
-def train(job: Job, folders: Sequence[Path] = ()) -> Any:
+def train(
+    job: Job, folders: Sequence[Path] = (), enter: Callable[[str], None] = lambda name: None
+) -> Any:
     """Call the script's ``train``, and save what it returns to the job's model_dir.
 
     Args:
         job: this host's part.
         folders: for ``sys.path``, after the script's own folder.
+        enter: called with the name of each phase.
 
     Returns:
         What the script's ``train`` returned.
@@ -129,6 +133,7 @@ def train(job: Job, folders: Sequence[Path] = ()) -> Any:
 
     Source: the developer guide, "training code interface".
     """
+    enter("importing mxnet")
     # Only this process needs mxnet.  It is imported before the script's folder is on sys.path,
     # where a file could take the place of one of its modules.
     with fast_import():
@@ -141,14 +146,17 @@ def train(job: Job, folders: Sequence[Path] = ()) -> Any:
     job.output_data_dir.mkdir(parents=True, exist_ok=True)
     add_to_path(folders)
     containers.install()
+    enter("importing the script")
     script = import_script(job.entry_point)
     function = getattr(script, "train", None)
     if not callable(function):
         raise TrainingError(f"{job.entry_point.name} defines no function train()")
     arguments = select(function, arguments)
+    enter("train")
     with models.recorded_shapes() as recorded:
         model = function(**arguments)
     if model is not None:
+        enter("save")
         _save(script, model, job, recorded)
         if job.current_host == job.first_host and not any(job.model_dir.iterdir()):
             log.warning(

@@ -1,4 +1,6 @@
-"""Try a job of several hosts on this machine, with a process for each host.
+"""Run a job: this host's part, or all of its hosts as processes on this machine.
+
+job ──▶ run    BASE
 
 job ──▶ algo-1: mms-handler train-host ──▶ run    BASE
     ├─▶ algo-2: mms-handler train-host ──▶ run    BASE/hosts/algo-2
@@ -8,6 +10,7 @@ job ──▶ algo-1: mms-handler train-host ──▶ run    BASE
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -16,12 +19,31 @@ from pathlib import Path
 from typing import Mapping, Sequence
 
 from mms_handler import processes, settings
-from mms_handler.errors import TrainingError
 from mms_handler.training import cluster
 from mms_handler.training.job import Job
 from mms_handler.training.outcome import recorded
+from mms_handler.training.phases import JobFailed, Stopped, phase
 from mms_handler.training.run import run
-from mms_handler.training.supervise import Stopped, signals_received
+from mms_handler.training.supervise import signals_received
+
+
+def run_job(job: Job, *, mode: str | None = None, local_hosts: int = 1) -> None:
+    """Run ``job`` to its end.
+
+    Args:
+        job: this host's part, or the whole job if all hosts are this machine.
+        mode: "legacy" or "script"; None decides by the script.
+        local_hosts: if more than 1, the number of hosts, which are all this machine.
+
+    Raises:
+        TrainingError: the job failed.
+        Stopped: this process got SIGTERM or SIGINT, and the script did not end with 0.
+    """
+    if local_hosts > 1:
+        with phase(f"training on {local_hosts} hosts"):
+            run_local_hosts(job, local_hosts, mode=mode)
+    else:
+        run(job, mode=mode)
 
 
 def run_local_hosts(job: Job, count: int, *, mode: str | None = None) -> None:
@@ -35,7 +57,7 @@ def run_local_hosts(job: Job, count: int, *, mode: str | None = None) -> None:
         mode: "legacy" or "script"; None decides by the script.
 
     Raises:
-        TrainingError: a host failed; names it and gives the reason.
+        JobFailed: a host failed; the text is the first line of its failure file.
         Stopped: this process got SIGTERM or SIGINT.
     """
     hosts = tuple(f"algo-{number + 1}" for number in range(count))
@@ -57,15 +79,15 @@ def run_local_hosts(job: Job, count: int, *, mode: str | None = None) -> None:
         _wait_for_all(list(running.values()), signals)
     if signals:
         raise Stopped(signals[0])
-    failed = [jobs[host] for host, process in running.items() if process.returncode]
+    failed = {host: process.returncode for host, process in running.items() if process.returncode}
     if failed:
-        raise TrainingError(_reason(failed))
+        raise JobFailed(_reason({host: _failure(jobs[host], failed[host]) for host in failed}))
 
 
 def run_host(folder: Path, port: int, mode: str | None) -> None:
     """Run one host of ``run_local_hosts`` in this process."""
     job = Job.from_json((folder / "job.json").read_text())
-    with recorded(job.base_dir):
+    with recorded(job.base_dir, job.current_host):
         run(job, mode=mode, local_port=port)
 
 
@@ -91,12 +113,17 @@ def _wait_for_all(running: Sequence[subprocess.Popen[bytes]], signals: Sequence[
         time.sleep(0.05)
 
 
-def _reason(failed: Sequence[Job]) -> str:
-    """The reasons of the failed hosts; "host ... was lost" only if there is no other reason."""
-    files = {job.current_host: job.output_dir / "failure" for job in failed}
-    reasons: Mapping[str, str] = {
-        host: path.read_text().splitlines()[0] for host, path in files.items() if path.exists()
-    }
-    causes = {host: reason for host, reason in reasons.items() if " was lost: " not in reason}
-    lines = [f"{host}: {reason}" for host, reason in (causes or reasons).items()]
-    return "; ".join(lines) or "a host's process ended without a failure file"
+def _failure(job: Job, code: int) -> str:
+    """The first line of a host's failure file; if there is none, how the host's process ended."""
+    try:
+        lines = (job.output_dir / "failure").read_text().splitlines()
+    except OSError:
+        lines = []
+    ended = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+    return (lines or [f"{job.current_host}: training: mms-handler {ended}, without a reason"])[0]
+
+
+def _reason(failures: Mapping[str, str]) -> str:
+    """Why the job failed; that a host was lost is a reason only if there is no other."""
+    causes = [line for line in failures.values() if " was lost: " not in line]
+    return "; ".join(causes or failures.values())

@@ -18,6 +18,7 @@ from mms_handler.script import requirements
 from mms_handler.training import cluster, legacy, script_mode, supervise
 from mms_handler.training.job import Job
 from mms_handler.training.mode import choose_mode
+from mms_handler.training.phases import phase
 
 log = logging.getLogger(__name__)
 
@@ -35,20 +36,26 @@ def run(job: Job, *, mode: str | None = None, local_port: int | None = None) -> 
         TrainingError: the job failed.
         Stopped: this process got SIGTERM or SIGINT, and the script did not end with 0.
     """
-    job.check()
-    for folder in (job.output_data_dir, job.model_dir):
-        folder.mkdir(parents=True, exist_ok=True)
-    choice = choose_mode(job.entry_point, job.hyperparameters, mode)
-    log.info("%s: %s mode: %s", job.current_host, choice.name, choice.reason)
-    current = settings.current()
-    environment = settings.environment()
-    folders = requirements.paths(
-        job.code_dir, settings.cache_folder(current), shared=current.cache_dir is not None
-    )
-    command_of = legacy.command if choice.legacy else script_mode.command
-    with tempfile.TemporaryDirectory(prefix="mms-handler-") as scratch:
+    with phase("checking the job"):
+        job.check()
+        for folder in (job.output_data_dir, job.model_dir):
+            folder.mkdir(parents=True, exist_ok=True)
+        choice = choose_mode(job.entry_point, job.hyperparameters, mode)
+        log.info("%s: %s mode: %s", job.current_host, choice.name, choice.reason)
+        current = settings.current()
+        environment = settings.environment()
+    with phase("installing requirements"):
+        folders = requirements.paths(
+            job.code_dir, settings.cache_folder(current), shared=current.cache_dir is not None
+        )
+    with phase("starting the script"), tempfile.TemporaryDirectory(
+        prefix="mms-handler-"
+    ) as scratch:
+        command_of = legacy.command if choice.legacy else script_mode.command
         command = command_of(job, environment, folders, Path(scratch))
-        with _cluster(job, choice.legacy, environment, local_port) as member:
+        with phase("joining the other hosts"), _cluster(
+            job, choice.legacy, environment, local_port
+        ) as member:
             supervise.run(command, environment, member, host=job.current_host, stall_s=job.stall_s)
 
 

@@ -19,8 +19,9 @@ from typing import IO, Iterator, Mapping, NamedTuple, Sequence
 
 from mms_handler import processes
 from mms_handler.errors import TrainingError
-from mms_handler.script.report import STACKS, Report, read_report
+from mms_handler.script.report import STACKS, Report, read_phase, read_report
 from mms_handler.training.cluster import Member
+from mms_handler.training.phases import Stopped, phase
 from mms_handler.training.stalls import Stalls, innermost
 
 #: Seconds from SIGTERM until a script is killed; SageMaker kills the container after 120.
@@ -45,14 +46,6 @@ class Command(NamedTuple):
     reports_success: bool = False  # a process that ends with 0 and without a report has failed
 
 
-class Stopped(TrainingError):
-    """The signal ``number`` stopped the job."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-        self.number = number
-
-
 class ScriptFailed(TrainingError):
     """The script failed.  ``details`` follow the first line of the failure file."""
 
@@ -69,7 +62,7 @@ def run(
     host: str = "algo-1",
     stall_s: float | None = None,
 ) -> None:
-    """Run ``command`` to its end.
+    """Run ``command`` to its end.  An exception has the phase that the script was in.
 
     Args:
         command: what to run.
@@ -84,23 +77,25 @@ def run(
         TrainingError: another host was lost.
     """
     env = {**environment, **command.variables, **(member.variables if member else {})}
-    with signals_received() as signals, processes.group(
-        command.words, env=env, cwd=command.cwd, stderr=subprocess.PIPE
-    ) as process:
-        tail = _Tail(process.stderr)
-        stalls = Stalls(host, process.pid, lambda: _place(command), stall_s)
-        _wait(process, member, signals, stalls)
-        code = process.poll()
-        tail.join()
-        report = read_report(command.report)
-        succeeded = code == 0 and not (command.reports_success and report is None)
-        if succeeded and member and not signals:
-            _wait_for_peers(member, signals)
-    if succeeded:
-        return
-    if signals:
-        raise Stopped(signals[0])
-    raise _failure(command, code, report, list(tail.lines))
+    with phase(lambda: read_phase(command.report) or "the script"):
+        with signals_received() as signals, processes.group(
+            command.words, env=env, cwd=command.cwd, stderr=subprocess.PIPE
+        ) as process:
+            tail = _Tail(process.stderr)
+            stalls = Stalls(host, process.pid, lambda: _place(command), stall_s)
+            _wait(process, member, signals, stalls)
+            code = process.poll()
+            tail.join()
+            report = read_report(command.report)
+            succeeded = code == 0 and not (command.reports_success and report is None)
+            if succeeded and member and not signals:
+                with phase("waiting for the other hosts"):
+                    _wait_for_peers(member, signals)
+        if succeeded:
+            return
+        if signals:
+            raise Stopped(signals[0])
+        raise _failure(command, code, report, list(tail.lines))
 
 
 @contextlib.contextmanager
@@ -194,15 +189,24 @@ def _failure(
     if report:
         return ScriptFailed(str(report["line"]), report["details"] or details)
     if code == 0:
-        return ScriptFailed(
+        line = (
             "the script ended its process with exit code 0 before train and save had returned; "
-            "remove os._exit from it",
-            details,
+            "remove os._exit from it"
         )
-    if code is not None and code < 0:
-        line = f"the training was killed by {signal.Signals(-code).name}"
-    elif code and lines:
-        line = lines[-1]
     else:
-        line = f"the training ended with exit code {code}"
+        line = _fatal_error("\n".join(tail), command.code_dir)
+    if not line and code is not None and code < 0:
+        line = f"the script was killed by {signal.Signals(-code).name}"
+    elif not line:
+        line = lines[-1] if lines else f"the script ended with exit code {code}"
     return ScriptFailed(line, details)
+
+
+def _fatal_error(text: str, code_dir: Path) -> str:
+    """The error in native code that faulthandler wrote, with its place; "" if there is none."""
+    _, fatal, rest = text.rpartition("Fatal Python error: ")
+    if not fatal:
+        return ""
+    stack = rest.partition("Current thread 0x")[2].partition("\n\n")[0]
+    place = innermost(stack, code_dir)
+    return f"{fatal}{rest.splitlines()[0]}" + (f" ({place})" if place else "")

@@ -231,4 +231,4 @@ def test_a_host_is_stopped(start):
     hosts["algo-1"].worker()
     hosts["algo-2"].process.terminate()
     assert hosts["algo-2"].end(10)[0] == 143
-    assert hosts["algo-1"].end(10) == (1, "", "failed: host algo-2 was lost: 143")
+    assert hosts["algo-1"].end(10) == (1, "", "failed: host algo-2 was lost: SystemExit: 143")

@@ -130,67 +130,72 @@ def test_options_win_over_files(base, tmp_path_factory):
     [
         pytest.param(
             "def train(**kwargs):\n    raise ValueError('too\\nbad')",
-            "ValueError: too bad (train.py, line 3)",
+            "train: ValueError: too bad (train.py, line 3)",
             id="an exception",
         ),
         pytest.param(
             "def train(**kwargs):\n    raise OSError('no number')",
-            "OSError: no number (train.py, line 3)",
+            "train: OSError: no number (train.py, line 3)",
             id="an OSError without errno",
         ),
         pytest.param(
             "def train(**kwargs):\n    sys.exit(0)",
-            "SystemExit: 0 (train.py, line 3)",
+            "train: SystemExit: 0 (train.py, line 3)",
             id="sys.exit",
         ),
         pytest.param(
             "def train(**kwargs):\n    raise KeyboardInterrupt",
-            "KeyboardInterrupt (train.py, line 3)",
+            "train: KeyboardInterrupt (train.py, line 3)",
             id="KeyboardInterrupt",
         ),
         pytest.param(
             "def train(**kwargs):\n    os._exit(0 + 7)",
-            "the training ended with exit code 7",
+            "train: the script ended with exit code 7",
             id="os._exit",
         ),
         pytest.param(
             "def train(**kwargs):\n    os.kill(os.getpid(), 9)",
-            "the training was killed by SIGKILL",
+            "train: the script was killed by SIGKILL",
             id="killed",
         ),
         pytest.param(
             "open('/nowhere', 'w')\ndef train(data, rate, hosts): pass",
-            "train() requires data, rate, but is called only with hyperparameters, "
-            "input_data_config, channel_input_dirs, output_data_dir, model_dir, num_gpus, "
-            "num_cpus, hosts, current_host",
+            "starting the script: train() requires data, rate, but is called only with "
+            "hyperparameters, input_data_config, channel_input_dirs, output_data_dir, model_dir, "
+            "num_gpus, num_cpus, hosts, current_host",
             id="parameters that train is not called with, before anything is run",
         ),
         pytest.param(
             "import mxnet as mx\ndef train(**kwargs): return mx.gluon.nn.Dense(3)",
-            "the default save writes a Module, or a HybridBlock that was called; train returned a "
-            "Dense: define save(model, model_dir) in the script, or save the model in train and "
-            "return nothing",
+            "save: the default save writes a Module, or a HybridBlock that was called; train "
+            "returned a Dense: define save(model, model_dir) in the script, or save the model in "
+            "train and return nothing",
             id="a Block that was never called, without save",
         ),
         pytest.param(
             "def train(**kwargs: pass",
-            "train.py, line 2: invalid syntax",
+            "checking the job: train.py, line 2: invalid syntax",
             id="a syntax error",
         ),
         pytest.param(
             "def train(**kwargs):\n    os._exit(0)",
-            "the script ended its process with exit code 0 before train and save had returned",
+            "train: the script ended its process with exit code 0 before train and save had ",
             id="os._exit with 0",
         ),
         pytest.param(
             "def train(**kwargs): return 1\ndef save(model, model_dir): os._exit(0)",
-            "the script ended its process with exit code 0 before train and save had returned",
+            "save: the script ended its process with exit code 0 before train and save had ",
             id="os._exit with 0 in save",
         ),
         pytest.param(
+            "import ctypes\ndef train(**kwargs): ctypes.string_at(0)",
+            "train: Fatal Python error: Segmentation fault (train.py, line 3, in train)",
+            id="native code",
+        ),
+        pytest.param(
             "def train(**kwargs): pass",
-            "hyperparameter sagemaker_container_log_level: 'loud' is not a level of Python's "
-            "logging; use a number or a name, such as 20 or INFO",
+            "starting the script: hyperparameter sagemaker_container_log_level: 'loud' is not a "
+            "level of Python's logging; use a number or a name, such as 20 or INFO",
             id="a log level",
         ),
     ],
@@ -203,7 +208,7 @@ def test_each_failure(base, source, first_line):
     assert done.returncode == 1
     assert not (base / "output" / "success").exists()
     reason = (base / "output" / "failure").read_text().splitlines()[0]
-    assert reason.startswith(first_line)
+    assert reason.startswith(f"algo-1: {first_line}")
     assert done.stderr.decode().splitlines()[-1] == f"error: {reason}"
 
 
@@ -211,15 +216,17 @@ def test_each_failure(base, source, first_line):
     ("file", "content", "words", "reason"),
     [
         pytest.param("input/config/hyperparameters.json", "{", [],
-                     "cannot read {base}/input/config/hyperparameters.json: ", id="bad JSON"),
+                     "reading the job: cannot read {base}/input/config/hyperparameters.json: ",
+                     id="bad JSON"),
         pytest.param("input/config/inputdataconfig.json", '{"train": 3}', [],
-                     "{base}/input/config/inputdataconfig.json: channel train is a JSON int, but "
-                     "must be an object", id="a channel that is no object"),
+                     "reading the job: {base}/input/config/inputdataconfig.json: channel train is "
+                     "a JSON int, but must be an object", id="a channel that is no object"),
         pytest.param("input/config/hyperparameters.json", "{}", [],
-                     "no script is named; ", id="no script"),
+                     "reading the job: no script is named; ", id="no script"),
         pytest.param("extra", "", ["--source-dir", "{base}/missing.tar.gz"],
-                     "", id="no archive"),
-        pytest.param("extra", "", ["--archive", "a/../../b"], "", id="packing"),
+                     "fetching the code: the code {base}/missing.tar.gz does not exist",
+                     id="no archive"),
+        pytest.param("extra", "", ["--archive", "a/../../b"], "packing: ", id="packing"),
     ],
 )  # fmt: skip
 def test_what_fails_before_or_after_the_run(base, file, content, words, reason):
@@ -233,7 +240,7 @@ def test_what_fails_before_or_after_the_run(base, file, content, words, reason):
     (path,) = (path for path in (base / "output").iterdir() if path.is_file())
     assert path.name == "failure"
     line = path.read_text().splitlines()[0]
-    assert line.startswith(reason.format(base=base))
+    assert line.startswith(f"algo-1: {reason.format(base=base)}")
     assert line in done.stderr.decode().splitlines()[-1]
 
 
@@ -321,7 +328,7 @@ def test_sigterm_gives_the_script_its_chance(base):
     process.send_signal(signal.SIGTERM)
     assert process.wait(20) == 143
     assert (base / "model" / "saved").exists()
-    assert (base / "output" / "failure").read_text().startswith("stopped by SIGTERM")
+    assert (base / "output" / "failure").read_text().startswith("algo-1: train: stopped by SIGTERM")
     assert not (base / "output" / "success").exists()
 
 
@@ -465,11 +472,11 @@ def test_a_lost_worker_ends_the_job(base):
         for folder in (base, base / "hosts" / "algo-2")
     ]
     assert failures == [
-        "host algo-2 was lost: the training was killed by SIGKILL",
-        "the training was killed by SIGKILL",
+        "algo-1: train: host algo-2 was lost: train: the script was killed by SIGKILL",
+        "algo-2: train: the script was killed by SIGKILL",
     ]
     assert done.stderr.decode().splitlines()[-1] == (
-        "error: algo-2: the training was killed by SIGKILL"
+        "error: algo-2: train: the script was killed by SIGKILL"
     )
 
 
@@ -499,8 +506,8 @@ if __name__ == "__main__":
 @pytest.mark.parametrize(
     ("mode", "statement", "reason"),
     [
-        ("legacy", "raise ValueError('a bad batch')", "ValueError: a bad batch"),
-        ("script", "sys.exit(3)", "SystemExit: 3"),
+        ("legacy", "raise ValueError('a bad batch')", "train: ValueError: a bad batch"),
+        ("script", "sys.exit(3)", "the script: SystemExit: 3"),
     ],
 )
 def test_a_failure_in_a_synchronous_step_ends_every_host(base, mode, statement, reason):
@@ -516,7 +523,11 @@ def test_a_failure_in_a_synchronous_step_ends_every_host(base, mode, statement, 
         (folder / "output" / "failure").read_text().splitlines()[0]
         for folder in (base, base / "hosts" / "algo-2")
     ]
-    assert failures == [f"host algo-2 was lost: {reason}", reason]
+    phase = reason.partition(":")[0]
+    assert failures == [
+        f"algo-1: {phase}: host algo-2 was lost: {reason}",
+        f"algo-2: {reason}",
+    ]
     assert done.stderr.decode().splitlines()[-1] == f"error: algo-2: {reason}"
 
 
@@ -536,9 +547,9 @@ def test_a_host_that_does_nothing(base):
     write(base, UNEVEN)
     done = run("train", "--base-dir", base, "--local-hosts", "2", "--stall-s", "3")
     assert done.returncode == 1
-    reason = "the script has used no processor time for 3 s"
+    reason = "algo-1: train: the script has used no processor time for 3 s"
     assert (base / "output" / "failure").read_text().startswith(reason)
-    assert done.stderr.decode().splitlines()[-1].startswith(f"error: algo-1: {reason}")
+    assert done.stderr.decode().splitlines()[-1].startswith(f"error: {reason}")
 
 
 @pytest.mark.skipif(shutil.which("mpirun") is None, reason="mpirun is not installed")
@@ -558,7 +569,7 @@ def test_a_rank_that_fails(base):
     )  # fmt: skip
     assert done.returncode == 1
     reason = (base / "output" / "failure").read_text().splitlines()[0]
-    assert reason == "ValueError: a bad batch (train.py, line 4)"
+    assert reason == "algo-1: the script: ValueError: a bad batch (train.py, line 4)"
 
 
 def test_the_package_needs_no_container():
@@ -589,7 +600,11 @@ def test_mpi_names_what_is_missing(base, hosts, path, reason):
         "--current-host", "algo-1", **env,
     )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr.decode().splitlines()[-1].startswith(f"error: {reason}")
+    assert (
+        done.stderr.decode()
+        .splitlines()[-1]
+        .startswith(f"error: algo-1: starting the script: {reason}")
+    )
 
 
 RANKS = """

@@ -195,7 +195,7 @@ def test_its_archive_serves_it(packed, submitted, tmp_path):
 def test_a_hyperparameter_that_argparse_refuses(base, submitted):
     """The script exits with 2, the job with 1, and the failure file begins with the reason."""
     done = train_strokes(base, submitted, "--hp", "epochs=many")
-    reason = "strokes.py: error: argument --epochs: invalid int value: 'many'"
+    reason = "algo-1: the script: strokes.py: error: argument --epochs: invalid int value: 'many'"
     assert done.returncode == 1
     assert done.stderr.decode().splitlines()[-1] == f"error: {reason}"
     lines = (base / "output" / "failure").read_text().splitlines()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -163,6 +164,14 @@ def test_a_failure_does_not_wait_for_destructors(folder, statement):
     (folder / "script.py").write_text(DESTRUCTOR.format(statement))
     ended = by_runner(folder, "file", "script.py")
     assert ended.code == (3 if "exit" in statement else 1)
+
+
+def test_an_error_in_native_code(folder):
+    """Python's stack is printed, also after MXNet is imported; the signal stays."""
+    (folder / "script.py").write_text("import ctypes, mxnet\nctypes.string_at(0)\n")
+    ended = by_runner(folder, "file", "script.py")
+    assert ended.code == -signal.SIGSEGV
+    assert 'script.py", line 2 in <module>' in ended.err
 
 
 def test_the_first_of_several_processes_gives_the_reason(folder):

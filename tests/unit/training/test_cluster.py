@@ -262,7 +262,7 @@ def test_a_failure_before_the_hub_is_there(helpers, port):
     thread = threading.Thread(target=fail)
     thread.start()
     time.sleep(0.5)
-    with pytest.raises(TrainingError, match="host algo-2 was lost: 'epochs'"):
+    with pytest.raises(TrainingError, match="host algo-2 was lost: KeyError: 'epochs'"):
         whole("algo-1", port)
     thread.join()
 

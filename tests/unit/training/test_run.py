@@ -11,16 +11,16 @@ from contextlib import contextmanager
 
 import pytest
 
-from mms_handler.errors import TrainingError
+from mms_handler.errors import SettingsError, TrainingError
 from mms_handler.training import cluster, local_hosts, recorded
 from mms_handler.training.job import Job
+from mms_handler.training.phases import JobFailed, Stopped, phase
 from mms_handler.training.run import run as run_part
-from mms_handler.training.supervise import ScriptFailed
 
 
 def run(job, **options):
     """Run a job's part and record how it ended, as the command does."""
-    with recorded(job.base_dir):
+    with recorded(job.base_dir, job.current_host):
         run_part(job, **options)
 
 
@@ -69,10 +69,12 @@ def test_a_job_that_fails(job, tmp_path):
     output = tmp_path / "ml" / "output"
     output.mkdir(parents=True)
     (output / "success").touch()
-    with pytest.raises(ScriptFailed, match=r"^ValueError: no \(train.py, line 1\)$"):
+    reason = "algo-1: the script: ValueError: no (train.py, line 1)"
+    with pytest.raises(JobFailed) as caught:
         run(job("raise ValueError('no')"))
+    assert str(caught.value) == reason
     lines = (output / "failure").read_text().splitlines()
-    assert lines[:2] == ["ValueError: no (train.py, line 1)", "ExitCode 1"]
+    assert lines[:2] == [reason, "ExitCode 1"]
     assert lines[-1] == "ValueError: no"
     assert not (output / "success").exists()
 
@@ -80,71 +82,105 @@ def test_a_job_that_fails(job, tmp_path):
 def test_a_job_that_cannot_start(job, tmp_path):
     """Nothing runs."""
     channels = {"train": tmp_path / "nowhere"}
-    with pytest.raises(TrainingError, match="^channel train: the folder"):
+    with pytest.raises(JobFailed, match="^algo-1: checking the job: channel train: the folder"):
         run(job("open('ran', 'w')", channels=channels))
     failure = tmp_path / "ml" / "output" / "failure"
-    assert failure.read_text() == f"channel train: the folder {channels['train']} does not exist\n"
+    assert failure.read_text() == (
+        f"algo-1: checking the job: channel train: the folder {channels['train']} does not exist\n"
+    )
 
 
 def test_a_disk_that_fails(job, tmp_path, monkeypatch):
     """Every failure has its file, if one can be written."""
     monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
-    with pytest.raises(OSError, match="/nonexistent/mms-handler-"):
+    with pytest.raises(
+        JobFailed, match="^algo-1: starting the script: .*/nonexistent/mms-handler-"
+    ):
         run(job("pass"))
     assert "/nonexistent/mms-handler-" in (tmp_path / "ml" / "output" / "failure").read_text()
 
 
 def record(folder, before, exc):
     """Record a command that does something and then fails."""
-    with recorded(folder):
+    with recorded(folder, "algo-2"), phase("packing"):
         before()
         raise exc
 
 
 @pytest.mark.parametrize(
-    ("raised", "reason"),
+    ("raised", "reason", "exit_code"),
     [
-        (TrainingError("no script"), "no script"),
-        (OSError(28, "No space left"), "[Errno 28] No space left"),
-        (KeyboardInterrupt(), "KeyboardInterrupt"),
-        (ZeroDivisionError("by zero"), "ZeroDivisionError: by zero"),
+        (TrainingError("no script"), "no script", 1),
+        (SettingsError("no number"), "no number", 2),
+        (Stopped(15), "stopped by SIGTERM", 143),
+        (OSError(28, "No space left"), "[Errno 28] No space left", 1),
+        (OSError(), "OSError", 1),
+        (KeyboardInterrupt(), "KeyboardInterrupt", None),
+        (ZeroDivisionError("by zero"), "ZeroDivisionError: by zero", None),
     ],
 )
-def test_whatever_ends_the_command_is_recorded(tmp_path, raised, reason):
+def test_whatever_ends_the_command_is_recorded(tmp_path, raised, reason, exit_code):
     """Before the run and after it: the last run's files are gone, the reason is there."""
     output = tmp_path / "output"
     output.mkdir()
     for name in ("success", "failure"):
         (output / name).write_text("old")
     left = []
-    with pytest.raises(type(raised)):
+    with pytest.raises(JobFailed if exit_code else type(raised)) as caught:
         record(tmp_path, lambda: left.extend(output.iterdir()), raised)
     assert left == []
-    assert {path.name: path.read_text() for path in output.iterdir()} == {"failure": f"{reason}\n"}
+    line = f"algo-2: packing: {reason}"
+    assert {path.name: path.read_text() for path in output.iterdir()} == {"failure": f"{line}\n"}
+    if exit_code:
+        assert (str(caught.value), caught.value.exit_code) == (line, exit_code)
+
+
+def test_the_innermost_phase_counts(tmp_path):
+    """Where none is known, it is the command itself that failed."""
+    with pytest.raises(JobFailed, match="^algo-2: unpacking: no$"):
+        record(tmp_path, lambda: raise_in("unpacking", TrainingError("no")), None)
+    with pytest.raises(JobFailed, match="^algo-1: mms-handler: no$"), recorded(tmp_path, "algo-1"):
+        raise TrainingError("no")
+
+
+def raise_in(name, exc):
+    with phase(name):
+        raise exc
+
+
+def test_a_long_reason(tmp_path):
+    """SageMaker shows 1,024 characters: the beginning and the place are among them."""
+    with pytest.raises(JobFailed):
+        record(tmp_path, list, TrainingError(f"begin {'x' * 5000} (train.py, line 3)\nand more"))
+    line, *rest = (tmp_path / "output" / "failure").read_text().splitlines()
+    assert len(line) < 1000
+    assert line.startswith("algo-2: packing: begin xxx")
+    assert line.endswith("xxx (train.py, line 3)")
+    assert rest == ["and more"]
 
 
 def test_the_innermost_failure_is_recorded(tmp_path):
     """A host's own reason stays, although the command's names the host; success does not."""
 
     def hosts():
-        with recorded(tmp_path):
+        with recorded(tmp_path, "algo-1"):
             pass
         assert (tmp_path / "output" / "success").exists()
-        with pytest.raises(TrainingError, match="^its own$"):
+        with pytest.raises(JobFailed, match="^algo-2: packing: its own$"):
             record(tmp_path, list, TrainingError("its own"))
 
-    with pytest.raises(TrainingError, match="^algo-1: its own$"):
-        record(tmp_path, hosts, TrainingError("algo-1: its own"))
-    output = tmp_path / "output"
-    assert {path.name: path.read_text() for path in output.iterdir()} == {"failure": "its own\n"}
+    with pytest.raises(JobFailed, match="^algo-3: train: all$"):
+        record(tmp_path, hosts, JobFailed("algo-3: train: all"))
+    failure = tmp_path / "output" / "failure"
+    assert failure.read_text() == "algo-2: packing: its own\n"
 
 
 def test_a_failure_file_that_cannot_be_written(tmp_path, caplog):
     """The script's reason is not lost: the log has it, and the disk's trouble after it."""
     failure = tmp_path / "output" / "failure"
-    with pytest.raises(TrainingError, match="^no weights$"):
+    with pytest.raises(JobFailed, match="^algo-2: packing: no weights$"):
         record(tmp_path, lambda: failure.symlink_to("/dev/full"), TrainingError("no weights"))
-    assert "no weights; " in caplog.text
+    assert "algo-2: packing: no weights; " in caplog.text
     assert "No space left on device" in caplog.text
 
 
@@ -156,7 +192,9 @@ def test_the_mode(job, caplog, mode):
     name = "script" if mode == "script" else "legacy"
     if name == "legacy":  # it would import mxnet; this ends it before
         script += "def train(learning_rate): pass\n"
-        with pytest.raises(TrainingError, match=r"^train\(\) requires learning_rate"):
+        with pytest.raises(
+            JobFailed, match=r"^algo-1: starting the script: train\(\) requires lea"
+        ):
             run(job(script), mode=mode)
     else:
         run(job(script), mode=mode)
@@ -249,16 +287,31 @@ def test_each_local_host_has_its_folders(job, tmp_path):
     )
 
 
-def test_the_reason_of_several_hosts(job, tmp_path):
+def test_the_reason_of_several_hosts():
     """A host that lost another one is no reason, unless there is no other."""
-    hosts = ("algo-1", "algo-2", "algo-3")
-    parts = [local_hosts._job_of(job("pass"), host, hosts) for host in hosts]
-    assert local_hosts._reason(parts) == "a host's process ended without a failure file"
-    for part, text in zip(parts, ("host algo-2 was lost: gone\nmore", "no\n\nmore")):
-        part.output_dir.mkdir(parents=True)
+    lost = {"algo-1": "algo-1: train: host algo-2 was lost: train: no"}
+    assert local_hosts._reason(lost) == lost["algo-1"]
+    other = {"algo-2": "algo-2: train: no"}
+    assert local_hosts._reason({**lost, **other}) == "algo-2: train: no"
+    third = {"algo-3": "algo-3: save: no"}
+    assert local_hosts._reason({**lost, **other, **third}) == "algo-2: train: no; algo-3: save: no"
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "line"),
+    [
+        ("algo-1: save: no\nmore", 1, "algo-1: save: no"),
+        ("", 1, "algo-1: training: mms-handler ended with 1, without a reason"),
+        (None, -9, "algo-1: training: mms-handler was killed by SIGKILL, without a reason"),
+    ],
+)
+def test_the_failure_of_a_host(job, text, code, line):
+    """The file's first line; a full disk leaves an empty file, and a killed host none."""
+    part = job("pass")
+    part.output_dir.mkdir(parents=True)
+    if text is not None:
         (part.output_dir / "failure").write_text(text)
-    assert local_hosts._reason(parts[:1]) == "algo-1: host algo-2 was lost: gone"
-    assert local_hosts._reason(parts) == "algo-2: no"
+    assert local_hosts._failure(part, code) == line
 
 
 def test_local_hosts(job, tmp_path):
@@ -267,7 +320,7 @@ def test_local_hosts(job, tmp_path):
         "import os, sys; print(os.environ['SM_HOSTS'])\n"
         "sys.exit('no weights') if os.environ['SM_CURRENT_HOST'] == 'algo-2' else None\n"
     )
-    with pytest.raises(TrainingError, match="^algo-2: no weights$"):
-        local_hosts.run_local_hosts(job(script), 2, mode="script")
+    with pytest.raises(JobFailed, match="^algo-2: the script: no weights$"):
+        local_hosts.run_job(job(script), mode="script", local_hosts=2)
     assert (tmp_path / "ml" / "output" / "success").exists()
     assert (tmp_path / "ml" / "hosts" / "algo-2" / "output" / "failure").exists()

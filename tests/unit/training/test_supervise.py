@@ -14,7 +14,8 @@ import pytest
 
 from mms_handler.errors import TrainingError
 from mms_handler.training import supervise
-from mms_handler.training.supervise import Command, ScriptFailed, Stopped
+from mms_handler.training.phases import Stopped, phase_of
+from mms_handler.training.supervise import Command, ScriptFailed
 
 
 class Member:
@@ -81,15 +82,43 @@ def test_a_process_that_fails(run):
 
 
 def test_a_process_that_fails_silently(run):
-    with pytest.raises(ScriptFailed, match="^the training ended with exit code 4$"):
+    with pytest.raises(ScriptFailed, match="^the script ended with exit code 4$"):
         run("echo ' ' >&2; exit 4")
 
 
 def test_a_process_that_is_killed(run):
     """Its last line is not the reason."""
-    with pytest.raises(ScriptFailed, match="^the training was killed by SIGKILL$") as caught:
+    with pytest.raises(ScriptFailed, match="^the script was killed by SIGKILL$") as caught:
         run("echo working >&2; kill -KILL $$")
     assert caught.value.details.startswith("ExitCode -9\n")
+    assert phase_of(caught.value) == "the script"
+
+
+def test_the_phase_of_a_process_that_is_killed(run, tmp_path):
+    """It has written it down."""
+    with pytest.raises(ScriptFailed) as caught:
+        run("printf save > phase; kill -KILL $$", report=tmp_path / "report.json")
+    assert phase_of(caught.value) == "save"
+
+
+@pytest.mark.parametrize(
+    "end", ["", "; echo 'Segmentation fault: 11'; exit 255"], ids=["", "mxnet"]
+)
+def test_an_error_in_native_code(run, tmp_path, end):
+    """The reason is the one that faulthandler wrote, with the innermost line of the script."""
+    (tmp_path / "train.py").write_text(
+        "import faulthandler, threading, time\n"
+        "faulthandler.enable()\n"
+        "threading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+        "def step(): faulthandler._sigsegv()\n"
+        "step()\n"
+    )
+    with pytest.raises(ScriptFailed) as caught:
+        run(f"{sys.executable} train.py{end}" if end else f"exec {sys.executable} train.py")
+    assert str(caught.value) == (
+        "Fatal Python error: Segmentation fault (train.py, line 4, in step)"
+    )
+    assert "Current thread 0x" in caught.value.details
 
 
 def test_a_report(run, tmp_path):
@@ -115,8 +144,9 @@ def test_a_lost_host(run, tmp_path):
 
 def test_a_host_that_is_lost_at_the_end(run):
     """This one has ended, the other has not."""
-    with pytest.raises(TrainingError, match="^lost late$"):
+    with pytest.raises(TrainingError, match="^lost late$") as caught:
         run("exit 0", member=Member(finished=TrainingError("lost late")))
+    assert phase_of(caught.value) == "waiting for the other hosts"
 
 
 @contextlib.contextmanager
