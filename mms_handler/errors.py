@@ -25,6 +25,7 @@ HandlerError            500
 from __future__ import annotations
 
 import errno
+import inspect
 import os
 import re
 import traceback
@@ -99,9 +100,17 @@ class OutOfResources(HandlerError):
 
 
 class ScriptError(HandlerError):
-    """The user's script breaks the contract."""
+    """The user's script breaks the contract.
+
+    Attributes:
+        function: the script's function whose result cannot be used; None for another fault.
+    """
 
     phrase = "Script Error"
+
+    def __init__(self, message: str, function: Callable[..., Any] | None = None) -> None:
+        super().__init__(message)
+        self.function = function
 
 
 class ModelError(HandlerError):
@@ -258,16 +267,21 @@ def cause(exc: BaseException, folder: str) -> str:
 
     Args:
         exc: raised by a user's script, or by us on its behalf.
-        folder: the model_dir.  The place is the innermost line of a file in it, relative to it.
+        folder: the model_dir.  The place is the innermost line of a file in it, relative to it;
+            or the first line of the function whose result cannot be used.
     """
     text = " ".join(_text(exc.msg if isinstance(exc, SyntaxError) else exc)[:MAX_TEXT].split())
     line = f"{type(exc).__name__}: {text}" if text else type(exc).__name__
     if isinstance(exc, SyntaxError) and exc.filename:
         return f"{line} ({_within(exc.filename, folder)}, line {exc.lineno})"
+    lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(exc.__traceback__)]
+    if isinstance(exc, ScriptError) and exc.function:
+        code = getattr(inspect.unwrap(exc.function), "__code__", None)
+        lines = [(code.co_filename, code.co_firstlineno)] if code else []
     places = [
-        f"{_within(frame.filename, folder)}, line {frame.lineno}"
-        for frame in traceback.extract_tb(exc.__traceback__)
-        if os.path.realpath(frame.filename).startswith(os.path.realpath(folder) + os.sep)
+        f"{_within(filename, folder)}, line {number}"
+        for filename, number in lines
+        if os.path.realpath(filename).startswith(os.path.realpath(folder) + os.sep)
     ]
     return f"{line} ({places[-1]})" if places else line
 

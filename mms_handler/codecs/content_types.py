@@ -141,6 +141,7 @@ def encode(value: Any, accept: str, default: str) -> tuple[bytes, str]:
     except (ValueError, TypeError, RecursionError) as exc:
         if content_type == JSON:  # no other type holds a value that JSON cannot hold
             raise ScriptError(f"the script's prediction cannot be sent: {exc}") from exc
+        encode(value, JSON, JSON)
         raise NotAcceptable(
             f"this prediction cannot be written as {content_type}: {exc}; try Accept: {JSON}"
         ) from exc

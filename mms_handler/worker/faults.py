@@ -8,6 +8,7 @@ import traceback
 from typing import Any
 
 from mms_handler import errors, media
+from mms_handler.errors import ScriptError
 from mms_handler.worker.mms import reply_frame
 
 log = logging.getLogger(__name__)
@@ -25,13 +26,20 @@ def answer(index: int, exc: BaseException, context: Any) -> bytes:
     fault = errors.fault(exc)
     level, text = logging.WARNING, _causes(exc, context.system_properties["model_dir"])
     if fault.status >= 500:  # a bug
-        lines = traceback.format_exception(type(exc), exc, exc.__traceback__)
-        level, text = logging.ERROR, text + "\n" + "".join(lines)[-_MAX_TRACEBACK:]
+        level, text = logging.ERROR, text + _traceback(exc)
     log.log(level, "request %s: %d %s", context.get_request_id(index), fault.status, text)
     body, content_type = _body(fault, index, context)
     context.get_response_headers(index).clear()
     reply_frame.set_head(index, content_type, fault.status, fault.phrase, context)
     return body
+
+
+def _traceback(exc: BaseException) -> str:
+    """The traceback of a bug, on lines of its own; none for a result, which has none of its own."""
+    if isinstance(exc, ScriptError) and exc.function and exc.__cause__ is None:
+        return ""
+    lines = traceback.format_exception(type(exc), exc, exc.__traceback__)
+    return "\n" + "".join(lines)[-_MAX_TRACEBACK:]
 
 
 def _causes(exc: BaseException, model_dir: str) -> str:

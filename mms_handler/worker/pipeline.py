@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 from mms_handler import codecs, media, models
 from mms_handler.errors import BadInput, ScriptError, attempt
@@ -22,6 +22,7 @@ from mms_handler.script.load import Script
 from mms_handler.script.signature import BoundHook, bind
 from mms_handler.worker.reply import Reply, make_reply
 from mms_handler.worker.request import Request
+from mms_handler.worker.results import Source, described, stumbled, unusable
 
 log = logging.getLogger(__name__)
 
@@ -80,8 +81,10 @@ def run_step(request: Any, function: Callable[..., Any], *arguments: Any) -> Any
 class _Answering:
     """The arguments of hooks, and the reply made of their result: for Whole and Steps."""
 
-    def __init__(self, model: Any, options: Options) -> None:
+    def __init__(self, script: Script, model: Any, options: Options) -> None:
         self.model, self._options = model, options
+        #: The script's functions that return arguments of others, by the arguments' names.
+        self._sources = {"model": Source("model_fn", script.hooks.get("model_fn"))}
 
     def _values(self, request: Request, **values: Any) -> dict[str, Any]:
         """All arguments that hooks can take, by the contract's names; ``values`` are added."""
@@ -98,11 +101,42 @@ class _Answering:
         takes_any = request.accept.strip() in ("", "*/*")
         return self._options.accept if takes_any else request.accept
 
-    def _reply(self, request: Request, result: Any) -> Reply:
-        return make_reply(result, self._accept(request), self._options.accept)
+    def _call(self, hook: BoundHook, values: Mapping[str, Any]) -> Any:
+        """Call a hook.
+
+        Raises:
+            ScriptError: it fails because another function returned None.
+        """
+        try:
+            return hook(values)
+        except (AttributeError, TypeError) as exc:
+            arguments = {name: values.get(name) for name in hook.positional}
+            error = stumbled(exc, arguments, self._sources)
+            if error:
+                raise error from exc
+            raise
+
+    def _reply(self, request: Request, result: Any, hook: BoundHook) -> Reply:
+        """The reply that ``hook`` returned.
+
+        Raises:
+            ScriptError: its result cannot be sent.
+        """
+        source = Source(hook.name, hook.function)
+        if result is None:
+            raise unusable(source, None)
+        try:
+            return make_reply(result, self._accept(request), self._options.accept)
+        except ScriptError as exc:
+            raise unusable(source, result, str(exc.__cause__)) from None
 
     def _default_output(self, prediction: Any, accept: str) -> tuple[bytes, str]:
-        return codecs.encode(models.to_plain(prediction), accept, self._options.accept)
+        if prediction is None:
+            raise unusable(self._sources["prediction"], None)
+        try:
+            return codecs.encode(models.to_plain(prediction), accept, self._options.accept)
+        except ScriptError as exc:
+            raise unusable(self._sources["prediction"], prediction, str(exc.__cause__)) from None
 
 
 class Whole(_Answering):
@@ -122,7 +156,8 @@ class Whole(_Answering):
         Raises:
             ScriptError: a function's signature fits no documented form.
         """
-        super().__init__(model, options)
+        super().__init__(script, model, options)
+        self._sources["prediction"] = Source(hook, script.hooks[hook])
         self.hooks = [bind(hook, script.hooks[hook])]
         others = ["process_request_fn", "input_fn", "predict_fn", "output_fn"]
         if hook == "process_request_fn":
@@ -138,10 +173,10 @@ class Whole(_Answering):
 
     def _answer(self, request: Request) -> Reply:
         first, *rest = self.hooks
-        result = first(self._values(request, data=request.script_body()))
+        result = self._call(first, self._values(request, data=request.script_body()))
         for hook in rest:
-            result = hook(self._values(request, data=request.body, prediction=result))
-        return self._reply(request, result)
+            result = self._call(hook, self._values(request, data=request.body, prediction=result))
+        return self._reply(request, result, self.hooks[-1])
 
 
 class Steps(_Answering):
@@ -162,13 +197,16 @@ class Steps(_Answering):
             ScriptError: a function's signature fits no documented form, or nothing can run a
                 model of this kind.
         """
-        super().__init__(model, options)
+        super().__init__(script, model, options)
         is_module = models.is_module(model)
         if not (is_module or models.is_block(model)) and "predict_fn" not in script:
             raise ScriptError(
-                f"model_fn returned a {type(model).__name__}; only a Module or a gluon Block can "
-                "be served without predict_fn or transform_fn: define one of them"
+                f"model_fn returned {described(model)}, wanted a Module or a gluon Block; any "
+                "other model needs a predict_fn or a transform_fn",
+                script.hooks.get("model_fn"),
             )
+        for argument, name in (("data", "input_fn"), ("prediction", "predict_fn")):
+            self._sources[argument] = Source(name, script.hooks.get(name))
         self.predictor: Any = None
         if "predict_fn" not in script:
             # The default output_fn takes NumPy arrays; a script's output_fn expects NDArrays.
@@ -250,7 +288,7 @@ class Steps(_Answering):
         """Call predict_fn with one request's data."""
         if self.predictor:
             return self.predictor(data)
-        return self._predict(self._values(request, data=self._model_input(data)))
+        return self._call(self._predict, self._values(request, data=self._model_input(data)))
 
     def _predict_together(self, data: Any) -> Any:
         """Call the script's predict_fn with the rows of several requests."""
@@ -262,14 +300,17 @@ class Steps(_Answering):
 
         Raises:
             BadInput: a script's input_fn does not understand the body: the client's fault.
+            ScriptError: a script's input_fn returns None to the default predict_fn.
         """
         body = request.body if self._reads_bytes else request.script_body()
         try:
-            data = self._input(self._values(request, data=body))
+            data = self._call(self._input, self._values(request, data=body))
         except ValueError as exc:
             raise BadInput(f"input_fn refused the body: {exc}") from exc
         except (LookupError, TypeError) as exc:  # from parsing; the text would not help a client
             raise BadInput(f"input_fn cannot read the body: {type(exc).__name__}") from exc
+        if self.predictor and data is None:
+            raise unusable(self._sources["data"], None)
         return self.predictor.arrays(data) if self.predictor else data
 
     def _model_input(self, data: Any) -> Any:
@@ -279,13 +320,14 @@ class Steps(_Answering):
         )
 
     def _write(self, request: Request, prediction: Any) -> Reply:
-        return self._reply(request, self.output(request, prediction))
+        return self._reply(request, self.output(request, prediction), self._output)
 
     def output(self, request: Request, prediction: Any) -> Any:
         """Call output_fn with a prediction; returns its result."""
         if self._writes_ndarrays:
             prediction = models.to_ndarrays(prediction)
-        return self._output(self._values(request, data=request.body, prediction=prediction))
+        values = self._values(request, data=request.body, prediction=prediction)
+        return self._call(self._output, values)
 
     def _default_input(self, input_data: bytes, content_type: str) -> Any:
         arrays = codecs.decode(input_data, content_type, self._options.max_array_bytes)

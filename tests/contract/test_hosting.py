@@ -259,7 +259,7 @@ def test_model_fn(script, exchanges, model_dir, start):
         ),
         pytest.param(
             'def model_fn(model_dir):\n    return "a model of no known kind"\n',
-            r"^functions: ScriptError: model_fn returned a str; only a Module or a gluon Block",
+            r"^functions: ScriptError: model_fn returned a str, wanted a Module or a gluon Block",
             id=BLOCK_OR_MODULE,
         ),
     ],

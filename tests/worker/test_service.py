@@ -518,6 +518,33 @@ def test_a_bug_is_logged_with_its_place_and_traceback(worker, caplog):
     assert last == "KeyError: 'a secret'"
 
 
+def test_a_missing_return_is_one_line_in_the_log(worker, caplog):
+    """With the place of the function; there is no traceback of it."""
+    forgets = DOUBLER.replace("    return data * model", "    data * model")
+    answer = worker(forgets).answer(id="r-8")
+    assert answer.fault[:2] == (500, "ScriptError")
+    assert caplog.messages == [
+        "request r-8: 500 ScriptError: predict_fn returned None, wanted an NDArray or a list of "
+        "them (code/inference.py, line 6)"
+    ]
+
+
+def test_a_missing_return_that_another_function_stumbles_over(worker, caplog):
+    """The line has both places, and the traceback is the other function's."""
+    forgets = DOUBLER.replace("    return data * model", "    data * model")
+    worker(forgets + "def output_fn(out, accept):\n    return out.asnumpy().tolist()\n").answer(
+        id="r-9"
+    )
+    (message,) = caplog.messages
+    first, second, *_ = message.splitlines()
+    assert first == (
+        "request r-9: 500 ScriptError: predict_fn returned None, wanted an NDArray or a list of "
+        "them (code/inference.py, line 6); from AttributeError: 'NoneType' object has no "
+        "attribute 'asnumpy' (code/inference.py, line 16)"
+    )
+    assert second == "Traceback (most recent call last):"
+
+
 def test_a_clients_error_is_one_warning(worker, caplog):
     """A client's error is one line in the log, without a traceback."""
     worker(DOUBLER).answer(body=b"[", id="r-8")
@@ -771,11 +798,17 @@ def test_the_artifacts_of_the_default_save_need_no_script(tmp_path):
         ),
         pytest.param(
             {"inference.py": "def model_fn(model_dir):\n    return {}\n"},
-            "functions: ScriptError: model_fn returned a dict; "
-            "only a Module or a gluon Block can be served without predict_fn or transform_fn: "
-            "define one of them",
+            "functions: ScriptError: model_fn returned a dict, wanted a Module or a gluon Block; "
+            "any other model needs a predict_fn or a transform_fn (code/inference.py, line 1)",
             ScriptError,
             id="a model of an unknown kind",
+        ),
+        pytest.param(
+            {"inference.py": "x = 1\n\ndef model_fn(model_dir):\n    {}\n"},
+            "functions: ScriptError: model_fn returned None, wanted a Module or a gluon Block; "
+            "any other model needs a predict_fn or a transform_fn (code/inference.py, line 3)",
+            ScriptError,
+            id="a model_fn that returns nothing",
         ),
         pytest.param(
             {"a.py": "", "b.py": ""},

@@ -665,9 +665,16 @@ def test_encode_gives_these_bytes(value, accept, body):
         pytest.param(
             LOOP,
             CSV,
-            NotAcceptable,
+            ScriptError,
             "maximum recursion depth exceeded",
             id="a list that holds itself as CSV",
+        ),
+        pytest.param(
+            {"a": {1}},
+            CSV,
+            ScriptError,
+            "JSON has no form for the type set",
+            id="a set as CSV",
         ),
     ],
 )

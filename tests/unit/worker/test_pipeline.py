@@ -221,8 +221,8 @@ def test_a_model_of_another_kind_needs_a_predict_fn():
     with pytest.raises(ScriptError) as error:
         pipeline({"scale": 3}, {"input_fn": lambda data: data})
     assert str(error.value) == (
-        "model_fn returned a dict; only a Module or a gluon Block can be "
-        "served without predict_fn or transform_fn: define one of them"
+        "model_fn returned a dict, wanted a Module or a gluon Block; any other model needs a "
+        "predict_fn or a transform_fn"
     )
 
 
@@ -242,6 +242,7 @@ def test_scripts_get_text_or_bytes(hook, content_type, body, kind):
 
     def transform_fn(model, data, content_type, accept):
         bodies.append(data)
+        return ""
 
     def input_fn(data, content_type):
         bodies.append(data)
@@ -349,7 +350,6 @@ class Response:
         pytest.param(b"x", (b"x", JSON, 200), id="bytes"),
         pytest.param(bytearray(b"x"), (b"x", JSON, 200), id="bytearray"),
         pytest.param("x", (b"x", JSON, 200), id="text"),
-        pytest.param(None, (b"", JSON, 200), id="None"),
         pytest.param({"a": [1]}, (b'{"a": [1]}', JSON, 200), id="a dict"),
         pytest.param([0.5, "x"], (b'[0.5, "x"]', JSON, 200), id="a list"),
         pytest.param(3, (b"3", JSON, 200), id="a number"),
@@ -367,6 +367,121 @@ def test_every_kind_of_return_value(sum_block, hook, value, reply):
     if hook == "output_fn":
         hooks = {"output_fn": lambda *args: value}
     assert answer(pipeline(sum_block, hooks)) == reply
+
+
+BODY = "bytes, text, arrays, or numbers, lists or dicts of them, or one of these and a content type"
+ARRAYS = "an NDArray or a list of them"
+
+
+@pytest.mark.parametrize(
+    ("hooks", "message"),
+    [
+        pytest.param(
+            {"transform_fn": lambda *args: None},
+            f"transform_fn returned None, wanted {BODY}",
+            id="transform_fn",
+        ),
+        pytest.param(
+            {"output_fn": lambda prediction, accept: None},
+            f"output_fn returned None, wanted {BODY}",
+            id="output_fn",
+        ),
+        pytest.param(
+            {"predict_fn": lambda data, model: None},
+            f"predict_fn returned None, wanted {ARRAYS}",
+            id="predict_fn",
+        ),
+        pytest.param(
+            {"process_request_fn": lambda model, data, content_type: None},
+            f"process_request_fn returned None, wanted {ARRAYS}",
+            id="process_request_fn",
+        ),
+        pytest.param(
+            {"input_fn": lambda data, content_type: None},
+            "input_fn returned None, wanted data for predict_fn",
+            id="input_fn",
+        ),
+        pytest.param(
+            {"input_fn": lambda data, content_type: None, "predict_fn": lambda data, net: data[0]},
+            "input_fn returned None, wanted data for predict_fn",
+            id="input_fn, seen in predict_fn",
+        ),
+        pytest.param(
+            {"predict_fn": lambda data, net: None, "output_fn": lambda out, ct: out.asnumpy()},
+            f"predict_fn returned None, wanted {ARRAYS}",
+            id="predict_fn, seen in output_fn",
+        ),
+        pytest.param(
+            {
+                "process_request_fn": lambda model, data, content_type: None,
+                "output_fn": lambda prediction, accept: prediction.asnumpy(),
+            },
+            f"process_request_fn returned None, wanted {ARRAYS}",
+            id="process_request_fn, seen in output_fn",
+        ),
+        pytest.param(
+            {"output_fn": lambda prediction, accept: {1, 2}},
+            f"output_fn returned a set, wanted {BODY}: JSON has no form for the type set",
+            id="a set",
+        ),
+        pytest.param(
+            {"transform_fn": lambda *args: ({"a": object()}, CSV)},
+            f"transform_fn returned a tuple, wanted {BODY}: JSON has no form for the type object",
+            id="an object in a dict in a pair",
+        ),
+        pytest.param(
+            {"predict_fn": lambda data, model: object()},
+            f"predict_fn returned an object, wanted {ARRAYS}: JSON has no form for the type object",
+            id="an object as a prediction",
+        ),
+    ],
+)
+@pytest.mark.parametrize("accept", [JSON, CSV, "*/*"])
+def test_a_result_that_cannot_be_used(sum_block, hooks, message, accept):
+    """The script is at fault, whatever the client asks for, and the function is known."""
+    with pytest.raises(ScriptError) as error:
+        answer(pipeline(sum_block, hooks), accept=accept)
+    assert str(error.value) == message
+    assert error.value.function is hooks[message.split()[0]]
+
+
+def test_a_block_that_returns_nothing():
+    class Forgets(mx.gluon.Block):
+        def forward(self, x):
+            pass
+
+    with pytest.raises(
+        ScriptError, match=f"^the default predict_fn returned None, wanted {ARRAYS}"
+    ):
+        answer(pipeline(Forgets()))
+
+
+def test_a_model_fn_that_returns_nothing():
+    """It is at fault if another function stumbles over it."""
+    hooks = {
+        "model_fn": lambda model_dir: None,
+        "transform_fn": lambda model, data, ct, accept: model(data),
+    }
+    with pytest.raises(ScriptError, match=r"^model_fn returned None, wanted a model$") as error:
+        answer(pipeline(None, hooks))
+    assert str(error.value.__cause__) == "'NoneType' object is not callable"
+
+
+def test_none_on_purpose():
+    """A script's own functions may hand None on, and an empty body is one with a content type."""
+    hooks = {
+        "model_fn": lambda model_dir: None,
+        "input_fn": lambda data, content_type: None,
+        "predict_fn": lambda data, model: None,
+        "output_fn": lambda prediction, accept: (None, "a/b"),
+    }
+    assert answer(pipeline(None, hooks)) == (b"", "a/b", 200)
+    hooks["output_fn"] = lambda prediction, accept: {}["gone"]
+    with pytest.raises(KeyError):
+        answer(pipeline(None, hooks))
+    hooks["output_fn"] = lambda prediction, accept: [] + ()
+    with pytest.raises(TypeError, match="can only concatenate list"):
+        answer(pipeline(None, hooks))
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def model_fn(model_dir):
         "lists of ndarrays": [[mx.nd.array([1])], [mx.nd.array([2, 3])]],
         "dict of ndarrays": {"scores": mx.nd.array([0.5, 1])},
         "pickle": (pickle.dumps([1, 2], protocol=2), "pickle_buffer"),
-        "nothing": None,
+        "nothing": (None, "application/json"),
         "response": Response(),
     }
 
