@@ -21,8 +21,8 @@ from mms_handler.mxnet_import import fast_import
 from mms_handler.script import containers
 from mms_handler.script.load import add_to_path, import_script
 from mms_handler.script.report import end_now, enter_phase, record_stacks, write_report
-from mms_handler.training import script_mode, source
-from mms_handler.training.arguments import check_required, keyword_arguments, select
+from mms_handler.training import script_mode
+from mms_handler.training.arguments import keyword_arguments, select
 from mms_handler.training.job import Job
 from mms_handler.training.supervise import Command
 
@@ -45,12 +45,8 @@ def command(
         folders: to import from, after the script's own folder.
         scratch: an empty folder, for the files that pass on the job and a failure.
 
-    Raises:
-        TrainingError: ``train`` requires a parameter that it would not be called with.
-
     Source: CONTRACT A1, for the variables.
     """
-    check_required(source.required_parameters(job.entry_point) or ())
     (scratch / "job.json").write_text(job.to_json())
     words = [sys.executable, "-m", "mms_handler", "train-here", str(scratch), *map(str, folders)]
     folders_and_pipes = script_mode.channel_input_dirs(job)

@@ -15,7 +15,8 @@ from typing import Iterator, Mapping
 
 from mms_handler import settings
 from mms_handler.script import requirements
-from mms_handler.training import cluster, legacy, script_mode, supervise
+from mms_handler.training import cluster, legacy, script_mode, source, supervise
+from mms_handler.training.arguments import check_required
 from mms_handler.training.job import Job
 from mms_handler.training.mode import choose_mode
 from mms_handler.training.phases import phase
@@ -42,6 +43,8 @@ def run(job: Job, *, mode: str | None = None, local_port: int | None = None) -> 
             folder.mkdir(parents=True, exist_ok=True)
         choice = choose_mode(job.entry_point, job.hyperparameters, mode)
         log.info("%s: %s mode: %s", job.current_host, choice.name, choice.reason)
+        if choice.legacy:  # before its requirements are installed
+            check_required(source.required_parameters(job.entry_point) or ())
         current = settings.current()
         environment = settings.environment()
     with phase("installing requirements"):

@@ -64,6 +64,13 @@ def test_a_job_that_succeeds(job, tmp_path):
     assert sorted(path.name for path in output.iterdir()) == ["data", "success"]
 
 
+def test_parameters_are_checked_before_anything_is_installed(job, tmp_path):
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "requirements.txt").write_text("no-such-package-of-any-index==1\n")
+    with pytest.raises(TrainingError, match=r"^train\(\) requires data, "):
+        run(job("def train(data): pass"))
+
+
 def test_a_job_that_fails(job, tmp_path):
     """The failure file has the reason, then the details; an old success is gone."""
     output = tmp_path / "ml" / "output"
