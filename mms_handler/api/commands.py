@@ -148,6 +148,8 @@ def train(
     current_host: str | None = None,
     local_hosts: int = 1,
     stall_s: float | None = None,
+    checkpoint_dir: str | os.PathLike[str] | None = None,
+    seed: int | None = None,
 ) -> Path:
     """Train with a script, as SageMaker does, in a separate process.
 
@@ -167,6 +169,10 @@ def train(
         current_host: the name of this host.
         local_hosts: if more than 1, try the job on this many hosts, which are all this machine.
         stall_s: seconds without any processor time after which the script has failed; None: never.
+        checkpoint_dir: the folder for checkpoints, which is kept between runs; None:
+            BASE/checkpoints.
+        seed: from 0 to 2**31 - 1, for the random generators of Python, NumPy and MXNet, on every
+            host; None seeds nothing.
 
     Returns:
         The folder with the model.
@@ -194,6 +200,8 @@ def train(
         model_dir=Path(model_dir) if model_dir else None,
         output_data_dir=Path(output_data_dir) if output_data_dir else None,
         stall_s=stall_s,
+        checkpoint_dir=Path(checkpoint_dir) if checkpoint_dir else None,
+        seed=seed,
     )
     base_dir = Path(base_dir)
     with training.recorded(base_dir, training.host_name(base_dir, hosts, current_host)):

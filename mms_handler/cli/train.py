@@ -63,6 +63,12 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.option("--output-data-dir", type=click.Path(path_type=Path),
               help="The folder for other results of the script.  [default: "
                    "BASE/output/data]")  # fmt: skip
+@click.option("--checkpoint-dir", type=click.Path(path_type=Path),
+              help="The folder for checkpoints.  It is kept between runs.  [default: LocalPath in "
+                   "BASE/input/config/checkpointconfig.json, else BASE/checkpoints]")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), metavar="NUMBER",
+              help="Seed the random generators of Python, NumPy and MXNet, on every host.  "
+                   "[default: no seed]")  # fmt: skip
 @click.option("--mode", type=click.Choice(["legacy", "script"]),
               help="legacy calls the script's train(), script runs the file.  [default: decided "
                    "by reading the file]")  # fmt: skip

@@ -1,4 +1,4 @@
-"""The program that runs a script-mode script: python run.py REPORT KIND NAME ARGUMENT...
+"""The program that runs a script-mode script: python run.py [--seed=N] REPORT KIND NAME ARGUMENT...
 
 KIND is "file", and NAME is a path, or "module", and NAME is a module's name.  The script sees what
 it would see if Python ran it alone: sys.argv, sys.path, __main__; and its exit code is kept.  If
@@ -24,6 +24,7 @@ from types import ModuleType, TracebackType
 
 from mms_handler.errors import cause
 from mms_handler.script.report import end_now, record_stacks, write_report
+from mms_handler.script.seeds import seed_generators
 
 
 def run(kind: str, name: str) -> None:
@@ -43,6 +44,8 @@ def run(kind: str, name: str) -> None:
 
 def main() -> None:
     """Run the script that the command line names, to its end."""
+    if sys.argv[1].startswith("--seed="):
+        seed_generators(int(sys.argv.pop(1).partition("=")[2]))
     report, kind, name = sys.argv[1:4]
     del sys.argv[:3]
     record_stacks(Path(report).parent)

@@ -1,7 +1,8 @@
 """One host's part of a training job, read from SageMaker's folders and from options.
 
 BASE/input/config/{hyperparameters,inputdataconfig,resourceconfig}.json
-BASE/input/data/CHANNEL/    BASE/code/    BASE/model/    BASE/output/{data/,success,failure}
+BASE/input/data/CHANNEL/    BASE/code/    BASE/checkpoints/
+BASE/model/    BASE/output/{data/,success,failure}
 """
 
 from __future__ import annotations
@@ -35,6 +36,13 @@ class Job(NamedTuple):
     source_dir: Path | None = None  # the code's folder; None: the script's own folder
     resources: Mapping[str, Any] = {}  # all of resourceconfig.json
     stall_s: float | None = None  # seconds without processor time after which it has failed
+    checkpoints: Path | None = None  # None: BASE/checkpoints
+    seed: int | None = None  # of the generators of Python, NumPy and MXNet, on every host
+
+    @property
+    def checkpoint_dir(self) -> Path:
+        """The folder of the checkpoints, which is kept from one run to the next."""
+        return self.checkpoints or self.base_dir / "checkpoints"
 
     @property
     def code_dir(self) -> Path:
@@ -78,8 +86,8 @@ class Job(NamedTuple):
         """Check what can be checked before anything runs.
 
         Raises:
-            TrainingError: the script or a channel's folder does not exist, or the current host
-                is not among the hosts.
+            TrainingError: the script or a channel's folder does not exist, the current host is
+                not among the hosts, or the seed is not one of MXNet's.
         """
         packaged = not self.entry_point.suffix and (self.code_dir / "setup.py").is_file()
         if not (self.entry_point.is_file() or packaged):
@@ -93,6 +101,8 @@ class Job(NamedTuple):
                 f"the current host {self.current_host} is not among the hosts {hosts}; "
                 "correct --hosts and --current-host, or resourceconfig.json"
             )
+        if self.seed is not None and not 0 <= self.seed < 2**31:
+            raise TrainingError(f"the seed {self.seed} is not from 0 to {2**31 - 1}")
 
     def to_json(self) -> str:
         """The job as text, for another process."""
@@ -102,7 +112,10 @@ class Job(NamedTuple):
     def from_json(cls, text: str) -> Job:
         """The job that ``to_json`` wrote."""
         fields = json.loads(text)
-        paths = ("entry_point", "model_dir", "output_data_dir", "base_dir", "source_dir")
+        paths = (
+            *("entry_point", "model_dir", "output_data_dir", "base_dir"),
+            *("source_dir", "checkpoints"),
+        )
         return cls(
             **{
                 **fields,
@@ -125,6 +138,8 @@ class JobOptions(NamedTuple):
     model_dir: Path | None = None
     output_data_dir: Path | None = None
     stall_s: float | None = None
+    checkpoint_dir: Path | None = None
+    seed: int | None = None
     raw_hyperparameters: bool = False
 
 
@@ -174,6 +189,8 @@ def read_job(
         source_dir=source_dir,
         resources=resources,
         stall_s=options.stall_s,
+        checkpoints=options.checkpoint_dir or _checkpoint_dir(config_dir),
+        seed=options.seed,
     )
 
 
@@ -240,6 +257,15 @@ def _channel_folders(
         if config.get("TrainingInputMode") != "Pipe":
             folders[name] = part if part.exists() else folder
     return folders
+
+
+def _checkpoint_dir(config_dir: Path) -> Path | None:
+    """The folder that SageMaker copies to and from S3, if it names one.
+
+    Source: awslabs/sagemaker-debugger reads the same key (smdebug/core/config_constants.py).
+    """
+    name = _read_object(config_dir / "checkpointconfig.json").get("LocalPath")
+    return Path(str(name)) if name else None
 
 
 def read_hyperparameters(path: Path, *, raw: bool = False) -> dict[str, Any]:

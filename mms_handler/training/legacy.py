@@ -21,10 +21,12 @@ from mms_handler.mxnet_import import fast_import
 from mms_handler.script import containers
 from mms_handler.script.load import add_to_path, import_script
 from mms_handler.script.report import end_now, enter_phase, record_stacks, write_report
+from mms_handler.script.seeds import seed_generators
 from mms_handler.training import script_mode
 from mms_handler.training.arguments import keyword_arguments, select
 from mms_handler.training.job import Job
 from mms_handler.training.supervise import Command
+from mms_handler.training.variables import shared_variables
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +59,7 @@ def command(
             for name in folders_and_pipes.keys() - job.channels.keys()
         },
         "JOB_NAME": job.name(environment),
-        "CURRENT_HOST": job.current_host,
-        "SAGEMAKER_REGION": job.region(environment),
-        "PYTHONUNBUFFERED": "1",  # prints appear at once, even if the process is killed later
+        **shared_variables(job, environment),
     }
     report = scratch / "report.json"
     return Command(words, variables, Path.cwd(), job.code_dir, report, reports_success=True)
@@ -142,6 +142,8 @@ def train(
     job.output_data_dir.mkdir(parents=True, exist_ok=True)
     add_to_path(folders)
     containers.install()
+    if job.seed is not None:
+        seed_generators(job.seed)
     enter("importing the script")
     script = import_script(job.entry_point)
     function = getattr(script, "train", None)

@@ -98,7 +98,10 @@ def _job_of(job: Job, host: str, hosts: tuple[str, ...]) -> Job:
         return part
     base = job.base_dir / "hosts" / host
     return part._replace(
-        base_dir=base, model_dir=base / "model", output_data_dir=base / "output" / "data"
+        base_dir=base,
+        model_dir=base / "model",
+        output_data_dir=base / "output" / "data",
+        checkpoints=None,
     )
 
 

@@ -39,7 +39,7 @@ def run(job: Job, *, mode: str | None = None, local_port: int | None = None) -> 
     """
     with phase("checking the job"):
         job.check()
-        for folder in (job.output_data_dir, job.model_dir):
+        for folder in (job.output_data_dir, job.model_dir, job.checkpoint_dir):
             folder.mkdir(parents=True, exist_ok=True)
         choice = choose_mode(job.entry_point, job.hyperparameters, mode)
         log.info("%s: %s mode: %s", job.current_host, choice.name, choice.reason)

@@ -21,6 +21,7 @@ from mms_handler.training import mpi
 from mms_handler.training.arguments import host_gpu_count, input_data_config
 from mms_handler.training.job import Job
 from mms_handler.training.supervise import Command
+from mms_handler.training.variables import shared_variables
 
 _PREFIX = "sagemaker_"
 _TUNING_METRIC = "_tuning_objective_metric"
@@ -50,7 +51,7 @@ def command(
         TrainingError: a hyperparameter or channel cannot be passed on, or MPI cannot be used.
     """
     report = scratch / "report.json"
-    words = command_line(job.entry_point, job.code_dir, job.hyperparameters, report)
+    words = command_line(job.entry_point, job.code_dir, job.hyperparameters, report, seed=job.seed)
     if job.hyperparameters.get("sagemaker_mpi_enabled"):
         words = mpi.under_mpirun(job, words)
     folders = [*folders, *stand_ins(scratch)]
@@ -63,7 +64,12 @@ def command(
 
 
 def command_line(
-    entry_point: Path, code_dir: Path, hyperparameters: Mapping[str, Any], report: Path
+    entry_point: Path,
+    code_dir: Path,
+    hyperparameters: Mapping[str, Any],
+    report: Path,
+    *,
+    seed: int | None = None,
 ) -> list[str]:
     """The words that run the script, with ``code_dir`` as the working directory.
 
@@ -73,10 +79,12 @@ def command_line(
         code_dir: the code's folder.
         hyperparameters: SageMaker's own may be among them.
         report: the file in which a Python script's process says why it failed.
+        seed: of the generators of a Python script's process; None leaves them alone.
 
     Source: CONTRACT A7.
     """
-    python = [sys.executable, run.__file__, str(report)]
+    seeds = [] if seed is None else [f"--seed={seed}"]
+    python = [sys.executable, run.__file__, *seeds, str(report)]
     name, arguments = _script_name(entry_point, code_dir), to_arguments(hyperparameters)
     if not name.endswith(".sh") and (code_dir / "setup.py").is_file():
         return [*python, "module", _module_name(name).replace("/", "."), *arguments]
@@ -141,7 +149,7 @@ def variables(
 
     Returns:
         SM_*, as texts: lists and dicts are compact JSON with sorted keys, None is ''.  And
-        SAGEMAKER_JOB_NAME, CURRENT_HOST, SAGEMAKER_REGION, PYTHONPATH, PYTHONUNBUFFERED.
+        SAGEMAKER_JOB_NAME, PYTHONPATH, and the shared variables of both modes.
 
     Raises:
         TrainingError: a hyperparameter or channel cannot be a variable.
@@ -163,10 +171,8 @@ def variables(
     return {
         **texts,
         "SAGEMAKER_JOB_NAME": job.name(environment),
-        "CURRENT_HOST": job.current_host,
-        "SAGEMAKER_REGION": job.region(environment),
+        **shared_variables(job, environment),
         "PYTHONPATH": os.pathsep.join(python_path),
-        "PYTHONUNBUFFERED": "1",  # prints appear at once, even if the process is killed later
     }
 
 

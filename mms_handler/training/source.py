@@ -16,7 +16,7 @@ _TOOLKITS = frozenset(
     "sagemaker_mxnet_container sagemaker_mxnet_training sagemaker_containers "
     "sagemaker_training".split()
 )
-_SM_VARIABLE = re.compile(r"SM_[A-Z]")
+_SM_VARIABLE = re.compile(r"SM_(?!CHECKPOINT_DIR|SEED)[A-Z]")  # those two are for both modes
 
 _Function = Union[ast.FunctionDef, ast.AsyncFunctionDef]
 

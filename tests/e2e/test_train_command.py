@@ -160,7 +160,7 @@ def test_options_win_over_files(base, tmp_path_factory):
         ),
         pytest.param(
             "open('/nowhere', 'w')\ndef train(data, rate, hosts): pass",
-            "starting the script: train() requires data, rate, but is called only with "
+            "checking the job: train() requires data, rate, but is called only with "
             "hyperparameters, input_data_config, channel_input_dirs, output_data_dir, model_dir, "
             "num_gpus, num_cpus, hosts, current_host",
             id="parameters that train is not called with, before anything is run",

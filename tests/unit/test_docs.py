@@ -83,3 +83,16 @@ def test_every_test_that_a_page_names_exists():
     for name in named:
         path, _, function = name.partition("::")
         assert f"\ndef {function}(" in (ROOT / path).read_text(), name
+
+
+def test_a_part_of_an_example_is_in_its_file():
+    """A block of Python that begins with an example's path."""
+    named = []
+    for page in PAGES:
+        for block in re.findall(
+            r"```python\n# (docs/examples/.+?)```", page.read_text(), re.DOTALL
+        ):
+            name, _, source = block.partition("\n")
+            assert source in (ROOT / name).read_text(), f"{page.name}: {name}"
+            named.append(name)
+    assert len(named) >= 3

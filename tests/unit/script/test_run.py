@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy
 import pytest
 
 from mms_handler.script import run
@@ -133,6 +135,56 @@ def without_columns(text: str) -> list[str]:
     """The lines of a text without addresses, and without the marks below an expression."""
     lines = re.sub(r"0x[0-9a-f]+|refcount : \d+", "", text).splitlines()
     return [line for line in lines if set(line.strip()) - {"^", "~"}]
+
+
+DRAWS = """
+import json, random, sys
+early = [name for name in ("numpy", "mxnet") if name in sys.modules]
+draws = [random.random()]
+for name in sys.argv[1:]:
+    module = __import__(name)
+    draw = module.random.uniform(0, 1, 1)
+    draws.append(float(draw.asscalar() if name == "mxnet" else draw[0]))
+print(json.dumps([early, draws, sys.argv]))
+"""
+
+
+@pytest.mark.parametrize("modules", [[], ["numpy"], ["numpy", "mxnet"]], ids=len)
+def test_a_seed(folder, modules):
+    """Python's, NumPy's and MXNet's generators have it; nothing is imported for that."""
+    import mxnet
+
+    (folder / "script.py").write_text(DRAWS)
+    words = ["--seed=5", folder / "report", "file", "script.py", *modules]
+    ended = python(folder, run.__file__, *words)
+    assert ended.code == 0, ended.err
+    early, draws, argv = json.loads(ended.out)
+    assert (early, argv) == ([], ["script.py", *modules])
+    random.seed(5)
+    numpy.random.seed(5)
+    mxnet.random.seed(5)
+    expected = [random.random(), numpy.random.uniform(), mxnet.random.uniform().asscalar().item()]
+    assert draws == expected[: len(draws)]
+
+
+def test_a_seed_and_an_import_that_fails_once(folder):
+    """The package has the seed when its import succeeds, and its name can be missing."""
+    (folder / "script.py").write_text("""
+import sys
+try:
+    import mxnet
+except ImportError:
+    print("no mxnet")
+import numpy, os
+os.rename("numpy.py", "not_numpy.py")
+print(numpy.random.seeds)
+""")
+    numpy_here = "class random:\n    seeds = []\n    seed = seeds.append\n"
+    (folder / "numpy.py").write_text(numpy_here)
+    (folder / "mxnet.py").write_text("raise ImportError")
+    words = ["--seed=5", folder / "report", "file", "script.py"]
+    ended = python(folder, run.__file__, *words)
+    assert (ended.code, ended.out) == (0, "no mxnet\n[5]\n"), ended.err
 
 
 def test_a_script_that_is_not_there(folder):

@@ -85,6 +85,7 @@ def test_a_job_without_files(tmp_path):
     assert job.model_dir == tmp_path / "ml" / "model"
     assert job.output_data_dir == tmp_path / "ml" / "output" / "data"
     assert job.output_dir == tmp_path / "ml" / "output"
+    assert (job.checkpoint_dir, job.seed) == (tmp_path / "ml" / "checkpoints", None)
 
 
 def test_options_override_the_files(base, tmp_path):
@@ -96,6 +97,7 @@ def test_options_override_the_files(base, tmp_path):
             "test": {"TrainingInputMode": "File"},
         },
         resourceconfig={"hosts": ["a", "b"], "current_host": "b"},
+        checkpointconfig={"LocalPath": "/elsewhere"},
         code=("train.py", "other.py"),
     )
     options = JobOptions(
@@ -106,6 +108,8 @@ def test_options_override_the_files(base, tmp_path):
         current_host="d",
         model_dir=tmp_path / "m",
         output_data_dir=tmp_path / "o",
+        checkpoint_dir=tmp_path / "c",
+        seed=7,
     )
     job = read_job(folder, options)
     assert job.entry_point == folder / "code" / "other.py"
@@ -115,6 +119,21 @@ def test_options_override_the_files(base, tmp_path):
     assert job.input_data_config == {"test": {"TrainingInputMode": "File"}}
     assert (job.hosts, job.current_host) == (("c", "d"), "d")
     assert (job.model_dir, job.output_data_dir) == (tmp_path / "m", tmp_path / "o")
+    assert (job.checkpoint_dir, job.seed) == (tmp_path / "c", 7)
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ({"S3Uri": "s3://bucket/c", "LocalPath": "/data/c"}, "/data/c"),
+        ({"S3Uri": "s3://bucket/c"}, "checkpoints"),
+        ({"LocalPath": ""}, "checkpoints"),
+    ],
+)
+def test_the_folder_of_checkpoints(base, config, name):
+    """The one that SageMaker copies, if it names one; else the guide's."""
+    folder = base(hyperparameters={"sagemaker_program": "train.py"}, checkpointconfig=config)
+    assert read_job(folder, JobOptions()).checkpoint_dir == folder / name
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from mms_handler.training.job import Job
 
 
 def test_command(tmp_path):
-    """Its variables are those of CONTRACT A1, and none of SM_*."""
+    """Its variables are those of CONTRACT A1, and two of SM_* that both modes have."""
     (tmp_path / "train.py").write_text("def train(hosts): pass")
     job = Job(
         entry_point=tmp_path / "train.py",
@@ -24,6 +24,8 @@ def test_command(tmp_path):
         channels={},
         model_dir=tmp_path / "model",
         output_data_dir=tmp_path / "output" / "data",
+        checkpoints=tmp_path / "checkpoints",
+        seed=7,
     )
     (tmp_path / "scratch").mkdir()
     command = legacy.command(job, {}, [Path("/lib")], tmp_path / "scratch")
@@ -35,6 +37,9 @@ def test_command(tmp_path):
         "JOB_NAME": "job-7",
         "CURRENT_HOST": "algo-1",
         "SAGEMAKER_REGION": "eu-west-1",
+        "SM_CHECKPOINT_DIR": f"{tmp_path}/checkpoints",
+        "SM_SEED": "7",
+        "PYTHONHASHSEED": "7",
         "PYTHONUNBUFFERED": "1",
     }
     assert command.cwd == Path.cwd()

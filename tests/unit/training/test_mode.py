@@ -84,6 +84,8 @@ RULES = [
     case("def train(): pass" + GUARD, "script", "takes none of", "guard, nothing"),
     case("def train(lr=1): pass" + GUARD, "script", "takes none of", "guard, a default"),
     case("def train(hosts): pass\nx = os.environ['SM_HOSTS']" + GUARD, "script", "SM_HOSTS", "SM_"),
+    case("def train(hosts): pass\nx = 'SM_CHECKPOINT_DIR', 'SM_SEED'" + GUARD, "legacy", "hosts",
+         "what legacy scripts are told too"),
     case("def train(hosts): pass\nx = f'SM_CHANNEL_{name}'" + GUARD, "script", "SM_CHANNEL_",
          "SM_ in an f-string"),
     case("'SM_HOSTS'\n# SM_HOSTS\ndef train(hosts): 'SM_X'" + GUARD, "legacy", "hosts",

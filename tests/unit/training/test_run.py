@@ -53,7 +53,8 @@ def test_a_job_that_succeeds(job, tmp_path):
     script = """
         import json, os, sys
         print("training")
-        folders = [os.environ["SM_MODEL_DIR"], os.environ["SM_OUTPUT_DATA_DIR"]]
+        names = ("SM_MODEL_DIR", "SM_OUTPUT_DATA_DIR", "SM_CHECKPOINT_DIR")
+        folders = [os.environ[name] for name in names]
         assert all(os.path.isdir(folder) for folder in folders)
         json.dump([sys.argv[1:], os.listdir(folders[1] + "/..")], open(folders[0] + "/saved", "w"))
     """
@@ -62,12 +63,40 @@ def test_a_job_that_succeeds(job, tmp_path):
     words, files = json.loads((tmp_path / "ml" / "model" / "saved").read_text())
     assert (words, files) == (["--epochs", "3"], ["data"])
     assert sorted(path.name for path in output.iterdir()) == ["data", "success"]
+    assert list((tmp_path / "ml" / "checkpoints").iterdir()) == []
+
+
+def test_checkpoints_stay(job, tmp_path):
+    """A run finds what earlier ones wrote, also after a failure."""
+    script = """
+import os
+folder = os.environ["SM_CHECKPOINT_DIR"]
+open(f"{folder}/{len(os.listdir(folder))}", "w").close()
+raise SystemExit(int(len(os.listdir(folder)) < 3))
+"""
+    for _ in range(2):
+        with pytest.raises(JobFailed):
+            run(job(script))
+    run(job(script))
+    folder = tmp_path / "ml" / "checkpoints"
+    assert sorted(path.name for path in folder.iterdir()) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("seed", [-1, 2**31])
+def test_a_seed_that_mxnet_does_not_take(job, seed):
+    with pytest.raises(
+        TrainingError,
+        match=f"^algo-1: checking the job: the seed {seed} is not from 0 to 2147483647$",
+    ):
+        run(job("pass", seed=seed))
 
 
 def test_parameters_are_checked_before_anything_is_installed(job, tmp_path):
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "requirements.txt").write_text("no-such-package-of-any-index==1\n")
-    with pytest.raises(TrainingError, match=r"^train\(\) requires data, "):
+    with pytest.raises(
+        TrainingError, match=r"^algo-1: checking the job: train\(\) requires data, "
+    ):
         run(job("def train(data): pass"))
 
 
@@ -199,9 +228,7 @@ def test_the_mode(job, caplog, mode):
     name = "script" if mode == "script" else "legacy"
     if name == "legacy":  # it would import mxnet; this ends it before
         script += "def train(learning_rate): pass\n"
-        with pytest.raises(
-            JobFailed, match=r"^algo-1: starting the script: train\(\) requires lea"
-        ):
+        with pytest.raises(JobFailed, match=r"^algo-1: checking the job: train\(\) requires lea"):
             run(job(script), mode=mode)
     else:
         run(job(script), mode=mode)
@@ -292,6 +319,10 @@ def test_each_local_host_has_its_folders(job, tmp_path):
         model_dir=base / "model",
         output_data_dir=base / "output" / "data",
     )
+    assert second.checkpoint_dir == base / "checkpoints"
+    part = job("pass", checkpoints=tmp_path / "c")
+    assert local_hosts._job_of(part, "algo-1", hosts).checkpoint_dir == tmp_path / "c"
+    assert local_hosts._job_of(part, "algo-2", hosts).checkpoint_dir == base / "checkpoints"
 
 
 def test_the_reason_of_several_hosts():

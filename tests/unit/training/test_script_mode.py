@@ -118,6 +118,15 @@ def test_a_program(code_dir, name):
     assert done.stdout == "-a|x y|-b|$HOME;'\"|-c||"
 
 
+def test_a_seed(job, tmp_path):
+    """The runner gets it, and the variables have it."""
+    (tmp_path / "scratch").mkdir()
+    command = script_mode.command(job._replace(seed=7), {}, [], tmp_path / "scratch")
+    report = str(tmp_path / "scratch" / "report.json")
+    assert command.words[:4] == [*PYTHON[:2], "--seed=7", report]
+    assert command.variables["SM_SEED"] == command.variables["PYTHONHASHSEED"] == "7"
+
+
 def test_a_plain_program(code_dir):
     command = script_mode.command_line(code_dir / "train.sh", code_dir, {"epochs": 3}, REPORT)
     assert command == ["/bin/sh", "-c", "./train.sh --epochs 3"]
@@ -163,6 +172,7 @@ def test_variables(job, tmp_path):
         "SAGEMAKER_JOB_NAME": "job-7",
         "CURRENT_HOST": "algo-1",
         "SAGEMAKER_REGION": "eu-west-1",
+        "SM_CHECKPOINT_DIR": f"{base}/checkpoints",
         "PYTHONPATH": f"{base}/code:/x:/y",
         "PYTHONUNBUFFERED": "1",
     }
