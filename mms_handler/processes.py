@@ -1,7 +1,7 @@
 """Child processes that never outlive this one.
 
-this process ──▶ command ──▶ its own children            one process group
-     └─── pipe ──▶ guard: ends the group when the pipe closes
+this process ──▶ command ──▶ its own children            one session
+     └─── pipe ──▶ guard: ends the session when the pipe closes
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ read -r _
 kill -s TERM -- "-$1"
 sleep 2
 kill -s KILL -- "-$1"
+for stat in /proc/[0-9]*/stat; do
+    read -r line < "$stat" || continue
+    set -- "$1" "$2" ${line##*)}
+    [ "$6" != "$1" ] || kill -s KILL "${line%% *}"
+done
 [ -z "$2" ] || rm -rf -- "$2"
 """
 
@@ -35,7 +40,10 @@ def group(
     limit_s: float = 5,
     **streams: Any,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run ``command`` for the length of a ``with`` block.  After it, its whole group is gone.
+    """Run ``command`` for the length of a ``with`` block.  After it, its whole session is gone.
+
+    The group gets a signal, and time to end.  Processes of the session in other groups, such as
+    those that mpirun runs, are ended by the command; what it leaves is killed.
 
     Args:
         command: runs in a session and process group of its own.
@@ -97,7 +105,7 @@ def _guard(group_id: int, folder: Path | None) -> subprocess.Popen[bytes]:
 
 
 def stop(process: subprocess.Popen[bytes], limit_s: float) -> None:
-    """End the whole group of ``process``: with SIGTERM, and after ``limit_s`` with SIGKILL."""
+    """End the group of ``process`` with SIGTERM, and after ``limit_s`` its session with SIGKILL."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
         deadline = time.monotonic() + limit_s
@@ -107,6 +115,9 @@ def stop(process: subprocess.Popen[bytes], limit_s: float) -> None:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
+    for pid, _ in _session(process.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def session_cpu_s(leader: int) -> float:
@@ -114,13 +125,17 @@ def session_cpu_s(leader: int) -> float:
 
     Those that have ended count once their parent has waited for them, if it is in the session.
     """
-    ticks = 0
+    ticks = sum(sum(map(int, fields[11:15])) for _, fields in _session(leader))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _session(leader: int) -> Iterator[tuple[int, list[str]]]:
+    """The processes of a session: their ids, and the fields of /proc/PID/stat from the state on."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has just ended
-            fields = path.read_text().rpartition(")")[2].split()  # from the state on
+            fields = path.read_text(errors="replace").rpartition(")")[2].split()
             if int(fields[3]) == leader:
-                ticks += sum(map(int, fields[11:15]))
-    return ticks / os.sysconf("SC_CLK_TCK")
+                yield int(path.parent.name), fields
 
 
 #: prctl(2): whether a core file may be written, and thereby who may read the process's /proc files.

@@ -86,14 +86,14 @@ def test_a_private_process(private):
 # --- groups ----------------------------------------------------------------------------------
 
 
-def group_of(pid: int) -> list[psutil.Process]:
-    """The processes of a group that have not ended."""
-    members = []
+def members(pid: int, leader_of=os.getpgid) -> list[psutil.Process]:
+    """The processes of a group, or of a session with ``os.getsid``, that have not ended."""
+    processes = []
     for process in psutil.process_iter():
         with contextlib.suppress(OSError, psutil.Error):
-            if os.getpgid(process.pid) == pid and process.status() != psutil.STATUS_ZOMBIE:
-                members.append(process)
-    return members
+            if leader_of(process.pid) == pid and process.status() != psutil.STATUS_ZOMBIE:
+                processes.append(process)
+    return processes
 
 
 def test_a_group_is_gone_after_the_block(tmp_path):
@@ -104,8 +104,8 @@ def test_a_group_is_gone_after_the_block(tmp_path):
     ) as process:
         assert process.stdout.readline() == b"ready\n"
         assert os.getsid(process.pid) == os.getpgid(process.pid) == process.pid
-        assert len(group_of(process.pid)) == 3
-    assert group_of(process.pid) == []
+        assert len(members(process.pid)) == 3
+    assert members(process.pid) == []
     assert process.returncode == -signal.SIGTERM
     assert (tmp_path / "out").read_text() == f"1 in {tmp_path}\n"
     process.stdout.close()
@@ -131,6 +131,35 @@ def test_a_group_that_has_ended(tmp_path):
     with processes.group(["/bin/sh", "-c", "exit 5"], env={}, cwd=tmp_path) as process:
         process.wait(30)
     assert process.returncode == 5
+
+
+#: Starts a process in a group of its own, as mpirun does, and is killed.
+ABANDONS = """\
+import os, signal, subprocess
+subprocess.Popen(["sleep", "60"], preexec_fn=lambda: os.setpgid(0, 0))
+print(flush=True)
+signal.pause()
+"""
+
+
+def test_what_a_killed_process_leaves_in_other_groups(tmp_path):
+    """Is killed with the rest of its session."""
+    with processes.group(
+        [sys.executable, "-c", ABANDONS], env={}, cwd=tmp_path, stdout=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()
+        process.kill()
+        process.wait(30)
+        assert len(members(process.pid, os.getsid)) == 1
+    process.stdout.close()
+    wait_until_gone(process.pid)
+
+
+def wait_until_gone(session: int) -> None:
+    deadline = time.monotonic() + 30
+    while members(session, os.getsid):
+        assert time.monotonic() < deadline, members(session, os.getsid)
+        time.sleep(0.02)
 
 
 def test_an_error_in_the_block(tmp_path):
@@ -166,8 +195,9 @@ GUARDED = """\
 import os, pathlib, subprocess, sys
 from mms_handler import processes
 
+apart = "import os; os.setpgid(0, 0); print(flush=True); os.execlp('sleep', 'sleep', '60')"
 with processes.group(
-    ["/bin/sh", "-c", "sleep 60 & echo; wait"],
+    ["/bin/sh", "-c", '"$@" & sleep 60 & wait', "sh", sys.executable, "-c", apart],
     env=dict(os.environ),
     cwd=pathlib.Path("/"),
     folder=pathlib.Path(sys.argv[1]),
@@ -187,9 +217,11 @@ def test_a_group_does_not_outlive_this_process(tmp_path):
         [sys.executable, "-c", GUARDED, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
         group = int(process.stdout.readline())
-        assert len(group_of(group)) == 2
+        assert len(members(group)) == 2
+        assert len(members(group, os.getsid)) == 3  # one is in a group of its own
         process.kill()
+    wait_until_gone(group)
     deadline = time.monotonic() + 30
-    while group_of(group) or folder.exists():
-        assert time.monotonic() < deadline, (group_of(group), folder.exists())
+    while folder.exists():
+        assert time.monotonic() < deadline
         time.sleep(0.02)
