@@ -152,6 +152,9 @@ def register(
         "batch_size": batch_size,
         "max_batch_delay": max_batch_delay_ms,
         "response_timeout": timeout_s,
+        # Replaces the archive's own.  MMS looks for "python3", which its documentation uses, on the
+        # PATH, and would start another Python than the server's (WorkerLifeCycle.java:124-128).
+        "runtime": "python",
     }
     body, headers = json.dumps(fields).encode(), {"Content-Type": "application/json"}
     return call("POST", f"{management_url}/models", body, headers, _loading_s(workers, timeout_s))

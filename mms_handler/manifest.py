@@ -158,6 +158,7 @@ def encode(
     hashes: Mapping[str, str] | None = None,
     sample: Sample | None = None,
     quantized: Quantized | None = None,
+    handler: str = HANDLER,
 ) -> bytes:
     """A manifest as JSON.  The same model and versions give the same bytes.
 
@@ -167,8 +168,9 @@ def encode(
         hashes: the SHA-256 of every other entry; None for a folder, whose files are not hashed.
         sample: the sample request, if there is one.
         quantized: the int8 graph, if there is one.
+        handler: ``module:function`` that MMS calls.
     """
-    model = {"modelName": name, "handler": HANDLER}
+    model = {"modelName": name, "handler": handler}
     extension: dict[str, Any] = {"version": __version__, "packages": _packages()}
     if hashes is not None:
         extension["files"] = dict(sorted(hashes.items()))
@@ -230,6 +232,18 @@ def read_folder(folder: Path) -> Manifest | None:
     """
     path = folder / MANIFEST
     return read(path.read_bytes()) if path.is_file() else None
+
+
+def foreign_handler(folder: Path) -> str | None:
+    """The handler that the manifest in ``folder`` names, if it is not this package's.
+
+    None also for a manifest that is not valid: a new one is written.
+    """
+    with contextlib.suppress(ArchiveError):
+        manifest = read_folder(folder)
+        if manifest and manifest.handler != HANDLER:
+            return manifest.handler
+    return None
 
 
 def read_sample(folder: Path) -> tuple[Sample, bytes] | None:

@@ -3,6 +3,7 @@
 model.tar.gz   artifacts, code/inference.py             ──▶ the same names in the .mar
 model.tar.gz   artifacts, the script beside them        ──▶ likewise; a worker finds it there too
 model.tar.gz   artifacts; sourcedir.tar.gz has the code ──▶ artifacts, code/
+NAME.tar.gz    model-archiver's: NAME/ with MAR-INF/    ──▶ the files of NAME/, their own handler
 .mar           ──▶ all files except MAR-INF/
 """
 
@@ -12,11 +13,13 @@ import tempfile
 from pathlib import Path
 from typing import Callable
 
+from mms_handler import manifest
 from mms_handler.archive import files, samples, tars
 from mms_handler.archive.formats import other_suffix
 from mms_handler.archive.pack import code_files, with_code, write
 from mms_handler.archive.verify import unpack
 from mms_handler.errors import ArchiveError
+from mms_handler.manifest import MANIFEST
 
 
 def convert(
@@ -55,19 +58,28 @@ def convert(
             unpack(path, folder)
             return tars.write(_model_files(folder), target, force=force, progress=progress)
         tars.unpack(path, folder)
+        folder = _top(folder)
         packed = _model_files(folder)
         if not packed:
             raise ArchiveError(f"{path.name} has no files")
+        handler = None if code else manifest.foreign_handler(folder)
         if code:
             packed = with_code(packed, _unpacked_code(code, Path(scratch) / "code"))
         return write(
             packed,
             target,
             program=program,
-            request=samples.zeros(packed),
+            request=None if handler else samples.zeros(packed),
+            handler=handler,
             force=force,
             progress=progress,
         )
+
+
+def _top(folder: Path) -> Path:
+    """The folder with a model's files: model-archiver's tgz has them all in one folder."""
+    inside = list(folder.iterdir())
+    return inside[0] if len(inside) == 1 and (inside[0] / MANIFEST).is_file() else folder
 
 
 def _model_files(folder: Path) -> dict[str, Path]:

@@ -152,6 +152,8 @@ def entries(
 ) -> dict[str, bytes | Path]:
     """The entries that the archive of ``model_dir`` would have, for a folder of links.
 
+    A folder that model-archiver wrote (``no-archive``) keeps the handler of its manifest.
+
     Returns:
         By name: the path of a file, or the bytes of the manifest or the sample.
 
@@ -159,6 +161,10 @@ def entries(
         ArchiveError, ScriptError: as ``pack``.
     """
     packed = contents(model_dir, code)
+    handler = manifest.foreign_handler(model_dir)
+    if handler:
+        manifest.check_handler(handler, packed)
+        return {**packed, MANIFEST: manifest.encode(name, None, handler=handler)}
     request = samples.zeros(packed)
     sample = {request.entry.name: request.body} if request else {}
     encoded = manifest.encode(
@@ -186,16 +192,22 @@ def write(
     *,
     program: str | None = None,
     request: SampleRequest | None = None,
+    handler: str | None = None,
     force: bool = False,
     progress: Callable[[int], None] = lambda count: None,
     trial: Trial | None = None,
     quantizer: Quantizer | None = None,
 ) -> Path:
-    """Write an archive of ``packed``, its files by their names in it.  See also ``pack``."""
+    """Write an archive of ``packed``, its files by their names in it.  See also ``pack``.
+
+    ``handler`` is another package's or the archive's own, which needs no script.
+    """
     name = manifest.check_name(target.stem)
     for inner in packed:
         safety.check_entry_name(inner)
-    script = script_of(packed, program)
+    if handler:
+        manifest.check_handler(handler, packed)
+    script = None if handler else script_of(packed, program)
     int8: Int8Graph | None = None
     with files.replacing(target, force) as partial:
         with zipfile.ZipFile(partial, "w") as mar:
@@ -211,7 +223,10 @@ def write(
             if int8:
                 hashes[INT8] = _add(mar, INT8, int8.symbol)
             sample, quantized = request.entry if request else None, int8.entry if int8 else None
-            _add(mar, MANIFEST, manifest.encode(name, script, hashes, sample, quantized))
+            encoded = manifest.encode(
+                name, script, hashes, sample, quantized, handler or manifest.HANDLER
+            )
+            _add(mar, MANIFEST, encoded)
         zips.size(partial)  # raises if unpack would refuse the list of entries
     return target
 

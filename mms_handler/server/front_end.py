@@ -28,7 +28,7 @@ from mms_handler.errors import ServerError
 from mms_handler.server import java, sizing
 from mms_handler.server.access import Tokens
 from mms_handler.server.properties import config_properties
-from mms_handler.settings import Settings, environment, hidden_removed
+from mms_handler.settings import Settings, environment, hidden_removed, path_of_programs
 
 #: Seconds that Java may take to end once no request is in flight.
 _END_S = 3
@@ -184,7 +184,7 @@ def started(
             supervised=True,
         )
         env = environment(private)
-        env.update(java.java_variables(env))
+        env.update(java.java_variables(env), PATH=path_of_programs(env.get("PATH")))
         options = [*sizing.java_options(plan), *_gate_options(settings, tokens, folder)]
         command = java.command(env, folder, options, settings.java_jars)
         inference, management = f"unix:{folder / 'inference'}", f"unix:{folder / 'management'}"

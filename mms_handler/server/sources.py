@@ -19,7 +19,7 @@ class Source(NamedTuple):
 
     Fields:
         name: the model's name.
-        path: a .mar, a .tar.gz or a folder.
+        path: a .mar, a .tar.gz, a .tgz or a folder.
         size_bytes: the size of its files, unpacked.
         url: the path or address, as on the command line or in the registration.
     """
@@ -49,9 +49,10 @@ def name_of(path: Path) -> str:
     """
     if path.is_dir():
         return check_name(os.path.basename(os.path.abspath(path)))
-    if path.is_file() and path.name.endswith((".mar", ".tar.gz")):
-        return check_name(path.name[: -len(".mar" if path.suffix == ".mar" else ".tar.gz")])
-    raise NoSuchModel(f"{path} is neither a .mar, a .tar.gz nor a folder")
+    for suffix in (".mar", ".tar.gz", ".tgz"):
+        if path.is_file() and path.name.endswith(suffix):
+            return check_name(path.name[: -len(suffix)])
+    raise NoSuchModel(f"{path} is neither a .mar, a .tar.gz, a .tgz nor a folder")
 
 
 def allowed_folders(settings: Settings) -> list[Path]:

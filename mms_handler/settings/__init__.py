@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Mapping, NamedTuple
@@ -32,6 +33,7 @@ __all__ = [
     "export",
     "export_defaults",
     "hidden_removed",
+    "path_of_programs",
 ]
 
 
@@ -90,6 +92,19 @@ def environment(settings: Settings | None = None) -> dict[str, str]:
     for variable in [*stale, *names.PASSED_ON.values()]:
         env.pop(variable, None)
     return {**env, **settings.variables()}
+
+
+def path_of_programs(path: str | None) -> str:
+    """PATH with this interpreter's folder first, so that ``python`` and ``pip`` are its own.
+
+    They are without it only where the virtual environment is activated.
+
+    Args:
+        path: PATH until now.
+    """
+    folder = os.path.dirname(sys.executable)
+    folders = (path or os.defpath).split(os.pathsep)
+    return os.pathsep.join([folder, *(other for other in folders if other != folder)])
 
 
 def hidden_removed(env: Mapping[str, str], settings: Settings) -> dict[str, str]:

@@ -21,7 +21,14 @@ from mms_handler.script import containers, requirements
 from mms_handler.script.find import find_script
 from mms_handler.script.load import Script, add_to_path
 from mms_handler.script.signature import BoundHook, bind, doubts
-from mms_handler.settings import Settings, cache_folder, export_defaults
+from mms_handler.settings import (
+    Settings,
+    cache_folder,
+    environment,
+    export,
+    export_defaults,
+    path_of_programs,
+)
 from mms_handler.worker.request import Request, request_without_mms
 
 log = logging.getLogger(__name__)
@@ -190,6 +197,7 @@ def load_script(path: Path | None, worker: Worker) -> Script:
         model_dir = str(worker.model_dir)
         cpus = multiprocessing.cpu_count()
         export_defaults(containers.hosting_variables(model_dir, worker.gpus, cpus))
+        export("PATH", path_of_programs(environment().get("PATH")))
         sys.path.append(model_dir)  # for modules beside code/; last, so that they shadow nothing
         return Script.load(path)
 

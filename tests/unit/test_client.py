@@ -189,6 +189,7 @@ def test_register_is_synchronous_and_in_seconds(server):
         "batch_size": 4,
         "max_batch_delay": 50,
         "response_timeout": 60,
+        "runtime": "python",
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import sys
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from mms_handler.errors import SettingsError
 from mms_handler.settings import Settings, cache_folder
 
 ROOT = Path(__file__).parents[2]
+BIN = os.path.dirname(sys.executable)
 
 DEFAULTS = {
     "program": None,
@@ -353,6 +355,20 @@ def test_current_reads_this_process(monkeypatch):
     assert settings.current().batch_size == 3
     settings.export("MMS_HANDLER_BATCH_SIZE", "4")
     assert settings.current().batch_size == 4
+
+
+@pytest.mark.parametrize(
+    ("path", "others"),
+    [
+        ("/usr/bin:/bin", ["/usr/bin", "/bin"]),
+        (f"/usr/bin:{BIN}:/bin", ["/usr/bin", "/bin"]),
+        ("", os.defpath.split(":")),
+        (None, os.defpath.split(":")),
+    ],
+)
+def test_programs_are_those_of_this_python(path, others):
+    """The folder of its interpreter comes first, once."""
+    assert settings.path_of_programs(path).split(":") == [BIN, *others]
 
 
 def test_environment_is_a_copy(monkeypatch):

@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import struct
+import sys
 import time
 from typing import NamedTuple
 
@@ -884,6 +885,19 @@ def test_a_misspelt_hook_is_in_the_log(worker, caplog):
 def test_a_misspelt_parameter_is_in_the_log(worker, caplog):
     worker(DOUBLER + "def output_fn(prediction, accept, contex=None):\n    return prediction\n")
     assert caplog.messages == ["output_fn: contex keeps its default; did you mean context?"]
+
+
+def test_programs_of_a_script_are_this_pythons(worker, monkeypatch):
+    """Also where the server's environment is not activated."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    answer = worker(
+        "import shutil\n"
+        "FOUND = [shutil.which(name) for name in ('python3', 'pip')]\n"
+        "def model_fn(model_dir): pass\n"
+        "def transform_fn(model, data, content_type, accept):\n    return FOUND\n"
+    ).answer()
+    folder = os.path.dirname(sys.executable)
+    assert json.loads(answer.body) == [f"{folder}/python3", f"{folder}/pip"]
 
 
 def test_a_load_is_one_line_in_the_log(worker, caplog):

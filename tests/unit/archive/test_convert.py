@@ -95,6 +95,20 @@ def test_there_and_back_gives_the_same_archive(tmp_path):
     assert second_tar.read_bytes() == first_tar.read_bytes()
 
 
+def test_the_code_replaces_the_handler(tmp_path):
+    """A script for an archive of model-archiver is served with this package."""
+    manifest = b'{"model": {"modelName": "m", "handler": "service:handle"}}'
+    inside = {**ARTIFACTS, "service.py": b"x", "MAR-INF/MANIFEST.json": manifest}
+    source = tar(tmp_path / "m.tar.gz", inside, "m/")
+    assert archive.verify(archive.convert(source, tmp_path / "1" / "m.mar")).handler == (
+        "service:handle"
+    )
+    (tmp_path / "inference.py").write_text("x = 1")
+    code = tmp_path / "inference.py"
+    packed = archive.convert(source, tmp_path / "2" / "m.mar", code=code)
+    assert archive.verify(packed).handler == "mms_handler.service:handle"
+
+
 def test_a_manifest_in_a_tar_is_replaced(tmp_path):
     """A MAR-INF, say of a .mar that was unpacked and tarred, is written anew."""
     files = {**NEW, "MAR-INF/MANIFEST.json": b"invalid"}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -191,6 +192,7 @@ folder = pathlib.Path(sys.argv[1])
 variables = {name: os.environ.get(name) for name in sys.argv[2:]}
 (folder.parent / "seen.json").write_text(json.dumps({
     "variables": variables,
+    "path": os.environ["PATH"],
     "cwd": os.getcwd(),
     "files": sorted(path.name for path in folder.iterdir()),
     "config": (folder / "config.properties").read_text(),
@@ -258,6 +260,7 @@ def test_started(commands, temporary):
         "MMS_HANDLER_TOKEN_FILE": None,
         "JAVA_HOME": "/a/java",
     }
+    assert seen["path"].split(":")[0] == os.path.dirname(sys.executable)
     assert seen["cwd"] == str(folder)
     assert seen["files"] == ["config.properties", "loading", "tmp", "tokens"]
     config = seen["config"]

@@ -37,7 +37,9 @@ def test_names(store, monkeypatch):
     monkeypatch.chdir(store / "folder")
     assert name_of(Path()) == "folder"
     for file in ("notes.txt", "gone.mar", "gone"):
-        with pytest.raises(NoSuchModel, match=f"{file} is neither a .mar, a .tar.gz nor a folder$"):
+        with pytest.raises(
+            NoSuchModel, match=f"{file} is neither a .mar, a .tar.gz, a .tgz nor a folder$"
+        ):
             name_of(store / file)
     (store / "a b").mkdir()
     with pytest.raises(ArchiveError, match="'a b' is not a valid"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import stat
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -50,6 +52,50 @@ def test_a_folder_gets_a_manifest(tmp_path, store):
         "script": "inference.py",
     }
     assert files(folder) == CONTENT[1:]
+
+
+HANDLER = "def handle(data, context):\n    return data\n"
+
+
+@pytest.mark.parametrize(
+    ("form", "path"),
+    [("tgz", "m.tar.gz"), ("tgz", "m.tgz"), ("no-archive", "m"), ("default", "m.mar")],
+)
+@pytest.mark.parametrize("handler", ["service:handle", "mms_handler.service:handle"])
+def test_what_model_archiver_writes(tmp_path, store, form, path, handler):
+    """Each of its formats keeps its handler, and the files beside it."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "service.py").write_text(HANDLER)
+    (tmp_path / "model" / "net.params").write_bytes(b"w")
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "model_archiver.model_packaging", "--model-name", "m"),
+            *("--model-path", tmp_path / "model", "--handler", handler, "--runtime", "python3"),
+            *("--archive-format", form, "--export-path", tmp_path),
+        ],
+        check=True,
+    )
+    if path == "m.tgz":
+        (tmp_path / "m.tar.gz").rename(tmp_path / path)
+    stored = store.put(source_at(tmp_path / path))
+    assert files(stored) == ["MAR-INF/MANIFEST.json", "net.params", "service.py"]
+    manifest = json.loads((stored / "MAR-INF" / "MANIFEST.json").read_text())
+    assert manifest["model"]["modelName"] == "m"
+    assert manifest["model"]["handler"] == handler
+
+
+def test_a_handler_that_is_not_there(tmp_path, store):
+    """MMS would fail after a minute."""
+    folder = model(tmp_path / "digits")
+    (folder / "MAR-INF").mkdir()
+    text = json.dumps({"model": {"modelName": "m", "handler": "gone_service:handle"}})
+    (folder / "MAR-INF" / "MANIFEST.json").write_text(text)
+    with pytest.raises(ArchiveError, match="neither in the archive nor installed"):
+        store.put(source(folder))
+    (folder / "MAR-INF" / "MANIFEST.json").write_text("invalid, so it is written anew")
+    assert (
+        "mms_handler.service" in (store.put(source(folder)) / "MAR-INF/MANIFEST.json").read_text()
+    )
 
 
 def test_large_files_are_linked_and_scripts_copied(tmp_path, store):
@@ -103,7 +149,7 @@ def test_the_current_folder_has_a_name(tmp_path, monkeypatch):
     assert name_of(Path()) == "digits"
 
 
-@pytest.mark.parametrize("name", ["digits.mar", "digits.tar.gz"])
+@pytest.mark.parametrize("name", ["digits.mar", "digits.tar.gz", "digits.tgz"])
 def test_an_archive_gives_its_name_to_the_model(tmp_path, name):
     """The suffix is left out."""
     (tmp_path / name).write_bytes(b"")
@@ -124,7 +170,9 @@ def test_paths_that_are_no_model(tmp_path, name):
         (tmp_path / name).write_bytes(b"zip")
     with pytest.raises(NoSuchModel) as caught:
         name_of(tmp_path / name)
-    assert str(caught.value) == f"{tmp_path / name} is neither a .mar, a .tar.gz nor a folder"
+    assert (
+        str(caught.value) == f"{tmp_path / name} is neither a .mar, a .tar.gz, a .tgz nor a folder"
+    )
 
 
 @pytest.mark.parametrize("name", ["my model", "-x", "caf\u00e9"])
