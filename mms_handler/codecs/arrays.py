@@ -39,8 +39,11 @@ def numbers(value: Any, place: str = "") -> Array:
             siblings'.
     """
     shape = shape_of_first(value)
-    if len(shape) > MAX_DIMENSIONS or misfit(value, shape) is not None:
-        raise ValueError(_problem(value, place))
+    if len(shape) > MAX_DIMENSIONS:
+        raise ValueError(f"lists are nested more than {MAX_DIMENSIONS} deep")
+    path = misfit(value, shape)
+    if path is not None:
+        raise ValueError(_problem(value, shape, path, place))
     try:
         return as_float32(value)
     except OverflowError:
@@ -59,14 +62,8 @@ def as_float32(value: Any) -> Array:
     return np.asarray(value, np.float64).astype(np.float32)
 
 
-def _problem(value: Any, root: str) -> str:
-    """Describe the first place where ``value`` is not an array of numbers."""
-    shape = shape_of_first(value)
-    if len(shape) > MAX_DIMENSIONS:
-        return f"lists are nested more than {MAX_DIMENSIONS} deep"
-    path = misfit(value, shape)
-    if path is None:
-        return "not an array of numbers"
+def _problem(value: Any, shape: tuple[int, ...], path: list[int], root: str) -> str:
+    """Describe the place at ``path``, where ``value`` does not fit into an array of ``shape``."""
     item, place = value, root
     for index in path:
         item, place = item[index], f"{place}[{index}]"

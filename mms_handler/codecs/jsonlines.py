@@ -44,7 +44,7 @@ def decode(body: str) -> Arrays:
 
 def _without_blank_end(body: str) -> str:
     end = len(body.rstrip())
-    return body[:end] + body[end:].split("\n", 1)[0] if end else ""
+    return body[:end] + body[end:].partition("\n")[0] if end else ""
 
 
 def _quick(part: str, lines: list[str]) -> Arrays | None:
@@ -86,10 +86,13 @@ def _are_alike(arrays: Arrays, first: Arrays) -> bool:
 
 def _joined(read: list[Any]) -> Arrays:
     """The rows of all parts, which are alike."""
-    if len(read) < 2:
-        return read[0] if read else np.empty(0, np.float32)
-    if isinstance(read[0], dict):
-        return {name: np.concatenate([part[name] for part in read]) for name in read[0]}
+    if not read:
+        return np.empty(0, np.float32)
+    first: Arrays = read[0]
+    if len(read) == 1:
+        return first
+    if isinstance(first, dict):
+        return {name: np.concatenate([part[name] for part in read]) for name in first}
     rows: Array = np.concatenate(read)
     return rows
 
@@ -103,7 +106,7 @@ def _slow(lines: list[str], number: int, body: str) -> Arrays:
     records = [_record(line, at) for at, line in enumerate(lines, number)]
     if number == 1:
         return _arrays(records, 1)
-    first = _record(body[: body.index("\n")], 1)
+    first = parsers.loads(body[: body.index("\n")])  # which was read before
     arrays = _arrays([first, *records], number - 1)
     if isinstance(arrays, dict):
         return {name: array[1:] for name, array in arrays.items()}

@@ -175,7 +175,8 @@ def _packed_tensor(tensor: Array) -> bytes:
 
 def _packed_values(tensor: Array) -> tuple[int, bytes]:
     if tensor.dtype.kind == "f":
-        number, dtype = (_FLOAT64, "<f8") if tensor.dtype.itemsize > 4 else (_FLOAT32, "<f4")
+        fits = np.can_cast(tensor.dtype, np.float32)
+        number, dtype = (_FLOAT32, "<f4") if fits else (_FLOAT64, "<f8")
         return number, tensor.astype(dtype).tobytes()
     if tensor.size and not -(2**31) <= int(tensor.min()) <= int(tensor.max()) < 2**31:
         raise ValueError("an integer does not fit into 32 bits")

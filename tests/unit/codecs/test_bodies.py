@@ -66,6 +66,42 @@ def test_lines_are_read_quickly(monkeypatch):
     assert jsonlines.decode("[1, 2]\n[3, 4]\n").tolist() == [[1, 2], [3, 4]]
 
 
+@pytest.mark.parametrize("line", ["[[1], [2]]", '{"a": [1, 2], "b": [[3]]}', "7"])
+def test_large_lines_are_read_quickly(monkeypatch, line):
+    """Some in each part, also where a part is as large as those that are read one by one."""
+    monkeypatch.setattr(parts, "LARGE_BYTES", 2 * len(line))
+    monkeypatch.setattr(parts, "PART_BYTES", 2 * len(line))
+    monkeypatch.setattr(jsonlines, "_slow", lambda *_: pytest.fail("the slow way"))
+    arrays = jsonlines.decode("\n".join([line] * 11))
+    expected = jsonlines.decode("\n".join([line]))
+    for name, array in expected.items() if isinstance(expected, dict) else [(None, expected)]:
+        lines = arrays if name is None else arrays[name]
+        assert lines.tolist() == array.tolist() * 11
+
+
+@pytest.mark.parametrize("line", ["[[1], [2]]", '{"a": [1, 2], "b": [[3]]}'])
+def test_a_large_line_is_read_in_parts(monkeypatch, line):
+    """No parser holds all of it, nor Python's lists."""
+    expected = jsonlines.decode(line)
+    monkeypatch.setattr(parts, "LARGE_BYTES", 1)
+    monkeypatch.setattr(parsers, "orjson", None)
+    monkeypatch.setattr(jsonlines, "_slow", lambda *_: pytest.fail("the slow way"))
+    assert str(jsonlines.decode(line)) == str(expected)
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("[1]\n[2]\n[3]\n[NaN]\n[4]", "[[1.]\n [2.]\n [3.]\n [nan]\n [4.]]"),
+        ('{"a": 1}\n{"a": 2}\n{"a": NaN}', "{'a': array([ 1.,  2., nan], dtype=float32)}"),
+    ],
+)
+def test_a_later_part_that_only_json_reads(monkeypatch, body, expected):
+    """Its rows follow those of the other parts, and the first line is not among them again."""
+    monkeypatch.setattr(parts, "PART_BYTES", 4)
+    assert str(jsonlines.decode(body)).replace("[ ", "[") == expected.replace("[ ", "[")
+
+
 # --- csv -------------------------------------------------------------------------------------
 
 

@@ -52,6 +52,8 @@ def test_objects_are_stacked_by_key():
     ("body", "message"),
     [
         (b"", "the body is empty; expected application/jsonlines"),
+        (b" \n\n", "no values in the application/jsonlines body (shape (0,))"),
+        (b"[9" + b"0" * 400 + b"]\n[2]\n", "line 1: an integer is too large"),
         (b"[]\n[]\n", "no values in the application/jsonlines body (shape (2, 0))"),
         (b"{}\n", "no values in the application/jsonlines body"),
         (b"[1]\n[2\n", "line 2, column 3: Expecting ',' delimiter"),
@@ -71,6 +73,9 @@ def test_objects_are_stacked_by_key():
         (b'{"a": 1}\n{"a": [1]}\n', '"a" in line 2 has shape (1,), but in line 1 it is ()'),
         (b'{"a": [1]}\n{"a": ["x"]}\n', 'line 2: "x" at "a"[0] is not a number'),
         (b"1\n" + b"[" * 100_000, "line 2 is nested too deeply"),
+        (b"1\n" + b"9" * 1_001, "line 2: an integer is too large"),
+        (b"[" * 32 + b"1" + b"]" * 32, "line 1: lists are nested more than 31 deep"),
+        (b"[0]\n[1e5]\n[9" + b"0" * 400 + b"]\n[2]", "line 3: an integer is too large"),
     ],
 )
 def test_the_message_names_the_line(body, message):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from mms_handler import codecs, media
+from mms_handler.codecs import npy as npy_codec
 from mms_handler.errors import BadInput, NotAcceptable, TooLarge
 
 NPZ = "application/x-npz"
@@ -289,6 +290,16 @@ def test_a_member_is_read_only_up_to_its_declared_size():
     body = zipped([("a.npy", npy(np.zeros(2**20, F)))], zipfile.ZIP_DEFLATED)
     with pytest.raises(BadInput, match="Bad CRC-32"):
         codecs.decode(with_size(body, 128 + 4), NPZ)
+
+
+@pytest.mark.parametrize("missing", [1, 4, 7])
+def test_a_stream_that_ends_early(missing):
+    """Nothing is made up for the values that are missing."""
+    file = npy(np.arange(10_000, dtype=F))
+    head, rest = file[: npy_codec.HEAD_BYTES], file[npy_codec.HEAD_BYTES : -missing]
+    header = npy_codec.read_header(head, len(file))
+    with pytest.raises(ValueError, match=r"^999[89] values, but its header says 10000$"):
+        npy_codec.decode_stream(head, header, io.BytesIO(rest))
 
 
 def test_the_limit_is_that_of_the_arrays():

@@ -419,6 +419,12 @@ def test_json_in_parts(body, expected):
         ('{"a": 1}\n{"a": 2}\n{"b": 3}\n', "line 3 differs from line 1 in the keys a, b"),
         ('{"a": 1}\n{"a": 2}\n3\n', "line 3 is not an object, but other lines are"),
         ('1\n2\n3\n{"a": 2}\n', "line 1 is not an object, but other lines are"),
+        ('[1]\n[2]\n[3]\n{"a": [2]}\n', "line 1 is not an object, but other lines are"),
+        ('{"a": [1]}\n{"a": [2]}\n[3]\n', "line 3 is not an object, but other lines are"),
+        (
+            '{"a": [1]}\n{"a": [2]}\n{"a": [3], "b": [4]}\n',
+            "line 3 differs from line 1 in the keys b",
+        ),
         (
             '{"a": 1}\n{"a": 2}\n{"a": [3]}\n',
             '"a" in line 3 has shape (1,), but in line 1 it is ()',
@@ -433,6 +439,24 @@ def test_json_lines_in_parts(body, message):
         jsonlines.decode(body)
     with pytest.raises(ValueError, match="^" + re.escape(message)):
         jsonlines.decode(body)
+
+
+def test_large_bodies_without_the_parsers(monkeypatch):
+    """json reads the parts."""
+    monkeypatch.setattr(parsers, "simdjson", None)
+    monkeypatch.setattr(parsers, "orjson", None)
+    with in_small_parts():
+        assert parts.arrays(b"[[1, 2.5], [NaN, null]]").tolist()[0] == [1, 2.5]
+        assert parts.arrays(b"[[1, 2.5], [3, x]]") is None
+
+
+def test_a_large_object_of_many_names():
+    """It has the limit that a small one has."""
+    names = {f"k{number}": [0.5] * 100 for number in range(256)}
+    assert len(codecs.decode(json.dumps(names).encode(), JSON)) == 256
+    body = json.dumps({**names, "one more": [0.5]}).encode()
+    assert len(body) > parts.LARGE_BYTES
+    assert refusal(body).endswith("the object has 257 names; the limit is 256")
 
 
 def test_a_large_text_of_lists_is_refused_without_making_them():
