@@ -29,7 +29,7 @@ import inspect
 import os
 import re
 import traceback
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable, Iterable, NamedTuple
 
 
 class HandlerError(Exception):
@@ -130,9 +130,17 @@ class SettingsError(HandlerError):
 
 
 class ArchiveError(HandlerError):
-    """An archive cannot be made, or is refused."""
+    """An archive cannot be made, or is refused.
+
+    Attributes:
+        traceback: of the script's exception, if one is the reason.
+    """
 
     status, phrase = 400, "Bad Archive"
+
+    def __init__(self, message: str, traceback: str = "") -> None:
+        super().__init__(message)
+        self.traceback = traceback
 
 
 class ServerError(HandlerError):
@@ -187,6 +195,10 @@ def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
 #: Characters of an exception's text in a log line.  Some texts quote the body, and a megabyte of
 #: log delays a worker for seconds.
 MAX_TEXT = 1_000
+
+
+#: How MXNet begins its texts: with a line of its own source.
+_MXNET_PLACE = re.compile(r"\ATraceback \(most recent call last\):\n  File \"\.\..*\", line \d+\n")
 
 
 class Fault(NamedTuple):
@@ -262,29 +274,43 @@ def _status(code: object) -> int:
     return number if 400 <= number <= 599 else 500
 
 
-def cause(exc: BaseException, folder: str) -> str:
-    """Describe ``exc`` in one line: its type, its text, and where in the model_dir it came from.
+def cause(exc: BaseException, *folders: str) -> str:
+    """Describe ``exc`` in one line: its type, its text, and where in the script it came from.
 
     Args:
         exc: raised by a user's script, or by us on its behalf.
-        folder: the model_dir.  The place is the innermost line of a file in it, relative to it;
-            or the first line of the function whose result cannot be used.
+        folders: the model_dir, and the script's own folder if that is elsewhere.  The place is the
+            innermost line of a file in one of them, relative to it; or the first line of the
+            function whose result cannot be used.
     """
-    text = " ".join(_text(exc.msg if isinstance(exc, SyntaxError) else exc)[:MAX_TEXT].split())
+    message = _text(exc.msg if isinstance(exc, SyntaxError) else exc)
+    text = " ".join(_MXNET_PLACE.sub("", message, 1)[:MAX_TEXT].split())
     line = f"{type(exc).__name__}: {text}" if text else type(exc).__name__
     if isinstance(exc, SyntaxError) and exc.filename:
-        return f"{line} ({_within(exc.filename, folder)}, line {exc.lineno})"
+        name = name_in_folders(exc.filename, folders) or exc.filename
+        return f"{line} ({name}, line {exc.lineno})"
     lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(exc.__traceback__)]
     if isinstance(exc, ScriptError) and exc.function:
         code = getattr(inspect.unwrap(exc.function), "__code__", None)
         lines = [(code.co_filename, code.co_firstlineno)] if code else []
     places = [
-        f"{_within(filename, folder)}, line {number}"
+        f"{name}, line {number}"
         for filename, number in lines
-        if os.path.realpath(filename).startswith(os.path.realpath(folder) + os.sep)
+        for name in [name_in_folders(filename, folders)]
+        if name
     ]
     return f"{line} ({places[-1]})" if places else line
 
 
-def _within(filename: str, folder: str) -> str:
-    return os.path.relpath(os.path.realpath(filename), os.path.realpath(folder))
+def name_in_folders(filename: str, folders: Iterable[str]) -> str | None:
+    """A file's name relative to the first of ``folders`` that it is in; None if it is in none.
+
+    Packages that are installed in such a folder, as in a project's environment, are not its files.
+    """
+    path = os.path.realpath(filename)
+    for folder in folders:
+        name = os.path.relpath(path, os.path.realpath(folder))
+        parts = name.split(os.sep)
+        if parts[0] != ".." and "site-packages" not in parts:
+            return name
+    return None

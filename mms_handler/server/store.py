@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 
 from mms_handler import archive
+from mms_handler.script.frames import write_sources
 from mms_handler.server.sources import Source
 
 #: Files of this many bytes or more (weights) are linked; smaller ones (scripts) are copied.
@@ -39,9 +40,10 @@ class Store:
             ScriptError: several files could be its script.
         """
         try:
-            if source.path.is_dir():
-                return self._link(source)
-            return self._unpack(source)
+            is_folder = source.path.is_dir()
+            folder = self._link(source) if is_folder else self._unpack(source)
+            write_sources(folder, {"": source.path.resolve() if is_folder else source.url})
+            return folder
         except BaseException:
             self.remove(source.name)
             raise

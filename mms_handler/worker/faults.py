@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-import traceback
 from typing import Any
 
 from mms_handler import errors, media
 from mms_handler.errors import ScriptError
+from mms_handler.script.frames import script_traceback
 from mms_handler.worker.mms import reply_frame
 
 log = logging.getLogger(__name__)
@@ -24,9 +24,10 @@ _MAX_TRACEBACK = 6_000
 def answer(index: int, exc: BaseException, context: Any) -> bytes:
     """Log why a request failed, set its reply's head on MMS's context, and return its body."""
     fault = errors.fault(exc)
-    level, text = logging.WARNING, _causes(exc, context.system_properties["model_dir"])
+    model_dir = context.system_properties["model_dir"]
+    level, text = logging.WARNING, _causes(exc, model_dir)
     if fault.status >= 500:  # a bug
-        level, text = logging.ERROR, text + _traceback(exc)
+        level, text = logging.ERROR, f"{text}\n{bug_traceback(exc, model_dir)}".rstrip("\n")
     log.log(level, "request %s: %d %s", context.get_request_id(index), fault.status, text)
     body, content_type = _body(fault, index, context)
     context.get_response_headers(index).clear()
@@ -34,12 +35,16 @@ def answer(index: int, exc: BaseException, context: Any) -> bytes:
     return body
 
 
-def _traceback(exc: BaseException) -> str:
-    """The traceback of a bug, on lines of its own; none for a result, which has none of its own."""
+def bug_traceback(exc: BaseException, *folders: str) -> str:
+    """The traceback of a script's bug; "" for a result, which has none of its own.
+
+    Args:
+        exc: what a step raised.
+        folders: as for ``script_traceback``.
+    """
     if isinstance(exc, ScriptError) and exc.function and exc.__cause__ is None:
         return ""
-    lines = traceback.format_exception(type(exc), exc, exc.__traceback__)
-    return "\n" + "".join(lines)[-_MAX_TRACEBACK:]
+    return script_traceback(exc, *folders)[-_MAX_TRACEBACK:]
 
 
 def _causes(exc: BaseException, model_dir: str) -> str:

@@ -19,7 +19,7 @@ from mms.protocol import otf_message_handler
 from mms.protocol.otf_message_handler import retrieve_msg
 
 from mms_handler import manifest
-from mms_handler.errors import LoadError, ModelError, ScriptError, SettingsError
+from mms_handler.errors import HandlerError, LoadError, ModelError, ScriptError, SettingsError
 from mms_handler.worker.loading import visible_gpu
 
 BYTES = "application/octet-stream"  # the type of a reply whose own type cannot be sent
@@ -828,7 +828,10 @@ def test_the_artifacts_of_the_default_save_need_no_script(tmp_path):
     ],
 )
 def test_a_model_that_cannot_load(tmp_path, caplog, files, line, cause):
-    """Loading raises, so MMS answers 500, and logs one line with phase, cause and place."""
+    """Loading raises, so MMS answers 500.  The log has a line with phase, cause and place.
+
+    The script's traceback follows.  An error of ours has none: its text says it all.
+    """
     if files:
         (tmp_path / "code").mkdir()
     for name, source in files.items():
@@ -837,10 +840,14 @@ def test_a_model_that_cannot_load(tmp_path, caplog, files, line, cause):
         Worker(tmp_path)
     assert str(error.value) == line
     assert type(error.value.__cause__) is cause
-    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == [
-        f"cannot load model m: {line}"
-    ]
+    first, *rest = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+    assert first == f"cannot load model m: {line}"
     assert "\n" not in line
+    assert len(rest) == (not issubclass(cause, HandlerError))
+    for traceback in rest:
+        assert "mms_handler/" not in traceback
+        assert f'File "{tmp_path}/code/' in traceback
+        assert f"\n{cause.__name__}" in traceback
 
 
 def test_a_syntax_error_in_a_sibling_names_the_sibling(tmp_path):
@@ -1025,7 +1032,7 @@ def test_a_model_that_does_not_fit(worker, monkeypatch, caplog, raises, supervis
     monkeypatch.setenv("MMS_HANDLER_SUPERVISED", supervised)
     with pytest.raises(error, match="^model_fn: "):
         worker(f"import mxnet as mx\n\ndef model_fn(model_dir):\n    raise {raises}\n")
-    assert caplog.messages[-1].startswith("cannot load model m: model_fn: ")
+    assert caplog.messages[-2].startswith("cannot load model m: model_fn: ")
 
 
 @pytest.mark.parametrize("supervised", [True, False])

@@ -18,6 +18,8 @@ import sys
 import threading
 from typing import Any
 
+from mms_handler.errors import LoadError
+
 #: Bytes of a line.  The rest is left out, and the line says how many bytes that was.
 MAX_LINE = 8_000
 
@@ -68,10 +70,11 @@ def _divide(handler: Any) -> None:
     """Leave MMS's own metrics, which are commands, to ``handler``; print the rest through Lines.
 
     MMS's traceback at the end of an idle worker is left out: the front end knows why it ended it.
+    So is that of a model that cannot be loaded, which the service has logged.
     """
     printing = logging.StreamHandler(sys.stdout)
     printing.setFormatter(handler.formatter)
-    printing.addFilter(lambda record: not _is_metric(record) and not _is_regular_end(record))
+    printing.addFilter(lambda record: not _is_metric(record) and not _is_known_end(record))
     handler.addFilter(_is_metric)
     logging.getLogger().addHandler(printing)
 
@@ -80,11 +83,13 @@ def _is_metric(record: logging.LogRecord) -> bool:
     return record.name == "mms.service" and record.msg == "[METRICS]%s"  # service.py:149
 
 
-def _is_regular_end(record: logging.LogRecord) -> bool:
-    """Whether the front end has closed the connection (otf_message_handler.py:163)."""
+def _is_known_end(record: logging.LogRecord) -> bool:
+    """Whether MMS says that the worker ends, and the log has the reason, or needs none."""
     if record.msg != "Backend worker process died." or not record.exc_info:  # start_worker
         return False
-    return str(record.exc_info[1]) == "Frontend disconnected"
+    exc = record.exc_info[1]
+    closed = str(exc) == "Frontend disconnected"  # otf_message_handler.py:163
+    return closed or isinstance(exc, LoadError)
 
 
 class Lines(io.BufferedIOBase):

@@ -37,7 +37,7 @@ def files(folder):
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
 
 
-CONTENT = ["MAR-INF/MANIFEST.json", "code/inference.py", "net.params"]
+CONTENT = ["MAR-INF/MANIFEST.json", "MAR-INF/sources", "code/inference.py", "net.params"]
 
 
 def test_a_folder_gets_a_manifest(tmp_path, store):
@@ -51,7 +51,9 @@ def test_a_folder_gets_a_manifest(tmp_path, store):
         "handler": "mms_handler.service:handle",
         "script": "inference.py",
     }
-    assert files(folder) == CONTENT[1:]
+    sources = json.loads((stored / "MAR-INF" / "sources").read_text())
+    assert sources == {"": str(folder)}  # for tracebacks
+    assert files(folder) == CONTENT[2:]
 
 
 HANDLER = "def handle(data, context):\n    return data\n"

@@ -216,10 +216,12 @@ logging.getLogger("a").info("logged\\nin two lines")
 logging.getLogger("a").info("[METRICS]%s", "not MMS's")
 logging.getLogger("mms.service").info("[METRICS]%s", "Time.ms:1")
 os.write(1, b"written past it\\n")
-for words in ("Frontend disconnected", "another end"):
+from mms_handler.errors import LoadError
+ends = ValueError("Frontend disconnected"), LoadError("model_fn: no"), ValueError("another end")
+for end in ends:
     try:
-        raise ValueError(words)
-    except ValueError:
+        raise end
+    except Exception:
         logging.error("Backend worker process died.", exc_info=True)
 if os.fork() == 0:
     print("of a child")
@@ -233,7 +235,8 @@ output.tag("")
 def test_every_way_to_print():
     """Every line gets the request's id, except MMS's metrics and writes to the descriptor.
 
-    MMS's traceback at a worker's end is printed unless the front end wanted that end.
+    MMS's traceback at a worker's end is printed unless the front end wanted that end, or the
+    service has logged why the model cannot be loaded.
     """
     process = subprocess.run([sys.executable, "-c", WORKER], capture_output=True, check=True)
     assert process.stdout.decode().splitlines() == [
@@ -245,7 +248,7 @@ def test_every_way_to_print():
         "written past it",
         "request 4f1c: Backend worker process died.",
         "request 4f1c: Traceback (most recent call last):",
-        'request 4f1c:   File "<string>", line 15, in <module>',
+        'request 4f1c:   File "<string>", line 17, in <module>',
         "request 4f1c: ValueError: another end",
         "request 4f1c: of a child",
         "request 4f1c: last",
