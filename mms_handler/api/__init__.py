@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from mms_handler.api.checking import check
 from mms_handler.api.commands import pack, serve, train
 from mms_handler.api.model import Model, load
 
-__all__ = ["Model", "load", "pack", "serve", "train"]
+__all__ = ["Model", "check", "load", "pack", "serve", "train"]

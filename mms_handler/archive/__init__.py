@@ -10,16 +10,19 @@
 
 from __future__ import annotations
 
-from mms_handler.archive.check import check, try_sample
+from mms_handler.archive.check import check, script_at, try_sample
 from mms_handler.archive.convert import convert
 from mms_handler.archive.fetch import fetch
 from mms_handler.archive.formats import other_suffix, size
 from mms_handler.archive.pack import contents, entries, pack, pack_tar
 from mms_handler.archive.quantize import MIN_AGREEMENT, calibration_requests, quantize
+from mms_handler.archive.report import Question, Report
 from mms_handler.archive.verify import unpack, verify, verify_folder
 
 __all__ = [
     "MIN_AGREEMENT",
+    "Question",
+    "Report",
     "calibration_requests",
     "check",
     "contents",
@@ -30,6 +33,7 @@ __all__ = [
     "pack",
     "pack_tar",
     "quantize",
+    "script_at",
     "size",
     "try_sample",
     "unpack",

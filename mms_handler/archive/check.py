@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import base64
+import re
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Mapping
 
+from mms_handler import settings
 from mms_handler.archive import child, packed_reply, samples
+from mms_handler.archive.convert import convert
+from mms_handler.archive.formats import other_suffix
+from mms_handler.archive.report import Report, make_report, make_script_report
 from mms_handler.archive.samples import SampleRequest
 from mms_handler.archive.verify import unpack
-from mms_handler.errors import ArchiveError
+from mms_handler.errors import ArchiveError, ScriptError
 from mms_handler.manifest import check_name
+from mms_handler.script.find import find_script
+from mms_handler.script.frames import write_sources
 
 
 def check(
@@ -19,40 +26,83 @@ def check(
     sample: Path | None = None,
     content_type: str | None = None,
     accept: str | None = None,
-) -> dict[str, Any]:
+    script: Path | None = None,
+) -> Report:
     """Load a model as a worker does, let it answer a request, and report the model and the reply.
 
     Args:
-        path: a ``.mar``, or a folder with a model and its script.
+        path: a folder with a model and its script, a ``.mar``, a model.tar.gz, or a script alone.
         sample: a file with a request; None: the packed sample request, if there is one.
         content_type: the request's; None: the packed one's, or from the file's suffix.
         accept: the request's Accept; None: the packed one's, or ``*/*``.
-
-    Returns:
-        The report of the hidden command ``inspect``; if the model does not load, ``error`` alone.
-        If the packed request gets another reply now, ``differs`` has both, as the rest of a
-        sentence about the sample.
+        script: a script to use where it lies, instead of the model's own; or its folder.
 
     Raises:
-        ArchiveError: ``path`` is not a ``.mar``, or is not safe to unpack.
+        ArchiveError: ``path`` is an archive that is not safe to unpack, or none of these.
+        ScriptError: several files of the folder ``script`` could be the script.
     """
     with tempfile.TemporaryDirectory(prefix="mms-handler-") as scratch:
-        folder = path.resolve()
+        if path.suffix == ".py":
+            options = ["--script", str(path.resolve()), "--alone"]
+            return make_script_report(str(path), child.run("inspect", Path(scratch), *options))
+        folder, statement = path.resolve(), ""
         if path.is_file():
-            folder = Path(scratch) / check_name(path.stem)
-            unpack(path, folder)
+            folder, statement = _unpacked(path, Path(scratch))
         if sample:
             request: SampleRequest | None = samples.from_file(sample, content_type, accept)
         else:
             request = _with_types(samples.packed(folder), content_type, accept)
-        report = _inspect(folder, request)
+        inspected = _inspect(folder, request, script and script_at(script))
+    description = str(sample) if sample else "the packed sample" if request else ""
+    differs = _difference(request, inspected)
+    return make_report(str(path), inspected, statement, description, differs)
+
+
+def _unpacked(path: Path, scratch: Path) -> tuple[Path, str]:
+    """Unpack an archive that is safe; returns the folder, and what was verified."""
+    name = check_name(re.sub(r"\.(mar|tar|tar\.gz|tgz)$", "", path.name))
+    folder = scratch / name
+    if other_suffix(path) == ".mar":
+        mar = convert(path, scratch / f"{name}.mar", program=settings.current().program)
+        unpack(mar, folder)
+        statement = "the archive is safe to unpack"
+    else:
+        manifest = unpack(path, folder)
+        packed = manifest.hashes is not None
+        statement = f"the archive is {'as it was packed' if packed else 'safe to unpack'}"
+    write_sources(folder, {"": path})
+    return folder, statement
+
+
+def script_at(path: Path) -> Path:
+    """The script that a person named: the file, or the script of the folder.
+
+    Raises:
+        ScriptError: the file is not a .py file, or the folder has none or several.
+    """
+    if path.is_dir():
+        script = find_script(path, settings.current().program)
+        if script is None:
+            raise ScriptError(f"{path} has no .py file; name the script, or its folder")
+        return script.resolve()
+    if path.suffix != ".py":
+        raise ScriptError(f"{path} is not a .py file; name the script, or its folder")
+    return path.resolve()
+
+
+def _difference(request: SampleRequest | None, inspected: Mapping[str, Any]) -> str | None:
+    """How a reply differs from the packed one, as the rest of a sentence about the sample.
+
+    Returns:
+        "" if they are the same; None if there is no packed reply, or no new one.
+    """
     packed = request.entry.reply if request else None
-    if packed and "error" not in report and not packed_reply.same(packed, _reply(report)):
-        current = f"{report['status']} {report['content_type']}: {report['reply']}"
-        report["differs"] = (
-            f"was answered {packed_reply.describe_reply(packed)} when it was packed, now {current}"
-        )
-    return report
+    if not packed or "error" in inspected:
+        return None
+    if packed_reply.same(packed, _reply(inspected)):
+        return ""
+    current = f"{inspected['status']} {inspected['content_type']}: {inspected['reply']}"
+    return f"was answered {packed_reply.describe_reply(packed)} when it was packed, now {current}"
 
 
 def try_sample(folder: Path, request: SampleRequest | None) -> SampleRequest | None:
@@ -69,12 +119,14 @@ def try_sample(folder: Path, request: SampleRequest | None) -> SampleRequest | N
         ArchiveError: the model does not load, or refuses a request that a person chose.
     """
     report = _inspect(folder, request)
+    traceback = report.get("traceback", "")
     if "error" in report:
-        raise ArchiveError(f"{folder.name} does not load: {report['error']}")
+        raise ArchiveError(f"{folder.name} does not load: {report['error']}", traceback)
     if request is None or (request.generated and report["status"] >= 400):
         return None
     if report["status"] >= 400:
-        raise ArchiveError(f"the sample request gets {report['status']}: {report['reply']}")
+        message = f"the sample request gets {report['status']}: {report['reply']}"
+        raise ArchiveError(message, traceback)
     reply = _reply(report)
     if str(folder) in str(reply.get("body")):  # the body depends on the folder
         del reply["body"]
@@ -94,17 +146,20 @@ def _with_types(
     return request._replace(entry=packed if packed == entry else entry._replace(reply=None))
 
 
-def _reply(report: dict[str, Any]) -> dict[str, Any]:
+def _reply(report: Mapping[str, Any]) -> dict[str, Any]:
     body = base64.b64decode(report["body"]) if "body" in report else None
     return packed_reply.encode(report["status"], report["content_type"], body)
 
 
-def _inspect(folder: Path, request: SampleRequest | None) -> dict[str, Any]:
+def _inspect(
+    folder: Path, request: SampleRequest | None, script: Path | None = None
+) -> dict[str, Any]:
     """The report of ``inspect`` on ``folder``, or how its process ended."""
+    options = ["--script", str(script)] if script else []
     if request is None:
-        return child.run("inspect", folder)
+        return child.run("inspect", folder, *options)
     with tempfile.TemporaryDirectory(prefix="mms-handler-") as scratch:
         body = Path(scratch) / "body"
         body.write_bytes(request.body)
         types = request.entry.content_type, request.entry.accept
-        return child.run("inspect", folder, str(body), *types)
+        return child.run("inspect", folder, str(body), *types, *options)

@@ -23,6 +23,7 @@ from mms_handler.archive.samples import SampleRequest
 from mms_handler.errors import ArchiveError
 from mms_handler.manifest import INT8, MANIFEST
 from mms_handler.script.find import choose_script
+from mms_handler.script.frames import write_sources
 
 _TIME = (1980, 1, 1, 0, 0, 0)  # of every entry: the earliest time that a zip can hold
 _LEFT_OUT = {"__pycache__", "__MACOSX", "MAR-INF"}
@@ -214,6 +215,8 @@ def write(
             hashes = {inner: _add(mar, inner, packed[inner], progress) for inner in sorted(packed)}
         if trial or quantizer:
             with _unpacked(partial, manifest.encode(name, script), name) as folder:
+                sources = {inner: path.resolve() for inner, path in packed.items()}
+                write_sources(folder, {"": name, **sources})
                 # The quantizer is first, because its errors name the file of a failing request.
                 int8 = quantizer(folder) if quantizer else None
                 request = trial(folder, request) if trial else request

@@ -12,7 +12,15 @@ from typing import Any, Callable, Iterator, NamedTuple
 import click
 
 from mms_handler import settings
-from mms_handler.cli.command import end, examples, existing, format_size, group
+from mms_handler.cli.command import (
+    end,
+    examples,
+    existing,
+    format_size,
+    group,
+    print_rows,
+    script_option,
+)
 from mms_handler.errors import ArchiveError
 
 _model_store = click.option(
@@ -146,10 +154,11 @@ def _print_size(target: Path) -> None:
 @group.command(
     epilog=examples(
         "mms-handler check store/iris.mar",
-        "mms-handler check trained --sample row.csv --accept application/json",
+        "mms-handler check trained --script iris.py --sample row.csv",
     )
 )
 @click.argument("path", type=existing)
+@script_option
 @click.option("--sample", type=existing, metavar="FILE",
               help="A request to answer.  [default: the packed sample]")  # fmt: skip
 @click.option("--content-type", metavar="TYPE",
@@ -157,36 +166,26 @@ def _print_size(target: Path) -> None:
               "suffix]")  # fmt: skip
 @click.option("--accept", metavar="TYPE",
               help="Accept header of the request.  [default: the packed one, or */*]")  # fmt: skip
-def check(path: Path, sample: Path | None, content_type: str | None, accept: str | None) -> None:
+def check(path: Path, **options: Any) -> None:
     """Load a model and report problems.
 
-    PATH is a .mar, or a folder with a model and its script.  The model is loaded in a process of
-    its own, as in a worker.  Prints the script, how each function is called, the files, the kind
-    of the model, and its reply.  Exits with 1 if the model does not load, refuses the request, or
-    answers the packed sample differently than when it was packed.
+    PATH is a folder with a model and its script, a .mar, a model.tar.gz, or a script alone.  The
+    model is loaded in a process of its own, as in a worker.  Prints the script, how each function
+    is called, the files, the kind of the model, and its reply; then what was tried, and a verdict.
+    Exits with 1 if the model does not load, refuses the request, or answers the packed sample
+    differently than when it was packed.
     """
-    from rich.console import Console
-    from rich.table import Table
+    from mms_handler import api
 
-    from mms_handler import archive
-
-    report = archive.check(path, sample, content_type, accept)
-    if "error" in report:
-        end(f"{path} does not load: {report['error']}", 1)
-    table = Table(show_header=False, box=None)
-    table.add_row("script", report["script"] or "none: all functions are the defaults")
-    for hook, is_default, description in report["functions"]:
-        table.add_row(hook, "the default" if is_default else description)
-    table.add_row("files", ", ".join(report["files"]) or "none")
-    table.add_row("model", report["model"])
-    if "reply" in report:
-        table.add_row("reply", f"{report['status']} {report['content_type']}: {report['reply']}")
-    width = None if sys.stdout.isatty() else 1_000  # no line breaks for programs that read lines
-    Console(width=width, highlight=False, markup=False).print(table)
-    if "differs" in report:
-        end(f"the sample {report['differs']}", 1)
-    if report.get("status", 200) >= 400:
-        end(f"the sample request gets {report['status']}: {report['reply']}", 1)
+    report = api.check(path, **options)
+    print_rows(report.details)
+    if report.traceback:
+        click.echo(report.traceback, err=True)
+    words = {True: "passed", False: "failed", None: "not tried"}
+    print_rows([(words[question.holds], question.statement) for question in report.questions])
+    if report.failure:
+        end(report.failure, 1)
+    click.echo(report.verdict)
 
 
 @group.command(
@@ -284,12 +283,22 @@ def quantize_command(folder: Path, report: Path, requests: Path) -> None:
 @click.argument("folder", type=existing)
 @click.argument("report", type=click.Path(path_type=Path))
 @click.argument("sample", nargs=-1)
-def inspect_command(folder: Path, report: Path, sample: tuple[str, ...]) -> None:
+@click.option("--script", type=existing)
+@click.option("--alone", is_flag=True)
+def inspect_command(
+    folder: Path, report: Path, sample: tuple[str, ...], script: Path | None, alone: bool
+) -> None:
     """Load the model in FOLDER and write REPORT; used by check.
 
     SAMPLE is a request for the model: the file with its body, its Content-Type, its Accept.
+    With --alone, there is a script but no model.
     """
-    from mms_handler.worker import trials
+    from mms_handler.worker import inspection
 
-    request = (Path(sample[0]).read_bytes(), sample[1], sample[2]) if sample else None
-    report.write_text(json.dumps(trials.inspect(folder, request)))
+    if script and alone:
+        inspected = inspection.inspect_script(script, folder)
+    else:
+        body, types = sample[:1], sample[1:]
+        request = inspection.Sample(Path(body[0]).read_bytes(), *types) if body else None
+        inspected = inspection.inspect(folder, request, script)
+    report.write_text(json.dumps(inspected))

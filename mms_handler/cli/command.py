@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, Sequence
 
 import click
 
@@ -12,6 +14,13 @@ from mms_handler import __version__, settings
 from mms_handler.errors import HandlerError, SettingsError
 
 existing = click.Path(exists=True, path_type=Path)
+
+script_option = click.option(
+    "--script",
+    type=existing,
+    metavar="FILE",
+    help="A script, or a folder with one, to use where it lies.  [default: the model's own]",
+)
 
 #: Help of the option --port of the commands that send a request to a server.
 PORT_HELP = (
@@ -27,6 +36,8 @@ def main() -> None:
     except SettingsError as exc:
         end(str(exc), 2)
     except (HandlerError, OSError) as exc:
+        if traceback := getattr(exc, "traceback", ""):  # of a script
+            click.echo(traceback, err=True)
         end(str(exc), 1)
 
 
@@ -46,6 +57,17 @@ def group() -> None:
 def examples(*lines: str) -> str:
     """Example commands as an epilog of a command's help."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def print_rows(rows: Sequence[tuple[str, str]], *, err: bool = False) -> None:
+    """Print names and values in two columns.  On a terminal long values are wrapped."""
+    stream = sys.stderr if err else sys.stdout
+    # Programs that read lines get one for each row.
+    columns = shutil.get_terminal_size().columns if stream.isatty() else sys.maxsize
+    indent = max((len(name) for name, _ in rows), default=0) + 2
+    for name, value in rows:
+        lines = textwrap.wrap(value, max(columns - indent, 20), break_on_hyphens=False)
+        click.echo(name.ljust(indent) + f"\n{' ' * indent}".join(lines), err=err)
 
 
 def format_size(count: int) -> str:

@@ -16,6 +16,7 @@ from mms_handler.training.job import (
     read_job,
 )
 from mms_handler.training.local_hosts import run_job
+from mms_handler.training.mode import choose_mode
 from mms_handler.training.outcome import recorded
 from mms_handler.training.phases import JobFailed, Stopped, phase
 
@@ -24,6 +25,7 @@ __all__ = [
     "JobFailed",
     "JobOptions",
     "Stopped",
+    "choose_mode",
     "decode_hyperparameters",
     "host_name",
     "phase",

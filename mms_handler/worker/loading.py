@@ -10,9 +10,10 @@ import importlib
 import logging
 import multiprocessing
 import sys
+import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, NamedTuple, Sequence
+from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from mms_handler import errors, manifest
 from mms_handler.errors import LoadError, ModelError
@@ -51,16 +52,26 @@ class Worker(NamedTuple):
         context: MMS's.
         settings: this process's.
         gpu_id: the GPU that MMS assigned; after ``start_mxnet`` the one used; None: the CPU.
+        seconds: how long each phase has taken, by name.
         gpus: how many GPUs MXNet can use.
         device: MXNet's device for ``gpu_id``; None until MXNet is imported.
+        script: the script, if it is not in the model_dir.
     """
 
     model_dir: Path
     context: Any
     settings: Settings
     gpu_id: int | None
+    seconds: dict[str, float]
     gpus: int = 0
     device: Any = None
+    script: Path | None = None
+
+    @property
+    def folders(self) -> list[str]:
+        """The folders of the script's files: the model_dir, and its own if that is elsewhere."""
+        elsewhere = [str(self.script.parent)] if self.script else []
+        return [str(self.model_dir), *elsewhere]
 
 
 class Loaded(NamedTuple):
@@ -69,16 +80,23 @@ class Loaded(NamedTuple):
     pipeline: Any  # pipeline.Whole or pipeline.Steps
     script: Script
     hooks: Sequence[BoundHook]  # the functions in the order in which they are called
+    seconds: Mapping[str, float]  # how long each phase took, by name
 
 
-def load(context: Any, settings: Settings) -> Loaded:
+def load(context: Any, settings: Settings, script_path: Path | None = None) -> Loaded:
     """Load the model_dir that MMS names.
+
+    Args:
+        context: MMS's.
+        settings: this process's.
+        script_path: a script that is not in the model_dir; None: the model_dir's.
 
     Raises:
         LoadError: names the phase, the exception and the line of the script.
     """
     properties = context.system_properties
-    worker = Worker(Path(properties["model_dir"]), context, settings, properties["gpu_id"])
+    model_dir, gpu_id = Path(properties["model_dir"]), properties["gpu_id"]
+    worker = Worker(model_dir, context, settings, gpu_id, {}, script=script_path)
     with phase("model_dir", worker):
         check_not_empty(worker.model_dir)
     with phase("mxnet", worker):
@@ -86,7 +104,7 @@ def load(context: Any, settings: Settings) -> Loaded:
         from mms_handler.worker import pipeline, sample  # they import mxnet
     with phase("script", worker):
         program = manifest.script_name(context.manifest)
-        path = find_script(worker.model_dir, settings.program, program)
+        path = script_path or find_script(worker.model_dir, settings.program, program)
     script = load_script(path, worker)
     model, hooks = load_model(script, worker)
     with phase("functions", worker):
@@ -112,16 +130,19 @@ def load(context: Any, settings: Settings) -> Loaded:
         if supervised and not settings.batch_size and not answering.batches:
             (worker.model_dir / ONE_BY_ONE).parent.mkdir(exist_ok=True)
             (worker.model_dir / ONE_BY_ONE).touch()
-    return Loaded(answering, script, [*hooks, *answering.hooks])
+    return Loaded(answering, script, [*hooks, *answering.hooks], worker.seconds)
 
 
 @contextmanager
 def phase(name: str, worker: Worker) -> Iterator[None]:
     """A phase of loading.  An exception in it becomes a LoadError that names the phase."""
+    start = time.monotonic()
     try:
         yield
     except BaseException as exc:
-        raise LoadError(f"{name}: {errors.cause(exc, str(worker.model_dir))}") from exc
+        raise LoadError(f"{name}: {errors.cause(exc, *worker.folders)}") from exc
+    finally:
+        worker.seconds[name] = worker.seconds.get(name, 0) + time.monotonic() - start
 
 
 def check_not_empty(model_dir: Path) -> None:

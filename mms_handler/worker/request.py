@@ -98,19 +98,30 @@ def request_without_mms(
         HandlerError: as ``read_request``.
     """
     sent = {"Content-Type": content_type, "Accept": accept, **(headers or {})}
+    parts = batch_of_one(context, body, sent, request_id)
+    return read_request(0, parts, context, max_bytes)
+
+
+def batch_of_one(
+    context: Any, body: Any, headers: Mapping[str, str], request_id: str
+) -> Mapping[str, Any]:
+    """What MMS hands over for one request; its ``context`` belongs to this request afterwards."""
     batch = [
         {
             "requestId": request_id.encode(),
             "headers": [
-                {"name": name.encode(), "value": value.encode()} for name, value in sent.items()
+                {"name": name.encode(), "value": value.encode()} for name, value in headers.items()
             ],
-            "parameters": [{"name": "body", "contentType": content_type, "value": body}],
+            "parameters": [
+                {"name": "body", "contentType": headers.get("Content-Type"), "value": body}
+            ],
         }
     ]
     processors, (parts,), ids = Service.retrieve_data_for_inference(batch)
     context.request_processor, context.request_ids = processors, ids
     context.metrics = MetricsStore(ids, context.model_name)
-    return read_request(0, parts, context, max_bytes)
+    received: Mapping[str, Any] = parts
+    return received
 
 
 def _as_sent(value: str) -> str:

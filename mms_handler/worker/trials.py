@@ -1,14 +1,13 @@
-"""Load a model_dir as a worker does, and try it: for ``check`` and ``archive --quantize``."""
+"""Make the int8 graph of a model_dir in a process of its own: for ``archive --quantize``."""
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import json
 from pathlib import Path
 from typing import Any, Iterable, Sequence
 
-from mms_handler import errors, media, settings
+from mms_handler import errors, settings
 from mms_handler.errors import Failed, LoadError, ModelError, attempt
 from mms_handler.manifest import MANIFEST
 from mms_handler.worker.loading import load
@@ -26,61 +25,6 @@ def context_of(model_dir: Path, gpu_id: int | None = None) -> Any:
     path = model_dir / MANIFEST
     manifest = json.loads(path.read_text()) if path.is_file() else None
     return Context(model_dir.name, str(model_dir), manifest, 1, gpu_id, "")
-
-
-# --- check -----------------------------------------------------------------------------------
-
-
-def inspect(model_dir: Path, sample: tuple[bytes, str, str] | None) -> dict[str, Any]:
-    """Load a model_dir as a worker would, in this process, and describe it.
-
-    Args:
-        model_dir: this process's working directory, as in a worker.
-        sample: body, Content-Type and Accept of a request to answer; or None.
-
-    Returns:
-        ``error`` alone if the model does not load; else ``script``, ``functions``, ``files`` and
-        ``model``.  With a sample also ``status``, ``content_type``, ``reply`` (its beginning) and,
-        if two replies are equal, ``body`` in base64.
-    """
-    worker_settings = settings.current()
-    if worker_settings.optimize == "on":  # the packed reply is the model's, not its int8 graph's
-        worker_settings = dataclasses.replace(worker_settings, optimize="float")
-    context = context_of(model_dir)
-    try:
-        loaded = load(context, worker_settings)
-    except LoadError as exc:
-        return {"error": str(exc)}
-    model, path = type(loaded.pipeline.model), loaded.script.path
-    report: dict[str, Any] = {
-        "script": str(path.relative_to(model_dir)) if path else None,
-        "functions": [(hook.name, hook.is_default, str(hook)) for hook in loaded.hooks],
-        "files": sorted(p.name for p in model_dir.iterdir() if p.is_file()),
-        "model": f"{model.__module__}.{model.__qualname__}",
-    }
-    return {**report, **_answer(loaded.pipeline, context, *sample)} if sample else report
-
-
-def _answer(
-    pipeline: Any, context: Any, body: bytes, content_type: str, accept: str
-) -> dict[str, Any]:
-    replies = []
-    for _ in range(2):
-        request = attempt(request_without_mms, context, body, content_type, accept, "sample")
-        (reply,) = pipeline.answer([request])
-        if isinstance(reply, Failed):
-            fault = errors.fault(reply.exc)
-            return {"status": fault.status, "content_type": media.JSON, "reply": fault.message}
-        replies.append(reply)
-    reply, again = replies
-    beginning = reply.body[:200].decode("utf-8", "replace")
-    report = {"status": reply.status, "content_type": reply.content_type, "reply": beginning}
-    if reply != again:  # a time or a random number in it: no body can be expected
-        return report
-    return {**report, "body": base64.b64encode(reply.body).decode()}
-
-
-# --- archive --quantize ----------------------------------------------------------------------
 
 
 def quantize(model_dir: Path, bodies: Sequence[tuple[Path, str]]) -> dict[str, Any]:

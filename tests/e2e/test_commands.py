@@ -151,7 +151,7 @@ def test_check_reports_how_each_function_is_called(tmp_path):
     (tmp_path / "model" / "code").mkdir()
     (tmp_path / "model" / "code" / "serve.py").write_text(LEGACY)
     done = mms_handler("check", tmp_path / "model")
-    assert done.returncode == 0
+    assert (done.returncode, done.stderr.decode()) == (0, "")
     lines = [" ".join(line.split()) for line in done.stdout.decode().splitlines()]
     assert lines == [
         "script code/serve.py",
@@ -163,6 +163,9 @@ def test_check_reports_how_each_function_is_called(tmp_path):
         "output_fn output_fn(prediction, accept): gets prediction, accept",
         "files README.md, model-0000.params, model-shapes.json, model-symbol.json",
         "model mxnet.module.module.Module",
+        "passed it loads",
+        "not tried it answers a request: --sample FILE sends one",
+        f"{tmp_path / 'model'} can be served",
     ]
 
 
@@ -173,6 +176,7 @@ def test_check_answers_a_sample(tmp_path):
     done = mms_handler("check", tmp_path / "iris.mar", "--sample", tmp_path / "flower.csv")
     assert done.returncode == 0
     assert 'reply       200 application/json: ["setosa"]' in done.stdout.decode()
+    assert done.stdout.decode().splitlines()[-1] == f"{tmp_path / 'iris.mar'} can be served"
 
 
 @pytest.mark.parametrize(

@@ -235,6 +235,30 @@ def test_a_gpu_that_is_not_there_is_named(model_dir):
         mms_handler.load(model_dir(), gpu_id=0)
 
 
+# --- check -----------------------------------------------------------------------------------
+
+
+def test_a_model_is_checked(model_dir, tmp_path):
+    """In another process; what it prints about the engine is not shown."""
+    (tmp_path / "row.csv").write_text("1,2")
+    report = mms_handler.check(model_dir(), sample=tmp_path / "row.csv")
+    assert report.failure is None
+    assert dict(report.details)["reply"] == "200 application/json: [[15.0, 31.0]]"
+    assert [question.holds for question in report.questions] == [True, True]
+
+
+def test_a_script_that_trains_is_checked_alone(tmp_path):
+    """How it would be trained is a detail; what is missing is the failure, with both next steps."""
+    path = tmp_path / "script.py"
+    path.write_text(TRAIN)
+    report = mms_handler.check(path)
+    assert dict(report.details)["train"].startswith("legacy mode: script.py defines train()")
+    assert report.failure == (
+        f"{path} is a script without a model; to check it with one: mms-handler check MODEL_DIR "
+        f"--script {path}; to train one: mms-handler train --entry-point {path}"
+    )
+
+
 # --- pack and train --------------------------------------------------------------------------
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -15,8 +16,9 @@ import pytest
 from mms_handler.archive import child
 from mms_handler.archive.check import check, try_sample
 from mms_handler.archive.samples import SampleRequest
-from mms_handler.errors import ArchiveError
+from mms_handler.errors import ArchiveError, ScriptError
 from mms_handler.manifest import MANIFEST, Sample
+from mms_handler.script.frames import SOURCES
 
 JSON = "application/json"
 
@@ -36,7 +38,12 @@ def inspect(monkeypatch):
 
     def run(command, folder, *arguments):
         assert command == "inspect"
-        body, *types = arguments or (None,)
+        words = list(arguments)
+        first = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))
+        inspect.options += [words[first:]] if words[first:] else []
+        body, *types = words[:first] or (None,)
+        sources = folder / SOURCES
+        inspect.sources = json.loads(sources.read_text()) if sources.exists() else None
         inspect.calls.append((folder, Path(body).read_bytes() if body else None, *types))
         inspect.files = sorted(path.name for path in folder.iterdir())
         return dict(inspect.report)
@@ -44,7 +51,8 @@ def inspect(monkeypatch):
     def inspect():
         pass
 
-    inspect.calls, inspect.report = [], report_of(b"[1.5]")
+    inspect.calls, inspect.options = [], []
+    inspect.report = {"script": None, "functions": [], **report_of(b"[1.5]")}
     monkeypatch.setattr(child, "run", run)
     return inspect
 
@@ -65,13 +73,30 @@ def packed(tmp_path, reply):
 REPLY = {"status": 200, "content_type": JSON, "body": "[1.5]"}
 
 
+def statements(report):
+    return [(question.holds, question.statement) for question in report.questions]
+
+
+SAFE = (True, "the archive is safe to unpack")
+LOADS = (True, "it loads")
+
+
 def test_an_archive_with_its_sample(inspect, tmp_path):
-    """It is unpacked, and gets the reply that it got."""
-    assert check(packed(tmp_path, REPLY)) == inspect.report
+    """It is unpacked, and gets the reply that it got.  Tracebacks will name the archive."""
+    path = packed(tmp_path, REPLY)
+    report = check(path)
+    assert report.verdict == f"{path} can be served"
+    assert statements(report) == [
+        SAFE,
+        LOADS,
+        (True, "it answers the packed sample"),
+        (True, "the reply is the same as when it was packed"),
+    ]
     ((folder, *call),) = inspect.calls
     assert call == [b"1,2", "text/csv", "*/*"]
     assert folder.name == "iris"
     assert inspect.files == ["MAR-INF"]
+    assert inspect.sources == {"": str(path)}
     assert not folder.exists()
 
 
@@ -79,36 +104,33 @@ def test_an_archive_with_its_sample(inspect, tmp_path):
     ("reply", "report", "differs"),
     [
         (REPLY, report_of(b"[1.50001]"), None),
-        (REPLY, {"error": "no weights"}, None),
         (None, report_of(b"[2]"), None),
         (
             REPLY,
             report_of(b"[2]"),
-            "was answered 200 application/json: [1.5] when it was packed, now 200 "
+            "the sample was answered 200 application/json: [1.5] when it was packed, now 200 "
             "application/json: [2]",
         ),
         (
             REPLY,
             report_of(b"[1.5]", 400),
-            "was answered 200 application/json: [1.5] when it was packed, now 400 "
+            "the sample was answered 200 application/json: [1.5] when it was packed, now 400 "
             "application/json: [1.5]",
         ),
     ],
 )
 def test_another_reply(inspect, tmp_path, reply, report, differs):
-    """Is not hidden; a model that does not load has none."""
-    inspect.report = report
-    checked = check(packed(tmp_path, reply))
-    assert checked.get("differs") == differs
-    assert checked.get("error") == report.get("error")
+    """Is not hidden."""
+    inspect.report = {"script": None, "functions": [], **report}
+    assert check(packed(tmp_path, reply)).failure == differs
 
 
 def test_other_types(inspect, tmp_path):
     """With them another reply is expected, and so none is compared."""
     path = packed(tmp_path, {**REPLY, "body": "[9]"})
-    assert "differs" not in check(path, content_type="a/b")
-    assert "differs" not in check(path, accept="c/d")
-    assert "differs" in check(path, content_type="text/csv", accept="*/*")
+    assert check(path, content_type="a/b").failure is None
+    assert check(path, accept="c/d").failure is None
+    assert "when it was packed" in check(path, content_type="text/csv", accept="*/*").failure
     types = [call[2:] for call in inspect.calls]
     assert types == [("a/b", "*/*"), ("text/csv", "c/d"), ("text/csv", "*/*")]
 
@@ -116,7 +138,11 @@ def test_other_types(inspect, tmp_path):
 def test_a_folder(inspect, tmp_path):
     """It is used where it is; without a sample the model is only loaded."""
     (tmp_path / "code").mkdir()
-    check(tmp_path)
+    report = check(tmp_path)
+    assert statements(report) == [
+        LOADS,
+        (None, "it answers a request: --sample FILE sends one"),
+    ]
     (tmp_path / "one.npy").write_bytes(b"x")
     check(tmp_path, tmp_path / "one.npy")
     check(tmp_path, tmp_path / "one.npy", "a/b", "c/d")
@@ -125,6 +151,78 @@ def test_a_folder(inspect, tmp_path):
         (tmp_path, b"x", "application/x-npy", "*/*"),
         (tmp_path, b"x", "a/b", "c/d"),
     ]
+
+
+def test_a_model_that_does_not_load_says_so_last(inspect, tmp_path):
+    """With the traceback of the process that tried."""
+    (tmp_path / "code").mkdir()
+    inspect.report = {"error": "model_fn: ValueError: no weights", "traceback": "Traceback"}
+    report = check(tmp_path)
+    assert statements(report) == [(False, "it loads")]
+    assert report.verdict == f"{tmp_path} does not load: model_fn: ValueError: no weights"
+    assert report.traceback == "Traceback"
+
+
+def test_a_request_that_fails(inspect, tmp_path):
+    """The verdict has the script's error: there is no log to look into."""
+    (tmp_path / "row.csv").write_text("1,2")
+    failed = {"status": 500, "content_type": JSON, "reply": "KeyError: 1", "traceback": "Traceback"}
+    inspect.report = {"script": "code/x.py", "functions": [], **failed}
+    report = check(tmp_path, tmp_path / "row.csv")
+    row = tmp_path / "row.csv"
+    assert statements(report) == [LOADS, (False, f"it answers {row}")]
+    assert report.verdict == f"{row} gets 500: KeyError: 1"
+    assert report.traceback == "Traceback"
+
+
+def test_a_tar_is_converted_first(inspect, tmp_path):
+    with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as tar:
+        (tmp_path / "inference.py").write_text("")
+        tar.add(tmp_path / "inference.py", "code/inference.py")
+    check(tmp_path / "model.tar.gz")
+    ((folder, body),) = inspect.calls
+    assert (folder.name, body) == ("model", None)
+    assert inspect.sources == {"": str(tmp_path / "model.tar.gz")}
+
+
+# --- a script where it lies ------------------------------------------------------------------
+
+
+def test_a_script_elsewhere_is_used_where_it_lies(inspect, tmp_path):
+    """A file, or the script of a folder."""
+    (tmp_path / "model").mkdir()
+    (tmp_path / "iris.py").write_text("")
+    check(tmp_path / "model", script=tmp_path / "iris.py")
+    check(tmp_path / "model", script=tmp_path)
+    assert inspect.options == [["--script", str(tmp_path / "iris.py")]] * 2
+
+
+def test_a_wrong_script_says_what_to_name(inspect, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "README.md").write_text("")
+    for name in ("README.md", "model"):
+        with pytest.raises(ScriptError, match="; name the script, or its folder$"):
+            check(tmp_path / "model", script=tmp_path / name)
+    assert inspect.calls == []
+
+
+def test_a_script_alone(inspect, tmp_path):
+    """What it lacks is named, and how to check it with a model."""
+    (tmp_path / "iris.py").write_text("")
+    inspect.report = {"script": "iris.py", "functions": [("model_fn", False, "model_fn(d): ...")]}
+    report = check(tmp_path / "iris.py")
+    assert inspect.options == [["--script", str(tmp_path / "iris.py"), "--alone"]]
+    assert statements(report) == [
+        (True, "it can be imported, and its functions fit the contract"),
+        (False, "there is a model: a folder with the files that its model_fn reads"),
+    ]
+    assert report.failure.endswith(f"mms-handler check MODEL_DIR --script {tmp_path / 'iris.py'}")
+    inspect.report = {"script": "iris.py", "functions": []}
+    assert "model-0000.params" in check(tmp_path / "iris.py").questions[1].statement
+    inspect.report = {"error": "script: NameError: x", "traceback": "Traceback"}
+    report = check(tmp_path / "iris.py")
+    assert report.failure == f"{tmp_path / 'iris.py'} cannot be imported: script: NameError: x"
+    assert report.traceback == "Traceback"
 
 
 # --- before it is packed ---------------------------------------------------------------------
@@ -164,7 +262,8 @@ def test_a_sample_that_is_refused(inspect, tmp_path, status, refused):
 
 @pytest.mark.parametrize("request_", [None, OWN, GENERATED])
 def test_a_model_that_does_not_load(inspect, tmp_path, request_):
-    inspect.report = {"error": "model_fn: ValueError: no weights"}
+    inspect.report = {"error": "model_fn: ValueError: no weights", "traceback": "Traceback"}
     message = f"^{tmp_path.name} does not load: model_fn: ValueError: no weights$"
-    with pytest.raises(ArchiveError, match=message):
+    with pytest.raises(ArchiveError, match=message) as raised:
         try_sample(tmp_path, request_)
+    assert raised.value.traceback == "Traceback"

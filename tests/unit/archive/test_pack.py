@@ -13,6 +13,7 @@ import pytest
 
 from mms_handler import archive, manifest
 from mms_handler.errors import ArchiveError, ScriptError
+from mms_handler.script.frames import SOURCES
 
 
 @pytest.fixture
@@ -351,7 +352,10 @@ def test_unsafe_names_are_not_packed(tmp_path, model_dir, name):
 
 
 def test_the_trial_gets_the_packed_files(tmp_path, model_dir):
-    """They are unpacked again, with a manifest, into a folder with the model's name."""
+    """They are unpacked again, with a manifest, into a folder with the model's name.
+
+    Another file says where they came from, for tracebacks.
+    """
     put(model_dir, **{".env": "secret"})
     tried = {}
 
@@ -360,8 +364,11 @@ def test_the_trial_gets_the_packed_files(tmp_path, model_dir):
         assert folder.name == "m"
 
     archive.pack(model_dir, tmp_path / "m.mar", trial=trial)
+    sources = json.loads(tried.pop(SOURCES))
     assert sorted(tried) == sorted(PACKED)
     assert json.loads(tried["MAR-INF/MANIFEST.json"])["model"]["script"] == "inference.py"
+    assert sources[""] == "m"
+    assert sources["code/inference.py"] == str(model_dir / "code" / "inference.py")
 
 
 def files(folder):
