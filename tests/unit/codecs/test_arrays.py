@@ -36,6 +36,13 @@ def test_nulls_are_nan():
     )
 
 
+@pytest.mark.parametrize("value", [np.array([1j]), [object()], "1", None])
+def test_outputs_that_are_no_numbers(value):
+    """Nor are complex ones, which no type can hold."""
+    with pytest.raises(ValueError, match="^it is not an array of numbers$"):
+        arrays.numeric(value)
+
+
 def test_an_output_that_is_a_list():
     """Beside an array it is an output: a line of CSV, as the array is."""
     outputs = [np.array([[1, 2], [3, 4]], "float32"), [5, 6.5]]

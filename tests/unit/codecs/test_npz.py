@@ -91,7 +91,7 @@ def test_exact_bytes():
     assert ONE in body
 
 
-@pytest.mark.parametrize("value", ["text", {"a": 1}, [np.zeros(1), "x"], {}, [object()]])
+@pytest.mark.parametrize("value", ["text", {"a": 1}, [np.zeros(1), "x"], {}])
 def test_what_npz_cannot_hold(value):
     """Another type may hold it."""
     with pytest.raises(NotAcceptable, match="x-npz: it is not an array of numbers; try Accept: "):

@@ -505,7 +505,6 @@ def test_protobuf_reads_what_is_written(value, expected):
         (np.array([2**31]), "an integer does not fit into 32 bits"),
         (np.array([-(2**31) - 1]), "an integer does not fit into 32 bits"),
         (np.array([2**63], np.uint64), "an integer does not fit into 32 bits"),
-        (np.array([1j]), "it is not an array of numbers"),
     ],
     ids=repr,
 )
