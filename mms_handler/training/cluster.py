@@ -23,8 +23,8 @@ from typing import Callable, Iterator, Mapping, Sequence
 from mms_handler import processes
 from mms_handler.errors import TrainingError
 from mms_handler.training.hub import check_can_listen, hub
-from mms_handler.training.messages import TICK_S, lost
-from mms_handler.training.phases import describe
+from mms_handler.training.messages import TICK_S, as_received, lost
+from mms_handler.training.phases import Stopped, describe, phase_of
 from mms_handler.training.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -115,6 +115,18 @@ def local_port() -> int:
 
 
 # --- a host's part ---------------------------------------------------------------------------
+
+
+class EndedBefore(TrainingError):
+    """The job had ended before this host failed, so this host gives the reason of all others.
+
+    ``details`` say how this host failed.
+    """
+
+    def __init__(self, line: str, reason: str, failure: BaseException) -> None:
+        super().__init__(line)
+        self.details = f"{reason}\n{getattr(failure, 'details', '')}"
+        self.phase = phase_of(failure)
 
 
 class Member:
@@ -228,8 +240,12 @@ def joined(
             yield member
             member.finished()
         except BaseException as exc:
-            watch.leave(member.broken() or describe(exc))
-            raise
+            reason = member.broken() or describe(exc)
+            watch.leave(reason)
+            own = (str(exc), as_received(lost(current_host, reason)))
+            if isinstance(exc, Stopped) or watch.lost is None or watch.lost in own:
+                raise
+            raise EndedBefore(watch.lost, f"{current_host}: {reason}", exc) from exc
         watch.leave()
 
 

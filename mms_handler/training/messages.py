@@ -78,6 +78,11 @@ def decode_message(line: bytes) -> tuple[str, str]:
     return word, "".join(letter for letter in text if letter.isprintable())
 
 
+def as_received(text: str) -> str:
+    """A text as a peer gets it: without line ends and control characters, and cut."""
+    return decode_message(encode_message("lost", text)[:-1])[1]
+
+
 # --- who is lost -----------------------------------------------------------------------------
 # Hosts that cannot reach each other must give the same reason, so both sides decide by these.
 

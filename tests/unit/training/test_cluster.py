@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import signal
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from mms_handler.errors import TrainingError
 from mms_handler.training import cluster, hub
+from mms_handler.training.phases import Stopped
 
 HOSTS = ("algo-1", "algo-2")
 
@@ -142,7 +144,9 @@ class Leave(Exception):
 @contextlib.contextmanager
 def part(host, port, hosts=HOSTS, env=(), **limits):
     """Join, and leave with an exception instead of waiting for the other hosts."""
-    with contextlib.suppress(Leave), joined(host, port, hosts, env, **limits) as member:
+    with contextlib.suppress(Leave, cluster.EndedBefore), joined(
+        host, port, hosts, env, **limits
+    ) as member:
         yield member
         raise Leave
 
@@ -223,6 +227,56 @@ def test_lost_while_waiting_for_the_others(helpers, port):
     thread.start()
     with pytest.raises(TrainingError, match="^host algo-2 was lost: disk full$"):
         whole("algo-1", port)
+    thread.join()
+
+
+def test_two_hosts_fail(helpers, port):
+    """Both give the reason of the first, and the second adds its own."""
+    failed = threading.Event()
+
+    def fail():
+        with joined("algo-2", port):
+            raise TrainingError("no  data\tfor algo-2")
+
+    def first():
+        with pytest.raises(TrainingError, match="^no  data\tfor algo-2$"):
+            fail()
+        failed.set()
+
+    thread = threading.Thread(target=first)
+
+    def second():
+        with joined("algo-1", port):
+            thread.start()
+            assert failed.wait(30)
+            error = TrainingError("no memory")
+            error.details = "Traceback\n...\n"
+            raise error
+
+    with pytest.raises(TrainingError) as caught:
+        second()
+    thread.join()
+    assert str(caught.value) == "host algo-2 was lost: no data for algo-2"
+    assert caught.value.details == "algo-1: no memory\nTraceback\n...\n"
+
+
+def test_a_host_that_is_stopped_says_so(helpers, port):
+    """Whatever else has happened: its exit code is that of the signal."""
+
+    def fail():
+        with contextlib.suppress(OSError), joined("algo-2", port):
+            raise OSError("disk full")
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+
+    def stop():
+        with joined("algo-1", port) as member:
+            lost_within(member, 30)
+            raise Stopped(signal.SIGTERM)
+
+    with pytest.raises(Stopped):
+        stop()
     thread.join()
 
 
