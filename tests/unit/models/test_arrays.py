@@ -28,6 +28,18 @@ def test_a_block_without_parameters_computes_on_the_device():
     assert array.context == mx.cpu(0)
 
 
+def test_a_body_of_several_arrays_becomes_ndarrays():
+    """By their names, on the device of the model's parameters."""
+    net = mx.gluon.nn.Dense(1, in_units=3)
+    net.initialize(ctx=mx.cpu(1))
+    arrays_ = models.to_ndarray({"a": np.ones((1, 3)), "b": [[2]]}, net, mx.cpu(0))
+    assert {name: array.asnumpy().tolist() for name, array in arrays_.items()} == {
+        "a": [[1, 1, 1]],
+        "b": [[2]],
+    }
+    assert {array.context for array in arrays_.values()} == {mx.cpu(1)}
+
+
 # --- shared memory ------------------------------------------------------------------------
 
 
@@ -159,6 +171,11 @@ def test_a_prediction_of_other_rows_is_not_split():
         arrays.split_rows(two(1, 2), [1, 2])
     with pytest.raises(ValueError, match="not all values are arrays with rows"):
         arrays.split_rows([two(1, 2), "label"], [1])
+    with pytest.raises(ValueError, match="^the arrays have different numbers of rows$"):
+        arrays.split_rows([two(1, 2), two(1, 2, 3, 4)], [1])
+    for nothing in ([], np.float32(1), two(1, 2).sum()):
+        with pytest.raises(ValueError, match="^not all values are arrays with rows$"):
+            arrays.row_count(nothing)
 
 
 def test_split_ndarrays_are_copies():

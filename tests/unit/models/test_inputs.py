@@ -8,6 +8,7 @@ import pytest
 
 from mms_handler import models
 from mms_handler.errors import BadInput, UnsupportedShape
+from mms_handler.models.inputs import UnboundModule
 
 B = 4
 ROWS = [[0, 0], [1, 0], [0, 1], [2, 3], [5, 5], [-1, 1], [10, 0], [0.5, 0.25], [100, -1]]
@@ -133,3 +134,13 @@ def test_a_block_of_two_inputs_by_name(hybrid):
     assert models.predict(block, body).asnumpy().tolist() == [[4.0]]
     with pytest.raises(UnsupportedShape, match=r"has 2 inputs \(left, right\)"):
         models.predict(block, mx.nd.array([[1]]))
+
+
+@pytest.mark.parametrize("shape", [(0, 2), ()])
+def test_a_body_without_rows(shape):
+    """Nothing could be answered, nor a Module bound that was saved without shapes."""
+    symbol = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=1, name="fc")
+    weights = {"fc_weight": mx.nd.ones((1, 2)), "fc_bias": mx.nd.ones((1,))}
+    module = UnboundModule.of(symbol, ["data"], weights, {}, mx.cpu())
+    with pytest.raises(BadInput, match="^the body has no rows; the model takes one or more$"):
+        models.to_data(np.zeros(shape, np.float32), module)

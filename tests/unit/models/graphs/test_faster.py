@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from tiny_models import images, runs_graph
 
+from mms_handler.errors import attempt
 from mms_handler.models.graphs import faster
 from mms_handler.models.graphs.executors import Executors
 from mms_handler.models.graphs.faster import blocks, recorded_calls, try_graph
@@ -178,6 +179,32 @@ def test_a_large_and_slow_block_is_not_tried(convolutions, monkeypatch, caplog):
     ]
 
 
+def failing(*_):
+    raise mx.base.MXNetError("MXNetError: Check failed: a")
+
+
+def test_a_graph_that_cannot_be_run():
+    """The log says why."""
+    rows = [np.ones((1, 2), np.float32)]
+    model = faster.Baseline([rows], [rows], 0)
+    trial = faster.compare(model, lambda arrays: arrays, failing)
+    assert trial == (0, "cannot be run: Check failed: a")
+
+
+def test_a_sample_that_the_model_does_not_take():
+    """Says nothing about a graph; the next one does."""
+    rows = [np.ones((1, 2), np.float32)]
+    failed = attempt(failing)
+    other = [2 * array for array in rows]
+    agreeing = faster.Baseline([rows, rows], [failed, rows], 0)
+    assert faster.compare(agreeing, lambda arrays: arrays, lambda arrays: arrays).gain > 0
+    differing = faster.Baseline([rows, rows], [failed, other], 0)
+    assert faster.compare(differing, lambda arrays: arrays, lambda arrays: arrays) == (
+        0,
+        "gives other values",
+    )
+
+
 # --- Modules ---
 
 
@@ -197,6 +224,17 @@ def test_a_module_is_fused_if_that_helps(monkeypatch, gain, fused):
     fastest = faster.try_unfused(executors, [np.array([[1, 2]], np.float32)])
     assert (fastest.fused, fastest.max_rows) == (fused, 8)
     assert fastest([np.array([[1, 2], [3, 4]], np.float32)])[0].tolist() == [[3.0], [7.0]]
+
+
+def test_a_module_that_nothing_would_fuse(monkeypatch):
+    """On a GPU, or with weights that are too large to copy: it is not tried."""
+    monkeypatch.setattr(faster, "compare", None)
+    executors = Executors(of_module(module()), 8)
+    arrays = [np.array([[1, 2]], np.float32)]
+    on_gpu = Executors(executors.graph._replace(device=mx.gpu(0)), 8)
+    assert faster.try_unfused(on_gpu, arrays) is on_gpu
+    monkeypatch.setattr("mms_handler.models.graphs.executors.COPIED_BYTES", 1)
+    assert faster.try_unfused(executors, arrays) is executors
 
 
 # --- recording calls ---

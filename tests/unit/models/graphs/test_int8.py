@@ -106,9 +106,16 @@ def test_a_graph_that_is_no_better_is_not_used(dense, tmp_path, monkeypatch, max
 
 def test_weights_that_are_too_large(dense, tmp_path, monkeypatch):
     """They are copied as in fused float graphs, a byte for each."""
-    monkeypatch.setattr(int8, "COPIED_BYTES", 100)
     arrays = [mx.nd.array(rows(1))]
-    try_int8(dense, arrays, packed(dense, arrays, tmp_path / "int8.json"))
+    int8_graph = packed(dense, arrays, tmp_path / "int8.json")
+    graph = graph_of(dense, arrays)
+    weights = 32 * 16 + 32 + 4 * 32 + 4
+    assert graph.bytes == 4 * weights
+    for limit, fits in [(weights * int8.SIZES - 1, False), (weights * int8.SIZES, True)]:
+        monkeypatch.setattr(int8, "COPIED_BYTES", limit)
+        assert (int8_graph.executors(graph, [rows(1)], 1) is not None) is fits
+    monkeypatch.setattr(int8, "COPIED_BYTES", 100)
+    try_int8(dense, arrays, int8_graph)
     assert "forward" not in vars(dense)
 
 
@@ -160,3 +167,21 @@ def test_a_module_whose_graph_is_not_near(wide, tmp_path):
     int8_graph = packed(wide, [], tmp_path / "int8.json")
     assert checked_int8(best, [rows(1, largest=1e4)], int8_graph) is best
     assert isinstance(checked_int8(best, [rows(1)], int8_graph), Checked)
+
+
+def test_a_module_whose_weights_are_too_large(wide, tmp_path, monkeypatch):
+    """Its float graph stays."""
+    best = Executors(of_module(wide), 1)
+    int8_graph = packed(wide, [], tmp_path / "int8.json")
+    monkeypatch.setattr(int8, "COPIED_BYTES", 1)
+    assert checked_int8(best, [rows(1)], int8_graph) is best
+
+
+def test_rows_that_an_int8_graph_mixes(wide, tmp_path, monkeypatch):
+    """Are run alone, although the float graph's may be run together."""
+    graph = of_module(wide)
+    int8_graph = packed(wide, [], tmp_path / "int8.json")
+    assert int8_graph.executors(graph, [rows(2)], 2).max_rows == 2
+    monkeypatch.setattr(Executors, "independent", lambda *_: False)
+    assert int8_graph.executors(graph, [rows(2)], 2).max_rows == 1
+    assert int8_graph.executors(graph, [rows(2)], None).max_rows is None

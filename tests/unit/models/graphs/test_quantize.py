@@ -130,3 +130,21 @@ def test_nan_agrees_with_nothing():
     """Wherever the largest scores are."""
     expected = np.array([[1, 2]], np.float32)
     assert math.isnan(judge([([expected], [expected * np.nan])]).part)
+
+
+def test_a_model_on_a_gpu():
+    """MXNet has int8 operators for CPUs; nothing is computed to find that out."""
+    net = build(nn.Dense(5, in_units=3))
+    graph = graph_of(net, [mx.nd.ones((1, 3))])._replace(device=mx.gpu(0))
+    with pytest.raises(
+        ModelError, match=r"^the model is on gpu\(0\); int8 graphs are only for CPUs$"
+    ):
+        quantize(graph, data(1, 3))
+
+
+def test_what_mxnet_says_when_it_fails():
+    """Is the reason, without its stack trace."""
+    with pytest.raises(
+        ModelError, match="^its graph fails: Check failed: a$"
+    ), quantizing._model_errors("its graph fails"):
+        raise mx.base.MXNetError("[1] a.cc\nCheck failed: a\nStack trace:\n")
