@@ -113,7 +113,7 @@ def bind(name: str, function: Callable[..., Any], *, model_first: bool | None = 
         if p.kind is p.KEYWORD_ONLY and p.default is p.empty and p.name not in BY_NAME
     ]
     if order is None or unknown:
-        reason = f"; there is nothing to pass as {', '.join(unknown)}" if order else ""
+        reason = f"; there is nothing to pass as {', '.join(unknown)}" if order is not None else ""
         meant = [name for p in unknown for name in [spelling.nearest(p, BY_NAME)] if name]
         reason += f" (did you mean {', '.join(meant)}?)" if meant else ""
         raise ScriptError(

@@ -113,6 +113,8 @@ fail()
                      "ZeroDivisionError: division by zero (script.py, line 4)"),
         pytest.param("argparse.ArgumentParser().parse_args(['--x'])", None, id="argparse"),
         pytest.param("sys.exit()", None, id="exit"),
+        pytest.param("sys.exit(0)", None, id="exit with 0"),
+        pytest.param("sys.exit(1)", "SystemExit: 1 (script.py, line 4)", id="exit with 1"),
         pytest.param("os.kill(os.getpid(), signal.SIGTERM)", None, id="SIGTERM"),
         pytest.param("os._exit(5)", None, id="_exit"),
         pytest.param("sys.stderr.close(); 1 / 0", "ZeroDivisionError: division by zero "

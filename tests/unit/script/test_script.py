@@ -11,7 +11,7 @@ import pytest
 
 from mms_handler.errors import ScriptError
 from mms_handler.script.find import choose_script, find_script
-from mms_handler.script.load import Script, import_script
+from mms_handler.script.load import HOOKS, Script, import_script
 from mms_handler.script.signature import bind
 
 # --- finding ---
@@ -123,6 +123,13 @@ def test_a_broken_script_is_not_left_in_sys_modules(tmp_path):
     with pytest.raises(SystemExit):
         import_script(tmp_path / "half_made.py")
     assert "half_made" not in sys.modules
+
+
+def test_a_script_that_is_not_a_py_file(tmp_path):
+    """A person may name any file."""
+    (tmp_path / "serve.txt").write_text("")
+    with pytest.raises(ScriptError, match=r"^serve.txt is not a .py file$"):
+        import_script(tmp_path / "serve.txt")
 
 
 def test_a_hook_that_is_not_callable(tmp_path):
@@ -243,11 +250,28 @@ ORDERS = {
             "(model, request_body, input_content_type, output_content_type='application/json')",
             (M, D, C, A),
         ),
+        "only the second name shows the order": ("(foo, data)", (M, D)),
+        "only the second name, defaults within the contract": (
+            "(foo, data, content_type='a')",
+            (M, D, C),
+        ),
+        "four names that show nothing, two with defaults": ("(a, b, c=1, d=2)", (M, D, C, A)),
+        "the data first, and a default": ("(data, ct, accept, n=9)", (D, C, A)),
         "the context by its name": (
             "(model, data, content_type, accept, context)",
             (M, D, C, A, "context"),
         ),
         "a wrapper": ("(*args, **kwargs)", (M, D, C, A)),
+    },
+    "process_request_fn": {
+        "the guide's": ("(model, input_data, content_type)", (M, D, C)),
+        "names that show nothing": ("(a, b, c)", (M, D, C)),
+        "no type": ("(model, data)", (M, D)),
+        "a wrapper": ("(*args)", (M, D, C)),
+    },
+    "pre_model_fn": {
+        "the documented one": ("(model_dir)", ("model_dir",)),
+        "no parameter": ("()", ()),
     },
 }
 
@@ -398,6 +422,44 @@ def test_a_signature_that_fits_no_form(hook, signature, message):
     with pytest.raises(ScriptError) as caught:
         bind(hook, function(signature))
     assert str(caught.value) == message
+
+
+FORMS = {
+    "pre_model_fn": "(model_dir)",
+    "model_fn": "(model_dir)",
+    "model_warmup_fn": "(model_dir, model)",
+    "process_request_fn": "(model, input_data, content_type)",
+    "transform_fn": "(model, input_data, content_type, accept)",
+    "input_fn": "(input_data, content_type), or with the model first or last",
+    "predict_fn": "(block, array) or (data, model), where at least one name shows the order",
+    "output_fn": "(prediction, accept)",
+}
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_the_documented_form_of_each_hook(hook):
+    """The message for a signature that does not fit has it, and what is asked for in vain."""
+    assert set(FORMS) == set(HOOKS)
+    with pytest.raises(ScriptError) as caught:
+        bind(hook, function("(*, volume)"))
+    assert str(caught.value) == (
+        f"{hook}(*, volume): expected {FORMS[hook]}; "
+        f"{'there is nothing to pass as volume; ' if hook in ('pre_model_fn', 'model_fn') else ''}"
+        "context, ctx, gpu_id, request_id, headers may be added by name"
+    )
+
+
+@pytest.mark.parametrize("signature", ["(foo)", "(foo, bar)", "(foo, *, n=1)"])
+def test_a_transform_fn_that_could_mean_anything(signature):
+    """One or two names that show nothing are not guessed."""
+    with pytest.raises(ScriptError, match="^transform_fn.*: expected "):
+        bind("transform_fn", function(signature))
+
+
+def test_a_function_without_a_signature():
+    """Some built-in functions have none; a script can wrap them."""
+    with pytest.raises(ScriptError, match="^predict_fn: Python cannot list its parameters: "):
+        bind("predict_fn", type("Odd", (), {"__signature__": 3, "__call__": print})())
 
 
 ARGUMENTS = {"model": "m", "data": "d", "content_type": "c", "accept": "a", "context": "ctx!"}
