@@ -150,6 +150,7 @@ def train(
     stall_s: float | None = None,
     checkpoint_dir: str | os.PathLike[str] | None = None,
     seed: int | None = None,
+    force: bool = False,
 ) -> Path:
     """Train with a script, as SageMaker does, in a separate process.
 
@@ -173,6 +174,7 @@ def train(
             BASE/checkpoints.
         seed: from 0 to 2**31 - 1, for the random generators of Python, NumPy and MXNet, on every
             host; None seeds nothing.
+        force: remove files from the model's folder that no earlier training left there.
 
     Returns:
         The folder with the model.
@@ -202,6 +204,7 @@ def train(
         stall_s=stall_s,
         checkpoint_dir=Path(checkpoint_dir) if checkpoint_dir else None,
         seed=seed,
+        force=force,
     )
     base_dir = Path(base_dir)
     with training.recorded(base_dir, training.host_name(base_dir, hosts, current_host)):

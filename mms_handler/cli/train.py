@@ -60,6 +60,9 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
                    "JSON.  [env var: MMS_HANDLER_RAW_HYPERPARAMETERS]")  # fmt: skip
 @click.option("--model-dir", type=click.Path(path_type=Path),
               help="The folder for the model.  [default: BASE/model]")  # fmt: skip
+@click.option("--force", is_flag=True,
+              help="Remove files from the model's folder that no earlier training left "
+                   "there.")  # fmt: skip
 @click.option("--output-data-dir", type=click.Path(path_type=Path),
               help="The folder for other results of the script.  [default: "
                    "BASE/output/data]")  # fmt: skip

@@ -38,6 +38,7 @@ class Job(NamedTuple):
     stall_s: float | None = None  # seconds without processor time after which it has failed
     checkpoints: Path | None = None  # None: BASE/checkpoints
     seed: int | None = None  # of the generators of Python, NumPy and MXNet, on every host
+    force: bool = False  # remove files from model_dir that no training left there
 
     @property
     def checkpoint_dir(self) -> Path:
@@ -140,6 +141,7 @@ class JobOptions(NamedTuple):
     stall_s: float | None = None
     checkpoint_dir: Path | None = None
     seed: int | None = None
+    force: bool = False
     raw_hyperparameters: bool = False
 
 
@@ -191,6 +193,7 @@ def read_job(
         stall_s=options.stall_s,
         checkpoints=options.checkpoint_dir or _checkpoint_dir(config_dir),
         seed=options.seed,
+        force=options.force,
     )
 
 

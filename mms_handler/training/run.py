@@ -15,7 +15,7 @@ from typing import Iterator, Mapping
 
 from mms_handler import settings
 from mms_handler.script import requirements
-from mms_handler.training import cluster, legacy, script_mode, source, supervise
+from mms_handler.training import cluster, legacy, model_folder, script_mode, source, supervise
 from mms_handler.training.arguments import check_required
 from mms_handler.training.job import Job
 from mms_handler.training.mode import choose_mode
@@ -39,6 +39,8 @@ def run(job: Job, *, mode: str | None = None, local_port: int | None = None) -> 
     """
     with phase("checking the job"):
         job.check()
+        if not job.force:
+            model_folder.check(job.model_dir)
         for folder in (job.output_data_dir, job.model_dir, job.checkpoint_dir):
             folder.mkdir(parents=True, exist_ok=True)
         choice = choose_mode(job.entry_point, job.hyperparameters, mode)
@@ -51,9 +53,9 @@ def run(job: Job, *, mode: str | None = None, local_port: int | None = None) -> 
         folders = requirements.paths(
             job.code_dir, settings.cache_folder(current), shared=current.cache_dir is not None
         )
-    with phase("starting the script"), tempfile.TemporaryDirectory(
-        prefix="mms-handler-"
-    ) as scratch:
+    with phase("starting the script"), model_folder.emptied(
+        job.model_dir
+    ), tempfile.TemporaryDirectory(prefix="mms-handler-") as scratch:
         command_of = legacy.command if choice.legacy else script_mode.command
         command = command_of(job, environment, folders, Path(scratch))
         with phase("joining the other hosts"), _cluster(

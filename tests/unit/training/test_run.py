@@ -66,6 +66,19 @@ def test_a_job_that_succeeds(job, tmp_path):
     assert list((tmp_path / "ml" / "checkpoints").iterdir()) == []
 
 
+def test_a_model_folder_with_other_files(job, tmp_path):
+    """The job fails before anything runs, and force empties the folder."""
+    folder = tmp_path / "ml" / "model"
+    folder.mkdir(parents=True)
+    (folder / "other.params").touch()
+    script = "import os\nassert not os.listdir(os.environ['SM_MODEL_DIR'])\n"
+    with pytest.raises(JobFailed, match=r"^algo-1: checking the job: .* left there: other\.params"):
+        run(job(script))
+    assert (folder / "other.params").exists()
+    run(job(script, force=True))
+    assert list(folder.iterdir()) == []
+
+
 def test_checkpoints_stay(job, tmp_path):
     """A run finds what earlier ones wrote, also after a failure."""
     script = """
