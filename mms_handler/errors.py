@@ -120,9 +120,17 @@ class ModelError(HandlerError):
 
 
 class LoadError(HandlerError):
-    """A phase of loading failed; the cause is chained."""
+    """A phase of loading failed; the cause is chained.
+
+    Attributes:
+        traceback: of the script's exception; "" if the message says it all.
+    """
 
     phrase = "Load Error"
+
+    def __init__(self, message: str, traceback: str = "") -> None:
+        super().__init__(message)
+        self.traceback = traceback
 
 
 class SettingsError(HandlerError):

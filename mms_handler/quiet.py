@@ -6,6 +6,7 @@ it was upgraded.  All other lines pass, warnings of MXNet among them.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import re
@@ -15,7 +16,7 @@ from typing import IO, Iterator
 
 _NOISE = re.compile(
     rb"\[\d\d:\d\d:\d\d\] \.\./src/\S+: (MXNet start using engine|Loading symbol saved by previous|"
-    rb"Symbol successfully upgraded|MXNET_SUBGRAPH_BACKEND=NONE is detected)"
+    rb"Symbol successfully upgraded|MXNET_SUBGRAPH_BACKEND=NONE is detected|Subgraph backend )"
 )
 
 
@@ -45,16 +46,20 @@ def _copy(source: IO[bytes], target: IO[bytes]) -> None:
                 target.flush()
 
 
-@contextlib.contextmanager
-def quiet_process() -> Iterator[None]:
-    """Leave the engine's lines out of this process's own standard error."""
-    with quiet_stderr() as writer:
+def quiet_process() -> None:
+    """Leave the engine's lines out of this process's own standard error, to its end.
+
+    MXNet prints one when it is unloaded, too.
+    """
+    stack = contextlib.ExitStack()
+    writer = stack.enter_context(quiet_stderr())
+    sys.stderr.flush()
+    original = os.dup(2)
+    os.dup2(writer, 2)
+
+    def restore() -> None:
         sys.stderr.flush()
-        original = os.dup(2)
-        os.dup2(writer, 2)
-        try:
-            yield
-        finally:
-            sys.stderr.flush()
-            os.dup2(original, 2)
-            os.close(original)
+        os.dup2(original, 2)
+        stack.close()
+
+    atexit.register(restore)  # runs after MXNet's, which is imported later

@@ -7,14 +7,16 @@ import contextlib
 import os
 import shutil
 import tempfile
+import time
 import uuid
 import weakref
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping
 
-from mms_handler import settings
+from mms_handler import errors, settings
 from mms_handler.client import Answer
 from mms_handler.errors import Failed, LoadError, ScriptError, attempt
+from mms_handler.script.frames import write_sources
 
 #: Exceptions that end a debugging session or the program.  They do not become a request's fault.
 _STOPS = (KeyboardInterrupt, bdb.BdbQuit)
@@ -27,12 +29,33 @@ class Model:
 
     Attributes:
         model: the result of model_fn: a Module, a Block, or an object of the script's.
+        load_s: seconds of each phase of loading, by name.
+        answer_s: seconds of each step of the latest answer, by the name of its function.
     """
 
-    def __init__(self, folder: Path, pipeline: Any, context: Any) -> None:
-        self.model = pipeline.model
-        self._folder, self._pipeline, self._context = folder, pipeline, context
+    def __init__(self, folder: Path, loaded: Any, context: Any) -> None:
+        self.model, self.load_s = loaded.pipeline.model, dict(loaded.seconds)
+        self.answer_s: dict[str, float] = {}
+        self._folder, self._pipeline, self._context = folder, loaded.pipeline, context
         self._settings = settings.current()
+        _time_steps(self._pipeline, self.answer_s)
+
+    @property
+    def functions(self) -> dict[str, bool]:
+        """The functions that answer a request, by name: whether each is the default."""
+        return {hook.name: hook.is_default for hook in self._pipeline.hooks}
+
+    @property
+    def sample(self) -> tuple[bytes, str, str] | None:
+        """The body, Content-Type and Accept of the packed sample request.
+
+        A model without one has a row of zeros in the shapes that the default save wrote, or None.
+        """
+        from mms_handler.archive import samples
+
+        files = {path.name: path for path in self._folder.iterdir() if path.is_file()}
+        request = samples.packed(self._folder) or samples.zeros(files)
+        return (request.body, request.entry.content_type, request.entry.accept) if request else None
 
     def answer(
         self,
@@ -64,6 +87,7 @@ class Model:
         """
         from mms_handler.worker.service import set_reply
 
+        self.answer_s.clear()
         request = attempt(self._request, body, content_type, accept, headers)
         with _working_in(self._folder):
             (reply,) = self._pipeline.answer([request], _run)
@@ -129,6 +153,20 @@ class Model:
         with _working_in(self._folder):
             return steps.output(request, prediction)
 
+    def failure(self, exc: BaseException) -> tuple[int, str, str]:
+        """The status of an exception that ``answer`` raised, its reason, and the traceback.
+
+        The reason is what a client gets.  Of a script's bug it is what the server's log has, and
+        there is a traceback.
+        """
+        from mms_handler.worker import faults
+
+        folders = self._context.system_properties["script_folders"]
+        fault = errors.fault(exc)
+        if fault.status < 500:
+            return fault.status, fault.message, ""
+        return fault.status, errors.cause(exc, *folders), faults.bug_traceback(exc, *folders)
+
     def _steps(self, name: str) -> Any:
         whole = self._pipeline.hooks[0].name
         if whole in ("transform_fn", "process_request_fn"):
@@ -158,7 +196,12 @@ class Model:
         )
 
 
-def load(path: str | os.PathLike[str], *, gpu_id: int | None = None) -> Model:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    script: str | os.PathLike[str] | None = None,
+    gpu_id: int | None = None,
+) -> Model:
     """Load a model in this process, as a worker of the server loads it.
 
     Breakpoints in the script work.  While the script's code runs, its model_dir is the working
@@ -168,27 +211,30 @@ def load(path: str | os.PathLike[str], *, gpu_id: int | None = None) -> Model:
 
     Args:
         path: a folder with artifacts and perhaps ``code/``, or a ``.mar``.
+        script: a script, or a folder with one, to use where it lies instead of the model's own.
         gpu_id: the GPU to use, from 0; None: the CPU.
 
     Raises:
         LoadError: the model does not load; names the phase, the exception and the script's line.
         ArchiveError: the ``.mar`` is broken, or not safe.
+        ScriptError: ``script`` is not a script, or several files could be it.
         OSError: the ``.mar`` cannot be unpacked.
 
     Source: the developer guide, "inference code interface".
     """
-    folder = Path(path).resolve()
-    if folder.is_dir():
-        return _load(folder, gpu_id)
-    if not folder.is_file():
-        raise LoadError(f"model_dir: {path} does not exist; pass a folder or a .mar")
     from mms_handler import archive
 
+    folder, script = Path(path).resolve(), archive.script_at(Path(script)) if script else None
+    if folder.is_dir():
+        return _load(folder, script, gpu_id)
+    if not folder.is_file():
+        raise LoadError(f"model_dir: {path} does not exist; pass a folder or a .mar")
     scratch = tempfile.mkdtemp(prefix="mms-handler-")
     try:
         unpacked = Path(scratch) / folder.stem
         archive.unpack(folder, unpacked)
-        model = _load(unpacked, gpu_id)
+        write_sources(unpacked, {"": path})
+        model = _load(unpacked, script, gpu_id)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
@@ -196,19 +242,39 @@ def load(path: str | os.PathLike[str], *, gpu_id: int | None = None) -> Model:
     return model
 
 
-def _load(folder: Path, gpu_id: int | None) -> Model:
+def _load(folder: Path, script: Path | None, gpu_id: int | None) -> Model:
     from mms_handler.worker import loading
     from mms_handler.worker.trials import context_of
 
     context = context_of(folder, gpu_id)
     try:
         with _working_in(folder):
-            loaded = loading.load(context, settings.current())
+            loaded = loading.load(context, settings.current(), script)
     except LoadError as exc:
         if isinstance(exc.__cause__, _STOPS):
             raise exc.__cause__ from None
         raise
-    return Model(folder, loaded.pipeline, context)
+    return Model(folder, loaded, context)
+
+
+def _time_steps(pipeline: Any, seconds: dict[str, float]) -> None:
+    """Measure each step, or the one function that takes the whole request, into ``seconds``."""
+    steps = {"read": "input_fn", "predict": "predict_fn", "write": "output_fn"}
+    if not hasattr(pipeline, "read"):
+        steps = {"answer": ", ".join(hook.name for hook in pipeline.hooks)}
+    for method, name in steps.items():
+        setattr(pipeline, method, _timed(name, getattr(pipeline, method), seconds))
+
+
+def _timed(name: str, step: Callable[..., Any], seconds: dict[str, float]) -> Callable[..., Any]:
+    def timed(*arguments: Any) -> Any:
+        start = time.perf_counter()
+        try:
+            return step(*arguments)
+        finally:
+            seconds[name] = time.perf_counter() - start
+
+    return timed
 
 
 def _run(request: Any, function: Callable[..., Any], *arguments: Any) -> Any:

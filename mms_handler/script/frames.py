@@ -21,7 +21,7 @@ from mms_handler.errors import name_in_folders
 SOURCES = "MAR-INF/sources"
 
 
-def write_sources(model_dir: Path, sources: Mapping[str, str | Path]) -> None:
+def write_sources(model_dir: Path, sources: Mapping[str, str | os.PathLike[str]]) -> None:
     """Say where the files of a copied or unpacked model_dir came from.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from typing import Any
+from typing import Any, Sequence
 
 from mms_handler import errors, media
 from mms_handler.errors import ScriptError
@@ -24,10 +24,11 @@ _MAX_TRACEBACK = 6_000
 def answer(index: int, exc: BaseException, context: Any) -> bytes:
     """Log why a request failed, set its reply's head on MMS's context, and return its body."""
     fault = errors.fault(exc)
-    model_dir = context.system_properties["model_dir"]
-    level, text = logging.WARNING, _causes(exc, model_dir)
+    properties = context.system_properties
+    folders = properties.get("script_folders") or [properties["model_dir"]]
+    level, text = logging.WARNING, _causes(exc, folders)
     if fault.status >= 500:  # a bug
-        level, text = logging.ERROR, f"{text}\n{bug_traceback(exc, model_dir)}".rstrip("\n")
+        level, text = logging.ERROR, f"{text}\n{bug_traceback(exc, *folders)}".rstrip("\n")
     log.log(level, "request %s: %d %s", context.get_request_id(index), fault.status, text)
     body, content_type = _body(fault, index, context)
     context.get_response_headers(index).clear()
@@ -47,10 +48,10 @@ def bug_traceback(exc: BaseException, *folders: str) -> str:
     return script_traceback(exc, *folders)[-_MAX_TRACEBACK:]
 
 
-def _causes(exc: BaseException, model_dir: str) -> str:
+def _causes(exc: BaseException, folders: Sequence[str]) -> str:
     """The exception in one line, with the script's exception that caused it."""
-    line = errors.cause(exc, model_dir)
-    cause = errors.cause(exc.__cause__, model_dir) if exc.__cause__ else ""
+    line = errors.cause(exc, *folders)
+    cause = errors.cause(exc.__cause__, *folders) if exc.__cause__ else ""
     return f"{line}; from {cause}" if "(" in cause and "line" in cause else line
 
 

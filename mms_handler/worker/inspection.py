@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Callable, NamedTuple, Sequence
 
 from mms_handler import errors, manifest, media, settings
-from mms_handler.errors import Failed, HandlerError, LoadError, attempt
-from mms_handler.script.frames import as_edited, script_traceback
+from mms_handler.errors import Failed, LoadError, attempt
+from mms_handler.script.frames import as_edited
 from mms_handler.script.load import HOOKS, Script
 from mms_handler.script.signature import BoundHook, bind
 from mms_handler.settings import Settings
@@ -50,7 +50,7 @@ def inspect(model_dir: Path, sample: Sample | None, script: Path | None = None) 
     try:
         loaded = load(context, _settings(), script)
     except LoadError as exc:
-        return _refusal(exc, folders)
+        return _refusal(exc)
     path, kind = loaded.script.path, type(loaded.pipeline.model)
     report = {
         "script": _name(path, model_dir),
@@ -74,7 +74,7 @@ def _inspect_plain(model_dir: Path, handler: str, sample: Sample | None) -> dict
     try:
         answer = plain.load(model_dir, handler)
     except LoadError as exc:
-        return _refusal(exc, [str(model_dir)])
+        return _refusal(exc)
     report = {"handler": handler, "files": _files(model_dir)}
     if sample is None:
         return report
@@ -100,7 +100,7 @@ def inspect_script(path: Path, scratch: Path) -> dict[str, Any]:
         with phase("functions", worker):
             hooks = _bound(script)
     except LoadError as exc:
-        return _refusal(exc, worker.folders)
+        return _refusal(exc)
     return {"script": str(path), "functions": _described(hooks)}
 
 
@@ -122,11 +122,8 @@ def _settings() -> Settings:
     return current
 
 
-def _refusal(exc: LoadError, folders: Sequence[str]) -> dict[str, Any]:
-    report = {"error": as_edited(str(exc), folders[0])}
-    if isinstance(exc.__cause__, HandlerError):  # its text says it all
-        return report
-    return {**report, "traceback": script_traceback(exc.__cause__ or exc, *folders)}
+def _refusal(exc: LoadError) -> dict[str, Any]:
+    return {"error": str(exc), **({"traceback": exc.traceback} if exc.traceback else {})}
 
 
 def _described(hooks: Sequence[BoundHook]) -> list[tuple[str, bool, str]]:

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from mms_handler import errors, manifest
-from mms_handler.errors import LoadError, ModelError
+from mms_handler.errors import HandlerError, LoadError, ModelError
 from mms_handler.mxnet_import import fast_import, without
 from mms_handler.script import containers, requirements
 from mms_handler.script.find import find_script
+from mms_handler.script.frames import as_edited, script_traceback
 from mms_handler.script.load import Script, add_to_path
 from mms_handler.script.signature import BoundHook, bind, doubts
 from mms_handler.settings import (
@@ -97,6 +98,7 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
     properties = context.system_properties
     model_dir, gpu_id = Path(properties["model_dir"]), properties["gpu_id"]
     worker = Worker(model_dir, context, settings, gpu_id, {}, script=script_path)
+    properties["script_folders"] = worker.folders  # for the errors of requests
     with phase("model_dir", worker):
         check_not_empty(worker.model_dir)
     with phase("mxnet", worker):
@@ -140,7 +142,10 @@ def phase(name: str, worker: Worker) -> Iterator[None]:
     try:
         yield
     except BaseException as exc:
-        raise LoadError(f"{name}: {errors.cause(exc, *worker.folders)}") from exc
+        text = as_edited(errors.cause(exc, *worker.folders), worker.folders[0])
+        is_ours = isinstance(exc, HandlerError)  # its text says it all
+        traceback = "" if is_ours else script_traceback(exc, *worker.folders)
+        raise LoadError(f"{name}: {text}", traceback) from exc
     finally:
         worker.seconds[name] = worker.seconds.get(name, 0) + time.monotonic() - start
 

@@ -265,7 +265,7 @@ class Steps(_Answering):
             data = self._read_some(requests[len(replies) :], run)
             predictions = self.passes(data, functools.partial(run, None))
             replies += [
-                run(request, self._write, request, prediction)
+                run(request, self.write, request, prediction)
                 for request, prediction in zip(requests[len(replies) :], predictions)
             ]
         return replies
@@ -282,7 +282,7 @@ class Steps(_Answering):
         return data
 
     def _answer(self, request: Request) -> Reply:
-        return self._write(request, self.predict(request, self.read(request)))
+        return self.write(request, self.predict(request, self.read(request)))
 
     def predict(self, request: Request, data: Any) -> Any:
         """Call predict_fn with one request's data."""
@@ -319,7 +319,8 @@ class Steps(_Answering):
             models.to_data(data, self.model) if self._iterates and models.is_array(data) else data
         )
 
-    def _write(self, request: Request, prediction: Any) -> Reply:
+    def write(self, request: Request, prediction: Any) -> Reply:
+        """Call output_fn with a prediction; returns the reply that is made of its result."""
         return self._reply(request, self.output(request, prediction), self._output)
 
     def output(self, request: Request, prediction: Any) -> Any:

@@ -13,6 +13,7 @@ from mms.model_loader import MmsModelLoader
 
 from mms_handler import media
 from mms_handler.errors import BadInput, LoadError, ModelError, cause
+from mms_handler.script.frames import script_traceback
 from mms_handler.worker.reply import Reply
 from mms_handler.worker.request import batch_of_one
 
@@ -39,11 +40,13 @@ def load(model_dir: Path, handler: str) -> Answer:
         with _logged_exceptions() as exceptions:
             service = MmsModelLoader().load(model_dir.name, str(model_dir), handler, None, 1)
     except BaseException as exc:
-        raise LoadError(f"handler {handler}: {cause(exc, str(model_dir))}") from exc
+        reason = f"handler {handler}: {cause(exc, str(model_dir))}"
+        raise LoadError(reason, script_traceback(exc, str(model_dir))) from exc
     if exceptions:
         raise LoadError(
             f"handler {handler}: initialize: {cause(exceptions[0], str(model_dir))}; MMS would "
-            "only log this, and every request would fail"
+            "only log this, and every request would fail",
+            script_traceback(exceptions[0], str(model_dir)),
         ) from exceptions[0]
 
     def answer(body: bytes, content_type: str, accept: str) -> Reply:

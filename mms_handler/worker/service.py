@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
 from mms_handler import errors, manifest, settings
-from mms_handler.errors import Failed, HandlerError, OutOfResources, attempt
-from mms_handler.script.frames import as_edited, script_traceback
+from mms_handler.errors import Failed, LoadError, OutOfResources, attempt
 from mms_handler.settings import Settings
 from mms_handler.worker import faults
 from mms_handler.worker.mms import bodies, lifeline, reply_frame
@@ -97,15 +96,14 @@ class Service:
                 connection.limit(self._settings.timeout_s)
         except BaseException as exc:
             # MMS stops reading the log as soon as the worker dies, hence the pause.
-            model_dir = context.system_properties["model_dir"]
-            reason = as_edited(" ".join(str(exc).split()), model_dir)
+            reason = " ".join(str(exc).split())
             log.error("cannot load model %s: %s", context.model_name, reason)
-            if not isinstance(exc.__cause__ or exc, HandlerError):  # whose text says it all
-                log.error("%s", script_traceback(exc.__cause__ or exc, model_dir))
+            if isinstance(exc, LoadError) and exc.traceback:
+                log.error("%s", exc.traceback)
             sys.stdout.flush()
             time.sleep(0.1)
             if supervised:
-                manifest.write_load_error(Path(model_dir), reason)
+                manifest.write_load_error(Path(context.system_properties["model_dir"]), reason)
             if supervised and errors.out_of_memory(exc.__cause__ or exc):
                 # MMS answers 507 and keeps the model's name; its supervisor, serve, frees it.
                 raise MemoryError(str(exc)) from exc

@@ -113,8 +113,46 @@ def test_a_request_that_fails_gets_its_fault(model, request_, status, type_, mes
 
 
 def test_a_failure_can_be_raised_instead(model):
-    with pytest.raises(KeyError, match="three rows"):
+    """And told as in the server's log: a client's without a traceback."""
+    with pytest.raises(KeyError, match="three rows") as raised:
         model.answer("[[1, 2], [1, 2], [1, 2]]", raises=True)
+    status, reason, traceback = model.failure(raised.value)
+    assert (status, reason) == (500, "KeyError: 'three rows' (code/inference.py, line 18)")
+    assert traceback.splitlines()[1].endswith('code/inference.py", line 18, in predict_fn')
+    assert model.failure(BadInput("no")) == (400, "no", "")
+
+
+def test_times_and_functions(model):
+    """Of each phase of loading, and of each step of the latest request."""
+    assert {"mxnet", "script", "model_fn", "functions"} <= set(model.load_s)
+    model.answer("[[1, 2]]")
+    assert list(model.answer_s) == ["input_fn", "predict_fn", "output_fn"]
+    model.answer("bad")
+    assert list(model.answer_s) == ["input_fn"]
+    assert model.functions == {"input_fn": False, "predict_fn": False, "output_fn": False}
+
+
+def test_the_sample(model_dir, tmp_path):
+    """The packed one, or zeros in the shapes that the default save wrote, or none."""
+    folder = model_dir()
+    assert mms_handler.load(folder).sample == (b"[[0, 0]]", "application/json", "*/*")
+    (tmp_path / "row.csv").write_text("1,2")
+    archive.pack(folder, tmp_path / "packed.mar", sample=tmp_path / "row.csv", accept="text/csv")
+    assert mms_handler.load(tmp_path / "packed.mar").sample == (b"1,2", "text/csv", "text/csv")
+    (tmp_path / "model-shapes.json").unlink()
+    assert mms_handler.load(folder).sample is None
+
+
+def test_a_script_is_used_where_it_lies(model_dir, tmp_path_factory, caplog):
+    """Instead of the model's own; the log has its place and its lines."""
+    folder = model_dir("raise ValueError('not this one')")
+    script = tmp_path_factory.mktemp("project") / "mine.py"
+    script.write_text(SCRIPT)
+    model = mms_handler.load(folder, script=script)
+    assert model.answer("[[1, 2], [1, 2], [1, 2]]").status == 500
+    assert "KeyError: 'three rows' (mine.py, line 18)" in caplog.messages[-1]
+    assert f'File "{script}", line 18, in predict_fn' in caplog.messages[-1]
+    assert "mms_handler/" not in caplog.messages[-1]
 
 
 def test_the_steps_can_be_called_alone(model):
