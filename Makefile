@@ -14,7 +14,7 @@ PYTHON ?= $(shell for v in 3.11 3.10 3.9 3.8; do \
 	p=$$(command -v python$$v) && $$p -c 'import sys' 2>/dev/null && echo $$p && exit; done; \
 	python3 -c 'import sys; exit(not (3, 8) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null && echo python3)
 
-.PHONY: install demo test test-all mutate quick e2e check lint fix plugin lock dist bench chaos soak fuzz clean help
+.PHONY: install demo test test-all test-hosts mutate quick e2e check lint fix plugin lock dist bench chaos soak fuzz clean help
 
 install: $(VENV)/demo$(JAVA) ## install mms_handler into .venv (the default target)
 
@@ -29,6 +29,10 @@ e2e: $(VENV)/test$(JAVA) ## run the tests with a real server
 
 test-all: ## run every test on each Python from 3.8 to 3.11 that is here; prints a table
 	@python3 tools/every_python.py
+
+# These jobs wait more than they compute.
+test-hosts: $(VENV)/test$(JAVA) ## train on several hosts, as network namespaces, with faults; needs root, prints a table
+	$(BIN)/pytest -q -n 3 --dist worksteal tests/hosts
 
 mutate: $(VENV)/test$(JAVA) ## change 300 places of the code, one at a time: do tests notice? prints a table
 	$(BIN)/python tools/mutate.py $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only '$(ONLY)') $(if $(COUNT),--count $(COUNT))
@@ -88,7 +92,7 @@ fuzz: $(VENV)/test,fuzz$(JAVA) ## fuzz all that reads input, a million times; SE
 	$(BIN)/python tests/fuzz $(TARGETS) $(if $(SECONDS),--seconds $(SECONDS))
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 clean: ## remove everything that the targets made
 	rm -rf .venv* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \

@@ -26,7 +26,8 @@ PAGES = [
 #: Commands that take too long for a test, each with an argument with which it does little.
 LONG = {
     **dict.fromkeys(
-        ("make bench", "make quick", "make chaos", "make soak", "make mutate"), "--dry-run"
+        ("make bench", "make quick", "make chaos", "make soak", "make mutate", "make test-hosts"),
+        "--dry-run",
     ),
     "python -m benchmarks.bodies": "'JSON: one integer'",
     ".venv/bin/pytest -q tests/unit/test_orders.py": "--collect-only",

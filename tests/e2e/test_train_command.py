@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from running_mms import BIN, EXAMPLES, wait_for
 
@@ -529,6 +530,38 @@ def test_a_failure_in_a_synchronous_step_ends_every_host(base, mode, statement, 
         f"algo-2: {reason}",
     ]
     assert done.stderr.decode().splitlines()[-1] == f"error: algo-2: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("number", "mode", "reason"),
+    [
+        (signal.SIGTERM, "legacy", "train: stopped by SIGTERM"),
+        (signal.SIGKILL, "script", "its connection closed"),
+    ],
+)
+def test_a_signal_to_one_host_ends_every_host(base, number, mode, reason):
+    """In a synchronous step; the other one names it."""
+    write(base, IN_STEP.format("open('started', 'w').close()"))
+    process = subprocess.Popen(
+        [
+            *(BIN / "mms-handler", "train", "--base-dir", base, "--local-hosts", "2"),
+            *("--mode", mode, "--hp", "sagemaker_parameter_server_enabled=true"),
+        ],
+        cwd=base,
+        stderr=subprocess.PIPE,
+    )
+    wait_for(lambda: list(base.rglob("started")), 60)
+    (host,) = (
+        child
+        for child in psutil.Process(process.pid).children()
+        if "train-host" in child.cmdline() and "algo-2" in " ".join(child.cmdline())
+    )
+    host.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    line = (base / "output" / "failure").read_text().splitlines()[0]
+    assert line.endswith(f": host algo-2 was lost: {reason}")
+    assert errors.decode().splitlines()[-1].startswith("error: algo-2: train")
 
 
 UNEVEN = """
