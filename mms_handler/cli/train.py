@@ -14,6 +14,7 @@ import click
 from mms_handler import settings
 from mms_handler.cli.archives import pack
 from mms_handler.cli.command import end, examples, existing, format_size, group
+from mms_handler.cli.sweep import sweep
 
 if TYPE_CHECKING:
     from mms_handler.training import Job, JobOptions
@@ -32,6 +33,7 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @group.command(
     epilog=examples(
         "mms-handler train --entry-point train.py --channel train=data --hp epochs=20",
+        "mms-handler train --entry-point train.py --hp lr=0.1,0.01 --hp epochs=5 --sweep",
         "mms-handler train --base-dir /opt/ml --archive digits",
     )
 )
@@ -58,6 +60,9 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.option("--raw-hyperparameters", is_flag=True,
               help="Hand hyperparameters to the script as the texts that they are, not as "
                    "JSON.  [env var: MMS_HANDLER_RAW_HYPERPARAMETERS]")  # fmt: skip
+@click.option("--sweep", "sweeps", is_flag=True,
+              help="Run each combination of the values in --hp NAME=VALUE,VALUE, in folders of its "
+                   "own, BASE/sweep/001 and so on, two at a time if they fit.")  # fmt: skip
 @click.option("--model-dir", type=click.Path(path_type=Path),
               help="The folder for the model.  [default: BASE/model]")  # fmt: skip
 @click.option("--force", is_flag=True,
@@ -103,6 +108,7 @@ def train(
     name: str | None,
     model_store: Path,
     sample: Path | None,
+    sweeps: bool,
     **options: Any,
 ) -> None:
     """Run a training script as SageMaker does.
@@ -113,6 +119,8 @@ def train(
     from mms_handler import training
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    if sweeps:
+        _check_sweep(name, options)
     base_dir = base_dir or _base_dir()
     hosts = options["hosts"].split(",") if options["hosts"] else ()
     host = training.host_name(base_dir, hosts, options["current_host"])
@@ -121,7 +129,14 @@ def train(
     try:
         with training.recorded(base_dir, host):
             with training.phase("reading the job"), _progress("fetching the code") as progress:
-                job = training.read_job(base_dir, _job_options(**options), progress)
+                points = training.points(options["hp"]) if sweeps else [options["hp"]]
+                job_options = _job_options(**{**options, "hp": points[0]})
+                job = training.read_job(base_dir, job_options, progress)
+            if sweeps:
+                raw = job_options.raw_hyperparameters
+                with training.phase("sweeping"):
+                    sweep(job, points, raw=raw, mode=mode, local_hosts=local_hosts)
+                return
             training.run_job(job, mode=mode, local_hosts=local_hosts)
             with training.phase("listing the model"):
                 for path in sorted(path for path in job.model_dir.rglob("*") if path.is_file()):
@@ -131,6 +146,19 @@ def train(
                     _pack(job, name, model_store, sample)
     except training.JobFailed as exc:
         end(str(exc), exc.exit_code)
+
+
+def _check_sweep(archive: str | None, options: Mapping[str, Any]) -> None:
+    """Refuse options with which each run of a sweep would replace the results of the one before."""
+    single = ("model_dir", "output_data_dir", "checkpoint_dir")
+    names = [f"--{name.replace('_', '-')}" for name in single if options[name]]
+    names += ["--archive"] if archive else []
+    if names:
+        raise click.UsageError(
+            f"{names[0]} is for one run, and --sweep makes several, each in a folder of its own"
+        )
+    if not options["hp"]:
+        raise click.UsageError("--sweep needs --hp NAME=VALUE,VALUE")
 
 
 def _stop(number: int, frame: object) -> NoReturn:

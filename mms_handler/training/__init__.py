@@ -7,6 +7,7 @@ Only the process that calls a legacy script (``legacy``) imports mxnet.
 
 from __future__ import annotations
 
+from mms_handler.training.grid import points
 from mms_handler.training.job import (
     Job,
     JobOptions,
@@ -29,6 +30,7 @@ __all__ = [
     "decode_hyperparameters",
     "host_name",
     "phase",
+    "points",
     "read_hyperparameters",
     "read_job",
     "recorded",

@@ -81,7 +81,9 @@ def run_local_hosts(job: Job, count: int, *, mode: str | None = None) -> None:
         raise Stopped(signals[0])
     failed = {host: process.returncode for host, process in running.items() if process.returncode}
     if failed:
-        raise JobFailed(_reason({host: _failure(jobs[host], failed[host]) for host in failed}))
+        raise JobFailed(
+            _reason({host: first_line_of_failure(jobs[host], failed[host]) for host in failed})
+        )
 
 
 def run_host(folder: Path, port: int, mode: str | None) -> None:
@@ -116,8 +118,8 @@ def _wait_for_all(running: Sequence[subprocess.Popen[bytes]], signals: Sequence[
         time.sleep(0.05)
 
 
-def _failure(job: Job, code: int) -> str:
-    """The first line of a host's failure file; if there is none, how the host's process ended."""
+def first_line_of_failure(job: Job, code: int) -> str:
+    """The first line of a job's failure file; if there is none, how its process ended."""
     try:
         lines = (job.output_dir / "failure").read_text().splitlines()
     except OSError:

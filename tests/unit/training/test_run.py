@@ -362,7 +362,7 @@ def test_the_failure_of_a_host(job, text, code, line):
     part.output_dir.mkdir(parents=True)
     if text is not None:
         (part.output_dir / "failure").write_text(text)
-    assert local_hosts._failure(part, code) == line
+    assert local_hosts.first_line_of_failure(part, code) == line
 
 
 def test_local_hosts(job, tmp_path):

@@ -1,0 +1,147 @@
+"""training.sweep: real runs of small scripts, two at a time where they fit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+
+import pytest
+
+from mms_handler.errors import TrainingError
+from mms_handler.server import machine
+from mms_handler.training import grid, sweep
+from mms_handler.training.job import Job
+
+#: A run whose second one begins only when there is another beside it.
+MEETS = """
+import os, pathlib, sys, time
+mine, folder = sys.argv[-1], pathlib.Path(os.environ["SM_INPUT_DIR"])
+(folder / mine).touch()
+deadline = time.monotonic() + 60
+while mine > "1" and not (folder / {"2": "3", "3": "2"}[mine]).exists():
+    if time.monotonic() > deadline:
+        sys.exit("alone")
+    time.sleep(0.02)
+"""
+
+#: A run that fails if there is another beside it.
+ALONE = """
+import os, pathlib, sys, time
+lock = pathlib.Path(os.environ["SM_INPUT_DIR"], "lock")
+lock.mkdir()
+time.sleep(0.5)
+lock.rmdir()
+"""
+
+
+@pytest.fixture
+def job(tmp_path, monkeypatch):
+    """Build a job whose script has this text."""
+    monkeypatch.setenv("MMS_HANDLER_CACHE_DIR", str(tmp_path / "cache"))
+    (tmp_path / "ml" / "input").mkdir(parents=True)
+
+    def build(script="pass", **fields):
+        (tmp_path / "train.py").write_text(script)
+        ml = tmp_path / "ml"
+        folders = {"model_dir": ml / "model", "output_data_dir": ml / "data", "base_dir": ml}
+        return Job(
+            tmp_path / "train.py", **{"hyperparameters": {}, "channels": {}}, **folders
+        )._replace(**fields)
+
+    return build
+
+
+def room(cpus=2.0, available_bytes=2**40):
+    return sweep.Room(cpus, lambda: available_bytes, machine.used_bytes)
+
+
+def swept(job, space=None, **options):
+    """The runs of a sweep over n = 1, 2, 3, and the signal that ended it."""
+    runs = sweep.runs_of(job, grid.points({"n": "1,2,3"}))
+    input_dir = job.base_dir / "input"
+    number = sweep.Sweep(runs, space or room(), input_dir=input_dir, **options).run()
+    return runs, number
+
+
+def test_two_at_a_time(job, tmp_path):
+    """The first tells how much memory a run takes; then two run at once, with half of the cores."""
+    events = []
+    runs, number = swept(
+        job(MEETS + "print(os.environ['OMP_NUM_THREADS'])", hyperparameters={"epochs": 2}),
+        room(cpus=6.5),
+        report=lambda run: events.append((run.name, run.state)),
+    )
+    logs = [run.log.read_text() for run in runs]
+    assert (number, [run.state for run in runs]) == (None, ["succeeded"] * 3), logs
+    assert events[:2] == [("001", "running"), ("001", "succeeded")]
+    assert {events[2], events[3]} == {("002", "running"), ("003", "running")}
+    assert all(log.endswith("\n3\n") for log in logs)
+    assert all(run.seconds > 0 for run in runs)
+    for n, run in enumerate(runs, 1):
+        base = tmp_path / "ml" / "sweep" / f"00{n}"
+        names = {path.name for path in base.glob("[!.]*")}
+        assert names == {"checkpoints", "input", "job.json", "log", "model", "output"}
+        assert (base / "output" / "success").exists()
+        assert os.path.samefile(base / "input", tmp_path / "ml" / "input")
+        assert json.loads((base / "job.json").read_text())["hyperparameters"] == {
+            "epochs": 2,
+            "n": n,
+        }
+        assert run.job.checkpoint_dir == base / "checkpoints"
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        pytest.param(room(cpus=1.9), id="one core"),
+        pytest.param(room(available_bytes=2**30 - 1), id="no memory"),
+    ],
+)
+def test_one_at_a_time(job, space):
+    runs, _ = swept(job(ALONE), space)
+    assert [run.state for run in runs] == ["succeeded"] * 3, runs[1].log.read_text()
+
+
+def test_a_run_that_fails(job, tmp_path):
+    """The others run; the reason is that of its failure file.  A later sweep counts on."""
+    runs, number = swept(job("import sys\nif sys.argv[-1] == '2': raise ValueError('two')"))
+    assert (number, [run.state for run in runs]) == (None, ["succeeded", "failed", "succeeded"])
+    assert runs[1].reason == "algo-1: the script: ValueError: two (train.py, line 2)"
+    assert "ValueError: two" in runs[1].log.read_text()
+    (run,) = sweep.runs_of(job(), [{"n": "4"}])
+    assert (run.name, run.job.base_dir) == ("004", tmp_path / "ml" / "sweep" / "004")
+    raw = sweep.runs_of(job(), [{"n": "4"}], raw=True)
+    assert (run.job.hyperparameters, raw[0].job.hyperparameters) == ({"n": 4}, {"n": "4"})
+
+
+def test_a_signal_ends_all(job, tmp_path):
+    """Those that run end by it, and those that wait are not run."""
+    script = MEETS + "print('ready', flush=True)\ntime.sleep(600 if mine > '1' else 0)\n"
+
+    def interrupt():
+        logs = [tmp_path / "ml" / "sweep" / name / "log" for name in ("002", "003")]
+        ready = threading.Event()
+        while not all(log.exists() and "ready" in log.read_text() for log in logs):
+            ready.wait(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    runs = sweep.runs_of(job(script), grid.points({"n": "1,2,3,4"}))
+    waiting = threading.Thread(target=interrupt, daemon=True)
+    waiting.start()
+    number = sweep.Sweep(runs, room(), input_dir=tmp_path / "ml" / "input").run()
+    assert number == signal.SIGTERM
+    assert [run.state for run in runs] == ["succeeded", "stopped", "stopped", "not run"]
+    assert runs[1].reason == "algo-1: the script: stopped by SIGTERM"
+    assert not (tmp_path / "ml" / "sweep" / "004").exists()
+
+
+def test_jobs_that_cannot_be_swept(job):
+    pipe = {"live": {"TrainingInputMode": "Pipe"}}
+    with pytest.raises(
+        TrainingError, match="^channel live is in PIPE mode, and .* --channel live="
+    ):
+        sweep.runs_of(job(input_data_config=pipe), [{}])
+    with pytest.raises(TrainingError, match="^--sweep needs one host; .* --local-hosts$"):
+        sweep.runs_of(job(hosts=("a", "b"), current_host="a"), [{}])
