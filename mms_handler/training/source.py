@@ -89,9 +89,10 @@ def _parse(path: Path) -> ast.Module:
     except OSError as exc:
         raise TrainingError(f"cannot read {path}: {exc.strerror}") from exc
     except SyntaxError as exc:
-        raise TrainingError(f"{path.name}, line {exc.lineno}: {exc.msg}") from exc
-    except ValueError as exc:  # zero bytes, up to Python 3.11
-        raise TrainingError(f"{path.name} is not Python: {exc}") from exc
+        place = f"{path.name}, line {exc.lineno}" if exc.lineno else path.name
+        raise TrainingError(f"{place}: {exc.msg}") from exc
+    except ValueError as exc:  # zero bytes, up to Python 3.11.3
+        raise TrainingError(f"{path.name}: {exc}") from exc
 
 
 # --- what importing the file executes --------------------------------------------------------

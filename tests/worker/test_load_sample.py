@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from mms.context import Context
 
@@ -188,3 +190,25 @@ def test_the_context_of_a_model_that_no_server_loads(tmp_path):
     context = trials.context_of(tmp_path, 3)
     assert context.manifest == {"model": {"a": 1}}
     assert context.system_properties["gpu_id"] == 3
+
+
+def test_what_mxnet_reads_when_it_is_imported(model_dir, monkeypatch):
+    """Its engine without threads, unless there is a GPU or a person has chosen another one."""
+    names = ("MXNET_ENGINE_TYPE", "MXNET_SUBGRAPH_VERBOSE")
+    folder = model_dir(SCRIPT)
+
+    def started(gpu_id=None, **variables):
+        for name in names:
+            monkeypatch.setenv(name, "x")  # so that it is as before, afterwards
+            monkeypatch.delenv(name)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        context = Context("m", str(folder), None, 1, gpu_id, "")
+        monkeypatch.setattr(loading, "visible_gpu", lambda gpu_id, gpus: None)
+        loading.start_mxnet(loading.Worker(folder, context, Settings(), gpu_id, {}))
+        return tuple(os.environ.get(name) for name in names)
+
+    assert started() == ("NaiveEngine", "0")
+    assert started(gpu_id=0) == (None, "0")
+    chosen = {"MXNET_ENGINE_TYPE": "ThreadedEngine", "MXNET_SUBGRAPH_VERBOSE": "1"}
+    assert started(**chosen) == ("ThreadedEngine", "1")

@@ -265,6 +265,18 @@ def test_a_full_disk_is_507(ask, registry, wrapped):
     assert answer["message"] == "the server's disk is full; unregister a model first"
 
 
+def test_another_error_of_the_system_is_a_bug(ask, registry):
+    """Its path is no client's business."""
+
+    def register(*arguments):
+        raise PermissionError(13, "Permission denied", "/opt/secret")
+
+    registry.register = register
+    status, answer = ask("POST", "/models", {"model_name": "i", "url": "iris"})
+    assert (status, answer["type"]) == (500, "PermissionError")
+    assert answer["message"] == "internal error; the server's log has the cause"
+
+
 # --- connections ---
 
 
@@ -273,6 +285,19 @@ def _raw(port, text):
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(text)
         return b"".join(iter(lambda: connection.recv(65_536), b"")).decode()
+
+
+def test_a_deadline_that_has_passed():
+    """Nothing more is read, even if there is something."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"late")
+        reader = admin_http._TimedReader(ours)
+        with pytest.raises(socket.timeout, match="timed out"):
+            reader.readinto(bytearray(4))
+        reader.deadline = time.monotonic() + 60
+        assert reader.readable()
+        assert reader.readinto(bytearray(4)) == 4
 
 
 def test_a_connection_that_is_closed_says_so(ask):

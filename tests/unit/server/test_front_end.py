@@ -273,6 +273,17 @@ def test_started(commands, temporary):
     assert "-Dmms_handler.gate=127.0.0.1:1234" in options
 
 
+def test_a_folder_whose_path_is_too_long_for_sockets(commands, temporary, monkeypatch):
+    """Java is not started: it would say something else, later."""
+    folder = temporary / ("t" * 90)
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    started = front_end.started(Settings(), Tokens(), PLAN, ProcessLog(lambda line: None), 60)
+    with pytest.raises(ServerError, match="too long for sockets; set TMPDIR"), started:
+        pytest.fail("it did start")
+    assert commands == []
+
+
 def test_a_java_that_does_not_start(commands, monkeypatch, temporary):
     """Nothing is left; the reason is what it printed."""
     failing = [sys.executable, "-S", "-c", "print('Error: no main'); raise SystemExit(1)"]

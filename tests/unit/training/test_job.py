@@ -210,6 +210,14 @@ def test_a_source_archive_is_fetched(base, tmp_path):
         ({}, "^no script is named; use --entry-point, or the hyperparameter sagemaker_program$"),
         ({"resourceconfig": "[1]"}, "resourceconfig.json holds a JSON list, but must hold an obj"),
         ({"hyperparameters": "{"}, "^cannot read .*hyperparameters.json: "),
+        (
+            {"inputdataconfig": '{"train": "File"}'},
+            "inputdataconfig.json: channel train is a JSON str, but must be an object$",
+        ),
+        *(
+            ({"inputdataconfig": {name: {}}}, f"channel '{name}' cannot be the name of a folder$")
+            for name in ("..", "a/b", "")
+        ),
     ],
 )
 def test_files_that_say_nothing(base, files, message):

@@ -34,3 +34,26 @@ def test_a_syntax_error_names_its_line(script):
     path = script("import os\n\nprint 'epoch', 1\n")
     with pytest.raises(TrainingError, match=r"^entry.py, line 3: "):
         source.required_parameters(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (
+            b"x = 1\0",
+            r"^entry.py: source code (string )?cannot contain null bytes$",
+        ),
+        (None, "^cannot read .*entry.py: No such file or directory$"),
+    ],
+)
+def test_a_file_that_cannot_be_read(tmp_path, content, reason):
+    if content is not None:
+        (tmp_path / "entry.py").write_bytes(content)
+    with pytest.raises(TrainingError, match=reason):
+        source.required_parameters(tmp_path / "entry.py")
+
+
+@pytest.mark.parametrize("name", ["no_such_package_anywhere", "os.path.no", "__main__", ""])
+def test_modules_that_are_nowhere(name):
+    """A name without a file has no folder; nothing is imported."""
+    assert source._site_folders(name) == []

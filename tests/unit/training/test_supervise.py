@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from mms_handler.errors import TrainingError
+from mms_handler.script.report import STACKS
 from mms_handler.training import supervise
 from mms_handler.training.phases import Stopped, phase_of
 from mms_handler.training.supervise import Command, ScriptFailed
@@ -219,3 +220,23 @@ def test_a_grandchild_that_holds_standard_error(run):
     """It ends with the group, so the job is not kept waiting for it."""
     with pytest.raises(ScriptFailed, match="^no$"):
         run(f"{sys.executable} -S -c 'import time; time.sleep(60)' & echo no >&2; exit 1")
+
+
+def test_a_process_that_ends_too_early(tmp_path):
+    """Exit code 0 without a report is no success for a command that reports it."""
+    words = ["/bin/sh", "-c", "exit 0"]
+    command = Command(words, {}, tmp_path, tmp_path, tmp_path / "report", reports_success=True)
+    with pytest.raises(ScriptFailed, match="^the script ended its process with exit code 0 before"):
+        supervise.run(command, {}, None)
+
+
+def test_where_a_script_is(tmp_path):
+    """As far as it writes that down; a program that is not Python does not."""
+    command = Command([], {}, tmp_path, tmp_path / "code", tmp_path / "report")
+    assert supervise._place(command._replace(report=None)) == ""
+    assert supervise._place(command) == ""
+    (tmp_path / STACKS).write_text(
+        "Timeout (0:00:01)!\nThread 0x01 (most recent call first):\n"
+        f'  File "/lib/a.py", line 9 in wait\n  File "{tmp_path}/code/train.py", line 3 in step\n'
+    )
+    assert supervise._place(command) == "train.py, line 3, in step"

@@ -123,6 +123,25 @@ def test_the_clients_errors(sums, sum_block, kind, request_, exception, reason):
 # --- the script's functions ---
 
 
+@pytest.mark.parametrize(
+    ("raised", "message"),
+    [
+        (ValueError("three values, please"), "^input_fn refused the body: three values, please$"),
+        (KeyError("/etc/passwd"), "^input_fn cannot read the body: KeyError$"),
+        (IndexError("7"), "^input_fn cannot read the body: IndexError$"),
+        (TypeError("int"), "^input_fn cannot read the body: TypeError$"),
+    ],
+)
+def test_a_body_that_input_fn_does_not_understand(sum_block, raised, message):
+    """Is the client's fault; only a ValueError was written for it."""
+
+    def input_fn(data, content_type):
+        raise raised
+
+    with pytest.raises(BadInput, match=message):
+        answer(pipeline(sum_block, {"input_fn": input_fn}))
+
+
 def test_functions_replace_their_own_step_only(sum_block):
     """If a script has one function, the other two steps are the defaults."""
     doubled = {"input_fn": lambda data, content_type: mx.nd.array(json.loads(data)) * 2}

@@ -261,3 +261,67 @@ def test_mms_is_found_by_its_functions():
     assert own["handle_connection"]("MMS's", "a socket") == ("MMS's", "a socket")
     assert own["other"]("MMS's") == (None, None)
     assert foreign["run_server"]("the script's") == (None, None)
+
+
+ATTACH = """
+def handle_connection(self, cl_socket):
+    return attach()
+"""
+
+
+class Worker:
+    """MMS's worker object: it opens its FIFOs when the front end does."""
+
+    def __init__(self, folder):
+        self.out, self.err = str(folder / "out"), str(folder / "err")
+
+    def _remap_io(self):
+        for name in (self.out, self.err):
+            open(name, "w").close()
+
+
+def attached(worker, connection):
+    """Attach to MMS as one of its workers does."""
+    scope = {"attach": lifeline.attach}
+    exec(compile(ATTACH, "/site/mms/model_service_worker.py", "exec"), scope)
+    return scope["handle_connection"](worker, connection)
+
+
+def test_a_worker_of_mms_is_bound_to_its_connection(child, tmp_path):
+    """MMS's handler of SIGTERM is gone, a script's child has no connection, no FIFO stays."""
+    signal_handler = signal.getsignal(signal.SIGTERM)
+
+    def serve(connection):
+        signal.signal(signal.SIGTERM, lambda *_: connection.send(b"MMS goes on"))
+        worker = Worker(tmp_path)
+        line = attached(worker, connection)
+        worker._remap_io()
+        assert list(tmp_path.iterdir()) == []
+        forked = os.fork()
+        if not forked:
+            os._exit(0 if connection.fileno() == -1 else 1)
+        assert os.waitpid(forked, 0)[1] == 0
+        connection.send(b"!")
+        with line:
+            connection.send(b"b")
+            while True:
+                pass
+
+    worker = child(serve)
+    assert worker.socket.recv(1) == b"b"
+    os.kill(worker.pid, signal.SIGTERM)
+    assert worker.end() == signal.SIGTERM
+    worker = child(serve)
+    assert worker.socket.recv(1) == b"b"
+    worker.socket.close()
+    assert worker.end() == signal.SIGKILL
+    assert signal.getsignal(signal.SIGTERM) is signal_handler
+
+
+def test_the_listener_loads_no_model():
+    """With preload_model it would, and MXNet does not survive a fork."""
+    scope = {"find": lifeline.in_listener}
+    exec(compile(MMS, "/site/mms/model_service_worker.py", "exec"), scope)
+    listener = type("Listener", (), {"preload": True})()
+    assert scope["run_server"](listener) is True
+    assert listener.preload is False
