@@ -199,7 +199,14 @@ def _constants(node: ast.Constant, parent: ast.AST) -> Iterator[ast.Constant]:
     elif isinstance(node.value, (int, float)):
         yield ast.Constant(node.value + 1)
     elif isinstance(node.value, (str, bytes)) and node.value and isinstance(parent, _DECIDING):
-        yield ast.Constant(node.value + ("X" if isinstance(node.value, str) else b"X"))
+        if isinstance(parent, ast.Compare) and node is not parent.left and _looks_in(parent):
+            yield ast.Constant(node.value[:-1])  # one letter more is in nothing
+        else:
+            yield ast.Constant(node.value + ("X" if isinstance(node.value, str) else b"X"))
+
+
+def _looks_in(node: ast.Compare) -> bool:
+    return isinstance(node.ops[0], (ast.In, ast.NotIn))
 
 
 def _replaced(tree: ast.AST, parent: ast.AST, field: str, index: Any, node: ast.AST) -> ast.AST:

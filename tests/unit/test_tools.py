@@ -27,6 +27,9 @@ def is_small(value):
     if value > LIMIT_BYTES:
         return False
     return time.monotonic() < value
+
+def is_number(kind):
+    return kind in "if" or "d" in kind
 '''
 
 CHANGES = {
@@ -48,6 +51,12 @@ CHANGES = {
     ("False", "True"),
     ("return time.monotonic() < value", "return None"),
     ("time.monotonic() < value", "time.monotonic() >= value"),
+    ("return kind in 'if' or 'd' in kind", "return None"),
+    ("kind in 'if' or 'd' in kind", "kind in 'if' and 'd' in kind"),
+    ("kind in 'if'", "kind not in 'if'"),
+    ("'if'", "'i'"),
+    ("'d' in kind", "'d' not in kind"),
+    ("'d'", "'dX'"),
 }
 
 
