@@ -137,9 +137,9 @@ def _jpeg_size(body: bytes) -> tuple[int, int]:
     at, size = 2, (0, 0)
     while True:
         at = body.find(b"\xff", at)
-        while 0 <= at < len(body) and body[at] == 0xFF:
+        while body[at : at + 1] == b"\xff":  # also none at the end, and at -1
             at += 1
-        if at < 0 or at + 3 > len(body):
+        if at == -1 or at + 3 > len(body):
             raise ValueError("the JPEG is cut off")
         marker = body[at]
         at += 1
@@ -151,7 +151,7 @@ def _jpeg_size(body: bytes) -> tuple[int, int]:
             height, width = struct.unpack_from(">HH", body, at + 3)
             size = (width, height)
         at += max(2, int.from_bytes(body[at : at + 2], "big"))
-    if body.find(b"\xff\xd9", at) < 0:
+    if body.find(b"\xff\xd9", at) == -1:
         raise ValueError("the JPEG is cut off")
     if body.count(b"\xff\xda", at) >= MAX_SCANS:
         raise ValueError(f"the JPEG has more than {MAX_SCANS} scans")

@@ -36,7 +36,7 @@ def split(text: AnyStr, separator: AnyStr) -> Iterator[AnyStr]:
     start = 0
     while start < len(text):
         end = text.find(separator, start + PART_BYTES)
-        end = len(text) if end < 0 else end
+        end = len(text) if end == -1 else end
         yield text[start:end]
         start = end + 1
 
@@ -67,9 +67,9 @@ def _named(body: bytes) -> dict[str, Array]:
             raise ValueError
         # A bracket before the comma in front of a next name, if there is one, ends the array.
         end = body.find(b'"', match.end())
-        end = body.rfind(b",", match.end(), end) if end >= 0 else len(body) - 1
+        end = len(body) - 1 if end == -1 else body.rfind(b",", match.end(), end)
         name = json.loads(match[1])
-        if end < 0 or name in arrays:
+        if end == -1 or name in arrays:
             raise ValueError
         arrays[name] = _array(body[match.end() : end])
     if len(arrays) > MAX_ARRAYS:

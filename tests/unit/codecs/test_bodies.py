@@ -48,11 +48,26 @@ def test_how_many_names_an_object_may_have():
 
 
 @pytest.mark.parametrize("body", [b'{"a":[1],"b":[2],"c":[3]}', b"[[1,2],[3,4]]", b"7"])
-def test_small_bodies_are_read_quickly(body):
+def test_small_bodies_are_read_quickly(monkeypatch, body):
     """By orjson; the result is the same."""
+    monkeypatch.setattr(parts, "arrays", lambda _: pytest.fail("in parts"))
     quick, slow = json.quick(body), json.decode(body.decode())
     assert quick is not None
     assert str(quick) == str(slow)
+
+
+def test_parts_are_large():
+    """A part takes some microseconds, whatever is in it."""
+    assert len(list(parts.split(b"1," * 1_000_000, b","))) in range(8, 32)
+
+
+def test_where_parts_end(monkeypatch):
+    """At a separator, which belongs to none, and after at least so many bytes."""
+    monkeypatch.setattr(parts, "PART_BYTES", 2)
+    assert list(parts.split("ab,cd,e,f,", ",")) == ["ab", "cd", "e,f"]
+    assert list(parts.split(",a,b", ",")) == [",a", "b"]
+    assert list(parts.split("abcdef", ",")) == ["abcdef"]
+    assert list(parts.split("", ",")) == []
 
 
 def test_lines_are_read_quickly(monkeypatch):

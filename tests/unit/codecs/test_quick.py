@@ -392,6 +392,7 @@ def test_csv_in_parts(body, expected):
         pytest.param("[" * 33 + "1" + "]" * 33, None, id="33 dimensions"),
         pytest.param("5", None, id="a number alone"),
         pytest.param('{"a": [1]', None, id="an object that is not closed"),
+        pytest.param('{"a": [1]x', None, id="an object that ends in something else"),
         pytest.param('{"a": [1],}', None, id="a comma behind the last name"),
         pytest.param('{"a": [1] "b": [2]}', None, id="no comma between names"),
         pytest.param('{"a": [1], "a": [2]}', None, id="a name twice"),
@@ -454,6 +455,7 @@ def test_a_large_object_of_many_names():
     """It has the limit that a small one has."""
     names = {f"k{number}": [0.5] * 100 for number in range(256)}
     assert len(codecs.decode(json.dumps(names).encode(), JSON)) == 256
+    assert len(parts.arrays(json.dumps(names).encode())) == 256
     body = json.dumps({**names, "one more": [0.5]}).encode()
     assert len(body) > parts.LARGE_BYTES
     assert refusal(body).endswith("the object has 257 names; the limit is 256")
