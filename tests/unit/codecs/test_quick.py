@@ -388,6 +388,8 @@ def test_csv_in_parts(body, expected):
         pytest.param("[1],[2]", None, id="two lists"),
         pytest.param('["1"]', None, id="a text"),
         pytest.param("[{}]", None, id="an object"),
+        pytest.param("[{1:2}]", None, id="an object without texts"),
+        pytest.param("[[1, 2}]", None, id="another bracket"),
         pytest.param("[[1]", None, id="not closed"),
         pytest.param("[" * 33 + "1" + "]" * 33, None, id="33 dimensions"),
         pytest.param("5", None, id="a number alone"),
