@@ -152,6 +152,11 @@ def test_bytes_become_lines_too(pipe):
             b"\n [PID] 5\n",
             id="a line end in two pieces, at the start of a line",
         ),
+        pytest.param(
+            [b"x" * 7_998 + b"\xe2\x80\n"],
+            b"x" * 7_998 + b"\xe2\x80\n",
+            id="half a letter at the end of a line of the maximum length",
+        ),
         pytest.param([b"\xe2\x80", b"[PID] 5\n"], b"\xe2\x80[PID] 5\n", id="half a letter"),
     ],
 )
