@@ -138,8 +138,10 @@ class Member:
         variables: Mapping[str, str],
         helpers: Mapping[str, subprocess.Popen[bytes]],
         watch: Watch,
+        addresses: Mapping[str, str] = {},
     ) -> None:
         self.variables = variables  # for the worker's environment
+        self.addresses = addresses  # of all hosts
         self._host = host
         self._helpers = helpers
         self._watch = watch
@@ -163,6 +165,31 @@ class Member:
         self._broken_at = self._broken_at or time.monotonic()
         return failures[0] if time.monotonic() - self._broken_at > BROKEN_S else None
 
+    def note(self, text: str) -> None:
+        """Let every host read ``text``, a short line."""
+        self._watch.send("note", text)
+
+    def read_note(self, host: str) -> str:
+        """Wait until ``host`` has noted something.
+
+        Raises:
+            TrainingError: a host was lost meanwhile.
+        """
+        while host not in self._watch.notes:
+            self.check()
+            time.sleep(TICK_S)
+        return self._watch.notes[host]
+
+    def check(self, stop: Callable[[], object] = lambda: None) -> None:
+        """Check that the job can go on.
+
+        Raises:
+            TrainingError: a host was lost, or ``stop`` returned true.
+        """
+        lost = self.lost()
+        if lost or stop():
+            raise TrainingError(lost or "stopped while other hosts were training")
+
     def finished(self, stop: Callable[[], object] = lambda: None) -> None:
         """Report that the worker succeeded; wait for all hosts, and for the helpers to end.
 
@@ -176,9 +203,7 @@ class Member:
             return
         self._watch.send("finished")
         while not self._watch.done.wait(TICK_S):
-            lost = self.lost()
-            if lost or stop():
-                raise TrainingError(lost or "stopped while other hosts were training")
+            self.check(stop)
         self._finished = True
         # Helpers end after all workers, unless no worker ever used them.
         deadline = time.monotonic() + HELPERS_S
@@ -200,8 +225,9 @@ def joined(
     verbose: int = 0,
     join_s: float = 900,
     lost_s: float = 30,
+    parameter_server: bool = True,
 ) -> Iterator[Member]:
-    """Run this host's part of the parameter server for the length of a ``with`` block.
+    """Be one of the hosts for the length of a ``with`` block, and run its part of their server.
 
     A block that ends without an exception has finished, as by ``Member.finished``.  An exception
     makes the job fail on all hosts, which get its phase and its reason.
@@ -215,6 +241,7 @@ def joined(
         verbose: ps-lite's level: 0 nothing, 1 connections, 2 each message.
         join_s: seconds in which all hosts must join.
         lost_s: seconds after which a silent host is lost.
+        parameter_server: whether the job has one; the hosts always know of each other.
 
     Yields:
         This host's part.  After the block none of its processes is left.
@@ -225,17 +252,19 @@ def joined(
     first_host, address = sorted(hosts)[0], addresses[current_host]
     ps_lite = variables(len(hosts), addresses[first_host], port, address, verbose)
     with contextlib.ExitStack() as stack:
-        roles = ["server"]
+        roles = ["server"] if parameter_server else []
         if current_host == first_host:
-            roles = ["scheduler", "server"]
-            check_can_listen(address, port)
+            if parameter_server:
+                roles = ["scheduler", "server"]
+                check_can_listen(address, port)
             stack.enter_context(hub(addresses, port + 1, join_s, lost_s))
         helpers = {
             role: stack.enter_context(_helper({**env, **ps_lite, "DMLC_ROLE": role}))
             for role in roles
         }
         watch = Watch(current_host, addresses, port + 1, join_s, lost_s)
-        member = Member(current_host, {**ps_lite, "DMLC_ROLE": "worker"}, helpers, watch)
+        worker = {**ps_lite, "DMLC_ROLE": "worker"} if parameter_server else {}
+        member = Member(current_host, worker, helpers, watch, addresses)
         try:
             yield member
             member.finished()

@@ -46,7 +46,7 @@ def check_can_listen(address: str, port: int) -> None:
     except (OSError, OverflowError) as exc:
         raise TrainingError(
             f"port {port} of {address} cannot be used: {exc}; if another job has it, set the "
-            "hyperparameter _ps_port to another one on all hosts (the next port is used too)"
+            "hyperparameter _ps_port to another one on all hosts (the next two are used too)"
         ) from exc
 
 
@@ -86,6 +86,7 @@ class Hub:
         self._started_at = time.monotonic()
         self._connections: list[Connection] = []
         self._members: dict[str, _Member] = {}
+        self._notes: dict[str, str] = {}
         self._end: tuple[str, str] | None = None  # the message that all hosts get
         self.closing_at: float | None = None
 
@@ -162,6 +163,10 @@ class Hub:
             raise ConnectionError("not a host of this job")
         elif word == "finished":
             self._members[host].finished = True
+        elif word == "note":
+            self._notes[host] = text
+            for member in self._members.values():
+                member.connection.send("note", f"{host} {text}")
         elif word == "failed":
             self._announce("lost", lost(host, text))
         elif word == "lost":
@@ -183,6 +188,8 @@ class Hub:
             log.warning("host %s is back after %.0f s", host, known.connection.silent_s)
             self._close(known.connection)
             known.connection, known.closed_at = connection, None
+        for other, note in self._notes.items():
+            connection.send("note", f"{other} {note}")
         connection.send(*(self._end or ("beat", "")))
 
     def _check_end(self) -> None:

@@ -1,7 +1,7 @@
 """What a hub and its watches say to each other: lines of text over TCP, WORD TEXT.
 
-hello HOST TOKEN, beat, finished, failed WHY, lost SENTENCE, ended  ──▶ hub
-                                    beat, lost SENTENCE, done       ◀──
+hello HOST TOKEN, beat, note TEXT, finished, failed WHY, lost SENTENCE, ended  ──▶ hub
+                    beat, note HOST TEXT, lost SENTENCE, done                  ◀──
 """
 
 from __future__ import annotations

@@ -15,7 +15,16 @@ from typing import Iterator, Mapping
 
 from mms_handler import settings
 from mms_handler.script import requirements
-from mms_handler.training import cluster, legacy, model_folder, script_mode, source, supervise
+from mms_handler.training import (
+    cluster,
+    legacy,
+    model_folder,
+    mpi,
+    mpi_hosts,
+    script_mode,
+    source,
+    supervise,
+)
 from mms_handler.training.arguments import check_required
 from mms_handler.training.job import Job
 from mms_handler.training.mode import choose_mode
@@ -58,9 +67,12 @@ def run(job: Job, *, mode: str | None = None, local_port: int | None = None) -> 
     ), tempfile.TemporaryDirectory(prefix="mms-handler-") as scratch:
         command_of = legacy.command if choice.legacy else script_mode.command
         command = command_of(job, environment, folders, Path(scratch))
-        with phase("joining the other hosts"), _cluster(
-            job, choice.legacy, environment, local_port
-        ) as member:
+        with phase("joining the other hosts"), contextlib.ExitStack() as stack:
+            member = stack.enter_context(_cluster(job, choice.legacy, environment, local_port))
+            if member and _has_mpi_on_several_hosts(job, choice.legacy):
+                stack.enter_context(phase("preparing MPI"))
+                folder, port = Path(scratch) / "mpi", None if local_port else _port(job) + 2
+                command = stack.enter_context(mpi_hosts.spread(command, job, member, folder, port))
             supervise.run(command, environment, member, host=job.current_host, stall_s=job.stall_s)
 
 
@@ -68,13 +80,14 @@ def run(job: Job, *, mode: str | None = None, local_port: int | None = None) -> 
 def _cluster(
     job: Job, legacy: bool, environment: Mapping[str, str], local_port: int | None
 ) -> Iterator[cluster.Member | None]:
-    """Run this host's part of the parameter server, if the job has one.
+    """Join the other hosts, if they work together, with this host's part of the parameter server.
 
     Legacy scripts have one on several hosts, script-mode scripts if a hyperparameter enables it
     (CONTRACT A6).
     """
     several = legacy and len(job.hosts) > 1
-    if not (several or job.hyperparameters.get("sagemaker_parameter_server_enabled")):
+    server = several or bool(job.hyperparameters.get("sagemaker_parameter_server_enabled"))
+    if not (server or _has_mpi_on_several_hosts(job, legacy)):
         yield None
         return
     resolve = (lambda host: "127.0.0.1") if local_port else socket.gethostbyname
@@ -83,7 +96,17 @@ def _cluster(
         job.current_host,
         addresses=cluster.addresses(job.hosts, resolve),
         env=environment,
-        port=local_port or job.whole_number("_ps_port", 8000),
+        port=local_port or _port(job),
         verbose=job.whole_number("_ps_verbose", 0),
+        parameter_server=server,
     ) as member:
         yield member
+
+
+def _has_mpi_on_several_hosts(job: Job, legacy: bool) -> bool:
+    return not legacy and mpi.enabled(job) and len(job.hosts) > 1
+
+
+def _port(job: Job) -> int:
+    """The first of the successive ports that hosts use for each other."""
+    return job.whole_number("_ps_port", 8000)

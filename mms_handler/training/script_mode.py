@@ -39,7 +39,7 @@ _COMMON = frozenset(
 def command(
     job: Job, environment: Mapping[str, str], folders: Sequence[Path], scratch: Path
 ) -> Command:
-    """The command that runs the script.
+    """The command that runs the script; with MPI on several hosts, one of its processes.
 
     Args:
         job: this host's part.
@@ -52,12 +52,15 @@ def command(
     """
     report = scratch / "report.json"
     words = command_line(job.entry_point, job.code_dir, job.hyperparameters, report, seed=job.seed)
-    if job.hyperparameters.get("sagemaker_mpi_enabled"):
-        words = mpi.under_mpirun(job, words)
     folders = [*folders, *stand_ins(scratch)]
     gpus = host_gpu_count()
     sm_variables = variables(job, environment, folders, num_gpus=gpus)
-    return Command(words, sm_variables, job.code_dir, job.code_dir, report)
+    command = Command(words, sm_variables, job.code_dir, job.code_dir, report)
+    if not mpi.enabled(job) or len(job.hosts) > 1:
+        return command
+    # Always localhost, so that mpirun need not resolve the host's own name.
+    words = mpi.command_line(job, ["localhost"], words)
+    return command._replace(words=words, reason=mpi.reason)
 
 
 # --- the command line ------------------------------------------------------------------------

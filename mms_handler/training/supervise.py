@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from pathlib import Path
-from typing import IO, Iterator, Mapping, NamedTuple, Sequence
+from typing import IO, Callable, Iterator, Mapping, NamedTuple, Sequence
 
 from mms_handler import processes
 from mms_handler.errors import TrainingError
@@ -35,6 +35,11 @@ LOST_S = 5
 TAIL_LINES = 50
 
 
+def last_line(lines: Sequence[str]) -> str:
+    """The reason of a process that says it at the end."""
+    return lines[-1]
+
+
 class Command(NamedTuple):
     """A process to run, and where it writes why it failed."""
 
@@ -44,6 +49,8 @@ class Command(NamedTuple):
     code_dir: Path  # of the script, whose lines tell where it is
     report: Path | None = None  # of mms_handler.script.report; without it standard error tells
     reports_success: bool = False  # a process that ends with 0 and without a report has failed
+    reason: Callable[[Sequence[str]], str] = last_line  # from the lines of its standard error
+    peers_reason_s: float = 0  # if it runs on all hosts: seconds for another host's reason
 
 
 class ScriptFailed(TrainingError):
@@ -88,9 +95,13 @@ def run(
             tail.join()
             report = read_report(command.report)
             succeeded = code == 0 and not (command.reports_success and report is None)
+            if command.peers_reason_s and report:  # orted may end with 0 all the same
+                succeeded = False
             if succeeded and member and not signals:
                 with phase("waiting for the other hosts"):
                     _wait_for_peers(member, signals)
+            if member and not succeeded and not report:
+                _wait_for_reason(member, signals, command.peers_reason_s)
         if succeeded:
             return
         if signals:
@@ -160,6 +171,18 @@ def _wait_for_peers(member: Member, signals: Sequence[int]) -> None:
         raise
 
 
+def _wait_for_reason(member: Member, signals: Sequence[int], limit_s: float) -> None:
+    """Give another host the time to say why the job fails.
+
+    Raises:
+        TrainingError: it has said so.
+    """
+    deadline = time.monotonic() + limit_s
+    while time.monotonic() < deadline and not signals:
+        member.check()
+        time.sleep(0.05)
+
+
 class _Tail:
     """Copies a process's standard error to ours as it arrives, and keeps the last lines."""
 
@@ -198,7 +221,7 @@ def _failure(
     if not line and code is not None and code < 0:
         line = f"the script was killed by {signal.Signals(-code).name}"
     elif not line:
-        line = lines[-1] if lines else f"the script ended with exit code {code}"
+        line = command.reason(lines) if lines else f"the script ended with exit code {code}"
     return ScriptFailed(line, details)
 
 

@@ -57,6 +57,7 @@ class Watch:
         self._heard_at: float | None = None
         self._closed_at: float | None = None  # since when the hub has closed the connection
         self._away = False  # whether it is known that there is no connection
+        self.notes: dict[str, str] = {}  # the last note of each host
         self.lost: str | None = None  # a sentence, once a host is lost
         self.done = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -145,7 +146,10 @@ class Watch:
                     "%s: host %s is back after %.0f s", self._host, self._first_host, away_s
                 )
             self._heard_at, self._closed_at = now, None
-            if word == "lost":
+            if word == "note":
+                host, _, note = text.partition(" ")
+                self.notes[host] = note
+            elif word == "lost":
                 self.lost = text
             elif word == "done":
                 self.done.set()

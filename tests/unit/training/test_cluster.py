@@ -176,6 +176,18 @@ def test_roles_and_variables(helpers, port):
     assert [process.returncode for _, process in helpers] == [-9, -9, -9]
 
 
+def test_without_a_parameter_server(helpers, port):
+    """There are no helpers and no variables, but the hosts know of each other."""
+    with part("algo-1", port, parameter_server=False) as first:
+        with part("algo-2", port, parameter_server=False) as second:
+            assert (helpers, first.variables, second.variables) == ([], {}, {})
+            assert first.addresses == {"algo-1": "127.0.0.1", "algo-2": "127.0.0.1"}
+            second.note("a b")
+            assert first.read_note("algo-2") == second.read_note("algo-2") == "a b"
+        with pytest.raises(TrainingError, match="^host algo-2 was lost: "):
+            first.read_note("algo-1")
+
+
 def test_all_finish(helpers, port):
     """A host that finishes first waits for the last one; unused helpers are ended."""
     order = []

@@ -93,6 +93,20 @@ def test_one_has_failed(hub, join):
     assert received(join(hub, "b")) == ["lost host a was lost: no data"]
 
 
+def test_notes(hub, join):
+    """Every host gets those of all hosts, also when it joins later; a stranger cannot leave any."""
+    a = join(hub, "a")
+    a.sendall(b"note 1 2\n")
+    serve(hub)
+    assert received(a) == ["note a 1 2"]
+    b, stranger = join(hub, "b"), join(hub)
+    assert received(b) == ["note a 1 2"]
+    stranger.sendall(b"note x\n")
+    b.sendall(b"note 3\n")
+    serve(hub)
+    assert (received(a), received(b)) == (["note b 3"], ["note b 3"])
+
+
 def test_hosts_that_do_not_come(hub, join, clock):
     """All that are missing are named, when their time is over."""
     a = join(hub, "a")

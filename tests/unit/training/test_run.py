@@ -284,7 +284,12 @@ def test_a_parameter_server(job, joined, tmp_path):
     assert options.pop("env")["MMS_HANDLER_CACHE_DIR"] == str(tmp_path / "cache")
     assert call[:2] == (("localhost",), "localhost")
     addresses = [socket.gethostbyname("localhost")]
-    assert options == {"addresses": addresses, "port": 8000, "verbose": 0}
+    assert options == {
+        "addresses": addresses,
+        "port": 8000,
+        "verbose": 0,
+        "parameter_server": True,
+    }
     assert finished == "finished"
     assert (tmp_path / "ml" / "model" / "role").read_text() == "worker"
 

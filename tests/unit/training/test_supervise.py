@@ -41,8 +41,9 @@ class Member:
 def run(tmp_path):
     """Run a shell script as a training; ``$PWD`` is tmp_path."""
 
-    def run(script, *, environment=None, variables=None, member=None, report=None):
+    def run(script, *, environment=None, variables=None, member=None, report=None, **more):
         command = Command(["/bin/sh", "-c", script], variables or {}, tmp_path, tmp_path, report)
+        command = command._replace(**more)
         environment = {"PATH": os.environ["PATH"], **(environment or {})}
         supervise.run(command, environment, member)
 
@@ -131,6 +132,51 @@ def test_a_report(run, tmp_path):
     assert caught.value.details == "a traceback"
     with pytest.raises(ScriptFailed, match="^other$"):
         run("echo other >&2; exit 1", report=tmp_path / "not_there.json")
+
+
+class OtherHost(Member):
+    """A host in a cluster in which another one fails after the first question."""
+
+    def check(self) -> None:
+        if self.waited:
+            raise TrainingError("host algo-2 was lost: no data")
+        self.waited.append(False)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "reason"),
+    [
+        pytest.param("", 30, "^host algo-2 was lost: no data$", id="which it waits for"),
+        pytest.param("", 0, "^aborted by mpirun$", id="which it does not wait for"),
+        pytest.param('{"line": "mine", "details": ""}', 30, "^mine$", id="its own comes first"),
+    ],
+)
+def test_the_reason_of_another_host(run, tmp_path, text, seconds, reason):
+    """A process that runs on all hosts may end because of one that failed on another host."""
+    report = tmp_path / "report.json"
+    if text:
+        report.write_text(text)
+    with pytest.raises(TrainingError, match=reason):
+        run(
+            "echo what else; echo aborted by mpirun >&2; exit 1",
+            member=OtherHost(),
+            report=report,
+            peers_reason_s=seconds,
+        )
+
+
+def test_a_process_of_this_host_has_failed(run, tmp_path):
+    """Although the one that runs it, orted, ends with 0."""
+    report = tmp_path / "report.json"
+    report.write_text('{"line": "ValueError: no", "details": ""}')
+    with pytest.raises(ScriptFailed, match="^ValueError: no$"):
+        run("exit 0", member=Member(), report=report, peers_reason_s=30)
+
+
+def test_a_reason_among_other_lines(run):
+    """A command that does not say it last finds it."""
+    with pytest.raises(ScriptFailed, match="^no data$"):
+        run("echo no data >&2; echo ------ >&2; exit 1", reason=lambda lines: lines[-2])
 
 
 def test_a_lost_host(run, tmp_path):
