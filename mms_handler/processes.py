@@ -147,7 +147,7 @@ def make_private() -> None:
 
     Children of ``os.fork`` are private too; a program that they execute is not.
     """
-    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
 
 
 def leave_pid_1() -> None:

@@ -99,7 +99,7 @@ def _shape(text: bytes) -> list[int]:
         ValueError: lists have different lengths, or a bracket is where none may be.
     """
     marks = text.translate(_MARKS, _BLANKS)
-    if b"0[" in marks or b"]0" in marks or b"][" in marks:
+    if b"0[" in marks or b"]0" in marks:
         raise ValueError
     structure = text.translate(None, _NOT_STRUCTURE)
     depth = len(structure) - len(structure.lstrip(b"["))
