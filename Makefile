@@ -35,7 +35,7 @@ test-hosts: $(VENV)/test$(JAVA) ## train on several hosts, as network namespaces
 	$(BIN)/pytest -q -n 3 --dist worksteal tests/hosts
 
 mutate: $(VENV)/test$(JAVA) ## change 300 places of the code, one at a time: do tests notice? prints a table
-	$(BIN)/python tools/mutate.py $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only '$(ONLY)') $(if $(COUNT),--count $(COUNT))
+	$(BIN)/python tools/mutate.py $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only '$(ONLY)') $(if $(COUNT),--count $(COUNT)) $(if $(MINUTES),--minutes $(MINUTES))
 
 quick: $(VENV)/test$(JAVA) ## run the tests that need no server
 	$(BIN)/pytest -q -n 3 --dist loadfile --ignore tests/e2e

@@ -1,4 +1,9 @@
-"""Make mutants: copies of a module with one small change each, which a test should notice."""
+"""Make mutants: copies of a module with one small change each, which a test should notice.
+
+What decides no answer is not changed: docstrings, messages of exceptions, lines of the log, types
+and ``__all__``.  Limits, times and counts that have a name become 0, and a comparison with one is
+turned around; one more or less is no fault that anybody could notice.
+"""
 
 from __future__ import annotations
 
