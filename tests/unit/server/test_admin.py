@@ -279,12 +279,25 @@ def test_another_error_of_the_system_is_a_bug(ask, registry):
 
 # --- connections ---
 
+HEAD = b"POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n"
+
 
 def _raw(port, text):
     """The whole answer to a request that is written as it is."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(text)
         return b"".join(iter(lambda: connection.recv(65_536), b"")).decode()
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /mod", HEAD.partition(b"Content")[0]])
+def test_a_client_that_leaves_within_the_head(ask, caplog, sent):
+    """Gets no answer, and is no bug: the log has nothing of it."""
+    with socket.create_connection(("127.0.0.1", ask.port), timeout=20) as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(100) == b""
+    assert ask("GET", "/models")[0] == 200
+    assert caplog.messages == []
 
 
 def test_a_deadline_that_has_passed():
@@ -329,9 +342,6 @@ def test_idle_connections(ask):
     finally:
         for connection in idle:
             connection.close()
-
-
-HEAD = b"POST /models HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n"
 
 
 @pytest.mark.parametrize(
