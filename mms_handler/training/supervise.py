@@ -47,7 +47,8 @@ class Command(NamedTuple):
     variables: Mapping[str, str]  # in addition to the environment's
     cwd: Path
     code_dir: Path  # of the script, whose lines tell where it is
-    report: Path | None = None  # of mms_handler.script.report; without it standard error tells
+    # Of mms_handler.script.report, in a folder of the job's own; without it standard error tells.
+    report: Path | None = None
     reports_success: bool = False  # a process that ends with 0 and without a report has failed
     reason: Callable[[Sequence[str]], str] = last_line  # from the lines of its standard error
     peers_reason_s: float = 0  # if it runs on all hosts: seconds for another host's reason
@@ -86,7 +87,11 @@ def run(
     env = {**environment, **command.variables, **(member.variables if member else {})}
     with phase(lambda: read_phase(command.report) or "the script"):
         with signals_received() as signals, processes.group(
-            command.words, env=env, cwd=command.cwd, stderr=subprocess.PIPE
+            command.words,
+            env=env,
+            cwd=command.cwd,
+            folder=command.report and command.report.parent,
+            stderr=subprocess.PIPE,
         ) as process:
             tail = _Tail(process.stderr)
             stalls = Stalls(host, process.pid, lambda: _place(command), stall_s)

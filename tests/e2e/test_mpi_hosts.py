@@ -144,13 +144,14 @@ def test_a_rank_fails(start, rank, how, reason):
     assert lost.endswith(f": host {HOSTS[failed]} was lost: the script: {reason}")
 
 
-def test_a_host_is_killed(start):
-    """With its processes, of which none is left; the other host ends and names it."""
+def test_a_host_is_killed(start, tmp_path):
+    """With its processes, of which none is left, nor its keys; the other host names it."""
     first, other = start("time.sleep(100)\n")
     wait_for(lambda: all(len(list(h.base.glob("model/*"))) == 2 for h in (first, other)), 100)
     other.process.send_signal(signal.SIGKILL)
     lost = f"host {HOSTS[1]} was lost: its connection closed"
     assert first.end() == (1, f"{HOSTS[0]}: the script: {lost}")
+    wait_for(lambda: not list(tmp_path.glob("mms-handler-*")), 30)
 
 
 def test_a_program_is_missing(start, tmp_path):
