@@ -110,11 +110,9 @@ def _shape(text: bytes) -> list[int]:
     for level in range(1, depth + 1):
         # The first list on this level ends at the first place with so many brackets.
         list_bytes = structure.find(b"]" * level) + level - (depth - level)
-        size, rest = divmod(list_bytes - 1, len(unit) + 1)
-        if rest or size < 1:
-            raise ValueError
+        size = (list_bytes - 1) // (len(unit) + 1)
         shape.insert(0, size)
         unit = b"[" + (unit + b",") * (size - 1) + unit + b"]"
-    if unit != structure:
+    if unit != structure:  # also if a size is not whole, or none
         raise ValueError
     return shape

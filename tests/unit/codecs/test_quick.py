@@ -258,6 +258,21 @@ def test_no_ragged_list_is_taken_and_every_even_one(wrap):
         assert (array.shape if array is not None else None) == (shape if even else None)
 
 
+def test_every_short_text_of_brackets_and_commas():
+    """In parts it is the array that json reads, or none."""
+    for length in range(1, 8):
+        for letters in itertools.product("[],1", repeat=length):
+            text = "".join(letters)
+            try:
+                shape = shape_of(json.loads(text))
+            except ValueError:
+                shape = None
+            array = parts.arrays(text.encode())
+            assert (array.shape if array is not None else None) == (
+                shape if shape and 0 not in shape else None
+            ), text
+
+
 @pytest.mark.parametrize(
     "body",
     [
