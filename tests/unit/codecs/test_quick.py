@@ -559,6 +559,17 @@ def test_an_array_outlives_the_next_body(monkeypatch):
         assert (first == 0.5).all()
 
 
+@pytest.mark.skipif(not HAS_SIMDJSON, reason="pysimdjson has no wheel for this Python")
+def test_a_parser_is_made_only_for_very_large_bodies(monkeypatch):
+    """It keeps twelve times its largest body; making it takes longer than a small body."""
+    largest = b"[[9007199254740991, -9007199254740991]" + b" " * 100_000 + b"]"
+    with monkeypatch.context() as patch:
+        patch.setattr(parsers.simdjson, "Parser", lambda: pytest.fail("made for this body"))
+        assert parsers.arrays(largest).shape == (1, 2)
+    monkeypatch.setattr(parsers, "_thread_parser", None)
+    assert parsers.arrays(b"[1" + b" " * 2**23 + b"]").tolist() == [1]
+
+
 # --- without the parsers ---
 
 CHILD = """
