@@ -84,7 +84,9 @@ setup(
     keywords=["sagemaker", "mxnet", "gluon", "multi-model-server", "inference", "model serving"],
     python_requires=PYTHON,
     packages=find_packages(include=["mms_handler*"]),
-    package_data={"mms_handler": ["log4j2.xml", "py.typed", "plugins/*.jar"]},
+    package_data={
+        "mms_handler": ["log4j2.xml", "py.typed", "plugins/*.jar", "project/templates/*"]
+    },
     install_requires=[
         "click>=8.1,<9",
         "multi-model-server>=1.1.11,<2",

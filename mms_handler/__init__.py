@@ -10,13 +10,24 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mms_handler.api import Model, check, load, pack, serve, train
+    from mms_handler.api import Model, check, init, load, pack, serve, train
     from mms_handler.archive import Report
     from mms_handler.client import Answer
     from mms_handler.server import Server
 
 __version__ = "0.1.0"
-__all__ = ["Answer", "Model", "Report", "Server", "check", "load", "pack", "serve", "train"]
+__all__ = [
+    "Answer",
+    "Model",
+    "Report",
+    "Server",
+    "check",
+    "init",
+    "load",
+    "pack",
+    "serve",
+    "train",
+]
 
 #: The modules of the public names that are not in api.
 _MODULES = {"Answer": "client", "Report": "archive", "Server": "server"}

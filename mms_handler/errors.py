@@ -20,6 +20,7 @@ HandlerError            500
     NameTaken           409   a model of this name is registered
     Unavailable         503   the model cannot be used or changed now; try again later
   TrainingError               a training cannot start, or its result is not as required
+  ProjectError                the files of a new project cannot be written
 """
 
 from __future__ import annotations
@@ -175,6 +176,10 @@ class Unavailable(ServerError):
 
 class TrainingError(HandlerError):
     """A training cannot start, or its result is not as required."""
+
+
+class ProjectError(HandlerError):
+    """The files of a new project cannot be written."""
 
 
 class Failed:

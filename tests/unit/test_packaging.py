@@ -238,4 +238,6 @@ def test_the_wheel_works_outside_the_repository(clean, tmp_path):
     version = run(str(clean / "mms-handler"), "--version", cwd=tmp_path)
     assert version == f"mms-handler, version {__version__}\n"
     report = run(str(clean / "mms-handler"), "check", "linear", cwd=tmp_path)
-    assert re.search(r"^ model +mxnet\.module\.module\.Module *$", report, re.MULTILINE)
+    assert re.search(r"^model +mxnet\.module\.module\.Module$", report, re.MULTILINE)
+    run(str(clean / "mms-handler"), "init", "fruit", cwd=tmp_path)
+    assert (tmp_path / "fruit" / "code" / "inference.py").is_file()
