@@ -38,6 +38,20 @@ def test_the_longest_integer():
         assert isinstance(parsers.loads(value), float)
 
 
+@pytest.mark.parametrize(
+    ("unit", "is_read"),
+    [('{"a":1},', False), ("[0],", False), ("10,", True), ('"text",', True)],
+)
+def test_what_python_values_would_take(unit, is_read):
+    """json makes a list or dict of each; of numbers and texts it may make as many as there are."""
+    text = "[" + unit * 300_000 + "0]"
+    if is_read:
+        assert len(parsers.loads(text)) == 300_001
+        return
+    with pytest.raises(ValueError, match="^not an array of numbers; it has too many lists to say "):
+        parsers.loads(text)
+
+
 def test_how_many_names_an_object_may_have():
     names = {str(number): [number] for number in range(257)}
     with pytest.raises(ValueError, match="^the object has 257 names; the limit is 256$"):
