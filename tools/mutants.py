@@ -103,7 +103,8 @@ def _figures(tree: ast.Module) -> Iterator[ast.Constant]:
     values: list[ast.AST | None] = []
     for statement in tree.body:
         targets = getattr(statement, "targets", [getattr(statement, "target", None)])
-        if all(isinstance(target, ast.Name) and target.id.isupper() for target in targets):
+        names = [name for target in targets for name in getattr(target, "elts", [target])]
+        if all(isinstance(name, ast.Name) and name.id.isupper() for name in names):
             values.append(statement.value)  # type: ignore[attr-defined]
     for node in ast.walk(tree):
         if isinstance(node, ast.arguments):

@@ -15,6 +15,7 @@ SOURCE = '''
 """Documentation is for people."""
 __all__ = ["area"]
 LIMIT_BYTES = 5 << 20
+MIN_S, MAX_S = 7, 8
 
 def area(width: int = 2, height=3):
     """So is this."""
@@ -36,6 +37,8 @@ CHANGES = {
     ("5 << 20", "5 >> 20"),
     ("5", "0"),
     ("20", "0"),
+    ("7", "0"),
+    ("8", "0"),
     ("2", "0"),
     ("3", "0"),
     ("if width < 0 or not height:", "if False:"),
