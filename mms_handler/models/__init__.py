@@ -15,12 +15,14 @@ if np.lib.NumpyVersion(np.__version__) >= "1.24.0":  # another package may have 
     )
 
 from mms_handler.models.arrays import is_array, size_bytes, to_ndarray, to_ndarrays, to_plain
-from mms_handler.models.artifacts import load, save
+from mms_handler.models.artifacts import load, save, saved_shapes
+from mms_handler.models.expected import Expected
 from mms_handler.models.gluon_patch import defer_gradients, recorded_shapes
 from mms_handler.models.graphs.faster import blocks, recorded_calls, try_graph
 from mms_handler.models.graphs.graph import graph_of
 from mms_handler.models.graphs.int8 import PackedInt8, try_int8
 from mms_handler.models.graphs.quantize import quantize
+from mms_handler.models.graphs.shapes import ShapeRules
 from mms_handler.models.images import decode_image
 from mms_handler.models.inputs import single_array, to_data
 from mms_handler.models.mx import device, gpu_count, is_block, is_module
@@ -28,8 +30,10 @@ from mms_handler.models.passes import Passes
 from mms_handler.models.predictor import predict, predictor
 
 __all__ = [
+    "Expected",
     "PackedInt8",
     "Passes",
+    "ShapeRules",
     "blocks",
     "decode_image",
     "defer_gradients",
@@ -46,6 +50,7 @@ __all__ = [
     "recorded_calls",
     "recorded_shapes",
     "save",
+    "saved_shapes",
     "single_array",
     "size_bytes",
     "to_data",

@@ -195,6 +195,14 @@ def _inputs(symbol: Any, parameters: set[str]) -> list[str]:
     return names
 
 
+def saved_shapes(model_dir: Path) -> list[tuple[int, ...]]:
+    """The shapes of the inputs in the default save's file; [] without a file that can be read."""
+    try:
+        return [shape for _, shape in _saved_shapes(model_dir / SHAPES)]
+    except (OSError, ModelError):
+        return []
+
+
 def _saved_shapes(path: Path) -> list[tuple[str, tuple[int, ...]]]:
     """The names and shapes of the inputs in a file of the default save.
 

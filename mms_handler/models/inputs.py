@@ -110,7 +110,7 @@ def _as_rows(value: Any, sample: tuple[int, ...], role: str) -> Any:
     if shape and is_sample and math.prod(shape) == size:
         return value.reshape((1, *sample))
     expected = ", ".join(map(str, ("N", *sample)))
-    raise BadInput(f"the model takes shape ({expected}){role}, the body has {shape}")
+    raise BadInput(f"the model takes ({expected}){role}, the body has {shape}")
 
 
 # --- Blocks ----------------------------------------------------------------------------------

@@ -38,10 +38,16 @@ def shape_errors_as_bad_input() -> Iterator[None]:
     try:
         yield
     except mx.base.MXNetError as exc:
-        reason = first_line(exc)
-        if re.search(r"shape|Incompatible attr", reason, re.IGNORECASE):
+        reason = shape_error(exc)
+        if reason:
             raise BadInput(f"the model does not take this body: {reason}") from exc
         raise
+
+
+def shape_error(exc: Exception) -> str | None:
+    """The sentence of an error of MXNet if it looks like one about shapes, else None."""
+    reason = first_line(exc) if isinstance(exc, mx.base.MXNetError) else ""
+    return reason if re.search(r"shape|Incompatible attr", reason, re.IGNORECASE) else None
 
 
 def first_line(exc: BaseException) -> str:

@@ -6,7 +6,7 @@ is called with arrays that share memory with the request's.
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -20,11 +20,13 @@ from mms_handler.models.arrays import (
     is_array,
     to_plain,
 )
+from mms_handler.models.expected import Expected
 from mms_handler.models.gluon_patch import device_of
 from mms_handler.models.graphs import faster, in_place
 from mms_handler.models.graphs.executors import Executors
 from mms_handler.models.graphs.graph import of_module, with_rows
 from mms_handler.models.graphs.int8 import PackedInt8, checked_int8
+from mms_handler.models.graphs.shapes import Shape, ShapeRules
 from mms_handler.models.inputs import forward_names, in_order, rows_by_input, to_data
 from mms_handler.models.mx import is_module, shape_errors_as_bad_input
 
@@ -43,17 +45,25 @@ def predict(model: Any, data: Any) -> Any:
         return computed(model(*[as_ndarray(copied(array), mx.cpu()) for array in arrays]))
 
 
-def predictor(model: Any, device: Any, plain: bool) -> ModulePredictor | BlockPredictor:
+def predictor(
+    model: Any,
+    device: Any,
+    plain: bool,
+    saved: Sequence[Shape] = (),
+    subject: str = "the body has",
+) -> ModulePredictor | BlockPredictor:
     """The default predict_fn for one Module or Block.
 
     Args:
         model: the Module or Block.
         device: for a Block without parameters.
         plain: whether a Block's predictions become ndarrays; a Module's always do.
+        saved: shapes of a Block's inputs that it may take, from the file of shapes.
+        subject: what has the shapes that the model gets, for messages.
     """
     if is_module(model):
-        return ModulePredictor(model)
-    return BlockPredictor(model, device, plain)
+        return ModulePredictor(model, subject)
+    return BlockPredictor(model, device, plain, saved, subject)
 
 
 class ModulePredictor:
@@ -63,7 +73,7 @@ class ModulePredictor:
         shared: whether several requests may share a forward; None if that must be tried.
     """
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, subject: str = "the body has") -> None:
         self._module = module
         self._executors: Executors | None
         try:
@@ -72,6 +82,10 @@ class ModulePredictor:
             self._executors, self.shared = None, False
         #: The executors, or their int8 graph; None: the Module's own predict.
         self._run: Callable[[Any], Any] | None = self._executors
+        self._expected = Expected(self._rules, module.data_names, subject=subject)
+
+    def _rules(self) -> ShapeRules | None:
+        return ShapeRules.of_graph(self._executors.graph) if self._executors else None
 
     def take(self, value: Any) -> Any:
         """Take decoded arrays, which ``arrays`` gets: an array or a dict of arrays, unchanged."""
@@ -97,8 +111,14 @@ class ModulePredictor:
         if self._run is None:
             arrays = dict(zip(self._module.data_names, data))
             return predict(self._module, to_data(arrays, self._module))
-        with shape_errors_as_bad_input():
+        try:
             outputs = self._run(data)
+        except mx.base.MXNetError as exc:
+            fault = self._expected.fault(data, exc, self._run)
+            if fault:
+                raise fault from exc
+            raise
+        self._expected.worked(data)
         return outputs if len(outputs) > 1 else outputs[0]
 
     def try_unfused(self, data: Any) -> None:
@@ -161,9 +181,20 @@ class BlockPredictor:
 
     shared = None  # tried when requests of a kind first come together
 
-    def __init__(self, block: Any, device: Any, plain: bool) -> None:
+    def __init__(
+        self,
+        block: Any,
+        device: Any,
+        plain: bool,
+        saved: Sequence[Shape] = (),
+        subject: str = "the body has",
+    ) -> None:
         self._block, self._device, self._plain = block, device_of(block, device), plain
         self._names = forward_names(block)
+        self._expected = Expected(self._rules, self._names, saved, subject=subject)
+
+    def _rules(self) -> ShapeRules | None:
+        return ShapeRules.of_block(self._block, max(1, len(self._names)))
 
     def take(self, value: Any) -> Any:
         """Take decoded arrays, which ``arrays`` gets, without a copy: nothing else has them."""
@@ -188,11 +219,25 @@ class BlockPredictor:
         return self._plain and ndarrays
 
     def __call__(self, data: Any) -> Any:
-        """The Block's prediction, once it is computed."""
+        """The Block's prediction, once it is computed.
+
+        Raises:
+            BadInput: the Block does not take arrays of these shapes.
+        """
         arrays = data if isinstance(data, Arrays) else [data]
-        with shape_errors_as_bad_input():
-            straight = self.is_straight(data)
-            prediction = in_place.straight(self._block, arrays) if straight else None
-            if prediction is None:
-                prediction = self._block(*[as_ndarray(array, self._device) for array in arrays])
-            return to_plain(prediction) if self._plain else computed(prediction)
+        try:
+            prediction = self._compute(arrays)
+        except Exception as exc:
+            fault = self._expected.fault(arrays, exc, lambda others: self._compute(Arrays(others)))
+            if fault:
+                raise fault from exc
+            raise
+        self._expected.worked(arrays)
+        return prediction
+
+    def _compute(self, arrays: Any) -> Any:
+        straight = self.is_straight(arrays)
+        prediction = in_place.straight(self._block, arrays) if straight else None
+        if prediction is None:
+            prediction = self._block(*[as_ndarray(array, self._device) for array in arrays])
+        return to_plain(prediction) if self._plain else computed(prediction)

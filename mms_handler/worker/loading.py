@@ -103,7 +103,8 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
         check_not_empty(worker.model_dir)
     with phase("mxnet", worker):
         worker = start_mxnet(worker)
-        from mms_handler.worker import pipeline, sample  # they import mxnet
+        from mms_handler import models  # these import mxnet
+        from mms_handler.worker import pipeline, sample
     with phase("script", worker):
         program = manifest.script_name(context.manifest)
         path = script_path or find_script(worker.model_dir, settings.program, program)
@@ -111,7 +112,11 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
     model, hooks = load_model(script, worker)
     with phase("functions", worker):
         options = pipeline.Options(
-            worker.device, settings.accept, settings.predict_order, settings.max_array_bytes
+            worker.device,
+            settings.accept,
+            settings.predict_order,
+            settings.max_array_bytes,
+            models.saved_shapes(worker.model_dir),
         )
         answering = pipeline.build(script, model, options)
         for doubt in (doubt for hook in (*hooks, *answering.hooks) for doubt in doubts(hook)):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from typing import Any, Callable, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Mapping, NamedTuple, Sequence, Tuple
 
 from mms_handler import codecs, media, models
 from mms_handler.errors import BadInput, ScriptError, attempt
@@ -47,12 +47,14 @@ class Options(NamedTuple):
         predict_order: "model,data" or "data,model", for a predict_fn whose parameters' names do
             not show the order; None: the same order as input_fn's.
         max_array_bytes: what a body's arrays may take.
+        saved_shapes: of the model's inputs, from the default save's file.
     """
 
     device: Any
     accept: str = media.JSON
     predict_order: str | None = None
     max_array_bytes: int = codecs.MAX_ARRAY_BYTES
+    saved_shapes: Sequence[Tuple[int, ...]] = ()
 
 
 def build(script: Script, model: Any, options: Options) -> Whole | Steps:
@@ -210,8 +212,20 @@ class Steps(_Answering):
         self.predictor: Any = None
         if "predict_fn" not in script:
             # The default output_fn takes NumPy arrays; a script's output_fn expects NDArrays.
-            self.predictor = models.predictor(model, options.device, "output_fn" not in script)
+            self.predictor = models.predictor(
+                model,
+                options.device,
+                "output_fn" not in script,
+                options.saved_shapes,
+                "input_fn returned" if "input_fn" in script else "the body has",
+            )
         self._reads_bytes = "input_fn" not in script
+        #: For a script's predict_fn, if the arrays that it gets have the body's shapes.
+        self._expected = models.Expected(
+            lambda: models.ShapeRules.of_block(model, 1) if models.is_block(model) else None,
+            saved=options.saved_shapes,
+            exact=False,
+        )
         self._input = bind("input_fn", script.get("input_fn", self._default_input))
         order = options.predict_order
         self._predict = bind(
@@ -288,12 +302,31 @@ class Steps(_Answering):
         """Call predict_fn with one request's data."""
         if self.predictor:
             return self.predictor(data)
-        return self._call(self._predict, self._values(request, data=self._model_input(data)))
+        return self._run_script(data, self._values(request))
 
     def _predict_together(self, data: Any) -> Any:
         """Call the script's predict_fn with the rows of several requests."""
-        values = {"ctx": self._options.device, "model": self.model, "data": self._model_input(data)}
-        return self._predict(values)
+        return self._run_script(data, {"ctx": self._options.device, "model": self.model})
+
+    def _run_script(self, data: Any, values: Mapping[str, Any]) -> Any:
+        """Call the script's predict_fn.
+
+        Raises:
+            BadInput: it fails because of the body's shape, which the default input_fn keeps.
+        """
+
+        def run(arrays: Sequence[Any]) -> Any:
+            return self._call(self._predict, {**values, "data": self._model_input(arrays[0])})
+
+        try:
+            prediction = run([data])
+        except Exception as exc:
+            fault = self._expected.fault([data], exc, run) if self._reads_bytes else None
+            if fault:
+                raise fault from exc
+            raise
+        self._expected.worked([data])
+        return prediction
 
     def read(self, request: Request) -> Any:
         """Call input_fn with a request's body; returns the data for predict_fn.

@@ -94,9 +94,7 @@ def test_predictions(answers, name, answer):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        pytest.param(
-            "too wide", "the model takes shape (N, 2), the body has (1, 3)", id="too wide"
-        ),
+        pytest.param("too wide", "the model takes (N, 2), the body has (1, 3)", id="too wide"),
         pytest.param(
             "unreadable",
             "not valid text/csv: line 1, column 2: 'two' is not a number",

@@ -745,7 +745,72 @@ def test_the_artifacts_of_the_default_save_need_no_script(tmp_path):
     models.save(module, tmp_path)
     good, bad = Worker(tmp_path).answer_batch(Request(b"1,1\n2,3\n", CSV), Request(b"[[1, 2, 3]]"))
     assert (good.status, good.body) == (200, b"[[13.0], [18.0]]")
-    assert bad.fault == (400, "BadInput", "the model takes shape (N, 2), the body has (1, 3)")
+    assert bad.fault == (400, "BadInput", "the model takes (N, 2), the body has (1, 3)")
+
+
+NET = """
+import mxnet as mx
+
+def model_fn(model_dir):
+    net = mx.gluon.nn.HybridSequential()
+    net.add(mx.gluon.nn.Conv2D(2, 3, in_channels=1), mx.gluon.nn.Dense(2, in_units=72))
+    net.initialize()
+    return net
+"""
+
+PREDICT = """
+def predict_fn(array, net):
+    if array.asnumpy().max() > 5:
+        return {}["a bug"]
+    return net(array / 255)
+"""
+
+CLASSES = """
+class Net(mx.gluon.Block):
+    def forward(self, x):
+        rows, channels, height, width = x.shape
+        return x.reshape((rows, -1)).sum(axis=1)
+
+def model_fn(model_dir):
+    return Net()
+"""
+
+FIRST = json.dumps([[[[1] * 8] * 8]]).encode()
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param(NET, id="the defaults"),
+        pytest.param(NET + PREDICT, id="the script's predict_fn"),
+        pytest.param(NET + PREDICT + "batch_predict = True\n", id="in batches"),
+        pytest.param(NET + CLASSES, id="a Block of Python"),
+        pytest.param(NET + CLASSES + PREDICT, id="a Block of Python in predict_fn"),
+    ],
+)
+def test_a_body_of_the_wrong_shape(worker, script, caplog):
+    """It is the client's fault, in the same words for each kind of Block."""
+    model = worker(script)
+    assert model.answer(body=FIRST).status == 200
+    for _ in range(2):
+        bad = model.answer(body=b"[[1, 2], [3, 4]]")
+        assert bad.fault == (400, "BadInput", "the model takes (N, 1, 8, 8), the body has (2, 2)")
+    assert model.answer(body=FIRST).status == 200
+    assert all(record.levelno == logging.WARNING for record in caplog.records)
+
+
+def test_a_bug_for_the_right_shape(worker):
+    """It stays the script's, and so does one that only some values of another shape meet."""
+    model = worker(NET + PREDICT)
+    assert model.answer(body=FIRST).status == 200
+    assert model.answer(body=FIRST.replace(b"1", b"9")).fault[:2] == (500, "KeyError")
+    assert model.answer(body=b"[[9, 9]]").fault[0] == 400  # zeros fail, too
+
+
+def test_before_any_good_body(worker):
+    """The Block's graph tells, which a script's predict_fn is asked to confirm."""
+    for_all = "the model takes (N, 1, 8, 8), the body has (2, 2)"
+    assert worker(NET + PREDICT).answer(body=b"[[1, 2], [3, 4]]").fault[2] == for_all
 
 
 @pytest.mark.parametrize(

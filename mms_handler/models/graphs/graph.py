@@ -156,19 +156,19 @@ def _is_plain(module: Any) -> bool:
 
 def has_graph(block: Any, arguments: Sequence[Any]) -> bool:
     """Whether a graph can replace a Block that is called with ``arguments``."""
-    return bool(_is_hybrid(block) and arguments and all(map(is_cpu_ndarray, arguments)))
+    return bool(is_hybrid(block) and arguments and all(map(is_cpu_ndarray, arguments)))
 
 
 _FORWARDS = (mx.gluon.HybridBlock.forward, mx.gluon.SymbolBlock.forward)
 
 
-def _is_hybrid(block: Any) -> bool:
+def is_hybrid(block: Any) -> bool:
     """Whether all Blocks are HybridBlocks with MXNet's forward, and none inside has hooks."""
     return (
         isinstance(block, mx.gluon.HybridBlock)
         and type(block).forward in _FORWARDS
         and "forward" not in vars(block)
-        and all(map(_is_hybrid, gluon_patch.children(block)))
+        and all(map(is_hybrid, gluon_patch.children(block)))
         and not any_child_has_hooks(block)
     )
 
@@ -181,14 +181,23 @@ def any_child_has_hooks(block: Any) -> bool:
     )
 
 
+def traced(block: Any, inputs: int) -> tuple[Any, tuple[str, ...]]:
+    """The symbol of a HybridBlock that is called with this many arrays, and their names in it.
+
+    Raises:
+        Exception: the Block cannot be traced.
+    """
+    names = tuple(f"mms_handler_input{place}" for place in range(inputs))
+    return mx.sym.Group(list(leaves(block.forward(*map(mx.sym.var, names))))), names
+
+
 def of_block(block: Any, arguments: Sequence[Any]) -> Graph:
     """Trace a HybridBlock that is called with ``arguments``; the graph has the Block's parameters.
 
     Raises:
         Exception: the Block cannot be traced, or its graph does not take these arguments.
     """
-    names = tuple(f"mms_handler_input{place}" for place in range(len(arguments)))
-    symbol = mx.sym.Group(list(leaves(block.forward(*map(mx.sym.var, names)))))
+    symbol, names = traced(block, len(arguments))
     block_parameters, device = block.collect_params(), arguments[0].context
     parameters = {
         name: block_parameters[name].data(device)

@@ -67,18 +67,16 @@ def test_shapes_that_are_rows_of_samples(bound, shape, rows):
     ("bound", "shape", "message"),
     [
         pytest.param(
-            (2, 3), (2, 2), "the model takes shape (N, 3), the body has (2, 2)", id="short rows"
+            (2, 3), (2, 2), "the model takes (N, 3), the body has (2, 2)", id="short rows"
         ),
         pytest.param(
-            (2, 3), (3, 2), "the model takes shape (N, 3), the body has (3, 2)", id="mixed up rows"
+            (2, 3), (3, 2), "the model takes (N, 3), the body has (3, 2)", id="mixed up rows"
         ),
         pytest.param(
-            (2, 3), (6,), "the model takes shape (N, 3), the body has (6,)", id="rows run together"
+            (2, 3), (6,), "the model takes (N, 3), the body has (6,)", id="rows run together"
         ),
-        pytest.param((2, 3), (), "the model takes shape (N, 3), the body has ()", id="a number"),
-        pytest.param(
-            (2, 3), (0, 3), "the model takes shape (N, 3), the body has (0, 3)", id="no rows"
-        ),
+        pytest.param((2, 3), (), "the model takes (N, 3), the body has ()", id="a number"),
+        pytest.param((2, 3), (0, 3), "the model takes (N, 3), the body has (0, 3)", id="no rows"),
     ],
 )
 def test_shapes_that_are_not(bound, shape, message):

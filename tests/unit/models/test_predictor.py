@@ -190,8 +190,8 @@ def test_a_scripts_own_data_iter_is_predicted():
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        pytest.param(np.ones((2, 3)), r"takes shape \(N, 2\), the body has \(2, 3\)", id="wide"),
-        pytest.param(np.ones((0, 2)), r"takes shape \(N, 2\), the body has \(0, 2\)", id="none"),
+        pytest.param(np.ones((2, 3)), r"takes \(N, 2\), the body has \(2, 3\)", id="wide"),
+        pytest.param(np.ones((0, 2)), r"takes \(N, 2\), the body has \(0, 2\)", id="none"),
     ],
 )
 def test_arrays_that_do_not_fit(value, message):

@@ -1,0 +1,156 @@
+"""Whether a call failed because of its arrays' shapes, and which shapes the model takes.
+
+MXNet's own words differ from operator to operator, and often name a weight's shape.  What the
+model takes is learned from the first call that worked, the file of shapes, or the model's graph.
+A model without a graph is asked: it must fail for zeros of these shapes too, and take zeros of
+those that it is known to take.  MXNet's words count only where nothing is known.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Sequence
+
+import mxnet as mx
+import numpy as np
+
+from mms_handler import errors
+from mms_handler.errors import BadInput, Failed, HandlerError, attempt
+from mms_handler.models.graphs.shapes import Pattern, Shape, ShapeRules
+from mms_handler.models.mx import shape_error
+
+#: Calls a model with an array for each input.
+Run = Callable[[Sequence[Any]], Any]
+
+#: Shapes that were refused and are remembered: asking a model again would take time.
+_MEMORY = 1_000
+
+
+class Expected:
+    """What is known about the shapes that a model takes."""
+
+    def __init__(
+        self,
+        rules: Callable[[], ShapeRules | None],
+        names: Sequence[str] = (),
+        saved: Sequence[Shape] = (),
+        *,
+        exact: bool = True,
+        subject: str = "the body has",
+    ) -> None:
+        """Nothing is tried before a call fails.
+
+        Args:
+            rules: finds the rules of the model's graph, if it has one.
+            names: of the inputs.
+            saved: shapes of the inputs, with any number of rows, that the model may take.
+            exact: whether the graph is all that a call computes.  A script's predict_fn may do
+                more before it calls the model.
+            subject: what has the shapes of a call that fails, for messages.
+        """
+        self._find_rules, self._names, self._exact = rules, list(names), exact
+        self._subject = subject
+        self._saved = tuple(map(tuple, saved))
+        self._worked: tuple[Shape, ...] = ()
+        self._traced = False
+        self._rules: ShapeRules | None = None  # once it was traced
+        self._known: tuple[Pattern, ...] | None = None  # once it was looked for; () for none
+        self._refused: dict[tuple[Shape, ...], str | None] = {}
+
+    def worked(self, arrays: Sequence[Any]) -> None:
+        """Remember the shapes of the first call that worked."""
+        if not self._worked and all(hasattr(array, "shape") for array in arrays):
+            self._worked, self._known, self._traced = _shapes(arrays), None, False
+            self._refused.clear()
+
+    def fault(self, arrays: Sequence[Any], exc: Exception, run: Run) -> BadInput | None:
+        """The client's error if ``run(arrays)`` raised ``exc`` for their shapes, else None."""
+        if isinstance(exc, HandlerError) or errors.fault(exc).status != 500:
+            return None
+        if not arrays or not all(isinstance(a, (mx.nd.NDArray, np.ndarray)) for a in arrays):
+            return None
+        shapes = _shapes(arrays)
+        if shapes not in self._refused and len(self._refused) < _MEMORY:
+            self._refused[shapes] = self._reason(arrays, run)
+        reason = self._refused.get(shapes)
+        if reason is None and self._exact and not (self._rules or self._known):
+            words = shape_error(exc)  # of MXNet, which alone knows
+            reason = f"the model does not take this body: {words}" if words else None
+        return BadInput(reason) if reason else None
+
+    def _reason(self, arrays: Sequence[Any], run: Run) -> str | None:
+        """Why the model does not take the shapes of ``arrays``; None if they are not at fault."""
+        shapes = _shapes(arrays)
+        if not self._traced:
+            self._traced, self._rules = True, self._find_rules()
+        reason = self._rules.refusal(shapes) if self._rules and self._exact else None
+        if reason:
+            differs = self._difference(shapes, arrays, run)
+            return differs or f"the model does not take shape {_listed(shapes)}: {reason}"
+        if _rows_alike(shapes, self._worked):
+            return None
+        differs = self._difference(shapes, arrays, run)
+        return differs if differs and _fails(run, _zeros(shapes, arrays)) else None
+
+    def _look(self, arrays: Sequence[Any], run: Run) -> tuple[Pattern, ...]:
+        """Patterns of the shapes that the model takes, as a call with zeros shows; () for none."""
+        for shapes in (self._worked, tuple((1, *shape[1:]) for shape in self._saved)):
+            if len(shapes) != len(arrays):
+                continue
+            if not _fails(run, _zeros(shapes, arrays)):
+                return tuple((None, *shape[1:]) for shape in shapes)
+        inferred = self._rules.search() if self._rules and len(arrays) == 1 else None
+        if inferred is None:
+            return ()
+        shape, pattern = inferred
+        return () if _fails(run, _zeros((shape,), arrays)) else (pattern,)
+
+    def _difference(self, shapes: Sequence[Shape], arrays: Sequence[Any], run: Run) -> str | None:
+        """What the model takes, in the place of the first of these shapes that differs from it."""
+        if self._known is None:
+            self._known = self._look(arrays, run)
+        for place, (pattern, shape) in enumerate(zip(self._known, shapes)):
+            if len(pattern) == len(shape) and all(
+                expected in (None, side) for expected, side in zip(pattern, shape)
+            ):
+                continue
+            role = f" as {self._names[place]}" if len(self._names) == len(shapes) > 1 else ""
+            return f"the model takes {_written(pattern)}{role}, {self._subject} {shape}"
+        return None
+
+
+def _shapes(arrays: Sequence[Any]) -> tuple[Shape, ...]:
+    return tuple(tuple(array.shape) for array in arrays)
+
+
+def _rows_alike(shapes: Sequence[Shape], others: Sequence[Shape]) -> bool:
+    """Whether two calls have arrays of the same shapes, apart from their numbers of rows."""
+    return [shape[1:] for shape in shapes] == [shape[1:] for shape in others]
+
+
+def _written(pattern: Pattern) -> str:
+    """A pattern as text, with N rows: (N, 1, 8, 8)."""
+    rows, *sides = pattern
+    words = ["N" if rows is None else str(rows)]
+    words += ["any" if side is None else str(side) for side in sides]
+    return f"({', '.join(words)})" if sides else f"({words[0]},)"
+
+
+def _listed(shapes: Sequence[Shape]) -> str:
+    return ", ".join(map(str, shapes))
+
+
+def _zeros(shapes: Sequence[Shape], arrays: Sequence[Any]) -> list[Any]:
+    """Zeros of these shapes, otherwise like ``arrays``."""
+    return [
+        mx.nd.zeros(shape, ctx=array.context, dtype=array.dtype)
+        if isinstance(array, mx.nd.NDArray)
+        else np.zeros(shape, array.dtype)
+        for shape, array in zip(shapes, arrays)
+    ]
+
+
+def _fails(run: Run, arrays: Sequence[Any]) -> bool:
+    outcome = attempt(run, arrays)
+    if isinstance(outcome, Failed) and not isinstance(outcome.exc, Exception):
+        raise outcome.exc  # the time limit's
+    return isinstance(outcome, Failed)
