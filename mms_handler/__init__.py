@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mms_handler.api import Model, check, init, load, pack, serve, train
+    from mms_handler.api import Model, check, doctor, init, load, pack, serve, train
     from mms_handler.archive import Report
     from mms_handler.client import Answer
     from mms_handler.server import Server
@@ -22,6 +22,7 @@ __all__ = [
     "Report",
     "Server",
     "check",
+    "doctor",
     "init",
     "load",
     "pack",

@@ -7,7 +7,17 @@ mxnet.
 
 from __future__ import annotations
 
-from mms_handler.cli import archives, invoking, running, serving, starting, train
+from mms_handler.cli import archives, diagnosis, invoking, running, serving, starting, train
 from mms_handler.cli.command import group, main
 
-__all__ = ["archives", "group", "invoking", "main", "running", "serving", "starting", "train"]
+__all__ = [
+    "archives",
+    "diagnosis",
+    "group",
+    "invoking",
+    "main",
+    "running",
+    "serving",
+    "starting",
+    "train",
+]
