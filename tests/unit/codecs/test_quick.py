@@ -570,6 +570,17 @@ def test_a_parser_is_made_only_for_very_large_bodies(monkeypatch):
     assert parsers.arrays(b"[1" + b" " * 2**23 + b"]").tolist() == [1]
 
 
+@pytest.mark.skipif(not HAS_SIMDJSON, reason="pysimdjson has no wheel for this Python")
+def test_absolute_values_are_made_of_few_numbers(monkeypatch):
+    """Those of many would take as much memory as the numbers."""
+    made = []
+    absolute = np.abs
+    monkeypatch.setattr(parsers.np, "abs", lambda array: made.append(array.size) or absolute(array))
+    for size in (60_000, 70_000):
+        assert parsers.arrays(b"[" + b"-1," * (size - 1) + b"1]").size == size
+    assert made == [60_000]
+
+
 # --- without the parsers ---
 
 CHILD = """
