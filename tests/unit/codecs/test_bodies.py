@@ -52,6 +52,11 @@ def test_what_python_values_would_take(unit, is_read):
         parsers.loads(text)
 
 
+def test_large_numbers_in_a_large_text():
+    """Their values may take more than those of a small text, in proportion."""
+    assert len(parsers.loads("[" + "1.2345678," * 900_000 + "0]")) == 900_001
+
+
 def test_how_many_names_an_object_may_have():
     names = {str(number): [number] for number in range(257)}
     with pytest.raises(ValueError, match="^the object has 257 names; the limit is 256$"):

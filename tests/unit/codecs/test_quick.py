@@ -581,6 +581,19 @@ def test_absolute_values_are_made_of_few_numbers(monkeypatch):
     assert made == [60_000]
 
 
+def test_numbers_are_read_by_the_fastest_parser_there_is(monkeypatch):
+    """By pysimdjson, else orjson; what they cannot read is left to json."""
+    monkeypatch.setattr(parsers, "loads", lambda text: [f"json: {text}"])
+    if HAS_SIMDJSON:
+        with monkeypatch.context() as patch:
+            patch.setattr(parsers, "orjson", None)
+            assert parsers.numbers_between_commas(b"1, 2.5").tolist() == [1, 2.5]
+    monkeypatch.setattr(parsers, "simdjson", None)
+    assert parsers.numbers_between_commas(b"1, null")[0] == 1
+    with pytest.raises(ValueError, match="json: .NaN, 1."):
+        parsers.numbers_between_commas(b"NaN, 1")
+
+
 # --- without the parsers ---
 
 CHILD = """
