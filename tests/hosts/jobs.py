@@ -26,7 +26,7 @@ class Job:
         network: with the job's hosts, and perhaps others.
         folder: an empty folder.
         count: the number of hosts.
-        mode: "legacy" or "script".
+        mode: "legacy", "script", or "MPI": the same as "script", but mpirun starts the script.
         pause_s: how long each host waits after each epoch.
         options: more options of ``mms-handler train``.
     """
@@ -58,7 +58,9 @@ class Job:
             base = self._folder / host
             base.mkdir()
             words = [
-                *(BIN / "mms-handler", "train", "--entry-point", SCRIPT, "--mode", self.mode),
+                *(BIN / "mms-handler", "train", "--entry-point", SCRIPT),
+                *("--mode", "legacy" if self.mode == "legacy" else "script"),
+                *("--hp", f"sagemaker_mpi_enabled={json.dumps(self.mode == 'MPI')}"),
                 *("--hosts", ",".join(self.hosts), "--current-host", host, "--base-dir", base),
                 *("--hp", f"sagemaker_parameter_server_enabled={json.dumps(len(self.hosts) > 1)}"),
                 *self._options,

@@ -5,7 +5,9 @@ All hosts end, each failure file gives the same reason, and nothing is left runn
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import signal
 import time
 
@@ -18,7 +20,12 @@ pytestmark = pytest.mark.hosts
 
 EXACT = [weight * (1 - 2**-EPOCHS) for weight in WEIGHTS]
 
+with_mpi = pytest.mark.skipif(
+    not (shutil.which("mpirun") and shutil.which("sshd", path=f"{os.defpath}:/usr/sbin")),
+    reason="not installed: openmpi-bin or openssh-server",
+)
 BOTH = pytest.mark.parametrize("mode", ["legacy", "script"])
+ALL = pytest.mark.parametrize("mode", ["legacy", "script", pytest.param("MPI", marks=with_mpi)])
 
 
 def check_success(job):
@@ -48,6 +55,7 @@ def reason_of(job, without=()):
         (2, "algo-2", "legacy", "hosts algo-1 and algo-2 could not reach each other for 30 s"),
         (3, "algo-1", "script", "algo-1: it was silent for 30 s"),
         (3, "algo-2", "script", "algo-2: it was silent for 30 s"),
+        pytest.param(3, "algo-2", "MPI", "algo-2: it was silent for 30 s", marks=with_mpi),
     ],
 )
 def test_a_network_that_stays_away(make_job, network, report, count, host, mode, reason):
@@ -60,7 +68,7 @@ def test_a_network_that_stays_away(make_job, network, report, count, host, mode,
     report(f"{host}'s network fails", job, reason)
 
 
-@BOTH
+@ALL
 def test_an_outage(make_job, network, report, mode):
     """Of 20 s; the weights are those of a job without it."""
     job = make_job(2, mode, pause_s=0.3)
@@ -109,7 +117,7 @@ def test_hosts_that_cannot_reach_each_other(make_job, network, report):
         ("kill", "is killed", "the script was killed by SIGKILL"),
     ],
 )
-@BOTH
+@ALL
 def test_a_script_fails(make_job, report, mode, fault, what, pattern):
     """In a synchronous step, with the other host waiting for it."""
     job = make_job(2, mode)
@@ -117,14 +125,24 @@ def test_a_script_fails(make_job, report, mode, fault, what, pattern):
     job.start("algo-2", fault=fault)
     reason = reason_of(job)
     job.date_fault("algo-2")
-    assert re.fullmatch(f"algo-2: (train|the script): {pattern}", reason)
+    if (mode, fault) == ("MPI", "kill"):  # mpirun, on the first host, sees it
+        assert reason == "algo-1: the script: rank 1 on algo-2 was killed by SIGKILL"
+    else:
+        assert re.fullmatch(f"algo-2: (train|the script): {pattern}", reason)
     report(f"the script of algo-2 {what}", job, reason)
 
 
 # --- a host fails ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("host", "mode"), [("algo-1", "legacy"), ("algo-2", "script")])
+@pytest.mark.parametrize(
+    ("host", "mode"),
+    [
+        ("algo-1", "legacy"),
+        ("algo-2", "script"),
+        *(pytest.param(host, "MPI", marks=with_mpi) for host in ("algo-1", "algo-2")),
+    ],
+)
 def test_mms_handler_is_killed(make_job, report, host, mode):
     """And what it has started ends with it."""
     job = make_job(2, mode, pause_s=1)
@@ -136,7 +154,7 @@ def test_mms_handler_is_killed(make_job, report, host, mode):
     report(f"mms-handler of {host} is killed", job, reason)
 
 
-@BOTH
+@ALL
 def test_a_host_is_stopped(make_job, report, mode):
     job = make_job(2, mode, pause_s=1)
     job.start()
@@ -162,7 +180,10 @@ def test_a_late_host(make_job, report, late, mode):
     report(f"{late} starts 20 s after the other", job, "success")
 
 
-@pytest.mark.parametrize(("count", "mode"), [(1, "legacy"), (2, "script"), (3, "legacy")])
+@pytest.mark.parametrize(
+    ("count", "mode"),
+    [(1, "legacy"), (2, "script"), (3, "legacy"), pytest.param(3, "MPI", marks=with_mpi)],
+)
 def test_several_hosts_equal_one(make_job, report, count, mode):
     """To the last bit."""
     job = make_job(count, mode)
