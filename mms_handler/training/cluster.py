@@ -36,6 +36,9 @@ HELPERS_S = 10
 #: fail only in its exit, at the end of a job; the job is over within this time.
 BROKEN_S = 5
 
+#: Seconds for which a host that fails before it has joined tries to report that.
+REPORT_S = 10
+
 #: The program of a scheduler or server: the import runs it and exits
 #: (mxnet/kvstore/kvstore_server.py).
 _HELPER = """\
@@ -269,13 +272,37 @@ def joined(
             yield member
             member.finished()
         except BaseException as exc:
-            reason = member.broken() or describe(exc)
-            watch.leave(reason)
-            own = (str(exc), as_received(lost(current_host, reason)))
-            if isinstance(exc, Stopped) or watch.lost is None or watch.lost in own:
-                raise
-            raise EndedBefore(watch.lost, f"{current_host}: {reason}", exc) from exc
+            _leave(watch, current_host, exc, member.broken() or describe(exc))
+            raise
         watch.leave()
+
+
+def _leave(watch: Watch, host: str, failure: BaseException, reason: str) -> None:
+    """Report a failure.
+
+    Raises:
+        EndedBefore: the job had ended for another reason.
+    """
+    watch.leave(reason)
+    own = (None, str(failure), as_received(lost(host, reason)))
+    if watch.lost not in own and not isinstance(failure, Stopped):
+        raise EndedBefore(str(watch.lost), f"{host}: {reason}", failure) from failure
+
+
+def report(failure: Exception, current_host: str, addresses: Mapping[str, str], port: int) -> None:
+    """Report to the other hosts that this one failed before it could join them.
+
+    The first host waits some seconds until they join; another one, until it reaches the first.
+
+    Raises:
+        EndedBefore: the job had ended for another reason.
+        TrainingError: a port is in use.
+    """
+    with contextlib.ExitStack() as stack:
+        if current_host == min(addresses):
+            stack.enter_context(hub(addresses, port + 1, REPORT_S, REPORT_S))
+        watch = Watch(current_host, addresses, port + 1, 2 * REPORT_S, REPORT_S)
+        _leave(watch, current_host, failure, describe(failure))
 
 
 def variables(

@@ -11,9 +11,10 @@ import logging
 import socket
 import tempfile
 from pathlib import Path
-from typing import Iterator, Mapping
+from typing import Callable, Iterator, Mapping
 
 from mms_handler import settings
+from mms_handler.errors import HandlerError, TrainingError
 from mms_handler.script import requirements
 from mms_handler.training import (
     cluster,
@@ -46,34 +47,55 @@ def run(job: Job, *, mode: str | None = None, local_port: int | None = None) -> 
         TrainingError: the job failed.
         Stopped: this process got SIGTERM or SIGINT, and the script did not end with 0.
     """
-    with phase("checking the job"):
+    with _reported(job, local_port), phase("checking the job"):
         job.check()
-        if not job.force:
-            model_folder.check(job.model_dir)
-        for folder in (job.output_data_dir, job.model_dir, job.checkpoint_dir):
-            folder.mkdir(parents=True, exist_ok=True)
         choice = choose_mode(job.entry_point, job.hyperparameters, mode)
         log.info("%s: %s mode: %s", job.current_host, choice.name, choice.reason)
-        if choice.legacy:  # before its requirements are installed
-            check_required(source.required_parameters(job.entry_point) or ())
-        current = settings.current()
-        environment = settings.environment()
-    with phase("installing requirements"):
-        folders = requirements.paths(
-            job.code_dir, settings.cache_folder(current), shared=current.cache_dir is not None
-        )
-    with phase("starting the script"), model_folder.emptied(
-        job.model_dir
-    ), tempfile.TemporaryDirectory(prefix="mms-handler-") as scratch:
-        command_of = legacy.command if choice.legacy else script_mode.command
-        command = command_of(job, environment, folders, Path(scratch))
-        with phase("joining the other hosts"), contextlib.ExitStack() as stack:
-            member = stack.enter_context(_cluster(job, choice.legacy, environment, local_port))
+    current = settings.current()
+    environment = settings.environment()
+    # What fails from here on is reported to the other hosts, which may wait already.
+    with phase("joining the other hosts"), _cluster(
+        job, choice.legacy, environment, local_port
+    ) as member:
+        with phase("checking the job"):
+            if not job.force:
+                model_folder.check(job.model_dir)
+            for folder in (job.output_data_dir, job.model_dir, job.checkpoint_dir):
+                folder.mkdir(parents=True, exist_ok=True)
+            if choice.legacy:  # before its requirements are installed
+                check_required(source.required_parameters(job.entry_point) or ())
+        with phase("installing requirements"):
+            folders = requirements.paths(
+                job.code_dir, settings.cache_folder(current), shared=current.cache_dir is not None
+            )
+        with phase("starting the script"), contextlib.ExitStack() as stack:
+            stack.enter_context(model_folder.emptied(job.model_dir))
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mms-handler-")))
+            command_of = legacy.command if choice.legacy else script_mode.command
+            command = command_of(job, environment, folders, scratch)
             if member and _has_mpi_on_several_hosts(job, choice.legacy):
                 stack.enter_context(phase("preparing MPI"))
-                folder, port = Path(scratch) / "mpi", None if local_port else _port(job) + 2
-                command = stack.enter_context(mpi_hosts.spread(command, job, member, folder, port))
+                port = None if local_port else _port(job) + 2
+                spread = mpi_hosts.spread(command, job, member, scratch / "mpi", port)
+                command = stack.enter_context(spread)
             supervise.run(command, environment, member, host=job.current_host, stall_s=job.stall_s)
+
+
+@contextlib.contextmanager
+def _reported(job: Job, local_port: int | None) -> Iterator[None]:
+    """Report to the other hosts what fails before it is known whether this one joins them."""
+    try:
+        yield
+    except (HandlerError, OSError) as exc:
+        if len(job.hosts) > 1 and job.current_host in job.hosts:
+            try:
+                addresses = cluster.addresses(job.hosts, _resolver(local_port), limit_s=5)
+                cluster.report(exc, job.current_host, addresses, _port(job, local_port))
+            except cluster.EndedBefore:
+                raise
+            except (TrainingError, OSError) as trouble:
+                log.warning("the other hosts do not know of the failure: %s", trouble)
+        raise
 
 
 @contextlib.contextmanager
@@ -90,13 +112,12 @@ def _cluster(
     if not (server or _has_mpi_on_several_hosts(job, legacy)):
         yield None
         return
-    resolve = (lambda host: "127.0.0.1") if local_port else socket.gethostbyname
     with cluster.joined(
         job.hosts,
         job.current_host,
-        addresses=cluster.addresses(job.hosts, resolve),
+        addresses=cluster.addresses(job.hosts, _resolver(local_port)),
         env=environment,
-        port=local_port or _port(job),
+        port=_port(job, local_port),
         verbose=job.whole_number("_ps_verbose", 0),
         parameter_server=server,
     ) as member:
@@ -107,6 +128,11 @@ def _has_mpi_on_several_hosts(job: Job, legacy: bool) -> bool:
     return not legacy and mpi.enabled(job) and len(job.hosts) > 1
 
 
-def _port(job: Job) -> int:
+def _resolver(local_port: int | None) -> Callable[[str], str]:
+    """Finds a host's address; in a trial, all hosts are this machine."""
+    return (lambda host: "127.0.0.1") if local_port else socket.gethostbyname
+
+
+def _port(job: Job, local_port: int | None = None) -> int:
     """The first of the successive ports that hosts use for each other."""
-    return job.whole_number("_ps_port", 8000)
+    return local_port or job.whole_number("_ps_port", 8000)

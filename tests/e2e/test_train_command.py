@@ -533,6 +533,39 @@ def test_a_failure_in_a_synchronous_step_ends_every_host(base, mode, statement, 
 
 
 @pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ([], "model has files that no training left there: x"),
+        (["--channel", "test=no-data"], "channel test: the folder no-data does not exist"),
+    ],
+    ids=["algo-2", "both"],
+)
+def test_a_failure_before_a_host_has_joined_ends_every_host(base, words, reason):
+    """Whether the others wait already, start later, or fail as well; all give one reason."""
+    write(base, IN_STEP.format("pass"))
+    folders = {"algo-1": base, "algo-2": base / "hosts" / "algo-2"}
+    if not words:
+        (folders["algo-2"] / "model").mkdir(parents=True)
+        (folders["algo-2"] / "model" / "x").touch()
+    done = run("train", "--base-dir", base, "--local-hosts", "2", "--mode", "legacy", *words)
+    assert done.returncode == 1
+    first, second = (
+        (folder / "output" / "failure").read_text().splitlines()[0] for folder in folders.values()
+    )
+    assert reason in first
+    assert reason in second
+    if "algo-2 was lost" in first:
+        assert second == first.partition(": ")[2].partition(": ")[2].replace(
+            "host algo-2 was lost", "algo-2"
+        )
+    else:
+        assert words
+        assert second == f"algo-2: checking the job: {first}".replace(
+            ": algo-1:", ": host algo-1 was lost:"
+        )
+
+
+@pytest.mark.parametrize(
     ("number", "mode", "reason"),
     [
         (signal.SIGTERM, "legacy", "train: stopped by SIGTERM"),
