@@ -60,8 +60,9 @@ def run(job: Job, *, mode: str | None = None, local_port: int | None = None) -> 
         with phase("checking the job"):
             if not job.force:
                 model_folder.check(job.model_dir)
-            for folder in (job.output_data_dir, job.model_dir, job.checkpoint_dir):
+            for folder in (job.output_data_dir, job.model_dir):
                 folder.mkdir(parents=True, exist_ok=True)
+            _make_checkpoint_dir(job)
             if choice.legacy:  # before its requirements are installed
                 check_required(source.required_parameters(job.entry_point) or ())
         with phase("installing requirements"):
@@ -79,6 +80,16 @@ def run(job: Job, *, mode: str | None = None, local_port: int | None = None) -> 
                 spread = mpi_hosts.spread(command, job, member, scratch / "mpi", port)
                 command = stack.enter_context(spread)
             supervise.run(command, environment, member, host=job.current_host, stall_s=job.stall_s)
+
+
+def _make_checkpoint_dir(job: Job) -> None:
+    """Make the folder for checkpoints; few scripts need it, so it may fail unless it is named."""
+    try:
+        job.checkpoint_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:  # a container's root may be read-only
+        if job.checkpoints:
+            raise
+        log.warning("%s: checkpoints cannot be saved: %s", job.current_host, exc)
 
 
 @contextlib.contextmanager

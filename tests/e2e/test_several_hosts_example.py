@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -40,3 +42,28 @@ def test_as_accurate_as_one_host(channels, tmp_path, hosts):
         other = tmp_path / "hosts" / f"algo-{host}" / "output" / "data" / "accuracy"
         assert other.read_text() == (tmp_path / "output" / "data" / "accuracy").read_text()
     assert float((tmp_path / "output" / "data" / "accuracy").read_text()) > 0.88
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("ray"), reason="Ray is not installed")
+def test_ray_tune(channels, tmp_path):
+    """The example searches with Ray Tune on this machine, and prints the best of four trials."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "docs/examples/ray_tune.py", channels / "train", channels / "test"],
+        env={
+            **os.environ,
+            "PATH": f"{BIN}:{os.environ['PATH']}",
+            "HOME": str(tmp_path),
+            "OMP_NUM_THREADS": "1",
+            "RAY_USAGE_STATS_ENABLED": "0",
+        },
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0
+    (best,) = (line for line in done.stdout.splitlines() if line.startswith("{'learning_rate'"))
+    accuracy, model = best.partition("} ")[2].split(" ")
+    assert float(accuracy) > 0.5
+    assert (tmp_path / "ray_results").as_posix() in model
+    assert os.path.exists(f"{model}/model-0000.params")

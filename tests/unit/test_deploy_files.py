@@ -274,7 +274,10 @@ def test_a_pod_of_a_training(training):
     assert container["securityContext"]["readOnlyRootFilesystem"]
     mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
     writable = {path for path, mount in mounts.items() if not mount.get("readOnly")}
-    assert writable == {"/opt/ml/model", "/opt/ml/output", "/tmp", "/dev/shm"}
+    assert writable == {
+        *("/opt/ml/model", "/opt/ml/output", "/opt/ml/checkpoints"),
+        *("/tmp", "/dev/shm"),
+    }
     assert {mount["name"] for mount in mounts.values()} == {
         volume["name"] for volume in pod["volumes"]
     }
@@ -333,6 +336,7 @@ def test_the_calls_of_the_page_are_valid(monkeypatch, tmp_path):
         *("CreateTransformJob", "DescribeTransformJob"),
         *("CreateTrainingJob", "DescribeTrainingJob"),
         "CreateTrainingJob",
+        "CreateHyperParameterTuningJob",
     ]
 
 

@@ -95,6 +95,17 @@ raise SystemExit(int(len(os.listdir(folder)) < 3))
     assert sorted(path.name for path in folder.iterdir()) == ["0", "1", "2"]
 
 
+def test_checkpoints_that_cannot_be_saved(job, tmp_path, caplog):
+    """Most scripts need none; but a folder that is named must be there."""
+    (tmp_path / "ml").mkdir()
+    folder = tmp_path / "ml" / "checkpoints"
+    folder.touch()
+    run(job("pass"))
+    assert f"algo-1: checkpoints cannot be saved: [Errno 17] File exists: '{folder}'" in caplog.text
+    with pytest.raises(JobFailed, match="^algo-1: checking the job: .*File exists"):
+        run(job("pass", checkpoints=folder))
+
+
 @pytest.mark.parametrize("seed", [-1, 2**31])
 def test_a_seed_that_mxnet_does_not_take(job, seed):
     with pytest.raises(
