@@ -17,7 +17,7 @@ from mms_handler.cli.command import end, examples, group, print_rows
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def doctor(as_json: bool) -> None:
-    """Look at what this machine has for training and serving, and say what to do.
+    """Look at what this machine has, and say what to do.
 
     Looks at the settings, Python, NumPy, MXNet, MMS, Java, the ports, the folders, descriptors,
     memory and cores, disk and clock.  Exits with 1 if something stands in the way.

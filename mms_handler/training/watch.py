@@ -163,10 +163,8 @@ class Watch:
         this_lost = silent(self._host, self._lost_s)
         others = sorted(self._addresses.keys() - {self._first_host, self._host})[:5]
         connection = self._connect()
-        if (
-            connection
-        ):  # its machine answers, but the hub stands still; should it go on, it must know
-            with connection:
+        if connection:
+            with connection:  # the hub stands still; should it go on, it must know
                 for word, text in (self._messages[0], ("lost", hub_lost)):
                     Connection(connection).send(word, text)
             return hub_lost
