@@ -29,6 +29,9 @@ INT8 = "MAR-INF/int8-symbol.json"
 #: The log has the same line, but what is read there may have been printed by a script.
 LOAD_ERROR = "MAR-INF/load-error"
 
+#: Where a worker under serve writes the ids of its requests, plus its process id.
+_REQUESTS = "MAR-INF/requests-"
+
 #: Characters of a reason; errors.MAX_TEXT and the place in the script are fewer.
 _REASON_LENGTH = 4_000
 
@@ -80,6 +83,22 @@ def read_load_error(folder: Path, within_s: float = 60) -> str:
             return text.read(_REASON_LENGTH)
     except OSError:
         return ""
+
+
+def requests_path(folder: Path, pid: int) -> Path:
+    """The file with the ids of a worker's requests, separated by commas and ended by a zero."""
+    return folder / f"{_REQUESTS}{pid}"
+
+
+def take_requests(folder: Path, pid: int) -> list[str]:
+    """The ids of the requests that a worker had when it ended.  Its file is removed."""
+    path = requests_path(folder, pid)
+    try:
+        text = path.read_bytes().partition(b"\0")[0].decode("ascii", "replace")
+        path.unlink()
+    except OSError:
+        return []
+    return text.split(",") if text else []
 
 
 class Sample(NamedTuple):

@@ -48,6 +48,11 @@ def workers(java_pid: int) -> list[psutil.Process]:
     return [p for p, parent in parents.items() if p.pid in others and parent not in others]
 
 
+def model_of(process: psutil.Process) -> str | None:
+    """The model that a listener or a worker serves."""
+    return _option(process, "--model-name")
+
+
 def is_alive(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)

@@ -15,6 +15,7 @@ from typing import Callable, Iterator, Sequence
 from mms_handler.errors import HandlerError, NoSuchModel, ServerError
 from mms_handler.server import access, admin, admin_http, front_end, sizing
 from mms_handler.server.access import Access, Tokens, read_tokens
+from mms_handler.server.deaths import EndedWorkers
 from mms_handler.server.front_end import FrontEnd, ProcessLog
 from mms_handler.server.machine import this_machine
 from mms_handler.server.mending import Mender
@@ -35,6 +36,7 @@ class Server:
     def __init__(
         self,
         front: FrontEnd,
+        store: Store,
         registry: Registry,
         deaths: WorkerDeaths,
         settings: Settings,
@@ -45,6 +47,8 @@ class Server:
         self._worker_restarts = front.worker_restarts
         self._mender = Mender(registry, deaths, settings.restarts)
         self._stopped = StoppedWorkers(front.process.pid)
+        self._ended = EndedWorkers(front.process.pid, store.folder)
+        self._ended.look()  # a worker may die before the first check
         self._deaths, self._restarts = deaths, settings.restarts
         self._keep_going = settings.keep_going or settings.multi_model
 
@@ -65,7 +69,10 @@ class Server:
 
     def _check_models(self) -> None:
         self._stopped.look()
-        self._deaths.read(self._worker_restarts)
+        self._ended.look()
+        for name, new in self._deaths.read(self._worker_restarts).items():
+            for sentence in self._ended.sentences(name, new, self._deaths.within_window(name)):
+                log.warning("%s", sentence)
         for name in self._deaths.above_limit():
             reason = self.registry.load_error(name)
             died = f"the workers of {name} died more than {self._restarts} times in {WINDOW_S} s"
@@ -146,7 +153,7 @@ def serve(
             finally:
                 front.loading_file(source.name).unlink(missing_ok=True)
         front.open_gate(ready_s)
-        yield Server(front, registry, deaths, settings)
+        yield Server(front, store, registry, deaths, settings)
 
 
 def check_distinct(sources: Sequence[Source]) -> Sequence[Source]:

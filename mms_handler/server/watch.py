@@ -56,21 +56,29 @@ class WorkerDeaths:
         times = self._times.setdefault(name, deque(maxlen=self._limit + 1))
         times.extend([time.monotonic()] * deaths)
 
-    def read(self, restarts: Callable[[], Mapping[str, int]]) -> None:
-        """Read the plug-in's counts, by model.
+    def read(self, restarts: Callable[[], Mapping[str, int]]) -> dict[str, int]:
+        """Read the plug-in's counts, by model; return how many deaths are new.
 
         A model that is registered again during the call is left for the next call, because its
         count may belong to the previous registration.
         """
         with self._lock:
             followed = dict(self._registrations)
-        counts = restarts()
+        counts, new = restarts(), {}
         with self._lock:
             for name, registration in followed.items():
                 count = counts.get(name, 0)
                 if self._registrations.get(name) is registration and count > registration.restarts:
-                    self._add(name, count - registration.restarts)
+                    new[name] = count - registration.restarts
+                    self._add(name, new[name])
                     registration.restarts = count
+        return new
+
+    def within_window(self, name: str) -> int:
+        """How many workers of a model died within WINDOW_S; one more than the limit at most."""
+        oldest_s = time.monotonic() - WINDOW_S
+        with self._lock:
+            return sum(died_s > oldest_s for died_s in self._times.get(name, ()))
 
     def above_limit(self) -> list[str]:
         """The models with more deaths than the limit."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
+import os
 import sys
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ from mms_handler.errors import Failed, LoadError, OutOfResources, attempt
 from mms_handler.settings import Settings
 from mms_handler.worker import faults
 from mms_handler.worker.mms import bodies, lifeline, reply_frame
+from mms_handler.worker.mms.current_requests import CurrentRequests
 from mms_handler.worker.mms.deadline import Deadline
 from mms_handler.worker.mms.metrics import Metrics
 from mms_handler.worker.mms.output import Output
@@ -48,9 +50,11 @@ class Service:
         if self._settings.supervised:
             context.metrics.add_time = ignore
         with self._deadline, self._lifeline:
+            self._current.set(context.request_ids.values())
             try:
                 replies = self._answer(batch, context)
             finally:
+                self._current.clear()
                 self._output.tag("")
         reply_frame.shape(context, replies)
         return replies
@@ -79,6 +83,7 @@ class Service:
 
     def _start(self, context: Any) -> None:
         self._output = Output()
+        self._current = CurrentRequests(None)
         connection = lifeline.attach()
         if connection:
             self._output.clean()
@@ -92,6 +97,9 @@ class Service:
             self._deadline = Deadline(self._settings.timeout_s)
             with self._lifeline:
                 self._pipeline = self._load(context, self._settings).pipeline
+            if supervised:
+                folder = Path(context.system_properties["model_dir"])
+                self._current = CurrentRequests(manifest.requests_path(folder, os.getpid()))
             if connection:
                 connection.limit(self._settings.timeout_s)
         except BaseException as exc:

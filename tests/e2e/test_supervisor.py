@@ -384,7 +384,15 @@ def test_workers_that_die_again_and_again_end_serve(ports, tmp_path):
             assert serving.ask("dying", **text("die")).status == 500
         assert serving.process.wait(timeout=20) == 1
         reason = "the workers of dying died more than 2 times in 60 s\n"
-        assert reason in (tmp_path / "log").read_text()
+        lines = (tmp_path / "log").read_text()
+        assert reason in lines
+        died = re.findall(
+            r"^(.* of dying .*); deaths of dying in the last minute: (.)", lines, re.M
+        )
+        assert [number for _, number in died] == ["1", "2", "3"]
+        request = r"[0-9a-f-]{36}"
+        first = rf"worker \d+ of dying ended with exit code 3; it had request {request}"
+        assert re.fullmatch(first, died[0][0])
     assert wait_for(serving.gone, 5)
 
 

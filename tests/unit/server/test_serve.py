@@ -107,7 +107,7 @@ def test_what_is_checked_before_anything_starts(serving, mms, tmp_path):
     """Names, ports and tokens."""
     (tmp_path / "a b").mkdir()
     for name, error, reason in (
-        ("nowhere", NoSuchModel, r"nowhere is neither a \.mar, a \.tar\.gz nor a folder$"),
+        ("nowhere", NoSuchModel, r"nowhere is neither a \.mar, a \.tar\.gz, a \.tgz nor"),
         ("a b", ArchiveError, "not a valid"),
     ):
         served = serve([tmp_path / name], Settings(port=free_port()), log=print)
@@ -168,7 +168,12 @@ def test_workers_that_die_too_often(serving, mms, keep_going, reason, caplog):
             return
         running._check_models()
         assert running.registry.names() == ["two"]
-        assert caplog.messages == [f"{died}; it is unregistered"]
+        assert caplog.messages == [
+            *["a worker of one died; deaths of one in the last minute: 2"] * 2,
+            "a worker of two died; deaths of two in the last minute: 1",
+            "a worker of one died; deaths of one in the last minute: 3",
+            f"{died}; it is unregistered",
+        ]
         running._check_models()
 
 

@@ -31,6 +31,15 @@ def test_a_count_is_counted_once(deaths):
     assert deaths.above_limit() == []
 
 
+def test_new_deaths(deaths):
+    """Each is returned once; those within the window are counted."""
+    assert deaths.within_window("iris") == 0
+    assert deaths.read(lambda: {"iris": 1}) == {"iris": 1}
+    assert deaths.read(lambda: {"iris": 1}) == {}
+    assert deaths.read(lambda: {"iris": 3}) == {"iris": 2}
+    assert deaths.within_window("iris") == 3
+
+
 def test_a_registration_begins_at_zero(deaths):
     """A model that is registered again keeps its deaths, and the plug-in counts from 0 again."""
     deaths.read(lambda: {"iris": 2})

@@ -1,0 +1,151 @@
+"""Say how a worker died: its signal or exit code, its memory, and the requests that it had.
+
+MMS says nothing.  It reaps a dead worker only when it starts the next one, a second later, so until
+then the kernel still has the way in which the worker ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import time
+from pathlib import Path
+from typing import Callable, NamedTuple
+
+import psutil
+
+from mms_handler import manifest
+from mms_handler.server import machine, model_processes
+
+#: Seconds for which an end is kept: the plug-in counts a death when MMS starts the next worker.
+_KEPT_S = 30
+
+
+class _Worker(NamedTuple):
+    """A worker, as it was when it was last seen alive."""
+
+    model: str
+    rss_bytes: int
+
+
+class _End(NamedTuple):
+    """How a worker ended.
+
+    Fields:
+        at_s: when that was seen, monotonic.
+        pid: of its process.
+        model: that it served.
+        status: of waitpid(2); None if it was reaped before it was seen.
+        rss_bytes: that it had at last.
+        requests: the ids of those that it had.
+        memory: whether the system may have killed it because memory ran out.
+    """
+
+    at_s: float
+    pid: int
+    model: str
+    status: int | None
+    rss_bytes: int
+    requests: list[str]
+    memory: bool
+
+    def __str__(self) -> str:
+        number = len(self.requests)
+        had = f"it had request{'s' * (number > 1)} {', '.join(self.requests)}" if number else ""
+        return f"worker {self.pid} of {self.model} {self._cause()}; {had or 'it had no request'}"
+
+    def _cause(self) -> str:
+        if self.status is None:
+            return "died"
+        if os.WIFEXITED(self.status):
+            return f"ended with exit code {os.WEXITSTATUS(self.status)}"
+        number = os.WTERMSIG(self.status)
+        size = f"(worker {self.rss_bytes / 1e6:,.0f} MB)"
+        if number == signal.SIGKILL:
+            return f"was killed{', perhaps by the system for memory' * self.memory} {size}"
+        with contextlib.suppress(ValueError):
+            return f"died of {signal.Signals(number).name} {size}"
+        return f"died of signal {number} {size}"
+
+
+class EndedWorkers:
+    """The workers of all models, and how those that are gone ended."""
+
+    def __init__(self, java_pid: int, folder: Callable[[str], Path]) -> None:
+        """Watch the workers of Java's process group.
+
+        Args:
+            java_pid: the group.
+            folder: the folder of a model, by its name, in which a worker writes its requests.
+        """
+        self._java_pid, self._folder = java_pid, folder
+        self._seen: set[int] = set()  # the group at the last look
+        self._alive: dict[psutil.Process, _Worker] = {}
+        self._ends: list[_End] = []
+        self._killed = _killed_for_memory()
+
+    def look(self) -> None:
+        """See which workers there are, and which have ended since the last look."""
+        group = {process.pid for process in model_processes.of_all_models(self._java_pid)}
+        if group != self._seen:
+            self._seen = group
+            for process in model_processes.workers(self._java_pid):
+                model = model_processes.model_of(process)
+                if model and process not in self._alive:
+                    self._alive[process] = _Worker(model, 0)
+        killed = _killed_for_memory()
+        for process, worker in list(self._alive.items()):
+            if model_processes.is_alive(process):
+                with contextlib.suppress(psutil.Error):
+                    self._alive[process] = worker._replace(rss_bytes=process.memory_info().rss)
+                continue
+            del self._alive[process]
+            self._ends.append(self._end_of(process.pid, worker, killed > self._killed))
+        self._killed = killed
+        now_s = time.monotonic()
+        self._ends = [end for end in self._ends if now_s - end.at_s < _KEPT_S]
+
+    def _end_of(self, pid: int, worker: _Worker, killed: bool) -> _End:
+        return _End(
+            at_s=time.monotonic(),
+            pid=pid,
+            model=worker.model,
+            status=_status(pid),
+            rss_bytes=worker.rss_bytes,
+            requests=manifest.take_requests(self._folder(worker.model), pid),
+            memory=killed or worker.rss_bytes > machine.this_machine().memory_bytes / 2,
+        )
+
+    def sentences(self, model: str, deaths: int, recent: int) -> list[str]:
+        """A sentence for each of the latest deaths of a model's workers.
+
+        Args:
+            model: its name.
+            deaths: how many workers have died, as the plug-in counts.  Others may have ended
+                because they were told to.
+            recent: how many died within the last minute.
+        """
+        ends = [end for end in self._ends if end.model == model][-deaths:]
+        self._ends = [end for end in self._ends if end not in ends]
+        texts = [str(end) for end in ends] + [f"a worker of {model} died"] * (deaths - len(ends))
+        return [f"{text}; deaths of {model} in the last minute: {recent}" for text in texts]
+
+
+def _status(pid: int) -> int | None:
+    """The status of a process that has ended and is not reaped yet (proc(5), exit_code)."""
+    with contextlib.suppress(OSError, IndexError, ValueError):
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        if fields[0] == "Z":
+            return int(fields[49])
+    return None
+
+
+def _killed_for_memory() -> int:
+    """How many processes the system has killed because memory ran out; 0 if it does not count."""
+    with contextlib.suppress(OSError):
+        match = re.search(r"^oom_kill (\d+)$", Path("/proc/vmstat").read_text(), re.MULTILINE)
+        if match:
+            return int(match[1])
+    return 0

@@ -1,0 +1,143 @@
+"""deaths: what is said of a worker that died."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import local_mms
+import pytest
+from local_mms import wait_until
+
+from mms_handler import manifest
+from mms_handler.server import deaths
+from mms_handler.server.deaths import EndedWorkers, _End
+from mms_handler.worker.mms.current_requests import CurrentRequests
+
+
+@pytest.fixture
+def ended(mms, tmp_path):
+    return EndedWorkers(mms.java.pid, lambda name: tmp_path / "store" / name)
+
+
+@pytest.fixture
+def workers(mms, tmp_path, monkeypatch):
+    """Start workers of a model.  MMS's listener does not reap them before it starts others."""
+    unreaped = "import signal\nsignal.signal(signal.SIGCHLD, signal.SIG_DFL)\n"
+    monkeypatch.setattr(local_mms, "LISTENER", unreaped + local_mms.LISTENER)
+
+    def start(name, count):
+        (tmp_path / "store" / name / "MAR-INF").mkdir(parents=True)
+        mms.start(name, count)
+        return [process for process in mms.processes(name) if process.ppid() != mms.java.pid]
+
+    return start
+
+
+def end(process, number):
+    process.send_signal(number)
+    wait_until(lambda: not deaths.model_processes.is_alive(process))
+
+
+def test_a_worker_that_is_killed(workers, ended, tmp_path):
+    """With its model, its memory and its requests; once, and no other worker."""
+    one, two = workers("iris", 2)
+    ended.look()
+    path = manifest.requests_path(tmp_path / "store" / "iris", one.pid)
+    CurrentRequests(path).set(["r-1", "r-2"])
+    end(one, signal.SIGKILL)
+    ended.look()
+    (sentence,) = ended.sentences("iris", 1, 3)
+    size = sentence.partition("(worker ")[2].partition(" MB)")[0]
+    assert int(size) > 0
+    assert sentence == (
+        f"worker {one.pid} of iris was killed (worker {size} MB); it had requests r-1, r-2; "
+        "deaths of iris in the last minute: 3"
+    )
+    assert not path.exists()
+    end(two, signal.SIGTERM)
+    ended.look()
+    (sentence,) = ended.sentences("iris", 1, 4)
+    assert sentence.startswith(f"worker {two.pid} of iris died of SIGTERM (worker ")
+    assert sentence.endswith(" MB); it had no request; deaths of iris in the last minute: 4")
+
+
+def test_a_worker_that_was_told_to_end(workers, ended):
+    """The plug-in does not count it, so only the latest ends are those of its deaths."""
+    first, second = workers("iris", 2)
+    (other,) = workers("rose", 1)
+    ended.look()
+    for process in (first, other, second):
+        end(process, signal.SIGTERM)
+        ended.look()
+    (sentence,) = ended.sentences("iris", 1, 1)
+    assert sentence.startswith(f"worker {second.pid} of iris ")
+    (sentence,) = ended.sentences("rose", 1, 1)
+    assert sentence.startswith(f"worker {other.pid} of rose ")
+
+
+def test_a_worker_that_was_not_seen(workers, ended):
+    """It may have lived between two looks, or its end was long ago."""
+    assert (
+        ended.sentences("iris", 2, 2)
+        == ["a worker of iris died; deaths of iris in the last minute: 2"] * 2
+    )
+
+
+@pytest.mark.parametrize(("before", "after", "words"), [
+    (4, 5, "was killed, perhaps by the system for memory (worker "),
+    (5, 5, "was killed (worker "),
+])  # fmt: skip
+def test_memory_that_ran_out(workers, ended, monkeypatch, before, after, words):
+    """The system counts whom it kills for memory; nothing else tells."""
+    (worker,) = workers("iris", 1)
+    monkeypatch.setattr(deaths, "_killed_for_memory", lambda: before)
+    ended.look()
+    ended.look()
+    end(worker, signal.SIGKILL)
+    monkeypatch.setattr(deaths, "_killed_for_memory", lambda: after)
+    ended.look()
+    assert words in ended.sentences("iris", 1, 1)[0]
+
+
+def test_the_system_counts_whom_it_kills():
+    assert deaths._killed_for_memory() >= 0
+
+
+def status_of(how):
+    process = os.fork()
+    if not process:
+        how()
+    while deaths._status(process) is None:
+        pass
+    status = deaths._status(process)
+    assert os.waitpid(process, 0)[1] == status
+    assert deaths._status(process) is None
+    return status
+
+
+def killed_by(number):
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        (lambda: os._exit(3), "ended with exit code 3"),
+        (lambda: os._exit(0), "ended with exit code 0"),
+        (lambda: killed_by(signal.SIGBUS), "died of SIGBUS (worker 812 MB)"),
+        (lambda: killed_by(signal.SIGRTMIN + 3), "died of signal 37 (worker 812 MB)"),
+    ],
+    ids=["an exit code", "success", "a signal", "a signal without a name"],
+)
+def test_how_a_process_ended(how, words):
+    """As the kernel keeps it until the process is reaped."""
+    text = str(_End(0, 12, "iris", status_of(how), 812_000_000, ["r"], memory=False))
+    assert text == f"worker 12 of iris {words}; it had request r"
+
+
+def test_how_a_process_ended_that_was_reaped():
+    assert str(_End(0, 12, "iris", None, 0, [], memory=False)) == (
+        "worker 12 of iris died; it had no request"
+    )
