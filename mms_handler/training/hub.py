@@ -249,4 +249,7 @@ def hub(addresses: Mapping[str, str], port: int, join_s: float, lost_s: float) -
             yield
         finally:
             running.closing_at = time.monotonic()
+            thread.join(1)
+            if thread.is_alive():
+                log.info("waiting until all hosts know how the job ended, some seconds at most")
             thread.join()

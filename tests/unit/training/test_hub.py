@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from mms_handler.training import hub as hubs
+from mms_handler.training.cluster import local_port
 from mms_handler.training.messages import Connection
 
 #: An address for many machines, to which there is no connection.
@@ -270,3 +271,13 @@ def test_a_hub_that_ends_first(hub, join, clock):
     hub.closing_at = clock["s"]
     assert not hub._is_over()
     assert received(b) == ["lost host a was lost: it ended"]
+
+
+@pytest.mark.parametrize(("late_s", "says"), [(0, False), (2, True)])
+def test_the_log_says_that_it_waits(monkeypatch, caplog, late_s, says):
+    """For a host that has not joined, so that nobody wonders after Ctrl-C."""
+    monkeypatch.setattr(hubs, "LATE_S", late_s)
+    caplog.set_level("INFO")
+    with hubs.hub(dict.fromkeys("ab", "127.0.0.1"), local_port(), 60, 30):
+        pass
+    assert ("waiting until all hosts know" in caplog.text) == says
