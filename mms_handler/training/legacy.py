@@ -25,6 +25,7 @@ from mms_handler.script.seeds import seed_generators
 from mms_handler.training import script_mode
 from mms_handler.training.arguments import keyword_arguments, select
 from mms_handler.training.job import Job
+from mms_handler.training.sigterm import exit_at_sigterm
 from mms_handler.training.supervise import Command
 from mms_handler.training.variables import shared_variables
 
@@ -75,7 +76,7 @@ def main(scratch: Path, folders: Sequence[Path]) -> int:
     return would free the script's KVStore, which waits for the other hosts, while they wait for
     this one (KVStore::Barrier in its destructor).
     """
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    exit_at_sigterm()
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
     job, report = Job.from_json((scratch / "job.json").read_text()), scratch / "report.json"
     record_stacks(scratch)

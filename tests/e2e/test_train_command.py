@@ -333,6 +333,30 @@ def test_sigterm_gives_the_script_its_chance(base):
     assert not (base / "output" / "success").exists()
 
 
+DESTRUCTOR = """
+import time
+
+class Slow:
+    def __del__(self):
+        open(sys.argv[-1], "w").close()
+        time.sleep(600)
+
+def train(model_dir, **kwargs):
+    sys.argv.append(os.path.join(model_dir, "started"))
+    Slow()
+    time.sleep(600)
+"""
+
+
+def test_sigterm_in_a_destructor(base):
+    """Python drops the exception there, so it is raised again after it."""
+    write(base, DESTRUCTOR)
+    process = subprocess.Popen([str(BIN / "mms-handler"), "train", "--base-dir", str(base)])
+    wait_for(lambda: (base / "model" / "started").exists(), 20)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 143
+
+
 SCRIPT_MODE = """
 import argparse
 
