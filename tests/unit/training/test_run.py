@@ -6,6 +6,7 @@ Scripts run in script mode, which imports no mxnet, except in one test.
 from __future__ import annotations
 
 import json
+import random
 import socket
 from contextlib import contextmanager
 
@@ -391,3 +392,17 @@ def test_local_hosts(job, tmp_path):
         local_hosts.run_job(job(script), mode="script", local_hosts=2)
     assert (tmp_path / "ml" / "output" / "success").exists()
     assert (tmp_path / "ml" / "hosts" / "algo-2" / "output" / "failure").exists()
+
+
+def test_checkpoints_and_seed_of_local_hosts(job, tmp_path):
+    """Each has a folder of its own and the same seed."""
+    script = (
+        "import os, random\n"
+        "with open(os.environ['SM_CHECKPOINT_DIR'] + '/drawn', 'w') as file:\n"
+        "    file.write(f'{random.random()} {hash(str(5))}')\n"
+    )
+    local_hosts.run_job(job(script, seed=5), mode="script", local_hosts=2)
+    folders = (tmp_path / "ml", tmp_path / "ml" / "hosts" / "algo-2")
+    first, second = ((folder / "checkpoints" / "drawn").read_text() for folder in folders)
+    assert first == second
+    assert first.split()[0] == str(random.Random(5).random())
