@@ -68,18 +68,20 @@ def test_a_network_that_stays_away(make_job, network, report, count, host, mode,
     report(f"{host}'s network fails", job, reason)
 
 
-@ALL
-def test_an_outage(make_job, network, report, mode):
+@pytest.mark.parametrize(
+    ("host", "mode"), [("algo-2", "legacy"), ("algo-1", "script"), ("algo-2", "MPI")]
+)
+def test_an_outage(make_job, network, report, host, mode):
     """Of 20 s; the weights are those of a job without it."""
     job = make_job(2, mode, pause_s=0.3)
     job.start()
     job.wait_for_epoch(2)
-    network.pull("algo-2")
+    network.pull(host)
     time.sleep(20)
-    network.plug("algo-2")
+    network.plug(host)
     check_success(job)
     assert "algo-2: host algo-1 is back after " in job.log("algo-2")
-    report("algo-2's network fails for 20 s", job, "success")
+    report(f"{host}'s network fails for 20 s", job, "success")
 
 
 def test_a_failure_during_an_outage(make_job, network, report):
