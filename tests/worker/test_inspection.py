@@ -131,6 +131,50 @@ def test_a_plain_handler_answers(plain):
     )
 
 
+@pytest.mark.parametrize(
+    ("reply", "content_type", "body"),
+    [
+        ("bytes([255])", "application/octet-stream", "\ufffd"),
+        ("bytearray(b'a')", "application/octet-stream", "a"),
+        ("'a'", "text/plain", "a"),
+        ("{'a': 1}", "application/json", '{"a": 1}'),
+    ],
+)
+@pytest.mark.parametrize("own", ["", "text/csv"])
+def test_what_a_plain_handler_may_return(plain, reply, content_type, body, own):
+    """Its type is the handler's, if it sets one."""
+    source = f"""
+def handle(batch, context):
+    if batch and {own!r}:
+        context.set_response_content_type(0, {own!r})
+    return [{reply}]
+"""
+    report = inspect(plain(source), Sample(b"x", "text/plain", "*/*"))
+    assert (report["status"], report["content_type"]) == (200, own or content_type)
+    assert report["reply"] == body
+    assert base64.b64decode(report["body"]).decode("utf-8", "replace") == body
+
+
+def test_a_reply_that_changes(plain):
+    """No body can be expected of it."""
+    source = (
+        "import itertools\ncounts = itertools.count(1)\n"
+        "def handle(batch, context):\n    return batch and [str(next(counts))]\n"
+    )
+    report = inspect(plain(source), Sample(b"x", "text/plain", "*/*"))
+    assert report["reply"] == "1"
+    assert "body" not in report
+
+
+def test_without_a_sample(model_dir):
+    """Nothing is answered."""
+    assert set(inspect(model_dir(), None)) == {"script", "functions", "files", "model"}
+
+
+def test_a_plain_handler_without_a_sample(plain):
+    assert set(inspect(plain("def handle(batch, context): pass\n"), None)) == {"handler", "files"}
+
+
 def test_a_body_that_mms_cannot_decode(plain):
     report = inspect(plain(FUNCTION), Sample(b"[1", "application/json", "*/*"))
     assert report["status"] == 400

@@ -41,6 +41,30 @@ def test_the_same_reply(content_type, packed, current):
     assert packed_reply.same(*replies)
 
 
+def npz(**arrays):
+    out = io.BytesIO()
+    np.savez(out, **{name: np.array(values, "float32") for name, values in arrays.items()})
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("current", "same"),
+    [
+        (npz(a=[0.50001], b=[1]), True),
+        (npz(b=[1], a=[0.5]), True),
+        (npz(a=[0.6], b=[1]), False),
+        (npz(a=[0.5], c=[1]), False),
+        (npz(a=[0.5]), False),
+        (npz(a=[0.5], b=[1, 1]), False),
+    ],
+)
+def test_a_reply_of_named_arrays(current, same):
+    """Each is compared with that of its name."""
+    packed = npz(a=[0.5], b=[1])
+    replies = (packed_reply.encode(200, "application/x-npz", body) for body in (packed, current))
+    assert packed_reply.same(*replies) is same
+
+
 @pytest.mark.parametrize(
     ("content_type", "packed", "current"),
     [

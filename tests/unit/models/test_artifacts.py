@@ -237,6 +237,23 @@ def test_load_of_files_that_are_something_else(tmp_path, sums, name, text, messa
     assert "\n" not in str(caught.value)
 
 
+def test_a_parameter_without_values(tmp_path, sums):
+    """MXNet would compute with zeros; a label needs none."""
+    models.save(sums(), tmp_path)
+    values = {"arg:fc_weight": mx.nd.array([[1, 2]])}
+    mx.nd.save(str(tmp_path / "model-0000.params"), values)
+    with pytest.raises(ModelError, match="^model-0000.params has no values for fc_bias$"):
+        models.load(tmp_path, 1, mx.cpu())
+
+
+def test_a_symbol_without_an_input(tmp_path):
+    """Saved without shapes, its inputs are what has no values; here all have."""
+    symbol = mx.sym.broadcast_add(mx.sym.var("a"), mx.sym.var("b_label"))
+    mx.model.save_checkpoint(str(tmp_path / "net"), 0, symbol, {"a": mx.nd.ones((1,))}, {})
+    with pytest.raises(ModelError, match="^the symbol has no input: all its arguments are param"):
+        models.load(tmp_path, 1, mx.cpu())
+
+
 def test_large_weights_are_loaded_once(tmp_path):
     """Module.bind would hold them three times: from the file, its own, the executor's."""
     hidden = mx.sym.FullyConnected(DATA, num_hidden=4096, name="fc", no_bias=True)

@@ -76,6 +76,17 @@ def test_a_small_value_beside_large_ones_proves_as_well():
     assert not Passes(mixing, None).proven(two(1, 2))
 
 
+@pytest.mark.parametrize("mixes", [False, True])
+def test_data_of_several_arrays(mixes):
+    """By name, and in lists; random values are made for each."""
+
+    def run(data):
+        (b,) = data["b"]
+        return data["a"] * (b.mean(axis=0) if mixes else b)
+
+    assert Passes(run, None).proven({"a": two(1, 2), "b": [two(3, 4)]}) is not mixes
+
+
 def tokens(x):
     """The embeddings of the tokens 0 to 9; any other is an error."""
     assert ((x % 1 == 0) & (x < 10)).all()

@@ -34,6 +34,28 @@ def test_python_has_no_graph():
         graph_of(hooked, [mx.nd.zeros((1, 2))])
 
 
+class Traced(mx.gluon.HybridBlock):
+    """Its Python fails for a symbol."""
+
+    def hybrid_forward(self, F, x):
+        return x * x.shape[0]
+
+
+def test_a_block_that_cannot_be_traced():
+    """The reason is what its Python, or MXNet, says."""
+    with pytest.raises(ModelError, match="^the Block has no graph: .*shape"):
+        graph_of(Traced(), [mx.nd.zeros((1, 2))])
+
+
+@pytest.mark.filterwarnings("ignore:Cannot decide shape")
+def test_shapes_that_leave_others_open():
+    """MXNet returns nothing for them, and would bind nothing."""
+    symbol = mx.sym.broadcast_add(mx.sym.var("a"), mx.sym.var("b"))
+    graph = Graph(symbol, ("a",), (np.float32,), {}, mx.cpu())
+    with pytest.raises(mx.base.MXNetError, match=r"^the shapes {'a': \(1, 2\)} leave others undef"):
+        graph.infer([(1, 2)])
+
+
 def test_a_parameter_whose_type_is_open():
     """A symbol that casts a parameter leaves its type open: it stays as it was saved."""
     data, weight = mx.sym.var("data"), mx.sym.var("weight")
