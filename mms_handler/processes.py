@@ -51,15 +51,14 @@ def group(
         cwd: its working directory.
         folder: removed if this process is killed; otherwise the caller removes it.
         limit_s: seconds that the group may take to end before it is killed.
-        streams: stdout and stderr, as for ``subprocess.Popen``.
+        streams: stdin (by default /dev/null), stdout and stderr, as for ``subprocess.Popen``.
     """
     process = subprocess.Popen(
         list(command),
         env=dict(env),
         cwd=cwd,
-        stdin=subprocess.DEVNULL,
         start_new_session=True,
-        **streams,
+        **{"stdin": subprocess.DEVNULL, **streams},
     )
     guard = None
     try:

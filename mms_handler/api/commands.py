@@ -151,6 +151,9 @@ def train(
     checkpoint_dir: str | os.PathLike[str] | None = None,
     seed: int | None = None,
     force: bool = False,
+    metrics: str | os.PathLike[str] | None = None,
+    metric_definitions: str | os.PathLike[str] | None = None,
+    plot: str | os.PathLike[str] | None = None,
 ) -> Path:
     """Train with a script, as SageMaker does, in a separate process.
 
@@ -175,6 +178,9 @@ def train(
         seed: from 0 to 2**31 - 1, for the random generators of Python, NumPy and MXNet, on every
             host; None seeds nothing.
         force: remove files from the model's folder that no earlier training left there.
+        metrics: a file for the metrics that the script prints, a JSON line for each value.
+        metric_definitions: a JSON file of SageMaker's metric definitions; None: the usual patterns.
+        plot: an .svg or .png file for a learning curve; needs matplotlib.
 
     Returns:
         The folder with the model.
@@ -210,5 +216,15 @@ def train(
     with training.recorded(base_dir, training.host_name(base_dir, hosts, current_host)):
         with training.phase("reading the job"):
             job = training.read_job(base_dir, options)
-        training.run_job(job, mode=mode, local_hosts=local_hosts)
+            watching = training.watching(
+                file=Path(metrics) if metrics else None,
+                definitions=Path(metric_definitions) if metric_definitions else None,
+                picture=Path(plot) if plot else None,
+            )
+        training.run_job(
+            job,
+            mode=mode,
+            local_hosts=local_hosts,
+            watching=watching if metrics or plot else None,
+        )
     return job.model_dir

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, NoReturn
 import click
 
 from mms_handler import settings
+from mms_handler.cli import curves
 from mms_handler.cli.archives import pack
 from mms_handler.cli.command import end, examples, existing, format_size, group
+from mms_handler.cli.curves import DEFAULT_PLOT
 from mms_handler.cli.sweep import sweep
 
 if TYPE_CHECKING:
@@ -93,6 +95,16 @@ def _pairs(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 @click.option("--stall-s", type=click.FloatRange(1), metavar="SECONDS",
               help="Fail if the script uses no processor time for SECONDS.  The log says so each "
                    "minute.  [default: never]")  # fmt: skip
+@click.option("--metrics", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Write each metric that the script prints as a JSON line, while it "
+                   "runs.")  # fmt: skip
+@click.option("--metric-definitions", type=existing, metavar="FILE",
+              help="SageMaker's metric definitions, a JSON list of objects with Name and Regex.  "
+                   "[default: the usual patterns, such as Epoch[3] "
+                   "Train-accuracy=0.93]")  # fmt: skip
+@click.option("--plot", is_flag=False, flag_value=DEFAULT_PLOT, metavar="[FILE]",
+              help="Draw a learning curve, as .svg or .png.  Without FILE: learning-curve.svg in "
+                   "BASE/output/data.  Needs mms_handler[plot].")  # fmt: skip
 @click.option("--archive", "name", metavar="NAME",
               help="Pack the model and the script as NAME.mar and NAME.tar.gz.  [default: pack "
                    "nothing]")  # fmt: skip
@@ -105,6 +117,9 @@ def train(
     base_dir: Path | None,
     mode: str | None,
     local_hosts: int,
+    metrics: Path | None,
+    metric_definitions: Path | None,
+    plot: str | None,
     name: str | None,
     model_store: Path,
     sample: Path | None,
@@ -120,7 +135,7 @@ def train(
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     if sweeps:
-        _check_sweep(name, options)
+        _check_sweep({"archive": name, "metrics": metrics, "plot": plot, **options})
     base_dir = base_dir or _base_dir()
     hosts = options["hosts"].split(",") if options["hosts"] else ()
     host = training.host_name(base_dir, hosts, options["current_host"])
@@ -132,12 +147,13 @@ def train(
                 points = training.points(options["hp"]) if sweeps else [options["hp"]]
                 job_options = _job_options(**{**options, "hp": points[0]})
                 job = training.read_job(base_dir, job_options, progress)
+                watching = curves.watching(job, metrics, metric_definitions, plot)
             if sweeps:
                 raw = job_options.raw_hyperparameters
                 with training.phase("sweeping"):
                     sweep(job, points, raw=raw, mode=mode, local_hosts=local_hosts)
                 return
-            training.run_job(job, mode=mode, local_hosts=local_hosts)
+            training.run_job(job, mode=mode, local_hosts=local_hosts, watching=watching)
             with training.phase("listing the model"):
                 for path in sorted(path for path in job.model_dir.rglob("*") if path.is_file()):
                     click.echo(f"{path}  {format_size(path.stat().st_size)}")
@@ -148,11 +164,10 @@ def train(
         end(str(exc), exc.exit_code)
 
 
-def _check_sweep(archive: str | None, options: Mapping[str, Any]) -> None:
+def _check_sweep(options: Mapping[str, Any]) -> None:
     """Refuse options with which each run of a sweep would replace the results of the one before."""
-    single = ("model_dir", "output_data_dir", "checkpoint_dir")
+    single = ("model_dir", "output_data_dir", "checkpoint_dir", "archive", "metrics", "plot")
     names = [f"--{name.replace('_', '-')}" for name in single if options[name]]
-    names += ["--archive"] if archive else []
     if names:
         raise click.UsageError(
             f"{names[0]} is for one run, and --sweep makes several, each in a folder of its own"
@@ -219,8 +234,8 @@ def _progress(description: str) -> Iterator[Callable[[int], None]]:
     columns = (TextColumn("{task.description}"), DownloadColumn())
     console, hidden = Console(stderr=True), not sys.stderr.isatty()
     with Progress(*columns, console=console, transient=True, disable=hidden) as progress:
-        task = progress.add_task(description, total=None)
-        yield lambda count: progress.advance(task, count)
+        task = progress.add_task(description, total=None, visible=False)
+        yield lambda count: progress.update(task, advance=count, visible=True)
 
 
 @group.command("train-here", hidden=True)
@@ -243,3 +258,12 @@ def train_host(folder: Path, port: int, mode: str | None) -> None:
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     run_host(folder, port, mode)
+
+
+@group.command("train-observe", hidden=True)
+@click.argument("job")
+def train_observe(job: str) -> None:
+    """Look for metrics in the output of a job's hosts.  The command train runs this."""
+    from mms_handler.training import series
+
+    series.main(job, sys.stdin.fileno(), sys.stdout)

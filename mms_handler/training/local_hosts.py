@@ -22,61 +22,77 @@ from mms_handler import processes, settings
 from mms_handler.training import cluster
 from mms_handler.training.job import Job
 from mms_handler.training.outcome import recorded
+from mms_handler.training.output import Output
 from mms_handler.training.phases import JobFailed, Stopped, phase
+from mms_handler.training.progress import Watching, shown
 from mms_handler.training.run import run
 from mms_handler.training.supervise import signals_received
 
 
-def run_job(job: Job, *, mode: str | None = None, local_hosts: int = 1) -> None:
+def run_job(
+    job: Job, *, mode: str | None = None, local_hosts: int = 1, watching: Watching | None = None
+) -> None:
     """Run ``job`` to its end.
 
     Args:
         job: this host's part, or the whole job if all hosts are this machine.
         mode: "legacy" or "script"; None decides by the script.
         local_hosts: if more than 1, the number of hosts, which are all this machine.
+        watching: what to do about the metrics that the script prints; None: nothing.
 
     Raises:
         TrainingError: the job failed.
         Stopped: this process got SIGTERM or SIGINT, and the script did not end with 0.
     """
     if local_hosts > 1:
-        with phase(f"training on {local_hosts} hosts"):
-            run_local_hosts(job, local_hosts, mode=mode)
+        hosts = tuple(f"algo-{number + 1}" for number in range(local_hosts))
+        with phase(f"training on {local_hosts} hosts"), shown(
+            hosts, watching, named=True
+        ) as output:
+            run_local_hosts(job, hosts, output, mode=mode)
     else:
-        run(job, mode=mode)
+        with phase("mms-handler"), shown([job.current_host], watching) as output:
+            run(job, mode=mode, output=output)
 
 
-def run_local_hosts(job: Job, count: int, *, mode: str | None = None) -> None:
-    """Run ``job`` on ``count`` hosts, called algo-1, algo-2 ..., that are all this machine.
+def run_local_hosts(
+    job: Job, hosts: tuple[str, ...], output: Output, *, mode: str | None = None
+) -> None:
+    """Run ``job`` on several hosts that are all this machine.
 
     The first host uses the job's own folders, the others BASE/hosts/NAME.
 
     Args:
         job: the job; its hosts are replaced.
-        count: 1 or more.
+        hosts: their names.
+        output: passes on what they print.
         mode: "legacy" or "script"; None decides by the script.
 
     Raises:
         JobFailed: a host failed; the text is the first line of its failure file.
         Stopped: this process got SIGTERM or SIGINT.
     """
-    hosts = tuple(f"algo-{number + 1}" for number in range(count))
     jobs = {host: _job_of(job, host, hosts) for host in hosts}
     port = cluster.local_port()
     with tempfile.TemporaryDirectory(
         prefix="mms-handler-"
     ) as scratch, contextlib.ExitStack() as stack:
         signals = stack.enter_context(signals_received())
-        running = {}
+        running, printed = {}, []
         for host in hosts:
             folder = Path(scratch) / host
             folder.mkdir()
             (folder / "job.json").write_text(jobs[host].to_json())
             words = [str(folder), str(port), *([mode] if mode else [])]
             command = [sys.executable, "-m", "mms_handler", "train-host", *words]
-            process = processes.group(command, env=settings.environment(), cwd=Path.cwd())
+            process = processes.group(
+                command, env=settings.environment(), cwd=Path.cwd(), **output.streams()
+            )
             running[host] = stack.enter_context(process)
+            printed.append(output.follow(host, running[host]))
         _wait_for_all(list(running.values()), signals)
+    for follower in printed:
+        follower.join()
     if signals:
         raise Stopped(signals[0])
     failed = {host: process.returncode for host, process in running.items() if process.returncode}

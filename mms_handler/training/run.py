@@ -29,12 +29,19 @@ from mms_handler.training import (
 from mms_handler.training.arguments import check_required
 from mms_handler.training.job import Job
 from mms_handler.training.mode import choose_mode
+from mms_handler.training.output import Output
 from mms_handler.training.phases import phase
 
 log = logging.getLogger(__name__)
 
 
-def run(job: Job, *, mode: str | None = None, local_port: int | None = None) -> None:
+def run(
+    job: Job,
+    *,
+    mode: str | None = None,
+    local_port: int | None = None,
+    output: Output | None = None,
+) -> None:
     """Run ``job`` to its end.
 
     Args:
@@ -42,6 +49,7 @@ def run(job: Job, *, mode: str | None = None, local_port: int | None = None) -> 
         mode: "legacy" or "script"; None decides by the script.
         local_port: the scheduler's port in a trial in which every host is 127.0.0.1; None
             resolves the hosts' names.
+        output: passes on what the script prints; by default as it is.
 
     Raises:
         TrainingError: the job failed.
@@ -50,7 +58,7 @@ def run(job: Job, *, mode: str | None = None, local_port: int | None = None) -> 
     with _reported(job, local_port), phase("checking the job"):
         job.check()
         choice = choose_mode(job.entry_point, job.hyperparameters, mode)
-        log.info("%s: %s mode: %s", job.current_host, choice.name, choice.reason)
+        log.info("%s mode: %s", choice.name, choice.reason)
     current = settings.current()
     environment = settings.environment()
     # What fails from here on is reported to the other hosts, which may wait already.
@@ -79,7 +87,14 @@ def run(job: Job, *, mode: str | None = None, local_port: int | None = None) -> 
                 port = None if local_port else _port(job) + 2
                 spread = mpi_hosts.spread(command, job, member, scratch / "mpi", port)
                 command = stack.enter_context(spread)
-            supervise.run(command, environment, member, host=job.current_host, stall_s=job.stall_s)
+            supervise.run(
+                command,
+                environment,
+                member,
+                host=job.current_host,
+                stall_s=job.stall_s,
+                output=output,
+            )
 
 
 def _make_checkpoint_dir(job: Job) -> None:

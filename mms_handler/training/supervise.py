@@ -3,6 +3,8 @@
 command ──▶ process ──▶ exit code 0
                     ├─▶ ScriptFailed   with its report, else with the end of its standard error
                     └─▶ Stopped        by SIGTERM or SIGINT, which the process gets too
+
+``output`` passes on what it prints.
 """
 
 from __future__ import annotations
@@ -10,17 +12,15 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
-import sys
-import threading
 import time
-from collections import deque
 from pathlib import Path
-from typing import IO, Callable, Iterator, Mapping, NamedTuple, Sequence
+from typing import Callable, Iterator, Mapping, NamedTuple, Sequence
 
 from mms_handler import processes
 from mms_handler.errors import TrainingError
 from mms_handler.script.report import STACKS, Report, read_phase, read_report
 from mms_handler.training.cluster import Member
+from mms_handler.training.output import TAIL_LINES, Output
 from mms_handler.training.phases import Stopped, phase
 from mms_handler.training.stalls import Stalls, innermost
 
@@ -30,9 +30,6 @@ GRACE_S = 110
 #: Seconds without processor time after which a script that got a signal only waits for a host that
 #: is lost.
 LOST_S = 5
-
-#: Lines of standard error in a failure file.
-TAIL_LINES = 50
 
 
 def last_line(lines: Sequence[str]) -> str:
@@ -69,6 +66,7 @@ def run(
     *,
     host: str = "algo-1",
     stall_s: float | None = None,
+    output: Output | None = None,
 ) -> None:
     """Run ``command`` to its end.  An exception has the phase that the script was in.
 
@@ -78,6 +76,8 @@ def run(
         stall_s: seconds without any processor time after which the script has failed.
         environment: of the process; the variables of ``command`` and ``member`` override it.
         member: this host's part in a cluster, if the job has one.
+        output: passes on what the process prints; by default to this one's standard output and
+            error, as it is.
 
     Raises:
         ScriptFailed: the process ended with an exit code other than 0, or too early.
@@ -85,19 +85,20 @@ def run(
         TrainingError: another host was lost.
     """
     env = {**environment, **command.variables, **(member.variables if member else {})}
+    output = output or Output()
     with phase(lambda: read_phase(command.report) or "the script"):
         with signals_received() as signals, processes.group(
             command.words,
             env=env,
             cwd=command.cwd,
             folder=command.report and command.report.parent,
-            stderr=subprocess.PIPE,
+            **output.streams(),
         ) as process:
-            tail = _Tail(process.stderr)
+            printed = output.follow(host, process)
             stalls = Stalls(host, process.pid, lambda: _place(command), stall_s)
             _wait(process, member, signals, stalls)
             code = process.poll()
-            tail.join()
+            printed.join()
             report = read_report(command.report)
             succeeded = code == 0 and not (command.reports_success and report is None)
             if command.peers_reason_s and report:  # orted may end with 0 all the same
@@ -107,11 +108,12 @@ def run(
                     _wait_for_peers(member, signals)
             if member and not succeeded and not report:
                 _wait_for_reason(member, signals, command.peers_reason_s)
+        printed.join()  # no process of the group holds its output open any more
         if succeeded:
             return
         if signals:
             raise Stopped(signals[0])
-        raise _failure(command, code, report, list(tail.lines))
+        raise _failure(command, code, report, printed.tail.text())
 
 
 @contextlib.contextmanager
@@ -188,30 +190,9 @@ def _wait_for_reason(member: Member, signals: Sequence[int], limit_s: float) -> 
         time.sleep(0.05)
 
 
-class _Tail:
-    """Copies a process's standard error to ours as it arrives, and keeps the last lines."""
-
-    def __init__(self, stream: IO[bytes] | None) -> None:
-        self.lines: deque[str] = deque(maxlen=TAIL_LINES)
-        self._thread = threading.Thread(target=self._follow, args=(stream,), daemon=True)
-        self._thread.start()
-
-    def _follow(self, stream: IO[bytes]) -> None:
-        with stream:
-            for line in stream:
-                sys.stderr.buffer.write(line)
-                sys.stderr.flush()
-                self.lines.append(line.decode("utf-8", "replace").rstrip())
-
-    def join(self) -> None:
-        """Wait for the end of the stream, 1 s at most: a grandchild may hold it open."""
-        self._thread.join(timeout=1)
-
-
-def _failure(
-    command: Command, code: int | None, report: Report | None, tail: Sequence[str]
-) -> ScriptFailed:
+def _failure(command: Command, code: int | None, report: Report | None, text: str) -> ScriptFailed:
     """Why the process failed.  The first line is the exception, which SageMaker shows."""
+    tail = [line.rstrip() for line in text.splitlines()[-TAIL_LINES:]]
     details = "\n".join([f"ExitCode {code}", f"Command {' '.join(command.words)}", *tail])
     lines = [line for line in tail if line.strip()]
     if report:
@@ -222,7 +203,7 @@ def _failure(
             "remove os._exit from it"
         )
     else:
-        line = _fatal_error("\n".join(tail), command.code_dir)
+        line = _fatal_error(text, command.code_dir)
     if not line and code is not None and code < 0:
         line = f"the script was killed by {signal.Signals(-code).name}"
     elif not line:

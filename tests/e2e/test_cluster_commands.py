@@ -107,9 +107,10 @@ def test_the_nodes_of_slurm(folder):
         (folder / "bin" / name).write_text(f"#!/bin/bash\n{script}\n")
         (folder / "bin" / name).chmod(0o755)
     (folder / "train.py").write_text(
-        "import os\n"
+        "import os, sys\n"
         "if __name__ == '__main__':\n"
-        "    print(os.environ['SM_CURRENT_HOST'], os.environ['SM_HOSTS'])\n"
+        "    line = os.environ['SM_CURRENT_HOST'] + ' ' + os.environ['SM_HOSTS']\n"
+        "    sys.stdout.write(line + '\\n')  # at once: both nodes write to this log\n"
     )
     path = f"{folder / 'bin'}:{BIN}:{os.environ['PATH']}"
     job = start(folder, ["bash", "-c", command], {"PATH": path})

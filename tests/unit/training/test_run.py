@@ -257,7 +257,7 @@ def test_the_mode(job, caplog, mode):
             run(job(script), mode=mode)
     else:
         run(job(script), mode=mode)
-    assert f"algo-1: {name} mode: " in caplog.text
+    assert f"{name} mode: " in caplog.text
 
 
 @pytest.fixture
