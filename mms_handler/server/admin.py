@@ -5,7 +5,8 @@ POST /models               {"model_name", "url", ...}   409 name taken, 404 no f
 GET, PUT, DELETE /models/NAME
 
 MMS's own API is on a private socket, because it takes models from any address, unpacks them
-unchecked, and answers before it has cleaned up.
+unchecked, and answers before it has cleaned up.  Clients may compare MMS's texts, so these are its:
+ManagementRequestHandler.java, ModelManager.java and ModelArchive.java.
 """
 
 from __future__ import annotations
@@ -67,15 +68,21 @@ class Api:
         if route == ("GET", 2):
             return self._registry.describe(words[1])
         if route == ("PUT", 2):
-            workers = _number(fields, "min_worker", 1)
-            if not workers:  # MMS would end the listener, and start no other one later
-                raise BadInput("min_worker is 0: ask for 1 or more, or unregister the model")
-            self._registry.scale(words[1], workers)
-            return {"status": f'Model "{words[1]}" has {workers} workers'}
+            return self._scale(words[1], fields)
         if route == ("DELETE", 2):
             self._registry.unregister(words[1])
             return {"status": f'Model "{words[1]}" unregistered'}
         raise NoSuchModel(f"there is no {method} {path}; use /models or /models/NAME")
+
+    def _scale(self, name: str, fields: Fields) -> dict[str, Any]:
+        min_workers = _number(fields, "min_worker", 1)
+        max_workers = _number(fields, "max_worker", min_workers)
+        if max_workers < min_workers:
+            raise BadInput("max_worker cannot be less than min_worker.")
+        if not max_workers:  # MMS would end the listener, and start no other one later
+            raise BadInput("no worker would be left: ask for 1 or more, or unregister the model")
+        self._registry.scale(name, min_workers, max_workers)
+        return {"status": "Workers scaled"}
 
     def _list(self, fields: Fields) -> dict[str, Any]:
         names = self._registry.names()
@@ -88,6 +95,8 @@ class Api:
         return {"models": page, **({"nextPageToken": str(end)} if end < len(names) else {})}
 
     def _register(self, fields: Fields) -> dict[str, Any]:
+        if not fields.get("url"):
+            raise BadInput("Parameter url is required.")
         name, url = _text(fields, "model_name"), _text(fields, "url")
         numbers = {field: _number(fields, key, 0) for key, field in _SERVING_FIELDS.items()}
         serving = self._defaults._replace(**{field: n for field, n in numbers.items() if n})
@@ -99,7 +108,8 @@ class Api:
         self._registry.check_free(name)  # before anything is fetched
         with self._sources.open(name, url) as source:
             self._registry.register(source, serving)
-        return {"status": f'Model "{name}" registered'}
+        scaled = numbers["workers"] > 0
+        return {"status": "Workers scaled" if scaled else f'Model "{name}" registered'}
 
 
 def _text(fields: Fields, key: str) -> str:

@@ -93,7 +93,7 @@ class Registry:
         """
         with self._lock:
             if name not in self._models:
-                raise NoSuchModel(f"no model is called {name}")
+                raise NoSuchModel(f"Model not found: {name}")
             return self._models[name]
 
     def describe(self, name: str) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class Registry:
 
     def _check_free(self, name: str) -> None:
         if name in self._models or name in self._changing:
-            raise NameTaken(f"a model called {name} is registered or being registered")
+            raise NameTaken(f"Model {name} is already registered.")
 
     def register(self, source: Source, serving: Serving) -> None:
         """Serve a model; it answers requests when this returns.
@@ -166,10 +166,15 @@ class Registry:
 
     # --- changing ---
 
-    def scale(self, name: str, workers: int) -> None:
-        """Serve a model with this many workers.
+    def scale(self, name: str, min_workers: int, max_workers: int | None = None) -> None:
+        """Serve a model with the workers that it has, but no fewer and no more than these numbers.
 
         Requests that surplus workers are answering are finished first, for as long as one may take.
+
+        Args:
+            name: the model's.
+            min_workers: if it has fewer, it gets so many.
+            max_workers: if it has more, it keeps so many; None for ``min_workers``.
 
         Raises:
             NoSuchModel: there is none of that name.
@@ -181,6 +186,8 @@ class Registry:
             model = self.model(name)  # it may have been changed or unregistered meanwhile
             if model.mending:
                 raise Unavailable(f"{name} is being loaded again after its processes ended")
+            limit = min_workers if max_workers is None else max_workers
+            workers = max(min_workers, min(model.serving.workers, limit))
             more = max(0, workers - model.serving.workers)
             subject = f"{name} with {more} more worker{'s' if more > 1 else ''}"
             with self._memory.reserved(subject, more * self._worker_bytes(name, model)):

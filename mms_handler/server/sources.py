@@ -95,10 +95,12 @@ class Sources:
             yield Source(name, path, archive.size(path), url)
 
     def _local(self, url: str) -> Path:
+        if ".." in url.split("/"):
+            raise NoSuchModel(f"Relative path is not allowed in url: {url}")
         for folder in self._folders:
             # ValueError: letters that no path has.  RuntimeError: links that lead to each other.
             with contextlib.suppress(OSError, ValueError, RuntimeError):
                 path = (folder / url).resolve()  # an absolute url replaces the folder
                 if folder in path.parents and path.exists():
                     return path
-        raise NoSuchModel(f"there is no {url} in the model store")
+        raise NoSuchModel(f"Model not found in model store: {url}")

@@ -40,7 +40,15 @@ _PATHS = [
     "/ping",
 ]
 _METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "get"]
-_KEYS = ["model_name", "url", "initial_workers", "batch_size", "response_timeout", "min_worker"]
+_KEYS = [
+    "model_name",
+    "url",
+    "initial_workers",
+    "batch_size",
+    "response_timeout",
+    "min_worker",
+    "max_worker",
+]
 _KEYS += ["limit", "next_page_token", "max_batch_delay", "synchronous"]
 _TEXTS = [
     "",
@@ -73,12 +81,12 @@ class Registry:
 
     def model(self, name: str) -> _Model:
         if name != "m":
-            raise NoSuchModel(f"no model is called {name}")
+            raise NoSuchModel(f"Model not found: {name}")
         return _Model()
 
     def check_free(self, name: str) -> None:
         if manifest.check_name(name) == "m":
-            raise NameTaken("a model called m is registered or being registered")
+            raise NameTaken("Model m is already registered.")
 
     def describe(self, name: str) -> dict[str, Any]:
         self.model(name)
@@ -89,10 +97,10 @@ class Registry:
         assert self._folder in source.path.resolve().parents, source
         assert all(isinstance(number, int) and number > 0 for number in serving)
 
-    def scale(self, name: str, workers: int) -> None:
+    def scale(self, name: str, min_workers: int, max_workers: int) -> None:
         self.model(name)
-        assert isinstance(workers, int)
-        assert workers >= 0
+        assert all(isinstance(number, int) for number in (min_workers, max_workers))
+        assert 0 <= min_workers <= max_workers > 0
 
     def unregister(self, name: str) -> None:
         self.model(name)

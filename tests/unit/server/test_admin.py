@@ -39,7 +39,7 @@ class FakeRegistry:
 
     def describe(self, name):
         if name not in self.models:
-            raise NoSuchModel(f"no model is called {name}")
+            raise NoSuchModel(f"Model not found: {name}")
         return {"modelName": name}
 
     def register(self, *arguments):
@@ -98,7 +98,10 @@ def test_register(ask, registry, store):
 def test_register_with_mms_fields(ask, registry, store):
     """MMS's fields work in the query; the url may be an absolute path inside the store."""
     path = f"/models?model_name=i&url={store}/iris&initial_workers=2&batch_size=8"
-    assert ask("POST", f"{path}&max_batch_delay=5&response_timeout=9&synchronous=true")[0] == 200
+    assert ask("POST", f"{path}&max_batch_delay=5&response_timeout=9&synchronous=true") == (
+        200,
+        {"status": "Workers scaled"},
+    )
     source = Source("i", store / "iris", 4, f"{store}/iris")
     assert registry.calls == [(source, Serving(2, 8, 5, 9))]
 
@@ -109,8 +112,8 @@ def test_register_with_mms_fields(ask, registry, store):
         pytest.param(b"{", 400, "the body is not JSON", id="broken JSON"),
         pytest.param(b"null", 400, "the body must be a JSON object; it is a NoneType", id="null"),
         pytest.param(b"[]", 400, "the body must be a JSON object; it is a list", id="a list"),
-        pytest.param(b"", 400, "model_name is missing", id="an empty body"),
-        pytest.param({"model_name": "i"}, 400, "url is missing", id="no url"),
+        pytest.param(b"", 400, "Parameter url is required.", id="an empty body"),
+        pytest.param({"model_name": "i"}, 400, "Parameter url is required.", id="no url"),
         pytest.param(
             {"model_name": 7, "url": "iris"},
             400,
@@ -135,23 +138,26 @@ def test_register_with_mms_fields(ask, registry, store):
         pytest.param(
             {"model_name": "i", "url": "no"},
             404,
-            "there is no no in the",
+            "Model not found in model store: no",
             id="a url that does not exist",
         ),
         pytest.param(
             {"model_name": "i", "url": "../secret"},
             404,
-            "there is no ../s",
+            "Relative path is not allowed in url: ../secret",
             id="a url outside the store",
         ),
         pytest.param(
             {"model_name": "i", "url": "/etc"},
             404,
-            "there is no /etc",
+            "Model not found in model store: /etc",
             id="an absolute path outside the store",
         ),
         pytest.param(
-            {"model_name": "i", "url": "."}, 404, "there is no . in", id="the store itself"
+            {"model_name": "i", "url": "."},
+            404,
+            "Model not found in model store: .",
+            id="the store itself",
         ),
         pytest.param(
             {"model_name": "i", "url": "http://127.0.0.1:1/x.mar"},
@@ -430,20 +436,42 @@ def test_describe_scale_and_unregister(ask, registry):
     registry.models = {"a b": Entry()}
     assert ask("GET", "/models/a%20b") == (200, {"modelName": "a b"})
     assert ask("GET", "/models/c")[0] == 404
-    scaled, gone = ('Model "a b" has 3 workers', 'Model "a b" unregistered')
+    scaled, gone = ("Workers scaled", 'Model "a b" unregistered')
     assert ask("PUT", "/models/a%20b?min_worker=3") == (200, {"status": scaled})
     assert ask("DELETE", "/models/a%20b") == (200, {"status": gone})
-    assert registry.calls == [("a b", 3), ("a b",)]
+    assert registry.calls == [("a b", 3, 3), ("a b",)]
 
 
-def test_no_workers(ask, registry):
-    """MMS ends the listener with the last worker, and the model could never get another one."""
-    registry.models = {"i": Entry()}
-    status, answer = ask("PUT", "/models/i?min_worker=0")
-    assert (status, answer["message"]) == (
-        400,
-        "min_worker is 0: ask for 1 or more, or unregister the model",
-    )
+@pytest.mark.parametrize(
+    ("query", "limits"),
+    [
+        ("", (1, 1)),
+        ("min_worker=2", (2, 2)),
+        ("max_worker=2", (1, 2)),
+        ("min_worker=2&max_worker=3", (2, 3)),
+        ("min_worker=0&max_worker=3", (0, 3)),
+    ],
+)
+def test_numbers_of_workers(ask, registry, query, limits):
+    """As in MMS, one worker is the least, and the least is the most, unless the request differs."""
+    assert ask("PUT", f"/models/i?{query}") == (200, {"status": "Workers scaled"})
+    assert registry.calls == [("i", *limits)]
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("min_worker=3&max_worker=2", "max_worker cannot be less than min_worker."),
+        ("max_worker=0", "max_worker cannot be less than min_worker."),
+        ("max_worker=x", "max_worker: 'x' is not a whole number from 0 to 2147483647"),
+        # MMS ends the listener with the last worker, and the model could never get another one.
+        ("min_worker=0", "no worker would be left: ask for 1 or more, or unregister the model"),
+    ],
+)
+def test_numbers_that_no_model_can_have(ask, registry, query, words):
+    """Nothing is changed."""
+    status, answer = ask("PUT", f"/models/i?{query}")
+    assert (status, answer["message"]) == (400, words)
     assert registry.calls == []
 
 
@@ -478,7 +506,7 @@ def test_sources_are_inside_their_folders(tmp_path):
     (tmp_path / "outside").mkdir()
     (tmp_path / "store" / "link").symlink_to(tmp_path / "outside")
     sources = Sources([tmp_path / "store"], (), tmp_path)
-    with pytest.raises(NoSuchModel, match="there is no link in the model store"), sources.open(
+    with pytest.raises(NoSuchModel, match="^Model not found in model store: link$"), sources.open(
         "m", "link"
     ):
         Path()

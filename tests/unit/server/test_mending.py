@@ -146,7 +146,7 @@ def test_it_is_given_up(models, mms, deaths, clock, tmp_path):
     clock["s"] += 1
     mms.message = "no memory"
     assert mender.mend() == {"one": "one cannot be served: no memory"}
-    with pytest.raises(NoSuchModel, match="^no model is called one$"):
+    with pytest.raises(NoSuchModel, match="^Model not found: one$"):
         models.model("one")
     models.check_free("one")
     assert list((tmp_path / "loading").iterdir()) == []

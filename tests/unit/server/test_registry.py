@@ -49,13 +49,13 @@ def test_a_name_can_be_taken_once(registry, source, mms):
     assert (models.names(), models.model("one").serving) == (["one"], serving(2))
     assert mms.calls == [("POST", "one", 2)]
     assert len(models.processes("one")) == 3
-    with pytest.raises(NameTaken, match="^a model called one is registered or being registered$"):
+    with pytest.raises(NameTaken, match="^Model one is already registered.$"):
         models.register(source("one"), serving())
     models.unregister("one")
     assert mms.calls[1:] == [("RETIRE", "one", ALL_WORKERS), ("DELETE", "one", None)]
     assert (models.names(), mms.processes("one")) == ([], [])
     models.check_free("one")
-    with pytest.raises(NoSuchModel, match="^no model is called one$"):
+    with pytest.raises(NoSuchModel, match="^Model not found: one$"):
         models.unregister("one")
     with pytest.raises(ArchiveError, match="not a valid"):
         models.check_free("one/two")
@@ -68,7 +68,7 @@ def test_a_name_is_taken_while_its_model_changes(registry, source, mms, method):
 
     def check(call):
         if call[0] == method:
-            with pytest.raises(NameTaken, match="^a model called one is") as caught:
+            with pytest.raises(NameTaken, match="^Model one is already") as caught:
                 models.check_free("one")
             errors.append(caught.value)
 
@@ -179,7 +179,7 @@ def test_a_description_has_the_url(registry, source, mms):
     assert models.describe("one") == {"modelName": "one", "workers": [1], "modelUrl": url}
     mms.statuses["GET"] = 404
     assert models.describe("one") == {"modelName": "one", "workers": [], "modelUrl": url}
-    with pytest.raises(NoSuchModel, match="^no model is called two$"):
+    with pytest.raises(NoSuchModel, match="^Model not found: two$"):
         models.describe("two")
 
 
@@ -195,6 +195,26 @@ def test_scale(registry, source, mms):
     models.scale("one", 1)
     assert models.model("one").serving == serving(1)
     assert mms.calls[1:] == [("PUT", "one", 3), ("RETIRE", "one", 2), ("PUT", "one", 1)]
+
+
+@pytest.mark.parametrize(
+    ("had", "limits", "has"),
+    [
+        (1, (1, 4), 1),
+        (3, (1, 4), 3),
+        (5, (1, 4), 4),
+        (1, (2, 4), 2),
+        (3, (2, 2), 2),
+        (2, (0, 4), 2),
+    ],
+)
+def test_scale_within_limits(registry, source, mms, had, limits, has):
+    """A model keeps its workers if their number is within the limits, else it gets the next one."""
+    models = registry(memory_mb=2_000)
+    models.register(source("one"), serving(had))
+    models.scale("one", *limits)
+    assert models.model("one").serving == serving(has)
+    assert mms.calls[-1] == ("PUT", "one", has)
 
 
 def test_scale_asks_for_memory(registry, source, mms, used):
@@ -274,7 +294,7 @@ def test_a_model_is_changed_by_one_thread_at_a_time(registry, source, mms):
     mms.during = check
     models.unregister("one")
     thread.join(30)
-    assert errors == ["no model is called one"]
+    assert errors == ["Model not found: one"]
     assert [call for call in mms.calls if call[0] == "PUT"] == []
 
 
