@@ -17,7 +17,7 @@ from mms_handler.archive.formats import other_suffix, size
 from mms_handler.archive.pack import contents, entries, pack, pack_tar
 from mms_handler.archive.quantize import MIN_AGREEMENT, calibration_requests, quantize
 from mms_handler.archive.report import Question, Report
-from mms_handler.archive.verify import unpack, verify, verify_folder
+from mms_handler.archive.verify import model_name, unpack, verify, verify_folder
 
 __all__ = [
     "MIN_AGREEMENT",
@@ -29,6 +29,7 @@ __all__ = [
     "convert",
     "entries",
     "fetch",
+    "model_name",
     "other_suffix",
     "pack",
     "pack_tar",

@@ -39,13 +39,32 @@ def unpack(path: Path, folder: Path) -> Manifest:
         return unpacked
 
 
-def _verified(mar: zipfile.ZipFile) -> Manifest:
-    """Read every entry, and check the manifest against them."""
-    sizes = {info.orig_filename: info.file_size for info in mar.infolist()}
+def model_name(path: Path) -> str:
+    """The model's name in the manifest of a ``.mar``, whose other entries are not verified.
+
+    Raises:
+        ArchiveError: it has no valid manifest.
+    """
+    with zips.opened(path) as mar:
+        _check_manifest(_sizes(mar))
+        return manifest.read(mar.read(MANIFEST)).name
+
+
+def _sizes(mar: zipfile.ZipFile) -> dict[str, int]:
+    return {info.orig_filename: info.file_size for info in mar.infolist()}
+
+
+def _check_manifest(sizes: Mapping[str, int]) -> None:
     if MANIFEST not in sizes:
         raise ArchiveError(f"the archive has no {MANIFEST}")
     if sizes[MANIFEST] > manifest.MAX_BYTES:
         raise ArchiveError(f"{MANIFEST} has more than {manifest.MAX_BYTES:,} bytes")
+
+
+def _verified(mar: zipfile.ZipFile) -> Manifest:
+    """Read every entry, and check the manifest against them."""
+    sizes = _sizes(mar)
+    _check_manifest(sizes)
     hashes = zips.hashes(mar)
     read = manifest.read(mar.read(MANIFEST))
     manifest.check_handler(read.handler, sizes)

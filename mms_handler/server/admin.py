@@ -1,7 +1,7 @@
 """The management API as MMS defines it and SageMaker calls it; ``admin_http`` has its port.
 
 GET  /models               {"models": [{"modelName", "modelUrl"}], "nextPageToken"}
-POST /models               {"model_name", "url", ...}   409 name taken, 404 no file, 507 no memory
+POST /models               {"url", "model_name", ...}   409 name taken, 404 no file, 507 no memory
 GET, PUT, DELETE /models/NAME
 
 MMS's own API is on a private socket, because it takes models from any address, unpacks them
@@ -95,9 +95,9 @@ class Api:
         return {"models": page, **({"nextPageToken": str(end)} if end < len(names) else {})}
 
     def _register(self, fields: Fields) -> dict[str, Any]:
-        if not fields.get("url"):
-            raise BadInput("Parameter url is required.")
         name, url = _text(fields, "model_name"), _text(fields, "url")
+        if not url:
+            raise BadInput("Parameter url is required.")
         numbers = {field: _number(fields, key, 0) for key, field in _SERVING_FIELDS.items()}
         serving = self._defaults._replace(**{field: n for field, n in numbers.items() if n})
         if serving.timeout_s > self._defaults.timeout_s:  # workers only know the default
@@ -105,17 +105,18 @@ class Api:
                 f"response_timeout: {serving.timeout_s} s is too long; the limit is "
                 f"{self._defaults.timeout_s} s, set by SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS"
             )
-        self._registry.check_free(name)  # before anything is fetched
+        if name:
+            self._registry.check_free(name)  # before anything is fetched
         with self._sources.open(name, url) as source:
             self._registry.register(source, serving)
-        scaled = numbers["workers"] > 0
-        return {"status": "Workers scaled" if scaled else f'Model "{name}" registered'}
+        registered = f'Model "{source.name}" registered'
+        return {"status": "Workers scaled" if numbers["workers"] else registered}
 
 
 def _text(fields: Fields, key: str) -> str:
-    value = fields.get(key)
-    if not isinstance(value, str) or not value:
-        raise BadInput(f"{key} is missing: send a JSON object with the strings model_name and url")
+    value = fields.get(key, "")
+    if not isinstance(value, str):
+        raise BadInput(f"{key}: {reprlib.repr(value)} is not a text")
     return value
 
 

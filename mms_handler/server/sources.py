@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Iterator, NamedTuple, Sequence
 
-from mms_handler import archive
-from mms_handler.errors import NoSuchModel
+from mms_handler import archive, manifest
+from mms_handler.errors import ArchiveError, NoSuchModel
 from mms_handler.manifest import check_name
 from mms_handler.settings import Settings
 
@@ -55,6 +55,19 @@ def name_of(path: Path) -> str:
     raise NoSuchModel(f"{path} is neither a .mar, a .tar.gz, a .tgz nor a folder")
 
 
+def _own_name(path: Path) -> str:
+    if path.is_dir():
+        with contextlib.suppress(ArchiveError):  # a new manifest is written then
+            if packed := manifest.read_folder(path):
+                return packed.name
+    elif path.suffix == ".mar":
+        return archive.model_name(path)
+    try:
+        return name_of(path)
+    except (ArchiveError, NoSuchModel) as exc:
+        raise ArchiveError(f"model_name is missing, and {path.name} does not give one") from exc
+
+
 def allowed_folders(settings: Settings) -> list[Path]:
     """The folders from which a registration may take models."""
     folders = [Path(settings.model_store)]
@@ -78,21 +91,24 @@ class Sources:
         self._prefixes, self._scratch = prefixes, scratch
 
     @contextlib.contextmanager
-    def open(self, name: str, url: str) -> Iterator[Source]:
+    def open(self, name: str | None, url: str) -> Iterator[Source]:
         """Yield the model at ``url``, to be called ``name``; remove a fetched file afterwards.
+
+        Without a name it is called as the manifest of its archive or folder says, as in MMS, or
+        else after its file or folder.
 
         Raises:
             NoSuchModel: the path does not exist, or is outside the folders.
-            ArchiveError: the address is not allowed, or the archive cannot be fetched or is not
-                safe.
+            ArchiveError: the address is not allowed, the archive cannot be fetched or is not safe,
+                or there is no name that a model can have.
         """
         if "://" not in url:
             path = self._local(url)
-            yield Source(name, path, archive.size(path), url)
+            yield Source(name or _own_name(path), path, archive.size(path), url)
             return
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             path = archive.fetch(url, Path(folder), self._prefixes)
-            yield Source(name, path, archive.size(path), url)
+            yield Source(name or _own_name(path), path, archive.size(path), url)
 
     def _local(self, url: str) -> Path:
         if ".." in url.split("/"):

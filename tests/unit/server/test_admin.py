@@ -61,6 +61,7 @@ class Entry:
 def store(tmp_path):
     (tmp_path / "iris").mkdir()
     (tmp_path / "iris" / "net.params").write_bytes(b"four")
+    (tmp_path / "a b.tar.gz").touch()
     (tmp_path.parent / "secret").mkdir(exist_ok=True)
     return tmp_path
 
@@ -106,6 +107,14 @@ def test_register_with_mms_fields(ask, registry, store):
     assert registry.calls == [(source, Serving(2, 8, 5, 9))]
 
 
+@pytest.mark.parametrize("fields", [{}, {"model_name": ""}])
+def test_register_without_a_name(ask, registry, store, fields):
+    """The model says how it is called; a text that is empty is no name, as in MMS."""
+    status = {"status": 'Model "iris" registered'}
+    assert ask("POST", "/models", {"url": "iris", **fields}) == (200, status)
+    assert registry.calls == [(Source("iris", store / "iris", 4, "iris"), DEFAULTS)]
+
+
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
@@ -117,12 +126,11 @@ def test_register_with_mms_fields(ask, registry, store):
         pytest.param(
             {"model_name": 7, "url": "iris"},
             400,
-            "model_name is missing",
+            "model_name: 7 is not a text",
             id="a name that is a number",
         ),
-        pytest.param(
-            {"model_name": "", "url": "iris"}, 400, "model_name is missing", id="an empty name"
-        ),
+        pytest.param({"url": ["iris"]}, 400, "url: ['iris'] is not a text", id="a list as url"),
+        pytest.param({"url": "a b.tar.gz"}, 400, "model_name is missing, and", id="no name"),
         pytest.param(
             {"model_name": "i", "url": "iris", "batch_size": -3},
             400,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.server
 import threading
 import zipfile
@@ -70,6 +71,48 @@ def test_a_path_in_the_store(store, tmp_path, absolute):
     sources = Sources([tmp_path / "other", store], (), tmp_path)
     with sources.open("mine", url) as source:
         assert source == Source("mine", store / "folder", 5, url)
+
+
+MANIFEST = '{"model": {"modelName": "flowers", "handler": "a:b"}}'
+
+
+def test_a_model_without_a_name(store, tmp_path):
+    """Its manifest has one; else it is called after its file or folder."""
+    with zipfile.ZipFile(store / "other.mar", "w") as mar:
+        mar.writestr("MAR-INF/MANIFEST.json", MANIFEST)
+    for folder, text in (("packed", MANIFEST), ("broken", "{"), ("plain", None)):
+        (store / folder / "MAR-INF").mkdir(parents=True)
+        if text:
+            (store / folder / "MAR-INF" / "MANIFEST.json").write_text(text)
+    (store / "model.tar.gz").write_bytes(gzip.compress(bytes(1024)))
+    sources = Sources([store], (), tmp_path)
+    names = {}
+    for url in ("other.mar", "packed", "broken", "plain", "model.tar.gz"):
+        with sources.open(None, url) as source:
+            names[url] = source.name
+    assert names == {
+        "other.mar": "flowers",
+        "packed": "flowers",
+        "broken": "broken",
+        "plain": "plain",
+        "model.tar.gz": "model",
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("iris.mar", "MAR-INF/MANIFEST.json is not a valid manifest: KeyError"),
+        ("notes.txt", "^model_name is missing, and notes.txt does not give one$"),
+        ("a b", "^model_name is missing, and a b does not give one$"),
+    ],
+)
+def test_a_model_that_gives_no_name(store, tmp_path, url, words):
+    """The client has to name it."""
+    (store / "a b").mkdir()
+    opened = Sources([store], (), tmp_path).open(None, url)
+    with pytest.raises(ArchiveError, match=words), opened:
+        pytest.fail("it is open")
 
 
 @pytest.mark.parametrize(
