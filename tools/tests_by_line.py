@@ -49,6 +49,7 @@ def trace(frame: FrameType, event: str, argument: Any) -> Any:
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     tests.append(item.nodeid)
     passed.append(True)
+    os.environ["TESTS_BY_LINE_OF"] = item.nodeid  # for its children; see traced/sitecustomize.py
     start_s = time.monotonic()
     threading.settrace(trace)
     sys.settrace(trace)

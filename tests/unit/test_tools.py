@@ -183,8 +183,9 @@ def test_the_lines_that_a_child_of_a_test_runs(tmp_path):
     source = "import os; from mms_handler import media; media.is_text('a/b'); os.abort()"
     path = os.pathsep.join([str(mutate.ROOT / "tools" / "traced"), str(mutate.ROOT)])
     env = {**os.environ, "TESTS_BY_LINE": str(tmp_path), "PYTHONPATH": path}
+    env["TESTS_BY_LINE_OF"] = "a test"
     subprocess.run([sys.executable, "-c", source], env=env)
     tests, _ = mutate.read_lines(tmp_path)
     lines = {line for module, line in tests.by_line if module == "mms_handler/media.py"}
     assert media.is_text.__code__.co_firstlineno in lines
-    assert set().union(*tests.by_line.values()) == {os.environ["PYTEST_CURRENT_TEST"].split()[0]}
+    assert set().union(*tests.by_line.values()) == {"a test"}

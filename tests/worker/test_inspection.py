@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from mms_handler.worker import inspection
 from mms_handler.worker.inspection import Sample, inspect, inspect_script
 
 CSV = Sample(b"1,2", "text/csv", "*/*")
@@ -81,6 +82,29 @@ def test_a_script_without_a_model(tmp_path):
     script.write_text("def predict_fn(a, b, c): ...")
     report = inspect_script(script, tmp_path / "scratch")
     assert report["error"].startswith("functions: ScriptError: predict_fn(a, b, c): expected")
+
+
+def test_the_order_of_a_predict_fn_without_a_model(tmp_path):
+    """It is that of input_fn, as in a worker."""
+    (tmp_path / "scratch").mkdir()
+    words = []
+    for parameters in ("model, data, content_type", "data, content_type"):
+        script = tmp_path / f"s{len(words)}.py"
+        script.write_text(f"def input_fn({parameters}): ...\ndef predict_fn(a, b): ...\n")
+        functions = inspect_script(script, tmp_path / "scratch")["functions"]
+        words += [description for name, _, description in functions if name == "predict_fn"]
+    first, last = words
+    assert "model first" in first
+    assert "model last" in last
+
+
+@pytest.mark.parametrize(
+    ("variable", "used"), [("on", "float"), ("float", "float"), ("off", "off")]
+)
+def test_an_int8_graph_is_not_what_is_inspected(monkeypatch, variable, used):
+    """The packed reply is the model's own."""
+    monkeypatch.setenv("MMS_HANDLER_OPTIMIZE", variable)
+    assert inspection._settings().optimize == used
 
 
 # --- archives with a handler of their own ----------------------------------------------------

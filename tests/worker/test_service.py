@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
@@ -21,6 +22,7 @@ from mms.protocol.otf_message_handler import retrieve_msg
 from mms_handler import manifest
 from mms_handler.errors import HandlerError, LoadError, ModelError, ScriptError, SettingsError
 from mms_handler.worker.loading import visible_gpu
+from mms_handler.worker.mms import lifeline, output
 
 BYTES = "application/octet-stream"  # the type of a reply whose own type cannot be sent
 JSON, CSV = "application/json", "text/csv"
@@ -703,6 +705,23 @@ def test_a_reply_over_the_limit(worker, monkeypatch, size, status):
 
 
 # --- loading ---
+
+
+def test_a_worker_of_mms(worker, monkeypatch):
+    """Its output becomes lines that MMS can read, and no batch may take longer than MMS waits."""
+    limits = []
+
+    class Connection(contextlib.nullcontext):
+        limit = staticmethod(limits.append)
+
+    monkeypatch.setattr(lifeline, "attach", Connection)
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    monkeypatch.setenv("SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS", "70")
+    worker(DOUBLER)
+    assert limits == [70]
+    assert isinstance(sys.stdout, output._Stream)
+    assert isinstance(sys.stderr, output._Stream)
 
 
 def test_a_model_is_loaded_once(worker, tmp_path):

@@ -46,6 +46,6 @@ def record(test: str, path: str) -> None:
     sys.settrace(trace)
 
 
-test = os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" ")[0]
+test = os.environ.get("TESTS_BY_LINE_OF")
 if test and os.environ.get("TESTS_BY_LINE"):
     record(test, os.path.join(os.environ["TESTS_BY_LINE"], f"{os.getpid()}.lines"))

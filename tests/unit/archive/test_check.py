@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mms_handler.archive import child
+from mms_handler.archive import child, report
 from mms_handler.archive.check import check, try_sample
 from mms_handler.archive.samples import SampleRequest
 from mms_handler.errors import ArchiveError, ScriptError
@@ -267,3 +267,25 @@ def test_a_model_that_does_not_load(inspect, tmp_path, request_):
     with pytest.raises(ArchiveError, match=message) as raised:
         try_sample(tmp_path, request_)
     assert raised.value.traceback == "Traceback"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (3, "ended with 3"),
+        (0, "ended with 0"),
+        (-9, "was killed by SIGKILL, perhaps by the system for memory"),
+        (-11, "was killed by SIGSEGV"),
+    ],
+)
+def test_how_the_process_that_loads_a_model_ended(code, words):
+    """If it could say nothing itself."""
+    assert child.ending(code) == words
+
+
+def test_what_is_told_of_a_plain_handler():
+    """It has no script of ours, and no functions."""
+    assert report._details({"handler": "own:handle", "files": []}) == [
+        ("handler", "own:handle, the archive's own"),
+        ("files", "none"),
+    ]

@@ -179,3 +179,15 @@ def test_a_misspelt_parameter(name, parameters, sentence):
 def test_other_parameters(name, parameters):
     """Names that are unknown, but get what they must, or are the script's own."""
     assert list(doubts(hook(name, parameters))) == []
+
+
+def test_a_file_that_cannot_be_parsed(tmp_path):
+    """It was changed after its import: nobody knows whether it uses the function."""
+    path = tmp_path / "changed.py"
+    path.write_text(function("transform_func"))
+    module = import_script(path)
+    assert len(list(misspelt_hooks(module, HOOKS))) == 1
+    path.write_text("def (")
+    assert list(misspelt_hooks(module, HOOKS)) == []
+    path.unlink()
+    assert list(misspelt_hooks(module, HOOKS)) == []

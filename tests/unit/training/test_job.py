@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
 import tarfile
 
 import pytest
 
 from mms_handler.errors import TrainingError
 from mms_handler.training import job as jobs
-from mms_handler.training.job import Job, JobOptions, read_job
+from mms_handler.training.job import Job, JobOptions, host_name, read_job
 
 
 @pytest.fixture
@@ -143,6 +144,24 @@ def test_the_current_host_is_the_first_one_that_is_named(base, hosts, current):
     """Unless something says otherwise."""
     folder = base(hyperparameters={"sagemaker_program": "train.py"})
     assert read_job(folder, JobOptions(hosts=hosts)).current_host == current
+
+
+@pytest.mark.parametrize(
+    ("resources", "options", "name"),
+    [
+        ({"hosts": ["algo-1", "algo-2"], "current_host": "algo-2"}, {}, "algo-2"),
+        ({"current_host": "algo-2"}, {"current_host": "algo-9"}, "algo-9"),
+        ({"hosts": ["algo-3"]}, {}, "algo-3"),
+        ({}, {"hosts": ["algo-4", "algo-5"]}, "algo-4"),
+        ({}, {}, "algo-1"),
+        ("{", {}, socket.gethostname()),
+        ("[]", {}, socket.gethostname()),
+        ({"hosts": 3}, {}, socket.gethostname()),
+    ],
+)
+def test_the_name_of_this_host(base, resources, options, name):
+    """An option's, the file's, the first host's; the machine's if the file cannot be read."""
+    assert host_name(base(resourceconfig=resources), **options) == name
 
 
 def test_hosts_are_sorted(base):

@@ -108,3 +108,11 @@ def test_a_user_without_a_name(monkeypatch, folders, port):
     message = "^the user 4000000000 has no name in /etc/passwd"
     with pytest.raises(TrainingError, match=message), server:
         pass
+
+
+def test_a_key_that_cannot_be_made(tmp_path):
+    """The reason is ssh-keygen's."""
+    if shutil.which("ssh-keygen") is None:
+        pytest.skip("openssh-client is not installed")
+    with pytest.raises(TrainingError, match="^ssh-keygen could not make a key: .*No such file"):
+        ssh.make_key(tmp_path / "none" / "key")
