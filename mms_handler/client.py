@@ -34,6 +34,13 @@ class Answer(NamedTuple):
         except (ValueError, KeyError, TypeError):
             return self.body.decode("utf-8", "replace").strip()
 
+    def request_id(self) -> str:
+        """The id of a request that failed in a worker, whose log has lines with it; else ""."""
+        try:
+            return str(json.loads(self.body)["request_id"])
+        except (ValueError, KeyError, TypeError):
+            return ""
+
 
 def call(
     method: str,
@@ -67,7 +74,8 @@ def call(
             return Answer(response.code, fields, response.read())
     except (OSError, http.client.HTTPException, ValueError) as exc:
         reason = getattr(exc, "reason", None) or exc
-        raise ServerError(f"no answer from {url}: {reason}") from exc
+        text = getattr(reason, "strerror", None) or reason
+        raise ServerError(f"no answer from {url}: {text}") from exc
 
 
 class _SocketConnection(http.client.HTTPConnection):

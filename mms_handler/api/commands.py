@@ -53,10 +53,12 @@ def pack(
     Raises:
         ArchiveError: the model does not load, does not answer the sample or cannot be quantized;
             or ``target`` exists.  ``target`` is then unchanged.
-        ScriptError: several files could be the script.
+        ScriptError: ``script`` has no .py file, or several files could be the script.
     """
     from mms_handler import archive
 
+    if script:
+        archive.script_at(Path(script))
     options: dict[str, Any] = {"sample": Path(sample) if sample else None}
     if calibration:
         requests = archive.calibration_requests(Path(calibration), content_type)

@@ -80,6 +80,8 @@ def archive_command(
     from mms_handler import archive
     from mms_handler.manifest import check_name
 
+    if options["code"]:
+        archive.script_at(options["code"])
     if quantize and not calibration:
         raise click.UsageError("--quantize int8 needs --calibration, a folder of requests")
     if not quantize and (calibration or min_agreement is not None):

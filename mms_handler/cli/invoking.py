@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import http.client
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mms_handler import media, settings
-from mms_handler.cli.command import PORT_HELP, end, examples, existing, group
+from mms_handler.cli.command import PORT_HELP, end, examples, existing, format_size, group
+from mms_handler.errors import ServerError
+
+if TYPE_CHECKING:
+    from mms_handler.client import Answer
 
 
 @group.command(
@@ -72,9 +77,43 @@ def invoke(
         from mms_handler.server.access import read_tokens
 
         token = read_tokens(Path(path)).inference
-    answer = client.invoke(url, file.read(), content_type, accept, timeout_s, token)
+    body = file.read()
+    try:
+        answer = client.invoke(url, body, content_type, accept, timeout_s, token)
+    except ServerError as exc:
+        end(f"{exc}{_next_step(exc, len(body))}", 1)
     if answer.status >= 400:
-        end(f"{answer.status} {answer.message()}", 1)
+        end(_failure(answer, len(body)), 1)
     sys.stdout.buffer.write(answer.body)
     if sys.stdout.isatty():
         click.echo()
+
+
+def _next_step(exc: ServerError, body_bytes: int) -> str:
+    """What to do when no answer came, as the rest of a sentence."""
+    cause = getattr(exc.__cause__, "reason", None) or exc.__cause__
+    if isinstance(cause, ConnectionRefusedError):
+        return "; start a server (mms-handler serve), or name its port with --port"
+    if isinstance(cause, TimeoutError):
+        return "; --timeout-s waits longer"
+    if isinstance(cause, (BrokenPipeError, ConnectionResetError)):
+        size = format_size(body_bytes)
+        return f"; a server does this when a body is too large: this one has {size}"
+    return ""
+
+
+def _failure(answer: Answer, body_bytes: int) -> str:
+    """The status and the reason of a failed request, what to do, and how to find it in the log."""
+    advice = {
+        401: "; name the server's token file with --token-file",
+        404: "; serve prints the names of its models",
+        413: f"; this body has {format_size(body_bytes)}, serve --max-body-bytes sets the limit",
+        503: "; try again later",
+    }
+    # MMS sends no text with some of its answers.
+    reason = answer.message() or http.client.responses.get(answer.status, "without a reason")
+    line = f"{answer.status} {reason}{advice.get(answer.status, '')}"
+    request_id = answer.request_id()
+    if not request_id:
+        return line
+    return f'{line}\nits lines in the server\'s log have "request {request_id}"'

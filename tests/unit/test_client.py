@@ -111,7 +111,7 @@ def test_a_closed_port(closed_url):
     """The error names the address and the reason."""
     with pytest.raises(ServerError) as caught:
         client.call("GET", closed_url)
-    assert str(caught.value) == f"no answer from {closed_url}: [Errno 111] Connection refused"
+    assert str(caught.value) == f"no answer from {closed_url}: Connection refused"
 
 
 def test_no_answer_in_time(server):
