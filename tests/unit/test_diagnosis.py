@@ -7,6 +7,7 @@ import dataclasses
 import http.server
 import json
 import os
+import re
 import resource
 import socket
 import subprocess
@@ -20,6 +21,7 @@ import pytest
 import mms_handler
 from mms_handler.diagnosis import machine, software
 from mms_handler.errors import ServerError
+from mms_handler.server import sizing
 from mms_handler.settings import Settings
 
 NAMES = [
@@ -244,7 +246,16 @@ def test_memory_that_others_use(monkeypatch):
     finding = machine.memory(Settings())
     assert finding.state == "warning"
     assert ", of which 100 MB are free" in finding.text
-    assert finding.advice.startswith("free some: Java and one worker of a small model need ")
+    needed_mb = int(
+        re.fullmatch(
+            "free some: Java and one worker of a small model need ([0-9,]+) MB", finding.advice
+        )[1].replace(",", "")
+    )
+    plan = sizing.plan(machine.this_machine(), Settings(), [1])
+    assert needed_mb > plan.reserved_bytes >> 20
+    for free_mb, state in ((needed_mb, "warning"), (needed_mb + 1, "ok")):
+        monkeypatch.setattr(machine, "available_bytes", lambda mb=free_mb: mb << 20)
+        assert machine.memory(Settings()).state == state
 
     def unknown():
         raise ServerError("meminfo has no line MemTotal")

@@ -125,6 +125,14 @@ def test_another_reply(inspect, tmp_path, reply, report, differs):
     assert check(packed(tmp_path, reply)).failure == differs
 
 
+def test_a_model_that_does_not_load(inspect, tmp_path):
+    """Nothing is said of a reply that it did not give."""
+    inspect.report = {"error": "model_fn: ValueError: no weights"}
+    report = check(packed(tmp_path, REPLY))
+    assert report.failure == "model_fn: ValueError: no weights"
+    assert (True, "the reply is the same as when it was packed") not in statements(report)
+
+
 def test_other_types(inspect, tmp_path):
     """With them another reply is expected, and so none is compared."""
     path = packed(tmp_path, {**REPLY, "body": "[9]"})

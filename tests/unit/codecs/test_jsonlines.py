@@ -34,7 +34,9 @@ def test_lines_are_stacked(body, expected):
     np.testing.assert_array_equal(array, np.array(expected, F))
 
 
-@pytest.mark.parametrize("name", ["application/x-jsonlines", "application/jsonl; charset=utf-8"])
+@pytest.mark.parametrize(
+    "name", ["application/x-jsonlines", "application/jsonl; charset=utf-8", "application/x-ndjson"]
+)
 def test_its_other_names(name):
     assert codecs.decode(b"[1]\n[2]\n", name).tolist() == [[1], [2]]
 

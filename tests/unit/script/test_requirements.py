@@ -196,6 +196,15 @@ def test_another_numpy_is_refused(code, cache, line, cause):
     assert [path.suffix for path in cache.iterdir()] == [".lock"]
 
 
+@pytest.mark.parametrize("name", ["mxnet", "numpy"])
+def test_another_package_that_brings_one_of_them(tmp_path, name):
+    """Whatever it is called, it would be imported instead of this Python's."""
+    requirements._check_fixed(tmp_path)
+    (tmp_path / name).mkdir()
+    with pytest.raises(ScriptError, match=f"^requirements.txt brings another {name}; this Python "):
+        requirements._check_fixed(tmp_path)
+
+
 def test_mxnet_under_another_name_is_refused(code, cache):
     """mxnet-cu112 is a second mxnet, which would be imported instead of the first."""
     wheel(code / "wheels", "mxnet_cu112", files={"mxnet/__init__.py": ""})
@@ -470,7 +479,7 @@ def test_the_cache_is_for_its_user_alone(code, cache, monkeypatch):
 
 def test_this_pythons_packages(tmp_path, monkeypatch):
     """By their usual names, in the versions that are imported: those that come first."""
-    folders = [tmp_path / name / "site-packages" for name in "ab"]
+    folders = [tmp_path / "a" / "site-packages", tmp_path / "b" / "dist-packages"]
     packages = [(0, "Some_Package", "1.0"), (1, "some-package", "2.0"), (1, "numpy", "1.23.5")]
     for number, name, version in packages:
         folder = folders[number] / f"{name.replace('-', '_')}-{version}.dist-info"

@@ -100,6 +100,17 @@ def test_the_groups_around_ours_count(tree):
     assert machine.available_bytes(root) == GB // 2
 
 
+def test_a_group_whose_name_has_colons(tree):
+    """As containerd's have."""
+    root = tree(
+        **{
+            "proc/self/cgroup": "0::/system.slice:cri-containerd:1f\n",
+            "sys/fs/cgroup/system.slice:cri-containerd:1f/cpu.max": "200000 100000\n",
+        }
+    )
+    assert machine.this_machine(root).cpus == 2
+
+
 def test_a_group_of_version_1(tree):
     """Each controller has a folder, with the container's own group at its top."""
     root = tree(

@@ -9,6 +9,7 @@ import tarfile
 
 import pytest
 
+from mms_handler.archive import s3
 from mms_handler.errors import TrainingError
 from mms_handler.training import code
 
@@ -288,12 +289,16 @@ def test_s3_breaks(bucket, tmp_path, code_dir):
 
 
 @old
-def test_s3_breaks_for_good(bucket, tmp_path, code_dir):
+def test_s3_breaks_for_good(bucket, tmp_path, code_dir, monkeypatch):
+    """After pauses that double."""
+    pauses = []
+    monkeypatch.setattr(s3.time, "sleep", pauses.append)
     bucket.objects["/bucket/s.tar.gz"] = archive(tmp_path / "s.tar.gz", *SOURCE).read_bytes()
     bucket.breaks = 1_000
     with pytest.raises(TrainingError, match=r"s3://bucket/s\.tar\.gz cannot be downloaded"):
         code.fetch("s3://bucket/s.tar.gz", code_dir)
     assert len(bucket.requests) == 5
+    assert [pause for pause in pauses if pause in (0.1, 0.2, 0.4, 0.8)] == [0.1, 0.2, 0.4, 0.8]
     assert os.listdir(code_dir) == []
 
 

@@ -34,7 +34,7 @@ class Child:
             finally:
                 os._exit(0)
         child_socket.close()
-        self.socket.recv(1)  # the child is ready
+        assert self.socket.recv(1), "it ended before it was ready"
 
     def end(self, limit_s=20.0):
         """Wait for its end, and return the signal, or 0 for an exit; None if it is still alive."""
