@@ -125,11 +125,11 @@ def test_another_reply(inspect, tmp_path, reply, report, differs):
     assert check(packed(tmp_path, reply)).failure == differs
 
 
-def test_a_model_that_does_not_load(inspect, tmp_path):
+def test_a_packed_reply_of_a_model_that_does_not_load(inspect, tmp_path):
     """Nothing is said of a reply that it did not give."""
     inspect.report = {"error": "model_fn: ValueError: no weights"}
     report = check(packed(tmp_path, REPLY))
-    assert report.failure == "model_fn: ValueError: no weights"
+    assert report.failure.endswith(" does not load: model_fn: ValueError: no weights")
     assert (True, "the reply is the same as when it was packed") not in statements(report)
 
 

@@ -84,6 +84,9 @@ def test_the_longest_sides(width, height):
     [
         pytest.param([palette(1), PIXELS], 3, "", id="one colour"),
         pytest.param([palette(256), PIXELS], 3, "", id="256 colours"),
+        pytest.param(
+            [png_chunk(b"tEXt", b"x" * 1_000), palette(1), PIXELS], 3, "", id="after a long text"
+        ),
         pytest.param([palette(0), PIXELS], 3, "palette is not", id="no colour"),
         pytest.param([palette(257), PIXELS], 3, "palette is not", id="257 colours"),
         pytest.param(

@@ -516,3 +516,22 @@ def test_this_pythons_packages(tmp_path, monkeypatch):
 def test_lines_that_name_files(line, names):
     """What they name counts for the folder's key, too."""
     assert requirements._names_files(line) is names
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("", "pip printed nothing"),
+        (" \n", "pip printed nothing"),
+        ("Collecting one\nsomething odd\n", "something odd"),
+        ("ERROR: first\nERROR: last\nnote: this\n", "last"),
+        ("ERROR: no\n  a line\n  SyntaxError: bad\n  [end of output]\n", "no: SyntaxError: bad"),
+        (
+            "\u00d7 Getting requirements failed\n\u2570\u2500> See above for output.\n",
+            "Getting requirements failed",
+        ),
+    ],
+)
+def test_why_pip_failed(output, reason):
+    """The last reason that it marks, with the end of a build's output."""
+    assert requirements._reason(output) == reason

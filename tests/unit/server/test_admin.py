@@ -314,6 +314,14 @@ def test_a_client_that_leaves_within_the_head(ask, caplog, sent):
     assert caplog.messages == []
 
 
+def test_connections_one_after_another(ask):
+    """Each that has ended makes room for another, however many there are."""
+    for _ in range(120):
+        with socket.create_connection(("127.0.0.1", ask.port), timeout=20) as connection:
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(100) == b""
+
+
 def test_a_deadline_that_has_passed():
     """Nothing more is read, even if there is something."""
     ours, theirs = socket.socketpair()

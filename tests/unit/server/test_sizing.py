@@ -220,6 +220,14 @@ def test_shared_memory_counts_once(tree):
     )
 
 
+def test_memory_whose_parts_are_partly_unknown():
+    """What a kernel does not say is nothing."""
+    assert machine._process_bytes({"RssAnon": 5}, {}) == 5
+    assert machine._process_bytes({"RssAnon": 5, "RssShmem": 2}, {}) == 7
+    assert machine._process_bytes({"RssAnon": 9}, {"Pss_Anon": 5}) == 5
+    assert machine._process_bytes({}, {}) == 0
+
+
 def test_other_processes_do_not_change_what_a_process_uses():
     """A library in the memory of one process counts as much when another process has it, too."""
     source = "import numpy; print(1, flush=True); input()"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import subprocess
@@ -10,6 +11,7 @@ import threading
 
 import pytest
 
+from mms_handler.worker.mms import output
 from mms_handler.worker.mms.output import Lines, Output, _Stream
 
 
@@ -266,3 +268,18 @@ def test_nothing_changes_before_clean_is_called():
     streams = sys.stdout, sys.stderr, list(logging.getLogger().handlers)
     Output().tag("4f1c")
     assert (sys.stdout, sys.stderr, list(logging.getLogger().handlers)) == streams
+
+
+def test_the_log_keeps_its_format():
+    """MMS's, or one that a person has set; commands stay with the old handler."""
+    root, handler = logging.getLogger(), logging.StreamHandler(io.StringIO())
+    handler.setFormatter(logging.Formatter("%(levelname)s of %(name)s"))
+    before = list(root.handlers)
+    output._divide(handler)
+    (added,) = [each for each in root.handlers if each not in before]
+    root.removeHandler(added)
+    assert added.formatter is handler.formatter
+    metric = logging.makeLogRecord({"name": "mms.service", "msg": "[METRICS]%s"})
+    line = logging.makeLogRecord({"name": "mms.service", "msg": "a line"})
+    assert [bool(handler.filter(record)) for record in (metric, line)] == [True, False]
+    assert [bool(added.filter(record)) for record in (metric, line)] == [False, True]
