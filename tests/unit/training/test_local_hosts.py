@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -42,3 +43,16 @@ def test_a_signal_reaches_every_host(number):
             process.kill()
             process.wait()
             process.stdout.close()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_where_a_job_runs(monkeypatch, count):
+    """One host is this process; more are processes of their own, by SageMaker's names."""
+    calls = []
+    monkeypatch.setattr(local_hosts, "run", lambda job, **options: calls.append(job.current_host))
+    monkeypatch.setattr(
+        local_hosts, "run_local_hosts", lambda job, hosts, output, **options: calls.append(hosts)
+    )
+    job = SimpleNamespace(current_host="algo-7")
+    local_hosts.run_job(job, local_hosts=count)
+    assert calls == (["algo-7"] if count == 1 else [("algo-1", "algo-2")])

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -325,3 +326,29 @@ def test_the_listener_loads_no_model():
     listener = type("Listener", (), {"preload": True})()
     assert scope["run_server"](listener) is True
     assert listener.preload is False
+
+
+def test_signals_are_the_scripts(child):
+    """The thread that watches gets none: one would not interrupt what the script waits for."""
+
+    def blocked(thread):
+        (line,) = (
+            line
+            for line in (thread / "status").read_text().splitlines()
+            if line.startswith("SigBlk:")
+        )
+        return int(line.split()[1], 16)
+
+    def serve(connection):
+        connection.send(b"!")
+        line = Lifeline(connection.fileno())
+        deadline = time.monotonic() + 20
+        masks = set()
+        while time.monotonic() < deadline and len(masks) < 2:
+            masks = set(map(blocked, Path("/proc/self/task").iterdir()))
+            time.sleep(0.01)
+        bits = {1 << number - 1 for number in (signal.SIGTERM, signal.SIGALRM, signal.SIGUSR1)}
+        connection.send(b"y" if all(max(masks) & bit for bit in bits) and not min(masks) else b"n")
+        del line
+
+    assert child(serve).socket.recv(1) == b"y"
