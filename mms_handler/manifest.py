@@ -29,6 +29,9 @@ INT8 = "MAR-INF/int8-symbol.json"
 #: The log has the same line, but what is read there may have been printed by a script.
 LOAD_ERROR = "MAR-INF/load-error"
 
+#: Where a worker under serve writes what it is doing while it loads the model.
+LOAD_PHASE = "MAR-INF/load-phase"
+
 #: Where a worker under serve writes the ids of its requests, plus its process id.
 _REQUESTS = "MAR-INF/requests-"
 
@@ -65,11 +68,19 @@ def check_name(name: str) -> str:
 
 def write_load_error(folder: Path, reason: str) -> None:
     """Write into a model's folder why it cannot be loaded; a full disk only loses the reason."""
+    _write(folder / LOAD_ERROR, reason)
+
+
+def write_load_phase(folder: Path, phase: str) -> None:
+    """Write into a model's folder which phase of loading begins."""
+    _write(folder / LOAD_PHASE, phase)
+
+
+def _write(path: Path, text: str) -> None:
     with contextlib.suppress(OSError):
-        path = folder / LOAD_ERROR
         path.parent.mkdir(exist_ok=True)
-        partial = path.with_name(f"{path.name}-{os.getpid()}")  # another worker may fail as well
-        partial.write_text(reason, "utf-8", "backslashreplace")
+        partial = path.with_name(f"{path.name}-{os.getpid()}")  # another worker may write as well
+        partial.write_text(text, "utf-8", "backslashreplace")
         os.replace(partial, path)
 
 
@@ -83,6 +94,16 @@ def read_load_error(folder: Path, within_s: float = 60) -> str:
             return text.read(_REASON_LENGTH)
     except OSError:
         return ""
+
+
+def read_load_phase(folder: Path) -> tuple[str, float] | None:
+    """The phase of loading that a worker began last, and for how many seconds it has lasted."""
+    path = folder / LOAD_PHASE
+    try:
+        with path.open(encoding="utf-8", errors="replace") as text:
+            return text.read(_REASON_LENGTH), time.time() - path.stat().st_mtime
+    except OSError:
+        return None
 
 
 def requests_path(folder: Path, pid: int) -> Path:

@@ -36,6 +36,13 @@ _END_S = 3
 #: A line of /metrics.  A model's name needs no escapes.
 _RESTARTS = re.compile(r'^mms_handler_worker_restarts_total\{model="([^"]*)"\} (\d+)$', re.M)
 
+#: Lines of Java's start that help nobody.
+_NOISE = (
+    "WARNING: sun.reflect.Reflection.getCallerClass is not supported. This will impact "
+    "performance.",
+    "Model server started.",
+)
+
 #: Bytes of a Unix socket's path, with the zero that ends it (unix(7)).
 _SOCKET_BYTES = 108
 
@@ -60,6 +67,8 @@ class ProcessLog:
 
     def _take(self, line: str) -> None:
         if self._first is not None:
+            if line in _NOISE:
+                return
             self._first.append(line)
         self._listener(line)
 

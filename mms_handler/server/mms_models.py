@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
+import threading
+import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Iterator, NamedTuple
 
 import psutil
 
@@ -20,6 +23,11 @@ from mms_handler.server.front_end import FrontEnd
 from mms_handler.server.store import Store
 from mms_handler.server.watch import WorkerDeaths
 from mms_handler.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Seconds between lines of the log about a load.
+_REPORT_S = 10
 
 #: More than any model has: MMS's list also has those that have died.
 ALL_WORKERS = 2**31 - 1
@@ -101,16 +109,49 @@ class MmsModels:
             OutOfResources: the workers do not fit.
             ServerError: it cannot be loaded; says why.
         """
-        (self._store.folder(name) / manifest.LOAD_ERROR).unlink(missing_ok=True)
-        url = self._front_end.management_url
-        answer = client.register(url, name, name, **serving._asdict())
+        for file in (manifest.LOAD_ERROR, manifest.LOAD_PHASE):
+            (self._store.folder(name) / file).unlink(missing_ok=True)
+        url, start_s = self._front_end.management_url, time.monotonic()
+        with self._reporting(name):
+            answer = client.register(url, name, name, **serving._asdict())
         if answer.status != 200:
+            late = time.monotonic() - start_s >= serving.timeout_s and not self.load_error(name)
+            if late and answer.status != OutOfResources.status:
+                raise ServerError(
+                    f"{name} did not load within {serving.timeout_s} s (--timeout-s): "
+                    f"{self.load_phase(name)}"
+                )
             raise self._refusal(name, f"{name} cannot be served", answer)
         self._deaths.follow(name)
         listener = model_processes.listener(self._front_end.process.pid, name)
         if listener is None:
             raise ServerError(f"{name} cannot be served: its processes ended right after the load")
         return listener
+
+    def load_phase(self, name: str) -> str:
+        """What a model's workers are doing while they load it."""
+        phase = manifest.read_load_phase(self._store.folder(name))
+        if phase is None:
+            return "its workers are starting"
+        return f"it has been in {phase[0]} for {phase[1]:.0f} s"
+
+    @contextlib.contextmanager
+    def _reporting(self, name: str) -> Iterator[None]:
+        """Log every ten seconds of a ``with`` block that a model is loading, and its phase."""
+        loaded, start_s = threading.Event(), time.monotonic()
+
+        def report() -> None:
+            while not loaded.wait(_REPORT_S):
+                seconds = time.monotonic() - start_s
+                log.warning("%s is loading, %.0f s: %s", name, seconds, self.load_phase(name))
+
+        thread = threading.Thread(target=report, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            loaded.set()
+            thread.join()
 
     def _refusal(self, name: str, subject: str, answer: client.Answer) -> HandlerError:
         """The error for workers that MMS could not start; a worker may have written the reason."""

@@ -144,6 +144,8 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
 def phase(name: str, worker: Worker) -> Iterator[None]:
     """A phase of loading.  An exception in it becomes a LoadError that names the phase."""
     start = time.monotonic()
+    if worker.settings.supervised:
+        manifest.write_load_phase(worker.model_dir, name)
     try:
         yield
     except BaseException as exc:

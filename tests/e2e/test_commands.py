@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -105,6 +106,24 @@ def test_serve_says_why_a_model_cannot_load(ports, tmp_path):
     assert done.stderr.decode().splitlines()[-1] == (
         "error: broken cannot be served: script: ModuleNotFoundError: "
         "No module named 'no_such_library' (code/inference.py, line 1)"
+    )
+
+
+def test_serve_says_that_a_model_took_too_long(ports, tmp_path):
+    """The log has no Java trace, and no line of Java's that helps nobody."""
+    (tmp_path / "slow" / "code").mkdir(parents=True)
+    text = "import time\ndef model_fn(model_dir):\n    time.sleep(60)\n"
+    (tmp_path / "slow" / "code" / "inference.py").write_text(text)
+    flags = ("--port", ports[0], "--management-port", ports[1], "--timeout-s", 4)
+    done = mms_handler("serve", tmp_path / "slow", *flags)
+    assert done.returncode == 1
+    _plan, java, error = done.stderr.decode().splitlines()
+    assert java.endswith(
+        " WorkerThread: Backend worker error: Backend worker did not respond in given time"
+    )
+    assert re.fullmatch(
+        r"error: slow did not load within 4 s \(--timeout-s\): it has been in model_fn for \d+ s",
+        error,
     )
 
 

@@ -12,7 +12,7 @@ import zipfile
 from contextlib import contextmanager
 
 import pytest
-from local_mms import MB, serving
+from local_mms import MB, serving, wait_until
 
 from mms_handler.errors import (
     ArchiveError,
@@ -22,7 +22,8 @@ from mms_handler.errors import (
     ServerError,
     Unavailable,
 )
-from mms_handler.manifest import LOAD_ERROR, MANIFEST
+from mms_handler.manifest import LOAD_ERROR, MANIFEST, write_load_phase
+from mms_handler.server import mms_models
 from mms_handler.server.mms_models import ALL_WORKERS
 from mms_handler.server.registry import Mending
 from mms_handler.server.sources import Source
@@ -123,6 +124,41 @@ def test_a_worker_says_why_it_cannot_load(registry, source, tmp_path, mms):
     mms.during = write
     with pytest.raises(ServerError, match="^broken cannot be served: model_fn: no weights$"):
         models.register(source("broken"), serving())
+
+
+def test_a_long_load_is_told(registry, source, tmp_path, mms, caplog, monkeypatch):
+    """The log says what the workers are doing while MMS waits for them."""
+    monkeypatch.setattr(mms_models, "_REPORT_S", 0.05)
+
+    def load(call):
+        if call[0] == "POST":
+            wait_until(lambda: "its workers are starting" in caplog.text)
+            write_load_phase(tmp_path / "store" / "large", "model_fn")
+            wait_until(lambda: "it has been in model_fn for 0 s" in caplog.text)
+
+    mms.during = load
+    registry().register(source("large"), serving())
+    assert caplog.messages[0] == "large is loading, 0 s: its workers are starting"
+    assert caplog.messages[-1] == "large is loading, 0 s: it has been in model_fn for 0 s"
+    count = len(caplog.messages)
+    time.sleep(0.2)
+    assert len(caplog.messages) == count
+
+
+def test_a_load_over_the_time_limit(registry, source, tmp_path, mms):
+    """The error has the limit, its option and the phase; MMS knows less."""
+    models = registry()
+    mms.statuses["POST"] = 500
+
+    def load(call):
+        if call[0] == "POST":
+            write_load_phase(tmp_path / "store" / "slow", "model_fn")
+            time.sleep(1)
+
+    mms.during = load
+    words = r"^slow did not load within 1 s \(--timeout-s\): it has been in model_fn for 1 s$"
+    with pytest.raises(ServerError, match=words):
+        models.register(source("slow"), serving()._replace(timeout_s=1))
 
 
 def packed(tmp_path, name: str) -> Source:
