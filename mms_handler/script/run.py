@@ -49,6 +49,9 @@ def main() -> None:
     report, kind, name = sys.argv[1:4]
     del sys.argv[:3]
     record_stacks(Path(report).parent)
+    if "OMPI_COMM_WORLD_RANK" in os.environ:  # mpirun marks each piece that it reads
+        for stream in (sys.stdout, sys.stderr):
+            stream.reconfigure(line_buffering=True, write_through=False)  # type: ignore
     faulthandler.enable()  # MXNet, if the script imports it, keeps this handler of SIGSEGV
     try:
         run(kind, name)

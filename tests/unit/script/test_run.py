@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import signal
@@ -88,6 +89,23 @@ def test_a_module_sees_what_python_shows_it(folder):
     plain = python(folder, "-m", "package.script", "--epochs", "3")
     assert plain.code == 0, plain.err
     assert by_runner(folder, "module", "package.script", "--epochs", "3") == plain
+
+
+@pytest.mark.parametrize(
+    ("rank", "pieces"), [({"OMPI_COMM_WORLD_RANK": "0"}, 1), ({}, 4)], ids=["mpirun", "alone"]
+)
+def test_lines_under_mpirun(tmp_path, rank, pieces):
+    """Each is written as a whole, because mpirun marks each piece with the rank."""
+    (tmp_path / "script.py").write_text("print('a', 'line')")
+    reader, writer = os.pipe2(os.O_DIRECT)  # each read returns what one write has written
+    command = [sys.executable, run.__file__, tmp_path / "report", "file", "script.py"]
+    env = {**os.environ, "PYTHONUNBUFFERED": "1", **rank}
+    subprocess.run(command, cwd=tmp_path, env=env, stdout=writer, check=True)
+    os.close(writer)
+    with open(reader, "rb", buffering=0) as file:
+        written = list(iter(lambda: file.read(9999), b""))
+    assert b"".join(written) == b"a line\n"
+    assert len(written) == pieces
 
 
 FAILS = """
