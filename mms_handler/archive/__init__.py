@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from mms_handler.archive.check import check, script_at, try_sample
 from mms_handler.archive.convert import convert
-from mms_handler.archive.fetch import fetch
+from mms_handler.archive.fetch import check_url, fetch
 from mms_handler.archive.formats import other_suffix, size
 from mms_handler.archive.pack import contents, entries, pack, pack_tar
 from mms_handler.archive.quantize import MIN_AGREEMENT, calibration_requests, quantize
@@ -25,6 +25,7 @@ __all__ = [
     "Report",
     "calibration_requests",
     "check",
+    "check_url",
     "contents",
     "convert",
     "entries",

@@ -11,14 +11,16 @@ ManagementRequestHandler.java, ModelManager.java and ModelArchive.java.
 
 from __future__ import annotations
 
+import contextlib
 import reprlib
 import urllib.parse
-from typing import Any, Mapping
+from typing import Any, ContextManager, Mapping, Tuple
 
 from mms_handler.errors import BadInput, NoSuchModel
+from mms_handler.server.later import LaterChanges
 from mms_handler.server.mms_models import Serving
 from mms_handler.server.registry import Registry
-from mms_handler.server.sources import Sources
+from mms_handler.server.sources import Source, Sources
 
 #: The largest number in a request.  MMS keeps it in an int.
 _MAX_NUMBER = 2**31 - 1
@@ -39,22 +41,31 @@ _SERVING_FIELDS = {
 #: A request's fields, from its query and its body.
 Fields = Mapping[str, Any]
 
+#: A reply's status and fields.
+Reply = Tuple[int, Fields]
+
+_LATER: Reply = 202, {"status": "Processing worker updates..."}
+
 
 class Api:
     """The routes of the management API."""
 
-    def __init__(self, registry: Registry, sources: Sources, defaults: Serving) -> None:
+    def __init__(
+        self, registry: Registry, sources: Sources, defaults: Serving, later: LaterChanges
+    ) -> None:
         """Answer for the models of ``registry``.
 
         Args:
             registry: the server's models.
             sources: the places from which registrations may take models.
             defaults: how a model is served unless its registration sets other values.
+            later: carries out what is not synchronous.
         """
         self._registry, self._sources, self._defaults = registry, sources, defaults
+        self._later = later
 
-    def answer(self, method: str, path: str, fields: Fields) -> dict[str, Any]:
-        """Carry out a request; returns the reply's fields.
+    def answer(self, method: str, path: str, fields: Fields) -> Reply:
+        """Carry out a request, or begin to; returns the reply.
 
         Raises:
             HandlerError: the request fails; has the reply's status.
@@ -62,39 +73,44 @@ class Api:
         words = [urllib.parse.unquote(word) for word in path.strip("/").split("/")]
         route = (method, len(words)) if words[0] == "models" else None
         if route == ("GET", 1):
-            return self._list(fields)
+            return 200, self._list(fields)
         if route == ("POST", 1):
             return self._register(fields)
         if route == ("GET", 2):
-            return self._registry.describe(words[1])
+            return 200, self._registry.describe(words[1])
         if route == ("PUT", 2):
             return self._scale(words[1], fields)
         if route == ("DELETE", 2):
             self._registry.unregister(words[1])
-            return {"status": f'Model "{words[1]}" unregistered'}
+            return 200, {"status": f'Model "{words[1]}" unregistered'}
         raise NoSuchModel(f"there is no {method} {path}; use /models or /models/NAME")
 
-    def _scale(self, name: str, fields: Fields) -> dict[str, Any]:
+    def _scale(self, name: str, fields: Fields) -> Reply:
         min_workers = _number(fields, "min_worker", 1)
         max_workers = _number(fields, "max_worker", min_workers)
         if max_workers < min_workers:
             raise BadInput("max_worker cannot be less than min_worker.")
         if not max_workers:  # MMS would end the listener, and start no other one later
             raise BadInput("no worker would be left: ask for 1 or more, or unregister the model")
-        self._registry.scale(name, min_workers, max_workers)
-        return {"status": "Workers scaled"}
+
+        def scale() -> None:
+            self._registry.scale(name, min_workers, max_workers)
+
+        if _is_later(fields):
+            self._registry.model(name)
+            self._later.start(f"scaling {name}", scale)
+            return _LATER
+        scale()
+        return 200, {"status": "Workers scaled"}
 
     def _list(self, fields: Fields) -> dict[str, Any]:
-        names = self._registry.names()
+        models = sorted(self._registry.models().items())
         start = _number(fields, "next_page_token", 0)
         end = start + min(_number(fields, "limit", _PAGE), _PAGE)
-        page = [
-            {"modelName": name, "modelUrl": self._registry.model(name).url}
-            for name in names[start:end]
-        ]
-        return {"models": page, **({"nextPageToken": str(end)} if end < len(names) else {})}
+        page = [{"modelName": name, "modelUrl": model.url} for name, model in models[start:end]]
+        return {"models": page, **({"nextPageToken": str(end)} if end < len(models) else {})}
 
-    def _register(self, fields: Fields) -> dict[str, Any]:
+    def _register(self, fields: Fields) -> Reply:
         name, url = _text(fields, "model_name"), _text(fields, "url")
         if not url:
             raise BadInput("Parameter url is required.")
@@ -105,12 +121,28 @@ class Api:
                 f"response_timeout: {serving.timeout_s} s is too long; the limit is "
                 f"{self._defaults.timeout_s} s, set by SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS"
             )
-        if name:
-            self._registry.check_free(name)  # before anything is fetched
-        with self._sources.open(name, url) as source:
-            self._registry.register(source, serving)
-        registered = f'Model "{source.name}" registered'
-        return {"status": "Workers scaled" if numbers["workers"] else registered}
+        later = _is_later(fields)
+        with contextlib.ExitStack() as held:
+            if name:  # before anything is fetched
+                held.enter_context(self._registry.reserved(name, url))
+            opened: ContextManager[Source] = self._sources.open(name, url)
+            if not (later and name and self._sources.fetches(url)):
+                opened = contextlib.nullcontext(held.enter_context(opened))
+            if not name:
+                with opened as source:
+                    name = source.name
+                held.enter_context(self._registry.reserved(name, url))
+
+            def load() -> None:
+                with opened as source:
+                    self._registry.load(source, serving)
+
+            if later:
+                self._later.start(f"registering {name}", load, held)
+                return _LATER
+            load()
+        registered = f'Model "{name}" registered'
+        return 200, {"status": "Workers scaled" if numbers["workers"] else registered}
 
 
 def _text(fields: Fields, key: str) -> str:
@@ -118,6 +150,14 @@ def _text(fields: Fields, key: str) -> str:
     if not isinstance(value, str):
         raise BadInput(f"{key}: {reprlib.repr(value)} is not a text")
     return value
+
+
+def _is_later(fields: Fields) -> bool:
+    """Whether a request is not synchronous.  It is unless it says otherwise; MMS's are not."""
+    value = str(fields.get("synchronous", True)).lower()
+    if value not in ("true", "false"):
+        raise BadInput(f"synchronous: {reprlib.repr(fields['synchronous'])} is not true or false")
+    return value == "false"
 
 
 def _number(fields: Fields, key: str, default: int) -> int:

@@ -22,7 +22,7 @@ from mms_handler.errors import (
 )
 from mms_handler.server import framing
 from mms_handler.server.access import Access
-from mms_handler.server.admin import Api, Fields
+from mms_handler.server.admin import Api, Fields, Reply
 
 log = logging.getLogger(__name__)
 
@@ -164,7 +164,7 @@ def _handler(api: Api, access: Access) -> type[http.server.BaseHTTPRequestHandle
                 _linger(self.connection)
 
         def _answer(self) -> None:
-            self._send(*_status_and_fields(self._do))
+            self._send(*_reply(self._do))
 
         def _send(self, status: int, fields: Fields) -> None:
             body = json.dumps(fields).encode()
@@ -182,7 +182,7 @@ def _handler(api: Api, access: Access) -> type[http.server.BaseHTTPRequestHandle
 
         do_GET = do_POST = do_PUT = do_DELETE = _answer
 
-        def _do(self) -> dict[str, Any]:
+        def _do(self) -> Reply:
             body = self._body()  # even if the request is refused: unread bytes would reset it
             access.check(self.headers)
             try:
@@ -240,9 +240,9 @@ def _linger(connection: socket.socket) -> None:
             pass
 
 
-def _status_and_fields(do: Callable[[], dict[str, Any]]) -> tuple[int, Fields]:
+def _reply(do: Callable[[], Reply]) -> Reply:
     try:
-        return 200, do()
+        return do()
     except RecursionError:
         return _refusal(BadInput("the body is nested too deeply"))
     except (HandlerError, OSError) as exc:
@@ -255,11 +255,11 @@ def _status_and_fields(do: Callable[[], dict[str, Any]]) -> tuple[int, Fields]:
         return _failure(exc)
 
 
-def _refusal(exc: HandlerError) -> tuple[int, Fields]:
+def _refusal(exc: HandlerError) -> Reply:
     return exc.status, {"code": exc.status, "type": type(exc).__name__, "message": str(exc)}
 
 
-def _failure(exc: Exception) -> tuple[int, Fields]:
+def _failure(exc: Exception) -> Reply:
     """The answer for a bug: the client may be anyone, so only the log has the cause."""
     log.exception("a management request failed")
     message = "internal error; the server's log has the cause"

@@ -72,7 +72,8 @@ class Registry:
         self._memory = Memory(front_end.process, settings.memory_bytes)
         self._store, self._request_bytes = store, sizing.request_bytes(settings)
         self._models: dict[str, Model] = {}
-        self._changing: set[str] = set()  # names that are being registered or unregistered
+        self._registering: dict[str, str] = {}  # urls by name
+        self._unregistering: set[str] = set()
         self._lock = threading.Lock()
 
     # --- asking ---
@@ -90,11 +91,14 @@ class Registry:
 
         Raises:
             NoSuchModel: there is none.
+            Unavailable: it is being registered.
         """
         with self._lock:
-            if name not in self._models:
-                raise NoSuchModel(f"Model not found: {name}")
-            return self._models[name]
+            if name in self._models:
+                return self._models[name]
+            if name in self._registering:
+                raise Unavailable(f"{name} is being registered; try again when it is")
+            raise NoSuchModel(f"Model not found: {name}")
 
     def describe(self, name: str) -> dict[str, Any]:
         """MMS's description of a model, with the url that it was registered with.
@@ -102,8 +106,11 @@ class Registry:
         Raises:
             NoSuchModel: there is none.
         """
-        url = self.model(name).url
-        return {**self._mms.describe(name), "modelUrl": url}
+        with self._lock:
+            if name not in self._models and name in self._registering:
+                url = self._registering[name]
+                return {"modelName": name, "modelUrl": url, "status": "LOADING", "workers": []}
+        return {**self._mms.describe(name), "modelUrl": self.model(name).url}
 
     def load_error(self, name: str) -> str:
         """Why a worker of a model could not load it within the last minute; "" if none failed."""
@@ -115,33 +122,46 @@ class Registry:
 
     # --- registering ---
 
-    def check_free(self, name: str) -> None:
-        """Do nothing if ``name`` can be registered.
+    @contextlib.contextmanager
+    def reserved(self, name: str, url: str) -> Iterator[None]:
+        """Keep a name from others while its model is being registered from ``url``.
 
         Raises:
             ArchiveError: it cannot name a model.
-            NameTaken: a model has that name, or is about to get it.
+            NameTaken: a model has that name, or is about to get it, or is not quite gone.
         """
         manifest.check_name(name)
         with self._lock:
-            self._check_free(name)
-
-    def _check_free(self, name: str) -> None:
-        if name in self._models or name in self._changing:
-            raise NameTaken(f"Model {name} is already registered.")
+            if name in {*self._models, *self._registering, *self._unregistering}:
+                raise NameTaken(f"Model {name} is already registered.")
+            self._registering[name] = url
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._registering[name]
 
     def register(self, source: Source, serving: Serving) -> None:
         """Serve a model; it answers requests when this returns.
 
         Raises:
-            NameTaken: a model has that name.
+            ArchiveError, NameTaken: as ``reserved``.
+            HandlerError: as ``load``.
+        """
+        with self.reserved(source.name, source.url):
+            self.load(source, serving)
+
+    def load(self, source: Source, serving: Serving) -> None:
+        """Serve a model whose name is ``reserved``; it answers requests when this returns.
+
+        Raises:
             OutOfResources: the memory is not enough; nothing was started.
             ArchiveError: it is not safe, or broken.
             ServerError: it cannot be loaded, or cannot answer its sample; says why.
         """
         name = source.name
         need_bytes = serving.workers * sizing.estimate(source.size_bytes)
-        with self._name_reserved(name), self._memory.reserved(name, need_bytes):
+        with self._memory.reserved(name, need_bytes):
             folder = self._store.put(source)
             try:
                 listener = self._mms.load(name, serving)
@@ -151,18 +171,6 @@ class Registry:
                 raise
             with self._lock:
                 self._models[name] = Model(source.url, serving, listener, threading.Lock())
-
-    @contextlib.contextmanager
-    def _name_reserved(self, name: str) -> Iterator[None]:
-        """Keep a name from others while its model is being registered or unregistered."""
-        with self._lock:
-            self._check_free(name)
-            self._changing.add(name)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._changing.discard(name)
 
     # --- changing ---
 
@@ -251,9 +259,9 @@ class Registry:
         """Unregister a model; nobody gets its name before its files are gone."""
         with self._lock:
             del self._models[name]
-            self._changing.add(name)
+            self._unregistering.add(name)
         try:
             self._mms.remove(name)
         finally:
             with self._lock:
-                self._changing.discard(name)
+                self._unregistering.discard(name)

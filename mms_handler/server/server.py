@@ -17,6 +17,7 @@ from mms_handler.server import access, admin, admin_http, front_end, sizing
 from mms_handler.server.access import Access, Tokens, read_tokens
 from mms_handler.server.deaths import EndedWorkers
 from mms_handler.server.front_end import FrontEnd, ProcessLog
+from mms_handler.server.later import LaterChanges
 from mms_handler.server.machine import this_machine
 from mms_handler.server.mending import Mender
 from mms_handler.server.mms_models import Serving
@@ -137,7 +138,9 @@ def serve(
         store = Store(front.folder / "store", settings.program)
         registry = Registry(front, store, settings, deaths)
         allowed = Sources(allowed_folders(settings), settings.allowed_urls, front.folder)
-        api = admin.Api(registry, allowed, serving)
+        later = LaterChanges()
+        stack.callback(later.end)  # before the requests in flight, which do not need them
+        api = admin.Api(registry, allowed, serving, later)
         stack.enter_context(
             admin_http.listening(api, Access.by(settings, tokens), settings.management_port)
         )

@@ -90,6 +90,17 @@ class Sources:
         self._folders = [folder.resolve() for folder in folders]
         self._prefixes, self._scratch = prefixes, scratch
 
+    def fetches(self, url: str) -> bool:
+        """Whether the model at ``url`` has to be fetched first.
+
+        Raises:
+            ArchiveError: the address is not allowed.
+        """
+        remote = "://" in url
+        if remote:
+            archive.check_url(url, self._prefixes)
+        return remote
+
     @contextlib.contextmanager
     def open(self, name: str | None, url: str) -> Iterator[Source]:
         """Yield the model at ``url``, to be called ``name``; remove a fetched file afterwards.

@@ -12,7 +12,7 @@ import tempfile
 import urllib.parse
 from email.message import Message
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
 from fuzz_checks import bounded, no_leak, outcome
 from fuzz_input import Choices
@@ -21,6 +21,7 @@ from mms_handler import manifest
 from mms_handler.errors import BadInput, NameTaken, NoSuchModel
 from mms_handler.server import admin, admin_http
 from mms_handler.server.access import Access
+from mms_handler.server.later import LaterChanges
 from mms_handler.server.mms_models import Serving
 from mms_handler.server.sources import Sources
 
@@ -66,6 +67,13 @@ _TEXTS = [
 ]
 
 
+class Later(LaterChanges):
+    """Carries changes out at once."""
+
+    def start(self, subject: str, change: Any, held: Any = None) -> None:
+        change()
+
+
 class _Model:
     url = "a.mar"
 
@@ -76,23 +84,25 @@ class Registry:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def names(self) -> list[str]:
-        return ["m"]
+    def models(self) -> dict[str, _Model]:
+        return {"m": _Model()}
 
     def model(self, name: str) -> _Model:
         if name != "m":
             raise NoSuchModel(f"Model not found: {name}")
         return _Model()
 
-    def check_free(self, name: str) -> None:
+    @contextlib.contextmanager
+    def reserved(self, name: str, url: str) -> Iterator[None]:
         if manifest.check_name(name) == "m":
             raise NameTaken("Model m is already registered.")
+        yield
 
     def describe(self, name: str) -> dict[str, Any]:
         self.model(name)
         return {"modelName": name}
 
-    def register(self, source: Any, serving: Serving) -> None:
+    def load(self, source: Any, serving: Serving) -> None:
         """Check that the files are inside the store, and that the numbers are numbers."""
         assert self._folder in source.path.resolve().parents, source
         assert all(isinstance(number, int) and number > 0 for number in serving)
@@ -119,7 +129,9 @@ def _api() -> admin.Api:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     logging.disable(logging.CRITICAL)
     registry: Any = Registry(folder)
-    return admin.Api(registry, Sources([folder], ("https://host/models",), folder), DEFAULTS)
+    return admin.Api(
+        registry, Sources([folder], ("https://host/models",), folder), DEFAULTS, Later()
+    )
 
 
 def requests(data: bytes) -> None:
@@ -141,9 +153,11 @@ def requests(data: bytes) -> None:
         return _api().answer(method, url.path, fields)
 
     with bounded():
-        status, reply = admin_http._status_and_fields(do)
+        status, reply = admin_http._reply(do)
     text = json.dumps(reply)
-    assert status == 200 or 400 <= status <= 409, f"{method} {target!r} {body[:99]!r}: {text}"
+    assert status in (200, 202) or 400 <= status <= 409, (
+        f"{method} {target!r} {body[:99]!r}: {text}"
+    )
     no_leak(text)
 
 

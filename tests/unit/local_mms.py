@@ -140,5 +140,11 @@ def running() -> Iterator[Mms]:
     mms.java.communicate()
 
 
+def check_free(models, name: str) -> None:
+    """Raise what a registration would that gets this name."""
+    with models.reserved(name, "url"):
+        pass
+
+
 def serving(workers: int = 1) -> Serving:
     return Serving(workers, batch_size=4, max_batch_delay_ms=3, timeout_s=5)

@@ -5,15 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import threading
 import time
 from pathlib import Path
 
 import pytest
+from local_mms import wait_until
 
 from mms_handler import client
-from mms_handler.errors import ArchiveError, NameTaken, NoSuchModel, OutOfResources
+from mms_handler.errors import (
+    ArchiveError,
+    NameTaken,
+    NoSuchModel,
+    OutOfResources,
+    ServerError,
+    Unavailable,
+)
 from mms_handler.manifest import check_name
-from mms_handler.server import admin, admin_http
+from mms_handler.server import admin, admin_http, later
 from mms_handler.server.access import Access
 from mms_handler.server.mms_models import Serving
 from mms_handler.server.sources import Source, Sources
@@ -25,24 +34,31 @@ class FakeRegistry:
     """Records the calls of the API; the real registry needs a front end (tests/e2e)."""
 
     def __init__(self):
-        self.models, self.calls, self.refusal = {}, [], None
+        self.entries, self.calls, self.refusal, self.names = {}, [], None, []
 
-    def check_free(self, name):
+    @contextlib.contextmanager
+    def reserved(self, name, url):
         if self.refusal:
             raise self.refusal
+        self.names.append(name)
+        try:
+            yield
+        finally:
+            self.names.remove(name)
 
-    def names(self):
-        return sorted(self.models)
+    def models(self):
+        return self.entries
 
     def model(self, name):
-        return self.models[name]
+        if name not in self.entries:
+            raise NoSuchModel(f"Model not found: {name}")
+        return self.entries[name]
 
     def describe(self, name):
-        if name not in self.models:
-            raise NoSuchModel(f"Model not found: {name}")
+        self.model(name)
         return {"modelName": name}
 
-    def register(self, *arguments):
+    def load(self, *arguments):
         self.calls.append(arguments)
 
     def scale(self, *arguments):
@@ -50,7 +66,7 @@ class FakeRegistry:
 
     def unregister(self, *arguments):
         self.calls.append(arguments)
-        1 / len(self.models)  # a bug while there are no models
+        1 / len(self.entries)  # a bug while there are no models
 
 
 class Entry:
@@ -73,7 +89,8 @@ def registry():
 
 @pytest.fixture
 def ask(registry, store):
-    api = admin.Api(registry, Sources([store], (), store), DEFAULTS)
+    sources = Sources([store], ("http://127.0.0.1:1/allowed",), store)
+    api = admin.Api(registry, sources, DEFAULTS, later.LaterChanges())
     with contextlib.ExitStack() as stack:
         access = Access("", (), any_public_host=False)
         port = stack.enter_context(admin_http.listening(api, access, 0))
@@ -251,8 +268,8 @@ def test_names_and_urls_that_no_file_has(store, fields, status):
     """The path does not exist; no error of the system reaches the client."""
     (store / "loop").symlink_to(store / "loop")
     registry = FakeRegistry()
-    registry.check_free = check_name
-    api = admin.Api(registry, Sources([store], (), store), DEFAULTS)
+    registry.reserved = lambda name, url: contextlib.nullcontext(check_name(name))
+    api = admin.Api(registry, Sources([store], (), store), DEFAULTS, later.LaterChanges())
     with admin_http.listening(api, Access("", (), any_public_host=False), 0) as port:
         body = json.dumps({"model_name": "i", "url": "iris", **fields}).encode()
         answer = client.call("POST", f"http://127.0.0.1:{port}/models", body)
@@ -264,7 +281,7 @@ def test_names_and_urls_that_no_file_has(store, fields, status):
 def test_a_full_disk_is_507(ask, registry, wrapped):
     """So SageMaker unloads another model; the system's own words stay here."""
 
-    def register(*arguments):
+    def load(*arguments):
         with open("/dev/full", "wb", buffering=0) as full:
             try:
                 full.write(b"a model")
@@ -273,7 +290,7 @@ def test_a_full_disk_is_507(ask, registry, wrapped):
                     raise ArchiveError("the archive cannot be unpacked") from exc
                 raise
 
-    registry.register = register
+    registry.load = load
     status, answer = ask("POST", "/models", {"model_name": "i", "url": "iris"})
     assert (status, answer["type"]) == (507, "OutOfResources")
     assert answer["message"] == "the server's disk is full; unregister a model first"
@@ -282,10 +299,10 @@ def test_a_full_disk_is_507(ask, registry, wrapped):
 def test_another_error_of_the_system_is_a_bug(ask, registry):
     """Its path is no client's business."""
 
-    def register(*arguments):
+    def load(*arguments):
         raise PermissionError(13, "Permission denied", "/opt/secret")
 
-    registry.register = register
+    registry.load = load
     status, answer = ask("POST", "/models", {"model_name": "i", "url": "iris"})
     assert (status, answer["type"]) == (500, "PermissionError")
     assert answer["message"] == "internal error; the server's log has the cause"
@@ -436,9 +453,138 @@ def test_statuses_of_refusals(ask, registry, error, status):
     )
 
 
+# --- synchronous=false ---
+
+
+def _ended(registry) -> bool:
+    return not registry.names
+
+
+@pytest.mark.parametrize("value", ["false", False, "FALSE"])
+def test_a_registration_that_is_not_waited_for(ask, registry, store, value):
+    """The answer comes before the load has begun; the name is taken until the load has ended."""
+    begun, go = threading.Event(), threading.Event()
+
+    def load(*arguments):
+        begun.set()
+        assert go.wait(30)
+        registry.calls.append(arguments)
+
+    registry.load = load
+    body = {"model_name": "i", "url": "iris", "initial_workers": 2, "synchronous": value}
+    assert ask("POST", "/models", body) == (202, {"status": "Processing worker updates..."})
+    assert begun.wait(30)
+    assert (registry.names, registry.calls) == (["i"], [])
+    go.set()
+    wait_until(lambda: _ended(registry))
+    assert registry.calls == [
+        (Source("i", store / "iris", 4, "iris"), DEFAULTS._replace(workers=2))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ({"url": "gone"}, 404),
+        ({"url": "http://127.0.0.1:1/elsewhere/i.mar"}, 400),
+        ({"batch_size": -1}, 400),
+        ({"model_name": "", "url": "http://127.0.0.1:1/allowed/i.mar"}, 400),
+    ],
+)
+def test_what_is_wrong_at_once_is_said_at_once(ask, registry, fields, status):
+    """Only what takes long is done later.  Without a name, an archive has to be fetched for it."""
+    body = {"model_name": "i", "url": "iris", "synchronous": False, **fields}
+    assert ask("POST", "/models", body)[0] == status
+    assert (registry.names, registry.calls) == ([], [])
+
+
+def test_synchronous_is_true_or_false(ask, registry):
+    """MMS takes anything else for false."""
+    for method, path in (("POST", "/models?url=iris&"), ("PUT", "/models/i?")):
+        registry.entries = {"i": Entry()}
+        status, answer = ask(method, f"{path}synchronous=no")
+        assert (status, answer["message"]) == (400, "synchronous: 'no' is not true or false")
+    assert registry.calls == []
+
+
+def test_a_failure_that_nobody_waits_for(ask, registry, caplog):
+    """It is in the log, with its reason; the name is free again."""
+    body = {"model_name": "i", "synchronous": False}
+    url = "http://127.0.0.1:1/allowed/i.mar"
+    assert ask("POST", "/models", {**body, "url": url})[0] == 202
+    wait_until(lambda: _ended(registry) and caplog.messages)
+    registry.load = lambda *_: 1 / 0
+    assert ask("POST", "/models", {**body, "url": "iris"})[0] == 202
+    wait_until(lambda: _ended(registry) and len(caplog.messages) == 2)
+    assert caplog.messages[0].startswith(f"registering i failed: {url} cannot be downloaded")
+    assert caplog.messages[1] == "registering i failed"
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_scaling_that_is_not_waited_for(ask, registry):
+    """A model that does not exist is 404 at once."""
+    assert ask("PUT", "/models/i?min_worker=2&synchronous=false")[0] == 404
+    registry.entries = {"i": Entry()}
+    assert ask("PUT", "/models/i?min_worker=2&synchronous=false") == (
+        202,
+        {"status": "Processing worker updates..."},
+    )
+    wait_until(lambda: registry.calls == [("i", 2, 2)])
+
+
+def test_too_many_changes(ask, registry):
+    """Further ones are refused; their names stay free."""
+    go = threading.Event()
+    registry.load = lambda *_: go.wait(30)
+    path = "/models?url=iris&synchronous=false&model_name="
+    try:
+        for number in range(100):
+            assert ask("POST", f"{path}i{number}")[0] == 202
+        status, answer = ask("POST", f"{path}more")
+        assert (status, answer["type"]) == (503, "Unavailable")
+        assert answer["message"] == "100 changes are being carried out; try again later"
+        assert len(registry.names) == 100
+    finally:
+        go.set()
+    wait_until(lambda: ask("POST", f"{path}more")[0] == 202)
+
+
+def test_changes_at_the_end_of_the_server(caplog):
+    """None begins, and those that fail for it say nothing."""
+    changes, go, over = later.LaterChanges(), threading.Event(), threading.Event()
+    held = contextlib.ExitStack()
+    held.callback(over.set)
+
+    def change():
+        assert go.wait(30)
+        raise ServerError("no answer")
+
+    changes.start("it", change, held)
+    changes.end()
+    with pytest.raises(Unavailable, match="^the server ends$"):
+        changes.start("more", change, held)
+    go.set()
+    assert over.wait(30)
+    assert caplog.messages == []
+
+
+def test_a_system_without_threads(monkeypatch):
+    """The change is refused, and what it held is free."""
+
+    def start(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    held, closed = contextlib.ExitStack(), []
+    held.callback(closed.append, True)
+    with pytest.raises(Unavailable, match="^the server cannot start a thread; try again later$"):
+        later.LaterChanges().start("it", closed.clear, held)
+    assert closed == [True]
+
+
 def test_list_in_pages(ask, registry):
     """Models are sorted by name; there is a token only if there are more."""
-    registry.models = {name: Entry() for name in "cab"}
+    registry.entries = {name: Entry() for name in "cab"}
     url = "/opt/ml/models/x/model"
     page = {"models": [{"modelName": n, "modelUrl": url} for n in "ab"], "nextPageToken": "2"}
     assert ask("GET", "/models?limit=2") == (200, page)
@@ -449,7 +595,7 @@ def test_list_in_pages(ask, registry):
 
 def test_describe_scale_and_unregister(ask, registry):
     """A model's name may have characters that a URL quotes."""
-    registry.models = {"a b": Entry()}
+    registry.entries = {"a b": Entry()}
     assert ask("GET", "/models/a%20b") == (200, {"modelName": "a b"})
     assert ask("GET", "/models/c")[0] == 404
     scaled, gone = ("Workers scaled", 'Model "a b" unregistered')

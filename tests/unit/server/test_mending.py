@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from local_mms import serving, wait_until
+from local_mms import check_free, serving, wait_until
 
 from mms_handler.errors import NoSuchModel, Unavailable
 from mms_handler.server.mending import Mender
@@ -148,7 +148,7 @@ def test_it_is_given_up(models, mms, deaths, clock, tmp_path):
     assert mender.mend() == {"one": "one cannot be served: no memory"}
     with pytest.raises(NoSuchModel, match="^Model not found: one$"):
         models.model("one")
-    models.check_free("one")
+    check_free(models, "one")
     assert list((tmp_path / "loading").iterdir()) == []
     assert list((tmp_path / "store").iterdir()) == []
     assert mender.mend() == {}
@@ -172,7 +172,7 @@ def test_it_is_given_up_although_mms_does_not_answer(models, mms, deaths):
     (reason,) = mender.mend().values()
     assert reason.startswith("no answer from http://127.0.0.1:1/")
     assert models.names() == []
-    models.check_free("one")
+    check_free(models, "one")
 
 
 def test_a_model_that_is_being_changed(models, mms, deaths):

@@ -12,7 +12,7 @@ import zipfile
 from contextlib import contextmanager
 
 import pytest
-from local_mms import MB, serving, wait_until
+from local_mms import MB, check_free, serving, wait_until
 
 from mms_handler.errors import (
     ArchiveError,
@@ -33,7 +33,7 @@ from mms_handler.server.sources import Source
 def unchanged(models, tmp_path):
     """Check that names, memory and the store are the same after the block."""
     yield
-    models.check_free("broken")
+    check_free(models, "broken")
     assert models.names() == []
     assert list((tmp_path / "store").iterdir()) == []
     with models._memory.reserved("all", models._memory.free_bytes()):
@@ -55,11 +55,11 @@ def test_a_name_can_be_taken_once(registry, source, mms):
     models.unregister("one")
     assert mms.calls[1:] == [("RETIRE", "one", ALL_WORKERS), ("DELETE", "one", None)]
     assert (models.names(), mms.processes("one")) == ([], [])
-    models.check_free("one")
+    check_free(models, "one")
     with pytest.raises(NoSuchModel, match="^Model not found: one$"):
         models.unregister("one")
     with pytest.raises(ArchiveError, match="not a valid"):
-        models.check_free("one/two")
+        check_free(models, "one/two")
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
@@ -70,13 +70,33 @@ def test_a_name_is_taken_while_its_model_changes(registry, source, mms, method):
     def check(call):
         if call[0] == method:
             with pytest.raises(NameTaken, match="^Model one is already") as caught:
-                models.check_free("one")
+                check_free(models, "one")
             errors.append(caught.value)
 
     mms.during = check
     models.register(source("one"), serving())
     models.unregister("one")
     assert len(errors) == 1
+
+
+def test_a_model_that_is_being_registered(registry, source, mms):
+    """It can be asked for, and nothing else; the list has only models that are served."""
+    models, seen = registry(), []
+
+    def look(call):
+        if call[0] == "POST":
+            seen.append(models.describe("one"))
+            with pytest.raises(Unavailable, match="^one is being registered; try again when it is"):
+                models.scale("one", 2)
+            with pytest.raises(Unavailable, match="^one is being registered"):
+                models.unregister("one")
+            seen.append(models.names())
+
+    mms.during = look
+    models.register(source("one"), serving())
+    url = source("one").url
+    loading = {"modelName": "one", "modelUrl": url, "status": "LOADING", "workers": []}
+    assert seen == [loading, []]
 
 
 def test_memory_is_claimed_before_anything_starts(registry, source, tmp_path, mms):
@@ -176,7 +196,7 @@ def packed(tmp_path, name: str) -> Source:
 def test_a_model_answers_its_sample(registry, tmp_path, mms):
     """Before it counts as registered."""
     models = registry()
-    mms.during = lambda call: models.check_free("other")
+    mms.during = lambda call: check_free(models, "other")
     models.register(packed(tmp_path, "one"), serving())
     assert mms.calls == [("POST", "one", 1), ("INVOKE", "one", None)]
     assert mms.bodies[1] == b"1,2"
