@@ -86,12 +86,9 @@ def preference(name: str, accepted: Sequence[tuple[str, float]]) -> tuple[float,
 def _split(header: str, separator: str) -> list[str]:
     """Split ``header`` at each separator outside quotes into one piece or more."""
     quoted = r'"(?:\\.|[^"\\])*"?'
-    pieces = re.split(rf"({quoted})|{separator}", header)
     joined = [""]
-    for index, piece in enumerate(pieces):
-        if index % 2 == 0:
-            joined[-1] += piece
-        elif piece is None:
+    for piece in re.split(rf"({quoted})|{separator}", header):
+        if piece is None:  # a separator
             joined.append("")
         else:
             joined[-1] += piece

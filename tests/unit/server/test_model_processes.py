@@ -58,6 +58,20 @@ def test_a_zombie_is_not_alive():
     assert not model_processes.is_alive(found)
 
 
+class Ending(psutil.Process):
+    """A process that ends between two looks at it."""
+
+    def is_running(self):
+        return True
+
+    def status(self):
+        raise psutil.NoSuchProcess(self.pid)
+
+
+def test_a_process_that_ends_meanwhile_is_not_alive():
+    assert not model_processes.is_alive(Ending())
+
+
 def test_what_does_not_end_is_killed(monkeypatch):
     """After the time that MMS has for it; what ends by itself is waited for."""
     monkeypatch.setattr(model_processes, "_END_S", 0.3)

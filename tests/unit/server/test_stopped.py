@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
 import sys
 
 import psutil
 import pytest
 from local_mms import serving, wait_until
 
+from mms_handler.server import stopped
 from mms_handler.server.stopped import StoppedWorkers
 
 
@@ -94,3 +96,11 @@ def test_a_worker_without_a_listener(workers, mms):
         stopped.look()
     workers[0].wait(30)
     assert workers[1].is_running()
+
+
+def test_a_process_that_has_ended_is_not_stopped():
+    """It may end between two looks."""
+    process = subprocess.Popen(["true"])
+    ended = psutil.Process(process.pid)
+    process.wait()
+    assert not stopped._is_stopped(ended)
