@@ -464,6 +464,17 @@ def test_what_other_users_put_there_is_not_used(code, cache, monkeypatch, change
     ]
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_cache_below_a_file(code, tmp_path, shared):
+    """The message names the variable and what the system says."""
+    require(code, "one")
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        SettingsError, match="^MMS_HANDLER_CACHE_DIR: .*file/cache: (Not a|File)"
+    ):
+        requirements.paths(code, tmp_path / "file" / "cache", shared=shared)
+
+
 def test_the_cache_is_for_its_user_alone(code, cache, monkeypatch):
     """Whatever the process's umask; a sticky folder like /tmp is no danger."""
     require(code, "one")

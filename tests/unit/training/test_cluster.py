@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import signal
 import socket
 import subprocess
@@ -461,3 +462,17 @@ def test_helpers_end_before_the_job_does(tmp_path):
     finally:
         process.kill()
         process.wait()
+
+
+def test_a_helper_is_what_importing_mxnet_makes_of_a_process(tmp_path):
+    """With its role, and in the root folder: no file of the user's is imported instead."""
+    seen = tmp_path / "seen"
+    (tmp_path / "mxnet.py").write_text(
+        "import os\n"
+        f"with open({str(seen)!r}, 'w') as file:\n"
+        "    print(os.environ['DMLC_ROLE'], os.getcwd(), file=file)\n"
+    )
+    env = {**os.environ, "DMLC_ROLE": "scheduler", "PYTHONPATH": str(tmp_path)}
+    with cluster._helper(env) as process:
+        assert process.wait(60) == 0
+    assert seen.read_text() == "scheduler /\n"
