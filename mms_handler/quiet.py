@@ -12,12 +12,16 @@ import os
 import re
 import sys
 import threading
-from typing import IO, Iterator
+from typing import IO, Callable, Iterator
 
 _NOISE = re.compile(
     rb"\[\d\d:\d\d:\d\d\] \.\./src/\S+: (MXNet start using engine|Loading symbol saved by previous|"
     rb"Symbol successfully upgraded|MXNET_SUBGRAPH_BACKEND=NONE is detected|Subgraph backend )"
 )
+
+
+#: A line that is not copied: it says that all lines before it have been.
+_MARK = b"\0copied\n"
 
 
 @contextlib.contextmanager
@@ -27,9 +31,16 @@ def quiet_stderr() -> Iterator[int]:
     Yields:
         The descriptor of a pipe whose lines go to standard error, for a child process.
     """
+    with _piped(threading.Event()) as writer:
+        yield writer
+
+
+@contextlib.contextmanager
+def _piped(copied: threading.Event) -> Iterator[int]:
     target = os.fdopen(os.dup(sys.stderr.fileno()), "wb")
     reader, writer = os.pipe()
-    thread = threading.Thread(target=_copy, args=(os.fdopen(reader, "rb"), target), daemon=True)
+    arguments = (os.fdopen(reader, "rb"), target, copied)
+    thread = threading.Thread(target=_copy, args=arguments, daemon=True)
     thread.start()
     try:
         yield writer
@@ -38,24 +49,36 @@ def quiet_stderr() -> Iterator[int]:
         thread.join(timeout=1)  # a process that a script left behind may hold the pipe open
 
 
-def _copy(source: IO[bytes], target: IO[bytes]) -> None:
+def _copy(source: IO[bytes], target: IO[bytes], copied: threading.Event) -> None:
     with source, target:
         for line in source:
+            is_mark = line.endswith(_MARK)
             if not _NOISE.match(line):
-                target.write(line)
+                target.write(line[: -len(_MARK)] if is_mark else line)
                 target.flush()
+            if is_mark:
+                copied.set()
 
 
-def quiet_process() -> None:
+def quiet_process() -> Callable[[], None]:
     """Leave the engine's lines out of this process's own standard error, to its end.
 
     MXNet prints one when it is unloaded, too.
+
+    Returns:
+        A function that waits until all that was printed before is on the real standard error.
     """
-    stack = contextlib.ExitStack()
-    writer = stack.enter_context(quiet_stderr())
+    copied, stack = threading.Event(), contextlib.ExitStack()
+    writer = stack.enter_context(_piped(copied))
     sys.stderr.flush()
     original = os.dup(2)
     os.dup2(writer, 2)
+
+    def flush() -> None:
+        sys.stderr.flush()
+        copied.clear()
+        os.write(writer, _MARK)
+        copied.wait(timeout=1)
 
     def restore() -> None:
         sys.stderr.flush()
@@ -63,3 +86,4 @@ def quiet_process() -> None:
         stack.close()
 
     atexit.register(restore)  # runs after MXNet's, which is imported later
+    return flush

@@ -183,6 +183,8 @@ def check(path: Path, **options: Any) -> None:
     print_rows(report.details)
     if report.traceback:
         click.echo(report.traceback, err=True)
+    if report.details:
+        click.echo()
     words = {True: "passed", False: "failed", None: "not tried"}
     print_rows([(words[question.holds], question.statement) for question in report.questions])
     if report.failure:

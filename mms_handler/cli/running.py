@@ -70,7 +70,7 @@ def run(
     from mms_handler import api
     from mms_handler.quiet import quiet_process
 
-    quiet_process()
+    flush = quiet_process()
     with contextlib.redirect_stdout(sys.stderr):
         loaded = api.load(model, script=script)
         _print("load", _phases(loaded.load_s))
@@ -90,6 +90,7 @@ def run(
         _print("reply", f"{answer.status} {answer.content_type}, {format_size(len(answer.body))}")
     if answer.status >= 400:
         end(f"{answer.status} {answer.message()}", 1)
+    flush()  # a terminal shows both
     sys.stdout.buffer.write(answer.body)
     if sys.stdout.isatty():
         click.echo()

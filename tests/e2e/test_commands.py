@@ -210,6 +210,7 @@ def test_check_reports_how_each_function_is_called(tmp_path):
         "output_fn output_fn(prediction, accept): gets prediction, accept",
         "files README.md, model-0000.params, model-shapes.json, model-symbol.json",
         "model mxnet.module.module.Module",
+        "",
         "passed it loads",
         "not tried it answers a request: --sample FILE sends one",
         f"{tmp_path / 'model'} can be served",

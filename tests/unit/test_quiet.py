@@ -20,10 +20,12 @@ LINES = (
 PROGRAM = """
 import os, sys
 from mms_handler.quiet import quiet_process
-quiet_process()
+flush = quiet_process()
 for line in sys.argv[1:]:
     os.write(2, line.encode() + b"\\n")
 sys.stderr.write("unfinished")
+flush()
+os.write(1, b" and then the reply")
 """
 
 
@@ -36,8 +38,12 @@ def test_a_childs_lines(capfd):
 
 
 def test_the_lines_of_this_process():
-    """Also those that native code writes."""
+    """Also those that native code writes; a flush keeps the order with standard output."""
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *NOISE, *LINES], capture_output=True, check=True, text=True
+        [sys.executable, "-c", PROGRAM, *NOISE, *LINES],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=True,
+        text=True,
     )
-    assert done.stderr.splitlines() == [*LINES, "unfinished"]
+    assert done.stdout.splitlines() == [*LINES, "unfinished and then the reply"]
