@@ -133,6 +133,17 @@ def test_a_packed_reply_of_a_model_that_does_not_load(inspect, tmp_path):
     assert (True, "the reply is the same as when it was packed") not in statements(report)
 
 
+@pytest.mark.parametrize(
+    ("status", "fails"), [(200, False), (399, False), (400, True), (500, True)]
+)
+def test_a_sample_without_a_packed_reply(inspect, tmp_path, status, fails):
+    """Its status says whether it is answered."""
+    inspect.report = {"script": None, "functions": [], **report_of(b"no", status)}
+    report = check(packed(tmp_path, None))
+    assert (not fails, "it answers the packed sample") in statements(report)
+    assert report.failure == (f"the packed sample gets {status}: no" if fails else None)
+
+
 def test_other_types(inspect, tmp_path):
     """With them another reply is expected, and so none is compared."""
     path = packed(tmp_path, {**REPLY, "body": "[9]"})
@@ -230,6 +241,7 @@ def test_a_script_alone(inspect, tmp_path):
     inspect.report = {"error": "script: NameError: x", "traceback": "Traceback"}
     report = check(tmp_path / "iris.py")
     assert report.failure == f"{tmp_path / 'iris.py'} cannot be imported: script: NameError: x"
+    assert statements(report) == [(False, "it can be imported, and its functions fit the contract")]
     assert report.traceback == "Traceback"
 
 
@@ -297,3 +309,23 @@ def test_what_is_told_of_a_plain_handler():
         ("handler", "own:handle, the archive's own"),
         ("files", "none"),
     ]
+
+
+def test_what_is_told_of_a_model():
+    """Its script and functions, files, class and reply, as far as they are known."""
+    inspected = {
+        "script": "code/inference.py",
+        "functions": [("model_fn", False, "model_fn(model_dir)"), ("input_fn", True, "any")],
+        "files": ["a", "b"],
+        "model": "mxnet.gluon.nn.Dense",
+        **report_of(b"[1]"),
+    }
+    assert report._details(inspected) == [
+        ("script", "code/inference.py"),
+        ("model_fn", "model_fn(model_dir)"),
+        ("input_fn", "the default"),
+        ("files", "a, b"),
+        ("model", "mxnet.gluon.nn.Dense"),
+        ("reply", "200 application/json: [1]"),
+    ]
+    assert report._details({"script": None}) == [("script", "none: all functions are the defaults")]

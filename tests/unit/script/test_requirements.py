@@ -469,9 +469,7 @@ def test_a_cache_below_a_file(code, tmp_path, shared):
     """The message names the variable and what the system says."""
     require(code, "one")
     (tmp_path / "file").touch()
-    with pytest.raises(
-        SettingsError, match="^MMS_HANDLER_CACHE_DIR: .*file/cache: (Not a|File)"
-    ):
+    with pytest.raises(SettingsError, match="^MMS_HANDLER_CACHE_DIR: .*file/cache: (Not a|File)"):
         requirements.paths(code, tmp_path / "file" / "cache", shared=shared)
 
 

@@ -16,6 +16,7 @@ from mms_handler.errors import SettingsError, TrainingError
 from mms_handler.training import cluster, local_hosts, recorded
 from mms_handler.training.job import Job
 from mms_handler.training.phases import JobFailed, Stopped, phase
+from mms_handler.training.run import _has_mpi_on_several_hosts
 from mms_handler.training.run import run as run_part
 
 
@@ -331,6 +332,20 @@ def test_who_has_a_parameter_server(job, joined, monkeypatch, mode, hosts, joins
     run(part, mode=mode)
     assert [member is not None for member in ran] == [joins]
     assert len(joined) == joins
+
+
+@pytest.mark.parametrize("mpi", [False, True])
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("count", [1, 2])
+def test_who_starts_processes_on_other_hosts(job, mpi, legacy, count):
+    """Script-mode scripts that ask for MPI, on several hosts."""
+    part = job(
+        "pass",
+        hosts=("algo-1", "algo-2")[:count],
+        hyperparameters={"sagemaker_mpi_enabled": True} if mpi else {},
+    )
+    spreads = _has_mpi_on_several_hosts(part, legacy)
+    assert spreads == (mpi and not legacy and count == 2)
 
 
 # --- several hosts on this machine -----------------------------------------------------------
