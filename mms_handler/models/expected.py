@@ -8,6 +8,7 @@ those that it is known to take.  MXNet's words count only where nothing is known
 
 from __future__ import annotations
 
+import math
 from typing import Any, Callable, Sequence
 
 import mxnet as mx
@@ -23,6 +24,12 @@ Run = Callable[[Sequence[Any]], Any]
 
 #: Shapes that were refused and are remembered: asking a model again would take time.
 _MEMORY = 1_000
+
+#: Calls that worked from which is learned.
+_LEARNED = 1_000
+
+#: The most rows, and bytes of an input, in a call that is only a trial.
+_TRIAL_ROWS, _TRIAL_BYTES = 16, 2**26
 
 
 class Expected:
@@ -50,16 +57,25 @@ class Expected:
         self._find_rules, self._names, self._exact = rules, list(names), exact
         self._subject = subject
         self._saved = tuple(map(tuple, saved))
-        self._worked: tuple[Shape, ...] = ()
+        self._calls = 0  # that worked
+        self._worked: tuple[Pattern, ...] = ()  # of the shapes in them
+        self._example: tuple[Shape, ...] = ()  # the shapes in the first of them
         self._traced = False
         self._rules: ShapeRules | None = None  # once it was traced
         self._known: tuple[Pattern, ...] | None = None  # once it was looked for; () for none
+        self._taken: tuple[Shape, ...] = ()  # shapes of the known patterns
         self._refused: dict[tuple[Shape, ...], str | None] = {}
 
     def worked(self, arrays: Sequence[Any]) -> None:
-        """Remember the shapes of the first call that worked."""
-        if not self._worked and all(hasattr(array, "shape") for array in arrays):
-            self._worked, self._known, self._traced = _shapes(arrays), None, False
+        """Learn from the shapes of a call that worked; only the first ones cost time."""
+        if self._calls >= _LEARNED or not all(hasattr(array, "shape") for array in arrays):
+            return
+        self._calls += 1
+        shapes = _shapes(arrays)
+        patterns = tuple(map(_widened, self._worked or shapes, shapes))
+        if patterns != self._worked:
+            self._worked, self._example = patterns, self._example or shapes
+            self._known, self._traced = None, False
             self._refused.clear()
 
     def fault(self, arrays: Sequence[Any], exc: Exception, run: Run) -> BadInput | None:
@@ -86,22 +102,30 @@ class Expected:
         if reason:
             differs = self._difference(shapes, arrays, run)
             return differs or f"the model does not take shape {_listed(shapes)}: {reason}"
-        if _rows_alike(shapes, self._worked):
+        if self._worked and all(map(_fits, self._worked, shapes)):
             return None
         differs = self._difference(shapes, arrays, run)
-        return differs if differs and _fails(run, _zeros(shapes, arrays)) else None
+        if differs and _fails(run, _zeros(shapes, arrays)) and not self._rows_fail(arrays, run):
+            return differs
+        return None
+
+    def _rows_fail(self, arrays: Sequence[Any], run: Run) -> bool:
+        """Whether a call also fails for as many rows of a shape that works."""
+        rows = max([1, *(array.shape[0] for array in arrays if array.shape)])
+        return _fails(run, _zeros([_with_rows(shape, rows) for shape in self._taken], arrays))
 
     def _look(self, arrays: Sequence[Any], run: Run) -> tuple[Pattern, ...]:
         """Patterns of the shapes that the model takes, as a call with zeros shows; () for none."""
-        for shapes in (self._worked, tuple((1, *shape[1:]) for shape in self._saved)):
-            if len(shapes) != len(arrays):
-                continue
-            if not _fails(run, _zeros(shapes, arrays)):
-                return tuple((None, *shape[1:]) for shape in shapes)
+        saved = tuple(_with_rows(shape, 1) for shape in self._saved)
+        for shapes, patterns in ((self._example, self._worked), (saved, saved)):
+            if len(shapes) == len(arrays) and not _fails(run, _zeros(shapes, arrays)):
+                self._taken = shapes
+                return tuple((None, *pattern[1:]) for pattern in patterns)
         inferred = self._rules.search() if self._rules and len(arrays) == 1 else None
         if inferred is None:
             return ()
         shape, pattern = inferred
+        self._taken = (shape,)
         return () if _fails(run, _zeros((shape,), arrays)) else (pattern,)
 
     def _difference(self, shapes: Sequence[Shape], arrays: Sequence[Any], run: Run) -> str | None:
@@ -109,9 +133,7 @@ class Expected:
         if self._known is None:
             self._known = self._look(arrays, run)
         for place, (pattern, shape) in enumerate(zip(self._known, shapes)):
-            if len(pattern) == len(shape) and all(
-                expected in (None, side) for expected, side in zip(pattern, shape)
-            ):
+            if _fits(pattern, shape):
                 continue
             role = f" as {self._names[place]}" if len(self._names) == len(shapes) > 1 else ""
             return f"the model takes {_written(pattern)}{role}, {self._subject} {shape}"
@@ -122,9 +144,28 @@ def _shapes(arrays: Sequence[Any]) -> tuple[Shape, ...]:
     return tuple(tuple(array.shape) for array in arrays)
 
 
-def _rows_alike(shapes: Sequence[Shape], others: Sequence[Shape]) -> bool:
-    """Whether two calls have arrays of the same shapes, apart from their numbers of rows."""
-    return [shape[1:] for shape in shapes] == [shape[1:] for shape in others]
+def _widened(pattern: Pattern, shape: Shape) -> Pattern:
+    """A pattern that ``shape`` fits too, with any number of rows.
+
+    Another number of dimensions changes nothing: a Dense layer takes some of them.
+    """
+    if len(pattern) != len(shape) or not shape:
+        return pattern
+    return (None, *(side if side == other else None for side, other in zip(pattern[1:], shape[1:])))
+
+
+def _fits(pattern: Pattern, shape: Shape) -> bool:
+    return len(pattern) == len(shape) and all(
+        expected in (None, side) for expected, side in zip(pattern, shape)
+    )
+
+
+def _with_rows(shape: Shape, rows: int) -> Shape:
+    """``shape`` with another number of rows, but not with more than a trial may have."""
+    if not shape:
+        return shape
+    fitting = max(1, _TRIAL_BYTES // (4 * math.prod(shape[1:]) or 1))
+    return (min(rows, _TRIAL_ROWS, fitting), *shape[1:])
 
 
 def _written(pattern: Pattern) -> str:

@@ -264,12 +264,17 @@ def models_of_every_kind():
 def pipes():
     """A pipeline for each kind of model.  All examples share it, so earlier ones may affect later.
 
-    The graph is installed however slow it is on this machine.
+    The graph is installed however slow it is on this machine.  Each pipeline has seen all widths,
+    from which it learns what to say about a wrong one.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(faster, "GAIN", 0)
         patch.setattr(faster, "UNFUSED_S", 60)
-        return {name: pipeline(model) for name, model in models_of_every_kind().items()}
+        pipes = {name: pipeline(model) for name, model in models_of_every_kind().items()}
+        for pipe in pipes.values():
+            for rows in ([[1, 2]], [[1]], [[1, 2, 3]]):
+                alone(pipe, request(rows))
+        return pipes
 
 
 def bodies():
