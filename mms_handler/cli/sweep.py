@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Mapping, Sequence
 
 import click
 
@@ -16,9 +18,18 @@ if TYPE_CHECKING:
 #: The longest text of a hyperparameter in the table.
 VALUE_CHARS = 24
 
+#: The most metrics in the table.
+METRICS = 4
+
 
 def sweep(
-    job: Job, points: Sequence[Mapping[str, str]], *, raw: bool, mode: str | None, local_hosts: int
+    job: Job,
+    points: Sequence[Mapping[str, str]],
+    *,
+    raw: bool,
+    mode: str | None,
+    local_hosts: int,
+    definitions: Path | None,
 ) -> None:
     """Run the job with the hyperparameters of each point, and print a table at the end.
 
@@ -39,6 +50,7 @@ def sweep(
         input_dir=job.base_dir / "input",
         mode=mode,
         local_hosts=local_hosts,
+        definitions=definitions,
         report=_report,
     ).run()
     for line in table(runs):
@@ -61,13 +73,20 @@ def _report(run: Run) -> None:
 
 
 def table(runs: Sequence[Run]) -> list[str]:
-    """Lines with a heading and a row for each run: hyperparameters, state, seconds, reason."""
+    """Lines with a heading and a row for each run, with its last metrics and why it failed.
+
+    Of the metrics, the first METRICS by rank have a column.
+    """
     names = list(runs[0].point)
-    rows = [["run", *names, "state", "seconds", "reason"]]
+    metrics = list(dict.fromkeys(name for run in runs for name in run.metrics))[:METRICS]
+    rows = [["run", *names, "state", "seconds", *metrics, "reason"]]
     for run in runs:
         values = [_shorten(run.point[name]) for name in names]
         seconds = "" if run.state == "not run" else f"{run.seconds:.1f}"
-        rows.append([run.name, *values, run.state, seconds, run.reason])
+        last = [f"{run.metrics[name]:.4g}" if name in run.metrics else "" for name in metrics]
+        rows.append([run.name, *values, run.state, seconds, *last, run.reason])
+    if not any(row[-1] for row in rows[1:]):
+        rows = [row[:-1] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows)]
     return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
@@ -78,14 +97,12 @@ def _shorten(text: str) -> str:
 
 @group.command("train-run", hidden=True)
 @click.argument("base_dir", type=existing)
-@click.argument("local_hosts", type=int)
-@click.argument("mode", required=False)
-def train_run(base_dir: Path, local_hosts: int, mode: str | None) -> None:
+@click.option("--local-hosts", type=int)
+@click.option("--mode")
+@click.option("--definitions", type=existing)
+def train_run(base_dir: Path, **options: Any) -> None:
     """Run one run of a sweep.  The command train --sweep runs this."""
-    import logging
-    import sys
-
     from mms_handler.training.sweep import run_one
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    run_one(base_dir, local_hosts, mode)
+    run_one(base_dir, **options)

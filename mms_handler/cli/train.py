@@ -151,7 +151,14 @@ def train(
             if sweeps:
                 raw = job_options.raw_hyperparameters
                 with training.phase("sweeping"):
-                    sweep(job, points, raw=raw, mode=mode, local_hosts=local_hosts)
+                    sweep(
+                        job,
+                        points,
+                        raw=raw,
+                        mode=mode,
+                        local_hosts=local_hosts,
+                        definitions=metric_definitions,
+                    )
                 return
             training.run_job(job, mode=mode, local_hosts=local_hosts, watching=watching)
             with training.phase("listing the model"):

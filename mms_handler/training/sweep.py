@@ -1,6 +1,6 @@
 """Run a job with each of several sets of hyperparameters, two at a time if they fit.
 
-job, points ──▶ BASE/sweep/001: mms-handler train-run ──▶ model/, output/, checkpoints/, log
+job, points ──▶ BASE/sweep/001: mms-handler train-run ──▶ model/, output/, log, metrics.jsonl ...
             ├─▶ BASE/sweep/002: mms-handler train-run
             ...
 
@@ -10,6 +10,7 @@ There is no other scheduler here: docs/training.md names engines that have one.
 from __future__ import annotations
 
 import contextlib
+import json
 import subprocess
 import sys
 import time
@@ -24,7 +25,9 @@ from mms_handler.errors import TrainingError
 from mms_handler.training.arguments import host_gpu_count
 from mms_handler.training.job import Job, decode_hyperparameters
 from mms_handler.training.local_hosts import first_line_of_failure, run_job
+from mms_handler.training.metrics import rank
 from mms_handler.training.outcome import recorded
+from mms_handler.training.progress import watching
 from mms_handler.training.supervise import signals_received
 
 #: Seconds after which a run is taken to use as much memory as it ever will.
@@ -56,11 +59,13 @@ class Run:
         state: "not run", "running", "succeeded", "failed" or "stopped".
         seconds: how long it ran.
         reason: the first line of its failure file; "" if it did not fail.
+        metrics: the last value of each metric that its first host printed.
     """
 
     def __init__(self, name: str, point: Mapping[str, str], job: Job) -> None:
         self.name, self.point, self.job = name, point, job
         self.state, self.seconds, self.reason = "not run", 0.0, ""
+        self.metrics: Mapping[str, float] = {}
 
     @property
     def log(self) -> Path:
@@ -116,6 +121,7 @@ class Sweep:
         input_dir: the folder of the job's input, which the runs share.
         mode: "legacy" or "script"; None decides by the script.
         local_hosts: the number of hosts of each run, which are all this machine.
+        definitions: a JSON file of metric definitions; None: the usual patterns.
         report: called with each run when it starts and when it has ended.
     """
 
@@ -127,11 +133,13 @@ class Sweep:
         input_dir: Path,
         mode: str | None = None,
         local_hosts: int = 1,
+        definitions: Path | None = None,
         report: Callable[[Run], object] = lambda run: None,
     ) -> None:
         self._waiting, self._count = deque(runs), len(runs)
         self._room, self._input_dir, self._report = room, input_dir, report
-        self._words = [str(local_hosts), *([mode] if mode else [])]
+        options = {"--local-hosts": local_hosts, "--mode": mode, "--definitions": definitions}
+        self._words = [f"{name}={value}" for name, value in options.items() if value is not None]
         self._two_at_once = room.cpus >= 2 * local_hosts and host_gpu_count() == 0
         self._environment = dict(settings.environment())
         if self._two_at_once:
@@ -198,6 +206,7 @@ class Sweep:
         self._active.remove(active)
         active.run.state = "succeeded" if code == 0 else "stopped" if stopped else "failed"
         active.run.reason = "" if code == 0 else first_line_of_failure(active.run.job, code)
+        active.run.metrics = last_metrics(metrics_file(active.run.job.base_dir))
         self._report(active.run)
 
 
@@ -236,8 +245,32 @@ class _Active:
         return self._bytes
 
 
-def run_one(base_dir: Path, local_hosts: int, mode: str | None) -> None:
+def run_one(
+    base_dir: Path,
+    *,
+    local_hosts: int = 1,
+    mode: str | None = None,
+    definitions: Path | None = None,
+) -> None:
     """Run one run of a sweep in this process."""
     job = Job.from_json((base_dir / "job.json").read_text())
     with recorded(base_dir, job.current_host):
-        run_job(job, mode=mode, local_hosts=local_hosts)
+        watched = watching(file=metrics_file(base_dir), definitions=definitions)
+        run_job(job, mode=mode, local_hosts=local_hosts, watching=watched)
+
+
+def metrics_file(base_dir: Path) -> Path:
+    """The file with the metrics of a run, as ``train --metrics`` writes it."""
+    return base_dir / "metrics.jsonl"
+
+
+def last_metrics(file: Path) -> dict[str, float]:
+    """The last value of each metric of the first host in a file of metrics, losses first."""
+    values: dict[str, dict[str, float]] = {}
+    with contextlib.suppress(OSError), file.open() as lines:  # a run that cannot start has none
+        for line in lines:
+            with contextlib.suppress(ValueError):  # the disk may have been full
+                entry = json.loads(line)
+                values.setdefault(entry["host"], {})[entry["name"]] = float(entry["value"])
+    metrics = values[min(values)] if values else {}
+    return {name: metrics[name] for name in sorted(metrics, key=rank)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -24,6 +25,8 @@ assert args.layers in (None, "[1, 2]")
 if args.lr > 1:
     raise ValueError("too large")
 print("ready", flush=True)
+print(f"epoch 1: loss {args.lr / 8}, accuracy 0.9")
+print("own=7")
 time.sleep(args.sleep)
 """
 
@@ -53,12 +56,20 @@ def without_seconds(text: str) -> list[str]:
 
 def test_a_grid(sweep, tmp_path):
     """A table, whose failed run fails the command; a list in JSON is one value."""
-    process = sweep("--hp", "lr=1,2", "--hp", "layers=[1,2]")
+    definitions = tmp_path / "definitions.json"
+    definitions.write_text(
+        json.dumps(
+            [{"Name": "own", "Regex": "own=([0-9]+)"}, {"Name": "loss", "Regex": "loss ([0-9.]+)"}]
+        )
+    )
+    process = sweep(
+        "--hp", "lr=1,2", "--hp", "layers=[1,2]", "--metric-definitions", str(definitions)
+    )
     out, err = process.communicate(timeout=120)
     assert process.returncode == 1
     assert without_seconds(out) == [
-        "run lr layers state seconds reason",
-        "001 1 [1,2] succeeded 0.0",
+        "run lr layers state seconds loss own reason",
+        "001 1 [1,2] succeeded 0.0 0.125 7",
         "002 2 [1,2] failed 0.0 algo-1: the script: ValueError: too large (train.py, line 10)",
     ]
     reason = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import threading
@@ -82,7 +83,10 @@ def test_two_at_a_time(job, tmp_path):
     for n, run in enumerate(runs, 1):
         base = tmp_path / "ml" / "sweep" / f"00{n}"
         names = {path.name for path in base.glob("[!.]*")}
-        assert names == {"checkpoints", "input", "job.json", "log", "model", "output"}
+        assert names == {
+            *("input", "job.json", "log", "metrics.jsonl"),
+            *("checkpoints", "model", "output"),
+        }
         assert (base / "output" / "success").exists()
         assert os.path.samefile(base / "input", tmp_path / "ml" / "input")
         assert json.loads((base / "job.json").read_text())["hyperparameters"] == {
@@ -106,9 +110,19 @@ def test_one_at_a_time(job, space):
 
 def test_a_run_that_fails(job, tmp_path):
     """The others run; the reason is that of its failure file.  A later sweep counts on."""
-    runs, number = swept(job("import sys\nif sys.argv[-1] == '2': raise ValueError('two')"))
+    script = (
+        "import sys\nn = sys.argv[-1]\nprint(f'epoch 1: accuracy {n}, loss 0.5')\n"
+        "if n == '2': raise ValueError('two')\nprint('epoch 2: accuracy 0.75')"
+    )
+    runs, number = swept(job(script))
     assert (number, [run.state for run in runs]) == (None, ["succeeded", "failed", "succeeded"])
-    assert runs[1].reason == "algo-1: the script: ValueError: two (train.py, line 2)"
+    assert runs[1].reason == "algo-1: the script: ValueError: two (train.py, line 4)"
+    assert [run.metrics for run in runs] == [
+        {"loss": 0.5, "accuracy": 0.75},
+        {"loss": 0.5, "accuracy": 2},
+        {"loss": 0.5, "accuracy": 0.75},
+    ]
+    assert [list(run.metrics) for run in runs] == [["loss", "accuracy"]] * 3
     assert "ValueError: two" in runs[1].log.read_text()
     (run,) = sweep.runs_of(job(), [{"n": "4"}])
     assert (run.name, run.job.base_dir) == ("004", tmp_path / "ml" / "sweep" / "004")
@@ -135,6 +149,21 @@ def test_a_signal_ends_all(job, tmp_path):
     assert [run.state for run in runs] == ["succeeded", "stopped", "stopped", "not run"]
     assert runs[1].reason == "algo-1: the script: stopped by SIGTERM"
     assert not (tmp_path / "ml" / "sweep" / "004").exists()
+
+
+def test_the_last_metrics(tmp_path):
+    """Those of the first host; what is no line of metrics is left out."""
+    lines = [
+        {"host": "algo-2", "name": "loss", "value": 1},
+        {"host": "algo-1", "name": "loss", "value": 0.5},
+        {"host": "algo-1", "name": "loss", "value": "nan"},
+    ]
+    file = tmp_path / "metrics.jsonl"
+    file.write_text("".join(f"{json.dumps(line)}\n" for line in lines) + '{"host": "algo-1", "na')
+    metrics = sweep.last_metrics(file)
+    assert list(metrics) == ["loss"]
+    assert math.isnan(metrics["loss"])
+    assert sweep.last_metrics(tmp_path / "none") == {}
 
 
 def test_jobs_that_cannot_be_swept(job):
