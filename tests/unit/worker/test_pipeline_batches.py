@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import logging
+from types import SimpleNamespace
 
 import mxnet as mx
 import numpy as np
@@ -456,6 +457,16 @@ def test_the_sample_warms_up_each_batch_size(sums, monkeypatch):
     prepare(pipe, request([[1, 1]]), 5, faster=False)
     bound = {shape[0] for (shape,) in pipe.predictor._executors._bound}
     assert bound == {1, 2, 3, 4, 5}
+
+
+def test_warming_up_takes_half_a_second(sums, monkeypatch):
+    """By a clock that moves whenever it is looked at; larger batches wait for clients."""
+    ticks = itertools.count(0, 0.05)
+    monkeypatch.setattr(sample, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    pipe = pipeline(sums())
+    prepare(pipe, request([[1, 1]]), 32, faster=False)
+    bound = {shape[0] for (shape,) in pipe.predictor._executors._bound}
+    assert 8 < max(bound) < 16
 
 
 def test_a_failing_trial_is_logged(sum_block, caplog, monkeypatch):
