@@ -117,3 +117,19 @@ def test_what_is_not_accepted():
     assert media.preference("application/json", ranges) == (0, -2)
     assert media.preference("image/png", ranges) == (0.5, -1)
     assert media.preference("text/csv", ranges) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "charset"),
+    [
+        ("text/csv", ""),
+        ("text/csv; header=present", ""),
+        ("text/csv; charset=UTF-8", "utf-8"),
+        ('text/csv;header=present; CHARSET = "latin-1" ', "latin-1"),
+        ('text/csv; a=";charset=x"; charset=y', "y"),
+        ("text/csv;", ""),
+    ],
+)
+def test_the_charset(content_type, charset):
+    """In lower case, without quotes."""
+    assert media.charset(content_type) == charset

@@ -225,3 +225,13 @@ def test_a_group_does_not_outlive_this_process(tmp_path):
     while folder.exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("pid", [1, 2])
+def test_only_a_containers_first_process_becomes_an_init(monkeypatch, pid):
+    """Any other one has a parent that reaps what it leaves."""
+    forks = []
+    monkeypatch.setattr(processes, "as_child", lambda: forks.append(pid))
+    monkeypatch.setattr(processes.os, "getpid", lambda: pid)
+    processes.leave_pid_1()
+    assert forks == ([1] if pid == 1 else [])
