@@ -51,7 +51,7 @@ def run_job(
         ) as output:
             run_local_hosts(job, hosts, output, mode=mode)
     else:
-        with phase("mms-handler"), shown([job.current_host], watching) as output:
+        with shown([job.current_host], watching) as output:
             run(job, mode=mode, output=output)
 
 
@@ -85,11 +85,12 @@ def run_local_hosts(
             (folder / "job.json").write_text(jobs[host].to_json())
             words = [str(folder), str(port), *([mode] if mode else [])]
             command = [sys.executable, "-m", "mms_handler", "train-host", *words]
+            pipes = output.pipes()
             process = processes.group(
-                command, env=settings.environment(), cwd=Path.cwd(), **output.streams()
+                command, env=settings.environment(), cwd=Path.cwd(), **pipes.arguments
             )
             running[host] = stack.enter_context(process)
-            printed.append(output.follow(host, running[host]))
+            printed.append(output.follow(host, running[host], pipes))
         _wait_for_all(list(running.values()), signals)
     for follower in printed:
         follower.join()

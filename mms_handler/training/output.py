@@ -8,15 +8,18 @@ process ──stdout, stderr──▶ thread ──▶ screen
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
 import selectors
 import subprocess
 import sys
+import termios
 import threading
 import time
+import tty
 from collections import deque
-from typing import IO, Any, Callable, Protocol
+from typing import IO, Any, Callable, Mapping, NamedTuple, Protocol
 
 #: Bytes that are read at once.
 READ_BYTES = 1 << 16
@@ -92,26 +95,67 @@ class Output:
     Args:
         screen: shows it.
         observe: is called with the host and each piece; must return at once.
+        terminal: whether a process may have a terminal, if this one's output goes to one.
     """
 
     def __init__(
-        self, screen: Screen | None = None, observe: Callable[[str, bytes], None] | None = None
+        self,
+        screen: Screen | None = None,
+        observe: Callable[[str, bytes], None] | None = None,
+        *,
+        terminal: bool = False,
     ) -> None:
         self._screen = screen or Plain()
         self._observe = observe or (lambda host, data: None)
+        self._terminal = terminal
 
-    def streams(self) -> dict[str, Any]:
-        """The arguments for ``subprocess.Popen``.
+    def pipes(self) -> Pipes:
+        """What a new process's output goes through.
 
-        Where both streams of this process lead to the same place, as on a terminal, the process has
-        one pipe for both: what it prints to one and the other then stays in order.
+        Where both streams of this process lead to the same place, the process has one pipe for
+        both: what it prints to one and the other then stays in order.  If the place is a terminal,
+        so is the pipe: the process shows its bars and colours, as it would without this one.
         """
-        same = _place(STDOUT) == _place(STDERR)
-        return {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT if same else subprocess.PIPE}
+        if _place(STDOUT) != _place(STDERR):
+            return Pipes(subprocess.PIPE, subprocess.PIPE)
+        if self._terminal and os.isatty(STDOUT):
+            with contextlib.suppress(OSError):  # the machine has no more of them
+                return _pseudo_terminal()
+        return Pipes(subprocess.PIPE, subprocess.STDOUT)
 
-    def follow(self, host: str, process: subprocess.Popen[bytes]) -> Follower:
+    def follow(self, host: str, process: subprocess.Popen[bytes], pipes: Pipes) -> Follower:
         """Pass on what ``process``, of this host, prints from now on."""
-        return Follower(host, process, self._screen, self._observe)
+        return Follower(host, pipes.files(process), self._screen, self._observe)
+
+
+class Pipes(NamedTuple):
+    """The streams of a process, as arguments for ``subprocess.Popen``."""
+
+    stdout: int
+    stderr: int
+    master: int | None = None  # of a terminal
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return {"stdout": self.stdout, "stderr": self.stderr}
+
+    def files(self, process: subprocess.Popen[bytes]) -> dict[IO[bytes], int]:
+        """What to read once the process has started, and where each file leads."""
+        if self.master is not None:
+            os.close(self.stdout)
+            return {open(self.master, "rb", buffering=0): STDOUT}
+        ends = ((process.stdout, STDOUT), (process.stderr, STDERR))
+        return {file: descriptor for file, descriptor in ends if file is not None}
+
+
+def _pseudo_terminal() -> Pipes:
+    """A terminal of the size of this process's, which passes all bytes on as they are."""
+    master, slave = os.openpty()
+    tty.setraw(slave)
+    with contextlib.suppress(OSError):
+        size = fcntl.ioctl(STDOUT, termios.TIOCGWINSZ, b"\0" * 8)
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, size)
+    return Pipes(slave, slave, master)
 
 
 def _read(descriptor: int) -> bytes:
@@ -119,11 +163,15 @@ def _read(descriptor: int) -> bytes:
 
     So lines stay whole also if several launchers share one log.
     """
-    data = os.read(descriptor, READ_BYTES)
+    try:
+        data = os.read(descriptor, READ_BYTES)
+    except OSError:  # a terminal that no process has open any more
+        return b""
     if data and not data.endswith((b"\n", b"\r")) and len(data) < READ_BYTES:
         ready, _, _ = select.select([descriptor], [], [], REST_S)
         if ready:
-            data += os.read(descriptor, READ_BYTES)
+            with contextlib.suppress(OSError):
+                data += os.read(descriptor, READ_BYTES)
     return data
 
 
@@ -140,16 +188,13 @@ class Follower:
     def __init__(
         self,
         host: str,
-        process: subprocess.Popen[bytes],
+        files: Mapping[IO[bytes], int],
         screen: Screen,
         observe: Callable[[str, bytes], None],
     ) -> None:
         self.tail = Tail()
         self._host, self._screen, self._observe = host, screen, observe
-        # With one pipe for both streams, standard error takes everything.
-        pipes = ((process.stdout, STDOUT), (process.stderr, STDERR))
-        self._streams: dict[IO[bytes], int] = {file: to for file, to in pipes if file is not None}
-        self._one_pipe = len(self._streams) == 1
+        self._files = files
         self._idle_since = float("inf")  # while it passes something on
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):  # closed
@@ -169,7 +214,7 @@ class Follower:
 
     def _run(self) -> None:
         with selectors.DefaultSelector() as selector:
-            for file, descriptor in self._streams.items():
+            for file, descriptor in self._files.items():
                 selector.register(file, selectors.EVENT_READ, descriptor)
             while selector.get_map():
                 self._idle_since = time.monotonic()
@@ -191,7 +236,7 @@ class Follower:
 
         If the disk is full, the output is lost, and the job goes on.
         """
-        if self._one_pipe or descriptor == STDERR:
+        if len(self._files) == 1 or descriptor == STDERR:
             self.tail.add(data)
         self._observe(self._host, data)
         with contextlib.suppress(OSError):

@@ -98,7 +98,8 @@ def shown(
             screen, hold = live, live.hold
         if named:
             screen = Hosts(hosts, screen, colour=colour, hold=hold)
-        yield Output(screen, observer.feed if observer else None)
+        observe = observer.feed if observer else None
+        yield Output(screen, observe, terminal=not named)
 
 
 def _has_colours() -> bool:

@@ -91,8 +91,8 @@ class Hosts:
         return name + body + end + b"\n"
 
 
-#: Escape sequences that only colour; the others may move the cursor.
-_COLOUR = re.compile(rb"\x1b\[[\d;]*m")
+#: Escape sequences that colour, erase a line or hide the cursor; others may leave the line.
+_HARMLESS = re.compile(rb"\x1b\[(?:[\d;]*[mK]|\?25[hl])")
 _ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~])?|[\x00-\x1f\x7f]")
 
 
@@ -139,16 +139,16 @@ class Live:
             return
         with self._lock:
             data = self._held.pop(host, b"") + data
-            if not self._off and b"\x1b" in data and b"\x1b" in _COLOUR.sub(b"", data):
+            if not self._off and b"\x1b" in data and b"\x1b" in _HARMLESS.sub(b"", data):
                 self._off = True
                 data = b"".join([*self._held.values(), data])
                 self._held.clear()
-            end = data.rfind(b"\n") + 1
+            end = max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
             if not (self._off or self._midline or len(data) - end > HELD_BYTES):
                 data, self._held[host] = data[:end], data[end:]
             text = self._erased() + data
             if data:
-                self._midline = not data.endswith(b"\n")
+                self._midline = not data.endswith((b"\n", b"\r"))
             if time.monotonic() - self._drawn_at > DRAW_S:
                 text += self._drawn()
             self._put(text)
@@ -195,7 +195,8 @@ class Live:
         rows = [*rows[: height - 2], self._progress()]
         self._rows, self._drawn_at = len(rows), time.monotonic()
         *others, last = (_cropped(row, width - 1) for row in rows)
-        return "\n".join([*others, f"\x1b[1m{last}\x1b[0m"]).encode()
+        # What a carriage return has left on this line is erased first.
+        return ("\x1b[J\x1b[0m" + "\n".join([*others, f"\x1b[1m{last}\x1b[0m"])).encode()
 
     def _size(self) -> tuple[int, int]:
         with contextlib.suppress(OSError):

@@ -86,15 +86,16 @@ def run(
     """
     env = {**environment, **command.variables, **(member.variables if member else {})}
     output = output or Output()
+    pipes = output.pipes()
     with phase(lambda: read_phase(command.report) or "the script"):
         with signals_received() as signals, processes.group(
             command.words,
             env=env,
             cwd=command.cwd,
             folder=command.report and command.report.parent,
-            **output.streams(),
+            **pipes.arguments,
         ) as process:
-            printed = output.follow(host, process)
+            printed = output.follow(host, process, pipes)
             stalls = Stalls(host, process.pid, lambda: _place(command), stall_s)
             _wait(process, member, signals, stalls)
             code = process.poll()

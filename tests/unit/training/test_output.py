@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import struct
 import subprocess
 import sys
+import termios
 import threading
 
 import pytest
 
-from mms_handler.training.output import TAIL_BYTES, Output, Tail, write_all
+from mms_handler.training.output import TAIL_BYTES, Output, Pipes, Tail, write_all
 
 
 class Recorder:
@@ -29,12 +32,12 @@ class Recorder:
         return b"".join(data for each, data in self.pieces if each == descriptor)
 
 
-def follow(source, screen=None, streams=None, observe=None):
+def follow(source, screen=None, pipes=None, observe=None):
     """Run a Python program, pass its output on, and wait for its end."""
     output = Output(screen, observe)
-    streams = streams or {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", source], **streams) as process:
-        follower = output.follow("algo-1", process)
+    pipes = pipes or Pipes(subprocess.PIPE, subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-c", source], **pipes.arguments) as process:
+        follower = output.follow("algo-1", process, pipes)
         process.wait()
         follower.join()
     return follower
@@ -55,22 +58,44 @@ def test_both_streams_in_order(monkeypatch):
     """They share a pipe where they lead to the same place, as on a terminal."""
     screen = Recorder()
     monkeypatch.setattr("mms_handler.training.output._place", lambda descriptor: (1, 2, 3))
-    streams = Output().streams()
+    pipes = Output().pipes()
     source = (
         "import os\n"
         "for number in range(500):\n"
         "    os.write(1, b'out %d\\n' % number)\n"
         "    os.write(2, b'err %d\\n' % number)\n"
     )
-    follower = follow(source, screen, streams)
+    follower = follow(source, screen, pipes)
     lines = screen.of(1).decode().splitlines()
     assert lines == [f"{name} {number}" for number in range(500) for name in ("out", "err")]
     assert follower.tail.text().endswith("out 499\nerr 499\n")
     monkeypatch.undo()
     reader, writer = os.pipe()
-    assert Output().streams() == {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    assert Output().pipes() == (subprocess.PIPE, subprocess.PIPE, None)
     os.close(reader)
     os.close(writer)
+
+
+def test_a_terminal(monkeypatch):
+    """The process has one too, of the same size, if its output goes to one as it is."""
+    master, slave = os.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 77, 0, 0))
+    monkeypatch.setattr("mms_handler.training.output.STDOUT", slave)
+    monkeypatch.setattr("mms_handler.training.output.STDERR", slave)
+    pipes = Output(terminal=True).pipes()
+    assert pipes.master is not None
+    screen = Recorder()
+    source = (
+        "import os, sys\n"
+        "print(sys.stdout.isatty(), sys.stderr.isatty(), *os.get_terminal_size(1), flush=True)\n"
+        "os.write(2, bytes(range(256)))\n"
+    )
+    follower = follow(source, screen, pipes)
+    assert screen.of(slave) == b"True True 77 33\n" + bytes(range(256))
+    assert follower.tail.text().startswith("True True")
+    assert Output().pipes() == (subprocess.PIPE, subprocess.STDOUT, None)
+    os.close(master)
+    os.close(slave)
 
 
 def test_output_comes_at_once():
@@ -80,7 +105,9 @@ def test_output_comes_at_once():
     with subprocess.Popen(
         [sys.executable, "-c", source], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:
-        follower = Output(screen, lambda host, data: arrived.set()).follow("algo-1", process)
+        follower = Output(screen, lambda host, data: arrived.set()).follow(
+            "algo-1", process, Pipes(subprocess.PIPE, subprocess.PIPE)
+        )
         assert arrived.wait(20)
         process.stdin.close()
         process.wait()
@@ -139,7 +166,7 @@ def test_output_that_cannot_be_passed_on(error, code):
         "    sys.exit(1)\n"
     )
     with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE) as process:
-        follower = Output(screen).follow("algo-1", process)
+        follower = Output(screen).follow("algo-1", process, Pipes(subprocess.PIPE, subprocess.PIPE))
         assert process.wait(60) == code
         follower.join()
 

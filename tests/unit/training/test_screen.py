@@ -98,7 +98,8 @@ def terminal():
     os.close(slave)
 
 
-BOLD, PLAIN, ERASE = b"\x1b[1m", b"\x1b[0m", b"\r\x1b[J"
+#: What erases the live line, what begins a picture, and the live line itself.
+ERASE, BEGIN, STATUS = b"\r\x1b[J", b"\x1b[J\x1b[0m", b"\x1b[1m0:00:03  epoch 3\x1b[0m"
 
 
 @pytest.fixture
@@ -110,28 +111,27 @@ def live(terminal, monkeypatch):
 def test_lines_go_above_the_live_line(live, terminal):
     slave, written = terminal
     live.write("a", slave, b"one\n")
-    assert written() == b"one\n" + BOLD + b"0:00:03  epoch 3" + PLAIN
+    assert written() == b"one\n" + BEGIN + STATUS
     live.write("a", slave, b"two\nthree\n")
-    assert written() == ERASE + b"two\nthree\n" + BOLD + b"0:00:03  epoch 3" + PLAIN
+    assert written() == ERASE + b"two\nthree\n" + BEGIN + STATUS
     LogStream(live).write("a warning\n")
-    assert written() == ERASE + b"a warning\n" + BOLD + b"0:00:03  epoch 3" + PLAIN
+    assert written() == ERASE + b"a warning\n" + BEGIN + STATUS
 
 
-def test_a_bar_is_drawn_below_the_lines(live, terminal):
-    """What its last carriage return shows; when its line ends, all of it is written."""
+def test_a_bar_is_drawn_above_the_live_line(live, terminal):
+    """What follows its last carriage return; all of its bytes are written, too."""
     slave, written = terminal
-    live.write("a", slave, b"\r 10%|#   |\r 20%|\x1b[32m##\x1b[0m  |")
-    status = BOLD + b"0:00:03  epoch 3" + PLAIN
-    assert written() == b" 20%|##  |\n" + status
+    live.write("a", slave, b"\r 10%|#   |\r\x1b[2K 20%|\x1b[32m##\x1b[0m  |")
+    assert written() == b"\r 10%|#   |\r" + BEGIN + b" 20%|##  |\n" + STATUS
     live.write("a", slave, b"\r 30%|### |\n")
     up = b"\r\x1b[1A\x1b[J"
-    assert written() == up + b"\r 10%|#   |\r 20%|\x1b[32m##\x1b[0m  |\r 30%|### |\n" + status
+    assert written() == (up + b"\x1b[2K 20%|\x1b[32m##\x1b[0m  |\r 30%|### |\n" + BEGIN + STATUS)
     live.hold("b", b"\r 10%|#   |")
     live.write("a", slave, b"one\n")
-    assert written() == ERASE + b"one\n[b]  10%|#   |\n" + status
+    assert written() == ERASE + b"one\n" + BEGIN + b"[b]  10%|#   |\n" + STATUS
     live.hold("b", b"")
     live.write("a", slave, b"two\n")
-    assert written() == up + b"two\n" + status
+    assert written() == up + b"two\n" + BEGIN + STATUS
 
 
 def test_a_line_without_end_is_not_held_back(live, terminal):
@@ -141,7 +141,7 @@ def test_a_line_without_end_is_not_held_back(live, terminal):
     live.write("a", slave, b"yy")
     assert written() == b"x" * (screen.HELD_BYTES + 1) + b"yy"
     live.write("a", slave, b"z\n")
-    assert written() == b"z\n" + BOLD + b"0:00:03  epoch 3" + PLAIN
+    assert written() == b"z\n" + BEGIN + STATUS
 
 
 def test_a_script_that_moves_the_cursor(live, terminal):
@@ -150,7 +150,7 @@ def test_a_script_that_moves_the_cursor(live, terminal):
     live.write("a", slave, b"one\n")
     live.write("a", slave, b"two\n\x1b[A")
     live.write("a", slave, b"three")
-    assert written().endswith(PLAIN + ERASE + b"two\n\x1b[Athree")
+    assert written().endswith(STATUS + ERASE + b"two\n\x1b[Athree")
 
 
 def test_a_narrow_terminal(terminal, monkeypatch):
@@ -159,7 +159,7 @@ def test_a_narrow_terminal(terminal, monkeypatch):
     monkeypatch.setattr(screen, "DRAW_S", 0)
     live = Live(lambda: "語" * 30, [slave])
     live.write("a", slave, b"one\n")
-    assert written().decode() == "one\n" + BOLD.decode() + "語" * 19 + "…" + PLAIN.decode()
+    assert written().decode() == "one\n\x1b[J\x1b[0m\x1b[1m" + "語" * 19 + "…\x1b[0m"
 
 
 def test_another_stream_is_left_alone(live, terminal):
