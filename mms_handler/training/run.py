@@ -61,6 +61,7 @@ def run(
         log.info("%s mode: %s", choice.name, choice.reason)
     current = settings.current()
     environment = settings.environment()
+    environment["PATH"] = settings.path_of_programs(environment.get("PATH"))
     # What fails from here on is reported to the other hosts, which may wait already.
     with phase("joining the other hosts"), _cluster(
         job, choice.legacy, environment, local_port

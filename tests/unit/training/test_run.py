@@ -6,8 +6,10 @@ Scripts run in script mode, which imports no mxnet, except in one test.
 from __future__ import annotations
 
 import json
+import os
 import random
 import socket
+import sys
 from contextlib import contextmanager
 
 import pytest
@@ -79,6 +81,20 @@ def test_a_model_folder_with_other_files(job, tmp_path):
     assert (folder / "other.params").exists()
     run(job(script, force=True))
     assert list(folder.iterdir()) == []
+
+
+def test_programs_are_those_of_this_python(job, tmp_path, monkeypatch):
+    """A script that runs python or pip gets this one's, also if no environment is activated."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    script = (
+        "import os, shutil\n"
+        "with open(os.environ['SM_MODEL_DIR'] + '/python', 'w') as file:\n"
+        "    file.write(shutil.which('python3'))\n"
+    )
+    run(job(script))
+    assert (tmp_path / "ml" / "model" / "python").read_text() == (
+        os.path.join(os.path.dirname(sys.executable), "python3")
+    )
 
 
 def test_checkpoints_stay(job, tmp_path):
