@@ -52,7 +52,7 @@ NOT_RUN = (
 )
 
 #: Seconds of tests, as they took without a mutant, that are run for one mutant.
-BUDGET_S = 12
+BUDGET_S = 20
 
 #: Not copied: what git ignores, and what tests without servers do not read.
 _IGNORED = shutil.ignore_patterns(".git", ".venv*", "build", "dist", ".*_cache")

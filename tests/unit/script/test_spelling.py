@@ -144,6 +144,8 @@ def hook(name, parameters):
     ("name", "parameters", "sentence"),
     [
         ("predict_fn", "modle, dta", "predict_fn: modle gets the data; did you mean model?"),
+        ("predict_fn", "blok, dta", "predict_fn: blok gets the data; did you mean block?"),
+        ("predict_fn", "netwrok, dta", "predict_fn: netwrok gets the data; did you mean network?"),
         ("input_fn", "modul, body, ct", "input_fn: modul gets the data; did you mean model?"),
         (
             "predict_fn",
