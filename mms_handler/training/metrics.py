@@ -116,8 +116,14 @@ _SPOKEN = re.compile(
 
 _PLACES = frozenset(("epoch", "epochs", "batch", "step", "iter", "iteration", "samples", "eta"))
 
-#: What every line with a metric has, by the usual patterns.
-HINT = re.compile(rb"(?i)epoch|batch|step|iter|\d/\d+ ?\[")
+#: Every line with a metric has one of these words, or is a bar.
+_WORDS = (b"epoch", b"batch", b"step", b"iter")
+
+
+def has_hint(output: bytes) -> bool:
+    """Whether there may be a metric in lines, by the usual patterns; quick, as most have none."""
+    lower = output.lower()
+    return any(word in lower for word in _WORDS) or (b"/" in output and b"[" in output)
 
 
 def epoch_of(line: str) -> int | None:

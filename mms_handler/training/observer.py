@@ -26,7 +26,7 @@ from mms_handler.training.series import HEADER, Point
 log = logging.getLogger(__name__)
 
 #: Bytes of output that may wait for the process; if more comes, the oldest is not looked at.
-QUEUE_BYTES = 1 << 24
+QUEUE_BYTES = 1 << 22
 
 #: Seconds that the process may take for the rest when the job has ended.
 REST_S = 20

@@ -100,14 +100,20 @@ def _draw(panels: Sequence[tuple[str, list[Curve]]], path: Path) -> None:
         for curve in sorted(curves, key=lambda curve: (curve.name, curve.host)):
             xs, ys = _line(curve)
             label = curve.name if len(hosts) == 1 else f"{curve.name}, {curve.host}"
+            by_batch = len(set(map(int, xs))) < len(xs)  # noisy: drawn behind the others
             axes.plot(
-                xs, ys, label=label, linewidth=1.5,
+                xs, ys, label=label,
+                linewidth=0.8 if by_batch else 1.5,
+                alpha=0.6 if by_batch else 1,
+                zorder=1 if by_batch else 2,
                 color=COLOURS[names.index(curve.name) % len(COLOURS)],
                 linestyle=STYLES[hosts.index(curve.host) % len(STYLES)],
                 marker="o" if len(xs) <= 20 else None, markersize=3,
             )  # fmt: skip
         _label(axes, kind, curves)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if by_epoch:
+            axes.label_outer()
     figure.savefig(path, dpi=120)
 
 

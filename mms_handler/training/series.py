@@ -96,13 +96,16 @@ class Observed:
 
     def add(self, host: str, data: bytes, now: float) -> None:
         """Look for metrics in the lines that ``data`` completes; b"" completes the last one."""
-        *lines, rest = _LINE_ENDS.split(self._incomplete[host] + data)
-        if not data:
+        data, ended = self._incomplete[host] + data, not data
+        if self._usual and not ended and not metrics.has_hint(data):
+            data = data[max(data.rfind(b"\n"), data.rfind(b"\r")) + 1 :]
+        *lines, rest = _LINE_ENDS.split(data)
+        if ended:
             lines, rest = [rest], b""
         self._incomplete[host] = rest[:LINE_BYTES]
+        if self._usual:
+            lines = [line for line in lines if metrics.has_hint(line[:LINE_BYTES])]
         for line in lines:
-            if self._usual and not metrics.HINT.search(line, 0, LINE_BYTES):
-                continue
             text = line[:LINE_BYTES].decode("utf-8", "replace")
             for name, point in self._points(host, text):
                 self._record(host, name, point, now)

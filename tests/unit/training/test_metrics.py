@@ -81,7 +81,7 @@ def test_the_usual_patterns(line, reading):
     """Epoch, step and values; a line that only names its step belongs to the epoch before."""
     assert repr(metrics.usual(line, 7)) == repr(Reading(*reading))
     if reading[2]:
-        assert metrics.HINT.search(line.encode())
+        assert metrics.has_hint(line.encode())
 
 
 def write(folder, content):
@@ -143,3 +143,8 @@ def test_definitions_that_are_not_there(tmp_path):
 )
 def test_what_a_name_says(name, direction, rank):
     assert (metrics.better(name), metrics.rank(name)) == (direction, rank)
+
+
+def test_lines_without_metrics():
+    """They are passed over before any pattern is tried."""
+    assert not metrics.has_hint(b"loss=0.5\nsaving to a/b\n")
