@@ -19,31 +19,37 @@ import java.util.HashSet;
 import java.util.Set;
 
 /**
- * Models that the supervisor is about to load: those that it was started with, and those whose
- * processes ended. For these MMS's 404 becomes 503 with Retry-After.
+ * Models that are registered with the supervisor, but not with MMS. For these MMS's 404 becomes 503.
  *
- * <p>The supervisor keeps a file with the name of each such model in a folder beside {@link
- * Plugin#READY_FILE}.
+ * <p>The supervisor keeps a file with the name of each such model in one of two folders beside
+ * {@link Plugin#READY_FILE}: "loading" has those that it is about to load, because it was started
+ * with them or their processes ended; "idle" has those that are registered without workers.
  */
 final class Loading extends ChannelDuplexHandler {
-    private static final File FOLDER =
-            Plugin.READY_FILE == null
-                    ? null
-                    : new File(new File(Plugin.READY_FILE).getParentFile(), "loading");
-
+    private static final File FOLDER = folder("loading");
+    private static final File IDLE = folder("idle");
     private static final String RETRY_AFTER_S = "2";
-    private static final String BODY =
-            "{\n"
-                    + "  \"code\": 503,\n"
-                    + "  \"type\": \"Unavailable\",\n"
-                    + "  \"message\": \"the model is being loaded; try again later\"\n"
-                    + "}\n";
 
     private String uri = "";
 
-    /** The names of the models; empty without a supervisor. */
+    private static File folder(String name) {
+        return Plugin.READY_FILE == null
+                ? null
+                : new File(new File(Plugin.READY_FILE).getParentFile(), name);
+    }
+
+    /** The names of the models that are about to be loaded; empty without a supervisor. */
     static Set<String> names() {
-        String[] names = FOLDER == null ? null : FOLDER.list();
+        return names(FOLDER);
+    }
+
+    /** The names of the models without workers. */
+    static Set<String> idle() {
+        return names(IDLE);
+    }
+
+    private static Set<String> names(File folder) {
+        String[] names = folder == null ? null : folder.list();
         return new HashSet<>(Arrays.asList(names == null ? new String[0] : names));
     }
 
@@ -65,27 +71,39 @@ final class Loading extends ChannelDuplexHandler {
 
     @Override
     public void write(ChannelHandlerContext context, Object message, ChannelPromise promise) {
-        if (message instanceof FullHttpResponse && isMissing((FullHttpResponse) message)) {
-            FullHttpResponse missing = (FullHttpResponse) message;
-            context.write(unavailable(missing), promise);
-            ReferenceCountUtil.release(missing);
-        } else {
+        FullHttpResponse unavailable =
+                message instanceof FullHttpResponse
+                        ? unavailable((FullHttpResponse) message)
+                        : null;
+        if (unavailable == null) {
             context.write(message, promise);
+        } else {
+            context.write(unavailable, promise);
+            ReferenceCountUtil.release(message);
         }
     }
 
-    /** MMS answers 404 for an unknown model; 400 for /invocations if it has no model at all. */
-    private boolean isMissing(FullHttpResponse response) {
+    /**
+     * What a client gets in place of this response; null if it gets this one. MMS answers 404 for
+     * an unknown model; 400 for /invocations if it has no model at all.
+     */
+    private FullHttpResponse unavailable(FullHttpResponse response) {
         int status = response.status().code();
         String model = status == 404 || status == 400 ? new Target(uri).model() : null;
-        if (model == null) {
-            return false;
+        if (model == null || isRegistered(model) && !isOfMms(response)) {
+            return null;
         }
-        Set<String> names = names();
-        if (model.isEmpty()) {
-            return !names.isEmpty();
+        Set<String> loading = names();
+        if (loading.contains(model) || model.isEmpty() && !loading.isEmpty()) {
+            FullHttpResponse later =
+                    unavailable(response, "the model is being loaded; try again later");
+            later.headers().set(HttpHeaderNames.RETRY_AFTER, RETRY_AFTER_S);
+            return later;
         }
-        return names.contains(model) && (!isRegistered(model) || isOfMms(response));
+        String load = "PUT /models/" + model + "?min_worker=1 of the management API loads it";
+        return idle().contains(model)
+                ? unavailable(response, "the model has no workers; " + load)
+                : null;
     }
 
     private static boolean isRegistered(String model) {
@@ -99,16 +117,24 @@ final class Loading extends ChannelDuplexHandler {
                 .contains("\"type\": \"ModelNotFoundException\"");
     }
 
-    private static FullHttpResponse unavailable(FullHttpResponse missing) {
+    /** @param message of ASCII, without quotes */
+    private static FullHttpResponse unavailable(FullHttpResponse missing, String message) {
+        String body =
+                "{\n"
+                        + "  \"code\": 503,\n"
+                        + "  \"type\": \"Unavailable\",\n"
+                        + "  \"message\": \""
+                        + message
+                        + "\"\n"
+                        + "}\n";
         FullHttpResponse response =
                 new DefaultFullHttpResponse(
                         missing.protocolVersion(),
                         HttpResponseStatus.SERVICE_UNAVAILABLE,
-                        Unpooled.copiedBuffer(BODY, StandardCharsets.US_ASCII));
+                        Unpooled.copiedBuffer(body, StandardCharsets.US_ASCII));
         response.headers().set(missing.headers());
         response.headers().set(HttpHeaderNames.CONTENT_TYPE, HttpHeaderValues.APPLICATION_JSON);
-        response.headers().set(HttpHeaderNames.CONTENT_LENGTH, BODY.length());
-        response.headers().set(HttpHeaderNames.RETRY_AFTER, RETRY_AFTER_S);
+        response.headers().set(HttpHeaderNames.CONTENT_LENGTH, body.length());
         return response;
     }
 }

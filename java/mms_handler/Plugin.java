@@ -1,5 +1,8 @@
 package mms_handler;
 
+import java.util.Arrays;
+import java.util.HashSet;
+import java.util.Set;
 import org.slf4j.Logger;
 import org.slf4j.LoggerFactory;
 
@@ -46,6 +49,9 @@ final class Plugin {
     /** How many models must have loaded once.  Without it, the models that MMS is started with. */
     static final Integer EXPECTED_MODELS = number("mms_handler.expected_models", null);
 
+    /** The models that the supervisor was started with.  Without it, all those that there are. */
+    static final Set<String> STARTUP_MODELS = names("mms_handler.startup_models");
+
     /** Exists once the supervisor has seen every model answer.  Without it none is waited for. */
     static final String READY_FILE = System.getProperty("mms_handler.ready_file");
 
@@ -63,6 +69,11 @@ final class Plugin {
 
     /** Run the static block above, once: MMS creates two objects of each endpoint. */
     static void start() {}
+
+    private static Set<String> names(String name) {
+        String value = System.getProperty(name);
+        return value == null ? null : new HashSet<>(Arrays.asList(value.split(",")));
+    }
 
     private static Integer number(String name, Integer defaultValue) {
         String value = System.getProperty(name);

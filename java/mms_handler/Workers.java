@@ -112,6 +112,10 @@ final class Workers {
         if (Plugin.GATE != null && !Plugin.MULTI_MODEL) {
             Set<String> names = Loading.names();
             names.addAll(models.keySet());
+            names.addAll(Loading.idle());
+            if (Plugin.STARTUP_MODELS != null) {
+                names.retainAll(Plugin.STARTUP_MODELS);
+            }
             MmsInternals.setStartupModels(names);
         }
         return REGISTERED.values();

@@ -116,6 +116,8 @@ class Api:
             raise BadInput("Parameter url is required.")
         numbers = {field: _number(fields, key, 0) for key, field in _SERVING_FIELDS.items()}
         serving = self._defaults._replace(**{field: n for field, n in numbers.items() if n})
+        if "initial_workers" in fields:
+            serving = serving._replace(workers=numbers["workers"])
         if serving.timeout_s > self._defaults.timeout_s:  # workers only know the default
             raise BadInput(
                 f"response_timeout: {serving.timeout_s} s is too long; the limit is "
@@ -137,7 +139,7 @@ class Api:
                 with opened as source:
                     self._registry.load(source, serving)
 
-            if later:
+            if later and serving.workers:
                 self._later.start(f"registering {name}", load, held)
                 return _LATER
             load()

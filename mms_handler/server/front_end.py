@@ -160,6 +160,10 @@ class FrontEnd(NamedTuple):
         """The file that tells the gate to answer 503 for a model instead of 404 (Loading.java)."""
         return self.folder / "loading" / name
 
+    def idle_file(self, name: str) -> Path:
+        """The file that tells it the same for a model that is registered without workers."""
+        return self.folder / "idle" / name
+
 
 @contextlib.contextmanager
 def started(
@@ -172,7 +176,8 @@ def started(
 ) -> Iterator[FrontEnd]:
     """Run Java for the length of a ``with`` block; it listens when the block begins.
 
-    Clients get 503 for the ``expected`` models until their ``loading_file`` is removed.
+    Clients get 503 for the ``expected`` models until their ``loading_file`` is removed.  These
+    are the models that /invocations may mean; those that come later are not.
 
     After the block requests in flight may finish, for ``drain_s`` seconds; a second Ctrl-C or
     SIGTERM does not wait for them.  Then no process is left, and the folder is removed.  Each
@@ -194,14 +199,15 @@ def started(
         )
         env = environment(private)
         env.update(java.java_variables(env), PATH=path_of_programs(env.get("PATH")))
-        options = [*sizing.java_options(plan), *_gate_options(settings, tokens, folder)]
+        options = [*sizing.java_options(plan), *_gate_options(settings, tokens, folder, expected)]
         command = java.command(env, folder, options, settings.java_jars)
         inference, management = f"unix:{folder / 'inference'}", f"unix:{folder / 'management'}"
         addresses = f"inference_address={inference}\nmanagement_address={management}\n"
         # Of two lines with one key MMS takes the second.
         (folder / "config.properties").write_text(config_properties(private) + addresses)
         temp.mkdir()
-        (folder / "loading").mkdir()
+        for name in ("loading", "idle"):
+            (folder / name).mkdir()
         for name in expected:
             (folder / "loading" / name).touch()
         with processes.group(
@@ -236,7 +242,9 @@ def _drain(process: subprocess.Popen[bytes], limit_s: float) -> None:
         process.wait(limit_s + _END_S)
 
 
-def _gate_options(settings: Settings, tokens: Tokens, folder: Path) -> list[str]:
+def _gate_options(
+    settings: Settings, tokens: Tokens, folder: Path, expected: Sequence[str]
+) -> list[str]:
     """What the plug-in reads from system properties (java/mms_handler/Plugin.java)."""
     options = {
         "gate": f"{settings.host}:{settings.port}",
@@ -252,6 +260,8 @@ def _gate_options(settings: Settings, tokens: Tokens, folder: Path) -> list[str]
     for name in ("max_requests", "max_worker_mb"):
         if getattr(settings, name):
             options[name] = str(getattr(settings, name))
+    if expected:
+        options["startup_models"] = ",".join(expected)
     if settings.multi_model:
         options.update(admin_port=str(settings.management_port), multi_model="true")
     if tokens != Tokens():

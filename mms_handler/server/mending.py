@@ -53,7 +53,9 @@ class Mender:
     def _is_due(self, name: str, model: Model) -> bool:
         if model.mending:
             return time.monotonic() >= model.mending.next_s
-        if model_processes.is_alive(model.listener):  # its workers alone can go on serving
+        if not model.listener or model_processes.is_alive(
+            model.listener
+        ):  # its workers alone can go on serving
             return False
         return len(self._registry.processes(name)) < model.serving.workers
 

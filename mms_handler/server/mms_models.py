@@ -126,7 +126,18 @@ class MmsModels:
         listener = model_processes.listener(self._front_end.process.pid, name)
         if listener is None:
             raise ServerError(f"{name} cannot be served: its processes ended right after the load")
+        self._front_end.idle_file(name).unlink(missing_ok=True)
         return listener
+
+    def set_aside(self, name: str) -> None:
+        """Let clients know that a model of the store is not loaded, and how to load it."""
+        self._front_end.idle_file(name).touch()
+
+    def unload(self, name: str) -> None:
+        """End a model's processes, and set it aside."""
+        self.set_aside(name)
+        self._end(name)
+        self._deaths.forget(name)
 
     def load_phase(self, name: str) -> str:
         """What a model's workers are doing while they load it."""
@@ -216,7 +227,8 @@ class MmsModels:
         self._end(name)
         self._store.remove(name)
         self._deaths.forget(name)
-        self._front_end.loading_file(name).unlink(missing_ok=True)
+        for file in (self._front_end.loading_file(name), self._front_end.idle_file(name)):
+            file.unlink(missing_ok=True)
 
     def _end(self, name: str) -> None:
         processes = self.processes(name)

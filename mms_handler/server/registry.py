@@ -41,15 +41,18 @@ class Model(NamedTuple):
 
     Fields:
         url: where it came from, as it was given.
-        serving: how it is served.
-        listener: the process that forks its workers; MMS starts no second one if it dies.
+        serving: how it is served; with 0 workers it is not loaded, and MMS does not know it.
+        size_bytes: the size of its files.
+        listener: the process that forks its workers; MMS starts no second one if it dies.  None if
+            the model is not loaded.
         change: held while it is scaled, mended or unregistered.
         mending: None while it is served.
     """
 
     url: str
     serving: Serving
-    listener: psutil.Process
+    size_bytes: int
+    listener: psutil.Process | None
     change: threading.Lock
     mending: Mending | None = None
 
@@ -110,7 +113,18 @@ class Registry:
             if name not in self._models and name in self._registering:
                 url = self._registering[name]
                 return {"modelName": name, "modelUrl": url, "status": "LOADING", "workers": []}
-        return {**self._mms.describe(name), "modelUrl": self.model(name).url}
+        model = self.model(name)
+        if model.listener:
+            return {**self._mms.describe(name), "modelUrl": model.url}
+        return {
+            "modelName": name,
+            "modelUrl": model.url,
+            "minWorkers": 0,
+            "maxWorkers": 0,
+            "batchSize": model.serving.batch_size,
+            "maxBatchDelay": model.serving.max_batch_delay_ms,
+            "workers": [],
+        }
 
     def load_error(self, name: str) -> str:
         """Why a worker of a model could not load it within the last minute; "" if none failed."""
@@ -154,23 +168,36 @@ class Registry:
     def load(self, source: Source, serving: Serving) -> None:
         """Serve a model whose name is ``reserved``; it answers requests when this returns.
 
+        With 0 workers it is only there to be scaled.
+
         Raises:
             OutOfResources: the memory is not enough; nothing was started.
             ArchiveError: it is not safe, or broken.
             ServerError: it cannot be loaded, or cannot answer its sample; says why.
         """
         name = source.name
-        need_bytes = serving.workers * sizing.estimate(source.size_bytes)
-        with self._memory.reserved(name, need_bytes):
-            folder = self._store.put(source)
+        model = Model(source.url, serving, source.size_bytes, None, threading.Lock())
+        with self._memory.reserved(name, self._first_bytes(model, serving.workers)):
+            self._store.put(source)
             try:
-                listener = self._mms.load(name, serving)
-                self._mms.answer_sample(name, folder)
+                if serving.workers:
+                    model = self._loaded(name, model, serving)
+                else:
+                    self._mms.set_aside(name)
             except BaseException:
                 self._mms.remove(name)
                 raise
-            with self._lock:
-                self._models[name] = Model(source.url, serving, listener, threading.Lock())
+            self.replace(name, model)
+
+    def _loaded(self, name: str, model: Model, serving: Serving) -> Model:
+        """A model after its first workers have loaded it and answered its sample."""
+        listener = self._mms.load(name, serving)
+        self._mms.answer_sample(name, self._store.folder(name))
+        return model._replace(serving=serving, listener=listener)
+
+    def _first_bytes(self, model: Model, workers: int) -> int:
+        """The memory of a model's first workers, judging by its files."""
+        return workers * sizing.estimate(model.size_bytes)
 
     # --- changing ---
 
@@ -188,7 +215,7 @@ class Registry:
             NoSuchModel: there is none of that name.
             OutOfResources: the memory is not enough; nothing has changed.
             Unavailable: the model is being mended.
-            ServerError: MMS could not start them; the model has the workers that it had.
+            ServerError: they could not be started; the model has the workers that it had.
         """
         with self.model(name).change:
             model = self.model(name)  # it may have been changed or unregistered meanwhile
@@ -196,10 +223,25 @@ class Registry:
                 raise Unavailable(f"{name} is being loaded again after its processes ended")
             limit = min_workers if max_workers is None else max_workers
             workers = max(min_workers, min(model.serving.workers, limit))
+            if not model.serving.workers:
+                self._load_first(name, model, workers)
+                return
             more = max(0, workers - model.serving.workers)
             subject = f"{name} with {more} more worker{'s' if more > 1 else ''}"
             with self._memory.reserved(subject, more * self._worker_bytes(name, model)):
                 self._set_workers(name, model, workers)
+
+    def _load_first(self, name: str, model: Model, workers: int) -> None:
+        """Load a model that is registered without workers."""
+        if not workers:
+            return
+        with self._memory.reserved(name, self._first_bytes(model, workers)):
+            try:
+                serving = model.serving._replace(workers=workers)
+                self.replace(name, self._loaded(name, model, serving))
+            except BaseException:
+                self._mms.unload(name)
+                raise
 
     def scale_to_fit(self, name: str, limit: int) -> None:
         """Serve a model that has one worker with as many as memory allows, up to ``limit``."""

@@ -41,7 +41,8 @@ def deaths():
 def registry(tmp_path, mms, used, deaths, monkeypatch):
     """Build a registry that may use so many megabytes; a worker's requests may take 60."""
     monkeypatch.setattr(sizing, "request_bytes", lambda settings: 60 * MB)
-    (tmp_path / "loading").mkdir()
+    for name in ("loading", "idle"):
+        (tmp_path / name).mkdir()
     front = FrontEnd(tmp_path, mms.java, ProcessLog(lambda line: None), mms.url, mms.url)
 
     def build(memory_mb: int = 1_000) -> Registry:

@@ -124,6 +124,16 @@ def test_register_with_mms_fields(ask, registry, store):
     assert registry.calls == [(source, Serving(2, 8, 5, 9))]
 
 
+@pytest.mark.parametrize("synchronous", ["true", "false"])
+def test_register_without_workers(ask, registry, store, synchronous):
+    """Nothing is loaded, so there is nothing to do later, as in MMS."""
+    path = f"/models?model_name=i&url=iris&initial_workers=0&synchronous={synchronous}"
+    assert ask("POST", path) == (200, {"status": 'Model "i" registered'})
+    assert registry.calls == [
+        (Source("i", store / "iris", 4, "iris"), DEFAULTS._replace(workers=0))
+    ]
+
+
 @pytest.mark.parametrize("fields", [{}, {"model_name": ""}])
 def test_register_without_a_name(ask, registry, store, fields):
     """The model says how it is called; a text that is empty is no name, as in MMS."""

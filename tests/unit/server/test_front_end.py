@@ -262,7 +262,7 @@ def test_started(commands, temporary):
     }
     assert seen["path"].split(":")[0] == os.path.dirname(sys.executable)
     assert seen["cwd"] == str(folder)
-    assert seen["files"] == ["config.properties", "loading", "tmp", "tokens"]
+    assert seen["files"] == ["config.properties", "idle", "loading", "tmp", "tokens"]
     config = seen["config"]
     assert config.endswith(
         f"inference_address=unix:{folder}/inference\nmanagement_address=unix:{folder}/management\n"
@@ -271,6 +271,7 @@ def test_started(commands, temporary):
     (options,) = commands
     assert options[:3] == sizing.java_options(PLAN)
     assert "-Dmms_handler.gate=127.0.0.1:1234" in options
+    assert "-Dmms_handler.startup_models=iris" in options
 
 
 def test_a_folder_whose_path_is_too_long_for_sockets(commands, temporary, monkeypatch):
@@ -313,7 +314,7 @@ def test_a_java_that_does_not_end(tmp_path):
 
 
 def gate(tmp_path, settings: Settings, **tokens: str) -> dict[str, str]:
-    options = front_end._gate_options(settings, Tokens(**tokens), tmp_path)
+    options = front_end._gate_options(settings, Tokens(**tokens), tmp_path, [])
     assert all(option.startswith("-Dmms_handler.") for option in options)
     return dict(option[len("-Dmms_handler.") :].split("=", 1) for option in options)
 

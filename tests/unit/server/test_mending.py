@@ -71,6 +71,14 @@ def test_a_full_disk_does_not_stop_it(models, mms, deaths, tmp_path):
     assert len(models.processes("one")) == 3
 
 
+def test_models_without_workers(models, mms, source, deaths):
+    """They have nothing to lose."""
+    models.register(source("two"), serving(0))
+    del mms.calls[:]
+    assert Mender(models, deaths, 3).mend() == {}
+    assert mms.calls == []
+
+
 def test_models_that_are_well(models, mms, deaths):
     """MMS forks another worker from a listener; workers go on without one."""
     mender = Mender(models, deaths, 3)

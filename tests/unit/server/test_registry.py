@@ -224,6 +224,75 @@ def test_processes_that_end_right_after_the_load(registry, source, tmp_path, mms
         models.register(source("broken"), serving())
 
 
+# --- without workers ---
+
+
+@pytest.fixture
+def idle(registry, tmp_path, mms):
+    """A registry with the model ``one``, which has a sample and no workers, and its idle file."""
+    models = registry()
+    models.register(packed(tmp_path, "one"), serving(0))
+    assert mms.calls == []
+    assert (tmp_path / "store" / "one" / MANIFEST).exists()
+    return models, tmp_path / "idle" / "one"
+
+
+def test_a_model_without_workers(idle, mms):
+    """Nothing is loaded; the name is taken; it goes without a trace."""
+    models, file = idle
+    assert (models.names(), models.processes("one"), file.exists()) == (["one"], [], True)
+    with pytest.raises(NameTaken):
+        check_free(models, "one")
+    assert models.describe("one") == {
+        "modelName": "one",
+        "modelUrl": "m.mar",
+        "minWorkers": 0,
+        "maxWorkers": 0,
+        "batchSize": 4,
+        "maxBatchDelay": 3,
+        "workers": [],
+    }
+    models.scale("one", 0, 4)
+    assert mms.calls == []
+    models.unregister("one")
+    assert (models.names(), file.exists(), list(file.parents[1].glob("store/*"))) == ([], False, [])
+
+
+def test_a_model_gets_its_first_workers(idle, mms):
+    """It answers its sample, as at a registration; then it is like any other."""
+    models, file = idle
+    models.scale("one", 2)
+    assert mms.calls == [("POST", "one", 2), ("INVOKE", "one", None)]
+    assert (len(models.processes("one")), file.exists()) == (3, False)
+    assert models.model("one").serving == serving(2)
+    models.scale("one", 1)
+    assert mms.calls[2:] == [("RETIRE", "one", 1), ("PUT", "one", 1)]
+
+
+@pytest.mark.parametrize("failing", ["POST", "INVOKE"])
+def test_first_workers_that_cannot_load(idle, mms, failing):
+    """The model is there without workers as before, and can be tried again."""
+    models, file = idle
+    mms.statuses[failing] = 500
+    with pytest.raises(ServerError, match="^one cannot be served: .*because$"):
+        models.scale("one", 2)
+    assert (models.processes("one"), file.exists()) == ([], True)
+    assert models.model("one").serving == serving(0)
+    del mms.statuses[failing]
+    models.scale("one", 1)
+    assert (len(models.processes("one")), file.exists()) == (2, False)
+
+
+def test_first_workers_ask_for_memory(registry, source, mms):
+    """As much as at a registration: judging by the files."""
+    models = registry(memory_mb=1_000)
+    models.register(source("big", 40 * MB), serving(0))
+    with pytest.raises(OutOfResources, match="^big needs about 1020 MB, but only 1000 MB are "):
+        models.scale("big", 3)
+    assert mms.calls == []
+    models.scale("big", 2)
+
+
 # --- asking ---
 
 
