@@ -82,6 +82,8 @@ def invoke(
         answer = client.invoke(url, body, content_type, accept, timeout_s, token)
     except ServerError as exc:
         end(f"{exc}{_next_step(exc, len(body))}", 1)
+    if reason := answer.headers.get("x-does-not-load"):  # of serve --dev
+        click.echo(f"the edited files do not load, the last version answers: {reason}", err=True)
     if answer.status >= 400:
         end(_failure(answer, len(body)), 1)
     sys.stdout.buffer.write(answer.body)

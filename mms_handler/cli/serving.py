@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 import click
 
 from mms_handler import settings
+from mms_handler.cli import editing
 from mms_handler.cli.command import PORT_HELP, end, examples, existing, group
 from mms_handler.settings import Effective, Setting
 
@@ -53,11 +54,18 @@ def _effective(options: dict[str, Any]) -> Effective:
     epilog=examples(
         "mms-handler serve model_archives/linear store/iris.mar --workers 1",
         "mms-handler serve model.tar.gz --host 0.0.0.0 --port 9000",
+        "mms-handler serve --dev trained --script iris.py",
     )
 )
 @click.argument("paths", nargs=-1, type=existing)
+@click.option("--dev", is_flag=True,
+              help="Serve one model without Java, and load it again whenever its files change; for "
+              "the time of editing.")  # fmt: skip
+@click.option("--script", type=existing, metavar="FILE",
+              help="With --dev: a script, or a folder with one, to use where it lies.  [default: "
+              "the model's own]")  # fmt: skip
 @_server_options
-def serve(paths: tuple[Path, ...], **options: Any) -> None:
+def serve(paths: tuple[Path, ...], dev: bool, script: Path | None, **options: Any) -> None:
     """Serve models until Ctrl-C.
 
     Each of PATHS is a .mar, a model.tar.gz, or a folder with a model and its script in code/.
@@ -66,6 +74,11 @@ def serve(paths: tuple[Path, ...], **options: Any) -> None:
     and serves /opt/ml/model under the name "model".  With SAGEMAKER_MULTI_MODEL=true it starts
     without models, and clients load and unload them.
     """
+    if dev or script:
+        if not dev or len(paths) != 1:
+            raise click.UsageError("--script needs --dev, and --dev needs exactly one PATH")
+        editing.serve(paths[0], script, _effective(options).settings)
+        return
     from mms_handler.processes import leave_pid_1, make_private
     from mms_handler.server import access
     from mms_handler.server import serve as serve_models

@@ -154,16 +154,21 @@ class Access:
         """
         if headers.get("Origin") is not None or headers.get("X-Forwarded-Origin") is not None:
             raise Forbidden("the management API takes no requests from web pages: Origin is set")
-        self._check_host(headers.get_all("Host", []))
+        self.check_host(headers.get_all("Host", []))
         if not self._any_public_host:
-            self._check_host(headers.get_all("X-Forwarded-Host", ["localhost"]))
+            self.check_host(headers.get_all("X-Forwarded-Host", ["localhost"]))
         if self._digest and not self._has_token(headers.get_all("Authorization", [])):
             raise Unauthorized(
                 "send the header Authorization: Bearer TOKEN, with the token for management of "
                 "the server's token file"
             )
 
-    def _check_host(self, hosts: list[str]) -> None:
+    def check_host(self, hosts: list[str]) -> None:
+        """Check the Host headers of a request: one, with a name of this server.
+
+        Raises:
+            Forbidden: there is another one.
+        """
         match = _HOST.fullmatch(hosts[0].strip()) if len(hosts) == 1 else None
         host = match[1].lower().rstrip(".") if match else ""
         if host not in self._hosts and not is_loopback(host.strip("[]")):

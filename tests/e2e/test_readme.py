@@ -111,6 +111,7 @@ def test_every_command_does_what_is_shown(here, page):
                 run(command)
                 assert set(os.listdir(folder)) == names  # all it writes is in build/ and ignored
             elif " serve " in command:
+                stack.close()  # another server has its ports
                 serving = subprocess.Popen(
                     ["bash", "-c", f"exec {command}"],
                     cwd=folder,

@@ -1,0 +1,55 @@
+"""What a worker's process runs: load a model, then answer one request after another."""
+
+from __future__ import annotations
+
+import bdb
+import json
+import sys
+from pathlib import Path
+from typing import Any, Mapping
+
+from mms_handler import api, media
+from mms_handler.dev.worker import Reply, connection_of
+from mms_handler.errors import HandlerError, LoadError
+
+
+def run(path: Path, script: Path | None, descriptor: int) -> None:
+    """Answer requests until the server closes the connection."""
+    connection = connection_of(descriptor)
+    try:
+        model = api.load(path, script=script)
+    except HandlerError as exc:
+        error = exc if isinstance(exc, LoadError) else LoadError(str(exc))
+        connection.send(LoadError(str(error), error.traceback))
+        return
+    except KeyboardInterrupt:  # of the terminal, for the server
+        return
+    connection.send(sum(model.load_s.values()))
+    while True:
+        try:
+            body, headers = connection.recv()
+        except (EOFError, KeyboardInterrupt):
+            return
+        try:
+            connection.send(_answer(model, body, headers))
+        except (bdb.BdbQuit, KeyboardInterrupt):
+            return  # the person at the debugger has ended it
+
+
+def _answer(model: Any, body: bytes, headers: Mapping[str, str]) -> Reply:
+    """The reply of the real server; that of a bug has the script's traceback."""
+    content_type = headers.get("content-type") or media.JSON
+    accept = headers.get("accept", "")
+    try:
+        answer = model.answer(body, content_type, accept, headers=headers, raises=True)
+        return Reply(*answer)
+    except (bdb.BdbQuit, KeyboardInterrupt):
+        raise
+    except Exception as exc:
+        status, reason, traceback = model.failure(exc)
+        fault = {"code": status, "type": type(exc).__name__, "message": reason}
+        if traceback:
+            sys.stderr.write(f"{traceback}\n")
+            fault["traceback"] = traceback
+        text = json.dumps(fault, ensure_ascii=False)
+        return Reply(status, {"content-type": media.JSON}, text.encode())

@@ -1,0 +1,94 @@
+"""HTTP for a server of one worker: requests for predictions, and /ping."""
+
+from __future__ import annotations
+
+import http.server
+import json
+from typing import Any, Callable, Mapping
+
+from mms_handler import media
+from mms_handler.dev.worker import Reply
+from mms_handler.errors import BadInput, HandlerError, NoSuchModel, TooLarge
+from mms_handler.server.access import Access
+
+#: Takes a body and the headers by lower-case name.
+Answer = Callable[[bytes, Mapping[str, str]], Reply]
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """One connection.  ``serving`` makes the class for a server."""
+
+    protocol_version = "HTTP/1.1"
+    access: Access
+    answer: Answer
+    ready: Callable[[], bool]
+    name: str
+    max_body_bytes: int
+
+    def do_POST(self) -> None:
+        """Answer a request for a prediction."""
+        try:
+            # A web page may have a name of its own that leads here (DNS rebinding).
+            self.access.check_host(self.headers.get_all("Host", []))
+            paths = ("/invocations", f"/predictions/{self.name}", f"/models/{self.name}/invoke")
+            if self.path.partition("?")[0] not in paths:
+                raise NoSuchModel(f"there is only {', '.join(paths)}")
+            body = self.rfile.read(self._length())
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            self._send(self.answer(body, headers))
+        except HandlerError as exc:
+            self.close_connection = True  # the body may not have been read
+            self._send(refusal(exc))
+
+    def do_GET(self) -> None:
+        """Answer /ping."""
+        is_ready = self.path == "/ping" and self.ready()
+        status = 200 if is_ready else 503 if self.path == "/ping" else 404
+        words = {200: "Healthy", 503: "the model is not loaded", 404: "there is only /ping"}
+        text = json.dumps({"status": words[status]})
+        self._send(Reply(status, {"content-type": media.JSON}, text.encode()))
+
+    def _length(self) -> int:
+        text = self.headers.get("Content-Length", "")
+        if not text.isdecimal():
+            raise BadInput("the request needs a Content-Length")
+        if int(text) > self.max_body_bytes:
+            raise TooLarge(f"the body has {text} bytes, at most {self.max_body_bytes} are read")
+        return int(text)
+
+    def _send(self, reply: Reply) -> None:
+        self.send_response(reply.status)
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(reply.body)))
+        self.end_headers()
+        self.wfile.write(reply.body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Print nothing: the terminal is the script's."""
+
+
+def refusal(exc: HandlerError, **more: str) -> Reply:
+    """The reply for an error, with more fields."""
+    fault = {"code": exc.status, "type": type(exc).__name__, "message": str(exc), **more}
+    body = json.dumps(fault, ensure_ascii=False).encode()
+    return Reply(exc.status, {"content-type": media.JSON}, body)
+
+
+def serving(
+    address: tuple[str, int],
+    name: str,
+    access: Access,
+    answer: Answer,
+    ready: Callable[[], bool],
+    max_body_bytes: int,
+) -> http.server.HTTPServer:
+    """A server that answers one request after another, as one worker does."""
+    members = {
+        "access": access,
+        "answer": staticmethod(answer),
+        "ready": staticmethod(ready),
+        "name": name,
+        "max_body_bytes": max_body_bytes,
+    }
+    return http.server.ThreadingHTTPServer(address, type("Bound", (Handler,), members))

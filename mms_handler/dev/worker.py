@@ -1,0 +1,87 @@
+"""A worker's process, as the server sees it: it has loaded, or it says why it has not."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Mapping, NamedTuple
+
+from mms_handler.errors import LoadError, ServerError
+
+#: Seconds that a worker gets to end by itself.
+_END_S = 2
+
+
+class Reply(NamedTuple):
+    """What a client gets."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Worker:
+    """A process with one loaded model; one request at a time."""
+
+    def __init__(self, path: Path, script: Path | None) -> None:
+        """Start the process and wait until it has loaded the model.
+
+        Raises:
+            LoadError: the model does not load, with the script's traceback.
+        """
+        ours, its = socket.socketpair()
+        words = ["dev-worker", str(path), str(its.fileno())]
+        if script:
+            words += ["--script", str(script)]
+        with its:
+            # Standard input is the terminal: a breakpoint reads it.
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "mms_handler", *words], pass_fds=[its.fileno()]
+            )
+        self._connection = Connection(ours.detach())
+        try:
+            self.load_s: float = self._receive()
+        except BaseException:
+            self.end()
+            raise
+
+    def answer(self, body: bytes, headers: Mapping[str, str]) -> Reply:
+        """Let the process answer a request.
+
+        Raises:
+            ServerError: it ended meanwhile.
+        """
+        with contextlib.suppress(OSError):  # what can be received has the reason
+            self._connection.send((body, dict(headers)))
+        reply: Reply = self._receive()
+        return reply
+
+    def _receive(self) -> Any:
+        try:
+            result = self._connection.recv()
+        except (EOFError, OSError):
+            code = self._process.wait(_END_S)
+            raise ServerError(f"the worker ended with {code}") from None
+        if isinstance(result, LoadError):
+            raise result
+        return result
+
+    def end(self) -> None:
+        """End the process: when it has nothing to do, or after a moment."""
+        self._connection.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END_S)
+            return
+        self._process.kill()
+        self._process.wait()
+
+
+def connection_of(descriptor: int) -> Connection:
+    """The worker's end of its connection."""
+    os.set_inheritable(descriptor, False)  # a script's children must not hold it open
+    return Connection(descriptor)
