@@ -193,3 +193,13 @@ def test_reasons():
     assert safety.reason(FileNotFoundError(2, "No such file", "/secret/path")) == "No such file"
     assert safety.reason(OSError("odd")) == "odd"
     assert safety.reason(ValueError("why")) == "why"
+
+
+@pytest.mark.parametrize(
+    ("name", "top"),
+    [("/", True), ("./", True), (".", True), ("", True), (".//.", True)]
+    + [(name, False) for name in ("a", "./a", "..", "...", ". ")],
+)
+def test_names_of_the_archives_own_folder(name, top):
+    """As tar and SageMaker's SDK write them."""
+    assert safety.is_top(name) is top

@@ -7,7 +7,7 @@ import struct
 import numpy as np
 import pytest
 
-from mms_handler.codecs import arrays, csv, recordio
+from mms_handler.codecs import arrays, csv, json, recordio
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,14 @@ def test_the_place_after_a_null(value, message):
     with pytest.raises(ValueError, match=" at ") as caught:
         arrays.numbers(value)
     assert str(caught.value) == message
+
+
+def test_a_long_name_is_quoted_in_part():
+    """Forty characters of what a client wrote say enough; they are the first ones."""
+    body = '{"%s": ["x"]}' % ("k" * 100)
+    with pytest.raises(ValueError, match='^"x" at .k{39}.0. is not a number$') as caught:
+        json.decode(body)
+    assert str(caught.value) == f'"x" at "{"k" * 39}[0] is not a number'
 
 
 def test_nulls_are_nan():

@@ -131,6 +131,29 @@ def test_each_line_has_its_origin():
     }
 
 
+def test_the_origin_of_each_setting():
+    """Each line names what set the fields that it is made of."""
+    fields = {
+        "inference_address": ("host", "port"),
+        "management_address": ("management_port",),
+        "model_store": ("model_store",),
+        "default_workers_per_model": ("workers",),
+        "default_response_timeout_seconds": ("timeout_s",),
+        "max_request_size": ("max_body_bytes",),
+        "max_response_size": ("max_response_bytes",),
+        "job_queue_size": ("job_queue_size",),
+        "number_of_netty_threads": ("netty_threads",),
+        "vmargs": ("heap_mb",),
+        "blacklist_env_vars": ("hide_env",),
+    }
+    changed = Settings(netty_threads=2, hide_env=("A",))
+    text = config_properties(changed, {name: name for names in fields.values() for name in names})
+    lines = text.splitlines()
+    for key, names in fields.items():
+        (at,) = (at for at, line in enumerate(lines) if line.startswith(f"{key}="))
+        assert lines[at + 1] == f"# from {', '.join(sorted(names))}"
+
+
 def test_the_committed_file_has_the_defaults():
     """config.properties at the root is what the command prints."""
     assert (ROOT / "config.properties").read_text() == config_properties(Settings())

@@ -174,6 +174,7 @@ def test_roles_and_variables(helpers, port):
         for member in (first, second):
             assert member.variables["DMLC_ROLE"] == "worker"
             assert member.variables["DMLC_PS_ROOT_PORT"] == str(port)
+            assert member.variables["PS_VERBOSE"] == "0"
     assert [process.returncode for _, process in helpers] == [-9, -9, -9]
 
 

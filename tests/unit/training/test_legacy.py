@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import subprocess
 import sys
 import types
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from mms_handler import models
 from mms_handler.errors import TrainingError
+from mms_handler.script.report import read_phase, read_report
 from mms_handler.training import legacy
 from mms_handler.training.job import Job
 
@@ -100,3 +102,16 @@ def test_the_default_save_is_for_the_first_host(tmp_path, monkeypatch):
     for part in (job, job._replace(current_host="a")):
         legacy._save(types.ModuleType("script"), "model", part, recorded)
     assert calls == [("model", tmp_path / "m", "shapes")]
+
+
+def test_what_fails_before_the_script_is_called(tmp_path):
+    """Its phase is known, too."""
+    parameters = {"sagemaker_container_log_level": "loud"}
+    job = Job(tmp_path / "train.py", parameters, {}, tmp_path, tmp_path)
+    (tmp_path / "job.json").write_text(job.to_json())
+    program = "import sys, pathlib; from mms_handler.training import legacy; "
+    program += f"sys.exit(legacy.main(pathlib.Path({str(tmp_path)!r}), []))"
+    done = subprocess.run([sys.executable, "-c", program], check=False)
+    assert done.returncode == 1
+    assert read_phase(tmp_path / "report.json") == "starting the script"
+    assert "sagemaker_container_log_level" in read_report(tmp_path / "report.json")["line"]
