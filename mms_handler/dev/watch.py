@@ -25,10 +25,10 @@ def snapshot(paths: Sequence[Path]) -> Snapshot:
     return states
 
 
-def changed(before: Snapshot, after: Snapshot) -> list[str]:
+def changed(earlier: Snapshot, later: Snapshot) -> list[str]:
     """The names of the files that are new, gone or different."""
-    paths = {*before, *after}
-    return sorted({os.path.basename(p) for p in paths if before.get(p) != after.get(p)})
+    paths = {*earlier, *later}
+    return sorted({os.path.basename(p) for p in paths if earlier.get(p) != later.get(p)})
 
 
 def _files(folder: Path) -> Iterator[str]:

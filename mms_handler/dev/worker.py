@@ -34,16 +34,16 @@ class Worker:
         Raises:
             LoadError: the model does not load, with the script's traceback.
         """
-        ours, its = socket.socketpair()
-        words = ["dev-worker", str(path), str(its.fileno())]
+        parent, child = socket.socketpair()
+        words = ["dev-worker", str(path), str(child.fileno())]
         if script:
             words += ["--script", str(script)]
-        with its:
+        with child:
             # Standard input is the terminal: a breakpoint reads it.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "mms_handler", *words], pass_fds=[its.fileno()]
+                [sys.executable, "-m", "mms_handler", *words], pass_fds=[child.fileno()]
             )
-        self._connection = Connection(ours.detach())
+        self._connection = Connection(parent.detach())
         try:
             self.load_s: float = self._receive()
         except BaseException:

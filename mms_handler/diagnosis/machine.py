@@ -136,11 +136,11 @@ def disk(_: Settings) -> Finding:
     """Free space where models are unpacked, and where archives and models are written."""
     free = {str(folder): shutil.disk_usage(folder).free for folder in _disk_folders()}
     text = ", ".join(f"{count // _MB:,} MB free in {folder}" for folder, count in free.items())
-    least = min(free.values())
-    if least >= _DISK_BYTES:
+    free_bytes = min(free.values())
+    if free_bytes >= _DISK_BYTES:
         return ok("disk", text)
     advice = "make room: models are unpacked there while they are served"
-    return (warning if least >= _DISK_BYTES // 10 else problem)("disk", text, advice)
+    return (warning if free_bytes >= _DISK_BYTES // 10 else problem)("disk", text, advice)
 
 
 def _disk_folders() -> list[Path]:

@@ -46,7 +46,7 @@ def test_java_of_a_package_serves(ports, tmp_path):
         assert mms_handler("ready", "linear", *flags).stdout == b"linear is ready\n"
         done = mms_handler("ready", "square", *flags)
         assert (done.returncode, done.stdout) == (1, b"")
-        assert done.stderr == b"error: not ready: 404 no model is called square\n"
+        assert done.stderr == b"error: not ready: 404 Model not found: square\n"
     done = mms_handler("ready", "--wait", "0.5", *flags[:2])
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: not ready: no answer from {url_of(ports)}".encode())

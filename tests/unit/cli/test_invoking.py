@@ -8,7 +8,6 @@ import socket
 import threading
 
 import pytest
-from click.testing import CliRunner
 
 from mms_handler.cli import group
 
@@ -46,15 +45,16 @@ def answering():
 
 
 @pytest.fixture
-def invoke(tmp_path):
+def invoke(tmp_path, capsys):
     """Run the command; returns its exit code, standard output and the lines on standard error."""
     (tmp_path / "row.json").write_text("[[1, 2]]")
 
     def run(port, *options):
         words = ["invoke", "iris", str(tmp_path / "row.json"), "--port", str(port), *options]
-        result = CliRunner().invoke(group, words)
-        assert isinstance(result.exception, (SystemExit, type(None)))
-        return result.exit_code, result.stdout, result.stderr.splitlines()
+        with pytest.raises(SystemExit) as ended:
+            group(words)
+        output = capsys.readouterr()
+        return ended.value.code, output.out, output.err.splitlines()
 
     return run
 
