@@ -5,6 +5,7 @@ hyperparameters, channels, hosts ──▶ train(**kwargs) ──▶ model ─�
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import inspect
 import logging
@@ -13,7 +14,7 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any, Callable, Mapping, Sequence
 
 from mms_handler.errors import HandlerError, TrainingError, cause
@@ -85,13 +86,23 @@ def main(scratch: Path, folders: Sequence[Path]) -> int:
         logging.basicConfig(level=log_level(job), format=_LOG_FORMAT)
         train(job, folders, lambda name: enter_phase(scratch, name))
     except BaseException as exc:
+        stack = "".join(traceback.format_exception(type(exc), exc, _of_script(exc)))
         if not isinstance(exc, HandlerError):
-            traceback.print_exc()
+            with contextlib.suppress(OSError, ValueError):  # the script has closed it
+                sys.stderr.write(stack)
         line = str(exc) if isinstance(exc, HandlerError) else cause(exc, str(job.code_dir))
-        write_report(report, line, traceback.format_exc())
+        write_report(report, line, stack)
         end_now(1)
     report.touch()
     return 0
+
+
+def _of_script(exc: BaseException) -> TracebackType | None:
+    """The traceback of ``exc`` without this file's frames; all of it if there are no others."""
+    frames = exc.__traceback__
+    while frames and frames.tb_frame.f_code.co_filename == __file__:
+        frames = frames.tb_next
+    return frames or exc.__traceback__
 
 
 def log_level(job: Job) -> int:

@@ -189,6 +189,11 @@ def test_options_win_over_files(base, tmp_path_factory):
             id="os._exit with 0 in save",
         ),
         pytest.param(
+            "def train(**kwargs):\n    sys.stderr.close(); raise KeyError('closed')",
+            "train: KeyError: 'closed' (train.py, line 3)",
+            id="an exception after standard error was closed",
+        ),
+        pytest.param(
             "import ctypes\ndef train(**kwargs): ctypes.string_at(0)",
             "train: Fatal Python error: Segmentation fault (train.py, line 3, in train)",
             id="native code",
@@ -210,6 +215,10 @@ def test_each_failure(base, source, first_line):
     assert not (base / "output" / "success").exists()
     reason = (base / "output" / "failure").read_text().splitlines()[0]
     assert reason.startswith(f"algo-1: {first_line}")
+    if first_line.startswith(("train: ValueError", "train: OSError")):
+        # The traceback is the script's alone.
+        assert b'train.py", line 3, in train' in done.stderr
+        assert b"legacy.py" not in done.stderr
     assert done.stderr.decode().splitlines()[-1] == f"error: {reason}"
 
 

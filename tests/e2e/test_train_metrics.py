@@ -175,7 +175,7 @@ def test_a_flood(script):
     assert re.search(r"^Train-accuracy +0\.5 +0\.5 +1$", done.stderr, re.MULTILINE)
 
 
-def test_python_is_not_kept_waiting(script):
+def test_a_reader_that_goes_away(script):
     """A reader that has gone ends the script, as it would without mms-handler."""
     script.write_text("import time\nwhile True:\n    print('x' * 1000)\n    time.sleep(0.001)\n")
     process = subprocess.Popen(
