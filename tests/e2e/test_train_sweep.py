@@ -104,6 +104,7 @@ def test_ctrl_c(sweep, tmp_path):
     [
         (["--hp", "lr=1,2", "--model-dir", "m"], "--model-dir is for one run, and --sweep makes"),
         (["--hp", "lr=1", "--archive", "a"], "--archive is for one run, and --sweep makes several"),
+        (["--hp", "lr=1", "--metrics", "m"], "--metrics is for one run, and --sweep makes several"),
         ([], "--sweep needs --hp NAME=VALUE,VALUE"),
     ],
 )

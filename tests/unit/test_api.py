@@ -365,6 +365,23 @@ def test_a_script_is_trained_and_its_model_answers(tmp_path):
     assert json.loads(mms_handler.load(folder).answer("[[3, 4]]").body) == [[7.0]]
 
 
+def test_the_metrics_of_a_training(tmp_path):
+    """In the files that are asked for; what is wrong with them is known before anything runs."""
+    script = tmp_path / "script.py"
+    script.write_text("for n in range(3): print(f'epoch {n}: loss {1 / (n + 1)}')\n")
+    definitions = tmp_path / "definitions.json"
+    definitions.write_text('[{"Name": "train:loss", "Regex": "loss (\\\\S+)"}]')
+    files = {"metrics": tmp_path / "metrics.jsonl", "plot": tmp_path / "curve.png"}
+    for more in ({}, {"metric_definitions": definitions}):
+        mms_handler.train(str(script), base_dir=tmp_path / "base", **files, **more)
+        entries = [json.loads(line) for line in files["metrics"].read_text().splitlines()]
+        assert [entry["value"] for entry in entries] == [1, 1 / 2, 1 / 3]
+        assert {entry["name"] for entry in entries} == {"train:loss" if more else "loss"}
+        assert files["plot"].read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(TrainingError, match=r"^algo-1: reading the job: --plot draws \.svg and"):
+        mms_handler.train(str(script), base_dir=tmp_path / "base", plot="curve.pdf")
+
+
 def test_a_training_that_fails_raises(tmp_path):
     """The exception has the script's; the failure file has it too."""
     (tmp_path / "script.py").write_text("def train():\n    raise ValueError('no data')\n")
