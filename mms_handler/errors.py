@@ -4,6 +4,7 @@ HandlerError            500
   BadInput              400   the body does not match its Content-Type or the model's inputs
   Unauthorized          401   a token is missing or wrong
   Forbidden             403   the request comes from another site's page
+  MethodNotAllowed      405   the path has other methods
   NotAcceptable         406   nothing in Accept can be written
   UnsupportedShape      412   the model has several inputs and the body is one array
   TooLarge              413   the decompressed body is larger than the server accepts
@@ -30,7 +31,7 @@ import inspect
 import os
 import re
 import traceback
-from typing import Any, Callable, Iterable, NamedTuple
+from typing import Any, Callable, Iterable, NamedTuple, Sequence
 
 
 class HandlerError(Exception):
@@ -62,6 +63,20 @@ class Forbidden(HandlerError):
     """The request comes from another site's page, or from a name that is not this server's."""
 
     status, phrase = 403, "Forbidden"
+
+
+class MethodNotAllowed(HandlerError):
+    """The path has other methods.
+
+    Attributes:
+        methods: of the path.
+    """
+
+    status, phrase = 405, "Method Not Allowed"
+
+    def __init__(self, message: str, methods: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.methods = methods
 
 
 class NotAcceptable(HandlerError):

@@ -37,7 +37,9 @@ final class Forward extends ChannelInboundHandlerAdapter {
     /** Methods that may be sent again if no answer comes. */
     private static final List<String> REPEATABLE = Arrays.asList("GET", "PUT");
 
-    private static final List<String> METHODS = Arrays.asList("GET", "POST", "PUT", "DELETE");
+    /** The supervisor answers 405 to the last two. */
+    private static final List<String> METHODS =
+            Arrays.asList("GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH");
 
     @Override
     public void channelRead(ChannelHandlerContext context, Object message) {

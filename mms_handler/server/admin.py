@@ -3,6 +3,7 @@
 GET  /models               {"models": [{"modelName", "modelUrl"}], "nextPageToken"}
 POST /models               {"url", "model_name", ...}   409 name taken, 404 no file, 507 no memory
 GET, PUT, DELETE /models/NAME
+OPTIONS /                  the API's description (``openapi``)
 
 MMS's own API is on a private socket, because it takes models from any address, unpacks them
 unchecked, and answers before it has cleaned up.  Clients may compare MMS's texts, so these are its:
@@ -14,9 +15,10 @@ from __future__ import annotations
 import contextlib
 import reprlib
 import urllib.parse
-from typing import Any, ContextManager, Mapping, Tuple
+from typing import Any, ContextManager, Mapping, NamedTuple, Sequence
 
-from mms_handler.errors import BadInput, NoSuchModel
+from mms_handler.errors import BadInput, MethodNotAllowed, NoSuchModel
+from mms_handler.server import openapi
 from mms_handler.server.later import LaterChanges
 from mms_handler.server.mms_models import Serving
 from mms_handler.server.registry import Registry
@@ -38,13 +40,22 @@ _SERVING_FIELDS = {
     "response_timeout": "timeout_s",
 }
 
+#: Paths of the description by their first segment and the number of segments.
+_ROUTES = {("", 1): "/", ("models", 1): "/models", ("models", 2): "/models/{model_name}"}
+
 #: A request's fields, from its query and its body.
 Fields = Mapping[str, Any]
 
-#: A reply's status and fields.
-Reply = Tuple[int, Fields]
 
-_LATER: Reply = 202, {"status": "Processing worker updates..."}
+class Reply(NamedTuple):
+    """What is sent back: a status, the fields of the body, and for 405 the path's methods."""
+
+    status: int
+    fields: Fields
+    methods: Sequence[str] = ()
+
+
+_LATER = Reply(202, {"status": "Processing worker updates..."})
 
 
 class Api:
@@ -71,19 +82,27 @@ class Api:
             HandlerError: the request fails; has the reply's status.
         """
         words = [urllib.parse.unquote(word) for word in path.strip("/").split("/")]
-        route = (method, len(words)) if words[0] == "models" else None
-        if route == ("GET", 1):
-            return 200, self._list(fields)
-        if route == ("POST", 1):
-            return self._register(fields)
-        if route == ("GET", 2):
-            return 200, self._registry.describe(words[1])
-        if route == ("PUT", 2):
-            return self._scale(words[1], fields)
-        if route == ("DELETE", 2):
-            self._registry.unregister(words[1])
-            return 200, {"status": f'Model "{words[1]}" unregistered'}
-        raise NoSuchModel(f"there is no {method} {path}; use /models or /models/NAME")
+        route = _ROUTES.get((words[0], len(words)))
+        if not route:
+            raise NoSuchModel("Requested resource is not found, please refer to API document.")
+        if method not in openapi.METHODS[route]:
+            raise MethodNotAllowed(
+                "Requested method is not allowed, please refer to API document.",
+                openapi.METHODS[route],
+            )
+        if method == "OPTIONS":
+            return Reply(200, openapi.description())
+        if route == "/models":
+            return self._register(fields) if method == "POST" else self._list(fields)
+        return self._answer_model(method, words[1], fields)
+
+    def _answer_model(self, method: str, name: str, fields: Fields) -> Reply:
+        if method == "PUT":
+            return self._scale(name, fields)
+        if method == "GET":
+            return Reply(200, self._registry.describe(name))
+        self._registry.unregister(name)
+        return Reply(200, {"status": f'Model "{name}" unregistered'})
 
     def _scale(self, name: str, fields: Fields) -> Reply:
         min_workers = _number(fields, "min_worker", 1)
@@ -101,14 +120,15 @@ class Api:
             self._later.start(f"scaling {name}", scale)
             return _LATER
         scale()
-        return 200, {"status": "Workers scaled"}
+        return Reply(200, {"status": "Workers scaled"})
 
-    def _list(self, fields: Fields) -> dict[str, Any]:
+    def _list(self, fields: Fields) -> Reply:
         models = sorted(self._registry.models().items())
         start = _number(fields, "next_page_token", 0)
         end = start + min(_number(fields, "limit", _PAGE), _PAGE)
         page = [{"modelName": name, "modelUrl": model.url} for name, model in models[start:end]]
-        return {"models": page, **({"nextPageToken": str(end)} if end < len(models) else {})}
+        more = {"nextPageToken": str(end)} if end < len(models) else {}
+        return Reply(200, {"models": page, **more})
 
     def _register(self, fields: Fields) -> Reply:
         name, url = _text(fields, "model_name"), _text(fields, "url")
@@ -144,7 +164,7 @@ class Api:
                 return _LATER
             load()
         registered = f'Model "{name}" registered'
-        return 200, {"status": "Workers scaled" if numbers["workers"] else registered}
+        return Reply(200, {"status": "Workers scaled" if numbers["workers"] else registered})
 
 
 def _text(fields: Fields, key: str) -> str:

@@ -16,13 +16,14 @@ from typing import Any, Callable, Iterator
 from mms_handler.errors import (
     BadInput,
     HandlerError,
+    MethodNotAllowed,
     OutOfResources,
     Unauthorized,
     disk_is_full,
 )
 from mms_handler.server import framing
 from mms_handler.server.access import Access
-from mms_handler.server.admin import Api, Fields, Reply
+from mms_handler.server.admin import Api, Reply
 
 log = logging.getLogger(__name__)
 
@@ -146,7 +147,7 @@ def _handler(api: Api, access: Access) -> type[http.server.BaseHTTPRequestHandle
             except framing.Malformed as exc:
                 log.warning("management: a malformed request: %s", exc)
                 self._cut = self.close_connection = True
-                self._send(*_refusal(exc))
+                self._send(_refusal(exc))
                 return False
             self.close_connection = True
             if head is None:
@@ -164,23 +165,27 @@ def _handler(api: Api, access: Access) -> type[http.server.BaseHTTPRequestHandle
                 _linger(self.connection)
 
         def _answer(self) -> None:
-            self._send(*_reply(self._do))
+            self._send(_reply(self._do))
 
-        def _send(self, status: int, fields: Fields) -> None:
-            body = json.dumps(fields).encode()
-            self.send_response(status)
+        def _send(self, reply: Reply) -> None:
+            body = json.dumps(reply.fields).encode()
+            self.send_response(reply.status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
-            if status == Unauthorized.status:
+            if reply.methods:
+                self.send_header("Allow", ", ".join(reply.methods))
+            if reply.status == Unauthorized.status:
                 self.send_header("WWW-Authenticate", 'Bearer realm="mms_handler"')
             if self.close_connection:
                 # Clients that asked for it rely on it, too.  Java's would otherwise keep the
                 # connection for its next request, and lose that one if it came before our close.
                 self.send_header("Connection", "close")
             self.end_headers()
-            self.wfile.write(body)
+            if self.command != "HEAD":
+                self.wfile.write(body)
 
-        do_GET = do_POST = do_PUT = do_DELETE = _answer
+        do_GET = do_POST = do_PUT = do_DELETE = do_OPTIONS = _answer
+        do_HEAD = do_PATCH = do_TRACE = _answer  # to be refused
 
         def _do(self) -> Reply:
             body = self._body()  # even if the request is refused: unread bytes would reset it
@@ -256,14 +261,15 @@ def _reply(do: Callable[[], Reply]) -> Reply:
 
 
 def _refusal(exc: HandlerError) -> Reply:
-    return exc.status, {"code": exc.status, "type": type(exc).__name__, "message": str(exc)}
+    fields = {"code": exc.status, "type": type(exc).__name__, "message": str(exc)}
+    return Reply(exc.status, fields, exc.methods if isinstance(exc, MethodNotAllowed) else ())
 
 
 def _failure(exc: Exception) -> Reply:
     """The answer for a bug: the client may be anyone, so only the log has the cause."""
     log.exception("a management request failed")
     message = "internal error; the server's log has the cause"
-    return 500, {"code": 500, "type": type(exc).__name__, "message": message}
+    return Reply(500, {"code": 500, "type": type(exc).__name__, "message": message})
 
 
 def _body_fields(body: bytes) -> dict[str, Any]:

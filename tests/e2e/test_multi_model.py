@@ -113,6 +113,13 @@ def test_the_five_calls(serving, base):
     assert call(serving, "DELETE", "/models/m")[0] == 404
     assert invoke(serving, "m")[0] == 404
     assert serving.ping() == 200
+    for method, path, methods in (
+        ("PUT", "/models", "GET, POST"),
+        ("PATCH", "/models/m", "GET, PUT, DELETE"),
+        ("OPTIONS", "/models/m", "GET, PUT, DELETE"),
+    ):
+        answer = client.call(method, f"{serving.inference}{path}")
+        assert (answer.status, answer.headers["allow"]) == (405, methods)
 
 
 def test_models_do_not_affect_each_other(serving, base):

@@ -153,7 +153,7 @@ def requests(data: bytes) -> None:
         return _api().answer(method, url.path, fields)
 
     with bounded():
-        status, reply = admin_http._reply(do)
+        status, reply, _ = admin_http._reply(do)
     text = json.dumps(reply)
     assert status in (200, 202) or 400 <= status <= 409, (
         f"{method} {target!r} {body[:99]!r}: {text}"

@@ -38,6 +38,7 @@ def test_each_error_has_its_status():
         "BadInput": 400,
         "Unauthorized": 401,
         "Forbidden": 403,
+        "MethodNotAllowed": 405,
         "NotAcceptable": 406,
         "UnsupportedShape": 412,
         "TooLarge": 413,
@@ -54,6 +55,7 @@ def test_each_error_has_its_status():
         "NameTaken": 409,
         "Unavailable": 503,
         "TrainingError": 500,
+        "ProjectError": 500,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import socket
 import threading
 import time
@@ -67,6 +68,9 @@ class FakeRegistry:
     def unregister(self, *arguments):
         self.calls.append(arguments)
         1 / len(self.entries)  # a bug while there are no models
+
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")
 
 
 class Entry:
@@ -647,13 +651,100 @@ def test_numbers_that_no_model_can_have(ask, registry, query, words):
     assert registry.calls == []
 
 
+@pytest.mark.parametrize("path", ["/ping", "/models/a/b", "/model", "/models/a/invoke", "/*"])
+@pytest.mark.parametrize("method", METHODS)
+def test_unknown_paths(ask, method, path):
+    """A path that the API does not have gets 404, with MMS's text."""
+    answer = client.call(method, f"http://127.0.0.1:{ask.port}{path}")
+    assert answer.status == 404
+    text = b"Requested resource is not found, please refer to API document."
+    assert method == "HEAD" or text in answer.body
+
+
+def _described(ask) -> dict[str, dict]:
+    """The operations by path and method, as OPTIONS / has them."""
+    status, description = ask("OPTIONS", "/")
+    assert (status, description["openapi"]) == (200, "3.0.1")
+    return {
+        path: {method.upper(): operation for method, operation in operations.items()}
+        for path, operations in description["paths"].items()
+    }
+
+
+def test_the_description_has_all_routes(ask, registry):
+    """What it has is answered; what it does not have gets 405, with what there is."""
+    registry.entries = {"i": Entry()}
+    described = _described(ask)
+    assert sorted(described) == ["/", "/models", "/models/{model_name}"]
+    for path, operations in described.items():
+        url = f"http://127.0.0.1:{ask.port}{path.replace('{model_name}', 'i')}"
+        for method in METHODS:
+            answer = client.call(method, url)
+            if method in operations:
+                assert answer.status in (200, 400)
+                assert str(answer.status) in operations[method]["responses"]
+                assert "allow" not in answer.headers
+                continue
+            assert (method, answer.status) == (method, 405)
+            assert answer.headers["allow"] == ", ".join(operations)
+            text = b"Requested method is not allowed, please refer to API document."
+            assert method == "HEAD" or text in answer.body
+
+
+class Asked(dict):
+    """Fields that remember which of them were read."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.names = set()
+
+    def get(self, name, default=None):
+        self.names.add(name)
+        return super().get(name, default)
+
+
 @pytest.mark.parametrize(
-    ("method", "path"),
-    [("GET", "/"), ("GET", "/ping"), ("DELETE", "/models"), ("PUT", "/models/a/b")],
+    ("method", "path", "url"),
+    [
+        ("GET", "/models", "/models"),
+        ("POST", "/models", "/models"),
+        ("GET", "/models/{model_name}", "/models/i"),
+        ("PUT", "/models/{model_name}", "/models/i"),
+        ("DELETE", "/models/{model_name}", "/models/i"),
+    ],
 )
-def test_unknown_routes(ask, method, path):
-    """A route that the API does not have gets 404."""
-    assert ask(method, path)[0] == 404
+def test_the_description_has_all_fields(ask, registry, store, method, path, url):
+    """Those that are read, and no others."""
+    registry.entries = {"i": Entry()}
+    fields = Asked({"url": "iris"} if method == "POST" else {})
+    api = admin.Api(registry, Sources([store], (), store), DEFAULTS, later.LaterChanges())
+    assert api.answer(method, url, fields).status == 200
+    operation = _described(ask)[path][method]
+    names = {each["name"] for each in operation["parameters"] if each["in"] == "query"}
+    assert names == fields.names
+    if "requestBody" in operation:
+        schema = operation["requestBody"]["content"]["application/json"]["schema"]
+        assert set(schema["properties"]) == names
+
+
+def test_the_description_is_openapi(ask):
+    """Operations have ids, and parameters of paths are required."""
+    described = _described(ask)
+    operations = [each for methods in described.values() for each in methods.values()]
+    assert [each["operationId"] for each in operations] == [
+        "apiDescription",
+        "listModels",
+        "registerModel",
+        "describeModel",
+        "setAutoScale",
+        "unregisterModel",
+    ]
+    for path, methods in described.items():
+        for operation in methods.values():
+            in_path = [each for each in operation["parameters"] if each["in"] == "path"]
+            assert [each["name"] for each in in_path] == re.findall("{(.*)}", path)
+            assert all(each["required"] for each in in_path)
+            assert {"200", "401", "403"} <= operation["responses"].keys()
 
 
 def test_the_text_of_a_bug_stays_in_the_log(ask):
