@@ -81,7 +81,7 @@ def shown(
         named: put each host's name before its lines.
     """
     terminals = [descriptor for descriptor in (STDERR, STDOUT) if os.isatty(descriptor)]
-    colour = bool(terminals) and _has_colours()
+    escapes, colour = _terminal_abilities() if terminals else (False, False)
     with contextlib.ExitStack() as stack:
         observer = None
         screen: Screen = Plain()
@@ -90,7 +90,7 @@ def shown(
             observer = Observer(hosts, watching.definitions, watching.file)
             stack.callback(lambda: watching.report(observer.curves))
             stack.enter_context(observer.running())
-        if observer and watching and watching.live and STDERR in terminals and colour:
+        if observer and watching and watching.live and STDERR in terminals and escapes:
             progress = Progress(observer)
             live = Live(progress.line, terminals)
             stack.enter_context(live.shown())
@@ -102,12 +102,13 @@ def shown(
         yield Output(screen, observe, terminal=not named)
 
 
-def _has_colours() -> bool:
-    """Whether the terminal understands escape sequences, and its person wants them."""
+def _terminal_abilities() -> tuple[bool, bool]:
+    """Whether the terminal understands escape sequences, and whether its person wants colours."""
     from rich.console import Console
 
     console = Console(stderr=True)
-    return console.color_system is not None and not (console.no_color or console.is_dumb_terminal)
+    escapes = console.color_system is not None and not console.is_dumb_terminal
+    return escapes, escapes and not console.no_color
 
 
 @contextlib.contextmanager
