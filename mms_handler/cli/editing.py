@@ -47,5 +47,4 @@ def dev_worker(path: Path, descriptor: int, script: Path | None) -> None:
     from mms_handler.dev import child
     from mms_handler.quiet import quiet_process
 
-    quiet_process()
-    child.run(path, script, descriptor)
+    child.run(path, script, descriptor, quiet_process())

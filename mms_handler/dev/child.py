@@ -6,15 +6,24 @@ import bdb
 import json
 import sys
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any, Callable, Mapping
 
 from mms_handler import api, media
 from mms_handler.dev.worker import Reply, connection_of
 from mms_handler.errors import HandlerError, LoadError
 
 
-def run(path: Path, script: Path | None, descriptor: int) -> None:
-    """Answer requests until the server closes the connection."""
+def run(
+    path: Path, script: Path | None, descriptor: int, flush: Callable[[], None] = lambda: None
+) -> None:
+    """Answer requests until the server closes the connection.
+
+    Args:
+        path: the model.
+        script: its script, if that is elsewhere.
+        descriptor: of the connection.
+        flush: called before each reply, so that what the script printed is on the terminal.
+    """
     connection = connection_of(descriptor)
     try:
         model = api.load(path, script=script)
@@ -31,7 +40,9 @@ def run(path: Path, script: Path | None, descriptor: int) -> None:
         except (EOFError, KeyboardInterrupt):
             return
         try:
-            connection.send(_answer(model, body, headers))
+            reply = _answer(model, body, headers)
+            flush()
+            connection.send(reply)
         except (bdb.BdbQuit, KeyboardInterrupt):
             return  # the person at the debugger has ended it
 
