@@ -610,3 +610,11 @@ def test_how_a_hook_was_understood(hook, signature, words, model_first):
     assert str(bound).startswith(f"{hook}{signature}: {words}")
     assert bound.model_first is model_first
     assert not bound.is_default
+
+
+def test_whose_function_it_is():
+    """The contract's default is the package's own, also as a partial; a script's is not."""
+    assert bind("input_fn", choose_script).is_default is True
+    assert bind("model_fn", functools.partial(import_script)).is_default is True
+    assert bind("model_fn", function("(model_dir)")).is_default is False
+    assert bind("model_fn", functools.partial(function("(model_dir)"))).is_default is False
