@@ -9,7 +9,7 @@ import pytest
 
 from mms_handler import client
 from mms_handler.errors import SettingsError
-from mms_handler.server import access, admin_http
+from mms_handler.server import access, admin, admin_http
 from mms_handler.server.access import Access, Tokens, read_tokens
 from mms_handler.settings import Settings
 
