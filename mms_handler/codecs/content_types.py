@@ -113,8 +113,7 @@ def _check_sizes(arrays: Arrays, content_type: str, limit_bytes: int) -> None:
             place = f"{name[:40]!r} of the" if name else "the"
             raise BadInput(f"no values in {place} {content_type} body (shape {array.shape})")
         array_bytes += array.nbytes
-    if array_bytes > limit_bytes:
-        check_bytes(array_bytes, limit_bytes)
+    check_bytes(array_bytes, limit_bytes)
 
 
 def encode(value: Any, accept: str, default: str) -> tuple[bytes, str]:
