@@ -208,7 +208,7 @@ def _transform_order(names: list[str], required: int) -> tuple[str, ...] | None:
     arguments = _ARGUMENTS["transform_fn"]
     if not names:
         return None
-    if _is_model(names[0]) or required >= 4:
+    if _is_model(names[0]):
         return arguments[: len(names)]
     if required == 3 and (len(names) == 3 or names[0] in DATA):
         return arguments[1:]

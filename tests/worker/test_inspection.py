@@ -179,6 +179,23 @@ def handle(batch, context):
     assert base64.b64decode(report["body"]).decode("utf-8", "replace") == body
 
 
+@pytest.mark.parametrize(
+    ("content_type", "kind"),
+    [
+        ("text/plain", "str"),
+        ("text/csv; charset=utf-8", "str"),
+        ("application/json", "list"),
+        ("application/octet-stream", "bytearray"),
+        ("image/png", "bytearray"),
+    ],
+)
+def test_what_a_plain_handler_gets(plain, content_type, kind):
+    """MMS decodes JSON and text."""
+    source = "def handle(batch, context):\n"
+    source += "    return batch and [type(request['body']).__name__ for request in batch]\n"
+    assert inspect(plain(source), Sample(b"[1]", content_type, "*/*"))["reply"] == kind
+
+
 def test_a_reply_that_changes(plain):
     """No body can be expected of it."""
     source = (
