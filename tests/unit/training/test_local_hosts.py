@@ -12,7 +12,7 @@ import pytest
 from mms_handler.training import local_hosts
 
 PROGRAM = """
-import signal, sys
+import signal, sys, time
 received = []
 def end(number, frame):
     received.append(number)
@@ -22,7 +22,7 @@ signal.signal(signal.SIGINT, end)
 signal.signal(signal.SIGTERM, end)
 print("ready", flush=True)
 while True:
-    signal.pause()
+    time.sleep(0.1)  # pause() could miss a signal that came right before it
 """
 
 
