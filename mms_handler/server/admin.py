@@ -134,6 +134,9 @@ class Api:
         name, url = _text(fields, "model_name"), _text(fields, "url")
         if not url:
             raise BadInput("Parameter url is required.")
+        runtime = _text(fields, "runtime") or "python"
+        if runtime not in openapi.RUNTIMES:
+            raise BadInput(f"Invalid RuntimeType value: {reprlib.repr(runtime)[1:-1]}")
         numbers = {field: _number(fields, key, 0) for key, field in _SERVING_FIELDS.items()}
         serving = self._defaults._replace(**{field: n for field, n in numbers.items() if n})
         if "initial_workers" in fields:

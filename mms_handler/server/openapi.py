@@ -39,6 +39,9 @@ class _Operation(NamedTuple):
     in_body: bool = False
 
 
+#: MMS's names of runtimes.
+RUNTIMES = ("python", "python2", "python3")
+
 _SYNCHRONOUS = ("boolean", "false: answer 202 at once, and do it afterwards; default: true")
 
 _OPERATIONS: dict[str, dict[str, _Operation]] = {
@@ -62,6 +65,7 @@ _OPERATIONS: dict[str, dict[str, _Operation]] = {
             {
                 "url": ("string", "A path in the model store, or an allowed address"),
                 "model_name": ("string", "Default: the manifest's, or the file's or folder's"),
+                "runtime": ("string", f"{', '.join(RUNTIMES)}: all stand for the server's Python"),
                 "initial_workers": ("integer", "Default: as planned; 0: nothing is loaded"),
                 "batch_size": ("integer", "The most requests that a worker gets together"),
                 "max_batch_delay": ("integer", "Milliseconds that a batch waits for requests"),

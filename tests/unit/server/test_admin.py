@@ -160,6 +160,12 @@ def test_register_without_a_name(ask, registry, store, fields):
             "model_name: 7 is not a text",
             id="a name that is a number",
         ),
+        pytest.param(
+            {"url": "iris", "runtime": "perl"},
+            400,
+            "Invalid RuntimeType value: perl",
+            id="another runtime",
+        ),
         pytest.param({"url": ["iris"]}, 400, "url: ['iris'] is not a text", id="a list as url"),
         pytest.param({"url": "a b.tar.gz"}, 400, "model_name is missing, and", id="no name"),
         pytest.param(
