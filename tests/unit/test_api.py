@@ -69,6 +69,8 @@ def test_every_public_name_can_be_had():
     assert set(mms_handler.__all__) <= set(dir(mms_handler))
     for name in mms_handler.__all__:
         assert getattr(mms_handler, name).__doc__, name
+    with pytest.raises(AttributeError, match="^module 'mms_handler' has no attribute 'commands'$"):
+        mms_handler.commands  # noqa: B018  # a module of api, which is not public
     with pytest.raises(AttributeError, match="no attribute 'unload'"):
         mms_handler.unload  # noqa: B018
 

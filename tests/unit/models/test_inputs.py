@@ -8,7 +8,7 @@ import pytest
 
 from mms_handler import models
 from mms_handler.errors import BadInput, UnsupportedShape
-from mms_handler.models.inputs import UnboundModule
+from mms_handler.models.inputs import UnboundModule, in_order
 
 B = 4
 ROWS = [[0, 0], [1, 0], [0, 1], [2, 3], [5, 5], [-1, 1], [10, 0], [0.5, 0.25], [100, -1]]
@@ -142,3 +142,14 @@ def test_a_body_without_rows(shape):
     module = UnboundModule.of(symbol, ["data"], weights, {}, mx.cpu())
     with pytest.raises(BadInput, match="^the body has no rows; the model takes one or more$"):
         models.to_data(np.zeros(shape, np.float32), module)
+
+
+def test_the_only_array_of_a_body():
+    """It goes to a forward of one parameter, whatever either is called."""
+    array, other = np.zeros((1, 2)), np.ones((1, 2))
+    assert in_order(array, ["x"]) == [array]
+    assert in_order({"data": array}, ["x"]) == [array]
+    assert in_order({"data": array}, []) == [array]
+    assert in_order({"b": array, "a": other}, ["a", "b"]) == [other, array]
+    with pytest.raises(BadInput, match="data"):
+        in_order({"data": array, "b": other}, ["a", "b"])

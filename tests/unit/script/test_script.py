@@ -217,6 +217,9 @@ ORDERS = {
         "the context by its name": ("(data, model, context)", (D, M, "context")),
         "the context between": ("(data, context, model)", (D, "context", M)),
         "one parameter that is the data": ("(data)", (D,)),
+        "one required parameter, and one of the script's own": ("(data, threshold=0.5)", (D,)),
+        "one required parameter of any name": ("(foo, threshold=0.5)", (D,)),
+        "one required parameter, and a model with a default": ("(data, model=None)", (D, M)),
         "a wrapper": ("(*args, **kwargs)", (D, M)),
     },
     "output_fn": {
