@@ -20,7 +20,7 @@ _TOKEN = rb"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
 _TEXT = re.compile(rb"[\t\x20-\x7e\x80-\xff]*\r\n")
 _REQUEST = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e\x80-\xff]+) ([\x20-\x7e]*)\r\n")
 _FIELD = re.compile(rb"(" + _TOKEN + rb"):[\t ]*(.*?)[\t ]*\r\n", re.DOTALL)
-_URL = re.compile(rb"https?://[\w\[].*", re.IGNORECASE | re.DOTALL)
+_URL = re.compile(rb"https?://[\w\[].*", re.IGNORECASE)
 
 #: Fields that a request may have once at most.
 _SINGLE = (b"content-length", b"content-type", b"host", b"transfer-encoding")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 from mxnet.base import MXNetError
 
@@ -72,3 +75,13 @@ def test_whose_fault_an_error_is(text, kind):
     if kind is BadInput:
         sentence = text.replace("MXNetError: ", "")
         assert str(caught.value) == f"the model does not take this body: {sentence}"
+
+
+@pytest.mark.parametrize("version", ["1.24.0", "1.26.4", "2.0.0"])
+def test_a_numpy_that_is_too_new(version):
+    """Another package may have brought it; mxnet would fail somewhere in its import."""
+    program = f"import numpy; numpy.__version__ = {version!r}; import mms_handler.models"
+    done = subprocess.run([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+    assert done.stderr.splitlines()[-1].endswith(
+        f"mxnet 1.9.1 needs numpy < 1.24, found {version}: pip install 'numpy<1.24'"
+    )

@@ -42,6 +42,16 @@ def test_a_head_with_one_meaning(name):
 
 
 @pytest.mark.parametrize(
+    "target", [b"/", b"http://a/", b"HTTPS://a/", b"Http://[::1]/\x80", b"/\xff?a=b"]
+)
+def test_targets(target):
+    """Paths and whole URLs; a scheme may be in any case."""
+    line = b"GET " + target + b" HTTP/1.1\r\n"
+    head, _ = read(line + b"Host: a\r\n\r\n")
+    assert head.line == line
+
+
+@pytest.mark.parametrize(
     ("line", "fields", "reason"),
     [
         (b"GET / HTTP/1.1\n", b"", "a line ends with LF alone"),
