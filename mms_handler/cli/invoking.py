@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -96,7 +97,7 @@ def _next_step(exc: ServerError, body_bytes: int) -> str:
     cause = getattr(exc.__cause__, "reason", None) or exc.__cause__
     if isinstance(cause, ConnectionRefusedError):
         return "; start a server (mms-handler serve), or name its port with --port"
-    if isinstance(cause, TimeoutError):
+    if isinstance(cause, (TimeoutError, socket.timeout)):
         return "; --timeout-s waits longer"
     if isinstance(cause, (BrokenPipeError, ConnectionResetError)):
         size = format_size(body_bytes)

@@ -139,6 +139,7 @@ def test_a_worker_that_ends(editing):
         ("/invocations", b"x", {"Host": "evil.example"}, 403),
         ("/invocations", b"x", {}, 200),
     ],
+    ids=["another model", "a large body", "another host", "its own"],
 )
 def test_requests(editing, path, body, headers, status):
     """What is not for the model is refused."""
