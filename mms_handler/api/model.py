@@ -16,7 +16,6 @@ from typing import Any, Callable, Iterator, Mapping
 from mms_handler import errors, settings
 from mms_handler.client import Answer
 from mms_handler.errors import Failed, LoadError, ScriptError, attempt
-from mms_handler.script.frames import write_sources
 
 #: Exceptions that end a debugging session or the program.  They do not become a request's fault.
 _STOPS = (KeyboardInterrupt, bdb.BdbQuit)
@@ -210,15 +209,15 @@ def load(
     once in a process; after you edit its script, start a new process.
 
     Args:
-        path: a folder with artifacts and perhaps ``code/``, or a ``.mar``.
+        path: a folder with artifacts and perhaps ``code/``, a ``.mar``, or a model.tar.gz.
         script: a script, or a folder with one, to use where it lies instead of the model's own.
         gpu_id: the GPU to use, from 0; None: the CPU.
 
     Raises:
         LoadError: the model does not load; names the phase, the exception and the script's line.
-        ArchiveError: the ``.mar`` is broken, or not safe.
+        ArchiveError: the archive is broken, or not safe.
         ScriptError: ``script`` is not a script, or several files could be it.
-        OSError: the ``.mar`` cannot be unpacked.
+        OSError: the archive cannot be unpacked.
 
     Source: the developer guide, "inference code interface".
     """
@@ -231,9 +230,7 @@ def load(
         raise LoadError(f"model_dir: {path} does not exist; pass a folder or a .mar")
     scratch = tempfile.mkdtemp(prefix="mms-handler-")
     try:
-        unpacked = Path(scratch) / folder.stem
-        archive.unpack(folder, unpacked)
-        write_sources(unpacked, {"": path})
+        unpacked, _ = archive.unpack_any(Path(path), Path(scratch))
         model = _load(unpacked, script, gpu_id)
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import base64
-import re
 import tempfile
 from pathlib import Path
 from typing import Any, Mapping
 
 from mms_handler import settings
 from mms_handler.archive import child, packed_reply, samples
-from mms_handler.archive.convert import convert
-from mms_handler.archive.formats import other_suffix
 from mms_handler.archive.report import Report, make_report, make_script_report
 from mms_handler.archive.samples import SampleRequest
-from mms_handler.archive.verify import unpack
+from mms_handler.archive.unpacking import unpack_any
 from mms_handler.errors import ArchiveError, ScriptError
-from mms_handler.manifest import check_name
 from mms_handler.script.find import find_script
-from mms_handler.script.frames import write_sources
 
 
 def check(
@@ -47,7 +42,7 @@ def check(
             return make_script_report(str(path), child.run("inspect", Path(scratch), *options))
         folder, statement = path.resolve(), ""
         if path.is_file():
-            folder, statement = _unpacked(path, Path(scratch))
+            folder, statement = unpack_any(path, Path(scratch))
         if sample:
             request: SampleRequest | None = samples.from_file(sample, content_type, accept)
         else:
@@ -56,22 +51,6 @@ def check(
     description = str(sample) if sample else "the packed sample" if request else ""
     differs = _difference(request, inspected)
     return make_report(str(path), inspected, statement, description, differs)
-
-
-def _unpacked(path: Path, scratch: Path) -> tuple[Path, str]:
-    """Unpack an archive that is safe; returns the folder, and what was verified."""
-    name = check_name(re.sub(r"\.(mar|tar|tar\.gz|tgz)$", "", path.name))
-    folder = scratch / name
-    if other_suffix(path) == ".mar":
-        mar = convert(path, scratch / f"{name}.mar", program=settings.current().program)
-        unpack(mar, folder)
-        statement = "the archive is safe to unpack"
-    else:
-        manifest = unpack(path, folder)
-        packed = manifest.hashes is not None
-        statement = f"the archive is {'as it was packed' if packed else 'safe to unpack'}"
-    write_sources(folder, {"": path})
-    return folder, statement
 
 
 def script_at(path: Path) -> Path:

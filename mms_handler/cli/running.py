@@ -60,9 +60,9 @@ def run(
 ) -> None:
     """Answer one request in this process, and print the reply.
 
-    MODEL is a folder with a model, or a .mar.  FILE has the body of the request; - is standard
-    input.  Without FILE, the body is what is piped in, or else the packed sample.  No server and no
-    Java are needed.  A breakpoint() in the script works.
+    MODEL is a folder with a model, a .mar or a model.tar.gz.  FILE has the body of the request; -
+    is standard input.  Without FILE, the body is what is piped in, or else the packed sample.  No
+    server and no Java are needed.  A breakpoint() in the script works.
 
     The reply is on standard output.  All else is on standard error: what the script prints, and how
     long each phase of loading and each step took.

@@ -218,6 +218,16 @@ def test_an_archive_is_loaded(model_dir, tmp_path):
     assert not unpacked.exists()
 
 
+def test_a_model_tar_gz_is_loaded(model_dir, tmp_path):
+    """Its mistakes have its name."""
+    archive.pack_tar(model_dir(SCRIPT), tmp_path / "model.tar.gz")
+    model = mms_handler.load(tmp_path / "model.tar.gz")
+    assert model.answer("[[1, 2]]").body == b"[[10.0, 22.0]]"
+    with pytest.raises(KeyError) as raised:
+        model.answer("[[1, 2], [1, 2], [1, 2]]", raises=True)
+    assert f'"{tmp_path}/model.tar.gz/code/inference.py"' in model.failure(raised.value)[2]
+
+
 def test_the_working_directory_is_the_callers(model, tmp_path):
     """The script's folder is it only while the script runs."""
     here = Path.cwd()

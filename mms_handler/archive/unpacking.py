@@ -1,0 +1,41 @@
+"""Unpack an archive of either format as a worker gets it, to load it in a scratch folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from mms_handler import settings
+from mms_handler.archive.convert import convert
+from mms_handler.archive.formats import other_suffix
+from mms_handler.archive.verify import unpack
+from mms_handler.manifest import check_name
+from mms_handler.script.frames import write_sources
+
+
+def unpack_any(path: Path, scratch: Path) -> tuple[Path, str]:
+    """Unpack a ``.mar`` or a model.tar.gz that is safe.
+
+    Args:
+        path: the archive.
+        scratch: an empty folder.
+
+    Returns:
+        The folder in ``scratch`` with the model, whose tracebacks will name ``path``; and what was
+        verified, as a statement.
+
+    Raises:
+        ArchiveError: ``path`` is not an archive, or is not safe.
+        ScriptError: several files of a model.tar.gz could be its script.
+    """
+    name = check_name(re.sub(r"\.(mar|tar|tar\.gz|tgz)$", "", path.name))
+    folder = scratch / name
+    if path.suffix != ".mar" and other_suffix(path) == ".mar":
+        mar = convert(path, scratch / f"{name}.mar", program=settings.current().program)
+        unpack(mar, folder)
+        statement = "the archive is safe to unpack"
+    else:
+        packed = unpack(path, folder).hashes is not None
+        statement = f"the archive is {'as it was packed' if packed else 'safe to unpack'}"
+    write_sources(folder, {"": path})
+    return folder, statement
