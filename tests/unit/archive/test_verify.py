@@ -340,6 +340,7 @@ DIFFERS = "differs from the archive's list"
             },
             id="a field that is cut off",
         ),
+        pytest.param({"here_extra": struct.pack("<2H", 0x7855, 4)}, id="a field without its data"),
         pytest.param({"here_size": 0xFFFFFFFF, "here_packed_bytes": 0xFFFFFFFF}, id="no sizes"),
     ],
 )

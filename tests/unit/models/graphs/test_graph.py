@@ -94,6 +94,15 @@ def test_the_graph_of_a_module():
     assert graph.parameters["fc_weight"].asnumpy().tolist() == [[1, 1, 1]]
 
 
+def test_how_many_rows_fit_into_a_forward():
+    """As many as fit into a CPU's cache; a GPU has more memory, and gains from more."""
+    graph = of_module(module_of())
+    cpu = graph.max_rows([(1, 3)])
+    assert 1 < cpu < 2**23
+    assert graph._replace(device=mx.gpu(0)).max_rows([(1, 3)]) // cpu == 32
+    assert graph.max_rows([(7, 3)]) == cpu
+
+
 def test_the_graph_of_a_module_without_shapes():
     """It has parameters, and is bound to none."""
     weights = {"fc_weight": mx.nd.ones((1, 3)), "fc_bias": mx.nd.ones((1,))}
