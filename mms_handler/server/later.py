@@ -40,11 +40,11 @@ class LaterChanges:
             raise Unavailable("the server ends")
         if not self._free.acquire(blocking=False):
             raise Unavailable(f"{_MAX_CHANGES} changes are being carried out; try again later")
-        ours = held.pop_all() if held else contextlib.ExitStack()
+        rest = held.pop_all() if held else contextlib.ExitStack()
 
         def run() -> None:
             try:
-                with ours:
+                with rest:
                     change()
             except Exception as exc:
                 self._log(subject, exc)
@@ -54,7 +54,7 @@ class LaterChanges:
         try:
             threading.Thread(target=run, daemon=True).start()
         except RuntimeError as exc:  # the system has no thread for it
-            ours.close()
+            rest.close()
             self._free.release()
             raise Unavailable("the server cannot start a thread; try again later") from exc
 

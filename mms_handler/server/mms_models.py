@@ -115,6 +115,8 @@ class MmsModels:
         with self._reporting(name):
             answer = client.register(url, name, name, **serving._asdict())
         if answer.status != 200:
+            # MMS leaves workers that still load, and the listener of a model that needs too much.
+            model_processes.kill(self.processes(name))
             late = time.monotonic() - start_s >= serving.timeout_s and not self.load_error(name)
             if late and answer.status != OutOfResources.status:
                 raise ServerError(

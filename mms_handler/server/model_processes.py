@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from pathlib import Path
 
 import psutil
 
 #: Seconds that the processes of an unregistered model may take to end.
 _END_S = 10
+
+#: Seconds between two looks at processes that are to end.
+_LOOK_S = 0.01
 
 
 def of_all_models(java_pid: int) -> list[psutil.Process]:
@@ -73,12 +77,27 @@ def remove_sockets(java_pid: int, folder: Path) -> None:
 
 
 def wait_for_end(processes: list[psutil.Process]) -> None:
-    """Return when ``processes`` are gone.  MMS kills them; those that survive are killed here."""
-    _, alive = psutil.wait_procs(processes, _END_S)
-    for process in alive:
+    """Return when ``processes`` have ended.  MMS ends them; those that survive are killed here."""
+    kill(_alive_after(_END_S, processes))
+
+
+def kill(processes: list[psutil.Process]) -> None:
+    """Return when ``processes`` have ended, by force."""
+    for process in processes:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(alive, _END_S)
+    _alive_after(_END_S, processes)
+
+
+def _alive_after(limit_s: float, processes: list[psutil.Process]) -> list[psutil.Process]:
+    """The processes that are still alive after some seconds; returns earlier if none is.
+
+    Zombies are not alive, and use no memory: whoever has to reap them may take a second or two.
+    """
+    deadline = time.monotonic() + limit_s
+    while (alive := [each for each in processes if is_alive(each)]) and time.monotonic() < deadline:
+        time.sleep(_LOOK_S)
+    return alive
 
 
 def _group_of(process: psutil.Process) -> int:

@@ -90,7 +90,7 @@ def end(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def _is_alive(process: psutil.Process) -> bool:
+def is_alive(process: psutil.Process) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
@@ -149,7 +149,7 @@ class Serving:
 
     def gone(self) -> bool:
         """Whether no process of it is alive; one that init has yet to reap is not."""
-        return not any(map(_is_alive, self.family))
+        return not any(map(is_alive, self.family))
 
     def java(self) -> psutil.Process:
         return next(process for process in self.family if process.name() == "java")

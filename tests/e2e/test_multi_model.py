@@ -12,7 +12,7 @@ from typing import Iterator
 
 import psutil
 import pytest
-from running_mms import EXAMPLES, Serving, free_ports, mms_handler, wait_for
+from running_mms import EXAMPLES, Serving, free_ports, is_alive, mms_handler, wait_for
 
 from mms_handler import client
 
@@ -146,8 +146,8 @@ def test_unloading_frees_the_memory(serving, base):
     assert len(family) == 2  # the listener and one worker
     assert (folder / "store" / "m").is_dir()
     assert call(serving, "DELETE", "/models/m")[0] == 200
-    assert not any(process.is_running() for process in family)
-    assert serving.java().children(recursive=True) == []
+    assert not any(map(is_alive, family))
+    assert not any(map(is_alive, serving.java().children(recursive=True)))
     assert list((folder / "store").iterdir()) == []
     assert list((folder / "tmp").glob(".mms.sock.*")) == []
 

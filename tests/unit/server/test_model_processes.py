@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 
 import psutil
@@ -77,9 +78,17 @@ def test_what_does_not_end_is_killed(monkeypatch):
     monkeypatch.setattr(model_processes, "_END_S", 0.3)
     ending, staying = subprocess.Popen(["sleep", "0.1"]), subprocess.Popen(["sleep", "60"])
     model_processes.wait_for_end([psutil.Process(each.pid) for each in (ending, staying)])
-    for process in (ending, staying):
-        assert not psutil.pid_exists(process.pid)
-        process.wait()
+    assert [process.wait(30) for process in (ending, staying)] == [0, -signal.SIGKILL]
+
+
+def test_a_zombie_is_not_waited_for():
+    """Whose parent does not reap it, it stays for long."""
+    process = subprocess.Popen(["true"])
+    zombie = psutil.Process(process.pid)
+    wait_until(lambda: zombie.status() == psutil.STATUS_ZOMBIE)
+    model_processes.wait_for_end([zombie])
+    assert psutil.pid_exists(process.pid)
+    process.wait()
 
 
 def test_old_sockets(mms, tmp_path):

@@ -130,6 +130,23 @@ def test_a_failed_load_is_rolled_back(registry, source, tmp_path, mms, status, e
     assert models.names() == ["broken"]
 
 
+def test_a_failed_load_leaves_no_process(registry, source, mms):
+    """MMS leaves some: the answer would come when the time for their end is over."""
+    models, left = registry(), []
+
+    def look(call):
+        if call[0] == "POST":
+            mms.start("broken", 1)
+        if call[0] == "DELETE":
+            left.extend(mms.processes("broken"))
+
+    mms.during = look
+    mms.statuses["POST"] = 507
+    with pytest.raises(OutOfResources):
+        models.register(source("broken"), serving())
+    assert left == []
+
+
 def test_a_worker_says_why_it_cannot_load(registry, source, tmp_path, mms):
     """Its reason is the answer's; MMS knows less."""
     models = registry()
