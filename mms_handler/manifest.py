@@ -342,11 +342,6 @@ def _strings(values: Mapping[str, object]) -> dict[str, str]:
     return {name: _string(value) for name, value in values.items()}
 
 
-def is_ours(handler: str) -> bool:
-    """Whether MMS calls this package's handler for a ``handler`` as a manifest names it."""
-    return handler.partition(":")[0] == HANDLER.partition(":")[0]
-
-
 def check_handler(handler: str, entries: Iterable[str]) -> None:
     """Check that MMS can find ``handler`` among an archive's ``entries`` or in this Python.
 

@@ -62,7 +62,7 @@ def _effective(options: dict[str, Any]) -> Effective:
               help="Serve one model without Java, and load it again whenever its files change; for "
               "the time of editing.")  # fmt: skip
 @click.option("--script", type=existing, metavar="FILE",
-              help="With --dev: a script, or a folder with one, to use where it lies.  [default: "
+              help="A script, or a folder with one, to use instead of a folder's own.  [default: "
               "the model's own]")  # fmt: skip
 @_server_options
 def serve(paths: tuple[Path, ...], dev: bool, script: Path | None, **options: Any) -> None:
@@ -74,9 +74,13 @@ def serve(paths: tuple[Path, ...], dev: bool, script: Path | None, **options: An
     and serves /opt/ml/model under the name "model".  With SAGEMAKER_MULTI_MODEL=true it starts
     without models, and clients load and unload them.
     """
-    if dev or script:
-        if not dev or len(paths) != 1:
-            raise click.UsageError("--script needs --dev, and --dev needs exactly one PATH")
+    if (dev or script) and len(paths) != 1:
+        raise click.UsageError(f"{'--dev' if dev else '--script'} needs exactly one PATH")
+    if script:
+        from mms_handler import archive
+
+        archive.script_at(script)
+    if dev:
         editing.serve(paths[0], script, _effective(options).settings)
         return
     from mms_handler.processes import leave_pid_1, make_private
@@ -96,7 +100,7 @@ def serve(paths: tuple[Path, ...], dev: bool, script: Path | None, **options: An
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background job ignores the second
         signal.signal(number, _interrupt)
     try:
-        with serve_models(paths, server_settings, log=_print_error) as server:
+        with serve_models(paths, server_settings, log=_print_error, script=script) as server:
             for name in server.registry.names():
                 _print_line(f"{name} is ready: {server.predictions_url(name)}")
             if not paths:

@@ -101,6 +101,7 @@ def serve(
     *,
     log: Callable[[str], None],
     ready_s: float = 60,
+    script: Path | None = None,
 ) -> Iterator[Server]:
     """Serve models for the length of a ``with`` block.
 
@@ -109,6 +110,7 @@ def serve(
         settings: ports, workers, batches, limits.
         log: called with each line that MMS and the workers print.
         ready_s: seconds that the front end may take to listen, before any model is loaded.
+        script: a script, or its folder, that replaces the one of the models, which are folders.
 
     Yields:
         The server, once every model is loaded.  No process of it is left after the block.
@@ -126,7 +128,7 @@ def serve(
         log(warning)
     front_end.check_port(settings.host, settings.port)
     front_end.check_port("127.0.0.1", settings.management_port)
-    sources = check_distinct([source_at(path) for path in paths])
+    sources = check_distinct([source_at(path, script) for path in paths])
     plan = sizing.plan(this_machine(), settings, [source.size_bytes for source in sources])
     log(sizing.summary(plan))
     names = [source.name for source in sources]

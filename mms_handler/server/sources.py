@@ -22,22 +22,32 @@ class Source(NamedTuple):
         path: a .mar, a .tar.gz, a .tgz or a folder.
         size_bytes: the size of its files, unpacked.
         url: the path or address, as on the command line or in the registration.
+        code: a script, or its folder, that replaces a folder's own; None: its own.
     """
 
     name: str
     path: Path
     size_bytes: int
     url: str
+    code: Path | None = None
 
 
-def source_at(path: Path) -> Source:
+def source_at(path: Path, code: Path | None = None) -> Source:
     """The model at ``path``, named after its file or folder.
+
+    Args:
+        path: a ``.mar``, a ``.tar.gz`` or a folder.
+        code: as for Source.
 
     Raises:
         NoSuchModel: ``path`` is not an archive or a folder.
-        ArchiveError: the file's name is not a valid model name, or the archive is not safe.
+        ArchiveError: the file's name is not a valid model name, or the archive is not safe, or
+            ``path`` is an archive and there is ``code``.
     """
-    return Source(name_of(path), path, archive.size(path), str(path))
+    name = name_of(path)
+    if code and not path.is_dir():
+        raise ArchiveError(f"{path} has a script of its own; --script is for a model in a folder")
+    return Source(name, path, archive.size(path), str(path), code)
 
 
 def name_of(path: Path) -> str:

@@ -42,7 +42,7 @@ class Store:
         try:
             is_folder = source.path.is_dir()
             folder = self._link(source) if is_folder else self._unpack(source)
-            write_sources(folder, {"": source.path.resolve() if is_folder else source.url})
+            write_sources(folder, _origins(source) if is_folder else {"": source.url})
             return folder
         except BaseException:
             self.remove(source.name)
@@ -60,7 +60,9 @@ class Store:
 
     def _link(self, source: Source) -> Path:
         target = self._folder / source.name
-        entries = archive.entries(source.path, name=source.name, program=self._program)
+        entries = archive.entries(
+            source.path, name=source.name, code=source.code, program=self._program
+        )
         for entry, content in entries.items():
             file = target / entry
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -74,3 +76,12 @@ class Store:
 
     def remove(self, name: str) -> None:
         shutil.rmtree(self._folder / name, ignore_errors=True)
+
+
+def _origins(source: Source) -> dict[str, Path]:
+    """Where the files of a folder's copy come from."""
+    origins = {"": source.path.resolve()}
+    if source.code:
+        code = source.code.resolve()
+        origins["code" if code.is_dir() else f"code/{code.name}"] = code
+    return origins

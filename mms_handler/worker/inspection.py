@@ -42,9 +42,9 @@ def inspect(model_dir: Path, sample: Sample | None, script: Path | None = None) 
         beginning, or the reason of a failure), ``traceback`` if the script failed, and ``body`` in
         base64 if two replies are equal.
     """
-    packed = manifest.read_folder(model_dir)
-    if packed and not manifest.is_ours(packed.handler) and not script:
-        return _inspect_plain(model_dir, packed.handler, sample)
+    handler = None if script else manifest.foreign_handler(model_dir)
+    if handler:
+        return _inspect_plain(model_dir, handler, sample)
     context = context_of(model_dir)
     folders = [str(model_dir), *([str(script.parent)] if script else [])]
     try:

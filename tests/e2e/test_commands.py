@@ -67,6 +67,15 @@ def waiting(ports) -> Iterator[subprocess.Popen]:
             process.kill()
 
 
+def test_a_script_elsewhere_is_served(ports, tmp_path):
+    """With the model of a folder that has another one."""
+    script = (EXAMPLES / "gluon_blocks" / "code" / "inference.py").read_text()
+    (tmp_path / "mine.py").write_text(script.replace("setosa", "another"))
+    with Serving(ports, EXAMPLES / "gluon_blocks", "--script", tmp_path / "mine.py") as serving:
+        answer = client.invoke(f"{serving.inference}/invocations", b"5.1,3.5,1.4,0.2", "text/csv")
+        assert answer.body == b'["another"]'
+
+
 @pytest.mark.parametrize("command", ["multi-model-server", "mxnet-model-server"])
 def test_mms_own_commands_serve_our_archives(ports, tmp_path, command):
     """A model that either command is started with is loaded and answers."""

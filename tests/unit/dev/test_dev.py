@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +20,8 @@ from mms_handler import client, dev
 from mms_handler.dev import watch
 from mms_handler.errors import ServerError, SettingsError
 from mms_handler.settings import Settings
+
+ROOT = Path(__file__).parents[3]
 
 SCRIPT = """
 import os
@@ -209,9 +212,16 @@ def test_a_breakpoint_has_the_terminal(tmp_path):
         os.close(terminal)
 
 
-@pytest.mark.parametrize("words", [["--script", "pyproject.toml", "tests"], ["--dev"]])
-def test_wrong_usage(words):
+@pytest.mark.parametrize(
+    ("words", "code", "reason"),
+    [
+        (["--dev"], 2, "--dev needs exactly one PATH"),
+        (["--script", "setup.py"], 2, "--script needs exactly one PATH"),
+        (["--script", "LICENSE", "tests"], 1, "LICENSE is not a .py file; name the script, or its"),
+    ],
+)
+def test_wrong_usage(words, code, reason):
     command = [sys.executable, "-m", "mms_handler", "serve", *words]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    assert done.returncode == 2
-    assert "--script needs --dev, and --dev needs exactly one PATH" in done.stderr
+    done = subprocess.run(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == code
+    assert reason in done.stderr

@@ -177,3 +177,14 @@ def test_an_address_that_is_not_allowed(store, tmp_path, address):
     opened = Sources([store], ("https://elsewhere/",), tmp_path).open("a", f"{address}/iris.mar")
     with pytest.raises(ArchiveError, match="iris.mar"), opened:
         pytest.fail("it is open")
+
+
+def test_a_script_for_an_archive_is_refused(tmp_path):
+    """It has its own; a folder's may be replaced."""
+    with zipfile.ZipFile(tmp_path / "iris.mar", "w") as mar:
+        mar.writestr("x", "1")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "mine.py").touch()
+    assert source_at(tmp_path / "folder", tmp_path / "mine.py").code == tmp_path / "mine.py"
+    with pytest.raises(ArchiveError, match="iris.mar has a script of its own; --script is for"):
+        source_at(tmp_path / "iris.mar", tmp_path / "mine.py")

@@ -101,6 +101,22 @@ def test_a_handler_that_is_not_there(tmp_path, store):
     )
 
 
+@pytest.mark.parametrize("name", ["", "mine.py"])
+def test_a_script_elsewhere_replaces_the_folders(tmp_path, store, name):
+    """A file or a folder; tracebacks will name it."""
+    code = tmp_path / "project"
+    code.mkdir()
+    (code / "mine.py").write_text("mine = 1")
+    folder = model(tmp_path / "digits")
+    stored = store.put(source(folder)._replace(code=code / name))
+    assert sorted(path.name for path in (stored / "code").iterdir()) == ["mine.py"]
+    manifest = json.loads((stored / "MAR-INF" / "MANIFEST.json").read_text())
+    assert manifest["model"]["script"] == "mine.py"
+    sources = json.loads((stored / "MAR-INF" / "sources").read_text())
+    place = f"code/{name}".rstrip("/")
+    assert sources == {"": str(folder), place: str(code / name)}
+
+
 def test_large_files_are_linked_and_scripts_copied(tmp_path, store):
     """Weights are not copied; a script that writes into its folder does not change the user's."""
     folder = model(tmp_path / "digits", bytes(2**20))
