@@ -6,6 +6,7 @@ The stand-in of local_mms.py is started in Java's place.
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import socket
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from mms_handler import client
 from mms_handler.errors import ArchiveError, NoSuchModel, ServerError
 from mms_handler.server import front_end, serve
 from mms_handler.server.front_end import FrontEnd
@@ -49,7 +51,7 @@ def serving(tmp_path, mms, used, source, monkeypatch):
         sources = [source(name).path for name in names]
         ports = {"port": free_port(), "management_port": free_port()}
         settings = Settings(**{**ports, **fields})
-        serving.lines = []
+        serving.lines, serving.port = [], settings.management_port
         return serve(sources, settings, log=serving.lines.append)
 
     monkeypatch.setattr(front_end, "started", started)
@@ -69,6 +71,9 @@ def test_every_model_is_served(serving, mms):
         assert running.predictions_url("one") == f"{running.url}/predictions/one"
         assert running.process is mms.java
         assert (serving.folder / "ready").exists()
+        listed = client.call("GET", f"http://127.0.0.1:{serving.port}/models")
+        models = json.loads(listed.body)["models"]
+        assert [model["modelName"] for model in models] == ["one", "two"]
     loads = [("POST", "one", 1), ("PUT", "one", 2), ("POST", "two", 1), ("PUT", "two", 2)]
     assert calls(mms, "POST", "PUT", "OPEN")[: len(loads)] == loads
     assert serving.expected == ["one", "two"]

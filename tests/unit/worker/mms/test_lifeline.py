@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import multiprocessing
 import os
 import signal
 import socket
@@ -352,3 +353,27 @@ def test_signals_are_the_scripts(child):
         del line
 
     assert child(serve).socket.recv(1) == b"y"
+
+
+def test_a_worker_binds_its_listener_to_the_front_end(child, tmp_path):
+    """MMS starts a worker with multiprocessing; the listener's stdin is the front end's pipe."""
+    reading, writing = os.pipe()
+
+    def listen(connection):
+        os.close(writing)
+        os.dup2(reading, 0)
+        ours, theirs = socket.socketpair()
+        worker = multiprocessing.get_context("fork").Process(
+            target=attached, args=(Worker(tmp_path), theirs)
+        )
+        worker.start()
+        worker.join()
+        connection.send(b"!")
+        while ours:
+            time.sleep(1)
+
+    listener = child(listen)
+    os.close(reading)
+    assert listener.end(0.1) is None
+    os.close(writing)
+    assert listener.end() == signal.SIGKILL
