@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from typing import Any, Iterator, NamedTuple
 
 import psutil
@@ -75,7 +76,7 @@ class Registry:
         self._memory = Memory(front_end.process, settings.memory_bytes)
         self._store, self._request_bytes = store, sizing.request_bytes(settings)
         self._models: dict[str, Model] = {}
-        self._registering: dict[str, str] = {}  # urls by name
+        self._registering: dict[str, tuple[str, float]] = {}  # url and monotonic time of the start
         self._unregistering: set[str] = set()
         self._lock = threading.Lock()
 
@@ -110,9 +111,9 @@ class Registry:
             NoSuchModel: there is none.
         """
         with self._lock:
-            if name not in self._models and name in self._registering:
-                url = self._registering[name]
-                return {"modelName": name, "modelUrl": url, "status": "LOADING", "workers": []}
+            loading = None if name in self._models else self._registering.get(name)
+        if loading:
+            return self._describe_loading(name, *loading)
         model = self.model(name)
         if model.listener:
             return {**self._mms.describe(name), "modelUrl": model.url}
@@ -123,6 +124,18 @@ class Registry:
             "maxWorkers": 0,
             "batchSize": model.serving.batch_size,
             "maxBatchDelay": model.serving.max_batch_delay_ms,
+            "workers": [],
+        }
+
+    def _describe_loading(self, name: str, url: str, start_s: float) -> dict[str, Any]:
+        written = manifest.read_load_phase(self._store.folder(name))
+        phase, seconds = written or ("starting", time.monotonic() - start_s)
+        return {
+            "modelName": name,
+            "modelUrl": url,
+            "status": "LOADING",
+            "phase": phase,
+            "phaseSeconds": int(seconds),
             "workers": [],
         }
 
@@ -148,7 +161,7 @@ class Registry:
         with self._lock:
             if name in {*self._models, *self._registering, *self._unregistering}:
                 raise NameTaken(f"Model {name} is already registered.")
-            self._registering[name] = url
+            self._registering[name] = (url, time.monotonic())
         try:
             yield
         finally:

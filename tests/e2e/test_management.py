@@ -113,6 +113,7 @@ def test_changes_that_are_not_waited_for(serving, go):
     assert manage(serving, "POST", "/models?url=slow&synchronous=false") == PROCESSING
     status, description = manage(serving, "GET", "/models/slow")
     assert (status, description["status"], description["workers"]) == (200, "LOADING", [])
+    wait_for(lambda: manage(serving, "GET", "/models/slow")[1]["phase"] == "model_fn", 60)
     assert manage(serving, "POST", "/models?url=slow")[0] == 409
     assert manage(serving, "DELETE", "/models/slow")[0] == 503
     go.touch()

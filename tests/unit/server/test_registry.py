@@ -79,7 +79,7 @@ def test_a_name_is_taken_while_its_model_changes(registry, source, mms, method):
     assert len(errors) == 1
 
 
-def test_a_model_that_is_being_registered(registry, source, mms):
+def test_a_model_that_is_being_registered(registry, source, mms, tmp_path):
     """It can be asked for, and nothing else; the list has only models that are served."""
     models, seen = registry(), []
 
@@ -90,13 +90,19 @@ def test_a_model_that_is_being_registered(registry, source, mms):
                 models.scale("one", 2)
             with pytest.raises(Unavailable, match="^one is being registered"):
                 models.unregister("one")
-            seen.append(models.names())
+            write_load_phase(tmp_path / "store" / "one", "model_fn")
+            seen.extend([models.describe("one"), models.names()])
 
     mms.during = look
     models.register(source("one"), serving())
     url = source("one").url
     loading = {"modelName": "one", "modelUrl": url, "status": "LOADING", "workers": []}
-    assert seen == [loading, []]
+    starting, model_fn, names = seen
+    assert isinstance(starting.pop("phaseSeconds"), int)
+    assert isinstance(model_fn.pop("phaseSeconds"), int)
+    assert starting == {**loading, "phase": "starting"}
+    assert model_fn == {**loading, "phase": "model_fn"}
+    assert names == []
 
 
 def test_memory_is_claimed_before_anything_starts(registry, source, tmp_path, mms):
