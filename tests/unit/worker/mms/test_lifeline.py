@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from mms_handler.worker.mms import lifeline
+from mms_handler.worker.mms import kill_timer, lifeline
 from mms_handler.worker.mms.lifeline import Lifeline
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux's kernel does this")
@@ -377,3 +377,20 @@ def test_a_worker_binds_its_listener_to_the_front_end(child, tmp_path):
     assert listener.end(0.1) is None
     os.close(writing)
     assert listener.end() == signal.SIGKILL
+
+
+@pytest.mark.parametrize("error", [OSError("no librt"), AttributeError("timer_create")])
+def test_a_system_without_timers(monkeypatch, caplog, error):
+    """MMS's own time limit is left, and the log says so once."""
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(kill_timer.ctypes, "CDLL", fail)
+    timer = kill_timer.KillTimer()
+    timer.limit(0.01)
+    timer.start()
+    timer.stop()
+    assert caplog.messages == [
+        "there are no timers; native code that does not return has MMS's time limit"
+    ]
