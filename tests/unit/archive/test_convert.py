@@ -96,7 +96,10 @@ def test_there_and_back_gives_the_same_archive(tmp_path):
 
 
 def test_the_code_replaces_the_handler(tmp_path):
-    """A script for an archive of model-archiver is served with this package."""
+    """A script for an archive of model-archiver is served with this package.
+
+    Zeros are a sample for this package's script, and not for another handler.
+    """
     manifest = b'{"model": {"modelName": "m", "handler": "service:handle"}}'
     inside = {**ARTIFACTS, "service.py": b"x", "MAR-INF/MANIFEST.json": manifest}
     source = tar(tmp_path / "m.tar.gz", inside, "m/")
@@ -107,6 +110,11 @@ def test_the_code_replaces_the_handler(tmp_path):
     code = tmp_path / "inference.py"
     packed = archive.convert(source, tmp_path / "2" / "m.mar", code=code)
     assert archive.verify(packed).handler == "mms_handler.service:handle"
+    samples = {}
+    for number in "12":
+        with zipfile.ZipFile(tmp_path / number / "m.mar") as mar:
+            samples[number] = "MAR-INF/sample.json" in mar.namelist()
+    assert samples == {"1": False, "2": True}
 
 
 def test_a_manifest_in_a_tar_is_replaced(tmp_path):
