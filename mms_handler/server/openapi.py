@@ -66,7 +66,7 @@ _OPERATIONS: dict[str, dict[str, _Operation]] = {
                 "url": ("string", "A path in the model store, or an allowed address"),
                 "model_name": ("string", "Default: the manifest's, or the file's or folder's"),
                 "runtime": ("string", f"{', '.join(RUNTIMES)}: all stand for the server's Python"),
-                "initial_workers": ("integer", "Default: as planned; 0: nothing is loaded"),
+                "initial_workers": ("integer", "Default: --workers, or 1; 0: nothing is loaded"),
                 "batch_size": ("integer", "The most requests that a worker gets together"),
                 "max_batch_delay": ("integer", "Milliseconds that a batch waits for requests"),
                 "response_timeout": ("integer", "Seconds that a batch or a load may take"),
