@@ -235,3 +235,21 @@ def test_only_a_containers_first_process_becomes_an_init(monkeypatch, pid):
     monkeypatch.setattr(processes.os, "getpid", lambda: pid)
     processes.leave_pid_1()
     assert forks == ([1] if pid == 1 else [])
+
+
+def test_the_processor_time_of_a_session(tmp_path):
+    """Of all its processes, and of nothing else that the system says of them."""
+    script = "sleep 60 & while [ ! -e stop ]; do :; done; echo ready; wait"
+    with processes.group(
+        ["/bin/sh", "-c", script], env={"PATH": os.environ["PATH"]}, cwd=tmp_path, stdout=-1
+    ) as process:
+        deadline = time.monotonic() + 30
+        while processes.session_cpu_s(process.pid) < 0.3 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        (tmp_path / "stop").touch()
+        process.stdout.readline()
+        used_s = processes.session_cpu_s(process.pid)
+        times = psutil.Process(process.pid).cpu_times()
+        assert used_s == pytest.approx(times.user + times.system, abs=0.1)
+        assert used_s >= 0.3
+    process.stdout.close()
