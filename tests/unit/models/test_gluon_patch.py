@@ -126,7 +126,8 @@ def test_another_type(saved):
     assert weight(net).grad().asnumpy().tolist() == [[4, 5, 6]]
 
 
-def test_what_was_read_is_not_copied(saved, monkeypatch):
+@pytest.mark.parametrize("load_net", [imported, built])
+def test_what_was_read_is_not_copied(saved, monkeypatch, load_net):
     """The array of the file becomes the parameter's."""
     read = []
     load = mx.nd.load
@@ -136,10 +137,17 @@ def test_what_was_read_is_not_copied(saved, monkeypatch):
         return read[-1]
 
     monkeypatch.setattr("mxnet.gluon.parameter.ndarray.load", recording)
-    net = imported(saved)
+    net = load_net(saved)
     (arrays,) = read
     (array,) = arrays.values()
     assert weight(net).data() is array
+
+
+def test_the_old_interface_of_training(saved):
+    """mxnet.contrib.autograd, which some scripts still use, allocates gradients too."""
+    net = imported(saved)
+    with mx.contrib.autograd.train_section():
+        assert weight(net)._grad is not None
 
 
 def test_a_scripts_own_arrays_are_copied():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from mxnet.base import MXNetError
@@ -85,3 +86,14 @@ def test_a_numpy_that_is_too_new(version):
     assert done.stderr.splitlines()[-1].endswith(
         f"mxnet 1.9.1 needs numpy < 1.24, found {version}: pip install 'numpy<1.24'"
     )
+
+
+@pytest.mark.parametrize(("has_cuda", "count"), [(True, 3), (False, 0)])
+def test_how_many_gpus_there_are(monkeypatch, has_cuda, count):
+    """A build without CUDA has none, and is not asked: it would print an error."""
+    asked = []
+    features = SimpleNamespace(is_enabled=lambda name: asked.append(name) or has_cuda)
+    monkeypatch.setattr(mx.mx.runtime, "Features", lambda: features)
+    monkeypatch.setattr(mx.mx.context, "num_gpus", lambda: 3 if has_cuda else pytest.fail("asked"))
+    assert mx.gpu_count() == count
+    assert asked == ["CUDA"]
