@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from mms_handler.script.load import HOOKS, Script, import_script
+from mms_handler.script.load import HOOKS, Script, _missing, import_script
 from mms_handler.script.signature import bind, doubts
 from mms_handler.script.spelling import misspelt_hooks
 
@@ -193,3 +193,16 @@ def test_a_file_that_cannot_be_parsed(tmp_path):
     assert list(misspelt_hooks(module, HOOKS)) == []
     path.unlink()
     assert list(misspelt_hooks(module, HOOKS)) == []
+
+
+@pytest.mark.parametrize(
+    ("hooks", "replaced"),
+    [
+        (["model_fn"], set()),
+        (["transform_fn"], {"process_request_fn", "input_fn", "predict_fn", "output_fn"}),
+        (["process_request_fn"], {"input_fn", "predict_fn"}),
+    ],
+)
+def test_hooks_that_a_script_may_still_define(hooks, replaced):
+    """Those that others do not replace."""
+    assert _missing(hooks) == [name for name in HOOKS if name not in {*hooks, *replaced}]
