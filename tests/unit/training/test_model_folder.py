@@ -103,3 +103,14 @@ def test_a_script_that_removes_the_folder(folder):
     with model_folder.emptied(folder):
         folder.rmdir()
     model_folder.check(folder)
+
+
+def test_what_a_killed_run_had_put_aside_does_not_come_back(folder, tmp_path):
+    """It was an earlier model's; nobody knows whether it is whole."""
+    aside = model_folder._beside(folder, "earlier")
+    aside.mkdir()
+    (aside / "old.params").write_text("x")
+    with pytest.raises(KeyError, match="^$"):
+        train(folder, fails=True)
+    assert names(folder) == []
+    assert not aside.exists()
