@@ -233,3 +233,12 @@ def test_invoke_sends_a_token(server, tmp_path, monkeypatch, words, variable, se
     assert (done.exit_code, done.stdout) == (0, "[1]")
     ((_, _, headers, _),) = server.requests
     assert headers.get("authorization") == sent
+
+
+def test_how_long_workers_are_waited_for(monkeypatch):
+    """As long as MMS may take to start, connect and load each of them; and not for ever."""
+    limits = []
+    monkeypatch.setattr(client, "call", lambda *_, timeout_s: limits.append(timeout_s))
+    client.scale("http://127.0.0.1:1", "m", 2, 60)
+    client.retire("http://127.0.0.1:1", "m", 2, 60)
+    assert limits == [2 * (60 + 180), 70]

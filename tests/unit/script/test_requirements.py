@@ -473,6 +473,21 @@ def test_a_cache_below_a_file(code, tmp_path, shared):
         requirements.paths(code, tmp_path / "file" / "cache", shared=shared)
 
 
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_folders_of_a_cache_are_made(code, tmp_path, shared):
+    """A home may have no .cache yet."""
+    wheel(code / "wheels", "one")
+    require(code, "one")
+    cache = tmp_path / "home" / ".cache" / "mms_handler"
+    if not shared:
+        requirements._make_private(cache)
+        requirements._make_private(cache)  # and may stay
+    else:
+        with requirements._locked(cache / "key"):
+            pass
+    assert cache.is_dir()
+
+
 def test_the_cache_is_for_its_user_alone(code, cache, monkeypatch):
     """Whatever the process's umask; a sticky folder like /tmp is no danger."""
     require(code, "one")
