@@ -144,12 +144,21 @@ class Leave(Exception):
 
 @contextlib.contextmanager
 def part(host, port, hosts=HOSTS, env=(), **limits):
-    """Join, and leave with an exception instead of waiting for the other hosts."""
+    """Join, and leave with an exception instead of waiting for the other hosts.
+
+    A test's own assertion is kept: on the way out another exception may take its place.
+    """
+    failed = None
     with contextlib.suppress(Leave, cluster.EndedBefore), joined(
         host, port, hosts, env, **limits
     ) as member:
-        yield member
+        try:
+            yield member
+        except AssertionError as exc:
+            failed = exc
         raise Leave
+    if failed:
+        raise failed
 
 
 def whole(host, port, **limits):
