@@ -359,6 +359,20 @@ def test_connections_one_after_another(ask):
             assert connection.recv(100) == b""
 
 
+def test_a_client_that_has_read_its_refusal(monkeypatch):
+    """What it still sent is dropped, and it is not waited for once it closes."""
+    monkeypatch.setattr(admin_http, "_LINGER_S", 600)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b"the rest of a body")
+        lingering = threading.Thread(target=admin_http._linger, args=(ours,), daemon=True)
+        lingering.start()
+        assert theirs.recv(1) == b""
+        theirs.close()
+        lingering.join(20)
+        assert not lingering.is_alive()
+
+
 def test_a_deadline_that_has_passed():
     """Nothing more is read, even if there is something."""
     ours, theirs = socket.socketpair()
