@@ -172,7 +172,7 @@ def _variants(node: Any, parent: ast.AST) -> Iterator[Any]:
             yield ast.BinOp(node.left, _ARITHMETIC[type(node.op)](), node.right)
     elif isinstance(node, ast.Constant):
         yield from _constants(node, parent)
-    elif isinstance(node, (ast.If, ast.IfExp)):
+    elif isinstance(node, (ast.If, ast.IfExp)) and getattr(node.test, "id", "") != "TYPE_CHECKING":
         changed = copy.copy(node)
         changed.test = ast.Constant(False)
         yield changed
