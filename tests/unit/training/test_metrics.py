@@ -148,3 +148,21 @@ def test_what_a_name_says(name, direction, rank):
 def test_lines_without_metrics():
     """They are passed over before any pattern is tried."""
     assert not metrics.has_hint(b"loss=0.5\nsaving to a/b\n")
+
+
+@pytest.mark.parametrize(
+    ("output", "hint"),
+    [
+        (b"Epoch 3: loss 0.1", True),
+        (b"[BATCH 7] loss=0.1", True),
+        (b"step 5, loss 0.1", True),
+        (b"Iter: 4 loss 0.1", True),
+        (b"7/10 [=====>    ] loss: 0.1", True),
+        (b"loading data", False),
+        (b"7/10", False),
+        (b"[info] ready", False),
+    ],
+)
+def test_lines_that_may_have_a_metric(output, hint):
+    """The others are passed over, since most have none."""
+    assert metrics.has_hint(output) is hint
