@@ -263,3 +263,18 @@ def test_a_time_limit_ends_the_trial():
 
     with pytest.raises(Expired):
         expected.fault([np.zeros((3, 3))], OSError(), run)
+
+
+def test_the_graph_is_asked_again_after_another_shape():
+    """A Block may have got its parameters only then; one that was asked is not asked twice."""
+    asked = []
+    expected = Expected(lambda: asked.append(len(asked)))
+
+    def fail(*shape):
+        expected.fault([np.zeros(shape, np.float32)], ValueError("no"), lambda arrays: 1 / 0)
+        return len(asked)
+
+    expected.worked([np.zeros((1, 4), np.float32)])
+    assert [fail(1, 5), fail(1, 6), fail(1, 5)] == [1, 1, 1]
+    expected.worked([np.zeros((1, 7), np.float32)])
+    assert [fail(1, 2, 3), fail(1, 2, 4)] == [2, 2]
