@@ -112,7 +112,7 @@ BROKEN = {
         "ValueError: weights are gone",
         "line 2",
     ),
-    "unusable_model": ("def model_fn(model_dir):\n    return 5", "returned a int", ""),
+    "unusable_model": ("def model_fn(model_dir):\n    return 5", "model_fn returned an int", ""),
     "strange_signature": (
         "def model_fn(model_dir): pass\ndef transform_fn(a, b, c, d, e): pass",
         "there is nothing to pass as e",
