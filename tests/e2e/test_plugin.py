@@ -333,7 +333,6 @@ def test_a_path_that_cannot_be_decoded_is_a_bad_request(gated, method, target):
         ("OPTIONS", "/", 200, ""),
         ("OPTIONS", "/predictions/sleeper", 200, ""),
         ("OPTIONS", "/predictions/unknown", 404, ""),
-        ("OPTIONS", "/models", 404, ""),
         ("OPTIONS", "/nothing", 404, ""),
         ("GET", "/", 405, ""),
         ("GET", "//", 405, ""),
