@@ -140,12 +140,16 @@ def _blind_row(name: str, took: float, text: str) -> Row:
 def _reason(text: str) -> str:
     """The last line of a traceback, or of all that was printed."""
     errors = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exit|Interrupt)\b.*", text, re.MULTILINE)
+    errors += re.findall(r"^Fatal Python error: .*", text, re.MULTILINE)  # native code crashed
     errors += re.findall(r"ERROR: libFuzzer: .*", text)
     return errors[0] if errors else (text.strip().splitlines() or ["ended without a word"])[-1]
 
 
 def _trace(text: str) -> str:
-    """The end of the first traceback."""
+    """The end of the first traceback, or where native code crashed."""
+    crash = re.search(r"^Fatal Python error: .*?(?=\n\n(?!Current)|\n==|\Z)", text, re.M | re.S)
+    if crash:
+        return "\n".join(crash.group().splitlines()[:14])
     trace = re.search(r"^ *Traceback .*?\n *\S*(Error|Exception|Exit)\b[^\n]*", text, re.M | re.S)
     return "\n".join(trace.group().splitlines()[-14:]) if trace else text[-2000:]
 

@@ -5,6 +5,7 @@ Both run in this process; ``__main__`` starts a process for each target.
 
 from __future__ import annotations
 
+import faulthandler
 import random
 import signal
 import sys
@@ -126,5 +127,12 @@ def run_guided(name: str, work: Path, limit: int, seconds: int, seed: int) -> No
     flags = [f"-runs={limit}", f"-max_total_time={seconds}", f"-max_len={MAX_BYTES}"]
     flags += [f"-seed={seed + 1}", f"-artifact_prefix={work}/", f"-timeout={ENDLESS_S}"]
     flags += [f"-rss_limit_mb={MAX_MB}", "-print_final_stats=1", str(corpus)]
-    atheris.Setup([name, *flags], target.run, enable_python_coverage=True)
+
+    def run(data: bytes) -> None:
+        # Not before the first input: libFuzzer's handlers, which keep the input, must be there.
+        if not faulthandler.is_enabled():
+            faulthandler.enable()
+        target.run(data)
+
+    atheris.Setup([name, *flags], run, enable_python_coverage=True)
     atheris.Fuzz()

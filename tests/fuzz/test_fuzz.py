@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
+from pathlib import Path
 
 import fuzz_engine
 import fuzz_properties
@@ -43,3 +45,29 @@ def test_some_seconds(name):
 def test_properties(name):
     """What hypothesis builds is read as it was written."""
     getattr(fuzz_properties, name)()
+
+
+CRASH = """\
+#2	INITED exec/s: 0 rss: 40Mb
+Fatal Python error: Segmentation fault
+
+Current thread 0x00007f4332e16b80 (most recent call first):
+  File "/python/ctypes/__init__.py", line 519 in string_at
+  File "/fuzz.py", line 8 in run
+==27870== ERROR: libFuzzer: deadly signal
+SUMMARY: libFuzzer: deadly signal
+"""
+
+
+def test_a_crash_of_native_code_has_a_place():
+    """Python's, since libFuzzer only says that there was a deadly signal."""
+    spec = importlib.util.spec_from_file_location(
+        "fuzz_main", Path(__file__).parent / "__main__.py"
+    )
+    main = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(main)
+    assert main._reason(CRASH) == "Fatal Python error: Segmentation fault"
+    assert main._trace(CRASH).splitlines()[-1] == '  File "/fuzz.py", line 8 in run'
+    assert (
+        main._reason("==1== ERROR: libFuzzer: deadly signal") == "ERROR: libFuzzer: deadly signal"
+    )
