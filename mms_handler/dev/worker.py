@@ -39,9 +39,10 @@ class Worker:
         if script:
             words += ["--script", str(script)]
         with child:
-            # Standard input is the terminal: a breakpoint reads it.
+            # Standard input is the terminal: a breakpoint reads it.  -B: a .pyc file of a script
+            # would count as new after an edit of the same size in the same second.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "mms_handler", *words], pass_fds=[child.fileno()]
+                [sys.executable, "-B", "-m", "mms_handler", *words], pass_fds=[child.fileno()]
             )
         self._connection = Connection(parent.detach())
         try:

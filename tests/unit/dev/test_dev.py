@@ -97,6 +97,16 @@ def test_an_edit_is_served_and_a_mistake_is_not(editing):
     assert (answer.body, "x-does-not-load" in answer.headers) == (b"three x", False)
 
 
+def test_an_edit_of_the_same_size_in_the_same_second(editing):
+    """Python takes compiled files for new if the second and the size are the same."""
+    server = editing(SCRIPT)
+    second_ns = server.script.stat().st_mtime_ns // 10**9 * 10**9
+    for millis, word in enumerate(("two", "six", "ten"), 1):
+        server.script.write_text(SCRIPT.replace("one", word))
+        os.utime(server.script, ns=(second_ns, second_ns + millis * 10**6))
+        assert ask(server).body == f"{word} x".encode()
+
+
 def test_a_bug_is_in_the_reply(editing, capfd):
     """With the script's traceback, which the terminal has too."""
     server = editing(SCRIPT)
