@@ -97,8 +97,9 @@ def test_an_edit_is_served_and_a_mistake_is_not(editing):
     assert (answer.body, "x-does-not-load" in answer.headers) == (b"three x", False)
 
 
-def test_an_edit_of_the_same_size_in_the_same_second(editing):
+def test_an_edit_of_the_same_size_in_the_same_second(editing, monkeypatch):
     """Python takes compiled files for new if the second and the size are the same."""
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     server = editing(SCRIPT)
     second_ns = server.script.stat().st_mtime_ns // 10**9 * 10**9
     for millis, word in enumerate(("two", "six", "ten"), 1):
