@@ -284,8 +284,8 @@ def _leave(watch: Watch, host: str, failure: BaseException, reason: str) -> None
         EndedBefore: the job had ended for another reason.
     """
     watch.leave(reason)
-    own = (None, str(failure), as_received(lost(host, reason)))
-    if watch.lost not in own and not isinstance(failure, Stopped):
+    same_reason = (None, str(failure), as_received(lost(host, reason)))
+    if watch.lost not in same_reason and not isinstance(failure, Stopped):
         raise EndedBefore(str(watch.lost), f"{host}: {reason}", failure) from failure
 
 
