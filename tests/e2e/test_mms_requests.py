@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, NamedTuple, Union
 from urllib.parse import parse_qs, urlsplit
@@ -518,6 +519,8 @@ def test_the_requests_of_mms(serving):
     """Each gets MMS's status and text, or ours, and then really another one than MMS's."""
     wrong = []
     for row in ROWS:
+        if row.reason == STARTUP:
+            time.sleep(1)  # the gate looks at the models from time to time
         answer = ask(serving, row)
         if not agrees(answer, row.ours or row.mms) or (row.ours and agrees(answer, row.mms)):
             wrong.append((row.test, row.method, row.path, answer[0], answer[1][:300]))
