@@ -6,6 +6,7 @@ file into it that says where its files came from.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import importlib.util
@@ -88,11 +89,11 @@ def _from_script(
 
 @functools.lru_cache(maxsize=None)
 def _our_folders() -> tuple[str, ...]:
-    """The folders of this package and of MMS, and how Python calls what imports a file."""
+    """The folders of this package and of MMS, and what imports or parses a file."""
     mms = importlib.util.find_spec("mms")
     places = list((mms and mms.submodule_search_locations) or ())
     folders = [str(Path(__file__).parents[1]), *places]
-    return (*(folder + os.sep for folder in folders), "<frozen importlib")
+    return (*(folder + os.sep for folder in folders), "<frozen importlib", ast.__file__)
 
 
 def _read_sources(model_dir: Path) -> dict[str, str]:

@@ -101,7 +101,7 @@ def mms_handler(*words: object, env=None, stdin: bytes = b"") -> subprocess.Comp
     return subprocess.run(command, input=stdin, capture_output=True, env=env, timeout=60)
 
 
-def _words(process: psutil.Process) -> list[str]:
+def words_of(process: psutil.Process) -> list[str]:
     """A process's command line; [] if it has ended."""
     with contextlib.suppress(psutil.Error):
         return process.cmdline()
@@ -157,6 +157,6 @@ class Serving:
     def of_model(self, name: str) -> tuple[psutil.Process, list[psutil.Process]]:
         """A model's listener and its workers."""
         java = self.java()
-        family = [child for child in java.children(recursive=True) if name in _words(child)]
+        family = [child for child in java.children(recursive=True) if name in words_of(child)]
         (listener,) = (process for process in family if process.ppid() == java.pid)
         return listener, [process for process in family if process.pid != listener.pid]
