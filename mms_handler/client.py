@@ -8,7 +8,7 @@ import socket
 import urllib.error
 import urllib.parse
 import urllib.request
-from typing import Mapping, NamedTuple
+from typing import Any, Mapping, NamedTuple
 
 from mms_handler.errors import ServerError
 
@@ -116,10 +116,12 @@ def invoke(
     token: str = "",
 ) -> Answer:
     """Send ``body`` to a model at ``url``: http://host:port/predictions/NAME, or /invocations."""
-    headers = {"Content-Type": content_type, "Accept": accept}
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
+    headers = {"Content-Type": content_type, "Accept": accept, **_authorization(token)}
     return call("POST", url, body, headers, timeout_s)
+
+
+def _authorization(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def listening(inference_url: str) -> bool:
@@ -141,18 +143,13 @@ def why_not_ready(inference_url: str) -> str | None:
 
 def why_model_not_ready(management_url: str, name: str, token: str = "") -> str | None:
     """Why a model cannot answer requests yet; None if one of its workers can."""
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    url = f"{management_url}/models/{urllib.parse.quote(name, safe='')}"
     try:
-        answer = call("GET", url, headers=headers, timeout_s=10)
+        answer = describe(management_url, name, token, timeout_s=10)
     except ServerError as exc:
         return str(exc)
     if answer.status != 200:
         return f"{answer.status} {answer.message()}"
-    description = json.loads(answer.body)
-    if isinstance(description, list):  # of MMS's own command
-        (description,) = description
-    states = [worker["status"] for worker in description["workers"]]
+    states = [worker["status"] for worker in description(answer)["workers"]]
     if "READY" in states:
         return None
     return f"its workers are {', '.join(states)}" if states else "it has no worker"
@@ -224,6 +221,14 @@ def unregister(management_url: str, name: str) -> Answer:
     return call("DELETE", f"{management_url}/models/{urllib.parse.quote(name)}", timeout_s=120)
 
 
-def describe(management_url: str, name: str) -> Answer:
-    """Ask for a model's settings and workers."""
-    return call("GET", f"{management_url}/models/{urllib.parse.quote(name)}")
+def describe(management_url: str, name: str, token: str = "", timeout_s: float = 60) -> Answer:
+    """Ask for a model's settings and workers; ``description`` reads the answer."""
+    url = f"{management_url}/models/{urllib.parse.quote(name, safe='')}"
+    return call("GET", url, headers=_authorization(token), timeout_s=timeout_s)
+
+
+def description(answer: Answer) -> dict[str, Any]:
+    """The fields of a good answer to ``describe``.  MMS's own is a list with one description."""
+    descriptions = json.loads(answer.body)
+    (fields,) = descriptions if isinstance(descriptions, list) else [descriptions]
+    return dict(fields)

@@ -129,7 +129,7 @@ class Expected:
         return () if _fails(run, _zeros((shape,), arrays)) else (pattern,)
 
     def _difference(self, shapes: Sequence[Shape], arrays: Sequence[Any], run: Run) -> str | None:
-        """What the model takes, in the place of the first of these shapes that differs from it."""
+        """A sentence about the first of these shapes that the model does not take; None without."""
         if self._known is None:
             self._known = self._look(arrays, run)
         for place, (pattern, shape) in enumerate(zip(self._known, shapes)):

@@ -7,7 +7,6 @@ their model, files of a model that is gone.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import threading
 import time
@@ -83,9 +82,7 @@ class MmsModels:
         answer = client.describe(self._front_end.management_url, name)
         if answer.status != 200:  # it is being mended
             return {"modelName": name, "workers": []}
-        descriptions = json.loads(answer.body)
-        (description,) = descriptions if isinstance(descriptions, list) else [descriptions]
-        return dict(description)
+        return client.description(answer)
 
     def load_error(self, name: str) -> str:
         """Why a worker of a model could not load it within the last minute; "" if none failed."""
