@@ -9,10 +9,8 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
-import os
 import platform
 import re
-import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Iterable, Mapping, NamedTuple
@@ -24,19 +22,6 @@ HANDLER = "mms_handler.service:handle"
 MANIFEST = "MAR-INF/MANIFEST.json"
 SAMPLE = "MAR-INF/sample"  # plus a suffix for its content type
 INT8 = "MAR-INF/int8-symbol.json"
-
-#: Where a worker under serve writes why it cannot load the model: a file of serve's private store.
-#: The log has the same line, but what is read there may have been printed by a script.
-LOAD_ERROR = "MAR-INF/load-error"
-
-#: Where a worker under serve writes what it is doing while it loads the model.
-LOAD_PHASE = "MAR-INF/load-phase"
-
-#: Where a worker under serve writes the ids of its requests, plus its process id.
-_REQUESTS = "MAR-INF/requests-"
-
-#: Characters of a reason; errors.MAX_TEXT and the place in the script are fewer.
-_REASON_LENGTH = 4_000
 
 #: The largest manifest in bytes: room for the hashes of as many files as an archive may have.
 MAX_BYTES = 20 * 10**6
@@ -64,62 +49,6 @@ def check_name(name: str) -> str:
             "and start with a letter or digit"
         )
     return name
-
-
-def write_load_error(folder: Path, reason: str) -> None:
-    """Write into a model's folder why it cannot be loaded; a full disk only loses the reason."""
-    _write(folder / LOAD_ERROR, reason)
-
-
-def write_load_phase(folder: Path, phase: str) -> None:
-    """Write into a model's folder which phase of loading begins."""
-    _write(folder / LOAD_PHASE, phase)
-
-
-def _write(path: Path, text: str) -> None:
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(exist_ok=True)
-        partial = path.with_name(f"{path.name}-{os.getpid()}")  # another worker may write as well
-        partial.write_text(text, "utf-8", "backslashreplace")
-        os.replace(partial, path)
-
-
-def read_load_error(folder: Path, within_s: float = 60) -> str:
-    """Why a worker could not load the model within the last seconds; "" if no worker wrote it."""
-    path = folder / LOAD_ERROR
-    try:
-        if time.time() - path.stat().st_mtime > within_s:
-            return ""
-        with path.open(encoding="utf-8", errors="replace") as text:
-            return text.read(_REASON_LENGTH)
-    except OSError:
-        return ""
-
-
-def read_load_phase(folder: Path) -> tuple[str, float] | None:
-    """The phase of loading that a worker began last, and for how many seconds it has lasted."""
-    path = folder / LOAD_PHASE
-    try:
-        with path.open(encoding="utf-8", errors="replace") as text:
-            return text.read(_REASON_LENGTH), time.time() - path.stat().st_mtime
-    except OSError:
-        return None
-
-
-def requests_path(folder: Path, pid: int) -> Path:
-    """The file with the ids of a worker's requests, separated by commas and ended by a zero."""
-    return folder / f"{_REQUESTS}{pid}"
-
-
-def take_requests(folder: Path, pid: int) -> list[str]:
-    """The ids of the requests that a worker had when it ended.  Its file is removed."""
-    path = requests_path(folder, pid)
-    try:
-        text = path.read_bytes().partition(b"\0")[0].decode("ascii", "replace")
-        path.unlink()
-    except OSError:
-        return []
-    return text.split(",") if text else []
 
 
 class Sample(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Callable, NamedTuple
 
 import psutil
 
-from mms_handler import manifest
+from mms_handler import worker_files
 from mms_handler.server import machine, model_processes
 
 #: Seconds for which an end is kept: the plug-in counts a death when MMS starts the next worker.
@@ -114,7 +114,7 @@ class EndedWorkers:
             model=worker.model,
             status=_status(pid),
             rss_bytes=worker.rss_bytes,
-            requests=manifest.take_requests(self._folder(worker.model), pid),
+            requests=worker_files.take_requests(self._folder(worker.model), pid),
             memory=killed or worker.rss_bytes > machine.this_machine().memory_bytes / 2,
         )
 

@@ -15,7 +15,7 @@ from typing import Any, Iterator, NamedTuple
 
 import psutil
 
-from mms_handler import client, manifest
+from mms_handler import client, manifest, worker_files
 from mms_handler.errors import HandlerError, OutOfResources, ServerError
 from mms_handler.server import machine, model_processes
 from mms_handler.server.front_end import FrontEnd
@@ -86,7 +86,7 @@ class MmsModels:
 
     def load_error(self, name: str) -> str:
         """Why a worker of a model could not load it within the last minute; "" if none failed."""
-        return manifest.read_load_error(self._store.folder(name))
+        return worker_files.read_load_error(self._store.folder(name))
 
     def processes(self, name: str) -> list[psutil.Process]:
         """The listener and the workers of a model."""
@@ -106,8 +106,7 @@ class MmsModels:
             OutOfResources: the workers do not fit.
             ServerError: it cannot be loaded; says why.
         """
-        for file in (manifest.LOAD_ERROR, manifest.LOAD_PHASE):
-            (self._store.folder(name) / file).unlink(missing_ok=True)
+        worker_files.forget_load(self._store.folder(name))
         url, start_s = self._front_end.management_url, time.monotonic()
         with self._reporting(name):
             answer = client.register(url, name, name, **serving._asdict())
@@ -140,7 +139,7 @@ class MmsModels:
 
     def load_phase(self, name: str) -> str:
         """What a model's workers are doing while they load it."""
-        phase = manifest.read_load_phase(self._store.folder(name))
+        phase = worker_files.read_load_phase(self._store.folder(name))
         if phase is None:
             return "its workers are starting"
         return f"it has been in {phase[0]} for {phase[1]:.0f} s"

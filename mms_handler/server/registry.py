@@ -13,7 +13,7 @@ from typing import Any, Iterator, NamedTuple
 
 import psutil
 
-from mms_handler import manifest
+from mms_handler import manifest, worker_files
 from mms_handler.errors import NameTaken, NoSuchModel, Unavailable
 from mms_handler.server import sizing
 from mms_handler.server.front_end import FrontEnd
@@ -128,7 +128,7 @@ class Registry:
         }
 
     def _describe_loading(self, name: str, url: str, start_s: float) -> dict[str, Any]:
-        written = manifest.read_load_phase(self._store.folder(name))
+        written = worker_files.read_load_phase(self._store.folder(name))
         phase, seconds = written or ("starting", time.monotonic() - start_s)
         return {
             "modelName": name,

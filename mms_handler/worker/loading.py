@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
-from mms_handler import errors, manifest
+from mms_handler import errors, manifest, worker_files
 from mms_handler.errors import HandlerError, LoadError, ModelError
 from mms_handler.mxnet_import import fast_import, without
 from mms_handler.script import containers, requirements
@@ -34,11 +34,6 @@ from mms_handler.settings import (
 from mms_handler.worker.request import Request, request_without_mms
 
 log = logging.getLogger(__name__)
-
-#: A file that a worker writes into a model_dir that cannot batch: it tells the gate (Batches.java)
-#: to send requests one by one.  In a batch they would only wait for each other, and a script that
-#: ends its process would fail all of them.
-ONE_BY_ONE = "MAR-INF/one-by-one"
 
 #: Modules that only a request needs.  They are imported at load, before a file of the script can
 #: take their names.
@@ -135,8 +130,7 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
             gated=supervised,
         )
         if supervised and not settings.batch_size and not answering.batches:
-            (worker.model_dir / ONE_BY_ONE).parent.mkdir(exist_ok=True)
-            (worker.model_dir / ONE_BY_ONE).touch()
+            worker_files.write_one_by_one(worker.model_dir)
     return Loaded(answering, script, [*hooks, *answering.hooks], worker.seconds)
 
 
@@ -145,7 +139,7 @@ def phase(name: str, worker: Worker) -> Iterator[None]:
     """A phase of loading.  An exception in it becomes a LoadError that names the phase."""
     start = time.monotonic()
     if worker.settings.supervised:
-        manifest.write_load_phase(worker.model_dir, name)
+        worker_files.write_load_phase(worker.model_dir, name)
     try:
         yield
     except BaseException as exc:

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
-from mms_handler import errors, manifest, settings
+from mms_handler import errors, settings, worker_files
 from mms_handler.errors import Failed, LoadError, OutOfResources, attempt
 from mms_handler.settings import Settings
 from mms_handler.worker import faults
@@ -99,7 +99,7 @@ class Service:
                 self._pipeline = self._load(context, self._settings).pipeline
             if supervised:
                 folder = Path(context.system_properties["model_dir"])
-                self._current = CurrentRequests(manifest.requests_path(folder, os.getpid()))
+                self._current = CurrentRequests(worker_files.requests_path(folder, os.getpid()))
             if connection:
                 connection.limit(self._settings.timeout_s)
         except BaseException as exc:
@@ -111,7 +111,7 @@ class Service:
             sys.stdout.flush()
             time.sleep(0.1)
             if supervised:
-                manifest.write_load_error(Path(context.system_properties["model_dir"]), reason)
+                worker_files.write_load_error(Path(context.system_properties["model_dir"]), reason)
             if supervised and errors.out_of_memory(exc.__cause__ or exc):
                 # MMS answers 507 and keeps the model's name; its supervisor, serve, frees it.
                 raise MemoryError(str(exc)) from exc

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 
 import pytest
@@ -56,31 +55,6 @@ def test_names_that_are_refused(name):
 def test_a_name_that_is_too_long():
     with pytest.raises(ArchiveError, match=r"'x{20}'\.\.\. has 201 characters; use at most 200$"):
         manifest.check_name("x" * 201)
-
-
-def test_a_reason_for_the_supervisor(tmp_path):
-    """It is read for a minute; bytes and letters that no text has are no error."""
-    assert manifest.read_load_error(tmp_path) == ""
-    manifest.write_load_error(tmp_path, "one \ud800")
-    manifest.write_load_error(tmp_path, "ä" * 5_000)
-    assert manifest.read_load_error(tmp_path) == "ä" * 4_000
-    path = tmp_path / manifest.LOAD_ERROR
-    assert [each.name for each in path.parent.iterdir()] == ["load-error"]
-    path.write_bytes(b"\xff")
-    assert manifest.read_load_error(tmp_path) == "�"
-    now = path.stat().st_mtime
-    os.utime(path, (now, now - 50))
-    assert manifest.read_load_error(tmp_path) == "�"
-    os.utime(path, (now, now - 61))
-    assert manifest.read_load_error(tmp_path) == ""
-    assert manifest.read_load_error(tmp_path, within_s=1_000) == "�"
-
-
-def test_a_reason_that_cannot_be_written(tmp_path):
-    """Is lost, and nothing else."""
-    (tmp_path / "MAR-INF").write_text("a file")
-    manifest.write_load_error(tmp_path, "no weights")
-    assert manifest.read_load_error(tmp_path) == ""
 
 
 # --- writing and reading ---------------------------------------------------------------------

@@ -19,7 +19,7 @@ from mms.model_loader import ModelLoaderFactory
 from mms.protocol import otf_message_handler
 from mms.protocol.otf_message_handler import retrieve_msg
 
-from mms_handler import manifest
+from mms_handler import worker_files
 from mms_handler.errors import HandlerError, LoadError, ModelError, ScriptError, SettingsError
 from mms_handler.worker.loading import visible_gpu
 from mms_handler.worker.mms import lifeline, output
@@ -1126,11 +1126,11 @@ def test_the_reason_is_in_a_file_for_the_supervisor(worker, tmp_path, monkeypatc
     with pytest.raises(LoadError, match="^model_fn: ValueError: the weights are gone "):
         worker("def model_fn(model_dir):\n    raise ValueError('the weights\\nare gone')\n")
     reason = "model_fn: ValueError: the weights are gone (code/inference.py, line 2)"
-    assert manifest.read_load_error(tmp_path) == (reason if supervised else "")
+    assert worker_files.read_load_error(tmp_path) == (reason if supervised else "")
     hour = time.time() - 3_600
     if supervised:
-        os.utime(tmp_path / manifest.LOAD_ERROR, (hour, hour))
-    assert manifest.read_load_error(tmp_path) == ""
+        os.utime(tmp_path / worker_files.LOAD_ERROR, (hour, hour))
+    assert worker_files.read_load_error(tmp_path) == ""
 
 
 MEASURING = """\

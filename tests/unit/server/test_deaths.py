@@ -9,7 +9,7 @@ import local_mms
 import pytest
 from local_mms import wait_until
 
-from mms_handler import manifest
+from mms_handler import worker_files
 from mms_handler.server import deaths
 from mms_handler.server.deaths import EndedWorkers, _End
 from mms_handler.worker.mms.current_requests import CurrentRequests
@@ -43,7 +43,7 @@ def test_a_worker_that_is_killed(workers, ended, tmp_path):
     """With its model, its memory and its requests; once, and no other worker."""
     one, two = workers("iris", 2)
     ended.look()
-    path = manifest.requests_path(tmp_path / "store" / "iris", one.pid)
+    path = worker_files.requests_path(tmp_path / "store" / "iris", one.pid)
     CurrentRequests(path).set(["r-1", "r-2"])
     end(one, signal.SIGKILL)
     ended.look()

@@ -22,11 +22,12 @@ from mms_handler.errors import (
     ServerError,
     Unavailable,
 )
-from mms_handler.manifest import LOAD_ERROR, MANIFEST, write_load_phase
+from mms_handler.manifest import MANIFEST
 from mms_handler.server import mms_models
 from mms_handler.server.mms_models import ALL_WORKERS
 from mms_handler.server.registry import Mending
 from mms_handler.server.sources import Source
+from mms_handler.worker_files import LOAD_ERROR, write_load_phase
 
 
 @contextmanager

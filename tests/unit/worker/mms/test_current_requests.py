@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 
-from mms_handler import manifest
+from mms_handler import worker_files
 from mms_handler.worker.mms.current_requests import CurrentRequests
 
 
 def current(folder):
     (folder / "MAR-INF").mkdir(exist_ok=True)
-    return CurrentRequests(manifest.requests_path(folder, 7))
+    return CurrentRequests(worker_files.requests_path(folder, 7))
 
 
 def test_the_ids_of_a_batch(tmp_path):
@@ -18,15 +18,15 @@ def test_the_ids_of_a_batch(tmp_path):
     requests = current(tmp_path)
     requests.set(["a-long-id", "another-long-id"])
     requests.set(["b", "c"])
-    assert manifest.take_requests(tmp_path, 7) == ["b", "c"]
-    assert manifest.take_requests(tmp_path, 7) == []
+    assert worker_files.take_requests(tmp_path, 7) == ["b", "c"]
+    assert worker_files.take_requests(tmp_path, 7) == []
 
 
 def test_an_idle_worker(tmp_path):
     requests = current(tmp_path)
     requests.set(["a"])
     requests.clear()
-    assert manifest.take_requests(tmp_path, 7) == []
+    assert worker_files.take_requests(tmp_path, 7) == []
 
 
 def test_they_outlive_the_process(tmp_path):
@@ -36,13 +36,13 @@ def test_they_outlive_the_process(tmp_path):
         requests.set(["a"])
         os.kill(os.getpid(), 9)
     os.waitpid(process, 0)
-    assert manifest.take_requests(tmp_path, 7) == ["a"]
+    assert worker_files.take_requests(tmp_path, 7) == ["a"]
 
 
 def test_more_than_there_is_room_for(tmp_path):
     """The first ones remain."""
     current(tmp_path).set(str(number) for number in range(9_000))
-    ids = manifest.take_requests(tmp_path, 7)
+    ids = worker_files.take_requests(tmp_path, 7)
     assert ids[:500] == list(map(str, range(500)))
     assert len(",".join(ids)) == 4_095
 

@@ -1,0 +1,94 @@
+"""Files in a model's MAR-INF in which its workers tell ``serve`` and the gate how they are.
+
+A worker's log has the same, but a script may have printed what is read there.  These files lie in
+serve's private store.  A worker writes them only if ``serve`` started it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from pathlib import Path
+
+#: Why the model cannot be loaded.
+LOAD_ERROR = "MAR-INF/load-error"
+
+#: The phase of loading that began last.
+LOAD_PHASE = "MAR-INF/load-phase"
+
+#: The ids of a worker's requests; its process id is appended.
+_REQUESTS = "MAR-INF/requests-"
+
+#: Tells the gate (Batches.java) to send requests one by one, for a model that cannot batch.  In a
+#: batch they would only wait for each other, and a script that ends its process would fail all.
+_ONE_BY_ONE = "MAR-INF/one-by-one"
+
+#: Characters of a text that are read; errors.MAX_TEXT and the place in the script are fewer.
+_MAX_LENGTH = 4_000
+
+
+def forget_load(folder: Path) -> None:
+    """Remove what workers wrote about earlier loads of the model in ``folder``."""
+    for name in (LOAD_ERROR, LOAD_PHASE):
+        (folder / name).unlink(missing_ok=True)
+
+
+def write_load_error(folder: Path, reason: str) -> None:
+    """Write why the model in ``folder`` cannot be loaded; a full disk only loses the reason."""
+    _write(folder / LOAD_ERROR, reason)
+
+
+def write_load_phase(folder: Path, phase: str) -> None:
+    """Write which phase of loading the model in ``folder`` begins."""
+    _write(folder / LOAD_PHASE, phase)
+
+
+def write_one_by_one(folder: Path) -> None:
+    """Write that the model in ``folder`` cannot batch."""
+    _write(folder / _ONE_BY_ONE, "")
+
+
+def _write(path: Path, text: str) -> None:
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_name(f"{path.name}-{os.getpid()}")  # another worker may write as well
+        partial.write_text(text, "utf-8", "backslashreplace")
+        os.replace(partial, path)
+
+
+def read_load_error(folder: Path, within_s: float = 60) -> str:
+    """Why a worker could not load the model within the last seconds; "" if no worker wrote it."""
+    text, seconds = _read(folder / LOAD_ERROR)
+    return text if seconds <= within_s else ""
+
+
+def read_load_phase(folder: Path) -> tuple[str, float] | None:
+    """The phase of loading that a worker began last, and for how many seconds it has lasted."""
+    text, seconds = _read(folder / LOAD_PHASE)
+    return (text, seconds) if text else None
+
+
+def _read(path: Path) -> tuple[str, float]:
+    """A file's text, and how many seconds ago it was written; "" if it cannot be read."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            return file.read(_MAX_LENGTH), time.time() - path.stat().st_mtime
+    except OSError:
+        return "", 0
+
+
+def requests_path(folder: Path, pid: int) -> Path:
+    """The file with the ids of a worker's requests, separated by commas and ended by a zero."""
+    return folder / f"{_REQUESTS}{pid}"
+
+
+def take_requests(folder: Path, pid: int) -> list[str]:
+    """The ids of the requests that a worker had when it ended.  Its file is removed."""
+    path = requests_path(folder, pid)
+    try:
+        text = path.read_bytes().partition(b"\0")[0].decode("ascii", "replace")
+        path.unlink()
+    except OSError:
+        return []
+    return text.split(",") if text else []
