@@ -14,6 +14,7 @@ from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 from mms_handler.errors import TrainingError
 from mms_handler.training import code
+from mms_handler.training.before_joining import reported
 from mms_handler.training.phases import phase
 
 #: Beginnings of the names of hyperparameters that are not the user's own.
@@ -166,10 +167,9 @@ def read_job(
     }
     input_data_config = _read_channels(config_dir / "inputdataconfig.json")
     resources = _read_object(config_dir / "resourceconfig.json")
-    script, source_dir = _fetch_script(base_dir, options, hyperparameters, progress)
     hosts = options.hosts or tuple(resources.get("hosts", ())) or ("algo-1",)
-    return Job(
-        entry_point=script,
+    job = Job(
+        entry_point=Path(),
         hyperparameters=hyperparameters,
         channels={
             **_channel_folders(base_dir, input_data_config, hyperparameters),
@@ -188,13 +188,16 @@ def read_job(
         },
         base_dir=base_dir,
         network_interface=resources.get("network_interface_name", "eth0"),
-        source_dir=source_dir,
         resources=resources,
         stall_s=options.stall_s,
         checkpoints=options.checkpoint_dir or _checkpoint_dir(config_dir),
         seed=options.seed,
         force=options.force,
     )
+    # Only some hosts may be unable to fetch it.
+    with reported(job):
+        script, source_dir = _fetch_script(base_dir, options, hyperparameters, progress)
+    return job._replace(entry_point=script, source_dir=source_dir)
 
 
 def host_name(base_dir: Path, hosts: Sequence[str] = (), current_host: str | None = None) -> str:

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import socket
 import tempfile
 from pathlib import Path
-from typing import Callable, Iterator, Mapping
+from typing import Iterator, Mapping
 
 from mms_handler import settings
-from mms_handler.errors import HandlerError, TrainingError
 from mms_handler.script import requirements
 from mms_handler.training import (
     cluster,
@@ -27,6 +25,7 @@ from mms_handler.training import (
     supervise,
 )
 from mms_handler.training.arguments import check_required
+from mms_handler.training.before_joining import first_port, reported, resolver
 from mms_handler.training.job import Job
 from mms_handler.training.mode import choose_mode
 from mms_handler.training.output import Output
@@ -55,7 +54,7 @@ def run(
         TrainingError: the job failed.
         Stopped: this process got SIGTERM or SIGINT, and the script did not end with 0.
     """
-    with _reported(job, local_port), phase("checking the job"):
+    with reported(job, local_port), phase("checking the job"):
         job.check()
         choice = choose_mode(job.entry_point, job.hyperparameters, mode)
         log.info("%s mode: %s", choice.name, choice.reason)
@@ -85,7 +84,7 @@ def run(
             command = command_of(job, environment, folders, scratch)
             if member and _has_mpi_on_several_hosts(job, choice.legacy):
                 stack.enter_context(phase("preparing MPI"))
-                port = None if local_port else _port(job) + 2
+                port = None if local_port else first_port(job) + 2
                 spread = mpi_hosts.spread(command, job, member, scratch / "mpi", port)
                 command = stack.enter_context(spread)
             supervise.run(
@@ -109,23 +108,6 @@ def _make_checkpoint_dir(job: Job) -> None:
 
 
 @contextlib.contextmanager
-def _reported(job: Job, local_port: int | None) -> Iterator[None]:
-    """Report to the other hosts what fails before it is known whether this one joins them."""
-    try:
-        yield
-    except (HandlerError, OSError) as exc:
-        if len(job.hosts) > 1 and job.current_host in job.hosts:
-            try:
-                addresses = cluster.addresses(job.hosts, _resolver(local_port), limit_s=5)
-                cluster.report(exc, job.current_host, addresses, _port(job, local_port))
-            except cluster.EndedBefore:
-                raise
-            except (TrainingError, OSError) as trouble:
-                log.warning("the other hosts do not know of the failure: %s", trouble)
-        raise
-
-
-@contextlib.contextmanager
 def _cluster(
     job: Job, legacy: bool, environment: Mapping[str, str], local_port: int | None
 ) -> Iterator[cluster.Member | None]:
@@ -142,9 +124,9 @@ def _cluster(
     with cluster.joined(
         job.hosts,
         job.current_host,
-        addresses=cluster.addresses(job.hosts, _resolver(local_port)),
+        addresses=cluster.addresses(job.hosts, resolver(local_port)),
         env=environment,
-        port=_port(job, local_port),
+        port=first_port(job, local_port),
         verbose=job.whole_number("_ps_verbose", 0),
         parameter_server=server,
     ) as member:
@@ -153,13 +135,3 @@ def _cluster(
 
 def _has_mpi_on_several_hosts(job: Job, legacy: bool) -> bool:
     return not legacy and mpi.enabled(job) and len(job.hosts) > 1
-
-
-def _resolver(local_port: int | None) -> Callable[[str], str]:
-    """Finds a host's address; in a trial, all hosts are this machine."""
-    return (lambda host: "127.0.0.1") if local_port else socket.gethostbyname
-
-
-def _port(job: Job, local_port: int | None = None) -> int:
-    """The first of the successive ports that hosts use for each other."""
-    return local_port or job.whole_number("_ps_port", 8000)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import socket
 import tarfile
+import threading
 
 import pytest
 
 from mms_handler.errors import TrainingError
+from mms_handler.training import cluster
 from mms_handler.training import job as jobs
 from mms_handler.training.job import Job, JobOptions, host_name, read_job
 
@@ -221,6 +223,40 @@ def test_a_source_archive_is_fetched(base, tmp_path):
     for path in (folder / "code").iterdir():
         path.unlink()
     assert read_job(folder, JobOptions()).entry_point.read_text() == "print()"
+
+
+@pytest.mark.parametrize(("host", "other"), [(1, 2), (2, 1)], ids=["the first", "another"])
+def test_code_that_one_host_cannot_fetch(base, host, other):
+    """The other hosts, which wait for this one, learn why it does not come."""
+    hosts, port = ("127.0.0.1", "127.0.0.2"), cluster.local_port()
+    current, others = f"127.0.0.{host}", f"127.0.0.{other}"
+    lost = []
+
+    def wait_for_the_host():
+        with pytest.raises(TrainingError) as caught, cluster.joined(
+            hosts,
+            others,
+            addresses={name: name for name in hosts},
+            env={},
+            port=port,
+            parameter_server=False,
+        ) as member:
+            member.finished()
+        lost.append(str(caught.value))
+
+    thread = threading.Thread(target=wait_for_the_host)
+    thread.start()
+    values = {
+        "sagemaker_program": "train.py",
+        "sagemaker_submit_directory": "/nowhere/code.tar.gz",
+        "_ps_port": str(port),
+    }
+    resources = {"hosts": hosts, "current_host": current}
+    reason = "the code /nowhere/code.tar.gz does not exist"
+    with pytest.raises(TrainingError, match=f"^{reason}$"):
+        read_job(base((), hyperparameters=values, resourceconfig=resources), JobOptions())
+    thread.join(20)
+    assert lost == [f"host {current} was lost: fetching the code: {reason}"]
 
 
 @pytest.mark.parametrize(
