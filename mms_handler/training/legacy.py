@@ -26,7 +26,7 @@ from mms_handler.script.seeds import seed_generators
 from mms_handler.training import script_mode
 from mms_handler.training.arguments import keyword_arguments, select
 from mms_handler.training.job import Job
-from mms_handler.training.sigterm import exit_at_sigterm
+from mms_handler.training.sigterm import Terminated, exit_at_sigterm
 from mms_handler.training.supervise import Command
 from mms_handler.training.variables import shared_variables
 
@@ -87,7 +87,7 @@ def main(scratch: Path, folders: Sequence[Path]) -> int:
         train(job, folders, lambda name: enter_phase(scratch, name))
     except BaseException as exc:
         stack = "".join(traceback.format_exception(type(exc), exc, _of_script(exc)))
-        if not isinstance(exc, HandlerError):
+        if not isinstance(exc, (HandlerError, Terminated)):
             with contextlib.suppress(OSError, ValueError):  # the script has closed it
                 sys.stderr.write(stack)
         line = str(exc) if isinstance(exc, HandlerError) else cause(exc, str(job.code_dir))

@@ -11,17 +11,21 @@ from typing import Any, NoReturn
 AGAIN_S = 0.1
 
 
+class Terminated(SystemExit):
+    """SIGTERM ends this process.  It is no failure of the script."""
+
+
 def exit_at_sigterm() -> None:
-    """Raise SystemExit in the main thread at SIGTERM, and again if Python drops the exception.
+    """Raise Terminated in the main thread at SIGTERM, and again if Python drops the exception.
 
     It drops what a destructor or a callback of ctypes raises.  Those of MXNet's arrays run all the
     time (NDArrayBase.__del__): in a loop of small steps, three signals in a thousand were lost.
     """
-    raised: list[SystemExit] = []
+    raised: list[Terminated] = []
     show = sys.unraisablehook
 
     def end(number: int, frame: object) -> NoReturn:
-        raised[:] = [SystemExit(128 + number)]
+        raised[:] = [Terminated(128 + number)]
         raise raised[0]
 
     def look(unraisable: Any) -> None:

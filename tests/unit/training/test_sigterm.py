@@ -53,6 +53,6 @@ def test_a_process_ends(statement, error):
         timeout=50,
         check=False,
     )
-    assert (done.returncode, done.stdout) == (143, "SystemExit\n")
+    assert (done.returncode, done.stdout) == (143, "Terminated\n")
     assert error in done.stderr
-    assert "SystemExit" not in done.stderr
+    assert "Terminated" not in done.stderr
