@@ -77,7 +77,7 @@ class Stalls:
 
     def _sentence(self) -> str:
         place = self._place()
-        return f"the script has used no processor time for {self.idle_s:.0f} s" + (
+        return f"no processor time used for {self.idle_s:.0f} s" + (
             f"; it is at {place}" if place else ""
         )
 

@@ -206,9 +206,9 @@ def _failure(command: Command, code: int | None, report: Report | None, text: st
     else:
         line = _fatal_error(text, command.code_dir)
     if not line and code is not None and code < 0:
-        line = f"the script was killed by {signal.Signals(-code).name}"
+        line = f"killed by {signal.Signals(-code).name}"
     elif not line:
-        line = command.reason(lines) if lines else f"the script ended with exit code {code}"
+        line = command.reason(lines) if lines else f"ended with exit code {code}"
     return ScriptFailed(line, details)
 
 

@@ -94,7 +94,7 @@ def test_a_failure_during_an_outage(make_job, network, report):
     time.sleep(20)
     network.plug("algo-2")
     reason = reason_of(job)
-    assert reason == "algo-2: the script: the script was killed by SIGKILL"
+    assert reason == "algo-2: the script: killed by SIGKILL"
     report("algo-2's network fails for 20 s, and its script is killed", job, reason)
 
 
@@ -104,7 +104,7 @@ def test_hosts_that_cannot_reach_each_other(make_job, network, report):
     with network.isolated(["algo-2", "algo-3"]):
         job.start()
         reason = reason_of(job)
-    assert re.match(r"algo-\d: the script: the script has used no processor time for 1\d s", reason)
+    assert re.match(r"algo-\d: the script: no processor time used for 1\d s", reason)
     report("algo-2 and algo-3 cannot reach each other; --stall-s 15", job, reason)
 
 
@@ -116,7 +116,7 @@ def test_hosts_that_cannot_reach_each_other(make_job, network, report):
     [
         ("raise", "raises", r"ValueError: a bad batch \(exact_training.py, line \d+\)"),
         ("exit", "calls sys.exit(3)", r"SystemExit: 3 \(exact_training.py, line \d+\)"),
-        ("kill", "is killed", "the script was killed by SIGKILL"),
+        ("kill", "is killed", "killed by SIGKILL"),
     ],
 )
 @ALL

@@ -84,13 +84,13 @@ def test_a_process_that_fails(run):
 
 
 def test_a_process_that_fails_silently(run):
-    with pytest.raises(ScriptFailed, match="^the script ended with exit code 4$"):
+    with pytest.raises(ScriptFailed, match="^ended with exit code 4$"):
         run("echo ' ' >&2; exit 4")
 
 
 def test_a_process_that_is_killed(run):
     """Its last line is not the reason."""
-    with pytest.raises(ScriptFailed, match="^the script was killed by SIGKILL$") as caught:
+    with pytest.raises(ScriptFailed, match="^killed by SIGKILL$") as caught:
         run("echo working >&2; kill -KILL $$")
     assert caught.value.details.startswith("ExitCode -9\n")
     assert phase_of(caught.value) == "the script"
