@@ -186,8 +186,8 @@ def started(
     Raises:
         ServerError: no Java, MMS ended, or it did not listen within ``ready_s`` seconds.
     """
-    with tempfile.TemporaryDirectory(prefix="mms-handler-") as path:
-        folder, temp = Path(path), Path(path) / "tmp"
+    with tempfile.TemporaryDirectory(prefix="mms-handler-") as private_folder:
+        folder, temp = Path(private_folder), Path(private_folder) / "tmp"
         check_socket_paths(folder)
         private = dataclasses.replace(
             settings,
@@ -198,7 +198,8 @@ def started(
             supervised=True,
         )
         env = environment(private)
-        env.update(java.java_variables(env), PATH=path_of_programs(env.get("PATH")))
+        path = f"{java.programs(folder)}:{path_of_programs(env.get('PATH'))}"
+        env.update(java.java_variables(env), PATH=path)
         options = [*sizing.java_options(plan), *_gate_options(settings, tokens, folder, expected)]
         command = java.command(env, folder, options, settings.java_jars)
         inference, management = f"unix:{folder / 'inference'}", f"unix:{folder / 'management'}"

@@ -25,14 +25,21 @@ _FIRST_NATIVE_LIBRARY = "-Dio.netty.native.detectNativeLibraryDuplicates=false"
 #: defaults").
 FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 
+# The program that MMS runs as the workers' Python.
+#
 # MMS puts the model's folder on PYTHONPATH, before the standard library and this package, so an
 # archive's json.py would replace the real one.  Our handler finds the script without that entry, so
 # it is removed.  It stays for other handlers, which may be inside the archive.
 _PYTHON = """\
 #!/bin/sh
-case "$*" in *"--handler mms_handler.service:handle "*) PYTHONPATH={path} ;; esac
+case "$*" in
+*"--handler mms_handler.service:handle "*) PYTHONPATH={path} ;;
+*"/mms/model_service_worker.py --"*) exec {python} {plain_worker} "$@" ;;
+esac
 exec {python} "$@"
 """
+
+_PLAIN_WORKER = Path(__file__).parents[1] / "worker" / "mms" / "plain_worker.py"
 
 
 def java_variables(env: Mapping[str, str]) -> dict[str, str]:
@@ -114,13 +121,21 @@ def _mms_parent() -> Path:
 
 def _python(folder: Path, path: str) -> Path:
     """Write the program that MMS runs as the workers' Python, with this process's PYTHONPATH."""
-    script = folder / "python"
-    words = {"path": shlex.quote(path), "python": shlex.quote(sys.executable)}
-    script.write_text(_PYTHON.format(**words))
-    script.chmod(0o755)
+    words = {"path": path, "python": sys.executable, "plain_worker": str(_PLAIN_WORKER)}
+    text = _PYTHON.format(**{key: shlex.quote(word) for key, word in words.items()})
+    programs(folder).mkdir(exist_ok=True)
+    for name in ("python3", "python"):
+        script = programs(folder) / name
+        script.write_text(text)
+        script.chmod(0o755)
     if not os.access(script, os.X_OK):
         raise ServerError(
             f"{folder.parent} does not allow programs to run (it is mounted noexec); "
             "set TMPDIR to a folder that does"
         )
     return script
+
+
+def programs(folder: Path) -> Path:
+    """The folder that must be first on the front end's PATH: some manifests ask for ``python3``."""
+    return folder / "bin"

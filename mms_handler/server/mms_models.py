@@ -22,6 +22,7 @@ from mms_handler.server.front_end import FrontEnd
 from mms_handler.server.store import Store
 from mms_handler.server.watch import WorkerDeaths
 from mms_handler.settings import Settings
+from mms_handler.settings.defaults import DEFAULT_BATCH_SIZE
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +38,13 @@ class Serving(NamedTuple):
 
     Fields:
         workers: processes with the model loaded.
-        batch_size: requests that a worker may get together.
+        batch_size: requests that a worker may get together; None: as many as its handler takes.
         max_batch_delay_ms: how long the first request of a batch waits for others.
         timeout_s: for one batch, and for loading.
     """
 
     workers: int
-    batch_size: int
+    batch_size: int | None
     max_batch_delay_ms: int
     timeout_s: int
 
@@ -51,7 +52,7 @@ class Serving(NamedTuple):
     def by_default(cls, settings: Settings) -> Serving:
         return cls(
             settings.workers or 1,
-            settings.max_batch_size,
+            settings.batch_size,
             settings.max_batch_delay_ms,
             settings.timeout_s,
         )
@@ -88,6 +89,14 @@ class MmsModels:
         """Why a worker of a model could not load it within the last minute; "" if none failed."""
         return worker_files.read_load_error(self._store.folder(name))
 
+    def batch_size(self, name: str, serving: Serving) -> int:
+        """How many requests a worker of a model may get together.
+
+        Other handlers than ours get one unless more are asked for, as in MMS: many know no more.
+        """
+        plain = manifest.foreign_handler(self._store.folder(name))
+        return serving.batch_size or (1 if plain else DEFAULT_BATCH_SIZE)
+
     def processes(self, name: str) -> list[psutil.Process]:
         """The listener and the workers of a model."""
         return model_processes.of_model(self._front_end.process.pid, name)
@@ -108,8 +117,9 @@ class MmsModels:
         """
         worker_files.forget_load(self._store.folder(name))
         url, start_s = self._front_end.management_url, time.monotonic()
+        parameters = {**serving._asdict(), "batch_size": self.batch_size(name, serving)}
         with self._reporting(name):
-            answer = client.register(url, name, name, **serving._asdict())
+            answer = client.register(url, name, name, **parameters)
         if answer.status != 200:
             # MMS leaves workers that still load, and the listener of a model that needs too much.
             model_processes.kill(self.processes(name))

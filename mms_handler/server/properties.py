@@ -88,13 +88,6 @@ def _lines(settings: Settings) -> Iterator[_Line]:
         ("heap_mb",),
         "Options of the JVM: less time for its own work, and the heap if one is set.",
     )
-    yield _Line(
-        "decode_input_request",
-        "false",
-        purpose="The handler decodes bodies and answers 400 for a malformed one.  MMS would lose "
-        "the worker.",
-        origin="always",
-    )
     yield _Line("plugins_path", _plugins(), purpose="Our plug-ins for MMS.", origin="always")
     passed_on = dict(settings.passed_on)
     if settings.hide_env:

@@ -122,7 +122,7 @@ class Registry:
             "modelUrl": model.url,
             "minWorkers": 0,
             "maxWorkers": 0,
-            "batchSize": model.serving.batch_size,
+            "batchSize": self._mms.batch_size(name, model.serving),
             "maxBatchDelay": model.serving.max_batch_delay_ms,
             "workers": [],
         }

@@ -20,6 +20,7 @@ PASSED_ON = {
         "cors_allowed_methods",
         "cors_allowed_origin",
         "debug",
+        "decode_input_request",
         "io_ratio",
         "metric_time_interval",
         "netty_client_threads",
@@ -51,9 +52,6 @@ REFUSED = {
     "MMS_VMARGS": "set MMS_HANDLER_HEAP_MB",
 }
 
-#: MMS sets this one for its workers; serve and the handler always turn it off.
-_SET_BY_MMS = "MMS_DECODE_INPUT_REQUEST"
-
 
 def passed_on(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """The keys of ``PASSED_ON`` whose variables are set, with their texts.
@@ -82,6 +80,6 @@ def check(env: Mapping[str, str], settings: Sequence[str]) -> None:
     for name in sorted(name for name in env if name.startswith("MMS_") and env[name]):
         if name in REFUSED:
             raise SettingsError(f"{name} cannot be set: {REFUSED[name]}")
-        if name not in known and name != _SET_BY_MMS:
+        if name not in known:
             (nearest,) = difflib.get_close_matches(name, known, 1, cutoff=0)
             raise SettingsError(f"{name} is not a setting; did you mean {nearest}?")

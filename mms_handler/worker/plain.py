@@ -12,8 +12,9 @@ from typing import Any, Callable, Iterator
 from mms.model_loader import MmsModelLoader
 
 from mms_handler import media
-from mms_handler.errors import BadInput, LoadError, ModelError, cause
+from mms_handler.errors import LoadError, ModelError, cause
 from mms_handler.script.frames import script_traceback
+from mms_handler.worker.mms import bodies
 from mms_handler.worker.reply import Reply
 from mms_handler.worker.request import batch_of_one
 
@@ -51,23 +52,13 @@ def load(model_dir: Path, handler: str) -> Answer:
 
     def answer(body: bytes, content_type: str, accept: str) -> Reply:
         headers = {"Content-Type": content_type, "Accept": accept}
-        parts = batch_of_one(service.context, _decoded(body, content_type), headers, "sample")
+        value = bodies.decoded(body, content_type.partition(";")[0].strip())
+        parts = batch_of_one(service.context, value, headers, "sample")
         # The attribute is private: Service.predict would turn exceptions into log lines.
         replies = service._entry_point([parts], service.context)
         return _reply(replies, service.context)
 
     return answer
-
-
-def _decoded(body: bytes, content_type: str) -> Any:
-    """A body as MMS hands it to a handler (otf_message_handler.py:289-299)."""
-    main = media.main_type(content_type)
-    if main == media.JSON:
-        try:
-            return json.loads(body)
-        except ValueError as exc:
-            raise BadInput(f"MMS cannot decode the body as JSON: {exc}") from exc
-    return body.decode() if main.startswith("text/") else bytearray(body)
 
 
 def _reply(replies: Any, context: Any) -> Reply:

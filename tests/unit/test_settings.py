@@ -437,8 +437,8 @@ def test_the_command_refuses_unknown_names(name, message):
 
 
 def test_other_programs_variables_are_ignored():
-    """SageMaker's, and the one that MMS sets for its workers: a worker may call the command."""
-    env = {"SAGEMAKER_REGION": "eu-west-1", "MMS_DECODE_INPUT_REQUEST": "true", "HOME": "/root"}
+    """SageMaker's, for example."""
+    env = {"SAGEMAKER_REGION": "eu-west-1", "HOME": "/root"}
     assert settings.effective(env, {}).settings == Settings()
 
 

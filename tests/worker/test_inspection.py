@@ -185,6 +185,8 @@ def handle(batch, context):
         ("text/plain", "str"),
         ("text/csv; charset=utf-8", "str"),
         ("application/json", "list"),
+        ("Application/JSON", "bytearray"),
+        ("application/json;charset=utf-8", "list"),
         ("application/octet-stream", "bytearray"),
         ("image/png", "bytearray"),
     ],
@@ -219,7 +221,7 @@ def test_a_plain_handler_without_a_sample(plain):
 def test_a_body_that_mms_cannot_decode(plain):
     report = inspect(plain(FUNCTION), Sample(b"[1", "application/json", "*/*"))
     assert report["status"] == 400
-    assert report["reply"].startswith("MMS cannot decode the body as JSON: ")
+    assert report["reply"].startswith("the body is not valid JSON: ")
 
 
 def test_a_plain_handler_that_fails(plain):

@@ -22,8 +22,10 @@ from typing import Any, Dict, Mapping, Sequence
 
 log = logging.getLogger(__name__)
 
-#: A frame's code, and its message with its length (mms/service.py, create_predict_response).
-_START = 4 + 4 + len("Prediction success")
+#: The message of a frame, and where its replies start: after its code, the message's length and the
+#: message (mms/service.py, create_predict_response).
+MESSAGE = "Prediction success"
+START = 4 + 4 + len(MESSAGE)
 
 #: Reads end at multiples of this.
 _BLOCK = 16
@@ -115,7 +117,7 @@ def shape(context: Any, bodies: Sequence[bytes]) -> None:
         context: MMS's, with each reply's status, phrase and headers set: ASCII.
         bodies: the replies' bodies, in the order of the batch.
     """
-    position = _START
+    position = START
     for index, body in enumerate(bodies):
         processor = context.request_processor[index]
         position += 4 + len(context.get_request_id(index)) + 4

@@ -30,7 +30,6 @@ DEFAULTS = {
     "max_response_size": "6553500",
     "job_queue_size": "100",
     "vmargs": FLAGS,
-    "decode_input_request": "false",
     "plugins_path": "mms_handler/plugins",
 }
 
@@ -125,7 +124,6 @@ def test_each_line_has_its_origin():
         "max_response_size": "# default",
         "job_queue_size": "# default",
         "vmargs": "# default",
-        "decode_input_request": "# always",
         "plugins_path": "# always",
         "io_ratio": "# from MMS_IO_RATIO",
     }

@@ -217,6 +217,27 @@ def packed(tmp_path, name: str) -> Source:
     return Source(name, tmp_path / f"{name}.mar", 0, "m.mar")
 
 
+@pytest.mark.parametrize(
+    ("handler", "asked", "size"),
+    [
+        ("mms_handler.service:handle", None, 32),
+        ("service:handle", None, 1),
+        ("mms_handler.service:handle", 4, 4),
+        ("service:handle", 4, 4),
+    ],
+)
+def test_the_largest_batch(registry, source, mms, handler, asked, size):
+    """As asked, or what the handler is known to take."""
+    models = registry()
+    manifest = json.dumps({"model": {"modelName": "one", "handler": handler}})
+    files = {MANIFEST: manifest, "service.py": ""}
+    asking = serving(0)._replace(batch_size=asked)
+    models.register(source("one", **files), asking)
+    assert models.describe("one")["batchSize"] == size
+    models.scale("one", 1)
+    assert json.loads(mms.bodies[0])["batch_size"] == size
+
+
 def test_a_model_answers_its_sample(registry, tmp_path, mms):
     """Before it counts as registered."""
     models = registry()
