@@ -79,7 +79,7 @@ def _read(path: Path) -> tuple[str, float]:
 
 
 def requests_path(folder: Path, pid: int) -> Path:
-    """The file with the ids of a worker's requests, separated by commas and ended by a zero."""
+    """The file with the ids of a worker's requests, a line each, ended by a zero."""
     return folder / f"{_REQUESTS}{pid}"
 
 
@@ -91,4 +91,4 @@ def take_requests(folder: Path, pid: int) -> list[str]:
         path.unlink()
     except OSError:
         return []
-    return text.split(",") if text else []
+    return text.split("\n") if text else []

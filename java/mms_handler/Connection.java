@@ -16,6 +16,7 @@ import io.netty.handler.codec.http.LastHttpContent;
 import io.netty.util.ReferenceCountUtil;
 import java.util.ArrayDeque;
 import java.util.Collection;
+import java.util.UUID;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -60,6 +61,10 @@ final class Connection extends ChannelDuplexHandler {
 
     private ChannelHandlerContext context;
     private HttpRequest request;
+
+    /** The client's id for the request; null if it sent none. */
+    private String requestId;
+
     private Batches batches;
     private long startNs;
     private boolean unread;
@@ -164,6 +169,7 @@ final class Connection extends ChannelDuplexHandler {
     private void begin(HttpRequest newRequest) {
         IN_FLIGHT.incrementAndGet();
         request = newRequest;
+        requestId = RequestId.take(request);
         batches = Batches.of(request.uri());
         if (batches != null) {
             batches.begin();
@@ -309,10 +315,16 @@ final class Connection extends ChannelDuplexHandler {
         if (Checks.isUnavailable(response)) {
             response.headers().set(HttpHeaderNames.RETRY_AFTER, RETRY_AFTER_S);
         }
-        if (!response.headers().contains("x-request-id")) {
+        boolean counted = response.headers().contains(RequestId.HEADER);
+        if (!counted) {
             long millis = TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - startNs);
             int status = response.status().code();
             RequestCounts.count(request.method().name(), request.uri(), status, millis);
+        }
+        if (requestId != null) {
+            response.headers().set(RequestId.HEADER, requestId);
+        } else if (!counted) {
+            response.headers().set(RequestId.HEADER, UUID.randomUUID().toString());
         }
     }
 

@@ -26,6 +26,7 @@ final class LimitedJob extends Job {
         super(null, job.getModelName(), job.getCmd(), job.getPayload());
         this.job = job;
         this.model = model;
+        RequestId.restore(getPayload());
     }
 
     /** @param job a request for {@code model}; null if there is none */

@@ -32,6 +32,9 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
     /** Held by the worker that waits for the next batch. */
     private final ReentrantLock pollLock;
 
+    /** The ids of the batch that is being collected, by the worker that holds the lock. */
+    private final transient Set<String> batchIds = new HashSet<>();
+
     /** Idle workers, most recently busy first; workers that never served wait at the end. */
     private final transient Deque<Turn> idle = new ArrayDeque<>();
 
@@ -120,10 +123,25 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
     public Job poll(long timeout, TimeUnit unit) throws InterruptedException {
         boolean first = timeout == Long.MAX_VALUE;
         Job job = first ? pollFirstOfBatch() : pollNextOfBatch(timeout, unit);
+        job = LimitedJob.of(job, model);
+        if (first) {
+            batchIds.clear();
+        }
+        if (job != null && !batchIds.add(job.getJobId())) {
+            putBack(job);
+            return null;
+        }
         if (Recycling.ON && job != null) {
             taken.computeIfAbsent(Thread.currentThread(), thread -> new LongAdder()).increment();
         }
-        return LimitedJob.of(job, model);
+        return job;
+    }
+
+    /** A batch has each id once: MMS would lose the first of two requests with the same one. */
+    private void putBack(Job job) {
+        if (!offerFirst(job)) {
+            job.sendError(HttpResponseStatus.SERVICE_UNAVAILABLE, "The queue is full.");
+        }
     }
 
     /**

@@ -8,7 +8,6 @@ import os
 import shutil
 import tempfile
 import time
-import uuid
 import weakref
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any, Callable, Iterator, Mapping
 from mms_handler import errors, settings
 from mms_handler.client import Answer
 from mms_handler.errors import Failed, LoadError, ScriptError, attempt
+from mms_handler.request_ids import HEADER, request_id
 
 #: Exceptions that end a debugging session or the program.  They do not become a request's fault.
 _STOPS = (KeyboardInterrupt, bdb.BdbQuit)
@@ -184,12 +184,13 @@ class Model:
     ) -> Any:
         from mms_handler.worker.request import request_without_mms
 
+        sent = {name.lower(): value for name, value in (headers or {}).items()}
         return request_without_mms(
             self._context,
             body.encode() if isinstance(body, str) else bytes(body),
             content_type,
             accept,
-            str(uuid.uuid4()),
+            request_id(sent.get(HEADER)),
             headers=headers,
             max_bytes=self._settings.max_body_bytes,
         )

@@ -11,6 +11,7 @@ from typing import Any, Callable, Mapping
 from mms_handler import api, media
 from mms_handler.dev.worker import Reply, connection_of
 from mms_handler.errors import HandlerError, LoadError
+from mms_handler.request_ids import HEADER
 
 
 def run(
@@ -58,7 +59,12 @@ def _answer(model: Any, body: bytes, headers: Mapping[str, str]) -> Reply:
         raise
     except Exception as exc:
         status, reason, traceback = model.failure(exc)
-        fault = {"code": status, "type": type(exc).__name__, "message": reason}
+        fault = {
+            "code": status,
+            "type": type(exc).__name__,
+            "message": reason,
+            "request_id": headers[HEADER],
+        }
         if traceback:
             sys.stderr.write(f"{traceback}\n")
             fault["traceback"] = traceback

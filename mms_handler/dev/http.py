@@ -9,6 +9,7 @@ from typing import Any, Callable, Mapping
 from mms_handler import media
 from mms_handler.dev.worker import Reply
 from mms_handler.errors import BadInput, HandlerError, NoSuchModel, TooLarge
+from mms_handler.request_ids import HEADER, request_id
 from mms_handler.server.access import Access
 
 #: Takes a body and the headers by lower-case name.
@@ -27,6 +28,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Answer a request for a prediction."""
+        identity = request_id(self.headers.get(HEADER))
         try:
             # A web page may have a name of its own that leads here (DNS rebinding).
             self.access.check_host(self.headers.get_all("Host", []))
@@ -35,10 +37,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 raise NoSuchModel(f"there is only {', '.join(paths)}")
             body = self.rfile.read(self._length())
             headers = {name.lower(): value for name, value in self.headers.items()}
-            self._send(self.answer(body, headers))
+            headers[HEADER] = identity
+            self._send(self.answer(body, headers), {HEADER: identity})
         except HandlerError as exc:
             self.close_connection = True  # the body may not have been read
-            self._send(refusal(exc))
+            self._send(refusal(exc, request_id=identity), {HEADER: identity})
 
     def do_GET(self) -> None:
         """Answer /ping."""
@@ -56,9 +59,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             raise TooLarge(f"the body has {text} bytes, at most {self.max_body_bytes} are read")
         return int(text)
 
-    def _send(self, reply: Reply) -> None:
+    def _send(self, reply: Reply, more: Mapping[str, str] | None = None) -> None:
         self.send_response(reply.status)
-        for name, value in reply.headers.items():
+        for name, value in {**reply.headers, **(more or {})}.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(reply.body)))
         self.end_headers()

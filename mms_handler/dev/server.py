@@ -12,6 +12,7 @@ from mms_handler.dev import watch
 from mms_handler.dev.http import refusal, serving
 from mms_handler.dev.worker import Reply, Worker
 from mms_handler.errors import LoadError, ServerError, SettingsError, Unavailable
+from mms_handler.request_ids import HEADER
 from mms_handler.server import access, front_end
 from mms_handler.server.sources import name_of
 from mms_handler.settings import Settings
@@ -89,18 +90,20 @@ class DevServer:
         is that, with the traceback.
         """
         self.look()
+        identity = headers[HEADER]
         with self._lock:
             worker, failure = self._worker, self._failure
             if worker is None:
                 message = f"the model does not load: {failure}"
                 traceback = failure.traceback if failure else ""
-                return refusal(Unavailable(message), traceback=traceback)
+                return refusal(Unavailable(message), traceback=traceback, request_id=identity)
             try:
                 reply = worker.answer(body, headers)
             except ServerError as exc:
                 self._worker = None
                 self._files = {}  # so that the next look starts another one
-                return refusal(Unavailable(f"{exc}; another one is starting"))
+                message = f"{exc}; another one is starting"
+                return refusal(Unavailable(message), request_id=identity)
         if failure is None:
             return reply
         text = str(failure).encode("ascii", "replace").decode()

@@ -113,6 +113,15 @@ FAULTS = (
         "request 1 has the answers []",
     ),
     Fault(
+        "two requests with one id share a batch",
+        "queue",
+        "RequestQueue",
+        "!batchIds.add(job.getJobId())",
+        "job.getModelName().isEmpty()",
+        2,
+        "request 4 has the answers []",
+    ),
+    Fault(
         "a request that was refused is answered, too",
         "connection",
         "Connection",

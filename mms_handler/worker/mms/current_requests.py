@@ -26,7 +26,7 @@ class CurrentRequests:
     def set(self, ids: Iterable[str]) -> None:
         """Write the ids of a batch; as many as there is room for."""
         if self._memory:
-            text = ",".join(ids).encode("ascii", "replace")[: _BYTES - 1] + b"\0"
+            text = "\n".join(ids).encode("ascii", "replace")[: _BYTES - 1] + b"\0"
             self._memory[: len(text)] = text
 
     def clear(self) -> None:

@@ -32,7 +32,7 @@ class Metrics:
 
     def __init__(self, store: Any, request_id: Any) -> None:
         """``store`` is MMS's MetricsStore for the whole batch; metrics are added to it."""
-        self._store, self._request_id = store, request_id
+        self._store, self._request_id = store, request_id and _text(request_id)
         self._metrics: dict[_Key, tuple[Any, float]] = {}
 
     def __getattr__(self, name: str) -> Any:

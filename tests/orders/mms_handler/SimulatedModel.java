@@ -98,13 +98,18 @@ class SimulatedModel {
         }
     }
 
+    /** Clients may give the same id to several requests. */
+    private static String id(int number) {
+        return "request-" + number / 2;
+    }
+
     /** A request; MMS sends its answers to a client. */
     final class Request extends Job {
         final int number;
         final Deque<String> answers = new ArrayDeque<>();
 
         Request(int number) {
-            super(null, "model", WorkerCommands.PREDICT, new RequestInput("request-" + number));
+            super(null, "model", WorkerCommands.PREDICT, new RequestInput(id(number)));
             this.number = number;
         }
 

@@ -72,6 +72,21 @@ def ask(server, body="x"):
     return client.invoke(server.url, body.encode(), "text/csv")
 
 
+def test_the_id_of_a_request(editing):
+    """A client's id reaches the script and comes back, also where the request fails."""
+    server = editing(
+        "def model_fn(model_dir): return 1\n"
+        "def transform_fn(model, data, content_type, accept, request_id, headers):\n"
+        "    return f'{data} {request_id} {headers[\"traceparent\"]}', 'text/plain'\n"
+    )
+    headers = {"Content-Type": "text/csv", "X-Request-Id": "mine 1", "traceparent": "00-ab-cd-01"}
+    answer = client.call("POST", server.url, b"x", headers)
+    assert (answer.body, answer.headers["x-request-id"]) == (b"x mine 1 00-ab-cd-01", "mine 1")
+    answer = client.call("POST", server.url + "s", b"x", {**headers, "X-Request-Id": "x" * 129})
+    assert (answer.status, len(answer.headers["x-request-id"])) == (404, 36)
+    assert json.loads(answer.body)["request_id"] == answer.headers["x-request-id"]
+
+
 def test_an_edit_is_served_and_a_mistake_is_not(editing):
     """The last good version goes on while the new one does not load; the log has the traceback."""
     server = editing(SCRIPT)
@@ -117,6 +132,7 @@ def test_a_bug_is_in_the_reply(editing, capfd):
     assert fault["message"] == "KeyError: 'a bug' (mine.py, line 9)"
     assert f'File "{server.script}", line 9, in transform_fn' in fault["traceback"]
     assert "mms_handler/" not in fault["traceback"]
+    assert fault["request_id"] == answer.headers["x-request-id"]
     assert fault["traceback"] in capfd.readouterr().err
 
 

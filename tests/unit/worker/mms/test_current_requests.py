@@ -17,8 +17,8 @@ def test_the_ids_of_a_batch(tmp_path):
     """The latest one's, whatever came before; they are read once."""
     requests = current(tmp_path)
     requests.set(["a-long-id", "another-long-id"])
-    requests.set(["b", "c"])
-    assert worker_files.take_requests(tmp_path, 7) == ["b", "c"]
+    requests.set(["b, d", "c"])
+    assert worker_files.take_requests(tmp_path, 7) == ["b, d", "c"]
     assert worker_files.take_requests(tmp_path, 7) == []
 
 
@@ -44,7 +44,7 @@ def test_more_than_there_is_room_for(tmp_path):
     current(tmp_path).set(str(number) for number in range(9_000))
     ids = worker_files.take_requests(tmp_path, 7)
     assert ids[:500] == list(map(str, range(500)))
-    assert len(",".join(ids)) == 4_095
+    assert len("\n".join(ids)) == 4_095
 
 
 def test_a_file_that_cannot_be_made(tmp_path):

@@ -1,0 +1,44 @@
+package mms_handler;
+
+import com.amazonaws.ml.mms.util.messages.RequestInput;
+import io.netty.handler.codec.http.HttpRequest;
+import java.util.List;
+import java.util.Map;
+
+/** The id that a client gives to its request.  MMS makes one for each request that has none. */
+final class RequestId {
+    static final String HEADER = "x-request-id";
+
+    private static final int MAX_LENGTH = 128;
+
+    private RequestId() {}
+
+    /** The client's id; null if it sent none.  What is no id is removed, so that nobody reads it. */
+    static String take(HttpRequest request) {
+        List<String> values = request.headers().getAll(HEADER);
+        if (values.isEmpty()) {
+            return null;
+        }
+        if (values.size() == 1 && isId(values.get(0))) {
+            return values.get(0);
+        }
+        request.headers().remove(HEADER);
+        return null;
+    }
+
+    /** Give the client's id to a request that has passed {@link #take}; without one it keeps MMS's. */
+    static void restore(RequestInput input) {
+        for (Map.Entry<String, String> header : input.getHeaders().entrySet()) {
+            if (HEADER.equalsIgnoreCase(header.getKey())) {
+                input.setRequestId(header.getValue());
+            }
+        }
+    }
+
+    /** Whether a text is printable ASCII, of a length that a line of the log has room for. */
+    private static boolean isId(String text) {
+        return !text.isEmpty()
+                && text.length() <= MAX_LENGTH
+                && text.chars().allMatch(c -> c >= ' ' && c <= '~');
+    }
+}
