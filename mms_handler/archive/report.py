@@ -21,6 +21,7 @@ class Report(NamedTuple):
         questions: what was tried, in its order.
         failure: why it cannot be served as it is; None if it can.
         traceback: of the script's exception, if one is the reason.
+        doubts: sentences about names in the script that are nearly those of the contract.
     """
 
     subject: str
@@ -28,11 +29,15 @@ class Report(NamedTuple):
     questions: Sequence[Question]
     failure: str | None = None
     traceback: str = ""
+    doubts: Sequence[str] = ()
 
     @property
     def verdict(self) -> str:
-        """One sentence: whether it can be served, or why not."""
-        return self.failure or f"{self.subject} can be served"
+        """One sentence: whether it can be served, or why not, and what may be misspelt."""
+        doubts = "; ".join(self.doubts)
+        if self.failure:
+            return f"{self.failure}; {doubts}" if doubts else self.failure
+        return f"{self.subject} can be served{', but ' if doubts else ''}{doubts}"
 
 
 def make_report(
@@ -66,7 +71,8 @@ def make_report(
         if differs is not None:
             questions.append(Question("the reply is the same as when it was packed", not differs))
             failure = f"the sample {differs}" if differs else failure
-    return Report(subject, _details(inspected), questions, failure, traceback)
+    doubts = inspected.get("doubts", ())
+    return Report(subject, _details(inspected), questions, failure, traceback, doubts)
 
 
 def make_script_report(subject: str, inspected: Mapping[str, Any]) -> Report:
@@ -90,6 +96,7 @@ def make_script_report(subject: str, inspected: Mapping[str, Any]) -> Report:
         ],
         f"{subject} is a script without a model; to check it with one: mms-handler check MODEL_DIR "
         f"--script {subject}",
+        doubts=inspected.get("doubts", ()),
     )
 
 

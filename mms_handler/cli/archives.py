@@ -188,7 +188,7 @@ def check(path: Path, **options: Any) -> None:
     words = {True: "passed", False: "failed", None: "not tried"}
     print_rows([(words[question.holds], question.statement) for question in report.questions])
     if report.failure:
-        end(report.failure, 1)
+        end(report.verdict, 1)
     click.echo(report.verdict)
 
 

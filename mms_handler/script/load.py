@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
-import logging
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -17,8 +16,6 @@ from typing import Any, Callable, Collection, Mapping, Sequence
 
 from mms_handler.errors import ScriptError
 from mms_handler.script import interruptible, spelling
-
-log = logging.getLogger(__name__)
 
 #: The hosting functions of the contract.
 HOOKS = (
@@ -42,18 +39,19 @@ class Script:
         hooks: the functions of HOOKS that the script has.
         batch_predict: the script's variable of this name: whether its predict_fn may get the
             rows of several requests at once.
+        doubts: sentences about functions that nothing uses and whose names are nearly hooks'.
     """
 
     path: Path | None = None
     hooks: Mapping[str, Callable[..., Any]] = dataclasses.field(default_factory=dict)
     batch_predict: bool = False
+    doubts: Sequence[str] = ()
 
     @classmethod
     def load(cls, path: Path | None) -> Script:
         """Import the script at ``path`` with ``import_script``; without a path, ``Script()``.
 
-        A hook may be defined, assigned, imported or star-imported.  A warning names functions
-        that nothing uses and whose names are nearly those of hooks.
+        A hook may be defined, assigned, imported or star-imported.
 
         Raises:
             ScriptError: a hook's name stands for something that is not callable.
@@ -66,9 +64,8 @@ class Script:
         for name, hook in hooks.items():
             if not callable(hook):
                 raise ScriptError(f"{name} is a {type(hook).__name__}, not a function")
-        for sentence in spelling.misspelt_hooks(module, _missing(hooks)):
-            log.warning("%s", sentence)
-        return cls(path, hooks, bool(getattr(module, "batch_predict", False)))
+        doubts = tuple(spelling.misspelt_hooks(module, _missing(hooks)))
+        return cls(path, hooks, bool(getattr(module, "batch_predict", False)), doubts)
 
     def __contains__(self, hook: str) -> bool:
         return hook in self.hooks

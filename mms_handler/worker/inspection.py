@@ -11,10 +11,10 @@ from mms_handler import errors, manifest, media, settings
 from mms_handler.errors import Failed, LoadError, attempt
 from mms_handler.script.frames import as_edited
 from mms_handler.script.load import HOOKS, Script
-from mms_handler.script.signature import BoundHook, bind
+from mms_handler.script.signature import BoundHook, bind, doubts
 from mms_handler.settings import Settings
 from mms_handler.worker import faults, plain
-from mms_handler.worker.loading import Worker, load, load_script, phase, start_mxnet
+from mms_handler.worker.loading import Worker, load, load_script, note, phase, start_mxnet
 from mms_handler.worker.request import request_without_mms
 from mms_handler.worker.trials import context_of
 
@@ -37,10 +37,10 @@ def inspect(model_dir: Path, sample: Sample | None, script: Path | None = None) 
 
     Returns:
         ``error``, and ``traceback`` of the script, if the model does not load; else ``files``,
-        ``model``, ``script`` and ``functions``; for an archive with another handler than ours only
-        ``files`` and ``handler``.  With a sample also ``status``, ``content_type``, ``reply`` (its
-        beginning, or the reason of a failure), ``traceback`` if the script failed, and ``body`` in
-        base64 if two replies are equal.
+        ``model``, ``script``, ``functions`` and ``doubts`` about names; for an archive with another
+        handler than ours only ``files`` and ``handler``.  With a sample also ``status``,
+        ``content_type``, ``reply`` (its beginning, or the reason of a failure), ``traceback`` if
+        the script failed, and ``body`` in base64 if two replies are equal.
     """
     handler = None if script else manifest.foreign_handler(model_dir)
     if handler:
@@ -57,6 +57,7 @@ def inspect(model_dir: Path, sample: Sample | None, script: Path | None = None) 
         "functions": _described(loaded.hooks),
         "files": _files(model_dir),
         "model": f"{kind.__module__}.{kind.__qualname__}",
+        "doubts": loaded.doubts,
     }
     if sample is None:
         return report
@@ -89,19 +90,21 @@ def inspect_script(path: Path, scratch: Path) -> dict[str, Any]:
         scratch: stands for the model_dir.
 
     Returns:
-        ``error``, and ``traceback`` of the script; or ``script`` and ``functions``.
+        ``error``, and ``traceback`` of the script; or ``script``, ``functions`` and ``doubts``.
     """
     context = context_of(scratch)
-    worker = Worker(scratch, context, _settings(), None, {}, script=path)
+    worker = Worker(scratch, context, _settings(), None, {}, [], script=path)
     try:
         with phase("mxnet", worker):
             worker = start_mxnet(worker)
         script = load_script(path, worker)
         with phase("functions", worker):
             hooks = _bound(script)
+            for hook in hooks:
+                note(doubts(hook), worker)
     except LoadError as exc:
         return _refusal(exc)
-    return {"script": str(path), "functions": _described(hooks)}
+    return {"script": str(path), "functions": _described(hooks), "doubts": worker.doubts}
 
 
 def _bound(script: Script) -> list[BoundHook]:

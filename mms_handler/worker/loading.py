@@ -13,7 +13,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from mms_handler import errors, manifest, worker_files
 from mms_handler.errors import HandlerError, LoadError, ModelError
@@ -49,6 +49,7 @@ class Worker(NamedTuple):
         settings: this process's.
         gpu_id: the GPU that MMS assigned; after ``start_mxnet`` the one used; None: the CPU.
         seconds: how long each phase has taken, by name.
+        doubts: sentences about names in the script that are nearly those of the contract.
         gpus: how many GPUs MXNet can use.
         device: MXNet's device for ``gpu_id``; None until MXNet is imported.
         script: the script, if it is not in the model_dir.
@@ -59,6 +60,7 @@ class Worker(NamedTuple):
     settings: Settings
     gpu_id: int | None
     seconds: dict[str, float]
+    doubts: list[str]
     gpus: int = 0
     device: Any = None
     script: Path | None = None
@@ -77,6 +79,7 @@ class Loaded(NamedTuple):
     script: Script
     hooks: Sequence[BoundHook]  # the functions in the order in which they are called
     seconds: Mapping[str, float]  # how long each phase took, by name
+    doubts: Sequence[str]  # sentences about names that are nearly those of the contract
 
 
 def load(context: Any, settings: Settings, script_path: Path | None = None) -> Loaded:
@@ -92,7 +95,7 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
     """
     properties = context.system_properties
     model_dir, gpu_id = Path(properties["model_dir"]), properties["gpu_id"]
-    worker = Worker(model_dir, context, settings, gpu_id, {}, script=script_path)
+    worker = Worker(model_dir, context, settings, gpu_id, {}, [], script=script_path)
     properties["script_folders"] = worker.folders  # for the errors of requests
     with phase("model_dir", worker):
         check_not_empty(worker.model_dir)
@@ -114,8 +117,8 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
             models.saved_shapes(worker.model_dir),
         )
         answering = pipeline.build(script, model, options)
-        for doubt in (doubt for hook in (*hooks, *answering.hooks) for doubt in doubts(hook)):
-            log.warning("%s", doubt)
+        for hook in (*hooks, *answering.hooks):
+            note(doubts(hook), worker)
     with phase("sample", worker):
         # Under serve, the gate makes batches of any size up to the registered one.
         supervised = settings.supervised
@@ -131,7 +134,8 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
         )
         if supervised and not settings.batch_size and not answering.batches:
             worker_files.write_one_by_one(worker.model_dir)
-    return Loaded(answering, script, [*hooks, *answering.hooks], worker.seconds)
+    called = [*hooks, *answering.hooks]
+    return Loaded(answering, script, called, worker.seconds, worker.doubts)
 
 
 @contextmanager
@@ -143,12 +147,20 @@ def phase(name: str, worker: Worker) -> Iterator[None]:
     try:
         yield
     except BaseException as exc:
-        text = as_edited(errors.cause(exc, *worker.folders), worker.folders[0])
+        cause = as_edited(errors.cause(exc, *worker.folders), worker.folders[0])
+        text = "; ".join([cause, *worker.doubts])
         is_ours = isinstance(exc, HandlerError)  # its text says it all
         traceback = "" if is_ours else script_traceback(exc, *worker.folders)
         raise LoadError(f"{name}: {text}", traceback) from exc
     finally:
         worker.seconds[name] = worker.seconds.get(name, 0) + time.monotonic() - start
+
+
+def note(doubts: Iterable[str], worker: Worker) -> None:
+    """Log sentences about a script, and keep them: they may be why a later phase fails."""
+    for doubt in doubts:
+        log.warning("%s", doubt)
+        worker.doubts.append(doubt)
 
 
 def check_not_empty(model_dir: Path) -> None:
@@ -226,7 +238,9 @@ def load_script(path: Path | None, worker: Worker) -> Script:
         export_defaults(containers.hosting_variables(model_dir, worker.gpus, cpus))
         export("PATH", path_of_programs(environment().get("PATH")))
         sys.path.append(model_dir)  # for modules beside code/; last, so that they shadow nothing
-        return Script.load(path)
+        script = Script.load(path)
+        note(script.doubts, worker)
+        return script
 
 
 def load_model(script: Script, worker: Worker) -> tuple[Any, list[BoundHook]]:

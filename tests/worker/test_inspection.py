@@ -43,6 +43,16 @@ def test_a_bug_of_the_script_is_the_reply(model_dir):
     assert "mms_handler" not in report["traceback"].replace(str(folder), "")
 
 
+def test_names_that_are_nearly_those_of_the_contract(model_dir, tmp_path):
+    """Of a model, and of a script alone."""
+    source = "def tranform_fn(model, data, content_type, accept):\n    return data\n"
+    doubt = "tranform_fn is never called ({}, line 1); did you mean transform_fn?"
+    assert inspect(model_dir(source), None)["doubts"] == [doubt.format("inference.py")]
+    (tmp_path / "alone.py").write_text(source)
+    report = inspect_script(tmp_path / "alone.py", tmp_path)
+    assert report["doubts"] == [doubt.format("alone.py")]
+
+
 def test_a_bad_request_is_told_as_to_a_client(model_dir):
     report = inspect(model_dir(), Sample(b"[", "application/json", "*/*"))
     assert (report["status"], report["reply"][:26]) == (400, "not valid application/json")
@@ -211,7 +221,8 @@ def test_a_reply_that_changes(plain):
 
 def test_without_a_sample(model_dir):
     """Nothing is answered."""
-    assert set(inspect(model_dir(), None)) == {"script", "functions", "files", "model"}
+    fields = {"script", "functions", "files", "model", "doubts"}
+    assert set(inspect(model_dir(), None)) == fields
 
 
 def test_a_plain_handler_without_a_sample(plain):

@@ -205,7 +205,7 @@ def test_what_mxnet_reads_when_it_is_imported(model_dir, monkeypatch):
             monkeypatch.setenv(name, value)
         context = Context("m", str(folder), None, 1, gpu_id, "")
         monkeypatch.setattr(loading, "visible_gpu", lambda gpu_id, gpus: None)
-        loading.start_mxnet(loading.Worker(folder, context, Settings(), gpu_id, {}))
+        loading.start_mxnet(loading.Worker(folder, context, Settings(), gpu_id, {}, []))
         return tuple(os.environ.get(name) for name in names)
 
     assert started() == ("NaiveEngine", "0")

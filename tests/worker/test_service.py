@@ -973,6 +973,16 @@ def test_a_misspelt_hook_is_in_the_log(worker, caplog):
     ]
 
 
+def test_a_misspelt_hook_is_told_with_the_failure_that_it_may_be_why(worker, caplog):
+    """By the log, and by the answer to a registration, which has the same text."""
+    with pytest.raises(LoadError) as caught:
+        worker("def model_func(model_dir):\n    return 1\n")
+    hint = "; model_func is never called (inference.py, line 1); did you mean model_fn?"
+    assert str(caught.value).startswith("model_fn: ModelError: ")
+    assert str(caught.value).endswith(hint)
+    assert caplog.messages[-1].endswith(hint)
+
+
 def test_a_misspelt_parameter_is_in_the_log(worker, caplog):
     worker(DOUBLER + "def output_fn(prediction, accept, contex=None):\n    return prediction\n")
     assert caplog.messages == ["output_fn: contex keeps its default; did you mean context?"]

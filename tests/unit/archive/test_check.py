@@ -125,6 +125,18 @@ def test_another_reply(inspect, tmp_path, reply, report, differs):
     assert check(packed(tmp_path, reply)).failure == differs
 
 
+@pytest.mark.parametrize(
+    ("status", "verdict"),
+    [(200, "{} can be served, but x; y"), (400, "the packed sample gets 400: [1]; x; y")],
+)
+def test_doubts_about_names(inspect, tmp_path, status, verdict):
+    """The verdict has them, because the lines above it may be many."""
+    doubts = {"doubts": ["x", "y"]}
+    inspect.report = {"script": None, "functions": [], **report_of(b"[1]", status), **doubts}
+    path = packed(tmp_path, None)
+    assert check(path).verdict == verdict.format(path)
+
+
 def test_a_packed_reply_of_a_model_that_does_not_load(inspect, tmp_path):
     """Nothing is said of a reply that it did not give."""
     inspect.report = {"error": "model_fn: ValueError: no weights"}

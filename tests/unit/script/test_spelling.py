@@ -118,19 +118,18 @@ def test_functions_of_libraries(tmp_path):
     assert hints(tmp_path / "code", source) == []
 
 
-def test_hooks_that_another_one_replaces(tmp_path, caplog):
+def test_hooks_that_another_one_replaces(tmp_path):
     """A transform_fn calls what it likes; a model_fn may still be missing."""
     names = ("transform_fn", "predict_func", "output_func", "model_func")
     (tmp_path / "s.py").write_text("".join(map(function, names)))
-    Script.load(tmp_path / "s.py")
-    assert caplog.messages == ["model_func is never called (s.py, line 7); did you mean model_fn?"]
-    caplog.clear()
+    assert Script.load(tmp_path / "s.py").doubts == (
+        "model_func is never called (s.py, line 7); did you mean model_fn?",
+    )
     names = ("process_request_fn", "predict_func", "output_func", "model_fn")
     (tmp_path / "t.py").write_text("".join(map(function, names)))
-    Script.load(tmp_path / "t.py")
-    assert caplog.messages == [
-        "output_func is never called (t.py, line 5); did you mean output_fn?"
-    ]
+    assert Script.load(tmp_path / "t.py").doubts == (
+        "output_func is never called (t.py, line 5); did you mean output_fn?",
+    )
 
 
 # --- parameters ------------------------------------------------------------------------------
