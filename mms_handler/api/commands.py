@@ -96,7 +96,8 @@ def serve(
     An argument that is None takes the value of its variable, or the default (docs/settings.md).
 
     Args:
-        paths: archives, model.tar.gz files and folders; each model is named after its file.
+        paths: archives, model.tar.gz files and folders, or their s3://, https:// or http://
+            addresses; each model is named after its file.
         host: the address to listen on; by default 127.0.0.1.
         port: for clients; by default 8080.
         management_port: for registering models, on 127.0.0.1; by default 8081.
@@ -132,7 +133,8 @@ def serve(
     effective = settings.effective(settings.environment(), options)
     if paths:  # as for the command: without paths, this may be SageMaker's container
         access.check_exposure(effective.settings)
-    with server.serve(list(map(Path, paths)), effective.settings, log=log) as running:
+    places = [os.fspath(path) for path in paths]
+    with server.serve(places, effective.settings, log=log) as running:
         yield running
 
 

@@ -1,4 +1,4 @@
-"""Fetch an archive from an address, if the address is on a list.
+"""Fetch a model from an address, if the address is on a list.
 
 MMS itself would fetch any address that a request names, follow redirects, and trust an ETag
 (ModelArchive.java).  So this package passes only files to MMS.
@@ -17,7 +17,6 @@ from typing import Any, Iterator, NamedTuple, Sequence
 from urllib.parse import unquote, urlsplit
 
 from mms_handler.archive import files, s3
-from mms_handler.archive.convert import convert
 from mms_handler.archive.safety import MAX_BYTES
 from mms_handler.errors import ArchiveError
 from mms_handler.manifest import check_name
@@ -31,45 +30,59 @@ _CHUNK = 2**18  # bytes
 
 
 def fetch(url: str, folder: Path, allowed: Sequence[str], *, max_bytes: int = MAX_BYTES) -> Path:
-    """Download the archive at ``url`` into ``folder`` as a ``.mar``.  It is not verified.
+    """Download the model at ``url`` into ``folder``.  It is not verified.
 
     Args:
-        url: http://, https:// or s3:// address of a ``.mar`` or a model.tar.gz.
-        folder: where to write the file, which is named after the last part of the address.
+        url: http://, https:// or s3:// address of a ``.mar`` or a model.tar.gz; or of a folder in
+            S3, s3://bucket/folder/.
+        folder: where to write the file or folder, which is named after the last part of the
+            address.
         allowed: prefixes of addresses, in whole path segments: https://host/models allows
             https://host/models/a.mar but not https://host/models2/a.mar.
         max_bytes: the largest download allowed.
 
     Returns:
-        The path of the file.
+        The path of the file or folder.
 
     Raises:
-        ArchiveError: the address, or one that it redirects to, is not allowed; the download fails
-            or is too large; or a model.tar.gz cannot be converted.
+        ArchiveError: the address, or one that it redirects to, is not allowed; or the download
+            fails or is too large.
     """
     check_url(url, allowed)
-    name, suffix = _name_and_suffix(url)
-    target = folder / f"{name}.mar"
+    name = _name(url)
+    target = folder / name
     files.check_free(target, force=False)
     with tempfile.TemporaryDirectory(prefix=".mms-handler-", dir=folder) as scratch:
-        download = Path(scratch) / f"{name}{suffix}"
-        if urlsplit(url).scheme.lower() == "s3":
+        download = Path(scratch) / name
+        if _is_s3(url):
             s3.download(url, download, max_bytes=max_bytes)
         else:
             _download(url, download, allowed, max_bytes)
-        if suffix != ".mar":
-            return convert(download, target)
         os.replace(download, target)
     return target
 
 
-def _name_and_suffix(url: str) -> tuple[str, str]:
-    """The name of the model at ``url``, and the suffix of its archive."""
-    last = unquote(urlsplit(url).path).rpartition("/")[2]
-    match = _FILE_NAME.fullmatch(last)
+def _is_s3(url: str) -> bool:
+    return urlsplit(url).scheme.lower() == "s3"
+
+
+def _name(url: str) -> str:
+    """The name of the file or folder at ``url``.
+
+    Raises:
+        ArchiveError: it cannot be a model's.
+    """
+    path = unquote(urlsplit(url).path)
+    if _is_s3(url) and path.endswith("/"):
+        return check_name(path[:-1].rpartition("/")[2])
+    match = _FILE_NAME.fullmatch(path.rpartition("/")[2])
     if not match:
-        raise ArchiveError(f"{url} is not an archive's address: expected .mar, .tar.gz or .tgz")
-    return check_name(match[1]), match[2]
+        raise ArchiveError(
+            f"{url} is not an archive's address: expected .mar, .tar.gz or .tgz, or a folder "
+            "in S3, which ends with /"
+        )
+    check_name(match[1])
+    return match[0]
 
 
 # --- allowed addresses -----------------------------------------------------------------------

@@ -1,17 +1,50 @@
-"""Download an object from S3."""
+"""Download an object, or a folder of objects, from S3."""
 
 from __future__ import annotations
 
-import time
+import contextlib
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator, Mapping, NamedTuple
 from urllib.parse import urlsplit
 
-from mms_handler.archive import files
+from mms_handler.archive.safety import MAX_BYTES, Entries
 from mms_handler.errors import ArchiveError
 
-_ATTEMPTS = 5  # if a download's connection breaks; botocore itself repeats failed requests
-_CHUNK = 2**18  # bytes
+_CREDENTIALS = (
+    "S3 refuses the credentials; renew them, or correct AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY "
+    "and AWS_SESSION_TOKEN"
+)
+_REGION = "the bucket is in another region; set AWS_DEFAULT_REGION"
+_REPLACED = "it was replaced meanwhile; try again"
+
+#: What is wrong and what to do, by S3's error codes and by the names of boto3's exceptions.
+_ADVICE = {
+    "NoSuchBucket": "there is no bucket of this name; for an S3 that is not AWS's, set "
+    "AWS_ENDPOINT_URL",
+    "NoSuchKey": "the bucket has no such object; the address of a folder ends with /",
+    "AccessDenied": "the credentials do not allow it, or the object does not exist; they need "
+    "s3:GetObject, and for a folder s3:ListBucket",
+    "InvalidAccessKeyId": _CREDENTIALS,
+    "SignatureDoesNotMatch": _CREDENTIALS,
+    "ExpiredToken": _CREDENTIALS,
+    "InvalidToken": _CREDENTIALS,
+    "NoCredentialsError": "there are no credentials; set AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this machine a role",
+    "PermanentRedirect": _REGION,
+    "AuthorizationHeaderMalformed": _REGION,
+    "EndpointConnectionError": "S3 cannot be reached; check the network, the region and "
+    "AWS_ENDPOINT_URL",
+    "ConnectTimeoutError": "S3 does not answer; check the network, proxies and AWS_ENDPOINT_URL",
+    "S3DownloadFailedError": _REPLACED,
+}
+
+
+class _Object(NamedTuple):
+    """One version of an object, which changes its ETag when it is replaced."""
+
+    key: str
+    size_bytes: int
+    etag: str
 
 
 def download(
@@ -22,36 +55,44 @@ def download(
     region: str | None = None,
     progress: Callable[[int], None] = lambda count: None,
 ) -> Path:
-    """Download an object to ``target``; start over if the connection breaks.
+    """Download an object to the file ``target``, or the objects of a folder to a new folder.
+
+    boto3 transfers parts of a large object at the same time, and starts a part over if its
+    connection breaks.
 
     Args:
-        url: s3://bucket/key; a key may contain ? and #.
-        target: the file to write.
-        max_bytes: the largest object allowed; None for any.
+        url: s3://bucket/key, or s3://bucket/folder/; a key may contain ? and #.
+        target: the file or the folder to write.
+        max_bytes: how large the objects may be together; None for any size.
         region: the bucket's; None leaves it to boto3.
-        progress: called with the size of each chunk in bytes; when the download starts over, with
-            a negative number.
+        progress: called with the size of each chunk in bytes, perhaps by several threads; when a
+            part starts over, with a negative number.
 
     Returns:
         ``target``.
 
     Raises:
-        ArchiveError: the download fails, the object is too large, or boto3 is not installed.
+        ArchiveError: the download fails, the objects are too large, are replaced meanwhile or have
+            unsafe names, or boto3 is not installed.
     """
     bucket, key = split(url)
-    client, connection_errors, other_errors = _client(url, region)
-    for attempt in range(_ATTEMPTS):
-        try:
-            body = client.get_object(Bucket=bucket, Key=key)["Body"]
-            files.save(body.iter_chunks(_CHUNK), target, url, max_bytes, progress)
-            return target
-        except connection_errors as exc:
-            if attempt == _ATTEMPTS - 1:
-                raise ArchiveError(f"{url} cannot be downloaded: {exc}") from exc
-            time.sleep(0.1 * 2**attempt)
-        except other_errors as exc:
-            raise ArchiveError(f"{url} cannot be downloaded: {exc}") from exc
-    raise AssertionError("the last attempt returns or raises")
+    with _boto3(url) as boto3:
+        session = boto3.session.Session()  # boto3's default session keeps the first credentials
+        client = session.client("s3", region_name=region)
+        objects = _objects(client, bucket, key)
+        size_bytes = sum(found.size_bytes for found in objects.values())
+        if not objects:
+            raise ArchiveError(f"{url} has no objects")
+        if max_bytes is not None and size_bytes > max_bytes:
+            raise ArchiveError(f"{url} has more than {max_bytes:,} bytes")
+        for name, found in objects.items():
+            file = target / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            client.download_file(bucket, found.key, str(file), Callback=progress)
+        # Old versions of boto3 may mix parts of two versions, and a folder is not replaced at once.
+        if _objects(client, bucket, key) != objects:
+            raise ArchiveError(f"{url} cannot be downloaded: {_REPLACED}")
+    return target
 
 
 def split(url: str) -> tuple[str, str]:
@@ -61,26 +102,56 @@ def split(url: str) -> tuple[str, str]:
         ArchiveError: one of them is missing.
     """
     bucket, key = urlsplit(url).netloc, url.partition("://")[2].partition("/")[2]
-    if not bucket or not key or key.endswith("/"):
+    if not bucket or not key.strip("/"):
         raise ArchiveError(f"{url} is not an object's address: expected s3://bucket/key.tar.gz")
     return bucket, key
 
 
-def _client(
-    url: str, region: str | None
-) -> tuple[Any, tuple[type[BaseException], ...], tuple[type[BaseException], ...]]:
-    """An S3 client, its errors for a broken connection, and its other errors."""
+def _objects(client: Any, bucket: str, key: str) -> Mapping[str, _Object]:
+    """The objects of a folder by their names in it; an object that is no folder has the name "".
+
+    Raises:
+        ArchiveError: a name in the folder is not safe.
+    """
+    if not key.endswith("/"):
+        answer = client.get_object(Bucket=bucket, Key=key)  # HEAD would not say what is missing
+        answer["Body"].close()
+        return {"": _Object(key, answer["ContentLength"], answer["ETag"])}
+    objects, entries = {}, Entries(MAX_BYTES)
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key):
+        for entry in page.get("Contents", []):
+            name = entry["Key"][len(key) :]
+            if name and not name.endswith("/"):  # consoles make objects for folders
+                try:
+                    entries.add(name, 0, entry["Size"])
+                except ArchiveError as exc:
+                    raise ArchiveError(f"s3://{bucket}/{key} has no model: {exc}") from exc
+                objects[name] = _Object(entry["Key"], entry["Size"], entry["ETag"])
+    return objects
+
+
+@contextlib.contextmanager
+def _boto3(url: str) -> Iterator[Any]:
+    """Yield boto3; its errors become ArchiveErrors that say what to do."""
     try:
         import boto3
-        from botocore import exceptions
-        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError, ClientError
+        from s3transfer.exceptions import S3DownloadFailedError
     except ImportError as exc:
         raise ArchiveError(
             f"{url} needs boto3, which is not installed: pip install 'mms_handler[s3]'"
         ) from exc
-    config = Config(retries={"mode": "standard", "max_attempts": _ATTEMPTS})
-    connection_errors = (exceptions.HTTPClientError, exceptions.IncompleteReadError)
-    other_errors = (exceptions.BotoCoreError, exceptions.ClientError)
-    session = boto3.session.Session()  # boto3's default session keeps the first credentials
-    client = session.client("s3", region_name=region, config=config)
-    return client, connection_errors, other_errors
+    try:
+        yield boto3
+    except (boto3.exceptions.Boto3Error, BotoCoreError, ClientError, S3DownloadFailedError) as exc:
+        raise ArchiveError(f"{url} cannot be downloaded: {_reason(exc)}") from exc
+
+
+def _reason(exc: Exception) -> str:
+    """Why boto3 failed, and what to do if that is known."""
+    exc = getattr(exc, "last_exception", exc)  # of several attempts
+    error = getattr(exc, "response", {}).get("Error", {})
+    code = error.get("Code", type(exc).__name__)
+    if code in _ADVICE:
+        return f"{_ADVICE[code]} ({code})" if error else _ADVICE[code]
+    return f"{error['Message']} ({code})" if error else str(exc)

@@ -6,7 +6,7 @@ import shutil
 import sys
 import textwrap
 from pathlib import Path
-from typing import NoReturn, Sequence
+from typing import Any, NoReturn, Sequence
 
 import click
 
@@ -14,6 +14,16 @@ from mms_handler import __version__, settings
 from mms_handler.errors import HandlerError, SettingsError
 
 existing = click.Path(exists=True, path_type=Path)
+
+
+class _Place(click.Path):
+    """An existing path, or an address, which stays text."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        return value if "://" in value else super().convert(value, param, ctx)
+
+
+place = _Place(exists=True, path_type=Path)
 
 script_option = click.option(
     "--script",

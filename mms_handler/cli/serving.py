@@ -12,7 +12,7 @@ import click
 
 from mms_handler import settings
 from mms_handler.cli import editing
-from mms_handler.cli.command import PORT_HELP, end, examples, existing, group
+from mms_handler.cli.command import PORT_HELP, end, examples, existing, group, place
 from mms_handler.settings import Effective, Setting
 
 
@@ -54,10 +54,11 @@ def _effective(options: dict[str, Any]) -> Effective:
     epilog=examples(
         "mms-handler serve model_archives/linear store/iris.mar --workers 1",
         "mms-handler serve model.tar.gz --host 0.0.0.0 --port 9000",
+        "mms-handler serve s3://bucket/models/iris.tar.gz",
         "mms-handler serve --dev trained --script iris.py",
     )
 )
-@click.argument("paths", nargs=-1, type=existing)
+@click.argument("places", metavar="[PATHS]...", nargs=-1, type=place)
 @click.option("--dev", is_flag=True,
               help="Serve one model without Java, and load it again whenever its files change; for "
               "the time of editing.")  # fmt: skip
@@ -65,33 +66,37 @@ def _effective(options: dict[str, Any]) -> Effective:
               help="A script, or a folder with one, to use instead of a folder's own.  [default: "
               "the model's own]")  # fmt: skip
 @_server_options
-def serve(paths: tuple[Path, ...], dev: bool, script: Path | None, **options: Any) -> None:
+def serve(places: tuple[str | Path, ...], dev: bool, script: Path | None, **options: Any) -> None:
     """Serve models until Ctrl-C.
 
-    Each of PATHS is a .mar, a model.tar.gz, or a folder with a model and its script in code/.
+    Each of PATHS is a .mar, a model.tar.gz, or a folder with a model and its script in code/; or an
+    s3://, https:// or http:// address of one, which is fetched first.  A folder's address is
+    s3://bucket/folder/.
 
     Without PATHS, serve is the command of a SageMaker container.  It listens on all addresses,
     and serves /opt/ml/model under the name "model".  With SAGEMAKER_MULTI_MODEL=true it starts
     without models, and clients load and unload them.
     """
-    if (dev or script) and len(paths) != 1:
+    if (dev or script) and len(places) != 1:
         raise click.UsageError(f"{'--dev' if dev else '--script'} needs exactly one PATH")
     if script:
         from mms_handler import archive
 
         archive.script_at(script)
     if dev:
-        editing.serve(paths[0], script, _effective(options).settings)
+        if not isinstance(places[0], Path):
+            raise click.UsageError("--dev is for a model on this machine, not for an address")
+        editing.serve(places[0], script, _effective(options).settings)
         return
     from mms_handler.processes import leave_pid_1, make_private
     from mms_handler.server import access
     from mms_handler.server import serve as serve_models
 
     effective = _effective(options)
-    local = paths or effective.origins["multi_model"].startswith("option")
+    local = places or effective.origins["multi_model"].startswith("option")
     server_settings = (effective if local else effective.hosting()).settings
-    if not paths and not server_settings.multi_model:
-        paths = (Path(server_settings.model_dir),)
+    if not places and not server_settings.multi_model:
+        places = (Path(server_settings.model_dir),)
     if local:
         access.check_exposure(server_settings)
     if server_settings.hide_env:
@@ -100,10 +105,10 @@ def serve(paths: tuple[Path, ...], dev: bool, script: Path | None, **options: An
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background job ignores the second
         signal.signal(number, _interrupt)
     try:
-        with serve_models(paths, server_settings, log=_print_error, script=script) as server:
+        with serve_models(places, server_settings, log=_print_error, script=script) as server:
             for name in server.registry.names():
                 _print_line(f"{name} is ready: {server.predictions_url(name)}")
-            if not paths:
+            if not places:
                 _print_line(f"models can be registered: {server.url}/models")
             server.wait()
     except KeyboardInterrupt:

@@ -1,7 +1,7 @@
 """Serve models for the length of a ``with`` block, and watch over them.
 
-paths ──▶ Source ──▶ Registry ──▶ Store, MmsModels ──▶ front end ──▶ workers
-POST /models ──▶ Api ──▶ Registry ◀── Mender     WorkerDeaths ◀── the plug-in's counts
+places ──▶ Source ──▶ Registry ──▶ Store, MmsModels ──▶ front end ──▶ workers
+POST /models ──▶ Api ──▶ Registry ◀── Mender      WorkerDeaths ◀── the plug-in's counts
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mms_handler.server.machine import this_machine
 from mms_handler.server.mending import Mender
 from mms_handler.server.mms_models import Serving
 from mms_handler.server.registry import Registry
-from mms_handler.server.sources import Source, Sources, allowed_folders, source_at
+from mms_handler.server.sources import Source, Sources, allowed_folders, opened
 from mms_handler.server.stopped import StoppedWorkers
 from mms_handler.server.store import Store
 from mms_handler.server.watch import WINDOW_S, WorkerDeaths
@@ -96,7 +96,7 @@ class Server:
 
 @contextlib.contextmanager
 def serve(
-    paths: Sequence[Path],
+    places: Sequence[str | Path],
     settings: Settings,
     *,
     log: Callable[[str], None],
@@ -106,7 +106,8 @@ def serve(
     """Serve models for the length of a ``with`` block.
 
     Args:
-        paths: archives, model.tar.gz files and folders; each model is named after its file.
+        places: archives, model.tar.gz files and folders, or addresses of such, which are fetched;
+            each model is named after its file.
         settings: ports, workers, batches, limits.
         log: called with each line that MMS and the workers print.
         ready_s: seconds that the front end may take to listen, before any model is loaded.
@@ -116,7 +117,7 @@ def serve(
         The server, once every model is loaded.  No process of it is left after the block.
 
     Raises:
-        ArchiveError: a path is no archive or model folder, or is not safe.
+        ArchiveError: a place has no archive or model folder, or it is not safe.
         ServerError: no Java, a port in use, MMS ended, or a model cannot be loaded.
     """
     tokens = Tokens()
@@ -128,12 +129,18 @@ def serve(
         log(warning)
     front_end.check_port(settings.host, settings.port)
     front_end.check_port("127.0.0.1", settings.management_port)
-    sources = check_distinct([source_at(path, script) for path in paths])
-    plan = sizing.plan(this_machine(), settings, [source.size_bytes for source in sources])
-    log(sizing.summary(plan))
-    names = [source.name for source in sources]
     deaths, serving = WorkerDeaths(settings.restarts), Serving.by_default(settings)
     with contextlib.ExitStack() as stack:
+        files = stack.enter_context(contextlib.ExitStack())
+        sources = check_distinct(
+            [
+                files.enter_context(opened(place, script, settings.allowed_urls, log))
+                for place in places
+            ]
+        )
+        plan = sizing.plan(this_machine(), settings, [source.size_bytes for source in sources])
+        log(sizing.summary(plan))
+        names = [source.name for source in sources]
         front = stack.enter_context(
             front_end.started(settings, tokens, plan, ProcessLog(log), ready_s, names)
         )
@@ -157,6 +164,7 @@ def serve(
                 log(f"{exc}; serving the other models without it")
             finally:
                 front.loading_file(source.name).unlink(missing_ok=True)
+        files.close()  # the store has them now
         front.open_gate(ready_s)
         yield Server(front, store, registry, deaths, settings)
 
@@ -167,11 +175,11 @@ def check_distinct(sources: Sequence[Source]) -> Sequence[Source]:
     Raises:
         ServerError: two have.
     """
-    paths: dict[str, Path] = {}
+    urls: dict[str, str] = {}
     for source in sources:
-        if source.name in paths:
+        if source.name in urls:
             raise ServerError(
-                f"{paths[source.name]} and {source.path} are both called {source.name}; rename one"
+                f"{urls[source.name]} and {source.url} are both called {source.name}; rename one"
             )
-        paths[source.name] = source.path
+        urls[source.name] = source.url
     return sources

@@ -6,9 +6,9 @@ import contextlib
 import os
 import tempfile
 from pathlib import Path
-from typing import Iterator, NamedTuple, Sequence
+from typing import Callable, Iterator, NamedTuple, Sequence
 
-from mms_handler import archive, manifest
+from mms_handler import archive, manifest, processes
 from mms_handler.errors import ArchiveError, NoSuchModel
 from mms_handler.manifest import check_name
 from mms_handler.settings import Settings
@@ -23,6 +23,7 @@ class Source(NamedTuple):
         size_bytes: the size of its files, unpacked.
         url: the path or address, as on the command line or in the registration.
         code: a script, or its folder, that replaces a folder's own; None: its own.
+        fetched: ``path`` is temporary.
     """
 
     name: str
@@ -30,6 +31,36 @@ class Source(NamedTuple):
     size_bytes: int
     url: str
     code: Path | None = None
+    fetched: bool = False
+
+
+@contextlib.contextmanager
+def opened(
+    place: str | Path, code: Path | None, prefixes: Sequence[str], log: Callable[[str], None]
+) -> Iterator[Source]:
+    """Yield the model at a path or an address, named after its file or folder.
+
+    A model that is fetched is removed when the ``with`` block ends.
+
+    Args:
+        place: as for ``source_at``, or an address.
+        code: as for Source.
+        prefixes: an address that ``place`` redirects to must begin with one of these.
+        log: called with a line before a model is fetched.
+
+    Raises:
+        NoSuchModel, ArchiveError: as ``source_at``; or the model cannot be fetched.
+    """
+    if "://" not in str(place):
+        yield source_at(Path(place), code)
+        return
+    url = str(place)
+    if code:
+        raise ArchiveError(f"{url}: --script is for a model in a folder of this machine")
+    log(f"fetching {url}")
+    with processes.temporary_folder() as folder:
+        path = archive.fetch(url, folder, [url, *prefixes])
+        yield source_at(path, code)._replace(url=url, fetched=True)
 
 
 def source_at(path: Path, code: Path | None = None) -> Source:
@@ -129,7 +160,7 @@ class Sources:
             return
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             path = archive.fetch(url, Path(folder), self._prefixes)
-            yield Source(name or _own_name(path), path, archive.size(path), url)
+            yield Source(name or _own_name(path), path, archive.size(path), url, fetched=True)
 
     def _local(self, url: str) -> Path:
         if ".." in url.split("/"):

@@ -2,6 +2,7 @@
 
 .mar, model.tar.gz ──▶ verified and unpacked here     ──▶ STORE/NAME
 folder             ──▶ scripts copied, weights linked ──▶ STORE/NAME
+fetched folder     ──▶ moved                          ──▶ STORE/NAME
 
 MMS itself would unpack archives unchecked, and use one folder for two models of the same archive.
 """
@@ -42,7 +43,8 @@ class Store:
         try:
             is_folder = source.path.is_dir()
             folder = self._link(source) if is_folder else self._unpack(source)
-            write_sources(folder, _origins(source) if is_folder else {"": source.url})
+            is_here = is_folder and not source.fetched
+            write_sources(folder, _origins(source) if is_here else {"": source.url})
             return folder
         except BaseException:
             self.remove(source.name)
@@ -68,6 +70,8 @@ class Store:
             file.parent.mkdir(parents=True, exist_ok=True)
             if isinstance(content, bytes):
                 file.write_bytes(content)
+            elif source.fetched:
+                os.replace(content, file)
             elif content.stat().st_size < _LINKED_BYTES:
                 shutil.copyfile(content, file)
             else:

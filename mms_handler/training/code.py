@@ -34,7 +34,7 @@ def fetch(
 
     Args:
         submit_directory: a folder, a tar archive or a file, by path or ``file://``;
-            or ``s3://bucket/key`` of an archive or file.
+            or ``s3://bucket/key`` of an archive or a file, or ``s3://bucket/folder/``.
         code_dir: made if it does not exist; if it has files, nothing is fetched.
         region: the bucket's; None leaves it to boto3.
         progress: called with the size of each chunk of a download in bytes; when the download

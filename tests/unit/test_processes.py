@@ -253,3 +253,32 @@ def test_the_processor_time_of_a_session(tmp_path):
         assert used_s == pytest.approx(times.user + times.system, abs=0.1)
         assert used_s >= 0.3
     process.stdout.close()
+
+
+# --- temporary folders -----------------------------------------------------------------------
+
+FOLDER = """\
+import sys
+from mms_handler import processes
+
+with processes.temporary_folder() as folder:
+    (folder / "file").touch()
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_temporary_folder(killed):
+    """It is gone after the block, and soon after its process is killed."""
+    with subprocess.Popen(
+        [sys.executable, "-c", FOLDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        folder = Path(process.stdout.readline().strip())
+        assert (folder / "file").exists()
+        if killed:
+            process.kill()
+    deadline = time.monotonic() + (20 if killed else 0)
+    while folder.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.server
 import os
 import sys
-import tarfile
 import threading
 
 import pytest
@@ -169,15 +168,12 @@ def test_an_archive(site, packed, folder):
 
 
 @pytest.mark.parametrize("suffix", [".tar.gz", ".tgz"])
-def test_a_tar_becomes_an_archive(site, tmp_path, folder, suffix):
-    """SageMaker's model.tar.gz is converted, and only the .mar stays."""
-    (tmp_path / "a.txt").write_text("one")
-    with tarfile.open(tmp_path / "t.tar.gz", "w:gz") as out:
-        out.add(tmp_path / "a.txt", "words.txt")
-    site.bodies[f"/model{suffix}"] = (tmp_path / "t.tar.gz").read_bytes()
+def test_a_tar(site, folder, suffix):
+    """It keeps its format."""
+    site.bodies[f"/model{suffix}"] = b"bytes"
     path = archive.fetch(f"{site.url}/model{suffix}", folder, [site.url])
-    assert archive.verify(path).name == "model"
-    assert list(folder.iterdir()) == [folder / "model.mar"]
+    assert (path, path.read_bytes()) == (folder / f"model{suffix}", b"bytes")
+    assert list(folder.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("name", ["", "model", "model.zip", "..mar", ".mar", "-rf.mar", "a b.mar"])
@@ -235,15 +231,6 @@ def test_an_address_without_a_file(site, folder):
     fails(site, folder, "/in/a.mar", message)
 
 
-def test_an_unsafe_tar(site, tmp_path, folder):
-    """It is refused when it is converted, and nothing of it is left."""
-    with tarfile.open(tmp_path / "t.tar.gz", "w:gz") as out:
-        out.addfile(tarfile.TarInfo("../x"))
-    site.bodies["/in/m.tar.gz"] = (tmp_path / "t.tar.gz").read_bytes()
-    message = "m.tar.gz: the entry '../x' leads outside the archive's folder"
-    fails(site, folder, "/in/m.tar.gz", message)
-
-
 def test_an_archive_that_exists(site, packed, folder):
     """It is left alone, and no request is sent."""
     (folder / "a.mar").write_text("old")
@@ -254,25 +241,193 @@ def test_an_archive_that_exists(site, packed, folder):
 
 # --- s3 --------------------------------------------------------------------------------------
 
-#: boto3 warns about old versions of Python.
-old_python = pytest.mark.filterwarnings("ignore")
+PREFIX = ["s3://bucket/team"]
 
 
-@old_python
 def test_an_object(bucket, packed, folder):
     """boto3 finds the credentials itself."""
-    bucket.objects["/bucket/team/words.mar"] = packed
-    path = archive.fetch("s3://bucket/team/words.mar", folder, ["s3://bucket/team"])
+    bucket.put("team/words.mar", packed)
+    path = archive.fetch("s3://bucket/team/words.mar", folder, PREFIX)
     assert (path.name, path.read_bytes()) == ("words.mar", packed)
+    assert list(folder.iterdir()) == [path]
 
 
-@old_python
-def test_an_object_that_is_too_large(bucket, packed, folder):
-    bucket.objects["/bucket/words.mar"] = packed
-    with pytest.raises(ArchiveError, match=r"s3://bucket/words\.mar has more than 100 bytes"):
-        archive.fetch("s3://bucket/words.mar", folder, ["s3://bucket"], max_bytes=100)
+def test_an_object_of_several_parts(bucket, folder):
+    """Each of 8 MB; they are put together again."""
+    content = os.urandom(9 << 20)
+    bucket.put("team/model.tar.gz", content)
+    path = archive.fetch("s3://bucket/team/model.tar.gz", folder, PREFIX)
+    assert path.read_bytes() == content
+    assert bucket.s3.requests.count("GET /bucket/team/model.tar.gz") == 4  # asked before and after
+
+
+def test_a_folder_of_objects(bucket, folder):
+    """Its name is the last part of its address; other folders that begin like it stay."""
+    bucket.put("team/iris/", b"")  # consoles make it
+    bucket.put("team/iris/net.params", b"weights")
+    bucket.put("team/iris/code/inference.py", b"script")
+    bucket.put("team/iris-2/net.params", b"other")
+    path = archive.fetch("s3://bucket/team/iris/", folder, PREFIX)
+    files = {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*.*")}
+    assert (path, files) == (
+        folder / "iris",
+        {"net.params": b"weights", "code/inference.py": b"script"},
+    )
+    assert list(folder.iterdir()) == [path]
+
+
+def fails_in_s3(folder, url, message, **limits):
+    with pytest.raises(ArchiveError) as caught:
+        archive.fetch(url, folder, PREFIX, **limits)
+    assert str(caught.value) == f"{url} {message}"
     assert list(folder.iterdir()) == []
-    assert len(bucket.requests) == 1
+
+
+@pytest.mark.parametrize("key", ["../x", "/x", "a/../../x", "a\\x"])
+def test_a_folder_with_an_unsafe_name(bucket, folder, tmp_path, key):
+    """Nothing is written outside the folder, or at all."""
+    bucket.put("team/iris/net.params", b"weights")
+    bucket.put(f"team/iris/{key}", b"evil")
+    message = f"has no model: the entry {key!r} leads outside the archive's folder"
+    fails_in_s3(folder, "s3://bucket/team/iris/", message)
+    assert [path.name for path in tmp_path.iterdir()] == ["fetched"]
+
+
+def test_objects_that_are_too_large(bucket, folder):
+    """One, or those of a folder together.  No content is requested."""
+    bucket.put("team/iris/a.mar", b"12345")
+    bucket.put("team/iris/b", b"678901")
+    fails_in_s3(folder, "s3://bucket/team/iris/a.mar", "has more than 4 bytes", max_bytes=4)
+    fails_in_s3(folder, "s3://bucket/team/iris/", "has more than 10 bytes", max_bytes=10)
+    archive.fetch("s3://bucket/team/iris/", folder, PREFIX, max_bytes=11)
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        (
+            "s3://bucket/team/gone.mar",
+            "the bucket has no such object; the address of a folder ends with / (NoSuchKey)",
+        ),
+        (
+            "s3://team/team/gone.mar",
+            "there is no bucket of this name; for an S3 that is not AWS's, set AWS_ENDPOINT_URL "
+            "(NoSuchBucket)",
+        ),
+    ],
+)
+def test_an_object_that_does_not_exist(bucket, folder, monkeypatch, url, reason):
+    with pytest.raises(ArchiveError) as caught:
+        archive.fetch(url, folder, [url])
+    assert str(caught.value) == f"{url} cannot be downloaded: {reason}"
+    assert list(folder.iterdir()) == []
+    assert len(bucket.s3.requests) == 1
+
+
+def test_a_folder_that_does_not_exist(bucket, folder):
+    fails_in_s3(folder, "s3://bucket/team/gone/", "has no objects")
+
+
+def test_without_credentials(bucket, folder, monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    fails_in_s3(
+        folder,
+        "s3://bucket/team/words.mar",
+        "cannot be downloaded: there are no credentials; set AWS_ACCESS_KEY_ID and "
+        "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this machine a role",
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (
+            "InvalidAccessKeyId",
+            "S3 refuses the credentials; renew them, or correct AWS_ACCESS_KEY_ID, "
+            "AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN",
+        ),
+        (
+            "AccessDenied",
+            "the credentials do not allow it, or the object does not exist; they need "
+            "s3:GetObject, and for a folder s3:ListBucket",
+        ),
+        (
+            "AuthorizationHeaderMalformed",
+            "the bucket is in another region; set AWS_DEFAULT_REGION",
+        ),
+        ("Unheard", "Unheard!"),
+    ],
+)
+def test_a_refusal(bucket, folder, code, reason):
+    """S3's code is in the message; its own words are, if there are no better ones."""
+    bucket.s3.refusal = code
+    fails_in_s3(folder, "s3://bucket/team/words.mar", f"cannot be downloaded: {reason} ({code})")
+
+
+def test_a_profile_that_does_not_exist(bucket, folder, monkeypatch):
+    monkeypatch.setenv("AWS_PROFILE", "gone")
+    reason = "The config profile (gone) could not be found"
+    fails_in_s3(folder, "s3://bucket/team/words.mar", f"cannot be downloaded: {reason}")
+
+
+def test_another_region(bucket, packed, folder):
+    """boto3 learns it from S3."""
+    bucket.put("team/words.mar", packed)
+    bucket.s3.region = "eu-west-1"
+    path = archive.fetch("s3://bucket/team/words.mar", folder, PREFIX)
+    assert path.read_bytes() == packed
+    assert bucket.s3.redirects > 0
+
+
+def test_nothing_listens(bucket, folder, monkeypatch):
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    fails_in_s3(
+        folder,
+        "s3://bucket/team/words.mar",
+        "cannot be downloaded: S3 cannot be reached; check the network, the region and "
+        "AWS_ENDPOINT_URL",
+    )
+
+
+def test_a_connection_that_breaks(bucket, folder):
+    """The part is transferred again."""
+    content = os.urandom(1 << 20)
+    bucket.put("team/words.mar", content)
+    bucket.s3.breaks = 3  # the first one only asks for the size
+    path = archive.fetch("s3://bucket/team/words.mar", folder, PREFIX)
+    assert path.read_bytes() == content
+
+
+def test_a_connection_that_breaks_again_and_again(bucket, folder):
+    bucket.put("team/words.mar", os.urandom(1 << 20))
+    bucket.s3.breaks = 1_000
+    with pytest.raises(ArchiveError, match="cannot be downloaded: 5[0-9]+ read, but .* 1048576"):
+        archive.fetch("s3://bucket/team/words.mar", folder, PREFIX)
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("key", ["team/model.mar", "team/model/net.params"])
+def test_an_object_that_is_replaced_meanwhile(bucket, folder, key):
+    """No mixture of the two is kept."""
+    bucket.put(key, b"a" * (9 << 20))
+
+    def replace(method, path):
+        if method == "HEAD":  # boto3 asks for the size, then for the parts
+            bucket.s3.before = lambda method, path: None
+            bucket.put(key, b"b" * (9 << 20))
+
+    bucket.s3.before = replace
+    url = "s3://bucket/" + (key if key.endswith(".mar") else "team/model/")
+    fails_in_s3(folder, url, "cannot be downloaded: it was replaced meanwhile; try again")
+
+
+@pytest.mark.parametrize("url", ["s3://bucket", "s3://bucket/", "s3:///team/a.mar"])
+def test_an_address_without_an_object(bucket, folder, url):
+    with pytest.raises(ArchiveError, match=r"is not a valid model name|is not an archive's|ambig"):
+        archive.fetch(url, folder, [url])
+    assert bucket.s3.requests == []
 
 
 def test_an_object_without_boto3(folder, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import http.server
+import tempfile
 import threading
 import zipfile
 from functools import partial
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mms_handler.errors import ArchiveError, NoSuchModel
-from mms_handler.server.sources import Source, Sources, allowed_folders, name_of, source_at
+from mms_handler.server.sources import Source, Sources, allowed_folders, name_of, opened, source_at
 from mms_handler.settings import Settings
 
 
@@ -110,8 +111,8 @@ def test_a_model_without_a_name(store, tmp_path):
 def test_a_model_that_gives_no_name(store, tmp_path, url, words):
     """The client has to name it."""
     (store / "a b").mkdir()
-    opened = Sources([store], (), tmp_path).open(None, url)
-    with pytest.raises(ArchiveError, match=words), opened:
+    unnamed = Sources([store], (), tmp_path).open(None, url)
+    with pytest.raises(ArchiveError, match=words), unnamed:
         pytest.fail("it is open")
 
 
@@ -137,10 +138,10 @@ def test_paths_elsewhere(store, tmp_path, url):
     (tmp_path / "secret").mkdir()
     (store / "link").symlink_to(tmp_path / "secret")
     (store / "loop").symlink_to(store / "loop")
-    opened = Sources([store], (), tmp_path).open("mine", url)
+    found = Sources([store], (), tmp_path).open("mine", url)
     with pytest.raises(
         NoSuchModel, match="^(Model not found in model store|Relative path is not allowed in url): "
-    ), opened:
+    ), found:
         pytest.fail("it is open")
 
 
@@ -164,7 +165,7 @@ def test_a_fetched_archive_stays_in_the_scratch_folder(store, tmp_path, address)
     with sources.open("mine", url) as source:
         assert scratch in source.path.parents
         assert source.path.read_bytes() == (store / "iris.mar").read_bytes()
-        assert source == Source("mine", source.path, 113, url)
+        assert source == Source("mine", source.path, 113, url, fetched=True)
         assert [path.parent for path in scratch.rglob("*.mar")] == [source.path.parent]
     assert list(scratch.iterdir()) == []
     with pytest.raises(KeyError, match="mine"), sources.open("mine", url):
@@ -174,8 +175,8 @@ def test_a_fetched_archive_stays_in_the_scratch_folder(store, tmp_path, address)
 
 def test_an_address_that_is_not_allowed(store, tmp_path, address):
     """Nothing is fetched from it."""
-    opened = Sources([store], ("https://elsewhere/",), tmp_path).open("a", f"{address}/iris.mar")
-    with pytest.raises(ArchiveError, match="iris.mar"), opened:
+    elsewhere = Sources([store], ("https://elsewhere/",), tmp_path)
+    with pytest.raises(ArchiveError, match="iris.mar"), elsewhere.open("a", f"{address}/iris.mar"):
         pytest.fail("it is open")
 
 
@@ -188,3 +189,26 @@ def test_a_script_for_an_archive_is_refused(tmp_path):
     assert source_at(tmp_path / "folder", tmp_path / "mine.py").code == tmp_path / "mine.py"
     with pytest.raises(ArchiveError, match="iris.mar has a script of its own; --script is for"):
         source_at(tmp_path / "iris.mar", tmp_path / "mine.py")
+
+
+def test_places_of_a_command_line(store, tmp_path, monkeypatch, address):
+    """A path, or an address that nothing else has to allow; what is fetched is gone afterwards."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temp"))
+    (tmp_path / "temp").mkdir()
+    lines = []
+    with opened(store / "iris.mar", None, (), lines.append) as source:
+        assert source == source_at(store / "iris.mar")
+    assert lines == []
+    url = f"{address}/iris.mar"
+    with opened(url, None, (), lines.append) as source:
+        assert source == Source("iris", source.path, 113, url, fetched=True)
+        assert tmp_path / "temp" in source.path.parents
+    assert lines == [f"fetching {url}"]
+    assert list((tmp_path / "temp").iterdir()) == []
+
+
+def test_a_script_for_a_model_at_an_address(tmp_path, address):
+    """It is refused before anything is fetched."""
+    remote = opened(f"{address}/iris.mar", tmp_path / "mine.py", (), print)
+    with pytest.raises(ArchiveError, match="iris.mar: --script is for a model in a folder"), remote:
+        pytest.fail("it is open")

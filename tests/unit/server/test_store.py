@@ -56,6 +56,18 @@ def test_a_folder_gets_a_manifest(tmp_path, store):
     assert files(folder) == CONTENT[2:]
 
 
+def test_a_fetched_folder_is_moved(tmp_path, store):
+    """Its own place is temporary.  Tracebacks name its address."""
+    folder = model(tmp_path / "iris", weights=bytes(2**20))
+    fetched = Source("iris", folder, 0, "s3://bucket/iris/", fetched=True)
+    stored = store.put(fetched)
+    assert files(stored) == CONTENT
+    assert not (stored / "net.params").is_symlink()
+    assert files(folder) == []
+    sources = json.loads((stored / "MAR-INF" / "sources").read_text())
+    assert sources == {"": "s3://bucket/iris/"}
+
+
 HANDLER = "def handle(data, context):\n    return data\n"
 
 
