@@ -155,15 +155,19 @@ class Model:
     def failure(self, exc: BaseException) -> tuple[int, str, str]:
         """The status of an exception that ``answer`` raised, its reason, and the traceback.
 
-        The reason is what a client gets.  Of a script's bug it is what the server's log has, and
-        there is a traceback.
+        The reason is what a client gets.  Where the script raised an exception it is what the
+        server's log has, and there is a traceback.
         """
         from mms_handler.worker import faults
 
         folders = self._context.system_properties["script_folders"]
         fault = errors.fault(exc)
         if fault.status < 500:
-            return fault.status, fault.message, ""
+            cause = faults.script_cause(exc, folders)
+            if not (cause and exc.__cause__):
+                return fault.status, fault.message, ""
+            traceback = faults.bug_traceback(exc.__cause__, *folders)
+            return fault.status, f"{fault.message}; from {cause}", traceback
         return fault.status, errors.cause(exc, *folders), faults.bug_traceback(exc, *folders)
 
     def _steps(self, name: str) -> Any:

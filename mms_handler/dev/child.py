@@ -65,6 +65,7 @@ def _answer(model: Any, body: bytes, headers: Mapping[str, str]) -> Reply:
             "message": reason,
             "request_id": headers[HEADER],
         }
+        sys.stderr.write(f"request {headers[HEADER]}: {status} {reason}\n")
         if traceback:
             sys.stderr.write(f"{traceback}\n")
             fault["traceback"] = traceback

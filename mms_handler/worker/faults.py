@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from typing import Any, Sequence
 
 from mms_handler import errors, media
@@ -48,11 +49,16 @@ def bug_traceback(exc: BaseException, *folders: str) -> str:
     return script_traceback(exc, *folders)[-_MAX_TRACEBACK:]
 
 
+def script_cause(exc: BaseException, folders: Sequence[str]) -> str:
+    """The script's exception that caused ``exc``, in one line; "" if no line of it did."""
+    cause = errors.cause(exc.__cause__, *folders) if exc.__cause__ else ""
+    return cause if re.search(r" \(.+, line \d+\)\Z", cause) else ""
+
+
 def _causes(exc: BaseException, folders: Sequence[str]) -> str:
     """The exception in one line, with the script's exception that caused it."""
-    line = errors.cause(exc, *folders)
-    cause = errors.cause(exc.__cause__, *folders) if exc.__cause__ else ""
-    return f"{line}; from {cause}" if "(" in cause and "line" in cause else line
+    cause = script_cause(exc, folders)
+    return errors.cause(exc, *folders) + (f"; from {cause}" if cause else "")
 
 
 def _body(fault: errors.Fault, index: int, context: Any) -> tuple[bytes, str]:

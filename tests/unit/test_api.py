@@ -124,6 +124,21 @@ def test_a_failure_can_be_raised_instead(model):
     assert model.failure(BadInput("no")) == (400, "no", "")
 
 
+def test_a_body_that_the_script_cannot_read(model_dir):
+    """The client's fault, or a bug: the author sees the exception and its line."""
+    source = "def input_fn(body, content_type):\n    return {}['a name']\n"
+    model = mms_handler.load(model_dir(source))
+    with pytest.raises(BadInput) as raised:
+        model.answer("[[1, 2]]", raises=True)
+    status, reason, traceback = model.failure(raised.value)
+    assert (status, reason) == (
+        400,
+        "input_fn cannot read the body: KeyError; from KeyError: 'a name' (code/inference.py, "
+        "line 2)",
+    )
+    assert traceback.splitlines()[1].endswith('code/inference.py", line 2, in input_fn')
+
+
 def test_times_and_functions(model):
     """Of each phase of loading, and of each step of the latest request."""
     assert {"mxnet", "script", "model_fn", "functions"} <= set(model.load_s)

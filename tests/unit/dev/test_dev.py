@@ -133,7 +133,9 @@ def test_a_bug_is_in_the_reply(editing, capfd):
     assert f'File "{server.script}", line 9, in transform_fn' in fault["traceback"]
     assert "mms_handler/" not in fault["traceback"]
     assert fault["request_id"] == answer.headers["x-request-id"]
-    assert fault["traceback"] in capfd.readouterr().err
+    output = capfd.readouterr().err
+    assert fault["traceback"] in output
+    assert f"request {fault['request_id']}: 500 KeyError: 'a bug' (mine.py, line 9)\n" in output
 
 
 def test_a_model_that_never_loaded(editing):

@@ -226,6 +226,21 @@ def test_what_a_script_raised_first(tmp_path, caplog):
     )
 
 
+def test_what_a_library_raised_first(caplog):
+    """Is left out: it says the same as the error that we made of it."""
+    try:
+        try:
+            json.loads("[1")
+        except ValueError as exc:
+            raise BadInput(f"not JSON: {exc}") from exc
+    except BadInput as exc:
+        faults.answer(0, exc, context_of({}))
+    (line,) = caplog.messages
+    assert line.endswith(
+        "400 BadInput: not JSON: Expecting ',' delimiter: line 1 column 3 (char 2)"
+    )
+
+
 def test_a_long_message(caplog):
     """Is cut, between letters; so is a long name."""
     body, *_ = answer(BadInput("é" * 800))
