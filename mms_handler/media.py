@@ -45,8 +45,6 @@ def is_text(content_type: str) -> bool:
 
 def charset(content_type: str) -> str:
     """The charset parameter in lower case, without quotes; "" if there is none."""
-    if ";" not in content_type:
-        return ""
     for parameter in _split(content_type, ";")[1:]:
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "charset":
@@ -103,5 +101,5 @@ def _q(parameters: Sequence[str]) -> float:
                 q = float(value)
             except ValueError:
                 return 0.0
-            return min(1.0, q) if q > 0 else 0.0  # NaN is not above 0
+            return min(1.0, max(0.0, q))  # 0 for NaN
     return 1.0

@@ -157,15 +157,24 @@ def read_lines(data: Path) -> tuple[Tests, list[str]]:
 
 
 def reaching_tests(mutant: Mutant, tests: Tests) -> set[str]:
-    """The tests that run a mutant's line, or what the nearest lines that are known decide.
+    """The tests that run a mutant's line.
 
     An import runs the line of a constant, and Python counts some lines of an expression to others.
+    Then they are those of the module's own file, and those that run the nearest lines.
     """
+    own: set[str] = set()
     for lines in near_lines((ROOT / mutant.module).read_text(), mutant.line):
         found = set().union(*(tests.by_line.get((mutant.module, line), ()) for line in lines))
         if found & tests.seconds.keys():
-            return found & tests.seconds.keys()
-    return set()
+            return found & tests.seconds.keys() | own
+        own = {name for name in tests.seconds if is_own(name, mutant.module)}
+    return own
+
+
+def is_own(test: str, module: str) -> bool:
+    """Whether a test is in the file, or one of the files, that has a module's tests."""
+    file = test.partition("::")[0]
+    return file.startswith(own_folder(module)) and Path(module).stem in file
 
 
 def near_lines(source: str, line: int) -> Iterator[Iterable[int]]:

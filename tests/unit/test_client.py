@@ -25,7 +25,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(self.server.reply)
         self.server.hold.wait(5)
 
-    do_GET = do_POST = do_DELETE = do_any
+    do_GET = do_POST = do_PUT = do_DELETE = do_any
 
     def log_message(self, *args):
         pass
@@ -92,6 +92,21 @@ def test_the_message_of_a_failed_request(body, message):
 
 
 @pytest.mark.parametrize(
+    ("body", "identity"),
+    [
+        (b'{"code": 500, "request_id": "7f"}', "7f"),
+        (b'{"code": 500, "request_id": 7}', "7"),
+        (b'{"code": 500}', ""),
+        (b"[1]", ""),
+        (b"\xff", ""),
+    ],
+)
+def test_the_id_of_a_failed_request(body, identity):
+    """A model's failure has one; MMS's own failures have none."""
+    assert client.Answer(500, {}, body).request_id() == identity
+
+
+@pytest.mark.parametrize(
     "answer",
     [
         pytest.param(b"", id="the server hangs up"),
@@ -126,6 +141,26 @@ def test_a_mistyped_address(url):
     """The error names the address."""
     with pytest.raises(ServerError, match=f"no answer from {url}: "):
         client.call("GET", url)
+
+
+@pytest.fixture
+def silent(tmp_path):
+    """A Unix socket that takes connections and answers nothing."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen()
+        yield f"unix:{tmp_path / 's'}:/x"
+
+
+def test_no_answer_in_time_from_a_unix_socket(silent):
+    """It fails after timeout_s, too."""
+    with pytest.raises(ServerError, match=f"^no answer from {silent}: timed out$"):
+        client.call("GET", silent, timeout_s=0.1)
+
+
+def test_nobody_at_a_unix_socket(tmp_path):
+    with pytest.raises(ServerError, match=f"^no answer from unix:{tmp_path}/s:/x: .*No such file"):
+        client.call("GET", f"unix:{tmp_path}/s:/x")
 
 
 def test_no_proxy_is_used(server, closed_url, monkeypatch):
@@ -201,6 +236,56 @@ def test_the_address_of_a_model(server, function, method):
     server.reply = reply("404 Not Found", b'{"message": "Model not found: a b"}')
     assert function(server.url, "a b").message() == "Model not found: a b"
     assert server.requests[0][:2] == (method, "/models/a%20b")
+
+
+def test_a_number_of_workers_is_set_in_the_query(server):
+    """MMS reads nothing else there; the answer comes once they are loaded."""
+    server.reply = reply("200 OK", b'{"status": "Workers scaled"}')
+    assert client.scale(server.url, "a b", 3, 60).status == 200
+    client.retire(server.url, "a b", 1, 60)
+    assert [request[:2] for request in server.requests] == [
+        ("PUT", "/models/a%20b?min_worker=3&max_worker=3&synchronous=true"),
+        ("POST", "/retire?model=a+b&workers=1&timeout_s=60"),
+    ]
+
+
+def test_why_a_server_is_not_ready(server, closed_url):
+    """The status and the message of its ping, or why there is no answer; None: it is ready."""
+    server.reply = reply("200 OK", b'{"status": "Healthy"}')
+    assert client.why_not_ready(server.url) is None
+    server.reply = reply("503 No", b'{"code": 503, "message": "loading"}')
+    assert client.why_not_ready(server.url) == "503 loading"
+    assert (
+        client.why_not_ready(closed_url) == f"no answer from {closed_url}/ping: Connection refused"
+    )
+    assert {request[:2] for request in server.requests} == {("GET", "/ping")}
+
+
+@pytest.mark.parametrize(
+    ("states", "reason"),
+    [
+        (["READY"], None),
+        (["LOADING", "READY"], None),
+        (["LOADING", "UNLOADED"], "its workers are LOADING, UNLOADED"),
+        ([], "it has no worker"),
+    ],
+)
+def test_why_a_model_is_not_ready(server, states, reason):
+    """One ready worker is enough."""
+    fields = {"modelName": "m", "workers": [{"id": "9", "status": state} for state in states]}
+    for answer in (fields, [fields]):  # serve's own, and MMS's
+        server.reply = reply("200 OK", json.dumps(answer).encode())
+        assert client.why_model_not_ready(server.url, "m", "t" * 16) == reason
+    ((method, path, headers, _), _) = server.requests
+    assert (method, path, headers["authorization"]) == ("GET", "/models/m", f"Bearer {'t' * 16}")
+
+
+def test_why_an_unknown_model_is_not_ready(server, closed_url):
+    server.reply = reply("404 Not Found", b'{"message": "Model not found: m"}')
+    assert client.why_model_not_ready(server.url, "m") == "404 Model not found: m"
+    assert "authorization" not in server.requests[0][2]
+    reason = f"no answer from {closed_url}/models/m: Connection refused"
+    assert client.why_model_not_ready(closed_url, "m") == reason
 
 
 # --- mms-handler invoke ---

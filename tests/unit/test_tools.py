@@ -143,8 +143,11 @@ def test_the_tests_of_a_mutant(monkeypatch):
     assert mutate.tests_of(mutant, tests) == [f"{own}b", f"{other}a", f"{own}a"]
     monkeypatch.setattr(mutate, "BUDGET_S", 2)
     assert mutate.tests_of(mutant, tests) == [f"{own}b"]
-    nowhere = mutate.Tests(seconds, {})
-    assert mutate.tests_of(mutant, nowhere) == [f"{own}a"]
+    monkeypatch.setattr(mutate, "BUDGET_S", 3)
+    others = {("mms_handler/media.py", line): {f"{far}a"} for line in range(1, 100)}
+    others.pop(("mms_handler/media.py", mutant.line))
+    for by_line in ({}, others):  # an import may have run the line
+        assert mutate.tests_of(mutant, mutate.Tests(seconds, by_line)) == [f"{own}a", f"{own}b"]
 
 
 OUTPUT = """\

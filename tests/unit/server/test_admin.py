@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import socket
 import threading
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 from local_mms import wait_until
 
+import mms_handler
 from mms_handler import client
 from mms_handler.errors import (
     ArchiveError,
@@ -747,24 +747,62 @@ def test_the_description_has_all_fields(ask, registry, store, method, path, url)
         assert set(schema["properties"]) == names
 
 
+#: Each operation with its statuses and the types of its fields; * where a body may have them.
+DESCRIBED = """
+OPTIONS /                    apiDescription   200 401 403
+GET     /models              listModels       200 400 401 403  limit:integer next_page_token:string
+POST    /models              registerModel    200 202 400 401 403 404 409 500 503 507  * url:string
+        model_name:string runtime:string initial_workers:integer batch_size:integer
+        max_batch_delay:integer response_timeout:integer synchronous:boolean
+GET     /models/{model_name} describeModel    200 401 403 404
+PUT     /models/{model_name} setAutoScale     200 202 400 401 403 404 500 503 507  *
+        min_worker:integer max_worker:integer synchronous:boolean
+DELETE  /models/{model_name} unregisterModel  200 401 403 404 500 503
+"""
+
+
 def test_the_description_is_openapi(ask):
-    """Operations have ids, and parameters of paths are required."""
-    described = _described(ask)
-    operations = [each for methods in described.values() for each in methods.values()]
-    assert [each["operationId"] for each in operations] == [
-        "apiDescription",
-        "listModels",
-        "registerModel",
-        "describeModel",
-        "setAutoScale",
-        "unregisterModel",
-    ]
-    for path, methods in described.items():
-        for operation in methods.values():
-            in_path = [each for each in operation["parameters"] if each["in"] == "path"]
-            assert [each["name"] for each in in_path] == re.findall("{(.*)}", path)
-            assert all(each["required"] for each in in_path)
-            assert {"200", "401", "403"} <= operation["responses"].keys()
+    """As 3.0.1 has it: parameters of a query and of the path, a body, and each status's body."""
+    in_json = {"application/json"}
+    words = []
+    for path, methods in _described(ask).items():
+        for method, operation in methods.items():
+            words += [method, path, operation["operationId"], *operation["responses"]]
+            for status, response in operation["responses"].items():
+                assert response["description"]
+                assert response["content"].keys() == in_json
+                schema = response["content"]["application/json"]["schema"]
+                assert schema.pop("required", None) == (
+                    ["code", "type", "message"] if int(status) >= 400 else None
+                )
+                assert schema == {"type": "object"}
+            parameters = operation["parameters"]
+            if "{" in path:
+                named = {"in": "path", "name": "model_name", "required": True}
+                assert parameters.pop(0) == {**named, "schema": {"type": "string"}}
+            fields = {each["name"]: each["schema"]["type"] for each in parameters}
+            assert all(each["in"] == "query" and each["description"] for each in parameters)
+            if "requestBody" in operation:
+                words.append("*")
+                content = operation["requestBody"]["content"]
+                assert content.keys() == in_json
+                schema = content["application/json"]["schema"]
+                assert schema["type"] == "object"
+                properties = schema["properties"]
+                assert {name: each["type"] for name, each in properties.items()} == fields
+                assert [each["description"] for each in properties.values()] == [
+                    each["description"] for each in parameters
+                ]
+            words += [f"{name}:{kind}" for name, kind in fields.items()]
+    assert words == DESCRIBED.split()
+
+
+def test_the_descriptions_version(ask):
+    """It is the package's."""
+    assert ask("OPTIONS", "/")[1]["info"] == {
+        "title": "Management API of mms_handler",
+        "version": mms_handler.__version__,
+    }
 
 
 def test_the_text_of_a_bug_stays_in_the_log(ask):
