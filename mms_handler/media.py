@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Sequence
 
@@ -33,6 +34,7 @@ def known_type_of_file(path: Path) -> str | None:
     return SUFFIXES.get(path.suffix.lower())
 
 
+@lru_cache(maxsize=64)
 def main_type(content_type: str) -> str:
     """A Content-Type without its parameters: ``text/CSV; charset=utf-8`` is ``text/csv``."""
     return content_type.partition(";")[0].strip().lower()
@@ -43,6 +45,7 @@ def is_text(content_type: str) -> bool:
     return main_type(content_type) in (JSON, CSV)
 
 
+@lru_cache(maxsize=64)
 def charset(content_type: str) -> str:
     """The charset parameter in lower case, without quotes; "" if there is none."""
     for parameter in _split(content_type, ";")[1:]:

@@ -16,6 +16,7 @@ from mms_handler.codecs.content_types import (
     Codec,
     decode,
     encode,
+    encode_each,
     known,
     negotiate,
     reads,
@@ -31,6 +32,7 @@ __all__ = [
     "decode",
     "decompress",
     "encode",
+    "encode_each",
     "known",
     "negotiate",
     "numbers",
@@ -40,8 +42,12 @@ __all__ = [
     "writes",
 ]
 
-register(Codec(JSON, json.decode, json.encode, text=True, quick=json.quick))
-register(Codec(CSV, csv.decode, csv.encode, text=True, quick=csv.quick))
+register(
+    Codec(JSON, json.decode, json.encode, text=True, quick=json.quick, encode_each=json.encode_each)
+)
+register(
+    Codec(CSV, csv.decode, csv.encode, text=True, quick=csv.quick, encode_each=csv.encode_each)
+)
 register(Codec(NPY, npy.decode, npy.encode))
 register(Codec(NPZ, npz.decode, npz.encode))
 register(Codec(JSON_LINES, jsonlines.decode, jsonlines.encode, text=True))

@@ -126,12 +126,15 @@ def numeric(value: Any) -> Array:
     Raises:
         ValueError: it is not an array of numbers, or its outputs have different shapes.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        try:
-            array = np.asarray(value)
-        except Warning:
-            raise ValueError("its outputs have different shapes") from None
+    if isinstance(value, np.ndarray):
+        array = value
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            try:
+                array = np.asarray(value)
+            except Warning:
+                raise ValueError("its outputs have different shapes") from None
     if array.dtype.kind not in "biuf":
         raise ValueError("it is not an array of numbers")
     return array

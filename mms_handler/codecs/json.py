@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, Collection
+from typing import Any, Collection, Sequence
 
 import numpy as np
 
-from mms_handler.codecs import digits, parsers, parts
+from mms_handler.codecs import digits, parsers, parts, together
 from mms_handler.codecs.arrays import (
     MAX_ARRAYS,
     Array,
@@ -76,7 +76,7 @@ def check_names(names: Collection[str]) -> None:
 def encode(value: Any) -> bytes:
     """Write ``value`` as JSON that any reader accepts: null for a float that is not finite."""
     if isinstance(value, np.ndarray):
-        return floats(value) or dumps(value).encode()
+        return floats(value) or _few_floats(value) or dumps(value).encode()
     if is_several(value):
         return b"[" + b", ".join(map(encode, value)) + b"]"
     if is_named(value):
@@ -85,10 +85,26 @@ def encode(value: Any) -> bytes:
     return dumps(value).encode()
 
 
+def encode_each(arrays: Sequence[Array]) -> list[bytes]:
+    """Write each of some arrays of numbers, whose rows are alike, as ``encode`` does."""
+    depth = arrays[0].ndim
+    start, end = b"[" * depth, b"]" * depth
+    between = end[1:] + b", " + start[1:]
+    texts = together.each(encode(np.concatenate(arrays))[depth:-depth], between, arrays)
+    return [start + text + end for text in texts]
+
+
 def floats(array: Array) -> bytes | None:
     """Write an array of many floats as ``encode`` does; None for any other array."""
     written = digits.encode_floats(array, np.float64, _spelled)
     return written and written.replace(b",", b", ")
+
+
+def _few_floats(array: Array) -> bytes | None:
+    """Write floats as ``encode`` does; None if one is not finite, and for any other array."""
+    # Python spells lists of doubles as JSON does.
+    text = str(array.tolist()) if array.dtype.char in "efd" else "nan"
+    return None if "n" in text else text.encode()  # as in inf and nan
 
 
 def _spelled(numbers: Array) -> list[str]:

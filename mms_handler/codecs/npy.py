@@ -141,6 +141,16 @@ def encode(value: Any) -> bytes:
     Raises:
         ValueError: the value is not an array of numbers, or its outputs have different shapes.
     """
+    array = numeric(value)
+    fortran = array.flags.f_contiguous and not array.flags.c_contiguous
+    return _head(array.shape, array.dtype, fortran) + array.tobytes("F" if fortran else "C")
+
+
+# NumPy's writer takes as long as ten such arrays, and a model mostly repeats its shape.
+@lru_cache(maxsize=64)
+def _head(shape: tuple[int, ...], dtype: np.dtype[Any], fortran: bool) -> bytes:
+    npy: Any = np.lib.format
     out = io.BytesIO()
-    np.save(out, numeric(value), allow_pickle=False)
+    fields = {"descr": npy.dtype_to_descr(dtype), "fortran_order": fortran, "shape": shape}
+    npy.write_array_header_1_0(out, fields)
     return out.getvalue()

@@ -8,7 +8,7 @@ of arrays at any depth.
 from __future__ import annotations
 
 import math
-from typing import Any, Hashable, Iterable, Iterator, List, Sequence
+from typing import Any, Hashable, Iterator, List, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -74,6 +74,8 @@ def as_ndarray(array: Any, device: Any) -> Any:
 
 def contiguous(array: Any) -> Any:
     """An array as float32 in row-major order; only copied if it is not so already."""
+    if isinstance(array, np.ndarray) and array.dtype == np.float32 and array.flags.c_contiguous:
+        return array
     return np.ascontiguousarray(array, np.float32).reshape(np.shape(array))
 
 
@@ -140,30 +142,33 @@ def kind(datum: Any) -> Hashable:
 
     None if ``datum`` cannot be stacked: it has no rows, or contains more than dense arrays.
     """
-    if isinstance(datum, dict):
-        return _combined((name, kind(item)) for name, item in datum.items())
     if isinstance(datum, (list, tuple)):
-        return _combined((index, kind(item)) for index, item in enumerate(datum))
+        kinds = tuple(map(kind, datum))
+        return kinds if kinds and None not in kinds else None
+    if isinstance(datum, dict):
+        values = kind(list(datum.values()))
+        return values and (tuple(datum), values)
     if not (_is_dense(datum) and len(datum.shape) and datum.shape[0]):
         return None
-    device = str(datum.context) if isinstance(datum, mx.nd.NDArray) else ""
-    return type(datum).__name__, tuple(datum.shape[1:]), np.dtype(datum.dtype).str, device
-
-
-def _combined(kinds: Iterable[tuple[Any, Hashable]]) -> Hashable:
-    """One kind made of the kinds of items; None if there are no items or an item has none."""
-    items = tuple(kinds)
-    return items if items and all(item_kind is not None for _, item_kind in items) else None
+    device = str(datum.context) if is_ndarray(datum) else ""
+    return type(datum), datum.shape[1:], np.dtype(datum.dtype), device
 
 
 def _is_dense(value: Any) -> bool:
-    dense = isinstance(value, mx.nd.NDArray) and value.stype == "default"
-    return dense or isinstance(value, np.ndarray)
+    if isinstance(value, np.ndarray):
+        return True
+    return isinstance(value, mx.nd.NDArray) and bool(value.stype == "default")
 
 
 def size_bytes(value: Any) -> int:
     """What the dense arrays in a structure take as float32."""
-    return sum(4 * math.prod(leaf.shape) for leaf in leaves(value) if _is_dense(leaf))
+    if isinstance(value, np.ndarray):  # most leaves
+        return 4 * value.size
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return sum(map(size_bytes, value))
+    return 4 * math.prod(value.shape) if _is_dense(value) else 0
 
 
 def row_count(value: Any) -> int:

@@ -30,6 +30,9 @@ from mms_handler.models.graphs.shapes import Shape, ShapeRules
 from mms_handler.models.inputs import forward_names, in_order, rows_by_input, to_data
 from mms_handler.models.mx import is_module, shape_errors_as_bad_input
 
+#: Shapes of bodies' arrays that are remembered.
+_SHAPES = 1_000
+
 
 def predict(model: Any, data: Any) -> Any:
     """The contract's default predict_fn: ``module.predict(data)`` or ``block(array)``.
@@ -82,14 +85,22 @@ class ModulePredictor:
             self._executors, self.shared = None, False
         #: The executors, or their int8 graph; None: the Module's own predict.
         self._run: Callable[[Any], Any] | None = self._executors
+        #: The shapes that single arrays of a body get for the only input, by their own.
+        self._fitted: dict[Shape, Shape] = {}
         self._expected = Expected(self._rules, module.data_names, subject=subject)
 
     def _rules(self) -> ShapeRules | None:
         return ShapeRules.of_graph(self._executors.graph) if self._executors else None
 
     def take(self, value: Any) -> Any:
-        """Take decoded arrays, which ``arrays`` gets: an array or a dict of arrays, unchanged."""
-        return value
+        """Take decoded arrays, which ``arrays`` gets, without a copy: nothing else has them."""
+        fitted = self._fitted.get(value.shape) if isinstance(value, np.ndarray) else None
+        if fitted:
+            return Arrays([value.reshape(fitted)])
+        arrays = self.arrays(value)
+        if isinstance(value, np.ndarray) and len(self._fitted) < _SHAPES:
+            self._fitted[value.shape] = arrays[0].shape
+        return arrays
 
     def arrays(self, value: Any) -> Any:
         """An ndarray (N, *sample) for each input; a value without arrays is returned unchanged.
@@ -97,7 +108,7 @@ class ModulePredictor:
         Raises:
             BadInput, UnsupportedShape: the Module does not take these arrays.
         """
-        if not is_array(value):
+        if isinstance(value, Arrays) or not is_array(value):
             return value
         return Arrays(map(_plain, rows_by_input(value, self._module).values()))
 

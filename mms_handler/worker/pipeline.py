@@ -7,7 +7,9 @@
 For a Module, a script's predict_fn gets a DataIter of the Module's own batch size; for a Block,
 the NDArray.  A process_request_fn, known from the legacy containers, replaces input_fn and
 predict_fn.  The requests of a batch are read one by one, predicted in as few forwards as is
-correct, and written one by one.  This module knows the contract, and no server.
+correct, and written one by one; the default output_fn writes several at once.  The default
+functions take nothing of a request but its body, its Content-Type and its Accept.  This module
+knows the contract, and no server.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import logging
 from typing import Any, Callable, Mapping, NamedTuple, Sequence, Tuple
 
 from mms_handler import codecs, media, models
-from mms_handler.errors import BadInput, ScriptError, attempt
+from mms_handler.errors import BadInput, Failed, ScriptError, attempt
 from mms_handler.script.load import Script
 from mms_handler.script.signature import BoundHook, bind
 from mms_handler.worker.reply import Reply, make_reply
@@ -78,6 +80,19 @@ def build(script: Script, model: Any, options: Options) -> Whole | Steps:
 def run_step(request: Any, function: Callable[..., Any], *arguments: Any) -> Any:
     """Attempt a step of a request; see Run."""
     return attempt(function, *arguments)
+
+
+def _attempt_default(_: Any, function: Callable[..., Any], request: Any) -> Any:
+    """Attempt a step of a request that runs no function of the script; see Run.
+
+    For one deadline for several requests: unlike ``attempt``, this lets a deadline's exception out.
+    """
+    if isinstance(request, Failed):
+        return request
+    try:
+        return function(request)
+    except Exception as exc:
+        return Failed(exc)
 
 
 class _Answering:
@@ -220,6 +235,8 @@ class Steps(_Answering):
                 "input_fn returned" if "input_fn" in script else "the body has",
             )
         self._reads_bytes = "input_fn" not in script
+        #: Whether both the default predict_fn and the default output_fn are used.
+        self._writes_arrays = bool(self.predictor) and "output_fn" not in script
         #: For a script's predict_fn, if the arrays that it gets have the body's shapes.
         self._expected = models.Expected(
             lambda: models.ShapeRules.of_block(model, 1) if models.is_block(model) else None,
@@ -278,22 +295,53 @@ class Steps(_Answering):
         while len(replies) < len(requests):
             data = self._read_some(requests[len(replies) :], run)
             predictions = self.passes(data, functools.partial(run, None))
-            replies += [
-                run(request, self.write, request, prediction)
-                for request, prediction in zip(requests[len(replies) :], predictions)
-            ]
+            replies += self._write_some(requests[len(replies) :], predictions, run)
         return replies
 
     def _read_some(self, requests: Sequence[Any], run: Run) -> list[Any]:
         """Read requests until their data take half of what one request's may: the rest waits."""
         data: list[Any] = []
+        if not self._reads_bytes:
+            self._read_into(data, requests, run)
+            return data
+        interrupted = run(None, self._read_into, data, requests, _attempt_default)
+        return [*data, interrupted] if isinstance(interrupted, Failed) else data
+
+    def _read_into(self, data: list[Any], requests: Sequence[Any], run: Run) -> None:
         data_bytes = 0
         for request in requests:
             data.append(run(request, self.read, request))
             data_bytes += models.size_bytes(data[-1])
             if data_bytes > self._options.max_array_bytes // 2:
                 break
-        return data
+
+    def _write_some(
+        self, requests: Sequence[Any], predictions: Sequence[Any], run: Run
+    ) -> list[Any]:
+        """Write predictions: together where they are the default functions' and of one type."""
+        replies: dict[int, Any] = {}
+        for accept, places in self._by_accept(requests, predictions).items():
+            written = run(None, self._write_each, [predictions[place] for place in places], accept)
+            if not isinstance(written, Failed):
+                replies.update(zip(places, written))
+        return [
+            replies.get(place) or run(request, self.write, request, prediction)
+            for place, (request, prediction) in enumerate(zip(requests, predictions))
+        ]
+
+    def _by_accept(
+        self, requests: Sequence[Any], predictions: Sequence[Any]
+    ) -> dict[str, list[int]]:
+        """The places of predictions that can be written together, by what the clients accept."""
+        places: dict[str, list[int]] = {}
+        for place, prediction in enumerate(predictions if self._writes_arrays else ()):
+            if not isinstance(prediction, Failed):
+                places.setdefault(self._accept(requests[place]), []).append(place)
+        return places
+
+    def _write_each(self, predictions: Sequence[Any], accept: str) -> list[Reply]:
+        values = [models.to_plain(prediction) for prediction in predictions]
+        return [Reply(*each) for each in codecs.encode_each(values, accept, self._options.accept)]
 
     def _answer(self, request: Request) -> Reply:
         return self.write(request, self.predict(request, self.read(request)))
@@ -335,9 +383,12 @@ class Steps(_Answering):
             BadInput: a script's input_fn does not understand the body: the client's fault.
             ScriptError: a script's input_fn returns None to the default predict_fn.
         """
-        body = request.body if self._reads_bytes else request.script_body()
         try:
-            data = self._call(self._input, self._values(request, data=body))
+            if self._reads_bytes:
+                data = self._default_input(request.body, request.content_type)
+            else:
+                values = self._values(request, data=request.script_body())
+                data = self._call(self._input, values)
         except ValueError as exc:
             raise BadInput(f"input_fn refused the body: {exc}") from exc
         except (LookupError, TypeError) as exc:  # from parsing; the text would not help a client
@@ -354,6 +405,8 @@ class Steps(_Answering):
 
     def write(self, request: Request, prediction: Any) -> Reply:
         """Call output_fn with a prediction; returns the reply that is made of its result."""
+        if self._writes_arrays:
+            return Reply(*self._default_output(prediction, self._accept(request)))
         return self._reply(request, self.output(request, prediction), self._output)
 
     def output(self, request: Request, prediction: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from typing import Any, Mapping, NamedTuple, Sequence
+from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from mms.metrics.metrics_store import MetricsStore
 from mms.service import Service
@@ -70,13 +70,32 @@ def read_request(index: int, parts: Mapping[str, Any], context: Any, max_bytes: 
         body=codecs.decompress(body, encoding, max_bytes) if encoding else body,
         content_type=content_type or media.JSON,
         accept=headers.get("accept", ""),
-        by_name={
-            "context": _context_of_one(index, context),
+        by_name=_ByName(index, context, headers),
+    )
+
+
+class _ByName(Mapping[str, Any]):
+    """The values for parameters of a request; its context is made when it is first asked for."""
+
+    def __init__(self, index: int, context: Any, headers: Mapping[str, str]) -> None:
+        self._index, self._context = index, context
+        self._values = {
+            "context": None,
             "gpu_id": context.system_properties["gpu_id"],
             "request_id": context.get_request_id(index),
             "headers": headers,
-        },
-    )
+        }
+
+    def __getitem__(self, name: str) -> Any:
+        if name == "context" and self._values[name] is None:
+            self._values[name] = _context_of_one(self._index, self._context)
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
 
 
 def request_without_mms(

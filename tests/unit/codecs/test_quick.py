@@ -328,6 +328,7 @@ def test_the_quick_routes_take(quick, body, expected):
         (" 1 , 2 ", [[1, 2]]),
         ("0,-0.0,1e-05\n", [[0, -0.0, 1e-5]]),
         ("9007199254740991,0.1", [[9007199254740991, 0.1]]),
+        ("9007199254740991,-9007199254740991", [[9007199254740991, -9007199254740991]]),
     ],
 )
 def test_pysimdjson_takes_csv(body, expected, monkeypatch):

@@ -56,6 +56,22 @@ def test_the_same_as_the_modules_own_predict(counts, saved):
         assert predictor(predictor.arrays(rows)).tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize(
+    ("shape", "fitted"), [((1, 2), (1, 2)), ((3, 1, 2), (3, 2)), ((2,), (1, 2))]
+)
+def test_a_bodys_array_gets_the_shape_of_the_input(shape, fitted):
+    """Later ones of its shape do so without another look at the Module; nothing is copied."""
+    predictor = ModulePredictor(dense())
+    for _ in range(2):
+        array = np.ones(shape, np.float32)
+        (taken,) = predictor.arrays(predictor.take(array))
+        assert (taken.shape, np.shares_memory(taken, array)) == (fitted, True)
+    assert predictor._fitted == {shape: fitted}
+    for _ in range(2):
+        with pytest.raises(BadInput, match=r"^the model takes \(N, 2\), the body has \(1, 3\)$"):
+            predictor.take(np.ones((1, 3), np.float32))
+
+
 def test_several_outputs_and_inputs():
     """Each output has all rows.  Inputs go by name, in any order in the body."""
     left, right = mx.sym.var("left"), mx.sym.var("right")

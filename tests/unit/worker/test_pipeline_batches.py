@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import logging
+from collections.abc import Mapping
 from types import SimpleNamespace
 
 import mxnet as mx
@@ -15,10 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mms_handler.errors import BadInput, TooLarge
+from mms_handler import codecs, models
+from mms_handler.errors import BadInput, TooLarge, attempt
 from mms_handler.models.graphs import faster
 from mms_handler.script.load import Script
 from mms_handler.worker import sample
+from mms_handler.worker.mms.deadline import Deadline
 from mms_handler.worker.pipeline import Options, build
 from mms_handler.worker.reply import Reply
 from mms_handler.worker.request import Request
@@ -249,10 +252,18 @@ def models_of_every_kind():
         faster.try_graph(net, [mx.nd.array([[1, 2]])])
         return net
 
+    def two_inputs():
+        x, y = mx.sym.var("x"), mx.sym.var("y")
+        bound_module = mx.mod.Module(x - y, data_names=["x", "y"], label_names=None)
+        bound_module.bind([("x", (1, 2)), ("y", (1, 2))], for_training=False)
+        bound_module.init_params()
+        return bound_module
+
     widths = mx.gluon.nn.HybridLambda(lambda F, x: F.sum(x, axis=1, keepdims=True))
     return {
         "a Module bound to one": module(1),
         "a Module bound to four": module(4),
+        "a Module with two inputs": two_inputs(),
         "a Block": Counted(),
         "a HybridBlock": dense(),
         "a HybridBlock on its graph": dense_as_graph(),
@@ -273,9 +284,55 @@ def pipes():
         patch.setattr(faster, "UNFUSED_S", 60)
         pipes = {name: pipeline(model) for name, model in models_of_every_kind().items()}
         for pipe in pipes.values():
-            for rows in ([[1, 2]], [[1]], [[1, 2, 3]]):
+            for rows in ([[1, 2]], [[1]], [[1, 2, 3]], {"x": [[1, 2]], "y": [[3, 4]]}):
                 alone(pipe, request(rows))
         return pipes
+
+
+class Untouched(Mapping):
+    """What a request has for parameters by name, which default functions do not ask for."""
+
+    def __getitem__(self, name):
+        raise AssertionError(name)
+
+    __iter__ = __len__ = __getitem__
+
+
+def sent(rows, kind, accept):
+    """A request with these rows in one of the forms that mean the same, or nearly."""
+    content_type, form = kind
+    if content_type == NPY:
+        out = io.BytesIO()
+        np.save(out, np.array(rows, form))
+        body = out.getvalue()
+    elif content_type.startswith(CSV):
+        body = form.join(",".join(map(str, row)) for row in rows).encode()
+    else:
+        body = form % json.dumps(rows).encode()
+    return Request(body, content_type, accept, Untouched())
+
+
+KINDS = [
+    (JSON, b"%s"),
+    (JSON, b" %s\n" + b" " * 600),  # as long as what pysimdjson reads
+    (JSON, b'{"x": %s}'),
+    (JSON, b'{"x": %s, "y": [1]}'),
+    (JSON, b'{"y": [[1, 2]], "x": %s}'),
+    (JSON, b"[%s]"),
+    (JSON, b"\xef\xbb\xbf%s"),
+    ("application/JSON; charset=utf-8", b"%s"),
+    ("application/json; charset=latin-1", b"%s"),
+    ("application/json; charset=none", b"%s"),
+    ("application/jsonlines", b"%s"),
+    (CSV, "\n"),
+    (CSV, "\r\n"),
+    ("text/csv; header=absent", "\n"),
+    (NPY, "<f4"),
+    (NPY, "<f8"),
+    (NPY, ">i2"),
+    (NPY, "i1"),
+]
+ACCEPTS = [JSON, CSV, NPY, "", "*/*", " */*", "text/*", "text/html, text/csv;q=0.5", "a/b"]
 
 
 def bodies():
@@ -285,8 +342,11 @@ def bodies():
             st.lists(st.integers(-9, 14), min_size=width, max_size=width), min_size=1, max_size=4
         )
     )
-    good = st.builds(
-        request, rows, st.sampled_from([JSON, CSV, NPY]), st.sampled_from([JSON, CSV, "", "a/b"])
+    good = st.builds(sent, rows, st.sampled_from(KINDS), st.sampled_from(ACCEPTS))
+    flat = st.builds(
+        lambda values, accept: Request(json.dumps(values).encode(), JSON, accept, Untouched()),
+        st.one_of(st.integers(0, 9), st.lists(st.sampled_from([1, 2.5, None]), max_size=3)),
+        st.sampled_from(ACCEPTS),
     )
     bad = st.sampled_from(
         [
@@ -295,21 +355,60 @@ def bodies():
             request(b"[]"),
             request(b"\xff"),
             request(b"1", "image/gif"),
+            request(b"1,2\n3", CSV),
+            request(b"\x93NUMPY", NPY),
+            request(b"[1, 2]]"),
+            request(b"[[1, 2]], [[3, 4]]"),
             request(b'{"a": [[1, 2]], "b": [[1, 2]]}'),
         ]
     )
-    return st.lists(st.one_of(good, good, good, bad), max_size=7)
+    return st.lists(st.one_of(good, good, good, flat, bad), max_size=7)
 
 
 @pytest.mark.parametrize("name", list(models_of_every_kind()))
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(requests=bodies())
 def test_each_request_gets_what_it_would_get_alone(pipes, name, requests):
     """Random requests, good and bad, of several shapes, get the same bytes or errors, in order."""
     expected = [comparable(alone(pipes[name], single_request)) for single_request in requests]
     assert [comparable(outcome) for outcome in pipes[name].answer(requests)] == expected
+    assert expected == [step_by_step(pipes[name], single_request) for single_request in requests]
+
+
+def step_by_step(pipe, single_request):
+    """What codecs and the predictor make of a request, called one after the other."""
+    body, content_type, accept, _ = single_request
+    predictor = pipe.predictor
+    try:
+        data = predictor.arrays(codecs.decode(body, content_type))
+        prediction = models.to_plain(predictor(data))
+        accept = JSON if accept.strip() in ("", "*/*") else accept
+        return Reply(*codecs.encode(prediction, accept, JSON))
+    except Exception as exc:
+        return type(exc), str(exc)
+
+
+def test_a_deadline_while_a_batch_is_read(sum_block, monkeypatch):
+    """The request that is being read has taken too long; the others were not answered in time."""
+    decode = codecs.decode
+
+    def endless(body, *arguments):
+        while body == b"[[5, 5]]":
+            pass
+        return decode(body, *arguments)
+
+    monkeypatch.setattr(codecs, "decode", endless)
+    pipe, deadline = pipeline(sum_block), Deadline(0.5)
+    requests = [request([[number, number]]) for number in (4, 5, 6)]
+    with deadline:
+        outcomes = pipe.answer(requests, lambda _, *call: attempt(deadline.call, *call))
+    assert [str(outcome.exc) for outcome in outcomes] == [
+        "not started: its batch used up the limit of 0.45 s",
+        "the model did not answer within 0.45 s",
+        "not started: its batch used up the limit of 0.45 s",
+    ]
 
 
 def test_every_row_returns_to_its_request(sums):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import logging
+from types import SimpleNamespace
 
 import pytest
 from mms.context import Context, RequestProcessor
@@ -55,6 +57,17 @@ def test_a_request():
         "x-name": "Björn",
         "x-odd": "\xff",
     }
+
+
+def test_a_context_is_made_when_it_is_asked_for(monkeypatch):
+    """Once; a request for which no function of a script is called needs none."""
+    made = []
+    monkeypatch.setattr(copy, "copy", lambda context: made.append(1) or SimpleNamespace())
+    values = read({"body": b"1"}, {"A": "b"}).by_name
+    assert (values["request_id"], values["headers"], made) == ("id-0", {"a": "b"}, [])
+    assert values["context"] is {**values}["context"]
+    assert list(values) == ["context", "gpu_id", "request_id", "headers"]
+    assert (len(values), made) == (4, [1])
 
 
 def test_the_context_of_one():
