@@ -2,7 +2,8 @@
 
 What decides no answer is not changed: docstrings, messages of exceptions, lines of the log, types
 and ``__all__``.  Limits, times and counts that have a name become 0, and a comparison with one is
-turned around; one more or less is no fault that anybody could notice.
+turned around; one more or less is no fault that anybody could notice.  How long a loop sleeps before
+it looks again (``time.sleep``) is not changed either: it decides when it answers, not what.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def _changes(source: str) -> Iterator[tuple[int, str, str, Any]]:
 
 
 def _figures(tree: ast.Module) -> Iterator[ast.Constant]:
-    """The numbers of named constants, and the defaults of parameters.
+    """The numbers of named constants, the defaults of parameters, and times that are passed by name.
 
     They are limits, times and counts, which were measured or agreed on.  One more is no fault that
     a test should notice; none at all is.
@@ -109,6 +110,8 @@ def _figures(tree: ast.Module) -> Iterator[ast.Constant]:
     for node in ast.walk(tree):
         if isinstance(node, ast.arguments):
             values += [*node.defaults, *node.kw_defaults]
+        if isinstance(node, ast.keyword) and (node.arg or "").endswith(("_s", "timeout")):
+            values.append(node.value)
     for value in values:
         for node in ast.walk(value) if value else ():
             if isinstance(node, ast.Constant) and type(node.value) in (int, float) and node.value:
@@ -127,15 +130,15 @@ def _places(node: ast.AST) -> Iterator[tuple[ast.AST, str, Any, Any]]:
             continue
         children = enumerate(value) if isinstance(value, list) else [(None, value)]
         for index, child in children:
-            if not isinstance(child, ast.AST) or _is_for_people(child):
+            if not isinstance(child, ast.AST) or _decides_nothing(child):
                 continue
             if hasattr(child, "lineno"):
                 yield node, field, index, child
             yield from _places(child)
 
 
-def _is_for_people(node: ast.AST) -> bool:
-    """Whether a node is a docstring, a message, a call that logs, or ``__all__``."""
+def _decides_nothing(node: ast.AST) -> bool:
+    """Whether a node is a docstring, a message, a call that logs, a pause, or ``__all__``."""
     if isinstance(node, ast.JoinedStr):
         return True
     if isinstance(node, ast.Assign):
@@ -145,6 +148,8 @@ def _is_for_people(node: ast.AST) -> bool:
         if isinstance(call, ast.Constant):
             return True
         name = getattr(call, "func", None)
+        if getattr(name, "attr", "") == "sleep":
+            return True
         while isinstance(name, ast.Attribute):
             name = name.value
         return isinstance(name, ast.Name) and name.id in _LOGGING

@@ -141,7 +141,7 @@ def _number(folder: Path, *names: str) -> int | None:
 def _fields(path: Path) -> dict[str, int]:
     """The lines "name:  12 kB" of a file, in bytes."""
     pairs = (line.split() for line in _text(path).splitlines() if line.endswith(" kB"))
-    return {words[0].rstrip(":"): int(words[1]) * 1024 for words in pairs if len(words) == 3}
+    return {name.rstrip(":"): int(number) * 1024 for name, number, _ in pairs}
 
 
 def _link(path: Path) -> str:

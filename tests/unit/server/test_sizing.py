@@ -54,6 +54,14 @@ def test_one_core(tree):
     assert machine.this_machine(root).cpus == 1
 
 
+def test_unknown_cores(tree, monkeypatch):
+    """All of the machine's then, or one."""
+    root = tree(**{"proc/self/status": "Name:\tpython\n"})
+    for count, cores in ((6, 6), (None, 1)):
+        monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
+        assert machine.this_machine(root).cpus == cores
+
+
 def test_a_group_of_version_2(tree):
     """The quota and the limit count; pages that can be reclaimed do not count as used."""
     group = "sys/fs/cgroup/box"
@@ -111,6 +119,18 @@ def test_a_group_whose_name_has_colons(tree):
     assert machine.this_machine(root).cpus == 2
 
 
+def test_a_group_outside_ours(tree):
+    """Its path begins with dots where a container has a namespace of groups for itself."""
+    root = tree(
+        **{
+            "proc/self/cgroup": "0::/../../box\n",
+            "sys/fs/cgroup/box/cpu.max": "200000 100000\n",
+            "sys/cpu.max": "100000 100000\n",
+        }
+    )
+    assert machine.this_machine(root).cpus == 2
+
+
 def test_a_group_of_version_1(tree):
     """Each controller has a folder, with the container's own group at its top."""
     root = tree(
@@ -137,6 +157,18 @@ def test_a_group_that_says_nothing_of_its_pages(tree):
         }
     )
     assert machine.available_bytes(root) == GB
+
+
+def test_a_group_with_more_pages_than_it_uses(tree):
+    """The two are read one after the other; no more than the limit is unused."""
+    root = tree(
+        **{
+            "sys/fs/cgroup/memory.max": f"{2 * GB}\n",
+            "sys/fs/cgroup/memory.current": f"{GB}\n",
+            "sys/fs/cgroup/memory.stat": f"inactive_file {GB + 4096}\n",
+        }
+    )
+    assert machine.available_bytes(root) == 2 * GB
 
 
 def test_version_1_without_limits(tree):
