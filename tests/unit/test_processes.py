@@ -126,6 +126,13 @@ def test_a_group_that_ignores_the_first_signal(tmp_path):
     process.stdout.close()
 
 
+def test_a_group_that_ends_is_not_waited_for(tmp_path):
+    """Its limit is for those that do not."""
+    with processes.group(["/bin/sleep", "60"], env={}, cwd=tmp_path, limit_s=60):
+        start_s = time.monotonic()
+    assert time.monotonic() - start_s < 30
+
+
 def test_a_group_that_has_ended(tmp_path):
     """Is no error, and keeps its exit code."""
     with processes.group(["/bin/sh", "-c", "exit 5"], env={}, cwd=tmp_path) as process:

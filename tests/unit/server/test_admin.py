@@ -386,6 +386,26 @@ def test_a_deadline_that_has_passed():
         assert reader.readinto(bytearray(4)) == 4
 
 
+def test_the_time_to_write(monkeypatch):
+    """A client that takes its answer has the whole time for it, however late its request came."""
+    monkeypatch.setattr(admin_http, "_IDLE_S", 600)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        reader = admin_http._TimedReader(ours)
+        reader.deadline = time.monotonic() + 20
+        theirs.sendall(b"last")
+        reader.readinto(bytearray(4))
+        assert ours.gettimeout() == 600
+
+
+def test_a_client_that_sends_on_reads_its_refusal(ask, monkeypatch):
+    """A close with unread bytes would be a reset, which destroys the answer."""
+    monkeypatch.setattr(admin_http, "_LINGER_S", 20)
+    body = b" " * 20_000_000  # more than the system's buffers hold
+    head = HEAD.replace(b" 100\r", f" {len(body)}\r".encode())
+    assert _raw(ask.port, head + b"\r\n" + body).startswith("HTTP/1.1 400 ")
+
+
 def test_a_connection_that_is_closed_says_so(ask):
     """Java kept such connections for its next request, and lost it: "Unexpected end of file"."""
     head = b"GET /models HTTP/1.1\r\nHost: localhost\r\n"
@@ -803,6 +823,14 @@ def test_the_descriptions_version(ask):
         "title": "Management API of mms_handler",
         "version": mms_handler.__version__,
     }
+
+
+def test_head_is_refused_without_a_body(ask):
+    """A body behind it would be read as the answer to the next request."""
+    head = b"HEAD /models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    answer = _raw(ask.port, head)
+    assert answer.startswith("HTTP/1.1 405 ")
+    assert answer.endswith("\r\n\r\n")
 
 
 def test_the_text_of_a_bug_stays_in_the_log(ask):
