@@ -1,9 +1,9 @@
 """Make mutants: copies of a module with one small change each, which a test should notice.
 
 What decides no answer is not changed: docstrings, messages of exceptions, lines of the log, types
-and ``__all__``.  Limits, times and counts that have a name become 0, and a comparison with one is
-turned around; one more or less is no fault that anybody could notice.  How long a loop sleeps before
-it looks again (``time.sleep``) is not changed either: it decides when it answers, not what.
+and ``__all__``.  Nor is a pause (``time.sleep``), after which a loop looks again: it decides when
+the loop ends, not how.  Limits, times and counts that have a name become 0, and a comparison with
+one is turned around; one more or less is no fault that anybody could notice.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _changes(source: str) -> Iterator[tuple[int, str, str, Any]]:
 
 
 def _figures(tree: ast.Module) -> Iterator[ast.Constant]:
-    """The numbers of named constants, the defaults of parameters, and times that are passed by name.
+    """The numbers of named constants, parameters' defaults, and times that are passed by name.
 
     They are limits, times and counts, which were measured or agreed on.  One more is no fault that
     a test should notice; none at all is.

@@ -241,7 +241,7 @@ def _linger(connection: socket.socket) -> None:
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_WR)
         connection.settimeout(_LINGER_S)
-        while time.monotonic() < deadline and connection.recv(2**16):
+        while time.monotonic() < deadline and connection.recv(_MAX_BODY_BYTES):
             pass
 
 

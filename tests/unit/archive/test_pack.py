@@ -422,6 +422,11 @@ def test_the_entries_of_a_folder(tmp_path, model_dir):
         "script": "inference.py",
     }
     assert "files" not in decoded["mms_handler"]
+    assert decoded["mms_handler"]["sample"] == {
+        "name": "MAR-INF/sample.json",
+        "content_type": "application/json",
+        "accept": "*/*",
+    }
     assert entries.pop("MAR-INF/sample.json") == b"[[[0], [0]]]"
     assert entries == {name: model_dir / name for name in [*PACKED[:-1], "model-shapes.json"]}
     assert archive.size(model_dir) == 6 + 6 + 9 + 7 + 2 + len(SHAPES)

@@ -494,6 +494,23 @@ def test_a_type_may_only_be_written():
     assert str(caught.value).endswith("image/test")
 
 
+@pytest.mark.usefixtures("one_way")
+def test_a_quick_reader_is_asked_first():
+    """It gets UTF-8; what is in another charset, or what it is unsure of, is read by the other."""
+    asked = []
+    quick = lambda body: asked.append(body) or (np.ones(1) if b"q" in body else None)  # noqa: E731
+    decode = lambda text: np.zeros(len(text))  # noqa: E731
+    codecs.register(codecs.Codec("text/quick", decode, None, text=True, quick=quick))
+    for body, charset, expected in [
+        (b"quick", "", [1]),
+        ("quick \u00e9", "", [1]),
+        (b"slow", "", [0, 0, 0, 0]),
+        (b"quick", "; charset=latin-1", [0, 0, 0, 0, 0]),
+    ]:
+        assert codecs.decode(body, f"text/quick{charset}").tolist() == expected
+    assert asked == [b"quick", b"quick \xc3\xa9", b"slow"]
+
+
 def test_which_types_are_read_and_written():
     """JSON Lines has four names; replies have the first one."""
     assert [name for name in TYPES if not codecs.reads(name)] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from mms.service import Service
 
 from mms_handler import errors
 from mms_handler.script.frames import as_edited, script_traceback, write_sources
@@ -79,6 +80,22 @@ def test_a_cause_is_shown_in_the_same_way(script, tmp_path):
     assert text.count("inference.py") == 2
     assert "importlib" not in text
     assert "KeyError: 'x'" in text
+
+
+def test_an_exception_on_the_way_from_the_scripts(script, tmp_path):
+    """Of one that was never in the script all frames stay, without ours and MMS's."""
+    path = script("raise KeyError('x')\n")
+    try:
+        try:
+            import_script(path)
+        finally:
+            Service.predict(None, [])
+    except AttributeError as exc:
+        text, line = script_traceback(exc, str(tmp_path / "model")), exc.__traceback__.tb_lineno
+    assert [each for each in text.splitlines() if each.startswith("  File")] == [
+        f'  File "{path}", line 1, in <module>',
+        f'  File "{__file__}", line {line}, in test_an_exception_on_the_way_from_the_scripts',
+    ]
 
 
 def test_a_script_outside_the_model_dir(tmp_path):

@@ -546,6 +546,21 @@ def test_the_first_named_file_that_exists(tmp_path):
     assert find_script(tmp_path, "one.py", "two.py") == tmp_path / "one.py"
 
 
+def test_folders_beside_the_artifacts(tmp_path):
+    """Without code/ they may be anything; a file in one is the script only if it is named."""
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "plot.py").touch()
+    assert find_script(tmp_path, None) is None
+    assert find_script(tmp_path, "tools/plot.py") == tmp_path / "tools" / "plot.py"
+
+
+def test_folders_of_modules(tmp_path):
+    """Those that a script brings with it are no scripts; others could be."""
+    assert choose_script(["lib/a.py", "wheels/b.py"], None) is None
+    with pytest.raises(ScriptError, match="no .py file is at the top of .*, only src/c.py; name"):
+        choose_script(["lib/a.py", "src/c.py"], None)
+
+
 @pytest.mark.parametrize(
     ("source", "order"),
     [
