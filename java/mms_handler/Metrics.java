@@ -87,10 +87,10 @@ public final class Metrics extends GetEndpoint {
     }
 
     private static long memory(Workers workers) {
-        return workers.threads.stream().mapToLong(Metrics::residentBytes).sum();
+        return workers.threads.stream().mapToLong(WorkerThread::getMemory).sum();
     }
 
-    /** MMS's own figure, WorkerThread.getMemory, is up to a minute old. */
+    /** What MMS measures itself, for its descriptions of models, is up to a minute old. */
     static long residentBytes(WorkerThread worker) {
         try {
             Path status = Paths.get("/proc/" + worker.getPid() + "/status");

@@ -66,7 +66,7 @@ final class Recycling {
         if (life.thread == null || requests == 0) {
             return false;
         }
-        long megabytes = Plugin.MAX_WORKER_MB == null ? 0 : Metrics.residentBytes(worker) >> 20;
+        long megabytes = Plugin.MAX_WORKER_MB == null ? 0 : worker.getMemory() >> 20;
         boolean many = Plugin.MAX_REQUESTS != null && requests >= Plugin.MAX_REQUESTS;
         boolean large = Plugin.MAX_WORKER_MB != null && megabytes > Plugin.MAX_WORKER_MB;
         if (many || large) {

@@ -160,6 +160,7 @@ final class Workers {
     private void read() {
         threads = ModelManager.getInstance().getWorkers(model.getModelName());
         threads.removeIf(Objects::isNull); // copied while other threads changed the list
+        threads.forEach(thread -> thread.setMemory(Metrics.residentBytes(thread)));
         threads.forEach(this::countRestarts);
         starts.keySet().forEach(this::endScaledDown);
         expected = model.getMinWorkers();

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Iterator
 
@@ -68,6 +69,16 @@ def manage(serving, method, path):
 def invocations(serving):
     answer = client.invoke(f"{serving.inference}/invocations", b"[[1,2]]")
     return answer.status, answer.body
+
+
+def test_the_memory_of_each_worker(serving):
+    """It is the worker's now; MMS's own figure is 0 for the first minute."""
+    time.sleep(0.5)  # it is measured four times a second
+    (described,) = manage(serving, "GET", "/models/linear")[1]["workers"]
+    _, (worker,) = serving.of_model("linear")
+    rss_bytes = worker.memory_info().rss
+    assert rss_bytes > 50_000_000
+    assert described["memoryUsage"] == pytest.approx(rss_bytes, rel=0.05)
 
 
 def test_a_model_without_workers(serving):
