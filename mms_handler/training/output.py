@@ -21,6 +21,8 @@ import tty
 from collections import deque
 from typing import IO, Any, Callable, Mapping, NamedTuple, Protocol
 
+from mms_handler.terminal import STDERR, STDOUT, write_all
+
 #: Bytes that are read at once.
 READ_BYTES = 1 << 16
 
@@ -33,8 +35,6 @@ PAUSE_S = 0.001
 #: Bytes of the end of the output that are kept, and lines of them in a failure file.
 TAIL_BYTES = 1 << 16
 TAIL_LINES = 50
-
-STDOUT, STDERR = 1, 2
 
 
 class Screen(Protocol):
@@ -55,20 +55,6 @@ class Plain:
 
     def end(self, host: str) -> None:
         pass
-
-
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of ``data``.
-
-    Raises:
-        OSError: nobody reads any more, or the disk is full.
-    """
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(descriptor, view) :]
-        except BlockingIOError:  # whoever gave us the descriptor made it so
-            select.select([], [descriptor], [])
 
 
 class Tail:

@@ -15,11 +15,12 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, NamedTuple, Sequence
 
+from mms_handler.terminal import STDERR, STDOUT, Live, LogStream
 from mms_handler.training.metrics import Definition, rank, read_definitions
 from mms_handler.training.observer import Curve, Observer, check_writable
-from mms_handler.training.output import STDERR, STDOUT, Output, Plain, Screen
+from mms_handler.training.output import Output, Plain, Screen
 from mms_handler.training.plots import check_can_plot, plot
-from mms_handler.training.screen import Hosts, Live, LogStream
+from mms_handler.training.screen import Hosts
 
 
 class Watching(NamedTuple):

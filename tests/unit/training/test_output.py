@@ -12,7 +12,8 @@ import threading
 
 import pytest
 
-from mms_handler.training.output import TAIL_BYTES, Output, Pipes, Tail, write_all
+from mms_handler.terminal import write_all
+from mms_handler.training.output import TAIL_BYTES, Output, Pipes, Tail
 
 
 class Recorder:
