@@ -37,8 +37,9 @@ _REUSE_BYTES = 2**23
 #: pysimdjson returns doubles; integers below this are exact as doubles.
 _EXACT = 2**53
 
-#: The sum of the squares of this many numbers takes a fifth of the time of their largest.
-_FEW = 2**13
+#: The sum of the squares of up to this many numbers takes a fifth of the time of their largest.  It
+#: is not less than any of the squares.
+_FEW, _EXACT_SQUARE = 2**13, float(_EXACT) ** 2
 
 #: Digits of an integer that is read.  The time grows with their square, and doubles end at 309.
 _MAX_DIGITS = 1_000
@@ -114,7 +115,7 @@ def numbers_between_commas(part: bytes) -> Array:
 def _checked(doubles: Any) -> Array:
     """The doubles as an array; ValueError if one may have been an integer that is not exact."""
     flat = np.frombuffer(doubles)
-    if flat.size <= _FEW and flat.dot(flat) < _EXACT**2:  # not less than any of the squares
+    if flat.size <= _FEW and flat.dot(flat) < _EXACT_SQUARE:
         return flat
     # The absolute values of a large body would take as much memory as its numbers.
     largest = np.abs(flat).max() if flat.size < _MANY else max(flat.max(), -flat.min())
@@ -180,18 +181,20 @@ def _array(value: Any) -> tuple[Array, int]:
 def _shape(lists: Any) -> tuple[list[int], int]:
     """The length of nested lists on each level, and the number of lists on all levels."""
     shape: list[int] = []
-    first, total = lists, 0
+    first, total, on_level = lists, 0, 1
     while isinstance(first, simdjson.Array):
         if len(shape) == _MAX_LEVELS:
             raise LookupError
-        # Each level is gone through anew: to keep its lists would take 20 bytes for each of the
-        # body's.
-        level: Iterable[Any] = [lists]
-        for _ in shape:
-            level = chain.from_iterable(level)
-        lengths = list(map(len, level))
-        (length,) = set(lengths)
+        length = len(first)
+        if on_level > 1:
+            # Each level is gone through anew: to keep its lists would take 20 bytes for each of
+            # the body's.
+            level: Iterable[Any] = [lists]
+            for _ in shape:
+                level = chain.from_iterable(level)
+            (length,) = set(map(len, level))
         shape.append(length)
-        total += len(lengths)
+        total += on_level
+        on_level *= length
         first = first[0]
     return shape, total

@@ -148,7 +148,7 @@ def kind(datum: Any) -> Hashable:
     if isinstance(datum, dict):
         values = kind(list(datum.values()))
         return values and (tuple(datum), values)
-    if not (_is_dense(datum) and len(datum.shape) and datum.shape[0]):
+    if not (_is_dense(datum) and datum.shape and datum.shape[0]):
         return None
     device = str(datum.context) if is_ndarray(datum) else ""
     return type(datum), datum.shape[1:], np.dtype(datum.dtype), device
