@@ -155,8 +155,8 @@ class Model:
     def failure(self, exc: BaseException) -> tuple[int, str, str]:
         """The status of an exception that ``answer`` raised, its reason, and the traceback.
 
-        The reason is what a client gets.  Where the script raised an exception it is what the
-        server's log has, and there is a traceback.
+        The reason is what a client gets, with the script's exception that caused it.  Of a bug it
+        is what the server's log has, and there is a traceback.
         """
         from mms_handler.worker import faults
 
@@ -164,10 +164,7 @@ class Model:
         fault = errors.fault(exc)
         if fault.status < 500:
             cause = faults.script_cause(exc, folders)
-            if not (cause and exc.__cause__):
-                return fault.status, fault.message, ""
-            traceback = faults.bug_traceback(exc.__cause__, *folders)
-            return fault.status, f"{fault.message}; from {cause}", traceback
+            return fault.status, fault.message + (f"; from {cause}" if cause else ""), ""
         return fault.status, errors.cause(exc, *folders), faults.bug_traceback(exc, *folders)
 
     def _steps(self, name: str) -> Any:

@@ -2,7 +2,7 @@
 
 MXNet's own words differ from operator to operator, and often name a weight's shape.  What the
 model takes is learned from the first call that worked, the file of shapes, or the model's graph.
-A model without a graph is asked: it must fail for zeros of these shapes too, and take zeros of
+A model with Python code is asked: it must fail for zeros of these shapes too, and take zeros of
 those that it is known to take.  MXNet's words count only where nothing is known.
 """
 
@@ -88,7 +88,8 @@ class Expected:
         if shapes not in self._refused and len(self._refused) < _MEMORY:
             self._refused[shapes] = self._reason(arrays, run)
         reason = self._refused.get(shapes)
-        if reason is None and self._exact and not (self._rules or self._known):
+        rules_known = self._rules is not None and self._rules.exact
+        if reason is None and self._exact and not (rules_known or self._known):
             words = shape_error(exc)  # of MXNet, which alone knows
             reason = f"the model does not take this body: {words}" if words else None
         return BadInput(reason) if reason else None
@@ -98,7 +99,8 @@ class Expected:
         shapes = _shapes(arrays)
         if not self._traced:
             self._traced, self._rules = True, self._find_rules()
-        reason = self._rules.refusal(shapes) if self._rules and self._exact else None
+        rules = self._rules
+        reason = rules.refusal(shapes) if rules and rules.exact and self._exact else None
         if reason:
             differs = self._difference(shapes, arrays, run)
             return differs or f"the model does not take shape {_listed(shapes)}: {reason}"

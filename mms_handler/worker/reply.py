@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from mms_handler import codecs, media, models
+from mms_handler import codecs, media
 
 #: The attributes of a web framework's response.
 _RESPONSE = ("get_data", "mimetype", "status_code")
@@ -42,6 +42,8 @@ def make_reply(result: Any, accept: str, default: str) -> Reply:
         value = value.encode("utf-8")
     if isinstance(value, (bytes, bytearray)):
         return Reply(bytes(value), content_type or _preferred_type(accept, default))
+    from mms_handler import models  # imports mxnet, and Reply is used without it
+
     value = models.to_plain(value)
     if content_type is None:
         return Reply(*codecs.encode(value, accept, default))

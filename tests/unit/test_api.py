@@ -130,13 +130,12 @@ def test_a_body_that_the_script_cannot_read(model_dir):
     model = mms_handler.load(model_dir(source))
     with pytest.raises(BadInput) as raised:
         model.answer("[[1, 2]]", raises=True)
-    status, reason, traceback = model.failure(raised.value)
-    assert (status, reason) == (
+    assert model.failure(raised.value) == (
         400,
         "input_fn cannot read the body: KeyError; from KeyError: 'a name' (code/inference.py, "
         "line 2)",
+        "",
     )
-    assert traceback.splitlines()[1].endswith('code/inference.py", line 2, in input_fn')
 
 
 def test_times_and_functions(model):

@@ -182,7 +182,7 @@ def any_child_has_hooks(block: Any) -> bool:
 
 
 def traced(block: Any, inputs: int) -> tuple[Any, tuple[str, ...]]:
-    """The symbol of a HybridBlock that is called with this many arrays, and their names in it.
+    """The symbol of a Block that is called with this many arrays, and their names in it.
 
     Raises:
         Exception: the Block cannot be traced.

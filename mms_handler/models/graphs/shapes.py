@@ -32,11 +32,14 @@ class ShapeRules(NamedTuple):
         symbol: the graph.
         names: of its inputs.
         parameters: the shapes of its parameters.
+        exact: whether a call computes just this symbol.  Python code may do something else for
+            other shapes; then the symbol only tells what to try.
     """
 
     symbol: Any
     names: Sequence[str]
     parameters: Mapping[str, Shape]
+    exact: bool = True
 
     @classmethod
     def of_block(cls, block: Any, inputs: int) -> ShapeRules | None:
@@ -44,8 +47,8 @@ class ShapeRules(NamedTuple):
         forward = vars(block).get("forward")
         if isinstance(forward, GraphForward):
             return cls.of_graph(forward.executors.graph)
-        trace = attempt(traced, block, inputs) if is_hybrid(block) else None
-        if trace is None or isinstance(trace, Failed):
+        trace = attempt(traced, block, inputs)
+        if isinstance(trace, Failed):
             return None
         symbol, names = trace
         arrays = {
@@ -53,7 +56,8 @@ class ShapeRules(NamedTuple):
         }
         if any(isinstance(copies, Failed) for copies in arrays.values()):
             return None  # one has no values yet
-        return cls(symbol, names, {name: copies[0].shape for name, copies in arrays.items()})
+        shapes = {name: copies[0].shape for name, copies in arrays.items()}
+        return cls(symbol, names, shapes, is_hybrid(block))
 
     @classmethod
     def of_graph(cls, graph: Graph) -> ShapeRules:

@@ -182,6 +182,52 @@ def test_a_block_without_a_graph():
     assert ask(model, (2, 1, 8, 9)).shape == (2,)
 
 
+class Layers(nn.Block):
+    """Has layers in a forward that is Python."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2D(4, 3, in_channels=1)
+        self.dense = nn.Dense(2)
+
+    def forward(self, x):
+        return self.dense(self.convolution(x))
+
+
+def test_layers_in_python_code():
+    """The first request tells what they take; until then their parameters do."""
+    net = Layers()
+    net.initialize()
+    net(mx.nd.zeros((1, 1, 8, 8)))
+    model = of(net)
+    assert refusal(model, (2, 2)) == "the model takes (N, 1, 8, 8), the body has (2, 2)"
+    assert refusal(model, (1, 1, 1, 1)) == (
+        "the model takes (N, 1, 8, 8), the body has (1, 1, 1, 1)"
+    )
+    assert ask(model, (3, 1, 8, 8)).shape == (3, 2)
+
+
+def test_python_code_that_takes_more_than_its_symbol():
+    """What works is no fault, whatever the symbol says of it."""
+
+    class Padded(nn.Block):
+        def __init__(self):
+            super().__init__()
+            self.dense = nn.Dense(2, in_units=4)
+
+        def forward(self, x):
+            if isinstance(x, mx.nd.NDArray) and x.shape[1] == 3:
+                x = mx.nd.concat(x, x[:, :1])
+            return self.dense(x)
+
+    net = Padded()
+    net.initialize()
+    model = of(net)
+    assert refusal(model, (1, 5)) == "the model takes (N, 4), the body has (1, 5)"
+    assert ask(model, (1, 3)).shape == (1, 2)
+    assert refusal(model, (1, 6)) == "the model takes (N, 3), the body has (1, 6)"
+
+
 def test_values_that_fail_are_not_the_shapes_fault():
     model = of(Python())
     ask(model, (1, 1, 8, 8))
