@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import FunctionType, ModuleType
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator, Sequence, cast
 
 
 @contextmanager
@@ -30,7 +30,7 @@ def postponed() -> Iterator[None]:
     """Wrap the first import of mxnet: postpone scipy.stats and the compiling of operators."""
     _postpone("scipy.stats")
     finder = _OperatorsFinder()
-    sys.meta_path.insert(0, finder)
+    sys.meta_path = [finder, *sys.meta_path]
     try:
         yield
     finally:
@@ -150,10 +150,9 @@ class _OperatorsFinder(MetaPathFinder):
         """The usual spec, whose loader gives the module an ``exec`` that postpones compiling."""
         if name not in self.MODULES:
             return None
-        spec = PathFinder.find_spec(name, path, target)
-        if spec is None or spec.loader is None:
-            return None
-        execute = spec.loader.exec_module
+        spec = cast(ModuleSpec, PathFinder.find_spec(name, path, target))
+        loader: Any = spec.loader
+        execute = loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
             def define(source: str, _: None, names: dict[str, Any]) -> None:
@@ -163,7 +162,7 @@ class _OperatorsFinder(MetaPathFinder):
             module.exec = define  # type: ignore[attr-defined]
             execute(module)
 
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
+        loader.exec_module = exec_module
         return spec
 
 

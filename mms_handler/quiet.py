@@ -23,6 +23,9 @@ _NOISE = re.compile(
 #: A line that is not copied: it says that all lines before it have been.
 _MARK = b"\0copied\n"
 
+#: Seconds to wait for the last lines: a process that a script left behind may hold the pipe open.
+_WAIT_S = 1
+
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[int]:
@@ -46,7 +49,7 @@ def _piped(copied: threading.Event) -> Iterator[int]:
         yield writer
     finally:
         os.close(writer)
-        thread.join(timeout=1)  # a process that a script left behind may hold the pipe open
+        thread.join(_WAIT_S)
 
 
 def _copy(source: IO[bytes], target: IO[bytes], copied: threading.Event) -> None:
@@ -70,7 +73,6 @@ def quiet_process() -> Callable[[], None]:
     """
     copied, stack = threading.Event(), contextlib.ExitStack()
     writer = stack.enter_context(_piped(copied))
-    sys.stderr.flush()
     original = os.dup(2)
     os.dup2(writer, 2)
 
@@ -78,10 +80,9 @@ def quiet_process() -> Callable[[], None]:
         sys.stderr.flush()
         copied.clear()
         os.write(writer, _MARK)
-        copied.wait(timeout=1)
+        copied.wait(_WAIT_S)
 
     def restore() -> None:
-        sys.stderr.flush()
         os.dup2(original, 2)
         stack.close()
 
