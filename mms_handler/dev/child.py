@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import bdb
-import json
 import sys
 from pathlib import Path
 from typing import Any, Callable, Mapping
 
 from mms_handler import api, media
-from mms_handler.dev.worker import Reply, connection_of
+from mms_handler.dev.worker import Reply, connection_of, failure
 from mms_handler.errors import HandlerError, LoadError
 from mms_handler.request_ids import HEADER
 
@@ -29,8 +28,7 @@ def run(
     try:
         model = api.load(path, script=script)
     except HandlerError as exc:
-        error = exc if isinstance(exc, LoadError) else LoadError(str(exc))
-        connection.send(LoadError(str(error), error.traceback))
+        connection.send(LoadError(str(exc), getattr(exc, "traceback", "")))
         return
     except KeyboardInterrupt:  # of the terminal, for the server
         return
@@ -55,19 +53,13 @@ def _answer(model: Any, body: bytes, headers: Mapping[str, str]) -> Reply:
     try:
         answer = model.answer(body, content_type, accept, headers=headers, raises=True)
         return Reply(*answer)
-    except (bdb.BdbQuit, KeyboardInterrupt):
+    except bdb.BdbQuit:
         raise
     except Exception as exc:
         status, reason, traceback = model.failure(exc)
-        fault = {
-            "code": status,
-            "type": type(exc).__name__,
-            "message": reason,
-            "request_id": headers[HEADER],
-        }
+        more = {"request_id": headers[HEADER]}
         sys.stderr.write(f"request {headers[HEADER]}: {status} {reason}\n")
         if traceback:
             sys.stderr.write(f"{traceback}\n")
-            fault["traceback"] = traceback
-        text = json.dumps(fault, ensure_ascii=False)
-        return Reply(status, {"content-type": media.JSON}, text.encode())
+            more["traceback"] = traceback
+        return failure(status, type(exc).__name__, reason, **more)

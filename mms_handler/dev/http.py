@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import http.server
-import json
 from typing import Any, Callable, Mapping
 
 from mms_handler import media
-from mms_handler.dev.worker import Reply
-from mms_handler.errors import BadInput, HandlerError, NoSuchModel, TooLarge
+from mms_handler.dev.worker import Reply, failure
+from mms_handler.errors import BadInput, HandlerError, NoSuchModel, TooLarge, Unavailable
 from mms_handler.request_ids import HEADER, request_id
 from mms_handler.server.access import Access
 
@@ -38,18 +37,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
             body = self.rfile.read(self._length())
             headers = {name.lower(): value for name, value in self.headers.items()}
             headers[HEADER] = identity
-            self._send(self.answer(body, headers), {HEADER: identity})
+            self._send(self.answer(body, headers), **{HEADER: identity})
         except HandlerError as exc:
             self.close_connection = True  # the body may not have been read
-            self._send(refusal(exc, request_id=identity), {HEADER: identity})
+            self._send(refusal(exc, request_id=identity), **{HEADER: identity})
 
     def do_GET(self) -> None:
         """Answer /ping."""
-        is_ready = self.path == "/ping" and self.ready()
-        status = 200 if is_ready else 503 if self.path == "/ping" else 404
-        words = {200: "Healthy", 503: "the model is not loaded", 404: "there is only /ping"}
-        text = json.dumps({"status": words[status]})
-        self._send(Reply(status, {"content-type": media.JSON}, text.encode()))
+        if self.path != "/ping":
+            self._send(refusal(NoSuchModel("there is only /ping")))
+        elif not self.ready():
+            self._send(refusal(Unavailable("the model is not loaded")))
+        else:
+            self._send(Reply(200, {"content-type": media.JSON}, b'{"status": "Healthy"}'))
 
     def _length(self) -> int:
         text = self.headers.get("Content-Length", "")
@@ -59,9 +59,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             raise TooLarge(f"the body has {text} bytes, at most {self.max_body_bytes} are read")
         return int(text)
 
-    def _send(self, reply: Reply, more: Mapping[str, str] | None = None) -> None:
+    def _send(self, reply: Reply, **more: str) -> None:
         self.send_response(reply.status)
-        for name, value in {**reply.headers, **(more or {})}.items():
+        for name, value in {**reply.headers, **more}.items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(reply.body)))
         self.end_headers()
@@ -73,9 +73,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
 def refusal(exc: HandlerError, **more: str) -> Reply:
     """The reply for an error, with more fields."""
-    fault = {"code": exc.status, "type": type(exc).__name__, "message": str(exc), **more}
-    body = json.dumps(fault, ensure_ascii=False).encode()
-    return Reply(exc.status, {"content-type": media.JSON}, body)
+    return failure(exc.status, type(exc).__name__, str(exc), **more)
 
 
 def serving(

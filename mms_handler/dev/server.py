@@ -11,7 +11,7 @@ from typing import Callable, Iterator, Mapping
 from mms_handler.dev import watch
 from mms_handler.dev.http import refusal, serving
 from mms_handler.dev.worker import Reply, Worker
-from mms_handler.errors import LoadError, ServerError, SettingsError, Unavailable
+from mms_handler.errors import HandlerError, LoadError, ServerError, SettingsError, Unavailable
 from mms_handler.request_ids import HEADER
 from mms_handler.server import access, front_end
 from mms_handler.server.sources import name_of
@@ -39,7 +39,7 @@ class DevServer:
         self._watched = [path, *([script.parent] if script else [])]
         self._files = watch.snapshot(self._watched)
         self._worker: Worker | None = None
-        self._failure: LoadError | None = None
+        self._failure: HandlerError | None = None
         self._looking = threading.Lock()
         self._lock = threading.Lock()  # a worker answers one request at a time
         self.reload([])
@@ -50,9 +50,9 @@ class DevServer:
         try:
             worker = Worker(self._path, self._script)
         except (LoadError, ServerError) as exc:
-            self._failure = exc if isinstance(exc, LoadError) else LoadError(str(exc))
+            self._failure = exc
             state = "the last version goes on" if self._worker else "waiting for an edit"
-            lines = [self._failure.traceback, f"{subject}it does not load, {state}: {exc}"]
+            lines = [getattr(exc, "traceback", ""), f"{subject}it does not load, {state}: {exc}"]
             self._log("\n".join(filter(None, lines)))
             return
         with self._lock:
@@ -94,16 +94,16 @@ class DevServer:
         with self._lock:
             worker, failure = self._worker, self._failure
             if worker is None:
-                message = f"the model does not load: {failure}"
-                traceback = failure.traceback if failure else ""
-                return refusal(Unavailable(message), traceback=traceback, request_id=identity)
+                refused = Unavailable(f"the model does not load: {failure}")
+                traceback = getattr(failure, "traceback", "")
+                return refusal(refused, traceback=traceback, request_id=identity)
             try:
                 reply = worker.answer(body, headers)
             except ServerError as exc:
-                self._worker = None
+                self._worker, self._failure = None, exc
                 self._files = {}  # so that the next look starts another one
-                message = f"{exc}; another one is starting"
-                return refusal(Unavailable(message), request_id=identity)
+                refused = Unavailable(f"{exc}; another one is starting")
+                return refusal(refused, request_id=identity)
         if failure is None:
             return reply
         text = str(failure).encode("ascii", "replace").decode()
@@ -138,17 +138,15 @@ def serve(
         )
     front_end.check_port(settings.host, settings.port)
     dev = DevServer(path, script, settings, log)
-    allowed = access.Access("", settings.allowed_hosts, any_public_host=False)
     server = serving(
         (settings.host, settings.port),
         dev.name,
-        allowed,
+        access.Access.by(settings, access.Tokens()),
         dev.answer,
         dev.ready,
         settings.max_body_bytes,
     )
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
+    threading.Thread(target=server.serve_forever).start()
     try:
         yield dev
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple
 
+from mms_handler import media
 from mms_handler.errors import LoadError, ServerError
 
 #: Seconds that a worker gets to end by itself.
@@ -23,6 +25,13 @@ class Reply(NamedTuple):
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+def failure(status: int, kind: str, message: str, **more: str) -> Reply:
+    """The reply for an error, with more fields."""
+    fault = {"code": status, "type": kind, "message": message, **more}
+    body = json.dumps(fault, ensure_ascii=False).encode()
+    return Reply(status, {"content-type": media.JSON}, body)
 
 
 class Worker:

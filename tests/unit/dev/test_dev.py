@@ -17,8 +17,7 @@ from pathlib import Path
 import pytest
 
 from mms_handler import client, dev
-from mms_handler.dev import watch
-from mms_handler.errors import ServerError, SettingsError
+from mms_handler.errors import SettingsError
 from mms_handler.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -163,42 +162,10 @@ def test_a_worker_that_ends(editing):
     assert ask(server).body == b"one x"
 
 
-@pytest.mark.parametrize(
-    ("path", "body", "headers", "status"),
-    [
-        ("/predictions/other", b"x", {}, 404),
-        ("/predictions/words", b"x" * 7_000_000, {}, 413),
-        ("/invocations", b"x", {"Host": "evil.example"}, 403),
-        ("/invocations", b"x", {}, 200),
-    ],
-    ids=["another model", "a large body", "another host", "its own"],
-)
-def test_requests(editing, path, body, headers, status):
-    """What is not for the model is refused."""
-    url = editing(SCRIPT).url.partition("/predictions")[0]
-    with contextlib.suppress(ServerError):  # the server does not read a body that it refuses
-        assert client.call("POST", f"{url}{path}", body, headers).status == status
-
-
 def test_other_machines_are_not_served(tmp_path):
     settings = dataclasses.replace(Settings(), host="0.0.0.0")
     with pytest.raises(SettingsError, match="--dev serves this machine alone"):
         dev.serve(tmp_path, None, settings, print).__enter__()
-
-
-def test_what_is_watched(tmp_path):
-    """Files that are edited, and not what editors and Python write beside them."""
-    (tmp_path / "code" / "__pycache__").mkdir(parents=True)
-    (tmp_path / ".git").mkdir()
-    before = watch.snapshot([tmp_path])
-    for name in ("code/a.py", "code/__pycache__/a.pyc", ".git/x", "code/.a.py.swp", "code/a.py~"):
-        (tmp_path / name).write_text("x")
-    after = watch.snapshot([tmp_path, tmp_path / "code" / "a.py", tmp_path / "gone.mar"])
-    assert watch.changed(before, after) == ["a.py"]
-    (tmp_path / "code" / "a.py").write_text("longer")
-    assert watch.changed(after, watch.snapshot([tmp_path])) == ["a.py"]
-    (tmp_path / "code" / "a.py").unlink()
-    assert watch.changed(after, watch.snapshot([tmp_path])) == ["a.py"]
 
 
 def test_a_breakpoint_has_the_terminal(tmp_path):
