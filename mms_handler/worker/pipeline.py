@@ -165,7 +165,7 @@ class Whole(_Answering):
     """
 
     predictor = passes = None
-    batches = False
+    batches = is_default = False
 
     def __init__(self, hook: str, script: Script, model: Any, options: Options) -> None:
         """``hook`` is the script's transform_fn or process_request_fn.
@@ -205,6 +205,7 @@ class Steps(_Answering):
         predictor: the default predict_fn; None if the script has its own.
         passes: predicts several requests in as few forwards as is correct; None if each request
             must be answered before the next one is read.
+        is_default: whether no function of the script is called for a request.
     """
 
     def __init__(self, script: Script, model: Any, options: Options) -> None:
@@ -237,6 +238,7 @@ class Steps(_Answering):
         self._reads_bytes = "input_fn" not in script
         #: Whether both the default predict_fn and the default output_fn are used.
         self._writes_arrays = bool(self.predictor) and "output_fn" not in script
+        self.is_default = self._reads_bytes and self._writes_arrays
         #: For a script's predict_fn, if the arrays that it gets have the body's shapes.
         self._expected = models.Expected(
             lambda: models.ShapeRules.of_block(model, 1) if models.is_block(model) else None,

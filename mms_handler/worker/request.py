@@ -61,41 +61,46 @@ def read_request(index: int, parts: Mapping[str, Any], context: Any, max_bytes: 
         HandlerError: the body cannot be decompressed, is too large, or is a form of several parts.
     """
     received = context.get_all_request_header(index)
-    headers = {
-        name.lower(): _as_sent(value) for name, value in received.items() if isinstance(value, str)
-    }
-    body, content_type = _body(parts, received, headers.get("content-type", ""))
-    encoding = headers.get("content-encoding", "")
+    headers = {name.lower(): value for name, value in received.items() if isinstance(value, str)}
+    body, content_type = _body(parts, received, _as_sent(headers.get("content-type", "")))
+    encoding = _as_sent(headers.get("content-encoding", ""))
     return Request(
         body=codecs.decompress(body, encoding, max_bytes) if encoding else body,
         content_type=content_type or media.JSON,
-        accept=headers.get("accept", ""),
+        accept=_as_sent(headers.get("accept", "")),
         by_name=_ByName(index, context, headers),
     )
 
 
 class _ByName(Mapping[str, Any]):
-    """The values for parameters of a request; its context is made when it is first asked for."""
+    """The values for parameters of a request, each made when it is first asked for."""
 
     def __init__(self, index: int, context: Any, headers: Mapping[str, str]) -> None:
-        self._index, self._context = index, context
-        self._values = {
-            "context": None,
-            "gpu_id": context.system_properties["gpu_id"],
-            "request_id": context.get_request_id(index),
-            "headers": headers,
-        }
+        """``headers`` are as MMS decoded them, by lower-case name."""
+        self._index, self._context, self._headers = index, context, headers
+        self._made: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
-        if name == "context" and self._values[name] is None:
-            self._values[name] = _context_of_one(self._index, self._context)
-        return self._values[name]
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def _make(self, name: str) -> Any:
+        if name == "context":
+            return _context_of_one(self._index, self._context)
+        if name == "headers":
+            return {name: _as_sent(value) for name, value in self._headers.items()}
+        if name == "gpu_id":
+            return self._context.system_properties["gpu_id"]
+        if name == "request_id":
+            return self._context.get_request_id(self._index)
+        raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+        return iter(("context", "gpu_id", "request_id", "headers"))
 
     def __len__(self) -> int:
-        return len(self._values)
+        return 4
 
 
 def request_without_mms(
@@ -159,12 +164,15 @@ def _body(
     MMS splits forms, and adds the parts of a query to an empty body.  It keeps a part's
     Content-Type among the headers, in a dict under the part's name.
     """
-    bodies = {name: bytes(value) for name, value in parts.items() if name != "model_name"}
     is_form = media.main_type(content_type) in _FORMS
-    if "body" in bodies and not is_form:
-        body = bodies.pop("body")
-        if body or len(bodies) != 1:
-            return body, content_type
+    body = parts.get("body")
+    if body and not is_form:
+        return bytes(body), content_type
+    bodies = {name: bytes(value) for name, value in parts.items() if name != "model_name"}
+    if body is not None and not is_form:
+        del bodies["body"]
+        if len(bodies) != 1:
+            return b"", content_type
     if len(bodies) != 1:
         raise UnsupportedType(_not_one_part(sorted(bodies), is_form))
     ((name, body),) = bodies.items()

@@ -64,13 +64,13 @@ class Service:
 
         A request that cannot be read becomes a Failed, which the pipeline hands on.
         """
-        requests = [self._read(index, parts, context) for index, parts in enumerate(batch)]
+        max_bytes = self._settings.max_body_bytes
+        requests = [
+            attempt(read_request, index, parts, context, max_bytes)
+            for index, parts in enumerate(batch)
+        ]
         replies = self._pipeline.answer(requests, self._run)
         return [self._finish(index, reply, context) for index, reply in enumerate(replies)]
-
-    def _read(self, index: int, parts: Mapping[str, Any], context: Any) -> Any:
-        self._output.tag(context.get_request_id(index))
-        return attempt(read_request, index, parts, context, self._settings.max_body_bytes)
 
     def _run(self, request: Any, function: Callable[..., Any], *arguments: Any) -> Any:
         """Attempt a step before the batch's deadline; tag its output with its request's id."""
@@ -78,7 +78,8 @@ class Service:
         return attempt(self._deadline.call, function, *arguments)
 
     def _finish(self, index: int, reply: Any, context: Any) -> bytes:
-        self._output.tag(context.get_request_id(index))
+        if isinstance(reply, Failed) or not self._pipeline.is_default:  # there may be log lines
+            self._output.tag(context.get_request_id(index))
         return set_reply(index, reply, context, self._settings.max_response_bytes)
 
     def _start(self, context: Any) -> None:

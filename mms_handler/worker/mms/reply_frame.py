@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import logging
 import re
+from functools import lru_cache
 from typing import Any, Dict, Mapping, Sequence
 
 log = logging.getLogger(__name__)
@@ -82,18 +83,21 @@ def status_line(status: Any, phrase: Any) -> tuple[int, str]:
 def drop_unsendable(headers: dict[Any, Any]) -> None:
     """Remove the headers that would break the frame or split the reply."""
     for name, value in list(headers.items()):
-        sendable = (
-            isinstance(name, str)
-            and re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name)
-            and name.lower() not in _HOP_BY_HOP
-            and isinstance(value, str)
-            and len(value) <= MAX_HEADER
-            and value.isascii()
-            and value.isprintable()
-        )
-        if not sendable:
+        texts = isinstance(name, str) and isinstance(value, str)
+        if not (texts and _is_sendable(name, value)):
             log.warning("reply header %r cannot be sent; left out: %.200r", name, value)
             del headers[name]
+
+
+@lru_cache(maxsize=64)
+def _is_sendable(name: str, value: str) -> bool:
+    return (
+        re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name) is not None
+        and name.lower() not in _HOP_BY_HOP
+        and len(value) <= MAX_HEADER
+        and value.isascii()
+        and value.isprintable()
+    )
 
 
 # --- frames ----------------------------------------------------------------------------------
