@@ -31,6 +31,10 @@ ATOL = 1e-5
 #: graph, and between two graphs of one model.  The model zoo's networks reach 1.1e-6 and 2e-6.
 ROWS_ROUND, GRAPHS_ROUND = 2e-6, 1e-5
 
+#: Predictions that differ by less prove nothing about rows, and an error may be as large a part of
+#: their difference.
+PROOF = 1e-3
+
 
 # --- comparing predictions -------------------------------------------------------------------
 
@@ -120,19 +124,19 @@ def _nonzero(noise: Any, values: Array) -> Array:
 
 def _noisy(noise: Any, values: Array) -> Array:
     spread = max(1.0, float(np.abs(values).max())) / 2
-    return np.asarray(values + noise.uniform(0, spread, values.shape))
+    return np.add(values, noise.uniform(0, spread, values.shape))
 
 
 def agree(alone: Sequence[Any], together: Sequence[Any]) -> bool | None:
     """Whether predictions made together equal those made alone; None if the data prove nothing.
 
     A graph that mixes rows moves part of the difference between two rows from one to the other.
-    So predictions that differ by less than a thousandth prove nothing.  An error of less than a
-    thousandth of their difference may be float32's rounding.
+    So predictions that differ little prove nothing.  An error that is a small part of their
+    difference may be float32's rounding.  See PROOF.
     """
     if not all(map(close, alone, together)):
         return False
     error = max(map(distance, alone, together))
     first = rows_between(alone[0], 0, 1)
     gap = max(distance(first, rows_between(prediction, 0, 1)) for prediction in alone[1:])
-    return None if gap < 1e-3 else error <= max(gap / 1000, ROWS_ROUND)
+    return None if gap < PROOF else error <= max(gap * PROOF, ROWS_ROUND)

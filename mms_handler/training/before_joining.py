@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: Seconds for which the other hosts' names are looked up.
+RESOLVE_S = 5
+
 
 @contextlib.contextmanager
 def reported(job: Job, local_port: int | None = None) -> Iterator[None]:
@@ -32,7 +35,7 @@ def reported(job: Job, local_port: int | None = None) -> Iterator[None]:
     except (HandlerError, OSError) as exc:
         if len(job.hosts) > 1 and job.current_host in job.hosts:
             try:
-                addresses = cluster.addresses(job.hosts, resolver(local_port), limit_s=5)
+                addresses = cluster.addresses(job.hosts, resolver(local_port), RESOLVE_S)
                 cluster.report(exc, job.current_host, addresses, first_port(job, local_port))
             except cluster.EndedBefore:
                 raise

@@ -78,7 +78,7 @@ def addresses(
         remaining_s = deadline - time.monotonic()
         if not missing:
             break
-        if remaining_s <= 0:
+        if time.monotonic() > deadline:
             raise TrainingError(
                 f"no address within {limit_s:g} s for {', '.join(missing)}; "
                 "check the hosts' names, DNS and /etc/hosts"

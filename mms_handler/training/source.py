@@ -134,7 +134,7 @@ def _calls_train(statements: Sequence[ast.stmt]) -> bool:
         for node in _expressions(statement)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     ]
-    visited = {"train"}
+    visited: set[str] = set()
     while names:
         name = names.pop()
         if name == "train":

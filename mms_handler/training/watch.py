@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 #: What part of the time in which a silent hub is lost passes until another connection is tried.
 RETRY = 0.3
 
+#: How many of the other hosts are tried when the hub is silent.
+OTHERS = 5
+
 
 class Watch:
     """A thread that talks with the hub.
@@ -161,7 +164,7 @@ class Watch:
         """Who is lost when the hub is silent: its host, or this one, which then reaches nobody."""
         hub_lost = silent(self._first_host, self._lost_s)
         this_lost = silent(self._host, self._lost_s)
-        others = sorted(self._addresses.keys() - {self._first_host, self._host})[:5]
+        others = sorted(self._addresses.keys() - {self._first_host, self._host})[:OTHERS]
         connection = self._connect()
         if connection:
             with connection:  # the hub stands still; should it go on, it must know

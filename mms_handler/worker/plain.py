@@ -84,8 +84,9 @@ def _logged_exceptions() -> Iterator[list[BaseException]]:
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if record.module == "model_loader" and record.exc_info and record.exc_info[1]:
-                exceptions.append(record.exc_info[1])
+            _, exception, _ = record.exc_info or (None, None, None)
+            if record.module == "model_loader" and exception:
+                exceptions.append(exception)
 
     collector = Collector()
     logging.getLogger().addHandler(collector)

@@ -30,3 +30,36 @@ def test_a_reason_that_cannot_be_written(tmp_path):
     (tmp_path / "MAR-INF").write_text("a file")
     worker_files.write_load_error(tmp_path, "no weights")
     assert worker_files.read_load_error(tmp_path) == ""
+
+
+def test_a_phase_of_loading(tmp_path):
+    """With its age; a new load forgets it, and the old reason."""
+    assert worker_files.read_load_phase(tmp_path) is None
+    worker_files.forget_load(tmp_path)
+    worker_files.write_load_phase(tmp_path, "model_fn")
+    worker_files.write_load_error(tmp_path, "no weights")
+    path = tmp_path / worker_files.LOAD_PHASE
+    os.utime(path, (path.stat().st_mtime - 100,) * 2)
+    phase, seconds = worker_files.read_load_phase(tmp_path)
+    assert phase == "model_fn"
+    assert 100 <= seconds < 160
+    worker_files.forget_load(tmp_path)
+    assert worker_files.read_load_phase(tmp_path) is None
+    assert worker_files.read_load_error(tmp_path) == ""
+
+
+def test_a_model_that_cannot_batch(tmp_path):
+    """The name is the one that the gate looks for (Batches.java)."""
+    worker_files.write_one_by_one(tmp_path)
+    assert [path.name for path in (tmp_path / "MAR-INF").iterdir()] == ["one-by-one"]
+
+
+def test_the_requests_of_a_worker(tmp_path):
+    """They are read once, up to a zero; another worker's stay."""
+    assert worker_files.take_requests(tmp_path, 7) == []
+    (tmp_path / "MAR-INF").mkdir()
+    worker_files.requests_path(tmp_path, 7).write_bytes(b"one\ntwo \xff\0three")
+    worker_files.requests_path(tmp_path, 8).write_bytes(b"\0one")
+    assert worker_files.take_requests(tmp_path, 7) == ["one", "two \ufffd"]
+    assert worker_files.take_requests(tmp_path, 7) == []
+    assert worker_files.take_requests(tmp_path, 8) == []

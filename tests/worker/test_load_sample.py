@@ -80,6 +80,25 @@ def test_without_a_sample_nothing_is_answered(model_dir, caplog):
     ]
 
 
+TRANSFORM = "def transform_fn(model, data, content_type, accept):\n    return data\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "settings", "one_by_one"),
+    [
+        pytest.param(TRANSFORM, {"supervised": True}, True, id="a script that cannot batch"),
+        pytest.param(TRANSFORM, {}, False, id="no gate to tell"),
+        pytest.param(TRANSFORM, {"supervised": True, "batch_size": 2}, False, id="set by a person"),
+        pytest.param(SCRIPT, {"supervised": True}, False, id="a script that can batch"),
+    ],
+)
+def test_the_gate_is_told_who_cannot_batch(packed, script, settings, one_by_one):
+    """It then sends requests one by one."""
+    folder = packed(script, b"1.5,2\n", "sample.csv")
+    loading.load(Context("m", str(folder), None, 4, None, ""), Settings(**settings))
+    assert (folder / "MAR-INF" / "one-by-one").exists() is one_by_one
+
+
 def test_a_script_that_fails_with_the_sample_is_loaded(packed, caplog):
     """A script that exits is loaded too; the log names the exception."""
     script = SCRIPT + "    raise SystemExit('gone')\n"

@@ -14,6 +14,13 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
+#: ``struct itimerspec``: seconds and nanoseconds between expirations, and those to the first one.
+#: Zeros stop a timer.
+_SETTING = ctypes.c_long * 4
+
+#: ``struct sigevent``: a pointer, the signal, how to notify (0: by the signal), and more.
+_EVENT = ctypes.c_int * 16
+
 
 class KillTimer:
     """A timer that sends SIGKILL to this process when it expires.  Forked children have none."""
@@ -24,13 +31,12 @@ class KillTimer:
         self._on: Any = None
         if sys.platform == "linux":
             self._set, self._timer = _create()
-        self._off = ctypes.byref(_Setting())
+        self._off = ctypes.byref(_SETTING())
 
     def limit(self, seconds: float) -> None:
         """Expire ``seconds`` after each start.  Without a limit the timer does not start."""
-        setting = _Setting()
-        setting.value.seconds = int(seconds)
-        setting.value.nanoseconds = int(seconds % 1 * 1e9)
+        setting = _SETTING()
+        setting[2:] = [int(seconds), int(seconds % 1 * 1e9)]
         self._on = ctypes.byref(setting)
 
     def start(self) -> None:
@@ -42,36 +48,14 @@ class KillTimer:
             self._set(self._timer, 0, self._off, None)
 
 
-class _Time(ctypes.Structure):
-    """``struct timespec``."""
-
-    _fields_ = (("seconds", ctypes.c_long), ("nanoseconds", ctypes.c_long))
-
-
-class _Setting(ctypes.Structure):
-    """``struct itimerspec``; zeros stop a timer."""
-
-    _fields_ = (("interval", _Time), ("value", _Time))
-
-
-class _Event(ctypes.Structure):
-    """The start of ``struct sigevent``, which has 64 bytes."""
-
-    _fields_ = (
-        ("value", ctypes.c_void_p),
-        ("signal", ctypes.c_int),
-        ("notify", ctypes.c_int),  # 0: SIGEV_SIGNAL
-        ("rest", ctypes.c_byte * 48),
-    )
-
-
 def _create() -> tuple[Any, Any]:
     """The function that sets a timer, and a timer; None for both if there are no timers.
 
     Source: timer_create(2).
     """
     timer = ctypes.c_void_p()
-    event = _Event(None, signal.SIGKILL, 0)
+    event = _EVENT()
+    event[2] = signal.SIGKILL
     try:
         library = ctypes.CDLL("librt.so.1", use_errno=True)  # the timers of each version of glibc
         failed = library.timer_create(

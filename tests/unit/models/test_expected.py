@@ -9,7 +9,7 @@ from mxnet.gluon import nn
 
 from mms_handler.errors import BadInput
 from mms_handler.models.arrays import Arrays
-from mms_handler.models.expected import Expected
+from mms_handler.models.expected import Expected, _with_rows
 from mms_handler.models.graphs.faster import try_graph
 from mms_handler.models.predictor import ModulePredictor, predictor
 
@@ -234,6 +234,22 @@ def test_values_that_fail_are_not_the_shapes_fault():
     for shape in ((1, 1, 8, 8), (1, 1, 8, 9)):
         with pytest.raises(KeyError):
             model(Arrays([np.full(shape, 6, np.float32)]))
+
+
+@pytest.mark.parametrize(
+    ("shape", "rows", "tried"),
+    [
+        ((1, 8), 5, (5, 8)),
+        ((1, 8), 100, (16, 8)),
+        ((1, 2**10, 2**12), 16, (4, 2**10, 2**12)),
+        ((1, 2**30), 16, (1, 2**30)),
+        ((1, 0), 16, (16, 0)),
+        ((), 3, ()),
+    ],
+)
+def test_how_large_a_trial_is(shape, rows, tried):
+    """No more than 16 rows and 64 MB, but a row."""
+    assert _with_rows(shape, rows) == tried
 
 
 def test_rows_that_fail_are_not_the_shapes_fault():

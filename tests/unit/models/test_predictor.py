@@ -56,6 +56,14 @@ def test_the_same_as_the_modules_own_predict(counts, saved):
         assert predictor(predictor.arrays(rows)).tolist() == expected.tolist()
 
 
+def test_what_worked_is_known():
+    """The shapes of calls that worked are what a later failure is compared with."""
+    predictor = ModulePredictor(dense())
+    for rows in (1, 3):
+        predictor(predictor.arrays(np.ones((rows, 2), np.float32)))
+    assert predictor._expected._worked == ((None, 2),)
+
+
 @pytest.mark.parametrize(
     ("shape", "fitted"), [((1, 2), (1, 2)), ((3, 1, 2), (3, 2)), ((2,), (1, 2))]
 )

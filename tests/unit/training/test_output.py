@@ -201,3 +201,10 @@ def test_what_is_observed():
     assert {host for host, _ in pieces} == {"algo-1"}
     assert b"".join(data for _, data in pieces) == b"Epoch[0] Train-accuracy=0.5\n"
     assert pieces[-1] == ("algo-1", b"")
+
+
+def test_a_screen_is_told_of_the_end():
+    """A line without an end is then shown as it is."""
+    screen = Recorder()
+    follow("print('no end', end='')", screen)
+    assert screen.ended.wait(20)

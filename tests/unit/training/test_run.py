@@ -437,3 +437,23 @@ def test_checkpoints_and_seed_of_local_hosts(job, tmp_path):
     first, second = ((folder / "checkpoints" / "drawn").read_text() for folder in folders)
     assert first == second
     assert first.split()[0] == str(random.Random(5).random())
+
+
+def test_mpi_that_cannot_be_prepared(job, monkeypatch):
+    """The failure names that phase."""
+
+    @contextmanager
+    def joined(*_):
+        yield object()
+
+    def spread(*_):
+        raise TrainingError("no sshd")
+
+    monkeypatch.setattr("mms_handler.training.run._cluster", joined)
+    monkeypatch.setattr("mms_handler.training.run.mpi_hosts.spread", spread)
+    parameters = {"sagemaker_mpi_enabled": True}
+    part = job("print()", hyperparameters=parameters, hosts=("algo-1", "algo-2"))
+    with pytest.raises(TrainingError):
+        run(part, mode="script")
+    failure = (part.output_dir / "failure").read_text()
+    assert failure.splitlines()[0] == "algo-1: preparing MPI: no sshd"

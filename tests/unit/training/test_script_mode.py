@@ -12,7 +12,7 @@ import pytest
 
 import mms_handler.script
 from mms_handler.errors import TrainingError
-from mms_handler.training import script_mode
+from mms_handler.training import mpi, script_mode
 from mms_handler.training.job import Job
 
 REPORT = Path("report.json")
@@ -127,9 +127,11 @@ def test_a_seed(job, tmp_path):
     assert command.variables["SM_SEED"] == command.variables["PYTHONHASHSEED"] == "7"
 
 
-def test_a_plain_program(code_dir):
+def test_a_plain_program(code_dir, tmp_path):
     command = script_mode.command_line(code_dir / "train.sh", code_dir, {"epochs": 3}, REPORT)
     assert command == ["/bin/sh", "-c", "./train.sh --epochs 3"]
+    elsewhere = script_mode.command_line(tmp_path / "train", code_dir, {}, REPORT)
+    assert elsewhere == ["/bin/sh", "-c", str(tmp_path / "train")]
 
 
 # --- the variables ---
@@ -320,3 +322,16 @@ def test_modules_that_are_installed_need_no_stand_in(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     assert script_mode.stand_ins(tmp_path / "scratch") == []
     assert not (tmp_path / "scratch").exists()
+
+
+@pytest.mark.parametrize(("hosts", "program"), [(1, "/bin/mpirun"), (2, sys.executable)])
+def test_mpi(job, tmp_path, monkeypatch, hosts, program):
+    """On one host mpirun runs the script, and says why it failed; on several, each is started."""
+    monkeypatch.setattr(mpi.shutil, "which", lambda name: f"/bin/{name}")
+    parameters = {**job.hyperparameters, "sagemaker_mpi_enabled": True}
+    job = job._replace(hyperparameters=parameters, hosts=job.hosts[:hosts])
+    command = script_mode.command(job, {}, [], tmp_path)
+    assert command.words[0] == program
+    assert (command.reason is mpi.reason) is (hosts == 1)
+    if hosts == 1:
+        assert command.words[1:3] == ["--host", "localhost:1"]

@@ -96,6 +96,33 @@ def until(condition, limit_s=30):
         time.sleep(0.02)
 
 
+def test_a_job_without_trouble(relay, a, b, caplog):
+    """Nothing is said about connections."""
+    caplog.set_level(logging.WARNING)
+    for watch in (a, b):
+        watch.send("finished")
+    for watch in (a, b):
+        assert watch.done.wait(30)
+        watch.leave()
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "is_end"),
+    [(b"note a x\n", False), (b"done\n", True), (b"lost host a was lost\n", True)],
+)
+def test_the_hub_hears_that_a_host_knows_the_end(line, is_end):
+    """It stays for hosts that have not heard it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        watch = Watch("b", HOSTS, listener.getsockname()[1], 60, LOST_S)
+        with listener.accept()[0] as connection:
+            connection.sendall(line)
+            until(lambda: watch.notes or watch.lost or watch.done.is_set())
+            watch.leave()
+            received = b"".join(iter(lambda: connection.recv(4096), b""))
+    assert (b"\nended" in received) is is_end
+
+
 def test_a_connection_that_is_cut(relay, a, b):
     """It is made again at once, and what was said before counts, and what is said then."""
     b.send("finished")

@@ -74,6 +74,15 @@ def test_a_parameter_of_another_type_than_the_symbols():
     assert {name: array.dtype for name, array in graph.parameters.items()} == {"weight": np.float32}
 
 
+def test_parameters_are_not_copied():
+    """They take the model's memory, and no more."""
+    weight = mx.nd.array([1.5])
+    symbol = mx.sym.var("data") + mx.sym.var("weight")
+    assert Graph.of_symbol(symbol, ["data"], {"weight": weight}, mx.cpu()).parameters == {
+        "weight": weight
+    }
+
+
 # --- Modules ---------------------------------------------------------------------------------
 
 SYMBOL = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=1, name="fc")

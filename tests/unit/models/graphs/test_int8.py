@@ -181,7 +181,8 @@ def test_rows_that_an_int8_graph_mixes(wide, tmp_path, monkeypatch):
     """Are run alone, although the float graph's may be run together."""
     graph = of_module(wide)
     int8_graph = packed(wide, [], tmp_path / "int8.json")
-    assert int8_graph.executors(graph, [rows(2)], 2).max_rows == 2
+    executors = int8_graph.executors(graph, [rows(2)], 2)
+    assert (executors.max_rows, executors.fused) == (2, True)  # MXNet has int8 operators as fused
     monkeypatch.setattr(Executors, "independent", lambda *_: False)
     assert int8_graph.executors(graph, [rows(2)], 2).max_rows == 1
     assert int8_graph.executors(graph, [rows(2)], None).max_rows is None

@@ -48,6 +48,7 @@ def test_a_block_in_int8():
     assert "Convolution" not in kinds
     assert 1 < int8_graph.quantized_operators <= int8_graph.operators
     assert int8_graph.requests == 6
+    assert " times as fast (" in int8_graph.speed
     symbol = int8_graph.symbol
     values = {name: parameter.data() for name, parameter in net.collect_params().items()}
     values["mms_handler_input0"] = mx.nd.array(inputs[2][0])
