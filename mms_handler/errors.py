@@ -183,6 +183,12 @@ class NameTaken(ServerError):
     status, phrase = 409, "Conflict"
 
 
+class Conflict(ServerError):
+    """What is asked for is at odds with the versions that a model has."""
+
+    status, phrase = 409, "Conflict"
+
+
 class Unavailable(ServerError):
     """The model cannot be used or changed now; another try may succeed."""
 

@@ -108,6 +108,7 @@ class Manifest(NamedTuple):
         packages: versions of the packages that predictions depend on.
         sample: the sample request, if there is one.
         quantized: the int8 graph, if there is one.
+        version: the model's; "" if it has none.
     """
 
     name: str
@@ -116,6 +117,7 @@ class Manifest(NamedTuple):
     packages: Mapping[str, str] = {}
     sample: Sample | None = None
     quantized: Quantized | None = None
+    version: str = ""
 
 
 # --- writing ---------------------------------------------------------------------------------
@@ -184,6 +186,7 @@ def read(text: bytes) -> Manifest:
         return Manifest(
             name=check_name(_string(model["modelName"])),
             handler=_string(model["handler"]),
+            version=str(model.get("modelVersion") or ""),
             hashes=_strings(extension["files"]) if "files" in extension else None,
             packages=_strings(extension.get("packages", {})),
             sample=_sample(**sample) if sample else None,

@@ -48,10 +48,16 @@ final class Batches {
                 model.getModelName(), (name, batches) -> batches.model == model ? null : batches);
     }
 
-    /** The batches of the model that a URI invokes; null if it invokes none. */
-    static Batches of(String uri) {
-        String name = BY_MODEL.isEmpty() ? null : new Target(uri).model();
-        return name == null ? null : BY_MODEL.get(name);
+    /** The batches of the model that MMS has under this name; null if it has none. */
+    static Batches of(String mmsName) {
+        return BY_MODEL.get(mmsName);
+    }
+
+    /** A line with the name of each model and the number of its requests in flight. */
+    static String inFlightByModel() {
+        StringBuilder lines = new StringBuilder();
+        BY_MODEL.forEach((name, batches) -> lines.append(name + " " + batches.inFlight() + "\n"));
+        return lines.toString();
     }
 
     /** Take note that this many workers have the model loaded. */

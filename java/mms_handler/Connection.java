@@ -65,7 +65,6 @@ final class Connection extends ChannelDuplexHandler {
     /** The client's id for the request; null if it sent none. */
     private String requestId;
 
-    private Batches batches;
     private long startNs;
     private boolean unread;
     private boolean unanswered;
@@ -170,10 +169,6 @@ final class Connection extends ChannelDuplexHandler {
         IN_FLIGHT.incrementAndGet();
         request = newRequest;
         requestId = RequestId.take(request);
-        batches = Batches.of(request.uri());
-        if (batches != null) {
-            batches.begin();
-        }
         enter(Phase.BODY);
         startNs = sinceNs;
         headBegun = false;
@@ -337,9 +332,6 @@ final class Connection extends ChannelDuplexHandler {
             if (phase != Phase.CLOSING) {
                 enter(unread ? Phase.BODY : headBegun ? Phase.HEAD : Phase.IDLE);
             }
-            if (batches != null) {
-                batches.answered(sinceNs - startNs);
-            }
             end();
         }
     }
@@ -358,7 +350,7 @@ final class Connection extends ChannelDuplexHandler {
         if (inFlight()) {
             return;
         }
-        leave();
+        IN_FLIGHT.decrementAndGet();
         if (closing || inputEnded && waiting.isEmpty()) {
             shut();
         } else if (!waiting.isEmpty()) {
@@ -369,13 +361,6 @@ final class Connection extends ChannelDuplexHandler {
     private void shut() {
         enter(Phase.CLOSING);
         context.close();
-    }
-
-    private void leave() {
-        IN_FLIGHT.decrementAndGet();
-        if (batches != null) {
-            batches.end();
-        }
     }
 
     private void resume() {
@@ -391,7 +376,7 @@ final class Connection extends ChannelDuplexHandler {
         if (inFlight()) {
             unread = false;
             unanswered = false;
-            leave();
+            IN_FLIGHT.decrementAndGet();
         }
         waiting.forEach(ReferenceCountUtil::release);
         waiting.clear();

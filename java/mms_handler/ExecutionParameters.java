@@ -26,7 +26,11 @@ public final class ExecutionParameters extends GetEndpoint {
         int bytes = ConfigManager.getInstance().getMaxRequestSize();
         int payload = Math.min(LIMIT_MB, Math.max(1, bytes >> 20));
         Collection<Model> models = ModelManager.getInstance().getModels().values();
-        int workers = models.stream().mapToInt(Model::getMinWorkers).sum();
+        int workers =
+                models.stream()
+                        .filter(model -> Routes.isServed(model.getModelName()))
+                        .mapToInt(Model::getMinWorkers)
+                        .sum();
         int concurrent = Math.min(Math.max(1, workers), LIMIT_MB / payload);
         send(response, 200, "application/json", String.format(BODY, concurrent, payload));
     }

@@ -89,7 +89,7 @@ final class Gate {
             channel.pipeline().addAfter("http", "connection", connection);
             channel.pipeline().addBefore("aggregator", "buffers", new ClientBuffers(connection));
             channel.pipeline().addBefore("handler", "lost clients", lostClients);
-            channel.pipeline().addBefore("handler", "loading", new Loading());
+            channel.pipeline().addBefore("handler", "router", new Router());
             if (Plugin.ADMIN_PORT != null) {
                 channel.pipeline().addBefore("handler", "forward", forward);
             }

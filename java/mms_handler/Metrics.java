@@ -5,6 +5,7 @@ import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.Paths;
+import java.util.Arrays;
 import java.util.Collection;
 import java.util.Map;
 import software.amazon.ai.mms.servingsdk.Context;
@@ -38,43 +39,42 @@ public final class Metrics extends GetEndpoint {
 
     private static void requests(Text text, Map<String, RequestCounts> byModel) {
         text.family("requests_total", "counter", "Answered invocations.");
-        byModel.forEach((model, counts) -> statuses(text, model, counts));
+        byModel.forEach((name, counts) -> statuses(text, Routes.labels(name), counts));
         text.family("request_seconds", "histogram", "From a request's last byte to its answer.");
-        byModel.forEach((model, counts) -> histogram(text, model, counts));
+        byModel.forEach((name, counts) -> histogram(text, Routes.labels(name), counts));
     }
 
-    private static void statuses(Text text, String model, RequestCounts counts) {
+    private static void statuses(Text text, String[] model, RequestCounts counts) {
         counts.byStatus.forEach(
-                (status, n) -> text.sample("requests_total", n, "model", model, "status", status));
+                (status, n) -> text.sample("requests_total", n, model, "status", status));
     }
 
-    private static void histogram(Text text, String model, RequestCounts counts) {
+    private static void histogram(Text text, String[] model, RequestCounts counts) {
         long total = 0;
         for (int i = 0; i < counts.buckets.length; i++) {
             String bound = i < RequestCounts.BOUNDS.length ? "" + RequestCounts.BOUNDS[i] : "+Inf";
             total += counts.buckets[i].sum();
-            text.sample("request_seconds_bucket", total, "model", model, "le", bound);
+            text.sample("request_seconds_bucket", total, model, "le", bound);
         }
-        text.sample("request_seconds_sum", counts.millis.sum() / 1000.0, "model", model);
-        text.sample("request_seconds_count", total, "model", model);
+        text.sample("request_seconds_sum", counts.millis.sum() / 1000.0, model);
+        text.sample("request_seconds_count", total, model);
     }
 
     private static void workers(Text text, Collection<Workers> all) {
         text.family("workers", "gauge", "Processes with a loaded model, and how many are wanted.");
         for (Workers workers : all) {
-            text.sample("workers", workers.alive, "model", name(workers), "state", "alive");
-            text.sample("workers", workers.expected, "model", name(workers), "state", "wanted");
+            text.sample("workers", workers.alive, model(workers), "state", "alive");
+            text.sample("workers", workers.expected, model(workers), "state", "wanted");
         }
         text.family("worker_restarts_total", "counter", "Worker processes started again.");
-        all.forEach(w -> text.sample("worker_restarts_total", w.restarts, "model", name(w)));
+        all.forEach(w -> text.sample("worker_restarts_total", w.restarts, model(w)));
         text.family("worker_recycles_total", "counter", "Worker processes replaced on purpose.");
-        all.forEach(
-                w -> text.sample("worker_recycles_total", w.recycling.recycled, "model", name(w)));
+        all.forEach(w -> text.sample("worker_recycles_total", w.recycling.recycled, model(w)));
         text.family("worker_memory_bytes", "gauge", "Resident memory of the workers.");
-        all.forEach(w -> text.sample("worker_memory_bytes", memory(w), "model", name(w)));
+        all.forEach(w -> text.sample("worker_memory_bytes", memory(w), model(w)));
         if (MmsInternals.hasQueues()) {
             text.family("queue_length", "gauge", "Requests that wait for a worker.");
-            all.forEach(w -> text.sample("queue_length", queueLength(w), "model", name(w)));
+            all.forEach(w -> text.sample("queue_length", queueLength(w), model(w)));
         }
     }
 
@@ -82,8 +82,8 @@ public final class Metrics extends GetEndpoint {
         return MmsInternals.queue(workers.model).size();
     }
 
-    private static String name(Workers workers) {
-        return workers.model.getModelName();
+    private static String[] model(Workers workers) {
+        return Routes.labels(workers.model.getModelName());
     }
 
     private static long memory(Workers workers) {
@@ -112,6 +112,13 @@ public final class Metrics extends GetEndpoint {
         void family(String name, String type, String help) {
             lines.append(String.format("# HELP mms_handler_%s %s\n", name, help));
             lines.append(String.format("# TYPE mms_handler_%s %s\n", name, type));
+        }
+
+        /** @param more names and values of labels in turn, after those of the model */
+        void sample(String name, Object value, String[] model, String... more) {
+            String[] labels = Arrays.copyOf(model, model.length + more.length);
+            System.arraycopy(more, 0, labels, model.length, more.length);
+            sample(name, value, labels);
         }
 
         /** @param labels names and values in turn */

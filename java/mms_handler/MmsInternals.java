@@ -12,7 +12,6 @@ import java.util.Collections;
 import java.util.Comparator;
 import java.util.List;
 import java.util.Map;
-import java.util.Set;
 import java.util.concurrent.BlockingDeque;
 import java.util.concurrent.LinkedBlockingDeque;
 import java.util.concurrent.atomic.AtomicReference;
@@ -73,16 +72,6 @@ final class MmsInternals {
         } finally {
             lock.unlock();
         }
-    }
-
-    /**
-     * Let /invocations find exactly these models.  It looks only at the models that MMS was started
-     * with; a supervisor registers its models later.
-     */
-    static void setStartupModels(Set<String> names) {
-        Set<String> startup = ModelManager.getInstance().getStartupModels(); // MMS's own set
-        startup.retainAll(names);
-        startup.addAll(names);
     }
 
     /**

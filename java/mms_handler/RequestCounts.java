@@ -3,7 +3,6 @@ package mms_handler;
 import com.amazonaws.ml.mms.wlm.ModelManager;
 import java.util.Arrays;
 import java.util.Map;
-import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.ConcurrentSkipListMap;
 import java.util.concurrent.atomic.LongAdder;
@@ -34,11 +33,15 @@ final class RequestCounts {
     final LongAdder[] buckets =
             Stream.generate(LongAdder::new).limit(BOUNDS.length + 1).toArray(LongAdder[]::new);
 
-    /** Counts of each registered model; under "", of requests for models that do not exist. */
+    /** Counts by MMS's name of a model; under "", of requests for models that do not exist. */
     static Map<String, RequestCounts> byModel() {
-        Set<String> models = ModelManager.getInstance().getModels().keySet();
-        BY_MODEL.keySet().removeIf(name -> !name.isEmpty() && !models.contains(name));
+        BY_MODEL.keySet().removeIf(name -> !name.isEmpty() && !isKnown(name));
         return BY_MODEL;
+    }
+
+    private static boolean isKnown(String mmsName) {
+        return Routes.version(mmsName) != null
+                || ModelManager.getInstance().getModels().containsKey(mmsName);
     }
 
     /** Read every line of the access log, without changing whether it is written. */
@@ -77,8 +80,7 @@ final class RequestCounts {
     static void count(String method, String uri, int status, long millis) {
         String model = method.equals("OPTIONS") ? null : new Target(uri).model();
         if (model != null) {
-            boolean known = ModelManager.getInstance().getModels().containsKey(model);
-            BY_MODEL.computeIfAbsent(known ? model : "", name -> new RequestCounts())
+            BY_MODEL.computeIfAbsent(isKnown(model) ? model : "", name -> new RequestCounts())
                     .add(status, millis);
         }
     }

@@ -53,9 +53,9 @@ final class Target {
         return get && first().equals("ping") && path.length == 2;
     }
 
-    /** Whether it is /models or /models/NAME, which MMS has only on its management address. */
+    /** Whether it is /models or below, but not /models/NAME/invoke, which clients may send. */
     boolean isManagement() {
-        return first().equals("models") && path.length < 4;
+        return first().equals("models") && model() == null;
     }
 
     /** The name of the model to invoke, registered or not; null if the URI invokes none. */
@@ -73,17 +73,42 @@ final class Target {
         }
     }
 
+    /** The version that is to answer; null if the URI names none. */
+    String version() {
+        return first().equals("predictions") && path.length > 3 ? path[3] : null;
+    }
+
+    /** A URI by which MMS invokes the model that it calls {@code mmsName}. */
+    String as(String mmsName) {
+        if (path.length > 2 && mmsName.equals(model())) {
+            return uri.uri();
+        }
+        boolean predictions = first().equals("predictions"); // MMS does not read its query
+        String newPath = predictions ? "/predictions/" + mmsName : "/models/" + mmsName + "/invoke";
+        return newPath + uri.uri().substring(uri.rawPath().length());
+    }
+
     private String first() {
         return path.length > 1 ? path[1] : "";
     }
 
     private String modelOfInvocations() {
-        Set<String> startup = ModelManager.getInstance().getStartupModels();
         try {
             String name = NettyUtils.getParameter(uri, "model_name", "");
-            return name.isEmpty() && startup.size() == 1 ? String.join("", startup) : name;
+            return name.isEmpty() ? defaultModel() : name;
         } catch (IllegalArgumentException e) {
             return "";
         }
+    }
+
+    private static String defaultModel() {
+        Routes routes = Routes.current();
+        if (routes != null) {
+            return routes.invocations;
+        }
+        ModelManager manager = ModelManager.getInstance();
+        boolean any = Plugin.GATE != null && !Plugin.MULTI_MODEL;
+        Set<String> names = any ? manager.getModels().keySet() : manager.getStartupModels();
+        return names.size() == 1 ? String.join("", names) : "";
     }
 }

@@ -12,7 +12,6 @@ import java.util.Collection;
 import java.util.List;
 import java.util.Map;
 import java.util.Objects;
-import java.util.Set;
 import java.util.TreeMap;
 import java.util.WeakHashMap;
 import java.util.concurrent.TimeUnit;
@@ -39,8 +38,7 @@ final class Workers {
     private static final long PERIOD_MS = 250;
 
     /** A model may be without a worker for so long; MMS starts one after a second. */
-    private static final long PATIENCE_MS = TimeUnit.SECONDS.toMillis(10);
-    private static final long PATIENCE_NS = TimeUnit.MILLISECONDS.toNanos(PATIENCE_MS);
+    private static final long PATIENCE_NS = TimeUnit.SECONDS.toNanos(10);
 
     private static final int EXPECTED_MODELS = expectedModels();
     private static final Map<String, Workers> REGISTERED = new TreeMap<>();
@@ -109,15 +107,6 @@ final class Workers {
         REGISTERED.values().forEach(Workers::read);
         long loaded = REGISTERED.values().stream().filter(w -> w.loaded).count();
         complete |= loaded >= EXPECTED_MODELS && isConfirmed();
-        if (Plugin.GATE != null && !Plugin.MULTI_MODEL) {
-            Set<String> names = Loading.names();
-            names.addAll(models.keySet());
-            names.addAll(Loading.idle());
-            if (Plugin.STARTUP_MODELS != null) {
-                names.retainAll(Plugin.STARTUP_MODELS);
-            }
-            MmsInternals.setStartupModels(names);
-        }
         return REGISTERED.values();
     }
 
@@ -145,8 +134,8 @@ final class Workers {
             return Health.DRAINING;
         }
         Collection<Workers> all = update();
-        long loadingMs = Loading.longestMs();
-        boolean late = complete && loadingMs > PATIENCE_MS; // the first load may take long
+        long loadingNs = Routes.longestLoadingNs();
+        boolean late = complete && loadingNs > PATIENCE_NS; // the first load may take long
         if (late || all.stream().anyMatch(Workers::hasFailed)) {
             return Health.UNHEALTHY;
         }
@@ -154,7 +143,7 @@ final class Workers {
             return Health.LOADING;
         }
         boolean partial = all.stream().anyMatch(w -> w.loaded && w.alive < w.expected);
-        return partial || loadingMs > 0 ? Health.PARTIAL : Health.HEALTHY;
+        return partial || loadingNs > 0 ? Health.PARTIAL : Health.HEALTHY;
     }
 
     private void read() {
@@ -207,7 +196,8 @@ final class Workers {
     }
 
     private boolean hasFailed() {
-        return loaded && System.nanoTime() - aliveAt > PATIENCE_NS;
+        boolean served = Routes.isServed(model.getModelName());
+        return loaded && served && System.nanoTime() - aliveAt > PATIENCE_NS;
     }
 
     private static int expectedModels() {

@@ -18,7 +18,7 @@ from mms_handler.archive.pack import contents, entries, pack, pack_tar
 from mms_handler.archive.quantize import MIN_AGREEMENT, calibration_requests, quantize
 from mms_handler.archive.report import Question, Report
 from mms_handler.archive.unpacking import unpack_any
-from mms_handler.archive.verify import model_name, unpack, verify, verify_folder
+from mms_handler.archive.verify import manifest_of, unpack, verify, verify_folder
 
 __all__ = [
     "MIN_AGREEMENT",
@@ -31,7 +31,7 @@ __all__ = [
     "convert",
     "entries",
     "fetch",
-    "model_name",
+    "manifest_of",
     "other_suffix",
     "pack",
     "pack_tar",

@@ -39,15 +39,15 @@ def unpack(path: Path, folder: Path) -> Manifest:
         return unpacked
 
 
-def model_name(path: Path) -> str:
-    """The model's name in the manifest of a ``.mar``, whose other entries are not verified.
+def manifest_of(path: Path) -> Manifest:
+    """The manifest of a ``.mar``, whose other entries are not verified.
 
     Raises:
         ArchiveError: it has no valid manifest.
     """
     with zips.opened(path) as mar:
         _check_manifest(_sizes(mar))
-        return manifest.read(mar.read(MANIFEST)).name
+        return manifest.read(mar.read(MANIFEST))
 
 
 def _sizes(mar: zipfile.ZipFile) -> dict[str, int]:

@@ -106,7 +106,7 @@ def serve(places: tuple[str | Path, ...], dev: bool, script: Path | None, **opti
         signal.signal(number, _interrupt)
     try:
         with serve_models(places, server_settings, log=_print_error, script=script) as server:
-            for name in server.registry.names():
+            for name in server.versions.names():
                 _print_line(f"{name} is ready: {server.predictions_url(name)}")
             if not places:
                 _print_line(f"models can be registered: {server.url}/models")

@@ -1,8 +1,10 @@
 """The management API as MMS defines it and SageMaker calls it; ``admin_http`` has its port.
 
-GET  /models               {"models": [{"modelName", "modelUrl"}], "nextPageToken"}
+GET  /models               {"models": [{"modelName", "modelUrl", ...}], "nextPageToken"}
 POST /models               {"url", "model_name", ...}   409 name taken, 404 no file, 507 no memory
-GET, PUT, DELETE /models/NAME
+GET, PUT, DELETE /models/NAME, /models/NAME/VERSION
+PUT  /models/NAME/VERSION/set-default
+POST /models/NAME/rollback
 OPTIONS /                  the API's description (``openapi``)
 
 MMS's own API is on a private socket, because it takes models from any address, unpacks them
@@ -17,12 +19,13 @@ import reprlib
 import urllib.parse
 from typing import Any, ContextManager, Mapping, NamedTuple, Sequence
 
+from mms_handler import names
 from mms_handler.errors import BadInput, MethodNotAllowed, NoSuchModel
 from mms_handler.server import openapi
 from mms_handler.server.later import LaterChanges
 from mms_handler.server.mms_models import Serving
-from mms_handler.server.registry import Registry
 from mms_handler.server.sources import Source, Sources
+from mms_handler.server.versions import Versions
 
 #: The largest number in a request.  MMS keeps it in an int.
 _MAX_NUMBER = 2**31 - 1
@@ -40,8 +43,10 @@ _SERVING_FIELDS = {
     "response_timeout": "timeout_s",
 }
 
-#: Paths of the description by their first segment and the number of segments.
-_ROUTES = {("", 1): "/", ("models", 1): "/models", ("models", 2): "/models/{model_name}"}
+_MODEL = "/models/{model_name}"
+_VERSION = f"{_MODEL}/{{model_version}}"
+_ROLLBACK = f"{_MODEL}/rollback"
+_SET_DEFAULT = f"{_VERSION}/set-default"
 
 #: A request's fields, from its query and its body.
 Fields = Mapping[str, Any]
@@ -62,17 +67,17 @@ class Api:
     """The routes of the management API."""
 
     def __init__(
-        self, registry: Registry, sources: Sources, defaults: Serving, later: LaterChanges
+        self, versions: Versions, sources: Sources, defaults: Serving, later: LaterChanges
     ) -> None:
-        """Answer for the models of ``registry``.
+        """Answer for the models of ``versions``.
 
         Args:
-            registry: the server's models.
+            versions: the server's models.
             sources: the places from which registrations may take models.
             defaults: how a model is served unless its registration sets other values.
             later: carries out what is not synchronous.
         """
-        self._registry, self._sources, self._defaults = registry, sources, defaults
+        self._versions, self._sources, self._defaults = versions, sources, defaults
         self._later = later
 
     def answer(self, method: str, path: str, fields: Fields) -> Reply:
@@ -82,7 +87,7 @@ class Api:
             HandlerError: the request fails; has the reply's status.
         """
         words = [urllib.parse.unquote(word) for word in path.strip("/").split("/")]
-        route = _ROUTES.get((words[0], len(words)))
+        route = _route(method, words)
         if not route:
             raise NoSuchModel("Requested resource is not found, please refer to API document.")
         if method not in openapi.METHODS[route]:
@@ -94,17 +99,35 @@ class Api:
             return Reply(200, openapi.description())
         if route == "/models":
             return self._register(fields) if method == "POST" else self._list(fields)
-        return self._answer_model(method, words[1], fields)
-
-    def _answer_model(self, method: str, name: str, fields: Fields) -> Reply:
+        if route == _ROLLBACK:
+            return _served(words[1], self._versions.roll_back(words[1]))
+        name, version = words[1], words[2] if len(words) > 2 else ""
+        if route == _SET_DEFAULT:
+            self._versions.serve(name, version)
+            return _served(name, version)
         if method == "PUT":
-            return self._scale(name, fields)
+            return self._share(name, version, fields) or self._scale(name, version, fields)
         if method == "GET":
-            return Reply(200, self._registry.describe(name))
-        self._registry.unregister(name)
+            return Reply(200, self._versions.describe(name, version))
+        return self._unregister(name, version)
+
+    def _unregister(self, name: str, version: str) -> Reply:
+        if version:
+            self._versions.unload(name, version)
+            return Reply(200, {"status": f'Version "{version}" of model "{name}" unregistered'})
+        self._versions.unregister(name)
         return Reply(200, {"status": f'Model "{name}" unregistered'})
 
-    def _scale(self, name: str, fields: Fields) -> Reply:
+    def _share(self, name: str, version: str, fields: Fields) -> Reply | None:
+        """Set a version's share of the requests; None if that is not what is asked for."""
+        share = _share(fields) if version else None
+        if share is None:
+            return None
+        self._versions.share(name, version, share)
+        status = f'Version "{version}" of model "{name}" gets {share} percent of the requests'
+        return Reply(200, {"status": status})
+
+    def _scale(self, name: str, version: str, fields: Fields) -> Reply:
         min_workers = _number(fields, "min_worker", 1)
         max_workers = _number(fields, "max_worker", min_workers)
         if max_workers < min_workers:
@@ -113,22 +136,21 @@ class Api:
             raise BadInput("no worker would be left: ask for 1 or more, or unregister the model")
 
         def scale() -> None:
-            self._registry.scale(name, min_workers, max_workers)
+            self._versions.scale(name, min_workers, max_workers, version)
 
-        if _is_later(fields):
-            self._registry.model(name)
+        if not _is_true(fields, "synchronous", True):  # MMS's default is false
+            self._versions.find(name, version)
             self._later.start(f"scaling {name}", scale)
             return _LATER
         scale()
         return Reply(200, {"status": "Workers scaled"})
 
     def _list(self, fields: Fields) -> Reply:
-        models = sorted(self._registry.models().items())
+        models = self._versions.list()
         start = _number(fields, "next_page_token", 0)
         end = start + min(_number(fields, "limit", _PAGE), _PAGE)
-        page = [{"modelName": name, "modelUrl": model.url} for name, model in models[start:end]]
         more = {"nextPageToken": str(end)} if end < len(models) else {}
-        return Reply(200, {"models": page, **more})
+        return Reply(200, {"models": models[start:end], **more})
 
     def _register(self, fields: Fields) -> Reply:
         name, url = _text(fields, "model_name"), _text(fields, "url")
@@ -137,8 +159,43 @@ class Api:
         runtime = _text(fields, "runtime") or "python"
         if runtime not in openapi.RUNTIMES:
             raise BadInput(f"Invalid RuntimeType value: {reprlib.repr(runtime)[1:-1]}")
+        version, share = _text(fields, "version"), _share(fields)
+        if version:
+            names.check_version(version)
+        replace = _is_true(fields, "replace", False)
+        if share is not None and not replace:
+            raise BadInput("share is for a version that replaces another: add replace=true")
+        self._serving(fields, None)  # what is wrong with the numbers is said first
+        later = not _is_true(fields, "synchronous", True)
+        with contextlib.ExitStack() as held:
+            if name:  # before anything is fetched
+                held.enter_context(self._versions.reserved(name, url, replace))
+            opened: ContextManager[Source] = self._sources.open(name, url)
+            if not (later and name and self._sources.fetches(url)):
+                opened = contextlib.nullcontext(held.enter_context(opened))
+            if not name:
+                with opened as source:
+                    name = source.name
+                held.enter_context(self._versions.reserved(name, url, replace))
+            serving = self._serving(fields, self._versions.serving(name))
+
+            def load() -> str:
+                with opened as source:
+                    return self._versions.load(source, serving, version, share)
+
+            if later and serving.workers:
+                self._later.start(f"registering {name}", load, held)
+                return _LATER
+            loaded = load()
+        scaled = _number(fields, "initial_workers", 0)
+        status = "Workers scaled" if scaled else f'Model "{name}" registered'
+        return Reply(200, {"status": status, **({"modelVersion": loaded} if replace else {})})
+
+    def _serving(self, fields: Fields, served: Serving | None) -> Serving:
+        """How a version is to be served: by default as the one that it replaces, if it does."""
         numbers = {field: _number(fields, key, 0) for key, field in _SERVING_FIELDS.items()}
-        serving = self._defaults._replace(**{field: n for field, n in numbers.items() if n})
+        defaults = served or self._defaults
+        serving = defaults._replace(**{field: n for field, n in numbers.items() if n})
         if "initial_workers" in fields:
             serving = serving._replace(workers=numbers["workers"])
         if serving.timeout_s > self._defaults.timeout_s:  # workers only know the default
@@ -146,28 +203,36 @@ class Api:
                 f"response_timeout: {serving.timeout_s} s is too long; the limit is "
                 f"{self._defaults.timeout_s} s, set by SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS"
             )
-        later = _is_later(fields)
-        with contextlib.ExitStack() as held:
-            if name:  # before anything is fetched
-                held.enter_context(self._registry.reserved(name, url))
-            opened: ContextManager[Source] = self._sources.open(name, url)
-            if not (later and name and self._sources.fetches(url)):
-                opened = contextlib.nullcontext(held.enter_context(opened))
-            if not name:
-                with opened as source:
-                    name = source.name
-                held.enter_context(self._registry.reserved(name, url))
+        if served and not serving.workers:
+            raise BadInput("a version that replaces another needs a worker: set initial_workers")
+        return serving
 
-            def load() -> None:
-                with opened as source:
-                    self._registry.load(source, serving)
 
-            if later and serving.workers:
-                self._later.start(f"registering {name}", load, held)
-                return _LATER
-            load()
-        registered = f'Model "{name}" registered'
-        return Reply(200, {"status": "Workers scaled" if numbers["workers"] else registered})
+def _route(method: str, words: Sequence[str]) -> str | None:
+    """The path of the description that a request's segments are for; None if none is."""
+    if words == [""]:
+        return "/"
+    if words[0] != "models" or len(words) > 4:
+        return None
+    if len(words) == 4:
+        return _SET_DEFAULT if words[3] == "set-default" else None
+    if len(words) == 3 and words[2] == "rollback" and method == "POST":
+        return _ROLLBACK
+    return ("/models", _MODEL, _VERSION)[len(words) - 1]
+
+
+def _served(name: str, version: str) -> Reply:
+    return Reply(200, {"status": f'Version "{version}" of model "{name}" is served'})
+
+
+def _share(fields: Fields) -> int | None:
+    """The percentage in a request; None if it has none."""
+    if fields.get("share") is None:
+        return None
+    share = _number(fields, "share", 0)
+    if share > 100:
+        raise BadInput(f"share: {share} is more than 100 percent")
+    return share
 
 
 def _text(fields: Fields, key: str) -> str:
@@ -177,12 +242,11 @@ def _text(fields: Fields, key: str) -> str:
     return value
 
 
-def _is_later(fields: Fields) -> bool:
-    """Whether a request is not synchronous.  It is unless it says otherwise; MMS's are not."""
-    value = str(fields.get("synchronous", True)).lower()
+def _is_true(fields: Fields, key: str, default: bool) -> bool:
+    value = str(fields.get(key, default)).lower()
     if value not in ("true", "false"):
-        raise BadInput(f"synchronous: {reprlib.repr(fields['synchronous'])} is not true or false")
-    return value == "false"
+        raise BadInput(f"{key}: {reprlib.repr(fields[key])} is not true or false")
+    return value == "true"
 
 
 def _number(fields: Fields, key: str, default: int) -> int:

@@ -51,10 +51,11 @@ class _End(NamedTuple):
     requests: list[str]
     memory: bool
 
-    def __str__(self) -> str:
+    def sentence(self, title: str) -> str:
+        """How it ended; ``title`` is what people call the model."""
         number = len(self.requests)
         had = f"it had request{'s' * (number > 1)} {', '.join(self.requests)}" if number else ""
-        return f"worker {self.pid} of {self.model} {self._cause()}; {had or 'it had no request'}"
+        return f"worker {self.pid} of {title} {self._cause()}; {had or 'it had no request'}"
 
     def _cause(self) -> str:
         if self.status is None:
@@ -118,19 +119,21 @@ class EndedWorkers:
             memory=killed or worker.rss_bytes > machine.this_machine().memory_bytes / 2,
         )
 
-    def sentences(self, model: str, deaths: int, recent: int) -> list[str]:
+    def sentences(self, model: str, title: str, deaths: int, recent: int) -> list[str]:
         """A sentence for each of the latest deaths of a model's workers.
 
         Args:
             model: its name.
+            title: what people call it.
             deaths: how many workers have died, as the plug-in counts.  Others may have ended
                 because they were told to.
             recent: how many died within the last minute.
         """
         ends = [end for end in self._ends if end.model == model][-deaths:]
         self._ends = [end for end in self._ends if end not in ends]
-        texts = [str(end) for end in ends] + [f"a worker of {model} died"] * (deaths - len(ends))
-        return [f"{text}; deaths of {model} in the last minute: {recent}" for text in texts]
+        texts = [end.sentence(title) for end in ends]
+        texts += [f"a worker of {title} died"] * (deaths - len(ends))
+        return [f"{text}; deaths of {title} in the last minute: {recent}" for text in texts]
 
 
 def _status(pid: int) -> int | None:

@@ -19,6 +19,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import urllib.parse
 from collections import deque
 from pathlib import Path
 from typing import IO, Callable, Iterator, NamedTuple, Sequence
@@ -33,8 +34,13 @@ from mms_handler.settings import Settings, environment, hidden_removed, path_of_
 #: Seconds that Java may take to end once no request is in flight.
 _END_S = 3
 
-#: A line of /metrics.  A model's name needs no escapes.
-_RESTARTS = re.compile(r'^mms_handler_worker_restarts_total\{model="([^"]*)"\} (\d+)$', re.M)
+#: A line of /metrics.  The names of models and versions need no escapes.
+_RESTARTS = re.compile(
+    r'^mms_handler_worker_restarts_total\{model="([^"]*)",version="([^"]*)"\} (\d+)$', re.M
+)
+
+#: Bytes of a query that ``set_routes`` makes, without what it appends.
+_MAX_QUERY = 3_900
 
 #: Lines of Java's start that help nobody.
 _NOISE = (
@@ -144,8 +150,36 @@ class FrontEnd(NamedTuple):
         ping = f"{self.inference_url}/ping"
         self.wait_until(lambda: client.call("GET", ping).status == 200, limit_s)
 
-    def worker_restarts(self) -> dict[str, int]:
-        """How often MMS started a process again, by model; empty while Java does not answer.
+    def set_routes(self, table: Sequence[str]) -> None:
+        """Replace the gate's table (``routes``); requests go by the new one when this returns.
+
+        One call at a time.
+
+        Raises:
+            ServerError: Java does not answer, or does not take it.
+        """
+        queries = [urllib.parse.urlencode({"line": line}) for line in table]
+        parts = [[queries[0]]]
+        for query in queries[1:]:  # MMS takes request lines of 4096 bytes
+            if sum(map(len, [*parts[-1], query])) + len(parts[-1]) > _MAX_QUERY:
+                parts.append(["append=true"])
+            parts[-1].append(query)
+        for number, part in enumerate(parts, 1):
+            query = "&".join([*part, *(["more=true"] if number < len(parts) else [])])
+            answer = client.call("POST", f"{self.management_url}/routes?{query}")
+            if answer.status != 200:
+                raise ServerError(f"the gate does not take its routes: {answer.message()}")
+
+    def in_flight(self, name: str) -> int:
+        """How many requests a model of MMS has, those that wait for a worker among them."""
+        answer = client.call("GET", f"{self.management_url}/routes")
+        counts = dict(line.split() for line in answer.body.decode().splitlines())
+        return int(counts.get(name, 0))
+
+    def worker_restarts(self) -> dict[tuple[str, str], int]:
+        """How often MMS started a process again, by model and version.
+
+        It is empty while Java does not answer.
 
         The plug-in counts it (Workers.java).  It is asked on MMS's own socket, where no client is.
         """
@@ -154,15 +188,7 @@ class FrontEnd(NamedTuple):
         except ServerError:
             return {}
         text = answer.body.decode() if answer.status == 200 else ""
-        return {name: int(count) for name, count in _RESTARTS.findall(text)}
-
-    def loading_file(self, name: str) -> Path:
-        """The file that tells the gate to answer 503 for a model instead of 404 (Loading.java)."""
-        return self.folder / "loading" / name
-
-    def idle_file(self, name: str) -> Path:
-        """The file that tells it the same for a model that is registered without workers."""
-        return self.folder / "idle" / name
+        return {(name, version): int(n) for name, version, n in _RESTARTS.findall(text)}
 
 
 @contextlib.contextmanager
@@ -176,8 +202,7 @@ def started(
 ) -> Iterator[FrontEnd]:
     """Run Java for the length of a ``with`` block; it listens when the block begins.
 
-    Clients get 503 for the ``expected`` models until their ``loading_file`` is removed.  These
-    are the models that /invocations may mean; those that come later are not.
+    Clients get 503 for the ``expected`` models until ``set_routes`` says more.
 
     After the block requests in flight may finish, for ``drain_s`` seconds; a second Ctrl-C or
     SIGTERM does not wait for them.  Then no process is left, and the folder is removed.  Each
@@ -207,10 +232,6 @@ def started(
         # Of two lines with one key MMS takes the second.
         (folder / "config.properties").write_text(config_properties(private) + addresses)
         temp.mkdir()
-        for name in ("loading", "idle"):
-            (folder / name).mkdir()
-        for name in expected:
-            (folder / "loading" / name).touch()
         with processes.group(
             command,
             env={

@@ -24,7 +24,7 @@ class LaterChanges:
         self._ended = False
 
     def start(
-        self, subject: str, change: Callable[[], None], held: contextlib.ExitStack | None = None
+        self, subject: str, change: Callable[[], object], held: contextlib.ExitStack | None = None
     ) -> None:
         """Carry out ``change`` from now on; log it if it fails.
 

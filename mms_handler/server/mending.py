@@ -6,11 +6,10 @@ fails, it is tried again later.  Clients get 503 for the model until it is loade
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 
-from mms_handler.errors import HandlerError, ServerError
+from mms_handler.errors import HandlerError
 from mms_handler.server import model_processes
 from mms_handler.server.registry import Mending, Model, Registry
 from mms_handler.server.watch import WorkerDeaths
@@ -38,8 +37,8 @@ class Mender:
         """Try to load the models for which it is time.
 
         Returns:
-            The models that could not be loaded in too many attempts, with the reasons.  They are
-            unregistered.
+            The models that could not be loaded in too many attempts, with the reasons.  Until they
+            are unloaded, they are tried again.
         """
         reasons = {}
         for name, model in self._registry.models().items():
@@ -67,14 +66,14 @@ class Mender:
                 return None  # it is given up for that at once
         failures = model.mending.failures if model.mending else 0
         try:
+            # Clients get 503 for it from now on, until it is loaded, perhaps by a later call.
+            self._registry.replace(name, model._replace(mending=Mending(failures, 0)))
             self._registry.load_again(name, model)
         except HandlerError as exc:
-            if failures >= self._attempts:
-                with contextlib.suppress(ServerError):  # MMS may not answer
-                    self._registry.forget(name)
-                return str(exc)
             delay_s = min(2**failures, _MAX_DELAY_S)
             mending = Mending(failures + 1, time.monotonic() + delay_s)
             self._registry.replace(name, model._replace(mending=mending))
+            if failures >= self._attempts:
+                return str(exc)
             log.warning("%s; trying again in %d s", exc, delay_s)
         return None

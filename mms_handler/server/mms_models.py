@@ -15,7 +15,7 @@ from typing import Any, Iterator, NamedTuple
 
 import psutil
 
-from mms_handler import client, manifest, worker_files
+from mms_handler import client, manifest, names, worker_files
 from mms_handler.errors import HandlerError, OutOfResources, ServerError
 from mms_handler.server import machine, model_processes
 from mms_handler.server.front_end import FrontEnd
@@ -82,7 +82,7 @@ class MmsModels:
         """MMS's description of a model; one without workers if MMS has no such model."""
         answer = client.describe(self._front_end.management_url, name)
         if answer.status != 200:  # it is being mended
-            return {"modelName": name, "workers": []}
+            return {"workers": []}
         return client.description(answer)
 
     def load_error(self, name: str) -> str:
@@ -126,24 +126,20 @@ class MmsModels:
             late = time.monotonic() - start_s >= serving.timeout_s and not self.load_error(name)
             if late and answer.status != OutOfResources.status:
                 raise ServerError(
-                    f"{name} did not load within {serving.timeout_s} s (--timeout-s): "
+                    f"{names.shown(name)} did not load within {serving.timeout_s} s (--timeout-s): "
                     f"{self.load_phase(name)}"
                 )
-            raise self._refusal(name, f"{name} cannot be served", answer)
+            raise self._refusal(name, f"{names.shown(name)} cannot be served", answer)
         self._deaths.follow(name)
         listener = model_processes.listener(self._front_end.process.pid, name)
         if listener is None:
-            raise ServerError(f"{name} cannot be served: its processes ended right after the load")
-        self._front_end.idle_file(name).unlink(missing_ok=True)
+            raise ServerError(
+                f"{names.shown(name)} cannot be served: its processes ended right after the load"
+            )
         return listener
 
-    def set_aside(self, name: str) -> None:
-        """Let clients know that a model of the store is not loaded, and how to load it."""
-        self._front_end.idle_file(name).touch()
-
     def unload(self, name: str) -> None:
-        """End a model's processes, and set it aside."""
-        self.set_aside(name)
+        """End a model's processes; its files stay."""
         self._end(name)
         self._deaths.forget(name)
 
@@ -162,7 +158,8 @@ class MmsModels:
         def report() -> None:
             while not loaded.wait(_REPORT_S):
                 seconds = time.monotonic() - start_s
-                log.warning("%s is loading, %.0f s: %s", name, seconds, self.load_phase(name))
+                phase = self.load_phase(name)
+                log.warning("%s is loading, %.0f s: %s", names.shown(name), seconds, phase)
 
         thread = threading.Thread(target=report, daemon=True)
         thread.start()
@@ -174,7 +171,7 @@ class MmsModels:
 
     def _refusal(self, name: str, subject: str, answer: client.Answer) -> HandlerError:
         """The error for workers that MMS could not start; a worker may have written the reason."""
-        reason = self.load_error(name) or answer.message()
+        reason = self.load_error(name) or answer.message().replace(name, names.shown(name))
         if answer.status == OutOfResources.status:
             return OutOfResources(f"{subject}: {reason}")
         return ServerError(f"{subject}: {reason}")
@@ -193,8 +190,8 @@ class MmsModels:
         answer = client.invoke(url, body, sample.content_type, sample.accept, self._timeout_s)
         if answer.status >= 400:
             raise ServerError(
-                f"{name} cannot be served: it answers its own sample with {answer.status}: "
-                f"{answer.message()}"
+                f"{names.shown(name)} cannot be served: it answers its own sample with "
+                f"{answer.status}: {answer.message()}"
             )
 
     def scale(self, name: str, serving: Serving, workers: int) -> None:
@@ -208,7 +205,8 @@ class MmsModels:
             client.retire(url, name, serving.workers - workers, serving.timeout_s)
         answer = client.scale(url, name, workers, serving.timeout_s)
         if answer.status != 200:
-            error = self._refusal(name, f"could not start {workers} workers for {name}", answer)
+            subject = f"could not start {workers} workers for {names.shown(name)}"
+            error = self._refusal(name, subject, answer)
             more = max(0, workers - serving.workers)
             client.retire(url, name, more, serving.timeout_s)  # some may have loaded, and be busy
             client.scale(url, name, serving.workers, serving.timeout_s)
@@ -217,26 +215,17 @@ class MmsModels:
     def load_again(self, name: str, serving: Serving) -> psutil.Process:
         """Register a model with MMS again, from its files in the store; returns its new listener.
 
-        From now on until it is loaded, perhaps by a later call, clients get 503 for it.
-
         Raises:
             HandlerError: it cannot be loaded.
         """
-        loading = self._front_end.loading_file(name)
-        with contextlib.suppress(OSError):  # on a full disk, clients get MMS's 404
-            loading.touch()
         self._end(name)
-        listener = self.load(name, serving)
-        loading.unlink(missing_ok=True)
-        return listener
+        return self.load(name, serving)
 
     def remove(self, name: str) -> None:
         """Unregister a model; its processes and files are gone when this returns."""
         self._end(name)
         self._store.remove(name)
         self._deaths.forget(name)
-        for file in (self._front_end.loading_file(name), self._front_end.idle_file(name)):
-            file.unlink(missing_ok=True)
 
     def _end(self, name: str) -> None:
         processes = self.processes(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Mapping, NamedTuple, Sequence
 
 from mms_handler import __version__
@@ -10,9 +11,9 @@ _ERRORS = {
     400: "A field is missing or invalid, or the model is not safe or broken",
     401: "The token is missing or wrong",
     403: "The request comes from another site's page, or names another host",
-    404: "There is no such model, or nothing at the url",
+    404: "There is no such model or version, or nothing at the url",
     405: "The path has other methods: see Allow",
-    409: "The name is taken",
+    409: "The name is taken, the model is being changed, or its versions do not allow it",
     500: "It failed: the message says why, or the server's log does",
     503: "The model is being registered or loaded again, or too many changes are under way",
     507: "The memory or the disk is not enough; nothing has changed",
@@ -42,7 +43,15 @@ class _Operation(NamedTuple):
 #: MMS's names of runtimes.
 RUNTIMES = ("python", "python2", "python3")
 
+_VERSION = "/models/{model_name}/{model_version}"
+
 _SYNCHRONOUS = ("boolean", "false: answer 202 at once, and do it afterwards; default: true")
+
+_WORKERS = {
+    "min_worker": ("integer", "It gets no fewer; default: 1"),
+    "max_worker": ("integer", "It keeps no more; default: min_worker"),
+    "synchronous": _SYNCHRONOUS,
+}
 
 _OPERATIONS: dict[str, dict[str, _Operation]] = {
     "/": {"OPTIONS": _Operation("apiDescription", "Describe this API.", {200: "OpenAPI 3.0.1"})},
@@ -70,6 +79,9 @@ _OPERATIONS: dict[str, dict[str, _Operation]] = {
                 "batch_size": ("integer", "The most requests that a worker gets together"),
                 "max_batch_delay": ("integer", "Milliseconds that a batch waits for requests"),
                 "response_timeout": ("integer", "Seconds that a batch or a load may take"),
+                "version": ("string", "Default: the manifest's, or the next number"),
+                "replace": ("boolean", "true: serve it in place of the version that is served"),
+                "share": ("integer", "With replace: it gets only so many percent of the requests"),
                 "synchronous": _SYNCHRONOUS,
             },
             in_body=True,
@@ -77,18 +89,17 @@ _OPERATIONS: dict[str, dict[str, _Operation]] = {
     },
     "/models/{model_name}": {
         "GET": _Operation(
-            "describeModel", "Describe a model and its workers.", {200: "The model"}, [404]
+            "describeModel",
+            "Describe a model as it is served, and its versions.",
+            {200: "The model"},
+            [404],
         ),
         "PUT": _Operation(
             "setAutoScale",
-            "Set the number of a model's workers.",
-            {200: "The model has so many workers", 202: "The workers are being changed"},
+            "Set the number of workers of the version that is served.",
+            {200: "It has so many workers", 202: "The workers are being changed"},
             [400, 404, 500, 503, 507],
-            {
-                "min_worker": ("integer", "The model gets no fewer; default: 1"),
-                "max_worker": ("integer", "The model keeps no more; default: min_worker"),
-                "synchronous": _SYNCHRONOUS,
-            },
+            _WORKERS,
             in_body=True,
         ),
         "DELETE": _Operation(
@@ -96,6 +107,41 @@ _OPERATIONS: dict[str, dict[str, _Operation]] = {
             "Unregister a model; its processes and files are gone then.",
             {200: "The model is unregistered"},
             [404, 500, 503],
+        ),
+    },
+    "/models/{model_name}/rollback": {
+        "POST": _Operation(
+            "rollBack",
+            "Serve the version again that was served before.",
+            {200: "It is served"},
+            [404, 409, 503],
+        ),
+    },
+    _VERSION: {
+        "GET": _Operation(
+            "describeVersion", "Describe a version and its workers.", {200: "The version"}, [404]
+        ),
+        "PUT": _Operation(
+            "changeVersion",
+            "Set the share of the requests that a version gets, or the number of its workers.",
+            {200: "It is set", 202: "The workers are being changed"},
+            [400, 404, 409, 500, 503, 507],
+            {"share": ("integer", "Percent; 0: none, but it is kept"), **_WORKERS},
+            in_body=True,
+        ),
+        "DELETE": _Operation(
+            "unregisterVersion",
+            "Unregister a version that is not served, or the only one.",
+            {200: "The version is unregistered"},
+            [404, 409, 500, 503],
+        ),
+    },
+    f"{_VERSION}/set-default": {
+        "PUT": _Operation(
+            "setDefault",
+            "Serve a version; the one that is served is kept.",
+            {200: "It is served"},
+            [404, 409, 503],
         ),
     },
 }
@@ -121,9 +167,8 @@ def _operation(path: str, operation: _Operation) -> dict[str, Any]:
         {"in": "query", "name": name, "description": text, "schema": {"type": kind}}
         for name, (kind, text) in operation.parameters.items()
     ]
-    if "{model_name}" in path:
-        name = {"in": "path", "name": "model_name", "required": True, "schema": {"type": "string"}}
-        parameters.insert(0, name)
+    in_path = {"in": "path", "required": True, "schema": {"type": "string"}}
+    parameters[:0] = [{**in_path, "name": name} for name in re.findall("{(.*?)}", path)]
     errors = {status: _ERRORS[status] for status in sorted([*operation.errors, 401, 403])}
     described = {
         "operationId": operation.name,

@@ -1,20 +1,20 @@
-"""The models of a running server: registered, scaled, loaded again, unregistered.
+"""The models that MMS has: loaded, scaled, loaded again, unloaded.
 
-It keeps changes of one model apart, and a name and memory from others while a model is registered.
-``mms_models`` makes the changes.
+Each is a version of a model of ``versions``, and has a name of its own (``names``).  This module
+keeps changes of one of them apart, and memory from others while one is loaded.  ``mms_models``
+makes the changes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
-import time
-from typing import Any, Iterator, NamedTuple
+from typing import Any, Callable, Iterator, NamedTuple
 
 import psutil
 
-from mms_handler import manifest, worker_files
-from mms_handler.errors import NameTaken, NoSuchModel, Unavailable
+from mms_handler import names
+from mms_handler.errors import NoSuchModel, Unavailable
 from mms_handler.server import sizing
 from mms_handler.server.front_end import FrontEnd
 from mms_handler.server.memory import Memory
@@ -29,7 +29,7 @@ class Mending(NamedTuple):
     """A model that lost its processes and is not served until it can be loaded again.
 
     Fields:
-        failures: how often loading it has failed; 1 or more.
+        failures: how often loading it has failed.
         next_s: monotonic time of the next attempt.
     """
 
@@ -38,18 +38,22 @@ class Mending(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A registered model.
+    """A version of a model.
 
     Fields:
+        name: the model's, for clients.
+        version: of the model.
         url: where it came from, as it was given.
         serving: how it is served; with 0 workers it is not loaded, and MMS does not know it.
         size_bytes: the size of its files.
         listener: the process that forks its workers; MMS starts no second one if it dies.  None if
             the model is not loaded.
-        change: held while it is scaled, mended or unregistered.
+        change: held while it is scaled, mended or unloaded.
         mending: None while it is served.
     """
 
+    name: str
+    version: str
     url: str
     serving: Serving
     size_bytes: int
@@ -59,10 +63,18 @@ class Model(NamedTuple):
 
 
 class Registry:
-    """The only way to add and remove models.  Safe to call from several threads."""
+    """The only way to load and unload models.  Safe to call from several threads.
+
+    Names are MMS's.
+    """
 
     def __init__(
-        self, front_end: FrontEnd, store: Store, settings: Settings, deaths: WorkerDeaths
+        self,
+        front_end: FrontEnd,
+        store: Store,
+        settings: Settings,
+        deaths: WorkerDeaths,
+        changed: Callable[[], None],
     ) -> None:
         """Take charge of the models of a front end.
 
@@ -71,19 +83,16 @@ class Registry:
             store: an empty store that nothing else writes to.
             settings: the memory to plan with, and how long a sample and a drain may take.
             deaths: counts the deaths of the models' workers.
+            changed: called when a model can be asked that could not, or the other way round.
         """
         self._mms = MmsModels(front_end, store, deaths, settings)
         self._memory = Memory(front_end.process, settings.memory_bytes)
         self._store, self._request_bytes = store, sizing.request_bytes(settings)
+        self._changed = changed
         self._models: dict[str, Model] = {}
-        self._registering: dict[str, tuple[str, float]] = {}  # url and monotonic time of the start
-        self._unregistering: set[str] = set()
         self._lock = threading.Lock()
 
     # --- asking ---
-
-    def names(self) -> list[str]:
-        return sorted(self.models())
 
     def models(self) -> dict[str, Model]:
         """All models by name, as they are now."""
@@ -95,49 +104,31 @@ class Registry:
 
         Raises:
             NoSuchModel: there is none.
-            Unavailable: it is being registered.
         """
         with self._lock:
             if name in self._models:
                 return self._models[name]
-            if name in self._registering:
-                raise Unavailable(f"{name} is being registered; try again when it is")
-            raise NoSuchModel(f"Model not found: {name}")
+        raise NoSuchModel(f"Model not found: {names.shown(name)}")
 
     def describe(self, name: str) -> dict[str, Any]:
-        """MMS's description of a model, with the url that it was registered with.
+        """MMS's description of a model, under the name that clients know.
 
         Raises:
             NoSuchModel: there is none.
         """
-        with self._lock:
-            loading = None if name in self._models else self._registering.get(name)
-        if loading:
-            return self._describe_loading(name, *loading)
         model = self.model(name)
         if model.listener:
-            return {**self._mms.describe(name), "modelUrl": model.url}
-        return {
-            "modelName": name,
-            "modelUrl": model.url,
-            "minWorkers": 0,
-            "maxWorkers": 0,
-            "batchSize": self._mms.batch_size(name, model.serving),
-            "maxBatchDelay": model.serving.max_batch_delay_ms,
-            "workers": [],
-        }
-
-    def _describe_loading(self, name: str, url: str, start_s: float) -> dict[str, Any]:
-        written = worker_files.read_load_phase(self._store.folder(name))
-        phase, seconds = written or ("starting", time.monotonic() - start_s)
-        return {
-            "modelName": name,
-            "modelUrl": url,
-            "status": "LOADING",
-            "phase": phase,
-            "phaseSeconds": int(seconds),
-            "workers": [],
-        }
+            description = self._mms.describe(name)
+        else:
+            description = {
+                "minWorkers": 0,
+                "maxWorkers": 0,
+                "batchSize": self._mms.batch_size(name, model.serving),
+                "maxBatchDelay": model.serving.max_batch_delay_ms,
+                "workers": [],
+            }
+        own = {"modelName": model.name, "modelVersion": model.version, "modelUrl": model.url}
+        return {**description, **own}
 
     def load_error(self, name: str) -> str:
         """Why a worker of a model could not load it within the last minute; "" if none failed."""
@@ -147,39 +138,10 @@ class Registry:
         """The listener and the workers of a model."""
         return self._mms.processes(name)
 
-    # --- registering ---
+    # --- loading and unloading ---
 
-    @contextlib.contextmanager
-    def reserved(self, name: str, url: str) -> Iterator[None]:
-        """Keep a name from others while its model is being registered from ``url``.
-
-        Raises:
-            ArchiveError: it cannot name a model.
-            NameTaken: a model has that name, or is about to get it, or is not quite gone.
-        """
-        manifest.check_name(name)
-        with self._lock:
-            if name in {*self._models, *self._registering, *self._unregistering}:
-                raise NameTaken(f"Model {name} is already registered.")
-            self._registering[name] = (url, time.monotonic())
-        try:
-            yield
-        finally:
-            with self._lock:
-                del self._registering[name]
-
-    def register(self, source: Source, serving: Serving) -> None:
-        """Serve a model; it answers requests when this returns.
-
-        Raises:
-            ArchiveError, NameTaken: as ``reserved``.
-            HandlerError: as ``load``.
-        """
-        with self.reserved(source.name, source.url):
-            self.load(source, serving)
-
-    def load(self, source: Source, serving: Serving) -> None:
-        """Serve a model whose name is ``reserved``; it answers requests when this returns.
+    def load(self, name: str, version: str, source: Source, serving: Serving) -> None:
+        """Load a model under a name that none has; it answers requests when this returns.
 
         With 0 workers it is only there to be scaled.
 
@@ -188,15 +150,15 @@ class Registry:
             ArchiveError: it is not safe, or broken.
             ServerError: it cannot be loaded, or cannot answer its sample; says why.
         """
-        name = source.name
-        model = Model(source.url, serving, source.size_bytes, None, threading.Lock())
-        with self._memory.reserved(name, self._first_bytes(model, serving.workers)):
-            self._store.put(source)
+        model = Model(
+            source.name, version, source.url, serving, source.size_bytes, None, threading.Lock()
+        )
+        subject = names.shown(name)
+        with self._memory.reserved(subject, self._first_bytes(model, serving.workers)):
+            self._store.put(name, source)
             try:
                 if serving.workers:
                     model = self._loaded(name, model, serving)
-                else:
-                    self._mms.set_aside(name)
             except BaseException:
                 self._mms.remove(name)
                 raise
@@ -212,7 +174,19 @@ class Registry:
         """The memory of a model's first workers, judging by its files."""
         return workers * sizing.estimate(model.size_bytes)
 
-    # --- changing ---
+    def unload(self, name: str) -> None:
+        """Unload a model; its processes and files are gone when this returns.
+
+        Raises:
+            NoSuchModel: there is none of that name.
+        """
+        with self.model(name).change:
+            self.model(name)  # another thread may have unloaded it meanwhile
+            with self._lock:
+                del self._models[name]
+            self._mms.remove(name)
+
+    # --- scaling ---
 
     def scale(self, name: str, min_workers: int, max_workers: int | None = None) -> None:
         """Serve a model with the workers that it has, but no fewer and no more than these numbers.
@@ -231,16 +205,18 @@ class Registry:
             ServerError: they could not be started; the model has the workers that it had.
         """
         with self.model(name).change:
-            model = self.model(name)  # it may have been changed or unregistered meanwhile
+            model = self.model(name)  # it may have been changed or unloaded meanwhile
             if model.mending:
-                raise Unavailable(f"{name} is being loaded again after its processes ended")
+                raise Unavailable(
+                    f"{names.shown(name)} is being loaded again after its processes ended"
+                )
             limit = min_workers if max_workers is None else max_workers
             workers = max(min_workers, min(model.serving.workers, limit))
             if not model.serving.workers:
                 self._load_first(name, model, workers)
                 return
             more = max(0, workers - model.serving.workers)
-            subject = f"{name} with {more} more worker{'s' if more > 1 else ''}"
+            subject = f"{names.shown(name)} with {more} more worker{'s' if more > 1 else ''}"
             with self._memory.reserved(subject, more * self._worker_bytes(name, model)):
                 self._set_workers(name, model, workers)
 
@@ -248,7 +224,7 @@ class Registry:
         """Load a model that is registered without workers."""
         if not workers:
             return
-        with self._memory.reserved(name, self._first_bytes(model, workers)):
+        with self._memory.reserved(names.shown(name), self._first_bytes(model, workers)):
             try:
                 serving = model.serving._replace(workers=workers)
                 self.replace(name, self._loaded(name, model, serving))
@@ -272,16 +248,6 @@ class Registry:
     def _set_workers(self, name: str, model: Model, workers: int) -> None:
         self._mms.scale(name, model.serving, workers)
         self.replace(name, model._replace(serving=model.serving._replace(workers=workers)))
-
-    def unregister(self, name: str) -> None:
-        """Unregister a model; its processes and files are gone when this returns.
-
-        Raises:
-            NoSuchModel: there is none of that name.
-        """
-        with self.model(name).change:
-            self.model(name)  # another thread may have unregistered it meanwhile
-            self.forget(name)
 
     # --- for whoever holds a model's ``change`` ---
 
@@ -309,14 +275,4 @@ class Registry:
         """Note that a model is served in another way now, or is not served for a while."""
         with self._lock:
             self._models[name] = model
-
-    def forget(self, name: str) -> None:
-        """Unregister a model; nobody gets its name before its files are gone."""
-        with self._lock:
-            del self._models[name]
-            self._unregistering.add(name)
-        try:
-            self._mms.remove(name)
-        finally:
-            with self._lock:
-                self._unregistering.discard(name)
+        self._changed()

@@ -1,7 +1,8 @@
 """Serve models for the length of a ``with`` block, and watch over them.
 
-places ──▶ Source ──▶ Registry ──▶ Store, MmsModels ──▶ front end ──▶ workers
-POST /models ──▶ Api ──▶ Registry ◀── Mender      WorkerDeaths ◀── the plug-in's counts
+places ──▶ Source ──▶ Versions ──▶ Registry ──▶ Store, MmsModels ──▶ front end ──▶ workers
+POST /models ──▶ Api ──▶ Versions ──▶ the gate's table
+                      Mender ──▶ Registry     WorkerDeaths ◀── the plug-in's counts
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import subprocess
 from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
-from mms_handler.errors import HandlerError, NoSuchModel, ServerError
+from mms_handler.errors import Conflict, HandlerError, NoSuchModel, ServerError
 from mms_handler.server import access, admin, admin_http, front_end, sizing
 from mms_handler.server.access import Access, Tokens, read_tokens
 from mms_handler.server.deaths import EndedWorkers
@@ -21,10 +22,10 @@ from mms_handler.server.later import LaterChanges
 from mms_handler.server.machine import this_machine
 from mms_handler.server.mending import Mender
 from mms_handler.server.mms_models import Serving
-from mms_handler.server.registry import Registry
 from mms_handler.server.sources import Source, Sources, allowed_folders, opened
 from mms_handler.server.stopped import StoppedWorkers
 from mms_handler.server.store import Store
+from mms_handler.server.versions import Versions
 from mms_handler.server.watch import WINDOW_S, WorkerDeaths
 from mms_handler.settings import Settings
 
@@ -38,15 +39,15 @@ class Server:
         self,
         front: FrontEnd,
         store: Store,
-        registry: Registry,
+        versions: Versions,
         deaths: WorkerDeaths,
         settings: Settings,
     ) -> None:
         """Made by ``serve``."""
         self.url = f"http://{settings.host}:{settings.port}"
-        self.process, self.registry = front.process, registry
+        self.process, self.versions = front.process, versions
         self._worker_restarts = front.worker_restarts
-        self._mender = Mender(registry, deaths, settings.restarts)
+        self._mender = Mender(versions.registry, deaths, settings.restarts)
         self._stopped = StoppedWorkers(front.process.pid)
         self._ended = EndedWorkers(front.process.pid, store.folder)
         self._ended.look()  # a worker may die before the first check
@@ -71,27 +72,44 @@ class Server:
     def _check_models(self) -> None:
         self._stopped.look()
         self._ended.look()
-        for name, new in self._deaths.read(self._worker_restarts).items():
-            for sentence in self._ended.sentences(name, new, self._deaths.within_window(name)):
+        for name, new in self._deaths.read(self._restarts_by_name).items():
+            recent, title = self._deaths.within_window(name), self.versions.title(name)
+            for sentence in self._ended.sentences(name, title, new, recent):
                 log.warning("%s", sentence)
         for name in self._deaths.above_limit():
-            reason = self.registry.load_error(name)
-            died = f"the workers of {name} died more than {self._restarts} times in {WINDOW_S} s"
-            self._give_up(f"{died}: {reason}" if reason else died)
-            try:
-                self.registry.unregister(name)
-            except NoSuchModel:  # a client has just unregistered it
-                pass
-            except ServerError as exc:
-                log.error("%s may still have processes: %s", name, exc)
-        for reason in self._mender.mend().values():
-            self._give_up(reason)
+            reason = self.versions.registry.load_error(name)
+            died = (
+                f"the workers of {self.versions.title(name)} died more than {self._restarts} times "
+                f"in {WINDOW_S} s"
+            )
+            self._give_up(name, f"{died}: {reason}" if reason else died)
+        for name, reason in self._mender.mend().items():
+            self._give_up(name, reason)
 
-    def _give_up(self, reason: str) -> None:
-        """End the server, or only log that it goes on without a model."""
-        if not self._keep_going:
+    def _restarts_by_name(self) -> dict[str, int]:
+        """The plug-in's counts, by MMS's names."""
+        counts = self._worker_restarts()
+        models = self.versions.registry.models()
+        return {key: counts.get((model.name, model.version), 0) for key, model in models.items()}
+
+    def _give_up(self, name: str, reason: str) -> None:
+        """End the server, or go on without a version if it can do without.
+
+        Raises:
+            ServerError: it cannot.
+        """
+        if self.versions.is_served(name) and not self._keep_going:
             raise ServerError(reason)
+        title, failure = self.versions.title(name), None
+        try:
+            self.versions.give_up(name)
+        except (NoSuchModel, Conflict):  # a client has just unregistered it, or is changing it
+            return
+        except ServerError as exc:
+            failure = exc
         log.error("%s; it is unregistered", reason)
+        if failure:
+            log.error("%s may still have processes: %s", title, failure)
 
 
 @contextlib.contextmanager
@@ -145,28 +163,26 @@ def serve(
             front_end.started(settings, tokens, plan, ProcessLog(log), ready_s, names)
         )
         store = Store(front.folder / "store", settings.program)
-        registry = Registry(front, store, settings, deaths)
+        versions = Versions(front, store, settings, deaths, names)
         allowed = Sources(allowed_folders(settings), settings.allowed_urls, front.folder)
         later = LaterChanges()
         stack.callback(later.end)  # before the requests in flight, which do not need them
-        api = admin.Api(registry, allowed, serving, later)
+        api = admin.Api(versions, allowed, serving, later)
         stack.enter_context(
             admin_http.listening(api, Access.by(settings, tokens), settings.management_port)
         )
         for source in sources:
             try:
-                registry.register(source, serving)
+                versions.register(source, serving)
                 if settings.workers is None and plan.workers > 1:
-                    registry.scale_to_fit(source.name, plan.workers)
+                    versions.registry.scale_to_fit(source.name, plan.workers)
             except HandlerError as exc:
                 if not settings.keep_going:
                     raise
                 log(f"{exc}; serving the other models without it")
-            finally:
-                front.loading_file(source.name).unlink(missing_ok=True)
         files.close()  # the store has them now
         front.open_gate(ready_s)
-        yield Server(front, store, registry, deaths, settings)
+        yield Server(front, store, versions, deaths, settings)
 
 
 def check_distinct(sources: Sequence[Source]) -> Sequence[Source]:

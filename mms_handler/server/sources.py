@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Callable, Iterator, NamedTuple, Sequence
 
-from mms_handler import archive, manifest, processes
+from mms_handler import archive, manifest, names, processes
 from mms_handler.errors import ArchiveError, NoSuchModel
 from mms_handler.manifest import check_name
 from mms_handler.settings import Settings
@@ -24,6 +24,7 @@ class Source(NamedTuple):
         url: the path or address, as on the command line or in the registration.
         code: a script, or its folder, that replaces a folder's own; None: its own.
         fetched: ``path`` is temporary.
+        version: the version of the model that its manifest names; "" if it names none.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Source(NamedTuple):
     url: str
     code: Path | None = None
     fetched: bool = False
+    version: str = ""
 
 
 @contextlib.contextmanager
@@ -78,7 +80,7 @@ def source_at(path: Path, code: Path | None = None) -> Source:
     name = name_of(path)
     if code and not path.is_dir():
         raise ArchiveError(f"{path} has a script of its own; --script is for a model in a folder")
-    return Source(name, path, archive.size(path), str(path), code)
+    return Source(name, path, archive.size(path), str(path), code, version=_version(path))
 
 
 def name_of(path: Path) -> str:
@@ -96,13 +98,35 @@ def name_of(path: Path) -> str:
     raise NoSuchModel(f"{path} is neither a .mar, a .tar.gz, a .tgz nor a folder")
 
 
-def _own_name(path: Path) -> str:
+def _source(name: str | None, path: Path, url: str, fetched: bool = False) -> Source:
+    named = name or _own_name(path)
+    size_bytes = archive.size(path)
+    return Source(named, path, size_bytes, url, fetched=fetched, version=_version(path))
+
+
+def _manifest(path: Path) -> manifest.Manifest | None:
+    """The manifest of an archive or a folder that has one.
+
+    Raises:
+        ArchiveError: an archive's is not valid.
+    """
     if path.is_dir():
         with contextlib.suppress(ArchiveError):  # a new manifest is written then
-            if packed := manifest.read_folder(path):
-                return packed.name
-    elif path.suffix == ".mar":
-        return archive.model_name(path)
+            return manifest.read_folder(path)
+    return archive.manifest_of(path) if path.suffix == ".mar" else None
+
+
+def _version(path: Path) -> str:
+    """The version that a manifest names; other programs write what is no version here."""
+    with contextlib.suppress(ArchiveError):  # it is refused later
+        packed = _manifest(path)
+        return packed.version if packed and names.is_version(packed.version) else ""
+    return ""
+
+
+def _own_name(path: Path) -> str:
+    if packed := _manifest(path):
+        return packed.name
     try:
         return name_of(path)
     except (ArchiveError, NoSuchModel) as exc:
@@ -156,11 +180,11 @@ class Sources:
         """
         if "://" not in url:
             path = self._local(url)
-            yield Source(name or _own_name(path), path, archive.size(path), url)
+            yield _source(name, path, url)
             return
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             path = archive.fetch(url, Path(folder), self._prefixes)
-            yield Source(name or _own_name(path), path, archive.size(path), url, fetched=True)
+            yield _source(name, path, url, fetched=True)
 
     def _local(self, url: str) -> Path:
         if ".." in url.split("/"):

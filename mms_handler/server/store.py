@@ -33,8 +33,12 @@ class Store:
         """The folder of a model."""
         return self._folder / name
 
-    def put(self, source: Source) -> Path:
+    def put(self, name: str, source: Source) -> Path:
         """Put a model into the store; returns its folder.
+
+        Args:
+            name: of the folder.
+            source: the model.
 
         Raises:
             ArchiveError: the model is not safe, or cannot be served.
@@ -42,26 +46,27 @@ class Store:
         """
         try:
             is_folder = source.path.is_dir()
-            folder = self._link(source) if is_folder else self._unpack(source)
+            folder = self.folder(name)
+            if is_folder:
+                self._link(source, folder)
+            else:
+                self._unpack(source, folder)
             is_here = is_folder and not source.fetched
             write_sources(folder, _origins(source) if is_here else {"": source.url})
             return folder
         except BaseException:
-            self.remove(source.name)
+            self.remove(name)
             raise
 
-    def _unpack(self, source: Source) -> Path:
-        target = self._folder / source.name
+    def _unpack(self, source: Source, target: Path) -> None:
         if source.path.suffix == ".mar":
             archive.unpack(source.path, target)
-            return target
-        mar = self._folder / f"{source.name}.mar"
+            return
+        mar = self._folder / f"{source.name}.mar"  # it gives the manifest its name
         archive.unpack(archive.convert(source.path, mar, program=self._program), target)
         mar.unlink()
-        return target
 
-    def _link(self, source: Source) -> Path:
-        target = self._folder / source.name
+    def _link(self, source: Source, target: Path) -> None:
         entries = archive.entries(
             source.path, name=source.name, code=source.code, program=self._program
         )
@@ -76,7 +81,6 @@ class Store:
                 shutil.copyfile(content, file)
             else:
                 os.symlink(content.resolve(), file)
-        return target
 
     def remove(self, name: str) -> None:
         shutil.rmtree(self._folder / name, ignore_errors=True)

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
-from mms_handler import errors, settings, worker_files
+from mms_handler import errors, names, settings, worker_files
 from mms_handler.errors import Failed, LoadError, OutOfResources, attempt
 from mms_handler.settings import Settings
 from mms_handler.worker import faults
@@ -90,6 +90,7 @@ class Service:
             self._output.clean()
         self._lifeline = connection or contextlib.nullcontext()
         context.metrics = Metrics(context.metrics, None)
+        context.model_name = names.of_model(context.model_name)  # MMS's has the version
         bodies.keep_undecoded()
         supervised = False
         try:

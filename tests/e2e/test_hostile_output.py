@@ -53,4 +53,4 @@ def test_words_that_look_like_deaths(tmp_path):
         assert serving.process.poll() is None
         metrics = client.call("GET", f"{serving.inference}/metrics").body.decode()
         for name, count in (("echo", 1), ("linear", 0)):
-            assert f'worker_restarts_total{{model="{name}"}} {count}\n' in metrics
+            assert f'worker_restarts_total{{model="{name}",version="1"}} {count}\n' in metrics

@@ -120,6 +120,7 @@ STARTUP = "a model that `serve` was started with counts again when it is registe
 MANIFEST = "a folder without a manifest has a script of SageMaker's"
 ADDRESSES = "only addresses of `MMS_HANDLER_ALLOWED_URLS` are fetched"
 GONE = "`DELETE` answers when the processes are gone, and has no time limit of its own"
+VERSIONS = "models have versions"
 REASONS = "a failed load says why"
 
 JSON_BODY = b'{"data": "test"}'
@@ -156,7 +157,25 @@ def unload(test: str, name: str, **more) -> Row:
 ROWS = [
     Row("Ping", "i", "GET", "/ping", (200, "Healthy")),
     Row("Root", "i", "OPTIONS", "/", (200, INFERENCE)),
-    Row("Root", "m", "OPTIONS", "/", (200, paths("/", "/models", "/models/{model_name}"))),
+    Row(
+        "Root",
+        "m",
+        "OPTIONS",
+        "/",
+        (200, paths("/", "/models", "/models/{model_name}")),
+        (
+            200,
+            paths(
+                "/",
+                "/models",
+                "/models/{model_name}",
+                "/models/{model_name}/rollback",
+                "/models/{model_name}/{model_version}",
+                "/models/{model_name}/{model_version}/set-default",
+            ),
+        ),
+        VERSIONS,
+    ),
     Row("ApiDescription", "i", "GET", "/api-description", (200, INFERENCE)),
     Row("DescribeApi", "i", "OPTIONS", "/predictions/noop_v0.1", (200, has("API for: noop_v0.1"))),
     DELETE_NOOP,

@@ -102,7 +102,7 @@ def test_the_five_calls(serving, base):
     assert load(serving, "m", linear) == 409
     assert load(serving, "n", str(base / "models" / "no" / "model")) == 404
     assert load(serving, "n", "/etc") == 404
-    entry = {"modelName": "m", "modelUrl": linear}
+    entry = {"modelName": "m", "modelUrl": linear, "modelVersion": "1"}
     assert call(serving, "GET", "/models") == (200, {"models": [entry]})
     status, description = call(serving, "GET", "/models/m")
     assert (status, {key: description[key] for key in entry}) == (200, entry)

@@ -45,7 +45,7 @@ def ask(serving: Serving, name: str, megabytes: int = 0, seconds: float = 0) -> 
 def counts(serving: Serving) -> tuple[int, int]:
     """How many workers were recycled, and how many were started again for another reason."""
     metrics = client.call("GET", f"{serving.inference}/metrics").body.decode()
-    pattern = r'mms_handler_worker_%s_total\{model="echo"\} (-?\d+)'
+    pattern = r'mms_handler_worker_%s_total\{model="echo",version="1"\} (-?\d+)'
     recycled, restarted = (
         re.findall(pattern % kind, metrics)[0] for kind in ("recycles", "restarts")
     )

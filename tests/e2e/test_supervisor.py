@@ -254,7 +254,7 @@ def test_the_drain_has_a_limit(ports, tmp_path):
 def restarts(serving: Serving) -> int:
     """How often a worker of linear was started again, from /metrics."""
     metrics = client.call("GET", f"{serving.inference}/metrics").body.decode()
-    (count,) = re.findall(r'mms_handler_worker_restarts_total\{model="linear"\} (\d+)', metrics)
+    (count,) = re.findall(r'worker_restarts_total\{model="linear",version="1"\} (\d+)', metrics)
     return int(count)
 
 

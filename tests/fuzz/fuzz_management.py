@@ -17,7 +17,7 @@ from typing import Any, Iterator
 from fuzz_checks import bounded, no_leak, outcome
 from fuzz_input import Choices
 
-from mms_handler import manifest
+from mms_handler import manifest, names
 from mms_handler.errors import BadInput, NameTaken, NoSuchModel
 from mms_handler.server import admin, admin_http
 from mms_handler.server.access import Access
@@ -38,6 +38,10 @@ _PATHS = [
     "*",
     "//",
     "/models/%2e%2e",
+    "/models/m/1",
+    "/models/m/2",
+    "/models/m/1/set-default",
+    "/models/m/rollback",
     "/ping",
 ]
 _METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "HEAD", "get"]
@@ -50,7 +54,15 @@ _KEYS = [
     "min_worker",
     "max_worker",
 ]
-_KEYS += ["limit", "next_page_token", "max_batch_delay", "synchronous"]
+_KEYS += [
+    "limit",
+    "next_page_token",
+    "max_batch_delay",
+    "synchronous",
+    "replace",
+    "share",
+    "version",
+]
 _TEXTS = [
     "",
     "m",
@@ -74,46 +86,56 @@ class Later(LaterChanges):
         change()
 
 
-class _Model:
-    url = "a.mar"
-
-
-class Registry:
+class Versions:
     """The names of the real one's models, and its checks of names; nothing is started."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def models(self) -> dict[str, _Model]:
-        return {"m": _Model()}
+    def list(self) -> list[dict[str, str]]:
+        return [{"modelName": "m", "modelUrl": "a.mar", "modelVersion": "1"}]
 
-    def model(self, name: str) -> _Model:
-        if name != "m":
+    def find(self, name: str, version: str = "") -> str:
+        if name != "m" or version not in ("", "1"):
             raise NoSuchModel(f"Model not found: {name}")
-        return _Model()
+        return name
+
+    def serving(self, name: str) -> Serving | None:
+        return DEFAULTS if name == "m" else None
 
     @contextlib.contextmanager
-    def reserved(self, name: str, url: str) -> Iterator[None]:
-        if manifest.check_name(name) == "m":
+    def reserved(self, name: str, url: str, replace: bool) -> Iterator[None]:
+        if manifest.check_name(name) == "m" and not replace:
             raise NameTaken("Model m is already registered.")
         yield
 
-    def describe(self, name: str) -> dict[str, Any]:
-        self.model(name)
-        return {"modelName": name}
+    def describe(self, name: str, version: str) -> dict[str, Any]:
+        return {"modelName": self.find(name, version)}
 
-    def load(self, source: Any, serving: Serving) -> None:
+    def load(self, source: Any, serving: Serving, version: str, share: int | None) -> str:
         """Check that the files are inside the store, and that the numbers are numbers."""
+        assert not version or names.is_version(version)
+        assert share is None or 0 <= share <= 100
         assert self._folder in source.path.resolve().parents, source
         assert all(isinstance(number, int) and number > 0 for number in serving)
+        return version or "2"
 
-    def scale(self, name: str, min_workers: int, max_workers: int) -> None:
-        self.model(name)
+    def scale(self, name: str, min_workers: int, max_workers: int, version: str) -> None:
+        self.find(name, version)
         assert all(isinstance(number, int) for number in (min_workers, max_workers))
         assert 0 <= min_workers <= max_workers > 0
 
     def unregister(self, name: str) -> None:
-        self.model(name)
+        self.find(name)
+
+    unload = serve = find
+
+    def share(self, name: str, version: str, percent: int) -> None:
+        self.find(name, version)
+        assert 0 <= percent <= 100
+
+    def roll_back(self, name: str) -> str:
+        return self.find(name)
 
 
 @functools.lru_cache(maxsize=None)
@@ -128,9 +150,9 @@ def _api() -> admin.Api:
 
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     logging.disable(logging.CRITICAL)
-    registry: Any = Registry(folder)
+    versions: Any = Versions(folder)
     return admin.Api(
-        registry, Sources([folder], ("https://host/models",), folder), DEFAULTS, Later()
+        versions, Sources([folder], ("https://host/models",), folder), DEFAULTS, Later()
     )
 
 

@@ -163,10 +163,10 @@ FAULTS = (
         "a request whose client hangs up stays in flight",
         "connection",
         "Connection",
-        "unanswered = false;\n            leave();",
+        "unanswered = false;\n            IN_FLIGHT.decrementAndGet();",
         "unanswered = false;",
         3,
-        "the model has requests in flight",
+        "1 requests in flight",
     ),
     Fault(
         "the drain does not refuse what was not answered in time",

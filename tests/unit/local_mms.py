@@ -47,6 +47,8 @@ class Mms:
         calls: what came: the method, the model, and the number of workers if it is one.
         during: called with each call, before it is answered.
         java: the process whose children are the listeners.
+        routes: the lines of the gate's table.
+        in_flight: how many requests models have, by name.
     """
 
     def __init__(self) -> None:
@@ -60,9 +62,13 @@ class Mms:
             command, stdin=subprocess.PIPE, preexec_fn=os.setpgrp, text=True
         )
         self.url = ""
+        self.routes: list[str] = []
+        self.in_flight: dict[str, int] = {}
 
     def answer(self, method: str, url: str, body: bytes) -> tuple[int, object]:
-        path, query = urlsplit(url).path, parse_qs(urlsplit(url).query)
+        path, query = urlsplit(url).path, parse_qs(urlsplit(url).query, keep_blank_values=True)
+        if path == "/routes":
+            return self.route(method, query)
         name, workers = path.rpartition("/")[2], None
         if path == "/models":
             fields = json.loads(body)
@@ -84,6 +90,12 @@ class Mms:
         if method == "GET" and status == 200:
             return status, [{"modelName": name, "workers": [1]}]
         return status, {"code": status, "type": "T", "message": self.message}
+
+    def route(self, method: str, query: dict[str, list[str]]) -> tuple[int, object]:
+        if method == "GET":
+            return 200, "".join(f"{name} {number}\n" for name, number in self.in_flight.items())
+        self.routes = [*(self.routes if "append" in query else []), *query["line"]]
+        return self.statuses.get("ROUTES", 200), {"message": self.message}
 
     def processes(self, name: str):
         return model_processes.of_model(self.java.pid, name)
@@ -119,7 +131,7 @@ def running() -> Iterator[Mms]:
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             status, content = mms.answer(self.command, self.path, body)
-            reply = json.dumps(content).encode()
+            reply = (content if isinstance(content, str) else json.dumps(content)).encode()
             self.send_response(status)
             self.send_header("Content-Length", str(len(reply)))
             self.end_headers()

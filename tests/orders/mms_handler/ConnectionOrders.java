@@ -44,10 +44,6 @@ final class ConnectionOrders implements Order {
     private boolean cutShort;
     private boolean hasEnded;
 
-    static {
-        Batches.follow(SimulatedModel.model("m"));
-    }
-
     ConnectionOrders(long seed, StringBuilder trace) {
         random = new SplittableRandom(seed);
         this.trace = trace;
@@ -293,7 +289,6 @@ final class ConnectionOrders implements Order {
         checkClosed();
         channel.close();
         channel.runPendingTasks();
-        expect(Batches.of("/predictions/m").inFlight() == 0, "the model has requests in flight");
         expect(Connection.IN_FLIGHT.get() == 0, Connection.IN_FLIGHT + " requests in flight");
         expect(Connection.OPEN.isEmpty(), "the connection is still counted");
     }

@@ -1,4 +1,4 @@
-"""A registry whose MMS is the stand-in of local_mms.py."""
+"""Models whose MMS is the stand-in of local_mms.py."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from local_mms import MB
 
 from mms_handler.server import machine, sizing
 from mms_handler.server.front_end import FrontEnd, ProcessLog
-from mms_handler.server.registry import Registry
 from mms_handler.server.sources import Source
 from mms_handler.server.store import Store
+from mms_handler.server.versions import Versions
 from mms_handler.server.watch import WorkerDeaths
 from mms_handler.settings import Settings
 
@@ -38,16 +38,14 @@ def deaths():
 
 
 @pytest.fixture
-def registry(tmp_path, mms, used, deaths, monkeypatch):
-    """Build a registry that may use so many megabytes; a worker's requests may take 60."""
+def versions(tmp_path, mms, used, deaths, monkeypatch):
+    """Build models that may use so many megabytes; a worker's requests may take 60."""
     monkeypatch.setattr(sizing, "request_bytes", lambda settings: 60 * MB)
-    for name in ("loading", "idle"):
-        (tmp_path / name).mkdir()
     front = FrontEnd(tmp_path, mms.java, ProcessLog(lambda line: None), mms.url, mms.url)
 
-    def build(memory_mb: int = 1_000) -> Registry:
+    def build(memory_mb: int = 1_000, **more) -> Versions:
         settings = Settings(memory_bytes=memory_mb * MB, drain_s=5)
-        return Registry(front, Store(tmp_path / "store", None), settings, deaths)
+        return Versions(front, Store(tmp_path / "store", None), settings, deaths, **more)
 
     return build
 

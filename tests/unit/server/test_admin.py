@@ -31,14 +31,14 @@ from mms_handler.server.sources import Source, Sources
 DEFAULTS = Serving(workers=1, batch_size=1, max_batch_delay_ms=1, timeout_s=60)
 
 
-class FakeRegistry:
-    """Records the calls of the API; the real registry needs a front end (tests/e2e)."""
+class FakeVersions:
+    """Records the calls of the API; the real ones need a front end (tests/e2e)."""
 
     def __init__(self):
         self.entries, self.calls, self.refusal, self.names = {}, [], None, []
 
     @contextlib.contextmanager
-    def reserved(self, name, url):
+    def reserved(self, name, url, replace=False):
         if self.refusal:
             raise self.refusal
         self.names.append(name)
@@ -47,23 +47,34 @@ class FakeRegistry:
         finally:
             self.names.remove(name)
 
-    def models(self):
-        return self.entries
+    def list(self):
+        names = sorted(self.entries)
+        return [{"modelName": name, "modelUrl": self.entries[name].url} for name in names]
 
-    def model(self, name):
+    def find(self, name, version=""):
         if name not in self.entries:
             raise NoSuchModel(f"Model not found: {name}")
-        return self.entries[name]
+        return name
 
-    def describe(self, name):
-        self.model(name)
+    def serving(self, name):
+        return self.entries[name].serving if name in self.entries else None
+
+    def describe(self, name, version=""):
+        self.find(name)
         return {"modelName": name}
 
-    def load(self, *arguments):
-        self.calls.append(arguments)
+    def load(self, source, serving, version="", share=None):
+        more = {"version": version, "share": share} if version or share is not None else {}
+        self.calls.append((source, serving, *more.items()))
+        return version or "2"
 
-    def scale(self, *arguments):
-        self.calls.append(arguments)
+    def scale(self, name, min_workers, max_workers, version=""):
+        self.calls.append((name, min_workers, max_workers, *filter(None, [version])))
+
+    def __getattr__(self, name):
+        if name not in ("serve", "share", "roll_back", "unload"):
+            raise AttributeError(name)
+        return lambda *arguments: self.calls.append((name, *arguments))
 
     def unregister(self, *arguments):
         self.calls.append(arguments)
@@ -75,6 +86,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")
 
 class Entry:
     url = "/opt/ml/models/x/model"
+    serving = Serving(3, 4, 5, 60)
 
 
 @pytest.fixture
@@ -87,14 +99,14 @@ def store(tmp_path):
 
 
 @pytest.fixture
-def registry():
-    return FakeRegistry()
+def versions():
+    return FakeVersions()
 
 
 @pytest.fixture
-def ask(registry, store):
+def ask(versions, store):
     sources = Sources([store], ("http://127.0.0.1:1/allowed",), store)
-    api = admin.Api(registry, sources, DEFAULTS, later.LaterChanges())
+    api = admin.Api(versions, sources, DEFAULTS, later.LaterChanges())
     with contextlib.ExitStack() as stack:
         access = Access("", (), any_public_host=False)
         port = stack.enter_context(admin_http.listening(api, access, 0))
@@ -108,16 +120,16 @@ def ask(registry, store):
         yield ask
 
 
-def test_register(ask, registry, store):
+def test_register(ask, versions, store):
     """A name and a url are enough; the rest has defaults."""
     assert ask("POST", "/models", {"model_name": "i", "url": "iris"}) == (
         200,
         {"status": 'Model "i" registered'},
     )
-    assert registry.calls == [(Source("i", store / "iris", 4, "iris"), DEFAULTS)]
+    assert versions.calls == [(Source("i", store / "iris", 4, "iris"), DEFAULTS)]
 
 
-def test_register_with_mms_fields(ask, registry, store):
+def test_register_with_mms_fields(ask, versions, store):
     """MMS's fields work in the query; the url may be an absolute path inside the store."""
     path = f"/models?model_name=i&url={store}/iris&initial_workers=2&batch_size=8"
     assert ask("POST", f"{path}&max_batch_delay=5&response_timeout=9&synchronous=true") == (
@@ -125,25 +137,25 @@ def test_register_with_mms_fields(ask, registry, store):
         {"status": "Workers scaled"},
     )
     source = Source("i", store / "iris", 4, f"{store}/iris")
-    assert registry.calls == [(source, Serving(2, 8, 5, 9))]
+    assert versions.calls == [(source, Serving(2, 8, 5, 9))]
 
 
 @pytest.mark.parametrize("synchronous", ["true", "false"])
-def test_register_without_workers(ask, registry, store, synchronous):
+def test_register_without_workers(ask, versions, store, synchronous):
     """Nothing is loaded, so there is nothing to do later, as in MMS."""
     path = f"/models?model_name=i&url=iris&initial_workers=0&synchronous={synchronous}"
     assert ask("POST", path) == (200, {"status": 'Model "i" registered'})
-    assert registry.calls == [
+    assert versions.calls == [
         (Source("i", store / "iris", 4, "iris"), DEFAULTS._replace(workers=0))
     ]
 
 
 @pytest.mark.parametrize("fields", [{}, {"model_name": ""}])
-def test_register_without_a_name(ask, registry, store, fields):
+def test_register_without_a_name(ask, versions, store, fields):
     """The model says how it is called; a text that is empty is no name, as in MMS."""
     status = {"status": 'Model "iris" registered'}
     assert ask("POST", "/models", {"url": "iris", **fields}) == (200, status)
-    assert registry.calls == [(Source("iris", store / "iris", 4, "iris"), DEFAULTS)]
+    assert versions.calls == [(Source("iris", store / "iris", 4, "iris"), DEFAULTS)]
 
 
 @pytest.mark.parametrize(
@@ -212,12 +224,12 @@ def test_register_without_a_name(ask, registry, store, fields):
         ),
     ],
 )
-def test_invalid_registrations(ask, registry, body, status, words):
+def test_invalid_registrations(ask, versions, body, status, words):
     """Each gets a message about its fault, and nothing is registered."""
     answer_status, answer = ask("POST", "/models", body)
     assert (answer_status, answer["code"]) == (status, status)
     assert words in answer["message"]
-    assert registry.calls == []
+    assert versions.calls == []
 
 
 @pytest.mark.parametrize(
@@ -252,13 +264,13 @@ def test_invalid_registrations(ask, registry, body, status, words):
         ),
     ],
 )
-def test_bodies_that_are_made_to_break(ask, registry, body, words):
+def test_bodies_that_are_made_to_break(ask, versions, body, words):
     """Each gets 400 and a message of a sensible length."""
     status, answer = ask("POST", "/models", body)
     assert (status, answer["code"]) == (400, 400)
     assert words in answer["message"]
     assert len(answer["message"]) < 200
-    assert registry.calls == []
+    assert versions.calls == []
 
 
 @pytest.mark.parametrize(
@@ -287,18 +299,18 @@ def test_addresses_that_are_made_to_break(ask, path, status):
 def test_names_and_urls_that_no_file_has(store, fields, status):
     """The path does not exist; no error of the system reaches the client."""
     (store / "loop").symlink_to(store / "loop")
-    registry = FakeRegistry()
-    registry.reserved = lambda name, url: contextlib.nullcontext(check_name(name))
-    api = admin.Api(registry, Sources([store], (), store), DEFAULTS, later.LaterChanges())
+    versions = FakeVersions()
+    versions.reserved = lambda name, *_: contextlib.nullcontext(check_name(name))
+    api = admin.Api(versions, Sources([store], (), store), DEFAULTS, later.LaterChanges())
     with admin_http.listening(api, Access("", (), any_public_host=False), 0) as port:
         body = json.dumps({"model_name": "i", "url": "iris", **fields}).encode()
         answer = client.call("POST", f"http://127.0.0.1:{port}/models", body)
     assert answer.status == status
-    assert registry.calls == []
+    assert versions.calls == []
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_a_full_disk_is_507(ask, registry, wrapped):
+def test_a_full_disk_is_507(ask, versions, wrapped):
     """So SageMaker unloads another model; the system's own words stay here."""
 
     def load(*arguments):
@@ -310,19 +322,19 @@ def test_a_full_disk_is_507(ask, registry, wrapped):
                     raise ArchiveError("the archive cannot be unpacked") from exc
                 raise
 
-    registry.load = load
+    versions.load = load
     status, answer = ask("POST", "/models", {"model_name": "i", "url": "iris"})
     assert (status, answer["type"]) == (507, "OutOfResources")
     assert answer["message"] == "the server's disk is full; unregister a model first"
 
 
-def test_another_error_of_the_system_is_a_bug(ask, registry):
+def test_another_error_of_the_system_is_a_bug(ask, versions):
     """Its path is no client's business."""
 
     def load(*arguments):
         raise PermissionError(13, "Permission denied", "/opt/secret")
 
-    registry.load = load
+    versions.load = load
     status, answer = ask("POST", "/models", {"model_name": "i", "url": "iris"})
     assert (status, answer["type"]) == (500, "PermissionError")
     assert answer["message"] == "internal error; the server's log has the cause"
@@ -497,9 +509,9 @@ def test_a_body_of_unknown_length(ask, headers):
     ("error", "status"),
     [(NameTaken("i"), 409), (OutOfResources("i"), 507), (NoSuchModel("i"), 404)],
 )
-def test_statuses_of_refusals(ask, registry, error, status):
+def test_statuses_of_refusals(ask, versions, error, status):
     """SageMaker relies on these statuses."""
-    registry.refusal = error
+    versions.refusal = error
     body = {"model_name": "i", "url": "iris"}
     assert ask("POST", "/models", body) == (
         status,
@@ -510,28 +522,28 @@ def test_statuses_of_refusals(ask, registry, error, status):
 # --- synchronous=false ---
 
 
-def _ended(registry) -> bool:
-    return not registry.names
+def _ended(versions) -> bool:
+    return not versions.names
 
 
 @pytest.mark.parametrize("value", ["false", False, "FALSE"])
-def test_a_registration_that_is_not_waited_for(ask, registry, store, value):
+def test_a_registration_that_is_not_waited_for(ask, versions, store, value):
     """The answer comes before the load has begun; the name is taken until the load has ended."""
     begun, go = threading.Event(), threading.Event()
 
     def load(*arguments):
         begun.set()
         assert go.wait(30)
-        registry.calls.append(arguments)
+        versions.calls.append(arguments[:2])
 
-    registry.load = load
+    versions.load = load
     body = {"model_name": "i", "url": "iris", "initial_workers": 2, "synchronous": value}
     assert ask("POST", "/models", body) == (202, {"status": "Processing worker updates..."})
     assert begun.wait(30)
-    assert (registry.names, registry.calls) == (["i"], [])
+    assert (versions.names, versions.calls) == (["i"], [])
     go.set()
-    wait_until(lambda: _ended(registry))
-    assert registry.calls == [
+    wait_until(lambda: _ended(versions))
+    assert versions.calls == [
         (Source("i", store / "iris", 4, "iris"), DEFAULTS._replace(workers=2))
     ]
 
@@ -545,51 +557,51 @@ def test_a_registration_that_is_not_waited_for(ask, registry, store, value):
         ({"model_name": "", "url": "http://127.0.0.1:1/allowed/i.mar"}, 400),
     ],
 )
-def test_what_is_wrong_at_once_is_said_at_once(ask, registry, fields, status):
+def test_what_is_wrong_at_once_is_said_at_once(ask, versions, fields, status):
     """Only what takes long is done later.  Without a name, an archive has to be fetched for it."""
     body = {"model_name": "i", "url": "iris", "synchronous": False, **fields}
     assert ask("POST", "/models", body)[0] == status
-    assert (registry.names, registry.calls) == ([], [])
+    assert (versions.names, versions.calls) == ([], [])
 
 
-def test_synchronous_is_true_or_false(ask, registry):
+def test_synchronous_is_true_or_false(ask, versions):
     """MMS takes anything else for false."""
     for method, path in (("POST", "/models?url=iris&"), ("PUT", "/models/i?")):
-        registry.entries = {"i": Entry()}
+        versions.entries = {"i": Entry()}
         status, answer = ask(method, f"{path}synchronous=no")
         assert (status, answer["message"]) == (400, "synchronous: 'no' is not true or false")
-    assert registry.calls == []
+    assert versions.calls == []
 
 
-def test_a_failure_that_nobody_waits_for(ask, registry, caplog):
+def test_a_failure_that_nobody_waits_for(ask, versions, caplog):
     """It is in the log, with its reason; the name is free again."""
     body = {"model_name": "i", "synchronous": False}
     url = "http://127.0.0.1:1/allowed/i.mar"
     assert ask("POST", "/models", {**body, "url": url})[0] == 202
-    wait_until(lambda: _ended(registry) and caplog.messages)
-    registry.load = lambda *_: 1 / 0
+    wait_until(lambda: _ended(versions) and caplog.messages)
+    versions.load = lambda *_: 1 / 0
     assert ask("POST", "/models", {**body, "url": "iris"})[0] == 202
-    wait_until(lambda: _ended(registry) and len(caplog.messages) == 2)
+    wait_until(lambda: _ended(versions) and len(caplog.messages) == 2)
     assert caplog.messages[0].startswith(f"registering i failed: {url} cannot be downloaded")
     assert caplog.messages[1] == "registering i failed"
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_scaling_that_is_not_waited_for(ask, registry):
+def test_scaling_that_is_not_waited_for(ask, versions):
     """A model that does not exist is 404 at once."""
     assert ask("PUT", "/models/i?min_worker=2&synchronous=false")[0] == 404
-    registry.entries = {"i": Entry()}
+    versions.entries = {"i": Entry()}
     assert ask("PUT", "/models/i?min_worker=2&synchronous=false") == (
         202,
         {"status": "Processing worker updates..."},
     )
-    wait_until(lambda: registry.calls == [("i", 2, 2)])
+    wait_until(lambda: versions.calls == [("i", 2, 2)])
 
 
-def test_too_many_changes(ask, registry):
+def test_too_many_changes(ask, versions):
     """Further ones are refused; their names stay free."""
     go = threading.Event()
-    registry.load = lambda *_: go.wait(30)
+    versions.load = lambda *_: go.wait(30)
     path = "/models?url=iris&synchronous=false&model_name="
     try:
         for number in range(100):
@@ -597,7 +609,7 @@ def test_too_many_changes(ask, registry):
         status, answer = ask("POST", f"{path}more")
         assert (status, answer["type"]) == (503, "Unavailable")
         assert answer["message"] == "100 changes are being carried out; try again later"
-        assert len(registry.names) == 100
+        assert len(versions.names) == 100
     finally:
         go.set()
     wait_until(lambda: ask("POST", f"{path}more")[0] == 202)
@@ -636,9 +648,9 @@ def test_a_system_without_threads(monkeypatch):
     assert closed == [True]
 
 
-def test_list_in_pages(ask, registry):
+def test_list_in_pages(ask, versions):
     """Models are sorted by name; there is a token only if there are more."""
-    registry.entries = {name: Entry() for name in "cab"}
+    versions.entries = {name: Entry() for name in "cab"}
     url = "/opt/ml/models/x/model"
     page = {"models": [{"modelName": n, "modelUrl": url} for n in "ab"], "nextPageToken": "2"}
     assert ask("GET", "/models?limit=2") == (200, page)
@@ -647,15 +659,15 @@ def test_list_in_pages(ask, registry):
     assert ask("GET", "/models?next_page_token=9") == (200, {"models": []})
 
 
-def test_describe_scale_and_unregister(ask, registry):
+def test_describe_scale_and_unregister(ask, versions):
     """A model's name may have characters that a URL quotes."""
-    registry.entries = {"a b": Entry()}
+    versions.entries = {"a b": Entry()}
     assert ask("GET", "/models/a%20b") == (200, {"modelName": "a b"})
     assert ask("GET", "/models/c")[0] == 404
     scaled, gone = ("Workers scaled", 'Model "a b" unregistered')
     assert ask("PUT", "/models/a%20b?min_worker=3") == (200, {"status": scaled})
     assert ask("DELETE", "/models/a%20b") == (200, {"status": gone})
-    assert registry.calls == [("a b", 3, 3), ("a b",)]
+    assert versions.calls == [("a b", 3, 3), ("a b",)]
 
 
 @pytest.mark.parametrize(
@@ -668,10 +680,10 @@ def test_describe_scale_and_unregister(ask, registry):
         ("min_worker=0&max_worker=3", (0, 3)),
     ],
 )
-def test_numbers_of_workers(ask, registry, query, limits):
+def test_numbers_of_workers(ask, versions, query, limits):
     """As in MMS, one worker is the least, and the least is the most, unless the request differs."""
     assert ask("PUT", f"/models/i?{query}") == (200, {"status": "Workers scaled"})
-    assert registry.calls == [("i", *limits)]
+    assert versions.calls == [("i", *limits)]
 
 
 @pytest.mark.parametrize(
@@ -684,14 +696,16 @@ def test_numbers_of_workers(ask, registry, query, limits):
         ("min_worker=0", "no worker would be left: ask for 1 or more, or unregister the model"),
     ],
 )
-def test_numbers_that_no_model_can_have(ask, registry, query, words):
+def test_numbers_that_no_model_can_have(ask, versions, query, words):
     """Nothing is changed."""
     status, answer = ask("PUT", f"/models/i?{query}")
     assert (status, answer["message"]) == (400, words)
-    assert registry.calls == []
+    assert versions.calls == []
 
 
-@pytest.mark.parametrize("path", ["/ping", "/models/a/b", "/model", "/models/a/invoke", "/*"])
+@pytest.mark.parametrize(
+    "path", ["/ping", "/models/a/b/c", "/models/a/b/set-default/c", "/model", "/*"]
+)
 @pytest.mark.parametrize("method", METHODS)
 def test_unknown_paths(ask, method, path):
     """A path that the API does not have gets 404, with MMS's text."""
@@ -711,14 +725,24 @@ def _described(ask) -> dict[str, dict]:
     }
 
 
-def test_the_description_has_all_routes(ask, registry):
+def test_the_description_has_all_routes(ask, versions):
     """What it has is answered; what it does not have gets 405, with what there is."""
-    registry.entries = {"i": Entry()}
+    versions.entries = {"i": Entry()}
     described = _described(ask)
-    assert sorted(described) == ["/", "/models", "/models/{model_name}"]
+    assert sorted(described) == [
+        "/",
+        "/models",
+        "/models/{model_name}",
+        "/models/{model_name}/rollback",
+        "/models/{model_name}/{model_version}",
+        "/models/{model_name}/{model_version}/set-default",
+    ]
     for path, operations in described.items():
-        url = f"http://127.0.0.1:{ask.port}{path.replace('{model_name}', 'i')}"
+        place = path.replace("{model_name}", "i").replace("{model_version}", "1")
+        url = f"http://127.0.0.1:{ask.port}{place}"
         for method in METHODS:
+            if path.endswith("/rollback") and method != "POST":
+                continue  # a version may be called so
             answer = client.call(method, url)
             if method in operations:
                 assert answer.status in (200, 400)
@@ -751,13 +775,18 @@ class Asked(dict):
         ("GET", "/models/{model_name}", "/models/i"),
         ("PUT", "/models/{model_name}", "/models/i"),
         ("DELETE", "/models/{model_name}", "/models/i"),
+        ("POST", "/models/{model_name}/rollback", "/models/i/rollback"),
+        ("GET", "/models/{model_name}/{model_version}", "/models/i/1"),
+        ("PUT", "/models/{model_name}/{model_version}", "/models/i/1"),
+        ("DELETE", "/models/{model_name}/{model_version}", "/models/i/1"),
+        ("PUT", "/models/{model_name}/{model_version}/set-default", "/models/i/1/set-default"),
     ],
 )
-def test_the_description_has_all_fields(ask, registry, store, method, path, url):
+def test_the_description_has_all_fields(ask, versions, store, method, path, url):
     """Those that are read, and no others."""
-    registry.entries = {"i": Entry()}
+    versions.entries = {"i": Entry()}
     fields = Asked({"url": "iris"} if method == "POST" else {})
-    api = admin.Api(registry, Sources([store], (), store), DEFAULTS, later.LaterChanges())
+    api = admin.Api(versions, Sources([store], (), store), DEFAULTS, later.LaterChanges())
     assert api.answer(method, url, fields).status == 200
     operation = _described(ask)[path][method]
     names = {each["name"] for each in operation["parameters"] if each["in"] == "query"}
@@ -773,11 +802,19 @@ OPTIONS /                    apiDescription   200 401 403
 GET     /models              listModels       200 400 401 403  limit:integer next_page_token:string
 POST    /models              registerModel    200 202 400 401 403 404 409 500 503 507  * url:string
         model_name:string runtime:string initial_workers:integer batch_size:integer
-        max_batch_delay:integer response_timeout:integer synchronous:boolean
+        max_batch_delay:integer response_timeout:integer version:string replace:boolean
+        share:integer synchronous:boolean
 GET     /models/{model_name} describeModel    200 401 403 404
 PUT     /models/{model_name} setAutoScale     200 202 400 401 403 404 500 503 507  *
         min_worker:integer max_worker:integer synchronous:boolean
 DELETE  /models/{model_name} unregisterModel  200 401 403 404 500 503
+POST    /models/{model_name}/rollback         rollBack           200 401 403 404 409 503
+GET     /models/{model_name}/{model_version}  describeVersion    200 401 403 404
+PUT     /models/{model_name}/{model_version}  changeVersion      200 202
+        400 401 403 404 409 500 503 507  * share:integer min_worker:integer max_worker:integer
+        synchronous:boolean
+DELETE  /models/{model_name}/{model_version}  unregisterVersion  200 401 403 404 409 500 503
+PUT     /models/{model_name}/{model_version}/set-default  setDefault  200 401 403 404 409 503
 """
 
 
@@ -797,8 +834,8 @@ def test_the_description_is_openapi(ask):
                 )
                 assert schema == {"type": "object"}
             parameters = operation["parameters"]
-            if "{" in path:
-                named = {"in": "path", "name": "model_name", "required": True}
+            for name in re.findall("{(.*?)}", path):
+                named = {"in": "path", "name": name, "required": True}
                 assert parameters.pop(0) == {**named, "schema": {"type": "string"}}
             fields = {each["name"]: each["schema"]["type"] for each in parameters}
             assert all(each["in"] == "query" and each["description"] for each in parameters)

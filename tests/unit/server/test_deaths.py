@@ -47,7 +47,7 @@ def test_a_worker_that_is_killed(workers, ended, tmp_path):
     CurrentRequests(path).set(["r-1", "r-2"])
     end(one, signal.SIGKILL)
     ended.look()
-    (sentence,) = ended.sentences("iris", 1, 3)
+    (sentence,) = ended.sentences("iris", "iris", 1, 3)
     size = sentence.partition("(worker ")[2].partition(" MB)")[0]
     assert int(size) > 0
     assert sentence == (
@@ -57,7 +57,7 @@ def test_a_worker_that_is_killed(workers, ended, tmp_path):
     assert not path.exists()
     end(two, signal.SIGTERM)
     ended.look()
-    (sentence,) = ended.sentences("iris", 1, 4)
+    (sentence,) = ended.sentences("iris", "iris", 1, 4)
     assert sentence.startswith(f"worker {two.pid} of iris died of SIGTERM (worker ")
     assert sentence.endswith(" MB); it had no request; deaths of iris in the last minute: 4")
 
@@ -70,16 +70,16 @@ def test_a_worker_that_was_told_to_end(workers, ended):
     for process in (first, other, second):
         end(process, signal.SIGTERM)
         ended.look()
-    (sentence,) = ended.sentences("iris", 1, 1)
+    (sentence,) = ended.sentences("iris", "iris", 1, 1)
     assert sentence.startswith(f"worker {second.pid} of iris ")
-    (sentence,) = ended.sentences("rose", 1, 1)
-    assert sentence.startswith(f"worker {other.pid} of rose ")
+    (sentence,) = ended.sentences("rose", "rose version 2", 1, 1)
+    assert sentence.startswith(f"worker {other.pid} of rose version 2 ")
 
 
 def test_a_worker_that_was_not_seen(workers, ended):
     """It may have lived between two looks, or its end was long ago."""
     assert (
-        ended.sentences("iris", 2, 2)
+        ended.sentences("iris", "iris", 2, 2)
         == ["a worker of iris died; deaths of iris in the last minute: 2"] * 2
     )
 
@@ -97,7 +97,7 @@ def test_memory_that_ran_out(workers, ended, monkeypatch, before, after, words):
     end(worker, signal.SIGKILL)
     monkeypatch.setattr(deaths, "_killed_for_memory", lambda: after)
     ended.look()
-    assert words in ended.sentences("iris", 1, 1)[0]
+    assert words in ended.sentences("iris", "iris", 1, 1)[0]
 
 
 def test_the_system_counts_whom_it_kills():

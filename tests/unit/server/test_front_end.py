@@ -167,9 +167,9 @@ def test_the_gate_is_opened(front, replies, tmp_path):
 
 METRICS = """\
 # TYPE mms_handler_worker_restarts_total counter
-mms_handler_worker_restarts_total{model="iris"} 3
-mms_handler_worker_restarts_total{model=""} 12
-mms_handler_worker_restarts_total{model="a"} b
+mms_handler_worker_restarts_total{model="iris",version="2"} 3
+mms_handler_worker_restarts_total{model="",version=""} 12
+mms_handler_worker_restarts_total{model="a",version="1"} b
 mms_handler_requests_total{model="iris"} 7
 """
 
@@ -177,7 +177,7 @@ mms_handler_requests_total{model="iris"} 7
 def test_how_often_workers_were_started_again(front, replies):
     """Nothing is known while Java does not answer well."""
     replies["/metrics"] = METRICS
-    assert front.worker_restarts() == {"iris": 3, "": 12}
+    assert front.worker_restarts() == {("iris", "2"): 3, ("", ""): 12}
     replies["status"] = 503
     assert front.worker_restarts() == {}
     assert front._replace(inference_url="http://127.0.0.1:1").worker_restarts() == {}
@@ -239,7 +239,6 @@ def test_started(commands, temporary):
     settings = Settings(token_file=str(temporary / "tokens"), drain_s=20, port=1234)
     log = ProcessLog(lines.append)
     with front_end.started(settings, Tokens(TOKEN), PLAN, log, 60, ["iris"]) as front:
-        assert [path.name for path in front.loading_file("iris").parent.iterdir()] == ["iris"]
         folder = front.folder
         assert folder.stat().st_mode & 0o777 == 0o700
         assert (folder / "tokens").stat().st_mode & 0o777 == 0o600
@@ -247,7 +246,6 @@ def test_started(commands, temporary):
         assert front.inference_url == f"unix:{folder}/inference:"
         assert front.management_url == f"unix:{folder}/management:"
         assert front.listens()
-        assert front.loading_file("iris") == folder / "loading" / "iris"
         assert front.log.text_after("starting", within_s=0) is None
         process = front.process
     assert (process.returncode, folder.exists()) == (0, False)
@@ -262,7 +260,7 @@ def test_started(commands, temporary):
     }
     assert seen["path"].split(":")[:2] == [f"{folder}/bin", os.path.dirname(sys.executable)]
     assert seen["cwd"] == str(folder)
-    assert seen["files"] == ["config.properties", "idle", "loading", "tmp", "tokens"]
+    assert seen["files"] == ["config.properties", "tmp", "tokens"]
     config = seen["config"]
     assert config.endswith(
         f"inference_address=unix:{folder}/inference\nmanagement_address=unix:{folder}/management\n"

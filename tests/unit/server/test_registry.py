@@ -37,20 +37,20 @@ def unchanged(models, tmp_path):
     check_free(models, "broken")
     assert models.names() == []
     assert list((tmp_path / "store").iterdir()) == []
-    with models._memory.reserved("all", models._memory.free_bytes()):
+    with models.registry._memory.reserved("all", models.registry._memory.free_bytes()):
         pass
 
 
 # --- registering ---
 
 
-def test_a_name_can_be_taken_once(registry, source, mms):
+def test_a_name_can_be_taken_once(versions, source, mms):
     """By a model that is registered; the name is free again without it."""
-    models = registry()
+    models = versions()
     models.register(source("one"), serving(2))
-    assert (models.names(), models.model("one").serving) == (["one"], serving(2))
+    assert (models.names(), models.registry.model("one").serving) == (["one"], serving(2))
     assert mms.calls == [("POST", "one", 2)]
-    assert len(models.processes("one")) == 3
+    assert len(models.registry.processes("one")) == 3
     with pytest.raises(NameTaken, match="^Model one is already registered.$"):
         models.register(source("one"), serving())
     models.unregister("one")
@@ -64,9 +64,9 @@ def test_a_name_can_be_taken_once(registry, source, mms):
 
 
 @pytest.mark.parametrize("method", ["POST", "DELETE"])
-def test_a_name_is_taken_while_its_model_changes(registry, source, mms, method):
+def test_a_name_is_taken_while_its_model_changes(versions, source, mms, method):
     """While it is being registered, and until the last of it is gone."""
-    models, errors = registry(), []
+    models, errors = versions(), []
 
     def check(call):
         if call[0] == method:
@@ -80,9 +80,9 @@ def test_a_name_is_taken_while_its_model_changes(registry, source, mms, method):
     assert len(errors) == 1
 
 
-def test_a_model_that_is_being_registered(registry, source, mms, tmp_path):
+def test_a_model_that_is_being_registered(versions, source, mms, tmp_path):
     """It can be asked for, and nothing else; the list has only models that are served."""
-    models, seen = registry(), []
+    models, seen = versions(), []
 
     def look(call):
         if call[0] == "POST":
@@ -98,6 +98,7 @@ def test_a_model_that_is_being_registered(registry, source, mms, tmp_path):
     models.register(source("one"), serving())
     url = source("one").url
     loading = {"modelName": "one", "modelUrl": url, "status": "LOADING", "workers": []}
+    loading["modelVersion"] = "1"
     starting, model_fn, names = seen
     assert isinstance(starting.pop("phaseSeconds"), int)
     assert isinstance(model_fn.pop("phaseSeconds"), int)
@@ -106,11 +107,11 @@ def test_a_model_that_is_being_registered(registry, source, mms, tmp_path):
     assert names == []
 
 
-def test_memory_is_claimed_before_anything_starts(registry, source, tmp_path, mms):
+def test_memory_is_claimed_before_anything_starts(versions, source, tmp_path, mms):
     """Two registrations at once do not both get the last megabytes; nothing was started."""
-    models = registry(memory_mb=1_000)
+    models = versions(memory_mb=1_000)
     needs = 2 * (220 + 3 * 40)
-    with models._memory.reserved("the first", 500 * MB):
+    with models.registry._memory.reserved("the first", 500 * MB):
         with pytest.raises(OutOfResources) as caught:
             models.register(source("big", 40 * MB), serving(2))
         message = str(caught.value)
@@ -124,9 +125,9 @@ def test_memory_is_claimed_before_anything_starts(registry, source, tmp_path, mm
 @pytest.mark.parametrize(
     ("status", "error"), [(500, ServerError), (507, OutOfResources), (404, ServerError)]
 )
-def test_a_failed_load_is_rolled_back(registry, source, tmp_path, mms, status, error):
+def test_a_failed_load_is_rolled_back(versions, source, tmp_path, mms, status, error):
     """MMS keeps the name in some cases, so it is unregistered there; the reason is MMS's."""
-    models = registry()
+    models = versions()
     mms.statuses["POST"] = status
     with unchanged(models, tmp_path):
         with pytest.raises(error, match="^broken cannot be served: because$"):
@@ -137,9 +138,9 @@ def test_a_failed_load_is_rolled_back(registry, source, tmp_path, mms, status, e
     assert models.names() == ["broken"]
 
 
-def test_a_failed_load_leaves_no_process(registry, source, mms):
+def test_a_failed_load_leaves_no_process(versions, source, mms):
     """MMS leaves some: the answer would come when the time for their end is over."""
-    models, left = registry(), []
+    models, left = versions(), []
 
     def look(call):
         if call[0] == "POST":
@@ -154,9 +155,9 @@ def test_a_failed_load_leaves_no_process(registry, source, mms):
     assert left == []
 
 
-def test_a_worker_says_why_it_cannot_load(registry, source, tmp_path, mms):
+def test_a_worker_says_why_it_cannot_load(versions, source, tmp_path, mms):
     """Its reason is the answer's; MMS knows less."""
-    models = registry()
+    models = versions()
     mms.statuses["POST"] = 500
 
     def write(call):
@@ -170,7 +171,7 @@ def test_a_worker_says_why_it_cannot_load(registry, source, tmp_path, mms):
         models.register(source("broken"), serving())
 
 
-def test_a_long_load_is_told(registry, source, tmp_path, mms, caplog, monkeypatch):
+def test_a_long_load_is_told(versions, source, tmp_path, mms, caplog, monkeypatch):
     """The log says what the workers are doing while MMS waits for them."""
     monkeypatch.setattr(mms_models, "_REPORT_S", 0.05)
 
@@ -181,7 +182,7 @@ def test_a_long_load_is_told(registry, source, tmp_path, mms, caplog, monkeypatc
             wait_until(lambda: "it has been in model_fn for 0 s" in caplog.text)
 
     mms.during = load
-    registry().register(source("large"), serving())
+    versions().register(source("large"), serving())
     assert caplog.messages[0] == "large is loading, 0 s: its workers are starting"
     assert caplog.messages[-1] == "large is loading, 0 s: it has been in model_fn for 0 s"
     count = len(caplog.messages)
@@ -189,9 +190,9 @@ def test_a_long_load_is_told(registry, source, tmp_path, mms, caplog, monkeypatc
     assert len(caplog.messages) == count
 
 
-def test_a_load_over_the_time_limit(registry, source, tmp_path, mms):
+def test_a_load_over_the_time_limit(versions, source, tmp_path, mms):
     """The error has the limit, its option and the phase; MMS knows less."""
-    models = registry()
+    models = versions()
     mms.statuses["POST"] = 500
 
     def load(call):
@@ -226,9 +227,9 @@ def packed(tmp_path, name: str) -> Source:
         ("service:handle", 4, 4),
     ],
 )
-def test_the_largest_batch(registry, source, mms, handler, asked, size):
+def test_the_largest_batch(versions, source, mms, handler, asked, size):
     """As asked, or what the handler is known to take."""
-    models = registry()
+    models = versions()
     manifest = json.dumps({"model": {"modelName": "one", "handler": handler}})
     files = {MANIFEST: manifest, "service.py": ""}
     asking = serving(0)._replace(batch_size=asked)
@@ -238,20 +239,20 @@ def test_the_largest_batch(registry, source, mms, handler, asked, size):
     assert json.loads(mms.bodies[0])["batch_size"] == size
 
 
-def test_a_model_answers_its_sample(registry, tmp_path, mms):
+def test_a_model_answers_its_sample(versions, tmp_path, mms):
     """Before it counts as registered."""
-    models = registry()
+    models = versions()
     mms.during = lambda call: check_free(models, "other")
     models.register(packed(tmp_path, "one"), serving())
     assert mms.calls == [("POST", "one", 1), ("INVOKE", "one", None)]
     assert mms.bodies[1] == b"1,2"
-    assert models.model("one").url == "m.mar"
+    assert models.registry.model("one").url == "m.mar"
 
 
 @pytest.mark.parametrize("status", [400, 500])
-def test_a_model_that_cannot_answer_its_sample(registry, tmp_path, mms, status):
+def test_a_model_that_cannot_answer_its_sample(versions, tmp_path, mms, status):
     """It is not served."""
-    models = registry()
+    models = versions()
     mms.statuses["INVOKE"] = status
     message = f"^broken cannot be served: it answers its own sample with {status}: because$"
     with unchanged(models, tmp_path), pytest.raises(ServerError, match=message):
@@ -259,9 +260,9 @@ def test_a_model_that_cannot_answer_its_sample(registry, tmp_path, mms, status):
     assert mms.processes("broken") == []
 
 
-def test_processes_that_end_right_after_the_load(registry, source, tmp_path, mms):
+def test_processes_that_end_right_after_the_load(versions, source, tmp_path, mms):
     """Nobody would fork another worker."""
-    models = registry()
+    models = versions()
     mms.start = lambda name, workers: None
     with unchanged(models, tmp_path), pytest.raises(
         ServerError, match="^broken cannot be served: its processes ended right after the load$"
@@ -273,24 +274,26 @@ def test_processes_that_end_right_after_the_load(registry, source, tmp_path, mms
 
 
 @pytest.fixture
-def idle(registry, tmp_path, mms):
-    """A registry with the model ``one``, which has a sample and no workers, and its idle file."""
-    models = registry()
+def idle(versions, tmp_path, mms):
+    """Models with ``one``, which has a sample and no workers."""
+    models = versions()
     models.register(packed(tmp_path, "one"), serving(0))
     assert mms.calls == []
     assert (tmp_path / "store" / "one" / MANIFEST).exists()
-    return models, tmp_path / "idle" / "one"
+    return models
 
 
-def test_a_model_without_workers(idle, mms):
+def test_a_model_without_workers(idle, tmp_path, mms):
     """Nothing is loaded; the name is taken; it goes without a trace."""
-    models, file = idle
-    assert (models.names(), models.processes("one"), file.exists()) == (["one"], [], True)
+    models = idle
+    assert (models.names(), models.registry.processes("one")) == (["one"], [])
+    assert mms.routes == ["one", "one 1 one IDLE 100"]
     with pytest.raises(NameTaken):
         check_free(models, "one")
-    assert models.describe("one") == {
+    assert models.registry.describe("one") == {
         "modelName": "one",
         "modelUrl": "m.mar",
+        "modelVersion": "1",
         "minWorkers": 0,
         "maxWorkers": 0,
         "batchSize": 4,
@@ -300,16 +303,16 @@ def test_a_model_without_workers(idle, mms):
     models.scale("one", 0, 4)
     assert mms.calls == []
     models.unregister("one")
-    assert (models.names(), file.exists(), list(file.parents[1].glob("store/*"))) == ([], False, [])
+    assert (models.names(), mms.routes, list(tmp_path.glob("store/*"))) == ([], [""], [])
 
 
 def test_a_model_gets_its_first_workers(idle, mms):
     """It answers its sample, as at a registration; then it is like any other."""
-    models, file = idle
+    models = idle
     models.scale("one", 2)
     assert mms.calls == [("POST", "one", 2), ("INVOKE", "one", None)]
-    assert (len(models.processes("one")), file.exists()) == (3, False)
-    assert models.model("one").serving == serving(2)
+    assert (len(models.registry.processes("one")), mms.routes[1]) == (3, "one 1 one READY 100")
+    assert models.registry.model("one").serving == serving(2)
     models.scale("one", 1)
     assert mms.calls[2:] == [("RETIRE", "one", 1), ("PUT", "one", 1)]
 
@@ -317,20 +320,20 @@ def test_a_model_gets_its_first_workers(idle, mms):
 @pytest.mark.parametrize("failing", ["POST", "INVOKE"])
 def test_first_workers_that_cannot_load(idle, mms, failing):
     """The model is there without workers as before, and can be tried again."""
-    models, file = idle
+    models = idle
     mms.statuses[failing] = 500
     with pytest.raises(ServerError, match="^one cannot be served: .*because$"):
         models.scale("one", 2)
-    assert (models.processes("one"), file.exists()) == ([], True)
-    assert models.model("one").serving == serving(0)
+    assert (models.registry.processes("one"), mms.routes[1]) == ([], "one 1 one IDLE 100")
+    assert models.registry.model("one").serving == serving(0)
     del mms.statuses[failing]
     models.scale("one", 1)
-    assert (len(models.processes("one")), file.exists()) == (2, False)
+    assert (len(models.registry.processes("one")), mms.routes[1]) == (2, "one 1 one READY 100")
 
 
-def test_first_workers_ask_for_memory(registry, source, mms):
+def test_first_workers_ask_for_memory(versions, source, mms):
     """As much as at a registration: judging by the files."""
-    models = registry(memory_mb=1_000)
+    models = versions(memory_mb=1_000)
     models.register(source("big", 40 * MB), serving(0))
     with pytest.raises(OutOfResources, match="^big needs about 1020 MB, but only 1000 MB are "):
         models.scale("big", 3)
@@ -341,14 +344,15 @@ def test_first_workers_ask_for_memory(registry, source, mms):
 # --- asking ---
 
 
-def test_a_description_has_the_url(registry, source, mms):
+def test_a_description_has_the_url(versions, source, mms):
     """MMS's own would be the folder in the store; while a model is mended, MMS has none."""
-    models = registry()
+    models = versions()
     models.register(source("one"), serving())
     url = source("one").url
-    assert models.describe("one") == {"modelName": "one", "workers": [1], "modelUrl": url}
+    own = {"modelName": "one", "modelUrl": url, "modelVersion": "1"}
+    assert models.registry.describe("one") == {**own, "workers": [1]}
     mms.statuses["GET"] = 404
-    assert models.describe("one") == {"modelName": "one", "workers": [], "modelUrl": url}
+    assert models.registry.describe("one") == {**own, "workers": []}
     with pytest.raises(NoSuchModel, match="^Model not found: two$"):
         models.describe("two")
 
@@ -356,14 +360,14 @@ def test_a_description_has_the_url(registry, source, mms):
 # --- scaling ---
 
 
-def test_scale(registry, source, mms):
+def test_scale(versions, source, mms):
     """Surplus workers finish their requests first."""
-    models = registry()
+    models = versions()
     models.register(source("one"), serving(1))
     models.scale("one", 3)
-    assert models.model("one").serving == serving(3)
+    assert models.registry.model("one").serving == serving(3)
     models.scale("one", 1)
-    assert models.model("one").serving == serving(1)
+    assert models.registry.model("one").serving == serving(1)
     assert mms.calls[1:] == [("PUT", "one", 3), ("RETIRE", "one", 2), ("PUT", "one", 1)]
 
 
@@ -378,49 +382,51 @@ def test_scale(registry, source, mms):
         (2, (0, 4), 2),
     ],
 )
-def test_scale_within_limits(registry, source, mms, had, limits, has):
+def test_scale_within_limits(versions, source, mms, had, limits, has):
     """A model keeps its workers if their number is within the limits, else it gets the next one."""
-    models = registry(memory_mb=2_000)
+    models = versions(memory_mb=2_000)
     models.register(source("one"), serving(had))
     models.scale("one", *limits)
-    assert models.model("one").serving == serving(has)
+    assert models.registry.model("one").serving == serving(has)
     assert mms.calls[-1] == ("PUT", "one", has)
 
 
-def test_scale_asks_for_memory(registry, source, mms, used):
+def test_scale_asks_for_memory(versions, source, mms, used):
     """As much for each worker as those there are use; two of 200 MB, and none for fewer."""
-    models = registry(memory_mb=1_000)
+    models = versions(memory_mb=1_000)
     models.register(source("one"), serving(2))
     used["mb"] = 100  # of Java, the listener and two workers, so 150 for each worker
     message = "^one with 5 more workers needs about 750 MB, but only 600 MB are free; "
     with pytest.raises(OutOfResources, match=message):
         models.scale("one", 7)
-    assert models.model("one").serving == serving(2)
+    assert models.registry.model("one").serving == serving(2)
     assert mms.calls[1:] == []
     models.scale("one", 6)
-    assert models.model("one").serving == serving(6)
+    assert models.registry.model("one").serving == serving(6)
     used["mb"] = 250
     models.scale("one", 5)
     with pytest.raises(OutOfResources, match="^one with 1 more worker needs about 150 MB"):
         models.scale("one", 6)
 
 
-def test_workers_that_cannot_start(registry, source, mms):
+def test_workers_that_cannot_start(versions, source, mms):
     """The model goes on with those it had; the others finish their requests first."""
-    models = registry()
+    models = versions()
     models.register(source("one"), serving(1))
     mms.statuses["PUT"] = 500
     with pytest.raises(ServerError, match="^could not start 3 workers for one: because$"):
         models.scale("one", 3)
     assert mms.calls[1:] == [("PUT", "one", 3), ("RETIRE", "one", 2), ("PUT", "one", 1)]
-    assert models.model("one").serving == serving(1)
+    assert models.registry.model("one").serving == serving(1)
 
 
-def test_a_model_that_is_mended_is_not_scaled(registry, source, mms):
+def test_a_model_that_is_mended_is_not_scaled(versions, source, mms):
     """It would get its workers twice."""
-    models = registry()
+    models = versions()
     models.register(source("one"), serving())
-    models.replace("one", models.model("one")._replace(mending=Mending(1, time.monotonic())))
+    models.registry.replace(
+        "one", models.registry.model("one")._replace(mending=Mending(1, time.monotonic()))
+    )
     with pytest.raises(Unavailable, match="^one is being loaded again after its processes ended$"):
         models.scale("one", 3)
     assert mms.calls[1:] == []
@@ -429,23 +435,23 @@ def test_a_model_that_is_mended_is_not_scaled(registry, source, mms):
 @pytest.mark.parametrize(
     ("used_mb", "workers"), [(0, 4), (80, 4), (100, 3), (150, 2), (180, 1), (500, 1)]
 )
-def test_scale_to_fit(registry, source, used, used_mb, workers):
+def test_scale_to_fit(versions, source, used, used_mb, workers):
     """A worker takes the memory of the first one, and 60 MB for its requests."""
-    models = registry(memory_mb=1_000)
+    models = versions(memory_mb=1_000)
     models.register(source("one"), serving(1))
     used["mb"] = used_mb  # of Java, the listener and the worker, so twice for each worker
-    models.scale_to_fit("one", 4)
-    assert models.model("one").serving == serving(workers)
+    models.registry.scale_to_fit("one", 4)
+    assert models.registry.model("one").serving == serving(workers)
 
 
 # --- several threads ---
 
 
-def test_a_model_is_changed_by_one_thread_at_a_time(registry, source, mms):
+def test_a_model_is_changed_by_one_thread_at_a_time(versions, source, mms):
     """The second one finds the model unregistered."""
-    models, errors = registry(), []
+    models, errors = versions(), []
     models.register(source("one"), serving())
-    model = models.model("one")
+    model = models.registry.model("one")
 
     def scale():
         try:
@@ -458,7 +464,7 @@ def test_a_model_is_changed_by_one_thread_at_a_time(registry, source, mms):
     def check(call):
         if call[0] == "DELETE":
             thread.start()
-            with models.unchanged("one", model) as unchanged:
+            with models.registry.unchanged("one", model) as unchanged:
                 assert not unchanged
 
     mms.during = check
@@ -468,16 +474,16 @@ def test_a_model_is_changed_by_one_thread_at_a_time(registry, source, mms):
     assert [call for call in mms.calls if call[0] == "PUT"] == []
 
 
-def test_a_model_that_was_changed(registry, source):
+def test_a_model_that_was_changed(versions, source):
     """Who looked at it before does not change it."""
-    models = registry()
+    models = versions()
     models.register(source("one"), serving())
-    model = models.model("one")
-    with models.unchanged("one", model) as unchanged:
+    model = models.registry.model("one")
+    with models.registry.unchanged("one", model) as unchanged:
         assert unchanged
         assert model.change.locked()
     assert not model.change.locked()
     models.scale("one", 2)
-    with models.unchanged("one", model) as unchanged:
+    with models.registry.unchanged("one", model) as unchanged:
         assert not unchanged
     assert not model.change.locked()

@@ -40,9 +40,6 @@ def serving(tmp_path, mms, used, source, monkeypatch):
         serving.expected = expected
         serving.tokens = tokens
         serving.folder = Path(tempfile.mkdtemp(dir=tmp_path))
-        (serving.folder / "loading").mkdir()
-        for name in expected:
-            (serving.folder / "loading" / name).touch()
         yield FrontEnd(serving.folder, mms.java, log, mms.url, mms.url)
         for name in expected:
             mms.end(name)
@@ -67,7 +64,7 @@ def test_every_model_is_served(serving, mms):
     """With as many workers as there are cores for; the gate opens when all are loaded."""
     mms.during = lambda call: (serving.folder / "ready").exists() and mms.calls.append(("OPEN",))
     with serving("one", "two", host="127.0.0.1") as running:
-        assert running.registry.names() == ["one", "two"]
+        assert running.versions.names() == ["one", "two"]
         assert running.predictions_url("one") == f"{running.url}/predictions/one"
         assert running.process is mms.java
         assert (serving.folder / "ready").exists()
@@ -77,7 +74,7 @@ def test_every_model_is_served(serving, mms):
     loads = [("POST", "one", 1), ("PUT", "one", 2), ("POST", "two", 1), ("PUT", "two", 2)]
     assert calls(mms, "POST", "PUT", "OPEN")[: len(loads)] == loads
     assert serving.expected == ["one", "two"]
-    assert list((serving.folder / "loading").iterdir()) == []
+    assert mms.routes == ["", "one 1 one READY 100", "two 1 two READY 100"]
     assert serving.lines[0].startswith("workers per model: 2, threads per worker: 1, ")
 
 
@@ -101,11 +98,11 @@ def test_a_model_that_cannot_be_loaded(serving, mms):
     with pytest.raises(ServerError, match="^one cannot be served: because$"), serving("one"):
         pytest.fail("it is served")
     with serving("one", keep_going=True) as running:
-        assert running.registry.names() == []
+        assert running.versions.names() == []
     assert serving.lines[-1] == (
         "one cannot be served: because; serving the other models without it"
     )
-    assert list((serving.folder / "loading").iterdir()) == []
+    assert mms.routes == [""]
 
 
 def test_what_is_checked_before_anything_starts(serving, mms, tmp_path):
@@ -160,9 +157,9 @@ def test_workers_that_die_too_often(serving, mms, keep_going, reason, caplog):
     died = "the workers of one died more than 2 times in 60 s" + (f": {reason}" if reason else "")
     with serving("one", "two", restarts=2, keep_going=keep_going) as running:
         running._check_models()
-        running._worker_restarts = lambda: {"one": 2, "two": 1}
+        running._worker_restarts = lambda: {("one", "1"): 2, ("two", "1"): 1}
         running._check_models()
-        running._worker_restarts = lambda: {"one": 3, "two": 1}
+        running._worker_restarts = lambda: {("one", "1"): 3, ("two", "1"): 1}
         if reason:
             path = serving.folder / "store" / "one" / "MAR-INF" / "load-error"
             path.parent.mkdir(exist_ok=True)
@@ -172,7 +169,7 @@ def test_workers_that_die_too_often(serving, mms, keep_going, reason, caplog):
                 running._check_models()
             return
         running._check_models()
-        assert running.registry.names() == ["two"]
+        assert running.versions.names() == ["two"]
         assert caplog.messages == [
             *["a worker of one died; deaths of one in the last minute: 2"] * 2,
             "a worker of two died; deaths of two in the last minute: 1",
@@ -185,18 +182,18 @@ def test_workers_that_die_too_often(serving, mms, keep_going, reason, caplog):
 def test_a_model_that_a_client_unregisters_meanwhile(serving, mms, caplog):
     """Is no error, and neither is MMS that does not answer."""
     with serving("one", "two", restarts=0, keep_going=True) as running:
-        running._worker_restarts = lambda: {"one": 1, "two": 1}
-        unregister = running.registry.unregister
+        running._worker_restarts = lambda: {("one", "1"): 1, ("two", "1"): 1}
+        give_up = running.versions.give_up
 
         def first(name):
-            unregister(name)
+            give_up(name)
             if name == "two":
                 raise ServerError("no answer")
-            unregister(name)
+            give_up(name)
 
-        running.registry.unregister = first
+        running.versions.give_up = first
         running._check_models()
-        assert running.registry.names() == []
+        assert running.versions.names() == []
     assert caplog.messages[-1] == "two may still have processes: no answer"
 
 
@@ -206,8 +203,8 @@ def test_a_model_that_cannot_be_mended(serving, mms):
         mms.end("one")
         mms.statuses["POST"] = 500
         running._check_models()
-        model = running.registry.model("one")
-        running.registry.replace("one", model._replace(mending=Mending(1, 0)))
+        model = running.versions.registry.model("one")
+        running.versions.registry.replace("one", model._replace(mending=Mending(1, 0)))
         with pytest.raises(ServerError, match="^one cannot be served: because$"):
             running._check_models()
 
@@ -222,4 +219,4 @@ def test_a_server_for_many_models_goes_on(serving, mms, tmp_path):
         mms.statuses["POST"] = 500
         running._check_models()
         running._check_models()  # the death was one too many
-        assert running.registry.names() == []
+        assert running.versions.names() == []

@@ -16,9 +16,9 @@ from mms_handler.server.stopped import StoppedWorkers
 
 
 @pytest.fixture
-def workers(registry, source, mms):
+def workers(versions, source, mms):
     """The workers of the model ``one``."""
-    registry().register(source("one"), serving(2))
+    versions().register(source("one"), serving(2))
     return [process for process in mms.processes("one") if process.ppid() != mms.java.pid]
 
 

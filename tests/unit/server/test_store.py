@@ -43,7 +43,8 @@ CONTENT = ["MAR-INF/MANIFEST.json", "MAR-INF/sources", "code/inference.py", "net
 def test_a_folder_gets_a_manifest(tmp_path, store):
     """The store has its files and the manifest that it lacks; the folder is not changed."""
     folder = model(tmp_path / "digits")
-    stored = store.put(source(folder))
+    stored = store.put("mine~2", source(folder))
+    assert stored == tmp_path / "store" / "mine~2"
     assert files(stored) == CONTENT
     manifest = json.loads((stored / "MAR-INF" / "MANIFEST.json").read_text())
     assert manifest["model"] == {
@@ -91,7 +92,7 @@ def test_what_model_archiver_writes(tmp_path, store, form, path, handler):
     )
     if path == "m.tgz":
         (tmp_path / "m.tar.gz").rename(tmp_path / path)
-    stored = store.put(source_at(tmp_path / path))
+    stored = store.put("mine", source_at(tmp_path / path))
     (stored / "MAR-INF" / "sources").unlink()  # for tracebacks
     assert files(stored) == ["MAR-INF/MANIFEST.json", "net.params", "service.py"]
     manifest = json.loads((stored / "MAR-INF" / "MANIFEST.json").read_text())
@@ -106,10 +107,11 @@ def test_a_handler_that_is_not_there(tmp_path, store):
     text = json.dumps({"model": {"modelName": "m", "handler": "gone_service:handle"}})
     (folder / "MAR-INF" / "MANIFEST.json").write_text(text)
     with pytest.raises(ArchiveError, match="neither in the archive nor installed"):
-        store.put(source(folder))
+        store.put("mine", source(folder))
     (folder / "MAR-INF" / "MANIFEST.json").write_text("invalid, so it is written anew")
     assert (
-        "mms_handler.service" in (store.put(source(folder)) / "MAR-INF/MANIFEST.json").read_text()
+        "mms_handler.service"
+        in (store.put("mine", source(folder)) / "MAR-INF/MANIFEST.json").read_text()
     )
 
 
@@ -120,7 +122,7 @@ def test_a_script_elsewhere_replaces_the_folders(tmp_path, store, name):
     code.mkdir()
     (code / "mine.py").write_text("mine = 1")
     folder = model(tmp_path / "digits")
-    stored = store.put(source(folder)._replace(code=code / name))
+    stored = store.put("mine", source(folder)._replace(code=code / name))
     assert sorted(path.name for path in (stored / "code").iterdir()) == ["mine.py"]
     manifest = json.loads((stored / "MAR-INF" / "MANIFEST.json").read_text())
     assert manifest["model"]["script"] == "mine.py"
@@ -132,7 +134,7 @@ def test_a_script_elsewhere_replaces_the_folders(tmp_path, store, name):
 def test_large_files_are_linked_and_scripts_copied(tmp_path, store):
     """Weights are not copied; a script that writes into its folder does not change the user's."""
     folder = model(tmp_path / "digits", bytes(2**20))
-    stored = store.put(source(folder))
+    stored = store.put("mine", source(folder))
     assert (stored / "net.params").resolve() == folder / "net.params"
     assert not (stored / "code" / "inference.py").is_symlink()
     assert (stored / "net.params").read_bytes() == bytes(2**20)
@@ -144,7 +146,7 @@ def test_an_archive_is_unpacked(tmp_path, store, suffix):
     packed = tmp_path / f"digits.{suffix}"
     pack = archive.pack if suffix == "mar" else archive.pack_tar
     pack(model(tmp_path / "digits"), packed)
-    assert files(store.put(source(packed))) == CONTENT
+    assert files(store.put("mine", source(packed))) == CONTENT
     assert [path.name for path in (tmp_path / "store").iterdir()] == ["mine"]
 
 
@@ -160,7 +162,7 @@ def test_a_refused_model_leaves_no_files(tmp_path, store):
         (folder, "secret is a link"),
     ):
         with pytest.raises(ArchiveError, match=reason):
-            store.put(source(path))
+            store.put("mine", source(path))
     assert list((tmp_path / "store").iterdir()) == []
     assert not (tmp_path / "outside").exists()
 
@@ -168,7 +170,7 @@ def test_a_refused_model_leaves_no_files(tmp_path, store):
 def test_removing_a_model_keeps_linked_files(tmp_path, store):
     """Its folder in the store goes, the files that it links to stay."""
     folder = model(tmp_path / "digits", bytes(2**20))
-    store.put(source(folder))
+    store.put("mine", source(folder))
     store.remove("mine")
     assert not (tmp_path / "store" / "mine").exists()
     assert stat.S_ISREG((folder / "net.params").stat().st_mode)

@@ -1,0 +1,47 @@
+"""The names of versions: MMS has each version of a model as a model of its own."""
+
+from __future__ import annotations
+
+import re
+
+from mms_handler.errors import BadInput
+
+#: A version has the letters of a model's name, and fewer of them: the names of both make a file's.
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,49}")
+
+#: No model's name has it.  In a URL, a label and a command line it stands for itself.
+_SEPARATOR = "~"
+
+
+def is_version(text: str) -> bool:
+    """Whether a version may be called so."""
+    return bool(_VERSION.fullmatch(text))
+
+
+def check_version(text: str) -> str:
+    """Return ``text`` if a version may be called so.
+
+    Raises:
+        BadInput: it may not; says what may be.
+    """
+    if not is_version(text):
+        raise BadInput(
+            f"{text[:60]!r} is no version: use up to 50 letters, digits, '_', '.' and '-', and "
+            "start with a letter or digit"
+        )
+    return text
+
+
+def in_mms(name: str, version: str) -> str:
+    """MMS's name of a version.  The first version of a model has the model's."""
+    return f"{name}{_SEPARATOR}{version}"
+
+
+def of_model(mms_name: str) -> str:
+    """The name of the model of which MMS has a version under this name."""
+    return mms_name.partition(_SEPARATOR)[0]
+
+
+def shown(mms_name: str) -> str:
+    """What people read in place of MMS's name: "iris", or "iris version 2"."""
+    return mms_name.replace(_SEPARATOR, " version ")

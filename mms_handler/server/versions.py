@@ -1,0 +1,527 @@
+"""The models of a running server, each with one or more versions.
+
+Each version is loaded as a model of its own in MMS (``registry``).  Here is which of them answers
+the requests for a model (``traffic``), and the gate is told (``routes``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from typing import Any, Iterator, Mapping, NamedTuple, Sequence
+
+from mms_handler import manifest, names, worker_files
+from mms_handler.errors import Conflict, NameTaken, NoSuchModel, ServerError, Unavailable
+from mms_handler.server import routes
+from mms_handler.server.front_end import FrontEnd
+from mms_handler.server.mms_models import Serving
+from mms_handler.server.registry import Model, Registry
+from mms_handler.server.routes import Route
+from mms_handler.server.sources import Source
+from mms_handler.server.store import Store
+from mms_handler.server.traffic import Traffic
+from mms_handler.server.watch import WorkerDeaths
+from mms_handler.settings import Settings
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two looks at the requests of a version that gets no more of them.
+_LOOK_S = 0.02
+
+
+class _Change(NamedTuple):
+    """A change of a model that is under way.
+
+    Fields:
+        start_s: monotonic time of its beginning.
+        url: from which a version is loaded; "" if none is.
+        version: that is loaded; "" until it is known.
+        mms_name: of that version.
+    """
+
+    start_s: float
+    url: str = ""
+    version: str = ""
+    mms_name: str = ""
+
+
+class Versions:
+    """The only way to change which models and versions there are.  Safe to call from any thread.
+
+    Attributes:
+        registry: the versions, as MMS has them.
+    """
+
+    def __init__(
+        self,
+        front_end: FrontEnd,
+        store: Store,
+        settings: Settings,
+        deaths: WorkerDeaths,
+        expected: Sequence[str] = (),
+    ) -> None:
+        """Take charge of a front end.
+
+        Args:
+            front_end: the front end; it has no model yet.
+            store: an empty store that nothing else writes to.
+            settings: for the registry; and whether the server is for many models.
+            deaths: counts the deaths of the versions' workers.
+            expected: the models that are about to be registered.  If there are such, /invocations
+                can mean no other one.
+        """
+        self.registry = Registry(front_end, store, settings, deaths, self._republish)
+        self._front_end, self._store = front_end, store
+        self._multi_model, self._startup = settings.multi_model, frozenset(expected)
+        self._expected = set(expected)
+        self._traffic: dict[str, Traffic] = {}
+        self._loads: dict[str, int] = {}  # of each model that there is
+        self._changes: dict[str, _Change] = {}
+        self._leaving: set[str] = set()  # MMS's names of versions that are about to be unloaded
+        self._lock = threading.Condition()
+        self._publishing = threading.Lock()
+
+    # --- asking ---
+
+    def names(self) -> list[str]:
+        """The models."""
+        with self._lock:
+            return sorted(self._traffic)
+
+    def list(self) -> list[dict[str, Any]]:
+        """Name, version and url of each model, as it is served."""
+        models = self.registry.models()
+        with self._lock:
+            served = [models.get(traffic.served) for _, traffic in sorted(self._traffic.items())]
+        return [
+            {"modelName": model.name, "modelUrl": model.url, "modelVersion": model.version}
+            for model in served
+            if model
+        ]
+
+    def find(self, name: str, version: str = "") -> str:
+        """MMS's name of a version of a model; without ``version``, of the served one.
+
+        Raises:
+            NoSuchModel: there is none.
+            Unavailable: the model is being registered.
+        """
+        with self._lock:
+            traffic, change = self._traffic.get(name), self._changes.get(name)
+        if traffic is None:
+            if change and change.url:
+                raise Unavailable(f"{name} is being registered; try again when it is")
+            raise NoSuchModel(f"Model not found: {name}")
+        if not version:
+            return traffic.served
+        for mms_name, model in self._of(name).items():
+            if model.version == version and mms_name not in self._leaving:
+                return mms_name
+        raise NoSuchModel(f"Model not found: {name}/{version}")
+
+    def title(self, mms_name: str) -> str:
+        """What the log calls a version: by its model alone, if there is no other one."""
+        model = self.registry.models().get(mms_name)
+        if model is None or len(self._of(model.name)) == 1:
+            return names.shown(mms_name)
+        return f"{model.name} version {model.version}"
+
+    def _of(self, name: str) -> dict[str, Model]:
+        """The versions of a model by MMS's names, in the order in which they were loaded."""
+        return {key: model for key, model in self.registry.models().items() if model.name == name}
+
+    def serving(self, name: str) -> Serving | None:
+        """How a model is served; None if there is no such model."""
+        with self._lock:
+            traffic = self._traffic.get(name)
+        model = self.registry.models().get(traffic.served) if traffic else None
+        return model.serving if model else None
+
+    def describe(self, name: str, version: str = "") -> dict[str, Any]:
+        """A model as it is served, with a line for each version; or one version.
+
+        Raises:
+            NoSuchModel: there is none.
+        """
+        with self._lock:
+            traffic, change = self._traffic.get(name), self._changes.get(name)
+        if traffic is None and change and change.url:
+            return {"modelName": name, **self._describe_loading(name, change), "workers": []}
+        mms_name = self.find(name, version)
+        description = self.registry.describe(mms_name)
+        if "loadedAtStartup" in description:  # MMS was started without models
+            description["loadedAtStartup"] = mms_name in self._startup
+        if not version and traffic:
+            versions = self._of(name)
+            described = [
+                {
+                    "modelVersion": model.version,
+                    "state": traffic.state(mms_name),
+                    "share": _percent(traffic, mms_name, versions),
+                    "modelUrl": model.url,
+                    "minWorkers": model.serving.workers,
+                }
+                for mms_name, model in versions.items()
+            ]
+            if change and change.version and change.mms_name not in versions:
+                loading = self._describe_loading(name, change)
+                described.append({**loading, "state": "loading", "share": 0})
+            description["versions"] = described
+        return description
+
+    def _describe_loading(self, name: str, change: _Change) -> dict[str, Any]:
+        written = worker_files.read_load_phase(self._store.folder(change.mms_name or name))
+        phase, seconds = written or ("starting", time.monotonic() - change.start_s)
+        return {
+            **({"modelVersion": change.version} if change.version else {}),
+            "modelUrl": change.url,
+            "status": "LOADING",
+            "phase": phase,
+            "phaseSeconds": int(seconds),
+        }
+
+    # --- loading ---
+
+    @contextlib.contextmanager
+    def reserved(self, name: str, url: str, replace: bool = False) -> Iterator[None]:
+        """Keep other changes from a model while a version is loaded from ``url``.
+
+        Args:
+            name: the model's; none has it, unless ``replace``.
+            url: where the version comes from.
+            replace: whether it may be a version of a model that there is.
+
+        Raises:
+            ArchiveError: it cannot name a model.
+            NameTaken: a model has that name, or is about to get it, or is not quite gone.
+            Conflict: the model is being changed.
+        """
+        manifest.check_name(name)
+        with self._lock:
+            if not replace and name in {*self._traffic, *self._changes}:
+                raise NameTaken(f"Model {name} is already registered.")
+        with self._changing(name, url):
+            try:
+                yield
+            finally:
+                self._expected.discard(name)
+
+    def register(self, source: Source, serving: Serving) -> None:
+        """Serve a new model; it answers requests when this returns.
+
+        Raises:
+            ArchiveError, NameTaken: as ``reserved``.
+            HandlerError: as ``load``.
+        """
+        with self.reserved(source.name, source.url):
+            self.load(source, serving)
+
+    def load(
+        self, source: Source, serving: Serving, version: str = "", share: int | None = None
+    ) -> str:
+        """Load a version of a model that is ``reserved``; it is served when this returns.
+
+        The version that was served until now has answered its requests then.  It is kept, and all
+        that came before it is unloaded.
+
+        Args:
+            source: the version.
+            serving: how it is served.
+            version: by default the manifest's, or the next number.
+            share: the percentage of the requests that it gets beside the version that is served.
+
+        Returns:
+            The version.
+
+        Raises:
+            Conflict: the model has a version of this name.
+            HandlerError: as ``Registry.load``; what there was is served as before.
+        """
+        name = source.name
+        with self._lock:
+            old = self._traffic.get(name)
+        version = self._new_version(name, version or source.version)
+        mms_name = names.in_mms(name, version) if old else name
+        new = Traffic(mms_name)
+        if old:
+            new = old.serving(mms_name) if share is None else old.sharing(mms_name, share)
+        with self._lock:
+            change = self._changes[name]._replace(version=version, mms_name=mms_name)
+            self._changes[name] = change
+        self._republish()
+        self.registry.load(mms_name, version, source, serving)
+        try:
+            self._route(name, new)
+        except ServerError:
+            self.registry.unload(mms_name)
+            raise
+        self._loads[name] = self._loads.get(name, 0) + 1
+        if old and share is None:
+            self._drain(old.served)
+        self._unload_others(name, new, mms_name)
+        return version
+
+    def _new_version(self, name: str, version: str) -> str:
+        """The name for a new version of a model, by default the next number."""
+        there = [model.version for model in self._of(name).values()]
+        if not version:
+            numbers = [int(each) for each in there if each.isdecimal()]
+            return str(1 + max([self._loads.get(name, 0), *numbers]))
+        if version in there:
+            raise Conflict(
+                f"{name} has a version {version}: give the new one another name with version=NAME"
+            )
+        return version
+
+    # --- changing the traffic ---
+
+    def serve(self, name: str, version: str) -> None:
+        """Let a version answer all requests for its model; the served one is kept.
+
+        Raises:
+            NoSuchModel: there is no such version.
+            Conflict: it has no workers, or the model is being changed.
+            Unavailable: it is being mended.
+        """
+        with self._changing(name):
+            self._serve(name, self.find(name, version))
+
+    def roll_back(self, name: str) -> str:
+        """Serve the version again that was served before; returns it.
+
+        Raises:
+            HandlerError: as ``serve``.
+            Conflict: there is none.
+        """
+        with self._changing(name):
+            self.find(name)
+            previous = self._traffic[name].previous
+            if previous is None:
+                raise Conflict(
+                    f"{name} has no version that was served before; to end a share, set it to 0"
+                )
+            self._serve(name, previous)
+            return self.registry.model(previous).version
+
+    def _serve(self, name: str, mms_name: str) -> None:
+        self._check_ready(mms_name)
+        new = self._traffic[name].serving(mms_name)
+        self._route(name, new)
+        self._unload_others(name, new, mms_name)
+
+    def share(self, name: str, version: str, percent: int) -> None:
+        """Let a version answer so many percent of the requests for its model.
+
+        Raises:
+            HandlerError: as ``serve``.
+            Conflict: it is served.
+            BadInput: the percentages of all versions would be more than 100.
+        """
+        with self._changing(name):
+            mms_name = self.find(name, version)
+            if percent:
+                self._check_ready(mms_name)
+            self._route(name, self._traffic[name].sharing(mms_name, percent))
+
+    def _check_ready(self, mms_name: str) -> None:
+        model = self.registry.model(mms_name)
+        if model.mending:
+            raise Unavailable(f"version {model.version} of {model.name} is being loaded again")
+        if not model.listener:
+            raise Conflict(
+                f"version {model.version} of {model.name} has no workers: scale it first"
+            )
+
+    def scale(
+        self, name: str, min_workers: int, max_workers: int | None = None, version: str = ""
+    ) -> None:
+        """Set a version's number of workers (``Registry.scale``), by default the served one's."""
+        self.registry.scale(self.find(name, version), min_workers, max_workers)
+
+    # --- unloading ---
+
+    def unregister(self, name: str, wait: bool = True) -> None:
+        """Unload all versions of a model; nobody gets its name before their files are gone.
+
+        Args:
+            name: the model's.
+            wait: until another change has ended.
+
+        Raises:
+            NoSuchModel: there is none of that name.
+            Conflict: the model is being changed, and ``wait`` is false.
+        """
+        self.find(name)
+        with self._changing(name, wait=wait):
+            with self._lock:
+                if self._traffic.pop(name, None) is None:  # another thread was faster
+                    raise NoSuchModel(f"Model not found: {name}")
+                self._loads.pop(name, None)
+            with contextlib.ExitStack() as rest:  # whichever of it fails
+                for mms_name in self._of(name):
+                    rest.callback(self.registry.unload, mms_name)
+                self._publish()
+
+    def unload(self, name: str, version: str) -> None:
+        """Unload one version of a model, or the model with its only version.
+
+        Raises:
+            NoSuchModel: there is none.
+            Conflict: it is served and there are others, or the model is being changed.
+        """
+        mms_name = self.find(name, version)
+        if mms_name == self.find(name) and len(self._of(name)) == 1:
+            self.unregister(name)
+            return
+        with self._changing(name):
+            mms_name = self.find(name, version)
+            if mms_name == self._traffic[name].served:
+                raise Conflict(
+                    f"version {version} of {name} is served: serve another one first, or "
+                    f"unregister {name}"
+                )
+            self._unload(name, mms_name)
+
+    def is_served(self, mms_name: str) -> bool:
+        """Whether a version is the served one of its model."""
+        with self._lock:
+            traffic = self._traffic.get(names.of_model(mms_name))
+        return traffic is not None and traffic.served == mms_name
+
+    def give_up(self, mms_name: str) -> None:
+        """Unload a version; its model, too, if it is served.
+
+        Raises:
+            NoSuchModel: there is no such version.
+            Conflict: the model is being changed.
+        """
+        name = self.registry.model(mms_name).name
+        if self.is_served(mms_name):
+            self.unregister(name, wait=False)
+            return
+        with self._changing(name):
+            self._unload(name, mms_name, drain=False)  # it would answer nothing
+
+    def _unload_others(self, name: str, traffic: Traffic, newest: str) -> None:
+        """Unload the versions of a model that are not kept."""
+        for mms_name in self._of(name):
+            if mms_name != newest and not traffic.is_needed(mms_name):
+                self._unload(name, mms_name)
+
+    def _unload(self, name: str, mms_name: str, drain: bool = True) -> None:
+        """Unload a version that is not served, by default once its requests are answered."""
+        self._leaving.add(mms_name)
+        try:
+            self._route(name, self._traffic[name].without(mms_name))
+            if drain:
+                self._drain(mms_name)
+            self.registry.unload(mms_name)
+        finally:
+            self._leaving.discard(mms_name)
+
+    def _drain(self, mms_name: str) -> None:
+        """Wait until a version that gets no more requests has answered those that it has."""
+        limit_s = self.registry.model(mms_name).serving.timeout_s
+        deadline = time.monotonic() + limit_s
+        while self._front_end.in_flight(mms_name):
+            if time.monotonic() > deadline:
+                log.warning("%s has requests after %d s", names.shown(mms_name), limit_s)
+                return
+            time.sleep(_LOOK_S)
+
+    # --- changes and their publication ---
+
+    @contextlib.contextmanager
+    def _changing(self, name: str, url: str = "", wait: bool = False) -> Iterator[None]:
+        """Keep other changes from a model.
+
+        Args:
+            name: the model's.
+            url: from which a version is loaded, if one is.
+            wait: until another change has ended.
+
+        Raises:
+            Conflict: the model is being changed, and ``wait`` is false.
+        """
+        with self._lock:
+            while name in self._changes:
+                if not wait:
+                    raise Conflict(f"{name} is being changed; try again when that is done")
+                self._lock.wait()
+            self._changes[name] = _Change(time.monotonic(), url)
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._changes[name]
+                self._lock.notify_all()
+            self._republish()
+
+    def _route(self, name: str, traffic: Traffic) -> None:
+        """Let requests go as ``traffic`` says; if that fails, they go as before."""
+        with self._lock:
+            old = self._traffic.get(name)
+            self._traffic[name] = traffic
+        try:
+            self._publish()
+        except ServerError:
+            with self._lock:
+                self._traffic.pop(name)
+                if old:
+                    self._traffic[name] = old
+            raise
+
+    def _republish(self) -> None:
+        """Tell the gate; if it does not take the table now, it will with the next change."""
+        with contextlib.suppress(ServerError):
+            self._publish()
+
+    def _publish(self) -> None:
+        """Tell the gate which versions there are.
+
+        Raises:
+            ServerError: Java does not answer.
+        """
+        with self._publishing:
+            with self._lock:
+                models = self.registry.models()
+                table = routes.table(self._invocations(), self._routes(models))
+            self._front_end.set_routes(table)
+
+    def _invocations(self) -> str:
+        there = {*self._traffic, *self._expected}
+        meant = there & self._startup if self._startup else there
+        return "" if self._multi_model or len(meant) != 1 else next(iter(meant))
+
+    def _routes(self, models: dict[str, Model]) -> Iterator[Route]:
+        for mms_name, model in models.items():
+            traffic = self._traffic.get(model.name)
+            if traffic and mms_name not in self._leaving:
+                percent = _percent(traffic, mms_name, models)
+                yield Route(model.name, model.version, mms_name, _state(model), percent)
+        for name, change in self._changes.items():
+            first = name not in self._traffic
+            new = change.version and (first or change.mms_name not in models)
+            if new and name not in self._expected:
+                percent = 100 if first else 0
+                yield Route(name, change.version, change.mms_name, routes.NEW, percent)
+        for name in self._expected.difference(self._traffic):
+            yield Route(name, "", name, routes.LOADING, 100)
+
+
+def _percent(traffic: Traffic, mms_name: str, models: Mapping[str, Model]) -> int:
+    """The percentage of its model's requests that a version gets now: none while it is mended."""
+    shares = {
+        each: share
+        for each, share in traffic.shares.items()
+        if each in models and _state(models[each]) == routes.READY
+    }
+    return 100 - sum(shares.values()) if mms_name == traffic.served else shares.get(mms_name, 0)
+
+
+def _state(model: Model) -> str:
+    if model.mending:
+        return routes.LOADING
+    return routes.READY if model.listener else routes.IDLE
