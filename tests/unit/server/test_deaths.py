@@ -133,11 +133,10 @@ def killed_by(number):
 )
 def test_how_a_process_ended(how, words):
     """As the kernel keeps it until the process is reaped."""
-    text = str(_End(0, 12, "iris", status_of(how), 812_000_000, ["r"], memory=False))
-    assert text == f"worker 12 of iris {words}; it had request r"
+    end = _End(0, 12, "iris", status_of(how), 812_000_000, ["r"], memory=False)
+    assert end.sentence("iris") == f"worker 12 of iris {words}; it had request r"
 
 
 def test_how_a_process_ended_that_was_reaped():
-    assert str(_End(0, 12, "iris", None, 0, [], memory=False)) == (
-        "worker 12 of iris died; it had no request"
-    )
+    end = _End(0, 12, "iris", None, 0, [], memory=False)
+    assert end.sentence("iris version 2") == "worker 12 of iris version 2 died; it had no request"

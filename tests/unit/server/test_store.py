@@ -61,7 +61,7 @@ def test_a_fetched_folder_is_moved(tmp_path, store):
     """Its own place is temporary.  Tracebacks name its address."""
     folder = model(tmp_path / "iris", weights=bytes(2**20))
     fetched = Source("iris", folder, 0, "s3://bucket/iris/", fetched=True)
-    stored = store.put(fetched)
+    stored = store.put("iris", fetched)
     assert files(stored) == CONTENT
     assert not (stored / "net.params").is_symlink()
     assert files(folder) == []
