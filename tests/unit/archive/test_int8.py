@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import zipfile
+from pathlib import Path
 
 import pytest
 
 from mms_handler import archive, manifest
-from mms_handler.archive.quantize import Int8Graph
+from mms_handler.archive import child
+from mms_handler.archive.quantize import CalibrationRequest, Int8Graph, quantize
 from mms_handler.errors import ArchiveError
 from mms_handler.manifest import Quantized
 
@@ -78,3 +80,61 @@ def test_a_graph_that_is_missing(packed, tmp_path):
         ArchiveError, match="the manifest's graph 'MAR-INF/int8-symbol.json' is not in"
     ):
         archive.verify(tmp_path / "other.mar")
+
+
+# --- what is made of the report of the process that makes a graph ------------------------------
+
+REPORT = {
+    **dict(zip(manifest.QUANTIZED_KEYS[2:], ENTRY[2:])),
+    "part": 0.9,
+    "speed": "2 times as fast",
+    "symbol": '{"nodes": []}',
+}
+TOP = "top-1 agrees on 9 of 10 rows, "
+DIFFERENCES = "differences 0.8% mean, 4.3% at most, of the largest value"
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Answer with ``.report``; ``.requests`` are those that were listed for the process."""
+
+    def run(command, folder, listed):
+        assert (command, folder.name) == ("quantize", "m")
+        asked.requests = json.loads(Path(listed).read_text())
+        return asked.report
+
+    def asked():
+        pass
+
+    asked.report = REPORT
+    monkeypatch.setattr(child, "run", run)
+    return asked
+
+
+def test_a_graph_that_agrees(asked, tmp_path):
+    """At exactly the part that must agree, too."""
+    requests = [CalibrationRequest(tmp_path / "a" / ".." / "1.csv", "text/csv")]
+    graph = quantize(tmp_path / "m", requests, 0.9)
+    assert asked.requests == [[str(tmp_path / "1.csv"), "text/csv"]]
+    summary = f"int8: 39 of 40 operators, from 30 requests; {TOP}{DIFFERENCES}; 2 times as fast"
+    assert graph == (ENTRY, b'{"nodes": []}', summary)
+    asked.report = {**REPORT, "rows": 0, "top": 0}  # no scores
+    assert f"30 requests; {DIFFERENCES}" in quantize(tmp_path / "m", [], 0.9).summary
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (
+            {"part": 0.94},
+            f"the int8 graph of m does not agree with the model: {TOP}{DIFFERENCES}; ",
+        ),
+        ({"part": float("nan")}, "at least 95% must agree (--min-agreement)"),
+        ({"error": "no convolution"}, "cannot make an int8 graph of m: no convolution"),
+    ],
+)
+def test_a_graph_that_is_not_packed(asked, tmp_path, change, reason):
+    asked.report = {**REPORT, **change}
+    with pytest.raises(ArchiveError) as caught:
+        quantize(tmp_path / "m", [])
+    assert reason in str(caught.value)

@@ -12,6 +12,7 @@ from local_mms import wait_until
 from mms_handler import worker_files
 from mms_handler.server import deaths
 from mms_handler.server.deaths import EndedWorkers, _End
+from mms_handler.server.machine import Machine
 from mms_handler.worker.mms.current_requests import CurrentRequests
 
 
@@ -98,6 +99,20 @@ def test_memory_that_ran_out(workers, ended, monkeypatch, before, after, words):
     monkeypatch.setattr(deaths, "_killed_for_memory", lambda: after)
     ended.look()
     assert words in ended.sentences("iris", "iris", 1, 1)[0]
+
+
+@pytest.mark.parametrize(("share", "blamed"), [(0.4, False), (0.6, True)])
+def test_a_worker_as_large_as_the_machine(workers, ended, monkeypatch, share, blamed):
+    """One with more than half of the memory was the likeliest to be killed for it."""
+    monkeypatch.setattr(deaths, "_killed_for_memory", lambda: 7)
+    (worker,) = workers("iris", 1)
+    ended.look()
+    ended.look()
+    memory_bytes = int(worker.memory_info().rss / share)
+    monkeypatch.setattr(deaths.machine, "this_machine", lambda: Machine(1, memory_bytes))
+    end(worker, signal.SIGKILL)
+    ended.look()
+    assert ("perhaps by the system" in ended.sentences("iris", 1, 1)[0]) is blamed
 
 
 def test_the_system_counts_whom_it_kills():
