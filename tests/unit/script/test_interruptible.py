@@ -136,11 +136,17 @@ def test_only_310_needs_it():
     assert blind == ["forever", "with_a_condition", "with_continue", "nested"]
 
 
+def is_while(node):
+    return isinstance(node, ast.While)
+
+
 def test_nothing_else_changes(tmp_path):
     """The compiled functions have the lines of the file, and no others."""
     tree = interruptible.interruptible(ast.parse(LOOPS))
     passes = [node for node in ast.walk(tree) if isinstance(node, ast.Pass)]
     assert len(passes) == LOOPS.count("pass") + 4
+    starts = [[type(part) for part in each.body[:2]] for each in ast.walk(tree) if is_while(each)]
+    assert starts.count([ast.Pass, ast.Try]) == 4
     loader = interruptible.Loader("inference", "inference.py")
     changed, unchanged = {}, {}
     exec(loader.source_to_code(LOOPS, "inference.py"), changed)
