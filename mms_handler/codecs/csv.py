@@ -46,10 +46,7 @@ def _read(body: bytes) -> Array:
     if len(body) < parts.PART_BYTES:
         return _read_lines(body)
     arrays = [_read_lines(lines) for lines in _split_lines(body)]
-    rows = [array for array in arrays if array.size]
-    if len(rows) > 1:
-        return np.concatenate(rows)
-    return rows[0] if rows else np.empty((0, 1), np.float32)
+    return np.concatenate([array for array in arrays if array.size] or arrays[:1])
 
 
 def _split_lines(body: bytes) -> Iterator[bytes]:

@@ -94,7 +94,8 @@ def _png(body: bytes) -> Image:
     for kind, at, end in _png_chunks(body):
         if kind == b"PLTE":
             palettes += 1
-            if colour == _PALETTE and ((end - at - 12) % 3 or not 12 < end - at <= 12 + 768):
+            colours, rest = divmod(end - at - 12, 3)
+            if colour == _PALETTE and (rest or not 1 <= colours <= 256):
                 raise ValueError("the PNG's palette is not valid")
         elif kind == b"IDAT":
             pixels += 1

@@ -140,6 +140,8 @@ def test_an_existing_file_is_replaced_only_by_force(tmp_path):
     (tmp_path / "m.mar").write_text("old")
     with pytest.raises(ArchiveError, match=r"m\.mar already exists; --force replaces it"):
         archive.convert(source, tmp_path / "m.mar")
+    with pytest.raises(ArchiveError, match="already exists"):  # before anything is unpacked
+        archive.convert(tmp_path / "no archive", tmp_path / "m.mar")
     archive.convert(source, tmp_path / "m.mar", force=True)
     (tmp_path / "m.tar.gz").write_text("old")
     with pytest.raises(ArchiveError, match=r"m\.tar\.gz already exists; --force replaces it"):

@@ -52,6 +52,16 @@ def test_each_line_is_passed_on():
     assert lines == ["one", "two", "�", "three"]
 
 
+def test_javas_usual_lines_are_left_out():
+    """Until it listens: later a script may print them."""
+    lines = []
+    log = ProcessLog(lines.append)
+    followed(b"Model server started.\nINFO a\n", log)
+    log.forget()
+    followed(b"Model server started.\n", log)
+    assert lines == ["INFO a", "Model server started."]
+
+
 def test_the_latest_line_with_some_words():
     log = ProcessLog(lambda line: None)
     followed(b"Caused by: a\nx Caused by: b\nother\n", log)
