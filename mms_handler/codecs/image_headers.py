@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from itertools import chain
 from typing import Iterator, NamedTuple
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -37,8 +38,8 @@ MAX_SCANS = 100
 #: Markers of frames (SOF0 to SOF15); three of the range are other segments.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
-#: Markers without a segment: TEM, and restarts.
-_ALONE = frozenset((0x01, *range(0xD0, 0xD8)))
+#: Markers without a segment: TEM, and restarts.  A zero is no marker.
+_ALONE = frozenset((0x00, 0x01, *range(0xD0, 0xD8)))
 
 _SCAN = 0xDA
 
@@ -80,8 +81,8 @@ def _png(body: bytes) -> Image:
 
     Of texts, times and profiles libpng would write a line for each that is not right.
     """
-    if len(body) < 33:
-        raise ValueError("the PNG is cut off")
+    chunks = _png_chunks(body)
+    first = next(chunks)
     if body[8:16] != b"\0\0\0\rIHDR":
         raise ValueError("the PNG does not begin with its header")
     width, height, bits, colour, *methods = struct.unpack_from(">IIBBBBB", body, 16)
@@ -91,7 +92,7 @@ def _png(body: bytes) -> Image:
     pieces = [_PNG]
     start = 8  # of a piece of chunks that follow each other; it ends where one is left out
     palettes = pixels = 0
-    for kind, at, end in _png_chunks(body):
+    for kind, at, end in chain([first], chunks):
         if kind == b"PLTE":
             palettes += 1
             colours, rest = divmod(end - at - 12, 3)
@@ -144,13 +145,13 @@ def _jpeg_size(body: bytes) -> tuple[int, int]:
             raise ValueError("the JPEG is cut off")
         marker = body[at]
         at += 1
-        if marker == 0 or marker in _ALONE:
+        if marker in _ALONE:
             continue
         if marker == _SCAN:
             break
-        if marker in _FRAMES and at + 7 <= len(body):
-            height, width = struct.unpack_from(">HH", body, at + 3)
-            size = (width, height)
+        if marker in _FRAMES:
+            height, width = body[at + 3 : at + 5], body[at + 5 : at + 7]
+            size = (int.from_bytes(width, "big"), int.from_bytes(height, "big"))
         at += max(2, int.from_bytes(body[at : at + 2], "big"))
     if body.find(b"\xff\xd9", at) == -1:
         raise ValueError("the JPEG is cut off")
