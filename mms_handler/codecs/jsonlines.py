@@ -196,8 +196,8 @@ def encode(value: Any) -> bytes:
     written = floats(value) if isinstance(value, np.ndarray) else None
     if written is None:
         return "".join(f"{dumps(row)}\n" for row in _rows(value)).encode()
-    start, end = b"[" * (value.ndim - 1), b"]" * (value.ndim - 1)
-    return written[1:-1].replace(end + b", " + start, end + b"\n" + start) + b"\n"
+    end = b"]" * (value.ndim - 1)
+    return written[1:-1].replace(end + b", ", end + b"\n") + b"\n"
 
 
 def _rows(value: Any) -> Any:

@@ -305,7 +305,7 @@ def check_port(host: str, port: int) -> None:
         ServerError: it cannot; says why.
     """
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
         try:
             probe.bind((host, port))
         except OSError as exc:

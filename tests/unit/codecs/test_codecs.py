@@ -609,6 +609,7 @@ LOOP.append(LOOP)
             id="JSON of NaN, however deep",
         ),
         pytest.param(float("nan"), JSON, b"null", id="JSON of NaN alone"),
+        pytest.param([0.5, [float("nan")]], JSON, b"[0.5, [null]]", id="JSON of NaN in lists"),
         pytest.param(np.array(np.nan, F), JSON, b"null", id="JSON of an array that is NaN alone"),
         pytest.param(
             np.array([1, 2], "<f4"),

@@ -77,6 +77,10 @@ def test_objects_are_stacked_by_key():
             f"line 2 differs from line 1 in the keys {'a' * 80}",
         ),
         (b'{"a": 1}\n{"a": [1]}\n', '"a" in line 2 has shape (1,), but in line 1 it is ()'),
+        (
+            b'{"%s": 1}\n{"%s": [1]}\n' % ((b"a" * 100,) * 2),
+            f'"{"a" * 39} in line 2 has shape (1,), but in line 1 it is ()',
+        ),
         (b'{"a": [1]}\n{"a": ["x"]}\n', 'line 2: "x" at "a"[0] is not a number'),
         (b"1\n" + b"[" * 100_000, "line 2 is nested too deeply"),
         (b"1\n" + b"9" * 1_001, "line 2: an integer is too large"),

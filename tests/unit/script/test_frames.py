@@ -65,6 +65,15 @@ def test_the_paths_are_the_edited_ones(script, tmp_path):
         assert "import no_such_library" in text
 
 
+def test_a_library_that_a_function_imports(script, tmp_path):
+    """The frames of the import itself help nobody."""
+    path = script("import importlib\nimportlib.import_module('no_such_library')\n")
+    text = script_traceback(raised(path), str(tmp_path / "model"))
+    assert f'File "{path}", line 2, in <module>' in text
+    assert "<frozen" not in text
+    assert "No module named 'no_such_library'" in text
+
+
 def test_the_file_of_a_syntax_error_is_the_edited_one(script, tmp_path):
     path = script("def f(:\n")
     write_sources(tmp_path / "model", {"": "/home/me/iris"})

@@ -137,6 +137,17 @@ def test_it_is_not_waited_for_too_long(front):
         front.wait_until(lambda: False, 0.1)
 
 
+def test_a_reason_that_is_read_late(front):
+    """What a process printed at its end may still be in the pipe when it has ended."""
+    front.process.kill()
+    front.process.wait()
+    timer = threading.Timer(0.2, front.log._take, ["Caused by: a port"])
+    timer.start()
+    with pytest.raises(ServerError, match="^MMS ended before it was ready: a port$"):
+        front.wait_until(lambda: False, 60)
+    timer.join()
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -218,7 +229,10 @@ while True:
     connection.close()
 """
 
-VARIABLES = ("TEMP", "TMPDIR", "PYTHONUNBUFFERED", "MMS_HANDLER_TOKEN_FILE", "JAVA_HOME")
+VARIABLES = (
+    *("TEMP", "TMPDIR", "PYTHONUNBUFFERED", "MMS_HANDLER_TOKEN_FILE", "JAVA_HOME"),
+    "MMS_HANDLER_SUPERVISED",
+)
 
 
 @pytest.fixture
@@ -267,6 +281,7 @@ def test_started(commands, temporary):
         "PYTHONUNBUFFERED": "1",
         "MMS_HANDLER_TOKEN_FILE": None,
         "JAVA_HOME": "/a/java",
+        "MMS_HANDLER_SUPERVISED": "true",
     }
     assert seen["path"].split(":")[:2] == [f"{folder}/bin", os.path.dirname(sys.executable)]
     assert seen["cwd"] == str(folder)
@@ -301,6 +316,15 @@ def test_a_java_that_does_not_start(commands, monkeypatch, temporary):
     with pytest.raises(ServerError, match="^MMS ended before it was ready: no main$"), started:
         pytest.fail("it did start")
     assert list(temporary.iterdir()) == []
+
+
+def test_a_java_that_ends_later():
+    """It is waited for."""
+    command = ["/bin/sh", "-c", "trap 'sleep 0.3; exit 5' TERM; echo; while :; do sleep 0.05; done"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        front_end._drain(process, 20)
+        assert process.returncode == 5
 
 
 def test_a_java_that_does_not_end(tmp_path):

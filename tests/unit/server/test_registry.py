@@ -27,7 +27,7 @@ from mms_handler.server import mms_models
 from mms_handler.server.mms_models import ALL_WORKERS
 from mms_handler.server.registry import Mending
 from mms_handler.server.sources import Source
-from mms_handler.worker_files import LOAD_ERROR, write_load_phase
+from mms_handler.worker_files import LOAD_ERROR, write_load_error, write_load_phase
 
 
 @contextmanager
@@ -105,6 +105,17 @@ def test_a_model_that_is_being_registered(versions, source, mms, tmp_path):
     assert starting == {**loading, "phase": "starting"}
     assert model_fn == {**loading, "phase": "model_fn"}
     assert names == []
+
+
+def test_the_reason_of_an_earlier_failure_is_forgotten(versions, source, mms, tmp_path):
+    """When the model is loaded again: it could be told as that of another failure."""
+    models, seen = versions(), []
+    models.register(source("one"), serving(0))
+    write_load_error(tmp_path / "store" / "one", "no weights")
+    assert models.registry.load_error("one") == "no weights"
+    mms.during = lambda call: seen.append(models.registry.load_error("one"))
+    models.scale("one", 1)
+    assert seen[0] == ""
 
 
 def test_memory_is_claimed_before_anything_starts(versions, source, tmp_path, mms):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
 import sys
 from pathlib import Path
 
@@ -106,6 +107,16 @@ def test_without_mms(monkeypatch, tmp_path):
         java.command({}, tmp_path, [])
 
 
+@pytest.mark.parametrize("name", ["python", "python3"])
+def test_the_workers_python(tmp_path, name):
+    """It is this one, whatever an archive calls it."""
+    (tmp_path / "server").mkdir()
+    java.command({}, tmp_path / "server", [])
+    program = java.programs(tmp_path / "server") / name
+    command = [str(program), "-c", "import sys; print(sys.executable)"]
+    assert subprocess.check_output(command, text=True).strip() == sys.executable
+
+
 def test_a_folder_that_runs_no_programs(monkeypatch, tmp_path):
     """Workers are started through a program in the folder for temporary files."""
     monkeypatch.setattr(java.os, "access", lambda *_: False)
@@ -128,6 +139,16 @@ def test_a_port_in_use():
         with pytest.raises(ServerError) as caught:
             check_port("127.0.0.1", port)
     assert str(caught.value) == f"port {port} of 127.0.0.1 cannot be used: Address already in use"
+
+
+def test_a_port_of_connections_that_have_ended():
+    """The system keeps them for a minute; a server can start again at once."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:  # may reuse addresses, as Java's do
+        port = listener.getsockname()[1]
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            listener.accept()[0].close()  # the side that closes first keeps it
+            assert client.recv(1) == b""
+    check_port("127.0.0.1", port)
     check_port("127.0.0.1", port)  # once closed, it is free, and the check leaves it free
     check_port("127.0.0.1", port)
 
