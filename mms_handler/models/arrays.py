@@ -177,12 +177,18 @@ def row_count(value: Any) -> int:
     Raises:
         ValueError: the numbers differ, or a leaf of ``value`` is not an array with rows.
     """
-    counts = [leaf.shape[0] if _is_dense(leaf) and leaf.shape else -1 for leaf in leaves(value)]
-    if not counts or -1 in counts:
+    if isinstance(value, np.ndarray) and value.ndim:  # most leaves
+        return len(value)
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)) and value:
+        count, *others = set(map(row_count, value))
+        if others:
+            raise ValueError("the arrays have different numbers of rows")
+        return count
+    if not (_is_dense(value) and value.shape):
         raise ValueError("not all values are arrays with rows")
-    if len(set(counts)) != 1:
-        raise ValueError("the arrays have different numbers of rows")
-    return int(counts[0])
+    return int(value.shape[0])
 
 
 def stack(data: Sequence[Any]) -> Any:

@@ -76,7 +76,7 @@ class Passes:
         return [attempt(guard, self._run, datum) for datum in data]
 
     def _together(self, data: Sequence[Any]) -> list[Any]:
-        return split_rows(self._run(stack(data)), [row_count(datum) for datum in data])
+        return split_rows(self._run(stack(data)), list(map(row_count, data)))
 
     def may_share(self, datum: Any) -> bool:
         """Whether data of the kind of ``datum`` share a pass; tried if this is not known yet."""
