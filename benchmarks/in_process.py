@@ -30,7 +30,7 @@ PEER_HANDLER = "sagemaker_mxnet_serving_container.handler_service"
 
 
 #: What ``serve`` sets in its workers' environment.
-_SERVE_ENV = {"MXNET_ENGINE_TYPE": "NaiveEngine", "MMS_HANDLER_SUPERVISED": "true"}
+SERVE_ENV = {"MXNET_ENGINE_TYPE": "NaiveEngine", "MMS_HANDLER_SUPERVISED": "true"}
 
 
 class Worker(NamedTuple):
@@ -58,7 +58,7 @@ def _both(plan: Plan, model: str) -> tuple[Worker, Worker]:
     code = {"PYTHONPATH": str(plan.model(model) / "code")}
     return (
         # The environment of serve: mms_handler/worker/loading.py imports mxnet only there.
-        Worker(OURS, plan.python, OUR_HANDLER, _SERVE_ENV),
+        Worker(OURS, plan.python, OUR_HANDLER, SERVE_ENV),
         Worker(PEER, plan.peer_python(), PEER_HANDLER, code),
     )
 
