@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = (".svg", ".png")
 
-#: Inches.
-WIDTH, PANEL_HEIGHT = 8, 3
+#: Inches, and dots in each.
+WIDTH, PANEL_HEIGHT, DPI = 8, 3, 120
 
 #: Curves that have a name in a panel's legend; further ones are only drawn.
 MAX_NAMES = 12
@@ -29,6 +29,15 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 #: One line style for each host.
 STYLES = ("-", "--", ":", "-.")
+
+#: Values of batches are noisy: they are drawn thin, and behind those of epochs.
+_OF_BATCHES = {"linewidth": 0.8, "alpha": 0.6, "zorder": 1}
+_OF_EPOCHS = {"linewidth": 1.5, "zorder": 2}
+
+#: A curve of no more points has a mark at each.
+_MARKED, _MARK_SIZE = 20, 3
+
+_GRID = {"alpha": 0.3}
 
 
 def check_can_plot(path: Path) -> None:
@@ -58,7 +67,7 @@ def plot(curves: Sequence[Curve], path: Path) -> None:
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _draw(panels, path)
+        _figure(panels).savefig(path, dpi=DPI)
         log.info("learning curve: %s", path)
     except Exception as exc:  # matplotlib's own, and a full disk
         with contextlib.suppress(OSError):
@@ -84,14 +93,12 @@ def _kind(name: str) -> str:
     return "accuracy" if kind == "acc" else kind
 
 
-def _draw(panels: Sequence[tuple[str, list[Curve]]], path: Path) -> None:
+def _figure(panels: Sequence[tuple[str, list[Curve]]]) -> Any:
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(WIDTH, PANEL_HEIGHT * len(panels)), layout="constrained")
-    FigureCanvasAgg(figure)
     by_epoch = all(_has_epochs(curves) for _, curves in panels)
     all_axes = figure.subplots(len(panels), 1, squeeze=False, sharex=by_epoch)[:, 0]
     hosts = sorted({curve.host for _, curves in panels for curve in curves})
@@ -100,31 +107,29 @@ def _draw(panels: Sequence[tuple[str, list[Curve]]], path: Path) -> None:
         for curve in sorted(curves, key=lambda curve: (curve.name, curve.host)):
             xs, ys = _line(curve)
             label = curve.name if len(hosts) == 1 else f"{curve.name}, {curve.host}"
-            by_batch = len(set(map(int, xs))) < len(xs)  # noisy: drawn behind the others
+            by_batch = len(set(map(int, xs))) < len(xs)
             axes.plot(
                 xs, ys, label=label,
-                linewidth=0.8 if by_batch else 1.5,
-                alpha=0.6 if by_batch else 1,
-                zorder=1 if by_batch else 2,
+                **(_OF_BATCHES if by_batch else _OF_EPOCHS),
                 color=COLOURS[names.index(curve.name) % len(COLOURS)],
                 linestyle=STYLES[hosts.index(curve.host) % len(STYLES)],
-                marker="o" if len(xs) <= 20 else None, markersize=3,
+                marker="o" if len(xs) <= _MARKED else None, markersize=_MARK_SIZE,
             )  # fmt: skip
         _label(axes, kind, curves)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if by_epoch:
             axes.label_outer()
-    figure.savefig(path, dpi=120)
+    return figure
 
 
 def _label(axes: Any, kind: str, curves: Sequence[Curve]) -> None:
     axes.set_xlabel("epoch" if _has_epochs(curves) else "step")
     axes.set_ylabel(kind)
-    axes.grid(alpha=0.3)
+    axes.grid(**_GRID)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     handles, labels = axes.get_legend_handles_labels()
-    if len(labels) > 1 or labels[0] != kind:
+    if labels != [kind]:
         axes.legend(handles[:MAX_NAMES], labels[:MAX_NAMES], frameon=False)
 
 

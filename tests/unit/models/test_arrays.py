@@ -40,6 +40,26 @@ def test_a_body_of_several_arrays_becomes_ndarrays():
     assert {array.context for array in arrays_.values()} == {mx.cpu(1)}
 
 
+@pytest.mark.parametrize("wrap", [lambda x: x, lambda x: [x], lambda x: (mx.nd.ones(1), x)])
+def test_an_error_comes_before_the_reply(wrap):
+    """MXNet raises what fails in a computation only when its result is needed."""
+    outcome = wrap(mx.nd.ones(1))
+    assert arrays.computed(outcome) is outcome
+    assert arrays.computed("no array") == "no array"
+    with pytest.raises(mx.base.MXNetError):
+        arrays.computed(wrap(mx.nd.linalg.potrf(mx.nd.array([[-1.0]]))))
+
+
+def test_what_arrays_take():
+    """As float32, at any depth; other values take nothing."""
+    double = np.zeros((2, 3), np.float64)
+    sparse = mx.nd.zeros((2, 3)).tostype("csr")
+    assert arrays.size_bytes(double) == 24
+    assert arrays.size_bytes(mx.nd.zeros((2, 2, 5))) == 80
+    assert arrays.size_bytes({"a": double, "b": [double, (double, "text")]}) == 72
+    assert arrays.size_bytes([sparse, None, 3]) == 0
+
+
 # --- shared memory ------------------------------------------------------------------------
 
 

@@ -313,6 +313,31 @@ def test_errors_with_a_status_are_kept():
     )
 
 
+class Rules:
+    """Of a graph that takes every shape."""
+
+    exact = True
+
+    def refusal(self, shapes):
+        return None
+
+    def search(self):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("rules", "reason"),
+    [(None, "the model does not take this body: Check failed: shape"), (Rules(), None)],
+    ids=["no graph", "a graph that takes them"],
+)
+def test_words_of_mxnet(rules, reason):
+    """They count where nothing else is known of the shapes that a model takes."""
+    expected = Expected(lambda: rules)
+    exc = mx.base.MXNetError("Check failed: shape")
+    fault = expected.fault([np.zeros((1, 2), np.float32)], exc, lambda arrays: 1 / 0)
+    assert (fault and str(fault)) == reason
+
+
 def test_a_time_limit_ends_the_trial():
     class Expired(BaseException):
         pass

@@ -15,8 +15,9 @@ import time
 import pytest
 
 from mms_handler.errors import TrainingError
-from mms_handler.training import cluster, hub
+from mms_handler.training import cluster, hub, messages
 from mms_handler.training.phases import Stopped
+from mms_handler.training.watch import Watch
 
 HOSTS = ("algo-1", "algo-2")
 
@@ -198,6 +199,33 @@ def test_without_a_parameter_server(helpers, port):
             assert first.read_note("algo-2") == second.read_note("algo-2") == "a b"
         with pytest.raises(TrainingError, match="^host algo-2 was lost: "):
             first.read_note("algo-1")
+
+
+def test_what_is_left_of_a_job(port, monkeypatch):
+    """Nothing: the hub has heard that each host knows the end, however slow the network is."""
+    watches, send = {}, messages.Connection.send
+
+    class Recorded(Watch):
+        def __init__(self, host, *arguments):
+            watches[host] = self
+            super().__init__(host, *arguments)
+
+    def slow(connection, word, text=""):
+        time.sleep(0.2 * (word == "ended"))
+        send(connection, word, text)
+
+    def be(host):
+        whole(host, port, parameter_server=False)
+        left.append(watches[host]._thread.is_alive())
+
+    left = []
+    monkeypatch.setattr(cluster, "Watch", Recorded)
+    monkeypatch.setattr(messages.Connection, "send", slow)
+    second = threading.Thread(target=be, args=("algo-2",))
+    second.start()
+    be("algo-1")
+    second.join()
+    assert left == [False, False]
 
 
 def test_all_finish(helpers, port):

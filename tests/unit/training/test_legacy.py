@@ -115,3 +115,22 @@ def test_what_fails_before_the_script_is_called(tmp_path):
     assert done.returncode == 1
     assert read_phase(tmp_path / "report.json") == "starting the script"
     assert "sagemaker_container_log_level" in read_report(tmp_path / "report.json")["line"]
+
+
+def test_packages_of_the_requirements(tmp_path, monkeypatch):
+    """The script can import them, and its own folder has precedence."""
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    (packages / "required_by_a_test.py").write_text("VALUE = 5")
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import required_by_a_test\n"
+        "def train(channel_input_dirs):\n"
+        "    channel_input_dirs['value'] = required_by_a_test.VALUE\n"
+    )
+    channels = {}
+    monkeypatch.setattr(legacy, "keyword_arguments", lambda job: {"channel_input_dirs": channels})
+    job = Job(script, {}, {}, tmp_path / "m", tmp_path / "o")
+    assert legacy.train(job, [packages]) is None
+    assert channels == {"value": 5}

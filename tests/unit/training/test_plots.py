@@ -64,6 +64,72 @@ def test_where_points_are():
     assert plots._line(steps) == ([10, 20], [4, 3])
 
 
+def lines(axes):
+    return {line.get_label(): line for line in axes.get_lines()}
+
+
+def test_how_curves_are_drawn():
+    """A colour for each metric and a style for each host; marks where points are few."""
+    loss, accuracy = plots._figure(plots._panels(CURVES[:3])).axes
+    assert (loss.get_ylabel(), accuracy.get_ylabel()) == ("loss", "accuracy")
+    drawn = {**lines(loss), **lines(accuracy)}
+    first, second = "Train-accuracy, algo-1", "Validation-accuracy, algo-2"
+    assert set(drawn) == {"loss, algo-1", first, second}
+    assert [drawn[name].get_color() for name in (first, second)] == ["#0072B2", "#D55E00"]
+    assert [drawn[name].get_linestyle() for name in (first, second)] == ["-", "--"]
+    assert drawn[first].get_xydata().tolist() == [[0, 0.5], [1, 0.75], [2, 0.9]]
+    assert (drawn[first].get_marker(), drawn[first].get_markersize()) == ("o", 3)
+    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == [first, second]
+
+
+def test_the_axes():
+    """Panels by epoch share it, in whole numbers, and only the last one has its name."""
+    loss, accuracy = plots._figure(plots._panels(CURVES[:3])).axes
+    assert loss.get_shared_x_axes().joined(loss, accuracy)
+    assert (loss.get_xlabel(), accuracy.get_xlabel()) == ("", "epoch")
+    assert all(tick == int(tick) for tick in accuracy.get_xticks())
+    visible = {side for side, spine in accuracy.spines.items() if spine.get_visible()}
+    assert visible == {"left", "bottom"}
+    assert accuracy.get_xgridlines()[0].get_alpha() == 0.3
+    steps = curve("loss", *range(21), epochs=[None] * 21, steps=list(range(21)))
+    both = plots._figure([("loss", [steps]), ("accuracy", CURVES[:1])]).axes
+    assert [axes.get_xlabel() for axes in both] == ["step", "epoch"]
+    assert not both[0].get_shared_x_axes().joined(*both)
+    assert both[0].get_lines()[0].get_marker() == "None"
+
+
+def test_values_of_batches_are_behind_those_of_epochs():
+    batches = curve("train loss", 4, 3, 2, 1, epochs=[0, 0, 1, 1])
+    epochs = curve("test loss", 4, 3, epochs=[0, 1])
+    (axes,) = plots._figure(plots._panels([batches, epochs])).axes
+    behind, front = (lines(axes)[name] for name in ("train loss", "test loss"))
+    assert behind.get_zorder() < front.get_zorder()
+    assert 0 < behind.get_linewidth() < front.get_linewidth()
+    assert 0 < behind.get_alpha() < 1
+    assert front.get_alpha() is None
+
+
+@pytest.mark.parametrize(
+    ("curves", "names"),
+    [
+        pytest.param([curve("loss", 1, 2)], None, id="the axis has the name"),
+        pytest.param([curve("Train-loss", 1, 2)], ["Train-loss"], id="of which data"),
+        pytest.param(
+            [curve("loss", 1, 2, host=f"host-{n:02}") for n in range(14)],
+            [f"loss, host-{n:02}" for n in range(12)],
+            id="no more than twelve",
+        ),
+    ],
+)
+def test_which_curves_have_names(curves, names):
+    (axes,) = plots._figure(plots._panels(curves)).axes
+    legend = axes.get_legend()
+    assert (legend and [text.get_text() for text in legend.get_texts()]) == names
+    assert len(axes.get_lines()) == len(curves)
+    assert len({line.get_linestyle() for line in axes.get_lines()}) == min(4, len(curves))
+    assert legend is None or not legend.get_frame_on()
+
+
 @pytest.mark.parametrize(
     ("curves", "folder", "reason"),
     [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -76,3 +78,46 @@ def test_what_is_checked_before_a_job(tmp_path, caplog):
     ):
         with pytest.raises(TrainingError):
             progress.watching(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("live", "terminals", "escapes", "drawn"),
+    [
+        (True, {1, 2}, True, [[2, 1]]),
+        (True, {2}, True, [[2]]),
+        (True, {1}, True, []),
+        (True, {1, 2}, False, []),
+        (True, set(), True, []),
+        (False, {1, 2}, True, []),
+    ],
+)
+def test_where_a_live_line_is_drawn(monkeypatch, live, terminals, escapes, drawn):
+    """If it is wanted, and standard error is a terminal that understands it."""
+    made = []
+
+    class Live:
+        hold = write = end = None
+
+        def __init__(self, line, terminals):
+            made.append(terminals)
+
+        shown = staticmethod(contextlib.nullcontext)
+
+    monkeypatch.setattr(progress, "Live", Live)
+    monkeypatch.setattr(progress.os, "isatty", lambda descriptor: descriptor in terminals)
+    monkeypatch.setattr(progress, "_terminal_abilities", lambda: (escapes, escapes))
+    monkeypatch.setattr(progress.Observer, "running", lambda self: contextlib.nullcontext())
+    with progress.shown(["a"], Watching(lambda curves: None, live=live)) as output:
+        assert isinstance(output._screen, Live) is bool(drawn)
+    assert made == drawn
+
+
+def test_lines_of_the_log_go_above_the_live_line(monkeypatch):
+    """Only those for standard error, and only while there is one."""
+    mine, other = logging.StreamHandler(sys.stderr), logging.StreamHandler(sys.stdout)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [mine, other])
+    with contextlib.suppress(KeyError), progress._log_above(SimpleNamespace()):
+        assert isinstance(mine.stream, progress.LogStream)
+        assert other.stream is sys.stdout
+        raise KeyError
+    assert mine.stream is sys.stderr

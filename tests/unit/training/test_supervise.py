@@ -70,6 +70,12 @@ def test_its_standard_error_is_copied(run, capfdbinary):
     assert capfdbinary.readouterr().err == b"a\n\xffb\n"
 
 
+def test_what_is_printed_just_after_the_end(run, capfdbinary):
+    """By a process that the script leaves behind; the group is ended only then."""
+    run("(sleep 0.3; echo late) & echo early")
+    assert capfdbinary.readouterr().out == b"early\nlate\n"
+
+
 def test_a_process_that_fails(run):
     """The last line that is not empty is the reason; the details have the last 50 lines."""
     member = Member()
