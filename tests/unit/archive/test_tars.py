@@ -159,6 +159,7 @@ def test_write(tmp_path):
     (tmp_path / "a").touch()
     second = tars.write(dict(reversed(contents.items())), tmp_path / "2.tar.gz")
     assert first.read_bytes() == second.read_bytes()
+    assert first.read_bytes()[4:8] == bytes(4)  # gzip's own time (RFC 1952)
     with tarfile.open(first) as tar:
         assert [(each.name, each.size, each.mtime) for each in tar] == [("a", 3, 0), ("z/b", 3, 0)]
     with pytest.raises(ArchiveError, match="already exists; --force replaces it$"):

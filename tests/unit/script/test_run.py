@@ -35,6 +35,15 @@ def python(folder: Path, *words: object) -> Ended:
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
+def test_what_was_printed_before_the_end(tmp_path):
+    """Is there, although nothing else of the process is ended in order."""
+    source = (
+        "import atexit, sys; from mms_handler.script.report import end_now; "
+        "atexit.register(print, 'an order'); print('out', end=''); end_now(3)"
+    )
+    assert python(tmp_path, "-c", source)[:2] == (3, "out")
+
+
 def by_runner(folder: Path, kind: str, name: str, *arguments: str) -> Ended:
     """Run a script with the runner; its report is FOLDER/report."""
     return python(folder, run.__file__, folder / "report", kind, name, *arguments)

@@ -64,6 +64,11 @@ def test_the_defaults():
             id="a store's path escaped for Java",
         ),
         pytest.param(
+            {"model_store": "/a b/~\x7f"},
+            {"model_store": "/a b/~\\u007f"},
+            id="a store's path with a blank and a control character",
+        ),
+        pytest.param(
             {"model_store": "a\nload_models=b"},
             {"model_store": "a\\u000aload_models=b"},
             id="a store's path with a line end",

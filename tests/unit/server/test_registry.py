@@ -100,8 +100,8 @@ def test_a_model_that_is_being_registered(versions, source, mms, tmp_path):
     loading = {"modelName": "one", "modelUrl": url, "status": "LOADING", "workers": []}
     loading["modelVersion"] = "1"
     starting, model_fn, names = seen
-    assert isinstance(starting.pop("phaseSeconds"), int)
-    assert isinstance(model_fn.pop("phaseSeconds"), int)
+    assert starting.pop("phaseSeconds") in range(60)
+    assert model_fn.pop("phaseSeconds") in range(60)
     assert starting == {**loading, "phase": "starting"}
     assert model_fn == {**loading, "phase": "model_fn"}
     assert names == []

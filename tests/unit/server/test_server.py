@@ -111,7 +111,8 @@ def test_without_mms(monkeypatch, tmp_path):
 def test_the_workers_python(tmp_path, name):
     """It is this one, whatever an archive calls it."""
     (tmp_path / "server").mkdir()
-    java.command({}, tmp_path / "server", [])
+    words = java.command({}, tmp_path / "server", [])
+    assert str(java.programs(tmp_path / "server") / "python") in words
     program = java.programs(tmp_path / "server") / name
     command = [str(program), "-c", "import sys; print(sys.executable)"]
     assert subprocess.check_output(command, text=True).strip() == sys.executable
