@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mms_handler.api import Model, check, doctor, init, load, pack, serve, train
+    from mms_handler.api import Management, Model, check, doctor, init, load, pack, serve, train
     from mms_handler.archive import Report
     from mms_handler.client import Answer
     from mms_handler.server import Server
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Answer",
+    "Management",
     "Model",
     "Report",
     "Server",

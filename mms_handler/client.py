@@ -8,7 +8,7 @@ import socket
 import urllib.error
 import urllib.parse
 import urllib.request
-from typing import Any, Mapping, NamedTuple
+from typing import Any, Mapping, NamedTuple, Sequence
 
 from mms_handler.errors import ServerError
 
@@ -225,6 +225,35 @@ def describe(management_url: str, name: str, token: str = "", timeout_s: float =
     """Ask for a model's settings and workers; ``description`` reads the answer."""
     url = f"{management_url}/models/{urllib.parse.quote(name, safe='')}"
     return call("GET", url, headers=_authorization(token), timeout_s=timeout_s)
+
+
+def manage(
+    models_url: str,
+    method: str,
+    words: Sequence[str],
+    fields: Mapping[str, Any],
+    *,
+    token: str = "",
+    timeout_s: float = 60,
+) -> Answer:
+    """Ask a server's management API.
+
+    Args:
+        models_url: http://host:port/models.
+        method: GET, POST, PUT or DELETE.
+        words: the segments of the path after it.
+        fields: of the request: in the body for POST, else in the query.
+        token: if the server needs one.
+        timeout_s: seconds to wait for the answer.
+    """
+    url = "/".join([models_url, *(urllib.parse.quote(word, safe="") for word in words)])
+    headers, body = _authorization(token), None
+    if method == "POST":
+        headers["Content-Type"] = "application/json"
+        body = json.dumps(dict(fields)).encode()
+    elif fields:
+        url += f"?{urllib.parse.urlencode(fields)}"
+    return call(method, url, body, headers, timeout_s)
 
 
 def description(answer: Answer) -> dict[str, Any]:

@@ -7,7 +7,16 @@ mxnet.
 
 from __future__ import annotations
 
-from mms_handler.cli import archives, diagnosis, invoking, running, serving, starting, train
+from mms_handler.cli import (
+    archives,
+    diagnosis,
+    invoking,
+    managing,
+    running,
+    serving,
+    starting,
+    train,
+)
 from mms_handler.cli.command import group, main
 
 __all__ = [
@@ -16,6 +25,7 @@ __all__ = [
     "group",
     "invoking",
     "main",
+    "managing",
     "running",
     "serving",
     "starting",

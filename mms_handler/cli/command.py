@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import sys
 import textwrap
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, NoReturn, Sequence
 import click
 
 from mms_handler import __version__, settings
-from mms_handler.errors import HandlerError, SettingsError
+from mms_handler.errors import HandlerError, ServerError, SettingsError
 
 existing = click.Path(exists=True, path_type=Path)
 
@@ -30,6 +31,22 @@ script_option = click.option(
     type=existing,
     metavar="FILE",
     help="A script, or a folder with one, to use where it lies.  [default: the model's own]",
+)
+
+management_port_option = click.option(
+    "--management-port",
+    type=int,
+    metavar="PORT",
+    help="Port of the server's management API on 127.0.0.1.  [env var: "
+    f"MMS_HANDLER_MANAGEMENT_PORT; default: {settings.TABLE['management_port'].default}]",
+)
+
+token_file_option = click.option(
+    "--token-file",
+    type=existing,
+    metavar="FILE",
+    help="The server's token file, if it needs a token.  "
+    "[env var: MMS_HANDLER_TOKEN_FILE; default: none]",
 )
 
 #: Help of the option --port of the commands that send a request to a server.
@@ -78,6 +95,48 @@ def print_rows(rows: Sequence[tuple[str, str]], *, err: bool = False) -> None:
     for name, value in rows:
         lines = textwrap.wrap(value, max(columns - indent, 20), break_on_hyphens=False)
         click.echo(name.ljust(indent) + f"\n{' ' * indent}".join(lines), err=err)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: str = "") -> None:
+    """Print rows below the names of their columns.  On a terminal the last column is wrapped.
+
+    Args:
+        columns: the names.
+        rows: a text for each column.
+        right: the names of columns whose texts are aligned at the right.
+    """
+    lines = [list(columns), *map(list, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    print_rows(
+        [
+            (
+                "  ".join(
+                    text.rjust(width) if name in right.split() else text.ljust(width)
+                    for name, text, width in zip(columns[:-1], line, widths)
+                ),
+                line[-1],
+            )
+            for line in lines
+        ]
+    )
+
+
+def connection_advice(exc: ServerError, refused: str, lost: str) -> str:
+    """What to do when no answer came, as the rest of a sentence.
+
+    Args:
+        exc: the error.
+        refused: what to do if nothing listens.
+        lost: what it means if the server closed the connection.
+    """
+    cause = getattr(exc.__cause__, "reason", None) or exc.__cause__
+    if isinstance(cause, ConnectionRefusedError):
+        return f"; {refused}"
+    if isinstance(cause, (TimeoutError, socket.timeout)):
+        return "; --timeout-s waits longer"
+    if isinstance(cause, (BrokenPipeError, ConnectionResetError)):
+        return f"; {lost}"
+    return ""
 
 
 def format_size(count: int) -> str:

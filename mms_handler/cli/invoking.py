@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mms_handler import media, settings
-from mms_handler.cli.command import PORT_HELP, end, examples, existing, format_size, group
+from mms_handler.cli.command import (
+    PORT_HELP,
+    connection_advice,
+    end,
+    examples,
+    format_size,
+    group,
+    token_file_option,
+)
 from mms_handler.errors import ServerError
 
 if TYPE_CHECKING:
@@ -45,13 +52,7 @@ if TYPE_CHECKING:
     default=60,
     help="Time to wait for each part of the reply.  [default: 60 s]",
 )
-@click.option(
-    "--token-file",
-    type=existing,
-    metavar="FILE",
-    help="The server's token file, if it needs a token.  "
-    "[env var: MMS_HANDLER_TOKEN_FILE; default: none]",
-)
+@token_file_option
 def invoke(
     model: str,
     file: Any,
@@ -82,7 +83,10 @@ def invoke(
     try:
         answer = client.invoke(url, body, content_type, accept, timeout_s, token)
     except ServerError as exc:
-        end(f"{exc}{_next_step(exc, len(body))}", 1)
+        size = format_size(len(body))
+        lost = f"a server does this when a body is too large: this one has {size}"
+        refused = "start a server (mms-handler serve), or name its port with --port"
+        end(f"{exc}{connection_advice(exc, refused, lost)}", 1)
     if reason := answer.headers.get("x-does-not-load"):  # of serve --dev
         click.echo(f"the edited files do not load, the last version answers: {reason}", err=True)
     if answer.status >= 400:
@@ -90,19 +94,6 @@ def invoke(
     sys.stdout.buffer.write(answer.body)
     if sys.stdout.isatty():
         click.echo()
-
-
-def _next_step(exc: ServerError, body_bytes: int) -> str:
-    """What to do when no answer came, as the rest of a sentence."""
-    cause = getattr(exc.__cause__, "reason", None) or exc.__cause__
-    if isinstance(cause, ConnectionRefusedError):
-        return "; start a server (mms-handler serve), or name its port with --port"
-    if isinstance(cause, (TimeoutError, socket.timeout)):
-        return "; --timeout-s waits longer"
-    if isinstance(cause, (BrokenPipeError, ConnectionResetError)):
-        size = format_size(body_bytes)
-        return f"; a server does this when a body is too large: this one has {size}"
-    return ""
 
 
 def _failure(answer: Answer, body_bytes: int) -> str:

@@ -12,7 +12,15 @@ import click
 
 from mms_handler import settings
 from mms_handler.cli import editing
-from mms_handler.cli.command import PORT_HELP, end, examples, existing, group, place
+from mms_handler.cli.command import (
+    PORT_HELP,
+    end,
+    examples,
+    existing,
+    group,
+    management_port_option,
+    place,
+)
 from mms_handler.settings import Effective, Setting
 
 
@@ -139,9 +147,7 @@ def _print_error(line: str) -> None:
 )
 @click.argument("model", required=False)
 @click.option("--port", type=int, metavar="PORT", help=PORT_HELP)
-@click.option("--management-port", type=int, metavar="PORT",
-              help="Port of the management API, which is asked about MODEL.  [env var: "
-                   "MMS_HANDLER_MANAGEMENT_PORT; default: 8081]")  # fmt: skip
+@management_port_option
 @click.option("--wait", "wait_s", type=click.FloatRange(0), default=0, metavar="SECONDS",
               help="Ask again and again for so long.  [default: ask once]")  # fmt: skip
 def ready(model: str | None, port: int | None, management_port: int | None, wait_s: float) -> None:

@@ -99,7 +99,7 @@ def name_of(path: Path) -> str:
 
 
 def _source(name: str | None, path: Path, url: str, fetched: bool = False) -> Source:
-    named = name or _own_name(path)
+    named = name or own_name(path)
     size_bytes = archive.size(path)
     return Source(named, path, size_bytes, url, fetched=fetched, version=_version(path))
 
@@ -124,7 +124,12 @@ def _version(path: Path) -> str:
     return ""
 
 
-def _own_name(path: Path) -> str:
+def own_name(path: Path) -> str:
+    """The name of a model: its manifest's, or else that of its file or folder.
+
+    Raises:
+        ArchiveError: there is none.
+    """
     if packed := _manifest(path):
         return packed.name
     try:
