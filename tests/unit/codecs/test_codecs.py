@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mms_handler import codecs, media
-from mms_handler.codecs import content_types
+from mms_handler.codecs import content_types, together
 from mms_handler.errors import BadInput, NotAcceptable, ScriptError, UnsupportedType
 
 JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
@@ -509,6 +509,26 @@ def test_a_quick_reader_is_asked_first():
     ]:
         assert codecs.decode(body, f"text/quick{charset}").tolist() == expected
     assert asked == [b"quick", b"quick \xc3\xa9", b"slow"]
+
+
+def test_what_can_be_written_together():
+    """Arrays of numbers that differ in their rows alone."""
+    one = np.ones((1, 2), F)
+    assert together.alike([one, np.ones((3, 2), F)])
+    for values in (
+        [one],
+        ["a", "b"],
+        [one, "a"],
+        [np.array([None]), np.array([None])],
+        [one, np.ones((1, 3), F)],
+        [one, np.ones((1, 2))],
+        [np.float32(1), np.float32(1)],
+        [np.array(1), np.array(1)],
+        [np.ones((0, 2), F), np.ones((0, 2), F)],
+        [np.ones(2**15 + 1, F), np.ones(2**15, F)],
+    ):
+        assert not together.alike(values)
+    assert together.alike([np.ones(2**15, F), np.ones(2**15, F)])
 
 
 def test_which_types_are_read_and_written():

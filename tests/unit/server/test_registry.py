@@ -485,6 +485,24 @@ def test_a_model_is_changed_by_one_thread_at_a_time(versions, source, mms):
     assert [call for call in mms.calls if call[0] == "PUT"] == []
 
 
+@pytest.mark.parametrize("change", ["unload", "scale"])
+def test_a_model_that_is_gone_when_it_may_be_changed(versions, source, mms, change):
+    """Another thread was faster."""
+    models = versions()
+    models.register(source("one"), serving())
+    registry = models.registry
+
+    @contextmanager
+    def awaited():
+        del registry._models["one"]
+        yield
+
+    registry.replace("one", registry.model("one")._replace(change=awaited()))
+    with pytest.raises(NoSuchModel, match="^Model not found: one$"):
+        getattr(registry, change)("one", *([2] if change == "scale" else []))
+    assert len(mms.calls) == 1
+
+
 def test_a_model_that_was_changed(versions, source):
     """Who looked at it before does not change it."""
     models = versions()

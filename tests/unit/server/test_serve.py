@@ -13,10 +13,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from local_mms import wait_until
 
 from mms_handler import client
 from mms_handler.errors import ArchiveError, NoSuchModel, ServerError
-from mms_handler.server import front_end, serve
+from mms_handler.server import front_end, model_processes, serve
 from mms_handler.server.front_end import FrontEnd
 from mms_handler.server.machine import Machine
 from mms_handler.server.registry import Mending
@@ -177,6 +178,19 @@ def test_workers_that_die_too_often(serving, mms, keep_going, reason, caplog):
             f"{died}; it is unregistered",
         ]
         running._check_models()
+
+
+def test_how_a_worker_died(serving, mms, caplog):
+    """The log has it, as far as the system tells."""
+    with serving("one", workers=2) as running:
+        running._check_models()
+        worker = next(each for each in mms.processes("one") if each.ppid() != mms.java.pid)
+        worker.kill()
+        wait_until(lambda: not model_processes.is_alive(worker))
+        running._worker_restarts = lambda: {("one", "1"): 1}
+        running._check_models()
+    (message,) = caplog.messages
+    assert message.startswith(f"worker {worker.pid} of one ")
 
 
 def test_a_model_that_a_client_unregisters_meanwhile(serving, mms, caplog):
