@@ -170,7 +170,7 @@ def request_bytes(settings: Settings) -> int:
 
 def workers_within(machine: Machine, reserved_bytes: int, worker_bytes: int) -> int:
     """How many workers fit beside the reserved memory; 0 or more."""
-    return max(0, machine.memory_bytes - reserved_bytes) // worker_bytes
+    return max(0, (machine.memory_bytes - reserved_bytes) // worker_bytes)
 
 
 def java_options(plan: Plan) -> list[str]:

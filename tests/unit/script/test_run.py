@@ -35,6 +35,18 @@ def python(folder: Path, *words: object) -> Ended:
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
+@pytest.mark.parametrize(("version", "shown"), [((3, 8, 18), "."), ((3, 9, 0), None)])
+def test_the_path_of_a_script(tmp_path, version, shown):
+    """Python makes it absolute from 3.9 on."""
+    (tmp_path / "show.py").write_text("print(__file__)")
+    source = (
+        "import sys; from mms_handler.script import run; "
+        f"sys.version_info = {version}; run.run('script', 'show.py')"
+    )
+    shown = Path(shown or tmp_path) / "show.py"
+    assert python(tmp_path, "-c", source)[:2] == (0, f"{shown}\n")
+
+
 def test_what_was_printed_before_the_end(tmp_path):
     """Is there, although nothing else of the process is ended in order."""
     source = (
