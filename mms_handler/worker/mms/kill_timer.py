@@ -40,12 +40,14 @@ class KillTimer:
         self._on = ctypes.byref(setting)
 
     def start(self) -> None:
-        if self._on is not None and self._set:
-            self._set(self._timer, 0, self._on, None)
+        self._change(self._on)
 
     def stop(self) -> None:
+        self._change(self._off)
+
+    def _change(self, setting: Any) -> None:
         if self._on is not None and self._set:
-            self._set(self._timer, 0, self._off, None)
+            self._set(self._timer, 0, setting, None)
 
 
 def _create() -> tuple[Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 
@@ -12,6 +13,7 @@ from tiny_models import DATA, bind, predicted, resident
 
 from mms_handler import models
 from mms_handler.errors import BadInput, ModelError
+from mms_handler.models import artifacts
 
 FILES = ["model-0000.params", "model-shapes.json", "model-symbol.json"]
 
@@ -264,6 +266,23 @@ def test_large_weights_are_loaded_once(tmp_path):
     assert resident() - megabytes < 1.3 * 64
     arguments, _ = module.get_params()
     assert arguments["fc_weight"].asnumpy().all()
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_module_that_is_too_large_to_fuse(tmp_path, sums, monkeypatch, fits):
+    """Is bound without MXNet's fusion, which copies its weights; any other one is fused."""
+    models.save(sums(), tmp_path)
+    used = []
+
+    @contextlib.contextmanager
+    def unfused():
+        used.append("unfused")
+        yield
+
+    monkeypatch.setattr(artifacts, "may_fuse", lambda graph, shapes: fits)
+    monkeypatch.setattr(artifacts, "unfused", unfused)
+    models.load(tmp_path, 1, mx.cpu())
+    assert used == ([] if fits else ["unfused"])
 
 
 def test_a_loaded_module_is_a_module_in_every_way(tmp_path, sums):

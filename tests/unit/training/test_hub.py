@@ -71,6 +71,22 @@ def serve(hub):
     hub._check_end()
 
 
+def test_the_oldest_stranger_goes(hub, join, monkeypatch):
+    """When there are too many; a host that came before stays."""
+    monkeypatch.setattr(hubs, "MAX_STRANGERS", 1)
+    host = join(hub, "a token")
+    strangers = []
+    for _ in range(4):  # one, one for each host, and one more
+        strangers.append(socket.create_connection(hub._listener.getsockname()))
+        strangers[-1].settimeout(10)
+        hub._accept()
+    assert strangers[0].recv(1) == b""
+    assert [bool(connection.host) for connection in hub._connections] == [True, *[False] * 3]
+    assert received(host) == []
+    for connection in [*hub._connections, *strangers]:
+        getattr(connection, "socket", connection).close()
+
+
 def test_all_have_finished(hub, join):
     """Each is told, once all have said so."""
     a, b = join(hub, "a"), join(hub, "b")

@@ -62,6 +62,7 @@ def test_where_points_are():
     assert plots._line(batches) == ([0, 0.5, 1, 2], [4, 3, 2, 1])
     steps = curve("loss", 4, 3, epochs=[None, None], steps=[10, 20])
     assert plots._line(steps) == ([10, 20], [4, 3])
+    assert plots._line(curve("loss", 4, 3, epochs=[None, None])) == ([0, 1], [4, 3])
 
 
 def lines(axes):

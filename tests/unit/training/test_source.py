@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 
 from mms_handler.errors import TrainingError
@@ -57,3 +59,19 @@ def test_a_file_that_cannot_be_read(tmp_path, content, reason):
 def test_modules_that_are_nowhere(name):
     """A name without a file has no folder; nothing is imported."""
     assert source._site_folders(name) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "is_guard"),
+    [
+        ("if __name__ == '__main__': train()", True),
+        ("if '__main__' == __name__ and ready: train()", True),
+        ("if __name__ == '__mp_main__': train()", False),
+        ("if mode == '__main__': train()", False),
+        ("while __name__ == '__main__': train()", False),
+    ],
+)
+def test_what_is_a_main_guard(text, is_guard):
+    """What is in it does not run when the file is imported."""
+    (statement,) = ast.parse(text).body
+    assert source._is_main_guard(statement) is is_guard
