@@ -27,7 +27,7 @@ def decode_image(body: bytes, limit_bytes: int) -> npt.NDArray[Any]:
             f"as float32; the limit is {limit_bytes}"
         )
     try:
-        pixels = mx.image.imdecode(image.body, to_rgb=1).asnumpy()
+        pixels = mx.image.imdecode(image.body, to_rgb=True).asnumpy()
     except (mx.base.MXNetError, ValueError) as exc:
         raise ValueError("MXNet's OpenCV cannot decode the image") from exc
     return np.array(pixels.transpose(2, 0, 1)[np.newaxis], np.float32, order="C")

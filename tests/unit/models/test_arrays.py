@@ -60,6 +60,45 @@ def test_what_arrays_take():
     assert arrays.size_bytes([sparse, None, 3]) == 0
 
 
+@pytest.mark.parametrize(
+    ("value", "is_array", "is_cpu_ndarray"),
+    [
+        (mx.nd.ones((2,)), True, True),
+        (mx.nd.ones((2, 2)).tostype("csr"), True, False),
+        (np.ones(2), True, False),
+        ({"a": np.ones(2), "b": mx.nd.ones(2)}, True, False),
+        ({"a": np.ones(2), "b": 3}, False, False),
+        ({}, False, False),
+        ([np.ones(2)], False, False),
+        ("text", False, False),
+    ],
+)
+def test_what_is_an_array(value, is_array, is_cpu_ndarray):
+    assert arrays.is_array(value) is is_array
+    assert arrays.is_cpu_ndarray(value) is is_cpu_ndarray
+
+
+def test_a_copy_of_a_scripts_array():
+    """Float32 in row-major order, in memory of its own; what is no ndarray stays."""
+    array = np.asfortranarray(np.arange(6.0, dtype=np.float32).reshape(2, 3))
+    copy = arrays.copied(array)
+    assert (copy.dtype, copy.flags.c_contiguous, copy.tolist()) == (
+        np.float32,
+        True,
+        [[0, 1, 2], [3, 4, 5]],
+    )
+    assert not np.shares_memory(copy, array)
+    assert arrays.copied(np.ones(1)).dtype == np.float32
+    assert arrays.copied("text") == "text"
+
+
+def test_ndarrays_for_a_script():
+    """In lists, each of its own type; other values stay."""
+    first, (second, text) = arrays.to_ndarrays([np.ones(2, np.int32), [np.ones(1), "text"]])
+    assert (type(first), first.dtype, first.asnumpy().tolist()) == (mx.nd.NDArray, np.int32, [1, 1])
+    assert (second.dtype, text) == (np.float64, "text")
+
+
 # --- shared memory ------------------------------------------------------------------------
 
 

@@ -116,3 +116,26 @@ def test_a_key_that_cannot_be_made(tmp_path):
         pytest.skip("openssh-client is not installed")
     with pytest.raises(TrainingError, match="^ssh-keygen could not make a key: .*No such file"):
         ssh.make_key(tmp_path / "none" / "key")
+
+
+def test_how_hosts_are_reached(tmp_path):
+    """By their names, each at its own port, as its own user and with its own key."""
+    doors = {
+        "algo-2": ("10.0.0.2", ssh.Door(1022, "me", "ssh-ed25519 KEY2")),
+        "algo-3": ("10.0.0.3", ssh.Door(1023, "root", "ssh-ed25519 KEY3")),
+    }
+    path = ssh.write_client_config(tmp_path, "10.0.0.1", doors)
+    assert (tmp_path / "known_hosts").read_text() == (
+        "algo-2 ssh-ed25519 KEY2\nalgo-3 ssh-ed25519 KEY3\n"
+    )
+    hosts = path.read_text().split("Host algo-")[1:]
+    assert [host.split() for host in hosts] == [
+        f"{n} HostName 10.0.0.{n} HostKeyAlias algo-{n} Port {port} User {user}".split()
+        for n, port, user in ((2, 1022, "me"), (3, 1023, "root"))
+    ]
+
+
+def test_a_door_is_a_line():
+    door = ssh.Door(1022, "me", "ssh-ed25519 AAAA a comment")
+    assert door.to_text() == "1022 me ssh-ed25519 AAAA a comment"
+    assert ssh.Door.from_text(door.to_text()) == door
