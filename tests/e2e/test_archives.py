@@ -175,14 +175,14 @@ def test_an_archive_that_exists(tmp_path):
     message = f"error: {tmp_path / 'linear.mar'} already exists; --force replaces it"
     assert fails(*arguments) == message
     assert (tmp_path / "linear.mar").read_text() == "old"
-    succeeds(*arguments, "--force")
+    process = run(*arguments, "--force")
+    assert (process.returncode, b"%" in process.stderr) == (0, False)  # no bar in a pipe
     assert archive.verify(tmp_path / "linear.mar").name == "linear"
 
 
-def test_a_terminal_sees_a_bar_and_a_pipe_does_not(tmp_path):
+def test_a_terminal_sees_a_bar(tmp_path):
     """The bar goes to standard error, results go to standard output."""
-    arguments = ("archive", EXAMPLES / "linear", "--model-store", tmp_path, "--force")
-    assert b"%" not in run(*arguments).stderr
+    arguments = ("archive", EXAMPLES / "linear", "--model-store", tmp_path)
     terminal, end = pty.openpty()
     process = run(*arguments, stderr=end, TERM="xterm")
     os.close(end)
@@ -220,10 +220,9 @@ def doubling(tmp_path_factory):
     return folder / "doubling.mar"
 
 
-@pytest.mark.parametrize("factor", ["2", "2.0001"])
-def test_the_packed_reply(doubling, factor):
+def test_the_packed_reply(doubling):
     """Numbers may differ from it by less than 1e-4 of themselves."""
-    succeeds("check", doubling, FACTOR=factor)
+    succeeds("check", doubling, FACTOR="2.0001")
 
 
 @pytest.mark.parametrize(
