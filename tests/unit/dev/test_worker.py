@@ -115,6 +115,13 @@ def test_a_model_that_is_none(script):
     assert (bool(str(failure)), failure.traceback) == (True, "")
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """Processes have time to end, whatever else the machine does."""
+    monkeypatch.setattr(worker, "_END_S", 60)
+
+
+@pytest.mark.usefixtures("patient")
 def test_a_process(script):
     """It answers until it is ended, and then may do what a program does at its end."""
     process = Worker(script.parents[1], None)
@@ -133,6 +140,7 @@ def test_a_process_that_does_not_end(script, monkeypatch):
     assert psutil.Process().children() == []
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_process_that_ends(script):
     """The caller is told how."""
     process = Worker(script.parents[1], None)

@@ -56,6 +56,18 @@ def test_the_same_as_the_modules_own_predict(counts, saved):
         assert predictor(predictor.arrays(rows)).tolist() == expected.tolist()
 
 
+def test_an_error_that_is_not_the_bodys(monkeypatch):
+    """Is MXNet's own."""
+    predictor = ModulePredictor(dense())
+
+    def run(arrays):
+        raise mx.base.MXNetError("out of memory")
+
+    monkeypatch.setattr(predictor, "_run", run)
+    with pytest.raises(mx.base.MXNetError, match="out of memory"):
+        predictor(predictor.arrays(np.ones((1, 2), np.float32)))
+
+
 def test_what_worked_is_known():
     """The shapes of calls that worked are what a later failure is compared with."""
     predictor = ModulePredictor(dense())

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from mms_handler.training import local_hosts
+from mms_handler.training.job import Job
 
 PROGRAM = """
 import signal, sys, time
@@ -56,3 +57,53 @@ def test_where_a_job_runs(monkeypatch, count):
     job = SimpleNamespace(current_host="algo-7")
     local_hosts.run_job(job, local_hosts=count)
     assert calls == (["algo-7"] if count == 1 else [("algo-1", "algo-2")])
+
+
+def test_the_folders_of_hosts(tmp_path):
+    """The first host has the job's own; the others have theirs below it."""
+    job = Job(
+        tmp_path / "train.py",
+        {"lr": 1},
+        {"train": tmp_path},
+        tmp_path / "m",
+        tmp_path / "o",
+        base_dir=tmp_path,
+        checkpoints=tmp_path / "c",
+    )
+    hosts = ("algo-1", "algo-2")
+    first, second = (local_hosts._job_of(job, host, hosts) for host in hosts)
+    assert first == job._replace(hosts=hosts, current_host="algo-1")
+    base = tmp_path / "hosts" / "algo-2"
+    assert second == first._replace(
+        current_host="algo-2",
+        base_dir=base,
+        model_dir=base / "model",
+        output_data_dir=base / "output" / "data",
+        checkpoints=None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "line"),
+    [
+        ("algo-1: the script: KeyError\nmore\n", 1, "algo-1: the script: KeyError"),
+        (None, 3, "algo-1: training: mms-handler ended with 3, without a reason"),
+        ("", 3, "algo-1: training: mms-handler ended with 3, without a reason"),
+        (None, -9, "algo-1: training: mms-handler was killed by SIGKILL, without a reason"),
+    ],
+)
+def test_why_a_host_failed(tmp_path, failure, code, line):
+    """The first line of its failure file; else how its process ended."""
+    job = Job(tmp_path, {}, {}, tmp_path, tmp_path, base_dir=tmp_path)
+    if failure is not None:
+        job.output_dir.mkdir()
+        (job.output_dir / "failure").write_text(failure)
+    assert local_hosts.first_line_of_failure(job, code) == line
+
+
+def test_why_a_job_failed():
+    """That a host was lost is a reason only if there is no other."""
+    lost = "a: the script: host b was lost: KeyError"
+    assert local_hosts._reason({"a": lost, "b": "b: KeyError"}) == "b: KeyError"
+    assert local_hosts._reason({"a": "a: KeyError", "b": "b: OSError"}) == "a: KeyError; b: OSError"
+    assert local_hosts._reason({"a": lost}) == lost

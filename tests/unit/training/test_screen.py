@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mms_handler.terminal import HELD_BYTES
 from mms_handler.training import screen
 from mms_handler.training.screen import Hosts
 
@@ -65,3 +66,21 @@ def test_colours():
     hosts.write("a", 1, b"one\n")
     hosts.write("b", 2, b"two\n")
     assert recorder.written == b"\x1b[36m[a] \x1b[0mone\n\x1b[33m[b] \x1b[0mtwo\n"
+
+
+def test_a_line_that_has_not_ended():
+    """Is held to be drawn, until it ends; the end of one host leaves those of others."""
+    recorder, held = Recorder(), []
+    hosts = Hosts(["a", "b"], recorder, hold=lambda host, line: held.append((host, line)))
+    hosts.write("a", 1, b"one\ntw")
+    hosts.write("b", 1, b"three")
+    hosts.write("a", 1, b"o")
+    assert held == [("a", b"tw"), ("b", b"three"), ("a", b"two")]
+    hosts.write("a", 2, b"error\n")
+    hosts.end("a")
+    assert held[3:] == [("a", b""), ("a", b"")]
+    assert recorder.written == b"[a] one\n[a] error\n[a] two\n"
+    hosts.end("b")
+    assert recorder.written.endswith(b"\n[b] three\n")
+    hosts.write("b", 1, b"x" * (HELD_BYTES + 5))
+    assert held[-1] == ("b", b"x" * HELD_BYTES)
