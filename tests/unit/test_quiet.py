@@ -18,7 +18,7 @@ LINES = (
 )
 
 #: Takes longer to copy than to write, and does not fill a pipe.
-MANY = "\n" * 30_000
+MANY = "\n" * 3_000
 
 #: Prints this process's own lines, and ends without a flush.
 PROGRAM = """
@@ -33,11 +33,11 @@ flush = quiet_process()
 for _ in range(2):
     for line in sys.argv[1:]:
         os.write(2, line.encode() + b"\\n")
-    os.write(2, b"\\n" * 30_000)
+    os.write(2, b"\\n" * 3_000)
     sys.stderr.write("unfinished")
     flush()
     os.write(1, b" and then the reply\\n")
-os.write(2, b"\\n" * 30_000)
+os.write(2, b"\\n" * 3_000)
 sys.stderr.write("the last line")
 sys.stderr.flush()
 """

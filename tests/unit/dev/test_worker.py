@@ -69,7 +69,7 @@ def test_a_child_answers(script):
     flushed = []
     requests = (b"x", HEADERS), (b'"x"', {"x-request-id": "1"})
     load_s, first, second = talk(script, *requests, flush=flushed.append)
-    assert 0 < load_s < 20
+    assert load_s > 0
     assert (first.status, first.body) == (200, b"text/csv text/plain")
     assert first.headers["content-type"].startswith("text/plain")
     assert second.body.startswith(b"application/json")

@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -106,6 +107,39 @@ def test_two_at_a_time(job, tmp_path):
 def test_one_at_a_time(job, space):
     runs, _ = swept(job(ALONE), space)
     assert [run.state for run in runs] == ["succeeded"] * 3, runs[1].log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("active_s", "waiting", "options", "fits"),
+    [
+        pytest.param([], 3, {"available_bytes": 0}, True, id="none runs"),
+        pytest.param([9], 2, {}, True, id="one runs"),
+        pytest.param([9, 9], 1, {}, False, id="two run"),
+        pytest.param([4.9], 2, {}, False, id="what the first one uses is not known yet"),
+        pytest.param([0.1], 1, {}, True, id="what it used is known"),
+        pytest.param([9], 2, {"cpus": 1.9}, False, id="one core"),
+        pytest.param([9], 2, {"gpus": 1}, False, id="a GPU"),
+        pytest.param([9], 2, {"local_hosts": 2}, False, id="two hosts for two cores"),
+        pytest.param([9], 2, {"local_hosts": 2, "cpus": 4}, True, id="two hosts for four cores"),
+        pytest.param([9], 2, {"available_bytes": 2**30 - 1}, False, id="little memory"),
+        pytest.param([9], 2, {"available_bytes": 2**30}, True, id="enough memory"),
+        pytest.param([9], 2, {"largest_bytes": 2**31}, True, id="as much as the largest used"),
+        pytest.param([9], 2, {"largest_bytes": 2**31 + 1}, False, id="less than that"),
+    ],
+)
+def test_whether_one_more_fits(job, monkeypatch, active_s, waiting, options, fits):
+    """Two at once need a core for each host, no GPU, and memory for the largest."""
+    defaults = {"available_bytes": 2**31, "cpus": 2, "gpus": 0, "local_hosts": 1}
+    options = {"largest_bytes": 0, **defaults, **options}
+    monkeypatch.setattr(sweep, "host_gpu_count", lambda: options["gpus"])
+    space = room(options["cpus"], options["available_bytes"])
+    runs = sweep.runs_of(job(), grid.points({"n": "1,2,3"}))
+    running = sweep.Sweep(runs, space, input_dir=job().base_dir, local_hosts=options["local_hosts"])
+    running._active = [SimpleNamespace(seconds=seconds) for seconds in active_s]
+    for _ in range(3 - waiting):
+        running._waiting.popleft()
+    running._largest_bytes = options["largest_bytes"]
+    assert running._fits() is fits
 
 
 def test_a_run_that_fails(job, tmp_path):
