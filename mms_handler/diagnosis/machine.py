@@ -28,6 +28,9 @@ _DESCRIPTORS = 96
 #: Free space in bytes, below which a model may not fit; below a tenth of it nothing does.
 _DISK_BYTES = 1_000 * _MB
 
+#: Seconds in which a server must answer to be one.
+_PING_S = 2
+
 #: The artifacts of a model for which it is said how many workers fit.
 _SMALL_MODEL_BYTES = 10 * _MB
 
@@ -48,7 +51,7 @@ def _port(name: str, host: str, port: int, options: str) -> Finding:
         front_end.check_port(host, port)
     except ServerError as exc:
         with contextlib.suppress(ServerError):
-            client.call("GET", f"http://127.0.0.1:{port}/ping", timeout_s=2)
+            client.call("GET", f"http://127.0.0.1:{port}/ping", timeout_s=_PING_S)
             text = f"a server answers on {port}{_listener(port)}"
             return warning(name, text, f"stop it, or choose another port with {options}")
         return problem(name, f"{exc}{_listener(port)}", f"choose another one with {options}")

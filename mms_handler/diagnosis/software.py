@@ -41,7 +41,7 @@ def python(_: Settings) -> Finding:
 def numpy(_: Settings) -> Finding:
     """NumPy must be older than 1.24."""
     version = _version("numpy")
-    numbers = [int(number) for number in re.findall(r"\d+", version)[:2]]
+    numbers = [int(number) for number in re.findall(r"\d+", version)]
     if not version or numbers >= [1, 24]:
         advice = "mxnet 1.9.1 needs an older one: pip install 'numpy<1.24'"
         return problem("numpy", version or "not installed", advice)
@@ -90,10 +90,10 @@ def java(_: Settings) -> Finding:
     try:
         env.update(java_variables(env))
     except ServerError as exc:
-        reason, advice = str(exc).split(": ", 1)
+        reason, advice = str(exc).split(": ")
         return problem("java", reason, advice)
     home = env.get("JAVA_HOME")
-    in_path = shutil.which("java", path=env.get("PATH", "")) or "java"
+    in_path = str(shutil.which("java", path=env.get("PATH", "")))
     program = os.path.join(home, "bin", "java") if home else in_path
     try:
         done = subprocess.run(

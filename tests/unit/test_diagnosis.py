@@ -86,12 +86,14 @@ def test_a_problem_is_an_exit_code(busy):
 # --- software --------------------------------------------------------------------------------
 
 
-def test_a_numpy_that_is_too_new(tmp_path, monkeypatch):
-    (tmp_path / "numpy-1.26.4.dist-info").mkdir()
-    (tmp_path / "numpy-1.26.4.dist-info" / "METADATA").write_text("Name: numpy\nVersion: 1.26.4\n")
+@pytest.mark.parametrize("version", ["1.24", "1.24.0rc1", "1.26.4", "2.0.0"])
+def test_a_numpy_that_is_too_new(tmp_path, monkeypatch, version):
+    folder = tmp_path / f"numpy-{version}.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Name: numpy\nVersion: {version}\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     finding = software.numpy(Settings())
-    assert (finding.state, finding.text) == ("problem", "1.26.4")
+    assert (finding.state, finding.text) == ("problem", version)
     assert finding.advice.endswith("pip install 'numpy<1.24'")
 
 
@@ -110,8 +112,12 @@ def test_an_mxnet_that_lacks_a_library(tmp_path, monkeypatch):
     ("program", "state", "text"),
     [
         ("echo 'java version \"1.7.0_80\"' >&2", "problem", "7.0_80, "),
+        ("echo 'java version \"1.8.0_402\"' >&2", "ok", "8.0_402, "),
         ("echo 'openjdk version \"17.0.1\"' >&2", "ok", "17.0.1, "),
-        ("echo broken >&2; exit 1", "problem", " does not run: broken"),
+        ("echo broken >&2; echo more >&2; exit 1", "problem", " does not run: broken"),
+        ("echo 'version \"17\"' >&2; exit 1", "problem", ' does not run: version "17"'),
+        ("echo nothing >&2", "problem", " does not run: nothing"),
+        ("exit 5", "problem", " does not run: exit code 5"),
     ],
 )
 def test_javas(tmp_path, monkeypatch, program, state, text):
@@ -124,6 +130,16 @@ def test_javas(tmp_path, monkeypatch, program, state, text):
     assert finding.state == state
     assert text in finding.text
     assert f"{tmp_path}/bin/java" in finding.text
+
+
+def test_the_java_of_the_path(tmp_path, monkeypatch):
+    """Where JAVA_HOME is not set."""
+    program = tmp_path / "java"
+    program.write_text("#!/bin/sh\necho 'openjdk version \"17\"' >&2\n")
+    program.chmod(0o755)
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert software.java(Settings()) == ("java", "ok", f"17, {program}", "")
 
 
 def test_a_java_that_cannot_be_run(tmp_path, monkeypatch):
@@ -173,6 +189,37 @@ def test_an_mxnet_that_does_not_come(tmp_path, monkeypatch):
     assert software.mxnet(Settings()).text == "it is not imported after 0.5 s"
 
 
+#: An mxnet.  Without CUDA it must not be asked for GPUs.
+MXNET = """
+class runtime:
+    class Features:
+        def is_enabled(self, name):
+            return name == "CUDA" and {cuda}
+class context:
+    def num_gpus():
+        return 2 if {cuda} else 1 / 0
+__version__ = "1.9.1{more}"
+"""
+
+
+@pytest.mark.parametrize(
+    ("cuda", "more", "end", "state", "text"),
+    [
+        (False, "", "", "ok", "1.9.1, for the CPU"),
+        (True, "", "", "ok", "1.9.1, with 2 GPUs"),
+        (False, " x", "", "problem", "it cannot be imported: exit code 0"),
+        (False, "", "import atexit, os; atexit.register(os._exit, 3)", "problem", "exit code 3"),
+    ],
+)
+def test_an_mxnet_that_comes(tmp_path, monkeypatch, cuda, more, end, state, text):
+    """It says its version and its GPUs, and ends well."""
+    (tmp_path / "mxnet.py").write_text(MXNET.format(cuda=cuda, more=more) + end)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONUNBUFFERED", "1")  # so that the words come before the end
+    finding = software.mxnet(Settings())
+    assert (finding.state, text in finding.text) == (state, True), finding
+
+
 @pytest.mark.parametrize(
     ("version", "state"),
     [((3, 7), "problem"), ((3, 8), "ok"), ((3, 11), "ok"), ((3, 12), "problem")],
@@ -186,8 +233,9 @@ def test_pythons(monkeypatch, version, state):
 # --- the machine -----------------------------------------------------------------------------
 
 
-def test_a_port_in_use(busy):
+def test_a_port_in_use(busy, monkeypatch):
     """It names the process, and the options that choose another."""
+    monkeypatch.setattr(machine, "_PING_S", 0.2)
     finding = machine._port("port", "127.0.0.1", busy, "--port")
     assert finding.state == "problem"
     assert f"port {busy} of 127.0.0.1 cannot be used: Address already in use" in finding.text
@@ -203,6 +251,30 @@ def test_a_port_with_a_server():
         finding = machine._port("port", "127.0.0.1", server.server_port, "--port")
     assert finding.state == "warning"
     assert finding.text.startswith(f"a server answers on {server.server_port}")
+
+
+def test_which_process_listens(monkeypatch):
+    """The one that listens on that port; none if it cannot be seen."""
+
+    def connection(status, port, pid):
+        return types.SimpleNamespace(status=status, laddr=types.SimpleNamespace(port=port), pid=pid)
+
+    listen = machine.psutil.CONN_LISTEN
+    found = [
+        connection(listen, 81, 1),
+        connection("ESTABLISHED", 80, 1),
+        connection(listen, 80, None),
+    ]
+    monkeypatch.setattr(machine.psutil, "net_connections", lambda kind: found)
+    assert machine._listener(80) == ""
+    found.append(connection(listen, 80, os.getpid()))
+    assert machine._listener(80).endswith(f" (process {os.getpid()})")
+
+    def refused(kind):
+        raise machine.psutil.AccessDenied
+
+    monkeypatch.setattr(machine.psutil, "net_connections", refused)
+    assert machine._listener(80) == ""
 
 
 def test_a_temporary_folder_whose_name_is_too_long(tmp_path, monkeypatch):
@@ -229,7 +301,9 @@ def test_temporary_folders_that_cannot_be_used(monkeypatch):
     assert finding.text.startswith("[Errno 2] No usable temporary directory found")
 
 
-@pytest.mark.parametrize(("free_mb", "state"), [(2_000, "ok"), (500, "warning"), (50, "problem")])
+@pytest.mark.parametrize(
+    ("free_mb", "state"), [(1_000, "ok"), (999, "warning"), (100, "warning"), (99, "problem")]
+)
 def test_disks(monkeypatch, free_mb, state):
     """The fullest of those that are written to counts."""
     monkeypatch.setattr(
@@ -238,6 +312,31 @@ def test_disks(monkeypatch, free_mb, state):
     finding = machine.disk(Settings())
     assert finding.state == state
     assert finding.text.startswith(f"{free_mb:,} MB free in ")
+
+
+@pytest.mark.parametrize(("device", "count"), [(1, 1), (2, 2)])
+def test_which_disks_are_looked_at(tmp_path, monkeypatch, device, count):
+    """That of temporary files, and that of the present folder; once if it is the same."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    devices = {tmp_path: 1}
+    monkeypatch.setattr(
+        machine.Path,
+        "stat",
+        lambda path: types.SimpleNamespace(st_dev=devices.get(path, device)),
+    )
+    folders = machine._disk_folders()
+    assert tmp_path in folders
+    assert len(folders) == count
+
+
+def test_memory_that_a_control_group_limits(monkeypatch):
+    """The text says so, if it is less than the machine has."""
+    whole = machine.psutil.virtual_memory().total
+    for limit_bytes, limited in ((whole, False), (whole - 1, True)):
+        one = machine.this_machine()._replace(memory_bytes=limit_bytes)
+        monkeypatch.setattr(machine, "this_machine", lambda one=one: one)
+        text = machine.memory(Settings()).text
+        assert ("a control group limits them" in text) is limited
 
 
 def test_memory_that_others_use(monkeypatch):
@@ -251,8 +350,9 @@ def test_memory_that_others_use(monkeypatch):
             "free some: Java and one worker of a small model need ([0-9,]+) MB", finding.advice
         )[1].replace(",", "")
     )
-    plan = sizing.plan(machine.this_machine(), Settings(), [1])
-    assert needed_mb > plan.reserved_bytes >> 20
+    small = 10 << 20  # the artifacts of a small model
+    plan = sizing.plan(machine.this_machine(), Settings(), [small])
+    assert needed_mb == (plan.reserved_bytes + sizing.estimate(small)) >> 20
     for free_mb, state in ((needed_mb, "warning"), (needed_mb + 1, "ok")):
         monkeypatch.setattr(machine, "available_bytes", lambda mb=free_mb: mb << 20)
         assert machine.memory(Settings()).state == state
@@ -282,6 +382,24 @@ def test_descriptors(monkeypatch):
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
+@pytest.mark.parametrize(
+    ("limit", "state", "text"),
+    [
+        (resource.RLIM_INFINITY, "ok", "no limit"),
+        (1_120, "ok", "1,120"),
+        (1_119, "warning", "1,119, which is enough for 1,023 connections"),
+        (196, "warning", "196, which is enough for 100 connections"),
+        (195, "problem", "195, which is enough for 99 connections"),
+        (50, "problem", "50, which is enough for 0 connections"),
+    ],
+)
+def test_limits_of_descriptors(monkeypatch, limit, state, text):
+    """One for each connection, and 96 more."""
+    monkeypatch.setattr(machine.resource, "getrlimit", lambda kind: (limit, 4_096))
+    finding = machine.descriptors(Settings())
+    assert (finding.state, finding.text) == (state, text)
+
+
 def test_too_little_memory():
     """The advice is what serve would say."""
     finding = machine.memory(dataclasses.replace(Settings(), memory_bytes=200 * 2**20))
@@ -301,3 +419,34 @@ def test_a_clock_that_is_wrong(monkeypatch):
     finding = machine.clock(Settings())
     assert finding.state == "problem"
     assert finding.text.startswith("1970-01-02 00:00:00 UTC, but this package was installed at 20")
+
+
+@pytest.mark.parametrize(
+    ("installed", "state"), [(None, "ok"), (86_400.0, "ok"), (86_401.0, "problem")]
+)
+def test_when_the_package_was_installed(monkeypatch, installed, state):
+    """It may not be known."""
+    monkeypatch.setattr(time, "time", lambda: 86_400.0)
+    monkeypatch.setattr(machine, "_installed_at", lambda: installed)
+    assert machine.clock(Settings()).state == state
+
+
+@pytest.mark.parametrize(
+    ("names", "known"),
+    [
+        (["METADATA"], True),
+        (["x.py", "RECORD"], True),
+        (["PKG-INFO"], True),
+        (["x.py"], False),
+        (None, False),
+    ],
+)
+def test_files_that_an_installer_writes(tmp_path, monkeypatch, names, known):
+    """Their time is that of the installation."""
+    files = []
+    for name in names or ():
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (5, 7 if name != "x.py" else 9))
+        files.append(types.SimpleNamespace(name=name, locate=lambda path=tmp_path / name: path))
+    monkeypatch.setattr(machine.metadata, "files", lambda package: files if names else None)
+    assert machine._installed_at() == (7 if known else None)
