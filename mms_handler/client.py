@@ -102,7 +102,8 @@ def _call_socket(
         fields = {name.lower(): value for name, value in response.getheaders()}
         return Answer(response.status, fields, response.read())
     except (OSError, http.client.HTTPException) as exc:
-        raise ServerError(f"no answer from {url}: {exc}") from exc
+        # The path is MMS's private one, and this may be told to a client.
+        raise ServerError(f"no answer from MMS: {getattr(exc, 'strerror', None) or exc}") from exc
     finally:
         connection.close()
 

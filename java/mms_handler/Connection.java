@@ -314,7 +314,7 @@ final class Connection extends ChannelDuplexHandler {
         if (!counted) {
             long millis = TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - startNs);
             int status = response.status().code();
-            RequestCounts.count(request.method().name(), request.uri(), status, millis);
+            RequestCounts.countUnlogged(request.method().name(), request.uri(), status, millis);
         }
         if (requestId != null) {
             response.headers().set(RequestId.HEADER, requestId);

@@ -76,11 +76,20 @@ final class RequestCounts {
         }
     }
 
-    /** Count an answer if its request was an invocation. */
-    static void count(String method, String uri, int status, long millis) {
-        String model = method.equals("OPTIONS") ? null : new Target(uri).model();
-        if (model != null) {
-            BY_MODEL.computeIfAbsent(isKnown(model) ? model : "", name -> new RequestCounts())
+    /** Count an answer of MMS, if its request, with MMS's name of a model, was an invocation. */
+    private static void count(String method, String uri, int status, long millis) {
+        add(method, new Target(uri).model(), status, millis);
+    }
+
+    /** Count an answer that MMS does not log, if its request, as it came, was an invocation. */
+    static void countUnlogged(String method, String uri, int status, long millis) {
+        Target target = new Target(uri);
+        add(method, Routes.mmsName(target.model(), target.version()), status, millis);
+    }
+
+    private static void add(String method, String mmsName, int status, long millis) {
+        if (mmsName != null && !method.equals("OPTIONS")) {
+            BY_MODEL.computeIfAbsent(isKnown(mmsName) ? mmsName : "", name -> new RequestCounts())
                     .add(status, millis);
         }
     }

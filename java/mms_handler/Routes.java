@@ -85,6 +85,17 @@ final class Routes {
         return version == null ? route.next() : route.named(version);
     }
 
+    /** MMS's name of what a request is for; where several versions may answer, of the main one. */
+    static String mmsName(String name, String version) {
+        Routes routes = current;
+        Route route = routes == null ? null : routes.byName.get(name);
+        if (route == null) {
+            return name;
+        }
+        Version found = version == null ? route.turns[0] : route.named(version);
+        return found == null ? "" : found.mmsName;
+    }
+
     /** Whether some model, whichever it is, is being loaded. */
     boolean isLoading() {
         return byMmsName.values().stream().anyMatch(v -> v.state == State.LOADING);

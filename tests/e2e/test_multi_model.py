@@ -122,6 +122,24 @@ def test_the_five_calls(serving, base):
         assert (answer.status, answer.headers["allow"]) == (405, methods)
 
 
+def test_versions(serving, base):
+    """All calls of the management API are on the one port; /invoke is still a prediction."""
+    first, second = named(base, "v1"), named(base, "v2")
+    assert load(serving, "m", first) == 200
+    fields = {"model_name": "m", "url": second, "replace": True}
+    assert call(serving, "POST", "/models", fields)[0] == 200
+    assert invoke(serving, "m") == (200, b"v2")
+    assert client.invoke(f"{serving.inference}/predictions/m/1", b"").body == b"v1"
+    assert call(serving, "GET", "/models/m/1")[1]["modelUrl"] == first
+    assert call(serving, "PUT", "/models/m/1/set-default")[0] == 200
+    assert invoke(serving, "m") == (200, b"v1")
+    assert call(serving, "POST", "/models/m/rollback")[0] == 200
+    assert invoke(serving, "m") == (200, b"v2")
+    assert call(serving, "DELETE", "/models/m/1")[0] == 200
+    assert call(serving, "GET", "/models/m/1")[0] == 404
+    assert invoke(serving, "m") == (200, b"v2")
+
+
 def test_models_do_not_affect_each_other(serving, base):
     """Each has its own code/, even with equal file names; a broken one does not hurt the others."""
     assert [load(serving, name, named(base, name)) for name in ("x", "y")] == [200, 200]

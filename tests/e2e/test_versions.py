@@ -18,50 +18,58 @@ from running_mms import Serving, free_ports, wait_for
 
 from mms_handler import client
 
-# Answers with what its number says, the name that it knows, and the length of the body.  The number
-# is read when the model is loaded, which waits for the file "go" if the number is "slow".
-SCRIPT = """\
+# Answers with its number, the name that it knows, the length of the body and its process id.  The
+# number is read when the model is loaded, which waits for the file "go" if the number is "slow".  A
+# handler that does without MXNet loads faster.
+HANDLER = """\
 import os, time
 from pathlib import Path
 
-HERE = Path({folder!r})
+number = None
 
-def model_fn(model_dir):
-    number = (Path(model_dir) / "number").read_text()
-    while number == "slow" and not (HERE / "go").exists():
-        time.sleep(0.02)
-    if number == "broken":
-        raise RuntimeError("no weights")
-    return number
-
-def transform_fn(model, data, content_type, accept, context=None):
-    words = data.split()
-    if words[:1] == [b"fail"]:
-        raise ValueError(context.model_name)
+def handle(data, context):
+    global number
+    if data is None:
+        number = (Path(context.system_properties["model_dir"]) / "number").read_text()
+        while number == "slow" and not Path({go!r}).exists():
+            time.sleep(0.02)
+        if number == "broken":
+            raise RuntimeError("no weights")
+        return None
+    body = data[0]["body"]
+    words = bytes(body).split() if isinstance(body, bytearray) else []
     if words[:1] == [b"sleep"]:
         time.sleep(float(words[1]))
-    reply = f"{{model}} {{context.model_name}} {{len(data)}} {{os.getpid()}}"
-    return reply, "text/plain"
+    return [f"{{number}} {{context.model_name}} {{len(body)}} {{os.getpid()}}"]
+"""
+
+SCRIPT = """\
+def model_fn(model_dir):
+    return "scripted"
+
+def transform_fn(model, data, content_type, accept, context=None):
+    if data == b"fail":
+        raise ValueError(context.model_name)
+    return f"{model} {context.model_name}", "text/plain"
 """
 
 BINARY = "application/octet-stream"
 BIG = b"b" * 2**20
 
 
-def model(folder: Path, number: str) -> Path:
-    """A model in the store."""
-    path = folder / "store" / number
-    (path / "code").mkdir(parents=True)
-    (path / "code" / "inference.py").write_text(SCRIPT.format(folder=str(folder)))
-    (path / "number").write_text(number)
-    return path
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
+    """Has the model store: models with the handler, and one with the script."""
     folder = tmp_path_factory.mktemp("versions")
     for number in ("one", "two", "three", "slow", "broken"):
-        model(folder, number)
+        path = folder / "store" / number
+        (path / "MAR-INF").mkdir(parents=True)
+        manifest = {"model": {"modelName": number, "handler": "service:handle"}}
+        (path / "MAR-INF" / "MANIFEST.json").write_text(json.dumps(manifest))
+        (path / "service.py").write_text(HANDLER.format(go=str(folder / "go")))
+        (path / "number").write_text(number)
+    (folder / "store" / "scripted" / "code").mkdir(parents=True)
+    (folder / "store" / "scripted" / "code" / "inference.py").write_text(SCRIPT)
     return folder
 
 
@@ -256,28 +264,31 @@ def test_no_name_of_mms_is_seen(server, name):
     assert server.load(name, "one")[0] == 200
     assert server.swap(name, "two")[0] == 200
     assert server.ask(f"predictions/{name}").body.decode().split()[1] == name
+    assert server.swap(name, "scripted")[0] == 200
+    assert server.ask(f"predictions/{name}").body.decode() == f"scripted {name}"
     failed = server.ask(f"predictions/{name}", b"fail")
     described = server.ask(f"predictions/{name}", method="OPTIONS")
-    assert (failed.status, failed.headers["x-model-version"]) == (500, "2")
+    assert (failed.status, failed.headers["x-model-version"]) == (500, "3")
     assert (described.status, name in described.body.decode()) == (200, True)
     metrics = client.call("GET", f"{server.serving.inference}/metrics").body.decode()
     managed = [
         server.manage("GET", ""),
         server.manage("GET", f"/{name}"),
-        server.manage("GET", f"/{name}/2"),
+        server.manage("GET", f"/{name}/3"),
         server.swap(name, "broken"),
-        server.swap(name, "one", version="2"),
-        server.manage("PUT", f"/{name}/2?min_worker=900"),
-        server.manage("DELETE", f"/{name}/2"),
+        server.swap(name, "one", version="3"),
+        server.manage("PUT", f"/{name}/3?min_worker=900"),
+        server.manage("DELETE", f"/{name}/3"),
     ]
     assert [status for status, _ in managed] == [200, 200, 200, 500, 409, 507, 409]
     for text in (failed.body, described.body, metrics.encode(), json.dumps(managed).encode()):
         assert b"~" not in text
     requests = 'mms_handler_requests_total{model="%s",version="%s",status="%d"} %d\n'
     assert requests % (name, "2", 200, 1) in metrics
-    assert requests % (name, "2", 500, 1) in metrics
-    assert f'mms_handler_workers{{model="{name}",version="1",state="alive"}} 1\n' in metrics
+    assert requests % (name, "3", 200, 1) in metrics
+    assert requests % (name, "3", 500, 1) in metrics
     assert f'mms_handler_workers{{model="{name}",version="2",state="alive"}} 1\n' in metrics
+    assert f'mms_handler_workers{{model="{name}",version="3",state="alive"}} 1\n' in metrics
 
 
 # --- what fails ---
@@ -288,8 +299,8 @@ def test_a_version_that_cannot_be_loaded(server, name, folder):
     assert server.load(name, "one")[0] == 200
     status, reply = server.swap(name, "broken")
     assert status == 500
-    words = f"{name} version 2 cannot be served: model_fn: RuntimeError: no weights"
-    assert reply["message"].startswith(words)
+    assert reply["message"].startswith(f"{name} version 2 cannot be served: ")
+    assert "no weights" in reply["message"]
     assert server.states(name) == {"1": ("served", 100)}
     assert server.load(name, "two")[0] == 409
     assert server.answered(f"predictions/{name}") == ("1", "one")

@@ -154,12 +154,12 @@ def silent(tmp_path):
 
 def test_no_answer_in_time_from_a_unix_socket(silent):
     """It fails after timeout_s, too."""
-    with pytest.raises(ServerError, match=f"^no answer from {silent}: timed out$"):
+    with pytest.raises(ServerError, match="^no answer from MMS: timed out$"):
         client.call("GET", silent, timeout_s=0.1)
 
 
 def test_nobody_at_a_unix_socket(tmp_path):
-    with pytest.raises(ServerError, match=f"^no answer from unix:{tmp_path}/s:/x: .*No such file"):
+    with pytest.raises(ServerError, match="^no answer from MMS: No such file or directory$"):
         client.call("GET", f"unix:{tmp_path}/s:/x")
 
 

@@ -23,7 +23,7 @@ from mms.model_loader import MmsModelLoader
 from mms.protocol.otf_message_handler import create_predict_response
 from mms.service import Service
 
-from mms_handler import media, worker_files
+from mms_handler import media, names, worker_files
 from mms_handler.errors import BadInput, cause
 from mms_handler.settings import environment
 from mms_handler.worker.mms import bodies, reply_frame
@@ -77,7 +77,7 @@ def install() -> None:
         loader: Any, name: str, model_dir: str, handler: str, *arguments: Any
     ) -> Service:
         try:
-            return load(loader, name, model_dir, handler, *arguments)
+            return load(loader, names.of_model(name), model_dir, handler, *arguments)
         except BaseException as exc:
             reason = f"handler {handler}: {cause(exc, model_dir)}"
             worker_files.write_load_error(Path(model_dir), reason)

@@ -15,6 +15,7 @@ import tempfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -106,6 +107,8 @@ def replies():
             self.end_headers()
             self.wfile.write(body)
 
+        do_POST = do_GET
+
         def log_message(self, *_):
             pass
 
@@ -174,6 +177,30 @@ def test_whether_it_listens(front, replies):
     replies["status"] = 503
     assert not front.listens()
     assert not front._replace(management_url="http://127.0.0.1:1").listens()
+
+
+def test_a_table_of_routes(front, replies):
+    """In one request, or in as many as MMS's limit of 4,096 bytes for a request line takes."""
+    front.set_routes(["", "iris 2 iris~2 READY 100"])
+    assert replies["asked"] == ["/m/routes?line=&line=iris+2+iris~2+READY+100"]
+    del replies["asked"][:]
+    table = ["iris", *(f"{'n' * 200} {number} x READY 100" for number in range(50))]
+    front.set_routes(table)
+    queries = [parse_qs(urlsplit(path).query) for path in replies["asked"]]
+    assert [line for query in queries for line in query["line"]] == table
+    assert [("append" in query, "more" in query) for query in queries] == [
+        *((False, True), (True, True), (True, False))
+    ]
+    assert all(len(f"POST {path} HTTP/1.1") < 4_096 for path in replies["asked"])
+    replies["status"] = 500
+    with pytest.raises(ServerError, match="^the gate does not take its routes: "):
+        front.set_routes(["iris"])
+
+
+def test_requests_in_flight(front, replies):
+    """Of a model that has some, has none, or is unknown."""
+    replies["/m/routes"] = "iris 0\niris~2 13\n"
+    assert [front.in_flight(name) for name in ("iris", "iris~2", "rose")] == [0, 13, 0]
 
 
 def test_the_gate_is_opened(front, replies, tmp_path):
