@@ -35,6 +35,22 @@ def python(folder: Path, *words: object) -> Ended:
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
+def test_the_stacks_of_a_script_that_hangs(tmp_path):
+    """Are in a file beside its report, again and again."""
+    (tmp_path / "hang.py").write_text(
+        "import pathlib, time\n"
+        "deadline = time.monotonic() + 20\n"
+        "while pathlib.Path('stacks').read_text().count('hang.py') < 2:\n"
+        "    assert time.monotonic() < deadline\n"
+        "    time.sleep(0.02)\n"
+    )
+    source = (
+        "import sys; from mms_handler.script import report, run; report.STACKS_S = 0.1; "
+        "sys.argv[1:] = [sys.argv[1], 'file', 'hang.py']; run.main()"
+    )
+    assert python(tmp_path, "-c", source, tmp_path / "report") == (0, "", "")
+
+
 @pytest.mark.parametrize(("version", "shown"), [((3, 8, 18), "."), ((3, 9, 0), None)])
 def test_the_path_of_a_script(tmp_path, version, shown):
     """Python makes it absolute from 3.9 on."""
