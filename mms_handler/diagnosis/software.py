@@ -90,7 +90,7 @@ def java(_: Settings) -> Finding:
     try:
         env.update(java_variables(env))
     except ServerError as exc:
-        reason, advice = str(exc).split(": ")
+        reason, _sep, advice = str(exc).partition(": ")
         return problem("java", reason, advice)
     home = env.get("JAVA_HOME")
     in_path = str(shutil.which("java", path=env.get("PATH", "")))
