@@ -39,6 +39,9 @@ BROKEN_S = 5
 #: Seconds for which a host that fails before it has joined tries to report that.
 REPORT_S = 10
 
+#: Ports of trials on one machine: below those that the system gives to clients.
+LOCAL_PORTS = range(20_000, 32_000)
+
 #: The program of a scheduler or server: the import runs it and exits
 #: (mxnet/kvstore/kvstore_server.py).
 _HELPER = """\
@@ -105,11 +108,8 @@ def pauses() -> Iterator[float]:
 
 
 def local_port() -> int:
-    """The first of two successive free ports of 127.0.0.1.
-
-    It is from 20,000 to 32,000, below the ports that the system gives to clients.
-    """
-    for port in random.sample(range(20_000, 32_000), 200):
+    """The first of two successive free ports of 127.0.0.1."""
+    for port in random.sample(LOCAL_PORTS, 200):
         with contextlib.suppress(TrainingError):
             check_can_listen("127.0.0.1", port)
             check_can_listen("127.0.0.1", port + 1)

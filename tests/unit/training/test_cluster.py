@@ -476,6 +476,14 @@ def test_a_hub_that_is_gone(helpers, port, close, reason):
         assert lost_within(member, 20) == f"host algo-1 was lost: {reason}"
 
 
+def test_ports_of_a_trial(monkeypatch):
+    """Below those that the system gives to clients."""
+    monkeypatch.setattr(cluster, "check_can_listen", lambda address, port: None)
+    for pick in (min, max):
+        monkeypatch.setattr(cluster.random, "sample", lambda ports, count, pick=pick: [pick(ports)])
+        assert 20_000 <= cluster.local_port() < 32_000
+
+
 @pytest.mark.parametrize("used", [range(20_000, 32_001), range(20_000, 32_001, 2)])
 def test_ports_that_are_all_in_use(monkeypatch, used):
     """Nothing is started on a port that another program may have; every second one is no pair."""

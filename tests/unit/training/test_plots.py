@@ -147,6 +147,19 @@ def test_a_picture_that_is_not_drawn(tmp_path, caplog, curves, folder, reason):
     assert "was not drawn" in caplog.text
 
 
+def test_a_picture_of_which_a_part_was_written(tmp_path, caplog, monkeypatch):
+    """It is removed."""
+
+    def full(self, path, dpi):
+        path.write_text("a part")
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    plot(CURVES, tmp_path / "curve.svg")
+    assert "curve.svg was not drawn: OSError: the disk is full" in caplog.text
+    assert not (tmp_path / "curve.svg").exists()
+
+
 def test_what_is_checked_before_a_job(tmp_path, monkeypatch):
     check_can_plot(tmp_path / "curve.SVG")
     with pytest.raises(TrainingError, match=r"^--plot draws \.svg and \.png, not curve\.pdf$"):

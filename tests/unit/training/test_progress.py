@@ -121,3 +121,19 @@ def test_lines_of_the_log_go_above_the_live_line(monkeypatch):
         assert other.stream is sys.stdout
         raise KeyError
     assert mine.stream is sys.stderr
+
+
+@pytest.mark.parametrize(
+    ("colours", "is_dumb", "no_color", "abilities"),
+    [
+        ("256", False, False, (True, True)),
+        ("256", False, True, (True, False)),
+        ("256", True, False, (False, False)),
+        (None, False, False, (False, False)),
+    ],
+)
+def test_what_a_terminal_understands(monkeypatch, colours, is_dumb, no_color, abilities):
+    """A person may want no colours; a dumb terminal has no escape sequences."""
+    console = SimpleNamespace(color_system=colours, is_dumb_terminal=is_dumb, no_color=no_color)
+    monkeypatch.setattr("rich.console.Console", lambda stderr: console)
+    assert progress._terminal_abilities() == abilities

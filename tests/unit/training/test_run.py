@@ -439,21 +439,28 @@ def test_checkpoints_and_seed_of_local_hosts(job, tmp_path):
     assert first.split()[0] == str(random.Random(5).random())
 
 
-def test_mpi_that_cannot_be_prepared(job, monkeypatch):
-    """The failure names that phase."""
+@pytest.mark.parametrize(
+    ("parameters", "local_port", "port"),
+    [({}, None, 8002), ({"_ps_port": 9000}, None, 9002), ({}, 20_000, None)],
+)
+def test_mpi_that_cannot_be_prepared(job, monkeypatch, parameters, local_port, port):
+    """The failure names that phase.  sshd's port follows the hub's; in a trial any one is taken."""
+    ports = []
 
     @contextmanager
     def joined(*_):
         yield object()
 
-    def spread(*_):
+    def spread(*arguments):
+        ports.append(arguments[-1])
         raise TrainingError("no sshd")
 
     monkeypatch.setattr("mms_handler.training.run._cluster", joined)
     monkeypatch.setattr("mms_handler.training.run.mpi_hosts.spread", spread)
-    parameters = {"sagemaker_mpi_enabled": True}
+    parameters = {"sagemaker_mpi_enabled": True, **parameters}
     part = job("print()", hyperparameters=parameters, hosts=("algo-1", "algo-2"))
     with pytest.raises(TrainingError):
-        run(part, mode="script")
+        run(part, mode="script", local_port=local_port)
     failure = (part.output_dir / "failure").read_text()
     assert failure.splitlines()[0] == "algo-1: preparing MPI: no sshd"
+    assert ports == [port]

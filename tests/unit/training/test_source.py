@@ -75,3 +75,20 @@ def test_what_is_a_main_guard(text, is_guard):
     """What is in it does not run when the file is imported."""
     (statement,) = ast.parse(text).body
     assert source._is_main_guard(statement) is is_guard
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a()\nif x: b()\nelse: c()", "abc"),
+        ("try: a()\nexcept E: b()\nelse: c()\nfinally: d()", "abcd"),
+        ("for x in y: a()\nelse: b()\nwhile x: c()", "abc"),
+        ("with x: a()\nif __name__ == '__main__': b()\nelse: c()", "ac"),
+        ("def f(): a()\nclass C:\n    b()\nasync def g(): c()", ""),
+    ],
+)
+def test_what_an_import_executes(text, names):
+    """Also what is in other statements, but no function's body and no main guard's."""
+    statements = source._module_level(ast.parse(text).body)
+    calls = [each.value.func.id for each in statements if isinstance(each, ast.Expr)]
+    assert sorted(calls) == list(names)
