@@ -142,6 +142,9 @@ def kind(datum: Any) -> Hashable:
 
     None if ``datum`` cannot be stacked: it has no rows, or contains more than dense arrays.
     """
+    if isinstance(datum, np.ndarray):  # most leaves
+        shape = datum.shape
+        return (type(datum), shape[1:], datum.dtype) if shape and shape[0] else None
     if isinstance(datum, (list, tuple)):
         kinds = tuple(map(kind, datum))
         return kinds if kinds and None not in kinds else None
@@ -150,8 +153,7 @@ def kind(datum: Any) -> Hashable:
         return values and (tuple(datum), values)
     if not (_is_dense(datum) and datum.shape and datum.shape[0]):
         return None
-    device = str(datum.context) if is_ndarray(datum) else ""
-    return type(datum), datum.shape[1:], np.dtype(datum.dtype), device
+    return type(datum), datum.shape[1:], datum.dtype, str(datum.context)
 
 
 def _is_dense(value: Any) -> bool:
@@ -182,10 +184,10 @@ def row_count(value: Any) -> int:
     if isinstance(value, dict):
         value = list(value.values())
     if isinstance(value, (list, tuple)) and value:
-        count, *others = set(map(row_count, value))
-        if others:
+        counts = set(map(row_count, value))
+        if len(counts) > 1:
             raise ValueError("the arrays have different numbers of rows")
-        return count
+        return counts.pop()
     if not (_is_dense(value) and value.shape):
         raise ValueError("not all values are arrays with rows")
     return int(value.shape[0])
