@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -65,6 +66,23 @@ def test_addresses_never_come():
         cluster.addresses(["algo-3", "algo-1", "algo-2"], resolve, 0.3)
     assert resolve.calls.count("algo-2") <= 4
     assert 0.3 <= time.monotonic() - started < 1
+
+
+def test_the_last_pause_ends_at_the_limit(monkeypatch):
+    """However long the next one would be."""
+    now, naps = itertools.count(0, 0.001), []
+
+    def sleep(seconds):
+        naps.append(seconds)
+        for _ in range(int(seconds * 1_000)):
+            next(now)
+
+    clock = SimpleNamespace(monotonic=lambda: next(now), sleep=sleep)
+    monkeypatch.setattr(cluster, "time", clock)
+    with pytest.raises(TrainingError):
+        cluster.addresses(["a"], resolver({}), 0.5)
+    assert naps[:2] == [0.1, 0.2]
+    assert 0.4 < sum(naps) <= 0.5
 
 
 def test_an_impossible_name():
