@@ -112,7 +112,7 @@ def test_a_worker_as_large_as_the_machine(workers, ended, monkeypatch, share, bl
     monkeypatch.setattr(deaths.machine, "this_machine", lambda: Machine(1, memory_bytes))
     end(worker, signal.SIGKILL)
     ended.look()
-    assert ("perhaps by the system" in ended.sentences("iris", 1, 1)[0]) is blamed
+    assert ("perhaps by the system" in ended.sentences("iris", "iris", 1, 1)[0]) is blamed
 
 
 def test_the_system_counts_whom_it_kills():
