@@ -52,6 +52,7 @@ def test_each_error_has_its_status():
         "ArchiveError": 400,
         "ServerError": 500,
         "NoSuchModel": 404,
+        "Conflict": 409,
         "NameTaken": 409,
         "Unavailable": 503,
         "TrainingError": 500,
