@@ -42,6 +42,11 @@ def of_model(mms_name: str) -> str:
     return mms_name.partition(_SEPARATOR)[0]
 
 
+def version_in(mms_name: str) -> str:
+    """The version in MMS's name; "" in that of the first one."""
+    return mms_name.partition(_SEPARATOR)[2]
+
+
 def shown(mms_name: str) -> str:
     """What people read in place of MMS's name: "iris", or "iris version 2"."""
     return mms_name.replace(_SEPARATOR, " version ")

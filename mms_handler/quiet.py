@@ -14,7 +14,8 @@ import sys
 import threading
 from typing import IO, Callable, Iterator
 
-_NOISE = re.compile(
+#: Lines of the engine.
+NOISE = re.compile(
     rb"\[\d\d:\d\d:\d\d\] \.\./src/\S+: (MXNet start using engine|Loading symbol saved by previous|"
     rb"Symbol successfully upgraded|MXNET_SUBGRAPH_BACKEND=NONE is detected|Subgraph backend )"
 )
@@ -56,7 +57,7 @@ def _copy(source: IO[bytes], target: IO[bytes], copied: threading.Event) -> None
     with source, target:
         for line in source:
             is_mark = line.endswith(_MARK)
-            if not _NOISE.match(line):
+            if not NOISE.match(line):
                 target.write(line[: -len(_MARK)] if is_mark else line)
                 target.flush()
             if is_mark:

@@ -45,6 +45,9 @@ final class Connection extends ChannelDuplexHandler {
     /** When a client should try again that gets 503. */
     private static final int RETRY_AFTER_S = 1;
 
+    /** The status in the access log of a request whose client did not wait for the answer. */
+    private static final int GONE = 499;
+
     /** How long a server that drains waits for a client to take its answer. */
     private static final long TAKEN_NS = TimeUnit.SECONDS.toNanos(10);
 
@@ -66,6 +69,10 @@ final class Connection extends ChannelDuplexHandler {
     private String requestId;
 
     private long startNs;
+
+    /** What the access log has of the request; null if it has none. */
+    private AccessLog.Entry entry;
+
     private boolean unread;
     private boolean unanswered;
     private boolean replying;
@@ -128,6 +135,10 @@ final class Connection extends ChannelDuplexHandler {
         if (message instanceof HttpRequest) {
             begin((HttpRequest) message);
         }
+        if (entry != null && message instanceof HttpContent) {
+            entry.bytesIn += ((HttpContent) message).content().readableBytes();
+            entry.readNs = System.nanoTime();
+        }
         if (refused) {
             ReferenceCountUtil.release(message);
         } else {
@@ -169,6 +180,7 @@ final class Connection extends ChannelDuplexHandler {
         IN_FLIGHT.incrementAndGet();
         request = newRequest;
         requestId = RequestId.take(request);
+        entry = AccessLog.ON ? new AccessLog.Entry() : null;
         enter(Phase.BODY);
         startNs = sinceNs;
         headBegun = false;
@@ -223,6 +235,7 @@ final class Connection extends ChannelDuplexHandler {
         } else {
             HttpResponse error = Checks.error(status, message);
             error.headers().set(HttpHeaderNames.CONNECTION, HttpHeaderValues.CLOSE);
+            logMalformed(status);
             context.writeAndFlush(error).addListener(done -> shut());
         }
     }
@@ -321,6 +334,48 @@ final class Connection extends ChannelDuplexHandler {
         } else if (!counted) {
             response.headers().set(RequestId.HEADER, UUID.randomUUID().toString());
         }
+        describe(response);
+    }
+
+    // --- the access log ---
+
+    /** Take note of what a worker did for the request; any thread may, before it answers. */
+    void worked(AccessLog.Work work) {
+        AccessLog.Entry current = entry;
+        if (current != null) {
+            current.work = work;
+        }
+    }
+
+    private void logMalformed(HttpResponseStatus status) {
+        if (AccessLog.ON) {
+            AccessLog.Entry malformed = new AccessLog.Entry();
+            malformed.status = status.code();
+            AccessLog.add(malformed);
+        }
+    }
+
+    private void describe(HttpResponse response) {
+        if (entry != null) {
+            entry.status = response.status().code();
+            entry.version = response.headers().get("X-Model-Version");
+            entry.requestId = response.headers().get(RequestId.HEADER);
+            if (response instanceof HttpContent) {
+                entry.bytesOut = ((HttpContent) response).content().readableBytes();
+            }
+        }
+    }
+
+    /** Log the request that has been answered, or whose client is gone. */
+    private void log() {
+        if (entry != null) {
+            entry.method = request.method().name();
+            entry.uri = request.uri();
+            entry.traceparent = request.headers().get("traceparent");
+            entry.totalNs = System.nanoTime() - startNs;
+            AccessLog.add(entry);
+            entry = null;
+        }
     }
 
     private void answered(boolean written) {
@@ -328,6 +383,10 @@ final class Connection extends ChannelDuplexHandler {
         replying = false;
         if (unanswered) {
             unanswered = false;
+            if (!written && entry != null) {
+                entry.status = GONE;
+            }
+            log();
             served = true;
             if (phase != Phase.CLOSING) {
                 enter(unread ? Phase.BODY : headBegun ? Phase.HEAD : Phase.IDLE);
@@ -374,6 +433,11 @@ final class Connection extends ChannelDuplexHandler {
     public void channelInactive(ChannelHandlerContext context) {
         phase = Phase.CLOSING;
         if (inFlight()) {
+            if (unanswered && entry != null) {
+                entry.status = GONE;
+                entry.requestId = requestId;
+                log();
+            }
             unread = false;
             unanswered = false;
             IN_FLIGHT.decrementAndGet();

@@ -126,6 +126,7 @@ final class Gate {
         Connection.holdRefusals = false;
         Connection.OPEN.forEach(Connection::tooLate);
         await(QUIET_NS, 2 * QUIET_NS);
+        AccessLog.flush();
     }
 
     /**

@@ -6,6 +6,7 @@ import com.amazonaws.ml.mms.wlm.Model;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.handler.codec.http.HttpResponseStatus;
 import java.util.Map;
+import java.util.Set;
 import java.util.concurrent.TimeUnit;
 
 /**
@@ -22,6 +23,9 @@ final class LimitedJob extends Job {
     /** When a worker got the request; 0 before. */
     private long startNs;
 
+    /** The ids of the batch in which it is. */
+    private Set<String> batch;
+
     private LimitedJob(Job job, Model model) {
         super(null, job.getModelName(), job.getCmd(), job.getPayload());
         this.job = job;
@@ -29,15 +33,31 @@ final class LimitedJob extends Job {
         RequestId.restore(getPayload());
     }
 
-    /** @param job a request for {@code model}; null if there is none */
-    static Job of(Job job, Model model) {
-        return job == null || job instanceof LimitedJob ? job : new LimitedJob(job, model);
+    /** @param job a request for {@code model} */
+    static LimitedJob of(Job job, Model model) {
+        return job instanceof LimitedJob ? (LimitedJob) job : new LimitedJob(job, model);
     }
 
     @Override
     public void setScheduled() {
         job.setScheduled();
         startNs = System.nanoTime();
+    }
+
+    void setBatch(Set<String> ids) {
+        batch = ids;
+    }
+
+    /** Tell the access log what this worker did; by the worker's thread. */
+    private void report(ChannelHandlerContext client) {
+        Connection connection =
+                AccessLog.ON && client != null && startNs != 0
+                        ? client.pipeline().get(Connection.class)
+                        : null;
+        if (connection != null) {
+            int pid = MmsInternals.currentPid(model);
+            connection.worked(new AccessLog.Work(pid, batch.size(), startNs, System.nanoTime()));
+        }
     }
 
     @Override
@@ -47,12 +67,14 @@ final class LimitedJob extends Job {
             int status,
             String phrase,
             Map<String, String> headers) {
+        report(MmsInternals.client(job));
         job.response(body, contentType, status, phrase, headers);
     }
 
     @Override
     public void sendError(HttpResponseStatus status, String error) {
         ChannelHandlerContext client = MmsInternals.client(job);
+        report(client);
         if (client != null && isTooLate()) {
             String message =
                     String.format(

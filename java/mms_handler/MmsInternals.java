@@ -41,6 +41,9 @@ final class MmsInternals {
     private static final Field LOADS = field(ModelManager.class, "wlm");
     private static final Field WORKERS = field(WorkLoadManager.class, "workers");
 
+    /** The worker that this thread ran last. */
+    private static final ThreadLocal<WorkerThread> CURRENT = new ThreadLocal<>();
+
     private MmsInternals() {}
 
     /** Whether {@link #queue} gives the queue that MMS uses. */
@@ -90,6 +93,20 @@ final class MmsInternals {
     /** The thread that runs a worker; null if none does, or if it is unknown. */
     static Thread thread(WorkerThread worker) {
         return THREAD == null ? null : ((AtomicReference<Thread>) value(worker, THREAD)).get();
+    }
+
+    /** The process id of the worker whose thread this is; 0 if it is unknown. */
+    static int currentPid(Model model) {
+        WorkerThread worker = CURRENT.get();
+        if (worker == null || thread(worker) != Thread.currentThread()) {
+            worker =
+                    ModelManager.getInstance().getWorkers(model.getModelName()).stream()
+                            .filter(w -> w != null && thread(w) == Thread.currentThread())
+                            .findFirst()
+                            .orElse(null);
+            CURRENT.set(worker);
+        }
+        return worker == null ? 0 : worker.getPid();
     }
 
     /**

@@ -40,6 +40,9 @@ final class Plugin {
     /** The server's copy of the tokens: a line with a use and a token each.  Without it none is. */
     static final String TOKEN_FILE = System.getProperty("mms_handler.token_file");
 
+    /** Which requests have a line in the access log: off, on or errors. */
+    static final String ACCESS_LOG = System.getProperty("mms_handler.access_log", "off");
+
     /** Names by which clients may call the server, separated by commas.  Without it, loopback's. */
     static final String ALLOWED_HOSTS = System.getProperty("mms_handler.allowed_hosts");
 
@@ -61,6 +64,7 @@ final class Plugin {
             Access.start();
             Gate.bind(GATE);
             Limits.watch();
+            AccessLog.start();
         }
         Workers.watch();
     }

@@ -33,7 +33,7 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
     private final ReentrantLock pollLock;
 
     /** The ids of the batch that is being collected, by the worker that holds the lock. */
-    private final transient Set<String> batchIds = new HashSet<>();
+    private transient Set<String> batchIds = new HashSet<>();
 
     /** Idle workers, most recently busy first; workers that never served wait at the end. */
     private final transient Deque<Turn> idle = new ArrayDeque<>();
@@ -123,18 +123,22 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
     public Job poll(long timeout, TimeUnit unit) throws InterruptedException {
         boolean first = timeout == Long.MAX_VALUE;
         Job job = first ? pollFirstOfBatch() : pollNextOfBatch(timeout, unit);
-        job = LimitedJob.of(job, model);
-        if (first) {
-            batchIds.clear();
-        }
-        if (job != null && !batchIds.add(job.getJobId())) {
-            putBack(job);
+        if (job == null) {
             return null;
         }
-        if (Recycling.ON && job != null) {
+        LimitedJob limited = LimitedJob.of(job, model);
+        if (first) {
+            batchIds = new HashSet<>();
+        }
+        if (!batchIds.add(limited.getJobId())) {
+            putBack(limited);
+            return null;
+        }
+        limited.setBatch(batchIds);
+        if (Recycling.ON) {
             taken.computeIfAbsent(Thread.currentThread(), thread -> new LongAdder()).increment();
         }
-        return job;
+        return limited;
     }
 
     /** A batch has each id once: MMS would lose the first of two requests with the same one. */

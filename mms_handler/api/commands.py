@@ -105,8 +105,8 @@ def serve(
         batch_size: the maximum batch size; by default 32 for models that can batch, else 1.
         timeout_s: seconds for one request, and for loading a model; by default 60.
         keep_going: serve the other models if one cannot load.
-        log: called from a thread with each line that MMS and the workers print; by default lines
-            are logged at INFO.
+        log: called with each record of the server's log, as text or JSON as the variables say; by
+            default these are logged at INFO.  May not raise.
 
     Yields:
         The server, once every model is loaded: ``server.url``, ``server.predictions_url(name)``.

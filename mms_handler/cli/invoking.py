@@ -110,4 +110,4 @@ def _failure(answer: Answer, body_bytes: int) -> str:
     request_id = answer.request_id()
     if not request_id:
         return line
-    return f'{line}\nits lines in the server\'s log have "request {request_id}"'
+    return f"{line}\nfind it in the server's log by its id: {request_id}"

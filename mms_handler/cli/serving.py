@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +22,8 @@ from mms_handler.cli.command import (
     management_port_option,
     place,
 )
+from mms_handler.errors import HandlerError
+from mms_handler.log_records import as_json, make_record
 from mms_handler.settings import Effective, Setting
 
 
@@ -112,15 +115,29 @@ def serve(places: tuple[str | Path, ...], dev: bool, script: Path | None, **opti
     leave_pid_1()
     for number in (signal.SIGTERM, signal.SIGINT):  # a shell's background job ignores the second
         signal.signal(number, _interrupt)
+    announce = _print_line if server_settings.log_format == "text" else _print_record
     try:
-        with serve_models(places, server_settings, log=_print_error, script=script) as server:
+        with serve_models(
+            places,
+            server_settings,
+            log=_print_error,
+            script=script,
+            colours=sys.stderr.isatty(),
+        ) as server:
             for name in server.versions.names():
-                _print_line(f"{name} is ready: {server.predictions_url(name)}")
+                announce(f"{name} is ready: {server.predictions_url(name)}")
             if not places:
-                _print_line(f"models can be registered: {server.url}/models")
+                announce(f"models can be registered: {server.url}/models")
             server.wait()
     except KeyboardInterrupt:
-        _print_line("stopped")
+        announce("stopped")
+    except (HandlerError, OSError) as exc:
+        if server_settings.log_format == "text":
+            raise
+        traceback = getattr(exc, "traceback", "")
+        record = make_record("ERROR", str(exc), source="serve", traceback=traceback)
+        _print_error(as_json(record))
+        sys.exit(1)
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:
@@ -131,6 +148,11 @@ def _print_line(line: str) -> None:
     """Print a line if possible: a full disk must not end a server."""
     with contextlib.suppress(OSError):
         click.echo(line)
+
+
+def _print_record(message: str) -> None:
+    """Print what is a line otherwise, as a record of the log."""
+    _print_line(as_json(make_record("INFO", message, source="serve")))
 
 
 def _print_error(line: str) -> None:

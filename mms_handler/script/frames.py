@@ -11,12 +11,15 @@ import contextlib
 import functools
 import importlib.util
 import json
+import logging
 import os
 import traceback
 from pathlib import Path
 from typing import Iterable, Iterator, Mapping
 
 from mms_handler.errors import name_in_folders
+
+log = logging.getLogger(__name__)
 
 #: The file of a copied model_dir that says where its files came from: JSON, path by path.
 SOURCES = "MAR-INF/sources"
@@ -38,7 +41,8 @@ def script_traceback(exc: BaseException, *folders: str) -> str:
     """The traceback of ``exc`` from the script's first line on.
 
     The frames of this package and of MMS are left out, because the mistake is not there; unless
-    the exception has never been in the script.  Paths are the ones that the author edits.
+    the exception has never been in the script, or the level of the log is debug.  Paths are the
+    ones that the author edits.
 
     Args:
         exc: raised by a script, or by us on its behalf.
@@ -51,7 +55,8 @@ def script_traceback(exc: BaseException, *folders: str) -> str:
     causes = list(_causes(formatted))
     files = [frame.filename for cause in causes for frame in cause.stack]
     files += [cause.filename for cause in causes if getattr(cause, "filename", None)]
-    if any(name_in_folders(file, folders) for file in files):
+    debugging = log.isEnabledFor(logging.DEBUG)
+    if not debugging and any(name_in_folders(file, folders) for file in files):
         for cause in causes:
             cause.stack[:] = _from_script(cause.stack, folders)
     sources = _read_sources(Path(folders[0]))

@@ -26,7 +26,8 @@ from typing import IO, Callable, Iterator, NamedTuple, Sequence
 
 from mms_handler import client, processes
 from mms_handler.errors import ServerError
-from mms_handler.server import java, sizing
+from mms_handler.log_records import Record
+from mms_handler.server import java, java_log, sizing
 from mms_handler.server.access import Tokens
 from mms_handler.server.properties import config_properties
 from mms_handler.settings import Settings, environment, hidden_removed, path_of_programs
@@ -42,23 +43,25 @@ _RESTARTS = re.compile(
 #: Bytes of a query that ``set_routes`` makes, without what it appends.
 _MAX_QUERY = 3_900
 
-#: Lines of Java's start that help nobody.
-_NOISE = (
-    "WARNING: sun.reflect.Reflection.getCallerClass is not supported. This will impact "
-    "performance.",
-    "Model server started.",
-)
-
 #: Bytes of a Unix socket's path, with the zero that ends it (unix(7)).
 _SOCKET_BYTES = 108
 
 
-class ProcessLog:
-    """The lines that the front end and its workers print."""
+def ignore(line: str) -> None:
+    """Do nothing."""
 
-    def __init__(self, listener: Callable[[str], None]) -> None:
-        """Call ``listener`` with each line.  It may not raise: Java would block on a full pipe."""
-        self._listener = listener
+
+class ProcessLog:
+    """What the front end and its workers print."""
+
+    def __init__(
+        self, put: Callable[[Record], None], put_access: Callable[[str], None] = ignore
+    ) -> None:
+        """Call ``put`` with each record, but ``put_access`` with the lines of the access log.
+
+        They may not raise: Java would block on a full pipe.
+        """
+        self._put, self._put_access = put, put_access
         self._first: deque[str] | None = deque(maxlen=500)
 
     def follow(self, stream: IO[bytes]) -> None:
@@ -72,11 +75,16 @@ class ProcessLog:
         threading.Thread(target=copy, daemon=True).start()
 
     def _take(self, line: str) -> None:
-        if self._first is not None:
-            if line in _NOISE:
-                return
-            self._first.append(line)
-        self._listener(line)
+        if line.startswith(java_log.ACCESS):
+            self._put_access(line)
+            return
+        record = java_log.record_of(line)
+        if record is None:
+            return
+        first = self._first
+        if first is not None:
+            first += [*record["message"].splitlines(), *record.get("traceback", "").splitlines()]
+        self._put(record)
 
     def forget(self) -> None:
         """Keep no line any more.  Java listens: from now on clients and scripts choose the words.
@@ -276,7 +284,10 @@ def _gate_options(
         "head_s": str(settings.header_timeout_s),
         "body_s": str(settings.body_timeout_s),
         "max_connections": str(settings.max_connections),
+        "access_log": settings.access_log,
     }
+    if settings.log_level == "debug":  # of MMS's own log: see log4j2.xml
+        options.update(log_level="info", traces="full")
     if settings.allowed_hosts:
         options["allowed_hosts"] = ",".join(settings.allowed_hosts)
     for name in ("max_requests", "max_worker_mb"):

@@ -159,7 +159,7 @@ class MmsModels:
             while not loaded.wait(_REPORT_S):
                 seconds = time.monotonic() - start_s
                 phase = self.load_phase(name)
-                log.warning("%s is loading, %.0f s: %s", names.shown(name), seconds, phase)
+                log.info("%s is loading, %.0f s: %s", names.shown(name), seconds, phase)
 
         thread = threading.Thread(target=report, daemon=True)
         thread.start()

@@ -19,6 +19,7 @@ from mms_handler.server.access import Access, Tokens, read_tokens
 from mms_handler.server.deaths import EndedWorkers
 from mms_handler.server.front_end import FrontEnd, ProcessLog
 from mms_handler.server.later import LaterChanges
+from mms_handler.server.log import Log
 from mms_handler.server.machine import this_machine
 from mms_handler.server.mending import Mender
 from mms_handler.server.mms_models import Serving
@@ -120,6 +121,7 @@ def serve(
     log: Callable[[str], None],
     ready_s: float = 60,
     script: Path | None = None,
+    colours: bool = False,
 ) -> Iterator[Server]:
     """Serve models for the length of a ``with`` block.
 
@@ -127,9 +129,10 @@ def serve(
         places: archives, model.tar.gz files and folders, or addresses of such, which are fetched;
             each model is named after its file.
         settings: ports, workers, batches, limits.
-        log: called with each line that MMS and the workers print.
+        log: called with each record of the log, in the format that the settings say; may not raise.
         ready_s: seconds that the front end may take to listen, before any model is loaded.
         script: a script, or its folder, that replaces the one of the models, which are folders.
+        colours: whether text of the log may have colours.
 
     Yields:
         The server, once every model is loaded.  No process of it is left after the block.
@@ -138,13 +141,27 @@ def serve(
         ArchiveError: a place has no archive or model folder, or it is not safe.
         ServerError: no Java, a port in use, MMS ended, or a model cannot be loaded.
     """
+    records = Log(log, settings.log_format, settings.log_level, colours)
+    with records.following(), _serve(places, settings, records, ready_s, script) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _serve(
+    places: Sequence[str | Path],
+    settings: Settings,
+    records: Log,
+    ready_s: float,
+    script: Path | None,
+) -> Iterator[Server]:
+    """As ``serve``."""
     tokens = Tokens()
     if settings.token_file:
         tokens = read_tokens(Path(settings.token_file))
         if warning := access.warning(Path(settings.token_file)):
-            log(warning)
+            log.warning("%s", warning)
     if warning := access.exposure_warning(settings, tokens):
-        log(warning)
+        log.warning("%s", warning)
     front_end.check_port(settings.host, settings.port)
     front_end.check_port("127.0.0.1", settings.management_port)
     deaths, serving = WorkerDeaths(settings.restarts), Serving.by_default(settings)
@@ -152,15 +169,17 @@ def serve(
         files = stack.enter_context(contextlib.ExitStack())
         sources = check_distinct(
             [
-                files.enter_context(opened(place, script, settings.allowed_urls, log))
+                files.enter_context(opened(place, script, settings.allowed_urls, log.info))
                 for place in places
             ]
         )
         plan = sizing.plan(this_machine(), settings, [source.size_bytes for source in sources])
-        log(sizing.summary(plan))
+        log.info("%s", sizing.summary(plan))
         names = [source.name for source in sources]
         front = stack.enter_context(
-            front_end.started(settings, tokens, plan, ProcessLog(log), ready_s, names)
+            front_end.started(
+                settings, tokens, plan, ProcessLog(records.put, records.put_access), ready_s, names
+            )
         )
         store = Store(front.folder / "store", settings.program)
         versions = Versions(front, store, settings, deaths, names)
@@ -179,7 +198,7 @@ def serve(
             except HandlerError as exc:
                 if not settings.keep_going:
                     raise
-                log(f"{exc}; serving the other models without it")
+                log.error("%s; serving the other models without it", exc)
         files.close()  # the store has them now
         front.open_gate(ready_s)
         yield Server(front, store, versions, deaths, settings)

@@ -305,6 +305,27 @@ class Settings:
         "Serve the other models if one cannot be loaded.",
         option="keep-going",
     )
+    log_format: str = declare(
+        "text",
+        {"MMS_HANDLER_LOG_FORMAT": texts.log_format},
+        "Form of the log's records: text for people, or json, a line for each record.",
+        option="log-format",
+        metavar="FORMAT",
+    )
+    log_level: str = declare(
+        "info",
+        {"MMS_HANDLER_LOG_LEVEL": texts.log_level},
+        "Least level of what is logged: debug, info, warning or error.",
+        option="log-level",
+        metavar="LEVEL",
+    )
+    access_log: str = declare(
+        "off",
+        {"MMS_HANDLER_ACCESS_LOG": texts.access_log},
+        "Requests with a record in the log: off (none), on (all), or errors (from status 400 on).",
+        option="access-log",
+        metavar="WHICH",
+    )
     optimize: str = declare(
         "on",
         {"MMS_HANDLER_OPTIMIZE": texts.graphs},

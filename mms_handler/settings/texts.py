@@ -7,7 +7,7 @@ then sees "VARIABLE: 'text' is not DESCRIPTION".
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, Callable
 
 #: SageMaker's 0 means no limit.  This is the largest limit that it allows otherwise.
 STREAMED_MB = 100
@@ -84,10 +84,21 @@ def boolean(text: str) -> bool:
     return word in ("true", "1", "yes")
 
 
-def graphs(text: str) -> str:
-    if text.strip().lower() not in ("on", "float", "off"):
-        raise ValueError("on, float or off")
-    return text.strip().lower()
+def choice(*names: str) -> Callable[[str], str]:
+    """A parser of one of several words."""
+
+    def parse(text: str) -> str:
+        if text.strip().lower() not in names:
+            raise ValueError(f"{', '.join(names[:-1])} or {names[-1]}")
+        return text.strip().lower()
+
+    return parse
+
+
+graphs = choice("on", "float", "off")
+log_format = choice("text", "json")
+log_level = choice("debug", "info", "warning", "error")
+access_log = choice("off", "on", "errors")
 
 
 def words(text: str) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any, Sequence
 
 from mms_handler import errors, media
 from mms_handler.errors import ScriptError
+from mms_handler.log_records import log_with_traceback
 from mms_handler.script.frames import script_traceback
 from mms_handler.worker.mms import reply_frame
 
@@ -27,10 +28,10 @@ def answer(index: int, exc: BaseException, context: Any) -> bytes:
     fault = errors.fault(exc)
     properties = context.system_properties
     folders = properties.get("script_folders") or [properties["model_dir"]]
-    level, text = logging.WARNING, _causes(exc, folders)
+    level, traceback = logging.WARNING, ""
     if fault.status >= 500:  # a bug
-        level, text = logging.ERROR, f"{text}\n{bug_traceback(exc, *folders)}".rstrip("\n")
-    log.log(level, "request %s: %d %s", context.get_request_id(index), fault.status, text)
+        level, traceback = logging.ERROR, bug_traceback(exc, *folders)
+    log_with_traceback(log, level, f"{fault.status} {_causes(exc, folders)}", traceback)
     body, content_type = _body(fault, index, context)
     context.get_response_headers(index).clear()
     reply_frame.set_head(index, content_type, fault.status, fault.phrase, context)

@@ -93,6 +93,8 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
     Raises:
         LoadError: names the phase, the exception and the line of the script.
     """
+    if settings.log_level == "debug":
+        logging.getLogger("mms_handler").setLevel(logging.DEBUG)
     properties = context.system_properties
     model_dir, gpu_id = Path(properties["model_dir"]), properties["gpu_id"]
     worker = Worker(model_dir, context, settings, gpu_id, {}, [], script=script_path)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Callable, Mapping, Sequence
 
 from mms_handler import errors, names, settings, worker_files
-from mms_handler.errors import Failed, LoadError, OutOfResources, attempt
+from mms_handler.errors import Failed, LoadError, OutOfResources, SettingsError, attempt
+from mms_handler.log_records import log_with_traceback
 from mms_handler.settings import Settings
 from mms_handler.worker import faults
 from mms_handler.worker.mms import bodies, lifeline, reply_frame
@@ -83,7 +84,7 @@ class Service:
         return set_reply(index, reply, context, self._settings.max_response_bytes)
 
     def _start(self, context: Any) -> None:
-        self._output = Output()
+        self._output = Output(context.model_name, _log_settings())
         self._current = CurrentRequests(None)
         connection = lifeline.attach()
         if connection:
@@ -107,9 +108,9 @@ class Service:
         except BaseException as exc:
             # MMS stops reading the log as soon as the worker dies, hence the pause.
             reason = " ".join(str(exc).split())
-            log.error("cannot load model %s: %s", context.model_name, reason)
-            if isinstance(exc, LoadError) and exc.traceback:
-                log.error("%s", exc.traceback)
+            traceback = exc.traceback if isinstance(exc, LoadError) else ""
+            text = f"cannot load model {context.model_name}: {reason}"
+            log_with_traceback(log, logging.ERROR, text, traceback)
             sys.stdout.flush()
             time.sleep(0.1)
             if supervised:
@@ -121,6 +122,14 @@ class Service:
         gc.collect()
         gc.freeze()  # the model stays: later collections need not look through it
         log.info("model %s is loaded", context.model_name)
+
+
+def _log_settings() -> Settings:
+    """The settings for the log; the defaults if some are invalid, which the load says."""
+    try:
+        return settings.current()
+    except SettingsError:
+        return Settings()
 
 
 def set_reply(index: int, reply: Any, context: Any, max_bytes: int) -> bytes:

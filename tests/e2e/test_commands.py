@@ -128,7 +128,7 @@ def test_serve_says_that_a_model_took_too_long(ports, tmp_path):
     assert done.returncode == 1
     _plan, java, error = done.stderr.decode().splitlines()
     assert java.endswith(
-        " WorkerThread: Backend worker error: Backend worker did not respond in given time"
+        " ERROR   mms    Backend worker error: Backend worker did not respond in given time"
     )
     assert re.fullmatch(
         r"error: slow did not load within 4 s \(--timeout-s\): it has been in model_fn for \d+ s",

@@ -60,6 +60,9 @@ DEFAULTS = {
     "max_requests": None,
     "max_worker_mb": None,
     "keep_going": False,
+    "log_format": "text",
+    "log_level": "info",
+    "access_log": "off",
     "optimize": "on",
     "supervised": False,
     "passed_on": (),
@@ -132,6 +135,9 @@ def test_an_empty_environment_gives_the_defaults():
         ("MMS_HANDLER_MAX_REQUESTS", "1000", {"max_requests": 1000}),
         ("MMS_HANDLER_MAX_WORKER_MB", "800", {"max_worker_mb": 800}),
         ("MMS_HANDLER_KEEP_GOING", "1", {"keep_going": True}),
+        ("MMS_HANDLER_LOG_FORMAT", "JSON", {"log_format": "json"}),
+        ("MMS_HANDLER_LOG_LEVEL", "Debug", {"log_level": "debug"}),
+        ("MMS_HANDLER_ACCESS_LOG", "errors", {"access_log": "errors"}),
         ("MMS_HANDLER_OPTIMIZE", "OFF", {"optimize": "off"}),
         ("MMS_HANDLER_SUPERVISED", "yes", {"supervised": True}),
         ("MMS_IO_RATIO", "70", {"passed_on": (("io_ratio", "70"),)}),
@@ -191,7 +197,7 @@ def test_the_help_says_what_each_option_takes():
     values = set(re.findall(r"^  --[\w-]+ (\S+)", text, re.MULTILINE))
     assert values == {
         *("BYTES", "MB", "MS", "S", "NUMBER"),
-        *("ADDRESS", "PORT", "FOLDER", "URLS", "NAMES", "FILE"),
+        *("ADDRESS", "PORT", "FOLDER", "URLS", "NAMES", "FILE", "FORMAT", "LEVEL", "WHICH"),
     }
 
 
@@ -490,6 +496,9 @@ OTHERS = {
     "max_requests": 6,
     "max_worker_mb": 11,
     "keep_going": True,
+    "log_format": "json",
+    "log_level": "error",
+    "access_log": "on",
     "optimize": "off",
     "supervised": True,
     "cache_dir": "/c",

@@ -516,7 +516,7 @@ def test_a_bug_is_logged_with_its_place_and_traceback(worker, caplog):
     worker(DOUBLER).answer(body=b"[13]", id="r-7")
     (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
     first, second, *_, last = record.getMessage().splitlines()
-    assert first == "request r-7: 500 KeyError: 'a secret' (code/inference.py, line 9)"
+    assert first == "500 KeyError: 'a secret' (code/inference.py, line 9)"
     assert second == "Traceback (most recent call last):"
     assert last == "KeyError: 'a secret'"
 
@@ -527,7 +527,7 @@ def test_a_missing_return_is_one_line_in_the_log(worker, caplog):
     answer = worker(forgets).answer(id="r-8")
     assert answer.fault[:2] == (500, "ScriptError")
     assert caplog.messages == [
-        "request r-8: 500 ScriptError: predict_fn returned None, wanted an NDArray or a list of "
+        "500 ScriptError: predict_fn returned None, wanted an NDArray or a list of "
         "them (code/inference.py, line 6)"
     ]
 
@@ -541,7 +541,7 @@ def test_a_missing_return_that_another_function_stumbles_over(worker, caplog):
     (message,) = caplog.messages
     first, second, *_ = message.splitlines()
     assert first == (
-        "request r-9: 500 ScriptError: predict_fn returned None, wanted an NDArray or a list of "
+        "500 ScriptError: predict_fn returned None, wanted an NDArray or a list of "
         "them (code/inference.py, line 6); from AttributeError: 'NoneType' object has no "
         "attribute 'asnumpy' (code/inference.py, line 16)"
     )
@@ -553,7 +553,7 @@ def test_a_clients_error_is_one_warning(worker, caplog):
     worker(DOUBLER).answer(body=b"[", id="r-8")
     (record,) = [r for r in caplog.records if r.levelno >= logging.WARNING]
     assert record.levelno == logging.WARNING
-    assert record.getMessage().startswith("request r-8: 400 BadInput: not valid application/json")
+    assert record.getMessage().startswith("400 BadInput: not valid application/json")
     assert not record.exc_info
 
 
@@ -717,9 +717,13 @@ def test_a_worker_of_mms(worker, monkeypatch):
     monkeypatch.setattr(lifeline, "attach", Connection)
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, getattr(sys, name))
+    monkeypatch.setattr(logging.getLogger(), "level", logging.WARNING)
+    monkeypatch.setattr(logging.getLogger("mms.service"), "level", logging.NOTSET)
     monkeypatch.setenv("SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS", "70")
+    monkeypatch.setenv("MMS_HANDLER_LOG_LEVEL", "error")
     worker(DOUBLER)
     assert limits == [70]
+    assert logging.getLogger().level == logging.ERROR
     assert isinstance(sys.stdout, output._Stream)
     assert isinstance(sys.stderr, output._Stream)
 
@@ -924,11 +928,11 @@ def test_a_model_that_cannot_load(tmp_path, caplog, files, line, cause):
         Worker(tmp_path)
     assert str(error.value) == line
     assert type(error.value.__cause__) is cause
-    first, *rest = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
-    assert first == f"cannot load model m: {line}"
-    assert "\n" not in line
-    assert len(rest) == (not issubclass(cause, HandlerError))
-    for traceback in rest:
+    (record,) = [r for r in caplog.records if r.levelno >= logging.WARNING]
+    first, _, traceback = record.getMessage().partition("\n")
+    assert (first, traceback) == (f"cannot load model m: {line}", record.traceback)
+    assert bool(traceback) == (not issubclass(cause, HandlerError))
+    if traceback:
         assert "mms_handler/" not in traceback
         assert f'File "{tmp_path}/code/' in traceback
         assert f"\n{cause.__name__}" in traceback
@@ -1126,7 +1130,7 @@ def test_a_model_that_does_not_fit(worker, monkeypatch, caplog, raises, supervis
     monkeypatch.setenv("MMS_HANDLER_SUPERVISED", supervised)
     with pytest.raises(error, match="^model_fn: "):
         worker(f"import mxnet as mx\n\ndef model_fn(model_dir):\n    raise {raises}\n")
-    assert caplog.messages[-2].startswith("cannot load model m: model_fn: ")
+    assert caplog.messages[-1].startswith("cannot load model m: model_fn: ")
 
 
 @pytest.mark.parametrize("supervised", [True, False])

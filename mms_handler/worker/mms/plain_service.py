@@ -23,11 +23,11 @@ from mms.model_loader import MmsModelLoader
 from mms.protocol.otf_message_handler import create_predict_response
 from mms.service import Service
 
-from mms_handler import media, names, worker_files
+from mms_handler import media, names, settings, worker_files
 from mms_handler.errors import BadInput, cause
-from mms_handler.settings import environment
-from mms_handler.worker.mms import bodies, reply_frame
+from mms_handler.worker.mms import bodies, lifeline, reply_frame
 from mms_handler.worker.mms.current_requests import CurrentRequests
+from mms_handler.worker.mms.output import Output
 
 log = logging.getLogger(__name__)
 
@@ -61,21 +61,31 @@ def install() -> None:
     """Have MMS's classes of this process serve as described above."""
     bodies.keep_undecoded()
     predict, load = Service.predict, MmsModelLoader.load
-    current: list[CurrentRequests] = []  # made by the worker, which the listener forks
+    # Made by the worker, which the listener forks.
+    current: list[CurrentRequests] = []
+    outputs: list[Output] = []
 
     def predict_each(service: Service, batch: Sequence[_Request]) -> bytes:
         if not current:
             folder = Path(service.context.system_properties["model_dir"])
             current.append(CurrentRequests(worker_files.requests_path(folder, os.getpid())))
-        current[0].set(_id(request) for request in batch)
+        ids = [_id(request) for request in batch]
+        current[0].set(ids)
+        for output in outputs:
+            output.tag(ids[0] if len(ids) == 1 else "")
         try:
             return _answer(service, batch, predict)
         finally:
+            for output in outputs:
+                output.tag("")
             current[0].clear()
 
     def load_or_tell(
         loader: Any, name: str, model_dir: str, handler: str, *arguments: Any
     ) -> Service:
+        if lifeline.in_worker():
+            outputs.append(Output(name, settings.current()))
+            outputs[0].clean()
         try:
             return load(loader, names.of_model(name), model_dir, handler, *arguments)
         except BaseException as exc:
@@ -88,13 +98,13 @@ def install() -> None:
 
 def _answer(service: Service, batch: Sequence[_Request], predict: _Predict) -> bytes:
     """The frame with the replies to a batch."""
-    decodes = environment().get("MMS_DECODE_INPUT_REQUEST") in (None, "true")
+    decodes = settings.environment().get("MMS_DECODE_INPUT_REQUEST") in (None, "true")
     decodable, refusals = [], []
     for request in batch:
         try:
             decodable.append(_decoded(request) if decodes else request)
         except BadInput as exc:
-            log.warning("request %s: 400 %s", _id(request), exc)
+            log.warning("400 %s (request %s)", exc, _id(request))
             refusals.append(_Refusal(_id(request), 400, exc.phrase, "BadInput", str(exc)))
     if decodable:
         frame = predict(service, decodable)

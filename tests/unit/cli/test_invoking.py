@@ -69,7 +69,7 @@ def test_a_request_that_failed_in_a_worker_can_be_found(invoke, answering):
     assert code == 1
     assert lines == [
         "error: 500 the model failed",
-        'its lines in the server\'s log have "request 4f-1c"',
+        "find it in the server's log by its id: 4f-1c",
     ]
 
 

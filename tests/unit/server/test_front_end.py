@@ -48,23 +48,13 @@ def followed(text: bytes, log: ProcessLog) -> None:
 
 def test_each_line_is_passed_on():
     """As it came, also what is not UTF-8."""
-    lines = []
-    followed(b"one\r\ntwo  \n\xff\nthree", ProcessLog(lines.append))
-    assert lines == ["one", "two", "�", "three"]
-
-
-def test_javas_usual_lines_are_left_out():
-    """Until it listens: later a script may print them."""
-    lines = []
-    log = ProcessLog(lines.append)
-    followed(b"Model server started.\nINFO a\n", log)
-    log.forget()
-    followed(b"Model server started.\n", log)
-    assert lines == ["INFO a", "Model server started."]
+    records = []
+    followed(b"one\r\n\ntwo  \n\xff\nthree", ProcessLog(records.append))
+    assert [record["message"] for record in records] == ["one", "two", "�", "three"]
 
 
 def test_the_latest_line_with_some_words():
-    log = ProcessLog(lambda line: None)
+    log = ProcessLog(lambda record: None)
     followed(b"Caused by: a\nx Caused by: b\nother\n", log)
     assert log.text_after("Caused by: ") == "b"
     assert log.text_after("ERROR", within_s=0) is None
@@ -72,7 +62,7 @@ def test_the_latest_line_with_some_words():
 
 def test_a_line_that_comes_later():
     """A process that has ended may still be read."""
-    log = ProcessLog(lambda line: None)
+    log = ProcessLog(lambda record: None)
     timer = threading.Timer(0.2, log._take, ["Error: no"])
     timer.start()
     assert log.text_after("Error: ", within_s=30) == "no"
@@ -81,13 +71,13 @@ def test_a_line_that_comes_later():
 
 def test_what_clients_can_print_is_not_kept():
     """As soon as Java listens; nothing is waited for then."""
-    lines = []
-    log = ProcessLog(lines.append)
+    records = []
+    log = ProcessLog(records.append)
     followed(b"Caused by: a\n", log)
     log.forget()
     followed(b"Caused by: b\n", log)
     assert log.text_after("Caused by: ", within_s=1_000) is None
-    assert lines == ["Caused by: a", "Caused by: b"]
+    assert [record["message"] for record in records] == ["Caused by: a", "Caused by: b"]
 
 
 # --- a front end -----------------------------------------------------------------------------
@@ -123,7 +113,7 @@ def replies():
 def front(tmp_path, replies):
     process = subprocess.Popen(["sleep", "60"])
     yield FrontEnd(
-        tmp_path, process, ProcessLog(lambda line: None), replies["url"], f"{replies['url']}/m"
+        tmp_path, process, ProcessLog(lambda record: None), replies["url"], f"{replies['url']}/m"
     )
     process.kill()
     process.wait()
@@ -286,9 +276,9 @@ def commands(temporary, monkeypatch):
 
 def test_started(commands, temporary):
     """In a private folder, from which no token can be read by a worker; ended in peace."""
-    lines = []
+    records = []
     settings = Settings(token_file=str(temporary / "tokens"), drain_s=20, port=1234)
-    log = ProcessLog(lines.append)
+    log = ProcessLog(records.append)
     with front_end.started(settings, Tokens(TOKEN), PLAN, log, 60, ["iris"]) as front:
         folder = front.folder
         assert folder.stat().st_mode & 0o777 == 0o700
@@ -300,7 +290,7 @@ def test_started(commands, temporary):
         assert front.log.text_after("starting", within_s=0) is None
         process = front.process
     assert (process.returncode, folder.exists()) == (0, False)
-    assert lines == ["starting", "drained"]
+    assert [record["message"] for record in records] == ["starting", "drained"]
     seen = json.loads((temporary / "seen.json").read_text())
     assert seen["variables"] == {
         "TEMP": str(folder / "tmp"),
@@ -329,7 +319,7 @@ def test_a_folder_whose_path_is_too_long_for_sockets(commands, temporary, monkey
     folder = temporary / ("t" * 90)
     folder.mkdir()
     monkeypatch.setattr("tempfile.tempdir", str(folder))
-    started = front_end.started(Settings(), Tokens(), PLAN, ProcessLog(lambda line: None), 60)
+    started = front_end.started(Settings(), Tokens(), PLAN, ProcessLog(lambda record: None), 60)
     with pytest.raises(ServerError, match="too long for sockets; set TMPDIR"), started:
         pytest.fail("it did start")
     assert commands == []
@@ -339,7 +329,7 @@ def test_a_java_that_does_not_start(commands, monkeypatch, temporary):
     """Nothing is left; the reason is what it printed."""
     failing = [sys.executable, "-S", "-c", "print('Error: no main'); raise SystemExit(1)"]
     monkeypatch.setattr(java, "command", lambda *arguments: failing)
-    started = front_end.started(Settings(), Tokens(), PLAN, ProcessLog(lambda line: None), 60)
+    started = front_end.started(Settings(), Tokens(), PLAN, ProcessLog(lambda record: None), 60)
     with pytest.raises(ServerError, match="^MMS ended before it was ready: no main$"), started:
         pytest.fail("it did start")
     assert list(temporary.iterdir()) == []
@@ -388,6 +378,8 @@ def test_the_gates_options(tmp_path):
         header_timeout_s=4,
         body_timeout_s=5,
         max_connections=6,
+        access_log="errors",
+        log_level="debug",
     )
     options = {
         "gate": "0.0.0.0:1",
@@ -397,6 +389,9 @@ def test_the_gates_options(tmp_path):
         "head_s": "4",
         "body_s": "5",
         "max_connections": "6",
+        "access_log": "errors",
+        "log_level": "info",
+        "traces": "full",
     }
     assert gate(tmp_path, settings) == options
     assert list(tmp_path.iterdir()) == []
@@ -422,7 +417,9 @@ def test_the_gates_options(tmp_path):
 
 def test_java_is_in_a_group_of_its_own(commands):
     """The models' processes are found by it."""
-    with front_end.started(Settings(), Tokens(), PLAN, ProcessLog(lambda line: None), 60) as front:
+    with front_end.started(
+        Settings(), Tokens(), PLAN, ProcessLog(lambda record: None), 60
+    ) as front:
         assert (
             int(Path(f"/proc/{front.process.pid}/stat").read_text().split()[4]) == front.process.pid
         )

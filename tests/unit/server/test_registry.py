@@ -6,6 +6,7 @@ A small HTTP server stands for MMS (conftest.py).
 from __future__ import annotations
 
 import json
+import logging
 import threading
 import time
 import zipfile
@@ -185,6 +186,7 @@ def test_a_worker_says_why_it_cannot_load(versions, source, tmp_path, mms):
 def test_a_long_load_is_told(versions, source, tmp_path, mms, caplog, monkeypatch):
     """The log says what the workers are doing while MMS waits for them."""
     monkeypatch.setattr(mms_models, "_REPORT_S", 0.05)
+    caplog.set_level(logging.INFO, "mms_handler.server.mms_models")
 
     def load(call):
         if call[0] == "POST":

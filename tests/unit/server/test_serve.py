@@ -76,7 +76,7 @@ def test_every_model_is_served(serving, mms):
     assert calls(mms, "POST", "PUT", "OPEN")[: len(loads)] == loads
     assert serving.expected == ["one", "two"]
     assert mms.routes == ["", "one 1 one READY 100", "two 1 two READY 100"]
-    assert serving.lines[0].startswith("workers per model: 2, threads per worker: 1, ")
+    assert "INFO    serve  workers per model: 2, threads per worker: 1, " in serving.lines[0]
 
 
 def test_a_number_of_workers(serving, mms):
@@ -100,8 +100,8 @@ def test_a_model_that_cannot_be_loaded(serving, mms):
         pytest.fail("it is served")
     with serving("one", keep_going=True) as running:
         assert running.versions.names() == []
-    assert serving.lines[-1] == (
-        "one cannot be served: because; serving the other models without it"
+    assert serving.lines[-1].endswith(
+        " ERROR   serve  one cannot be served: because; serving the other models without it"
     )
     assert mms.routes == [""]
 
@@ -137,7 +137,7 @@ def test_tokens(serving, tmp_path):
     path.chmod(0o600)
     with serving("one", token_file=str(path)):
         pass
-    assert serving.lines[0].startswith("workers per model: ")
+    assert "serve  workers per model: " in serving.lines[0]
 
 
 # --- watching --------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ def test_java_that_ends(serving, mms):
 
 @pytest.mark.parametrize("keep_going", [False, True])
 @pytest.mark.parametrize("reason", ["", "no weights"])
-def test_workers_that_die_too_often(serving, mms, keep_going, reason, caplog):
+def test_workers_that_die_too_often(serving, mms, keep_going, reason):
     """End the server, or their model."""
     died = "the workers of one died more than 2 times in 60 s" + (f": {reason}" if reason else "")
     with serving("one", "two", restarts=2, keep_going=keep_going) as running:
@@ -171,7 +171,7 @@ def test_workers_that_die_too_often(serving, mms, keep_going, reason, caplog):
             return
         running._check_models()
         assert running.versions.names() == ["two"]
-        assert caplog.messages == [
+        assert [line.partition("serve  ")[2] for line in serving.lines[1:]] == [
             *["a worker of one died; deaths of one in the last minute: 2"] * 2,
             "a worker of two died; deaths of two in the last minute: 1",
             "a worker of one died; deaths of one in the last minute: 3",
@@ -180,7 +180,7 @@ def test_workers_that_die_too_often(serving, mms, keep_going, reason, caplog):
         running._check_models()
 
 
-def test_how_a_worker_died(serving, mms, caplog):
+def test_how_a_worker_died(serving, mms):
     """The log has it, as far as the system tells."""
     with serving("one", workers=2) as running:
         running._check_models()
@@ -189,11 +189,10 @@ def test_how_a_worker_died(serving, mms, caplog):
         wait_until(lambda: not model_processes.is_alive(worker))
         running._worker_restarts = lambda: {("one", "1"): 1}
         running._check_models()
-    (message,) = caplog.messages
-    assert message.startswith(f"worker {worker.pid} of one ")
+    assert serving.lines[-1].partition("serve  ")[2].startswith(f"worker {worker.pid} of one ")
 
 
-def test_a_model_that_a_client_unregisters_meanwhile(serving, mms, caplog):
+def test_a_model_that_a_client_unregisters_meanwhile(serving, mms):
     """Is no error, and neither is MMS that does not answer."""
     with serving("one", "two", restarts=0, keep_going=True) as running:
         running._worker_restarts = lambda: {("one", "1"): 1, ("two", "1"): 1}
@@ -208,7 +207,7 @@ def test_a_model_that_a_client_unregisters_meanwhile(serving, mms, caplog):
         running.versions.give_up = first
         running._check_models()
         assert running.versions.names() == []
-    assert caplog.messages[-1] == "two may still have processes: no answer"
+    assert serving.lines[-1].endswith("serve  two may still have processes: no answer")
 
 
 def test_a_model_that_cannot_be_mended(serving, mms):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import subprocess
@@ -11,8 +12,9 @@ import threading
 
 import pytest
 
+from mms_handler.settings import Settings
 from mms_handler.worker.mms import output
-from mms_handler.worker.mms.output import Lines, Output, _Stream
+from mms_handler.worker.mms.output import Output, RecordLines, TextLines, _Stream
 
 
 class Pipe:
@@ -21,7 +23,7 @@ class Pipe:
     def __init__(self):
         self.reading, self.writing = os.pipe()
         os.set_blocking(self.reading, False)
-        self.stream = _Stream(Lines(self.writing))
+        self.stream = _Stream(TextLines(self.writing))
 
     def read(self):
         """Return what was written since the last call."""
@@ -106,7 +108,7 @@ def test_lines_begin_with_the_id_of_their_request(pipe):
     """Each has it once, empty lines have none, and an unfinished line ends with its request."""
     lines = pipe.stream.lines
     lines.tag("4f1c")
-    print("a\n\n[PID] 5\nrequest 4f1c: 500\nb", end="", file=pipe.stream)
+    print("a\n\n[PID] 5\n4f1c: 500\nb", end="", file=pipe.stream)
     pipe.stream.flush()
     lines.tag("5e2d")
     print("c", file=pipe.stream)
@@ -116,7 +118,7 @@ def test_lines_begin_with_the_id_of_their_request(pipe):
         "request 4f1c: a",
         "",
         "request 4f1c: [PID] 5",
-        "request 4f1c: 500",
+        "request 4f1c: 4f1c: 500",
         "request 4f1c: b",
         "request 5e2d: c",
         "d",
@@ -186,7 +188,7 @@ def test_print_does_not_fail_without_a_reader():
     """Not even if the descriptor was closed."""
     reading, writing = os.pipe()
     os.close(reading)
-    stream = _Stream(Lines(writing))
+    stream = _Stream(TextLines(writing))
     print("a", file=stream)
     print("b" * 100_000, file=stream)
     os.close(writing)
@@ -213,8 +215,9 @@ def test_threads_do_not_mix_their_lines(pipe):
 WORKER = """\
 import logging, os, sys
 logging.basicConfig(stream=sys.stdout, format="%(message)s", level=logging.INFO)
+from mms_handler.settings import Settings
 from mms_handler.worker.mms.output import Output
-output = Output()
+output = Output("m", Settings())
 output.clean()
 output.tag("4f1c")
 print("printed")
@@ -255,7 +258,7 @@ def test_every_way_to_print():
         "written past it",
         "request 4f1c: Backend worker process died.",
         "request 4f1c: Traceback (most recent call last):",
-        'request 4f1c:   File "<string>", line 17, in <module>',
+        'request 4f1c:   File "<string>", line 18, in <module>',
         "request 4f1c: ValueError: another end",
         "request 4f1c: of a child",
         "request 4f1c: last",
@@ -266,7 +269,7 @@ def test_every_way_to_print():
 def test_nothing_changes_before_clean_is_called():
     """A process that is not a worker prints as usual."""
     streams = sys.stdout, sys.stderr, list(logging.getLogger().handlers)
-    Output().tag("4f1c")
+    Output("m", Settings()).tag("4f1c")
     assert (sys.stdout, sys.stderr, list(logging.getLogger().handlers)) == streams
 
 
@@ -274,12 +277,101 @@ def test_the_log_keeps_its_format():
     """MMS's, or one that a person has set; commands stay with the old handler."""
     root, handler = logging.getLogger(), logging.StreamHandler(io.StringIO())
     handler.setFormatter(logging.Formatter("%(levelname)s of %(name)s"))
-    before = list(root.handlers)
-    output._divide(handler)
-    (added,) = [each for each in root.handlers if each not in before]
+    added = Output("m", Settings())._printing(handler.formatter, TextLines(1))
+    output._divide(handler, added)
     root.removeHandler(added)
     assert added.formatter is handler.formatter
     metric = logging.makeLogRecord({"name": "mms.service", "msg": "[METRICS]%s"})
-    line = logging.makeLogRecord({"name": "mms.service", "msg": "a line"})
+    line = logging.makeLogRecord({"name": "mms.service", "msg": "a line", "levelno": 20})
     assert [bool(handler.filter(record)) for record in (metric, line)] == [True, False]
     assert [bool(added.filter(record)) for record in (metric, line)] == [False, True]
+
+
+# --- records -----------------------------------------------------------------------------------
+
+
+def records_of(pipe, pieces, is_written=True):
+    """The records of what is written in pieces, each of which is flushed."""
+    lines = RecordLines(pipe.writing, logging.INFO, {"source": "worker", "model": "m"}, is_written)
+    stream = _Stream(lines)
+    for piece in pieces:
+        stream.buffer.write(piece)
+        stream.flush()
+    lines.tag("4f1c")
+    return [json.loads(line) for line in pipe.read().splitlines()], stream
+
+
+@pytest.mark.parametrize(
+    ("pieces", "messages"),
+    [
+        pytest.param([b"a\n\n \nb\r\nc\rd\n"], ["a", "b", "c", "d"], id="lines"),
+        pytest.param([b"a", b"b", b"\nc"], ["ab", "c"], id="pieces"),
+        pytest.param([b"[PID] 5\n", b"[METRICS]a\n"], ["[PID] 5", "[METRICS]a"], id="commands"),
+        pytest.param(["é\u2028é".encode(), b"\n"], ["é", "é"], id="letters"),
+        pytest.param(["é".encode()[:1], "é".encode()[1:], b"\n"], ["é"], id="half a letter"),
+        pytest.param([b"\xff\x1b\0\n"], ["\\xff\x1b\0"], id="what is no text"),
+        pytest.param([b"x" * 8_000 + b"\n"], ["x" * 8_000], id="the longest line"),
+        pytest.param(
+            [b"x" * 8_005 + b"\ny\n"], ["x" * 8_000 + " [and 5 bytes more]", "y"], id="too long"
+        ),
+        pytest.param(
+            [b"x" * 5_000] * 4 + [b"\n"],
+            ["x" * 8_000 + " [and 12000 bytes more]"],
+            id="too long, in pieces",
+        ),
+    ],
+)
+def test_lines_become_records(pipe, pieces, messages):
+    """One for each line, which no command can be."""
+    records, _ = records_of(pipe, pieces)
+    assert [record["message"] for record in records] == messages
+    assert {(r["level"], r["source"], r["model"]) for r in records} == {("INFO", "worker", "m")}
+    assert not any("request_id" in record for record in records)
+
+
+def test_records_of_a_request(pipe):
+    """An unfinished line ends with its request."""
+    _, stream = records_of(pipe, [])
+    print("a\nb", end="", file=stream)
+    stream.flush()
+    stream.lines.tag("x, \\ ~")
+    print("c", file=stream)
+    records = [json.loads(line) for line in pipe.read().splitlines()]
+    assert [(record["message"], record["request_id"]) for record in records] == [
+        ("a", "4f1c"),
+        ("b", "4f1c"),
+        ("c", "x, \\ ~"),
+    ]
+
+
+def test_lines_below_the_level(pipe):
+    assert records_of(pipe, [b"a\nb"], is_written=False)[0] == []
+
+
+def test_a_long_record_is_shortened(pipe):
+    _, stream = records_of(pipe, [])
+    stream.lines.send({"message": "a" * 16_000, "traceback": "b" * 16_001})
+    record = json.loads(pipe.read())
+    assert record["message"] == "a" * 16_000
+    assert record["traceback"] == "b" * 8_000 + " [and 8001 characters more]"
+
+
+def test_every_way_to_print_as_records():
+    """MMS's own lines are left out; so is what is below the level."""
+    setup = WORKER.replace("Settings()", "Settings(log_format='json', log_level='warning')")
+    more = "logging.getLogger('a').error('an error')\nlogging.getLogger('a').setLevel(10)\n"
+    more += "logging.getLogger('a').debug('asked for')\n"
+    setup = setup.replace("if os.fork()", f"{more}if os.fork()")
+    process = subprocess.run([sys.executable, "-c", setup], capture_output=True, check=True)
+    lines = process.stdout.decode().splitlines()
+    assert lines[:2] == ["[METRICS]Time.ms:1", "written past it"]
+    records = [json.loads(line) for line in lines[2:]]
+    assert [(r["level"], r["message"], r["request_id"], r["logger"]) for r in records] == [
+        ("ERROR", "Backend worker process died.", "4f1c", "root"),
+        ("ERROR", "an error", "4f1c", "a"),
+        ("DEBUG", "asked for", "4f1c", "a"),
+    ]
+    assert records[0]["traceback"].endswith("ValueError: another end")
+    (error,) = process.stderr.decode().splitlines()
+    assert json.loads(error)["message"] == "to stderr"
+    assert json.loads(error)["level"] == "WARNING"
