@@ -59,6 +59,7 @@ NO_ADDRESS = "{} is not an address: expected http://, https:// or s3://, a host 
         ("https://user:word@models.example.com/prod/a.mar", AMBIGUOUS),
         ("https://models.example.com/prod/../a.mar", AMBIGUOUS),
         ("https://models.example.com/prod/%2e%2E/a.mar", AMBIGUOUS),
+        ("https://models.example.com/prod/./a.mar", AMBIGUOUS),
         ("https://models.example.com/prod/..%2fa.mar", AMBIGUOUS),
         ("https://models.example.com/prod/%252e%252e/a.mar", AMBIGUOUS),
         ("https://models.example.com/prod/..;/a.mar", AMBIGUOUS),
@@ -176,7 +177,9 @@ def test_a_tar(site, folder, suffix):
     assert list(folder.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("name", ["", "model", "model.zip", "..mar", ".mar", "-rf.mar", "a b.mar"])
+@pytest.mark.parametrize(
+    "name", ["", "model", "model/", "model.zip", "..mar", ".mar", "-rf.mar", "a b.mar"]
+)
 def test_an_invalid_name_of_an_archive(site, folder, name):
     """Nothing is fetched that could not be written under a safe name."""
     with pytest.raises(
