@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from mms_handler import settings
-from mms_handler.cli import editing
+from mms_handler.cli import editing, startup
 from mms_handler.cli.command import (
     PORT_HELP,
     end,
@@ -117,13 +117,15 @@ def serve(places: tuple[str | Path, ...], dev: bool, script: Path | None, **opti
         signal.signal(number, _interrupt)
     announce = _print_line if server_settings.log_format == "text" else _print_record
     try:
-        with serve_models(
+        with startup.shown(_print_error) as start, serve_models(
             places,
             server_settings,
-            log=_print_error,
+            log=start.print_line,
             script=script,
             colours=sys.stderr.isatty(),
+            starting=start.follow,
         ) as server:
+            start.end()
             for name in server.versions.names():
                 announce(f"{name} is ready: {server.predictions_url(name)}")
             if not places:

@@ -122,6 +122,7 @@ def serve(
     ready_s: float = 60,
     script: Path | None = None,
     colours: bool = False,
+    starting: Callable[[Callable[[], str]], None] = lambda loading: None,
 ) -> Iterator[Server]:
     """Serve models for the length of a ``with`` block.
 
@@ -133,6 +134,8 @@ def serve(
         ready_s: seconds that the front end may take to listen, before any model is loaded.
         script: a script, or its folder, that replaces the one of the models, which are folders.
         colours: whether text of the log may have colours.
+        starting: called before the models are loaded, with a function that says which one is being
+            loaded and for how long, or "" if none is.
 
     Yields:
         The server, once every model is loaded.  No process of it is left after the block.
@@ -142,7 +145,9 @@ def serve(
         ServerError: no Java, a port in use, MMS ended, or a model cannot be loaded.
     """
     records = Log(log, settings.log_format, settings.log_level, colours)
-    with records.following(), _serve(places, settings, records, ready_s, script) as server:
+    with records.following(), _serve(
+        places, settings, records, ready_s, script, starting
+    ) as server:
         yield server
 
 
@@ -153,6 +158,7 @@ def _serve(
     records: Log,
     ready_s: float,
     script: Path | None,
+    starting: Callable[[Callable[[], str]], None],
 ) -> Iterator[Server]:
     """As ``serve``."""
     tokens = Tokens()
@@ -190,6 +196,7 @@ def _serve(
         stack.enter_context(
             admin_http.listening(api, Access.by(settings, tokens), settings.management_port)
         )
+        starting(versions.loading)
         for source in sources:
             try:
                 versions.register(source, serving)

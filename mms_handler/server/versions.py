@@ -171,6 +171,20 @@ class Versions:
             description["versions"] = described
         return description
 
+    def loading(self) -> str:
+        """Which model is being loaded, for how long, and in which phase; "" if none is."""
+        with self._lock:
+            changes = dict(self._changes)
+        for name, change in changes.items():
+            if change.url:
+                phase = self._describe_loading(name, change)
+                seconds = time.monotonic() - change.start_s
+                return (
+                    f"{name} is loading, {seconds:.0f} s: {phase['phase']} for "
+                    f"{phase['phaseSeconds']} s"
+                )
+        return ""
+
     def _describe_loading(self, name: str, change: _Change) -> dict[str, Any]:
         written = worker_files.read_load_phase(self._store.folder(change.mms_name or name))
         phase, seconds = written or ("starting", time.monotonic() - change.start_s)

@@ -48,8 +48,7 @@ class Commands:
     def fail(self, *words: object) -> str:
         done = mms_handler("models", *words, env=self.env)
         assert (done.returncode, done.stdout) == (1, b"")
-        (line,) = done.stderr.decode().splitlines()
-        return line
+        return done.stderr.decode().splitlines()[-1]  # on a slow machine progress is before it
 
     def served(self, name: str) -> tuple[bytes, str]:
         answer = self.serving.ask(name)

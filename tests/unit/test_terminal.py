@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import struct
 import sys
 import termios
 import threading
+import time
 import tty
 
 import pytest
 
 from mms_handler import terminal as terminals
+from mms_handler.cli import startup
 from mms_handler.terminal import Live, LogStream
 
 
@@ -130,21 +133,62 @@ def test_the_end_of_the_live_line(terminal):
     assert written() == b"after"
 
 
-def test_progress_on_a_terminal(terminal, monkeypatch):
-    """It is a live line, which goes away."""
-    slave, written = terminal
+@contextlib.contextmanager
+def standard_error(slave, monkeypatch):
+    """Make a terminal this process's standard error.  In a fixture, pytest would replace it."""
     monkeypatch.setattr(terminals, "REFRESH_S", 0.01)
     saved = os.dup(2)
     os.dup2(slave, 2)
     try:
-        monkeypatch.setattr(sys, "stderr", open(2, "w", closefd=False))  # noqa: SIM115
-        drawn = threading.Event()
-        with terminals.progress(lambda: drawn.set() or "loading"):
-            assert drawn.wait(20)
+        with open(2, "w", closefd=False) as stream:
+            monkeypatch.setattr(sys, "stderr", stream)
+            yield
     finally:
         os.dup2(saved, 2)
         os.close(saved)
+
+
+def test_progress_on_a_terminal(terminal, monkeypatch):
+    """It is a live line, which goes away."""
+    slave, written = terminal
+    drawn = threading.Event()
+    with standard_error(slave, monkeypatch), terminals.progress(lambda: drawn.set() or "loading"):
+        assert drawn.wait(20)
     assert written().endswith(b"\x1b[1mloading\x1b[0m\r\x1b[J")
+
+
+def test_the_start_of_a_server_on_a_terminal(terminal, monkeypatch):
+    """What is loaded is below its log; when it serves, only the log is left."""
+    slave, written = terminal
+    drawn = threading.Event()
+    with standard_error(slave, monkeypatch), startup.shown(print) as start:
+        start.follow(lambda: drawn.set() or "slow is loading, 3 s: model_fn for 2 s")
+        assert drawn.wait(20)
+        start.print_line("a line")
+        start.end()
+        text = written()
+        assert b"\x1b[1mslow is loading, 3 s: model_fn for 2 s\x1b[0m\r\x1b[Ja line\n" in text
+        assert text.endswith(b"\r\x1b[J")
+        start.print_line("another line")
+    assert written() == b"another line\n"
+
+
+def test_a_server_that_loads_nothing_yet(terminal, monkeypatch):
+    slave, written = terminal
+    seen, deadline = b"", time.monotonic() + 20
+    with standard_error(slave, monkeypatch), startup.shown(print):
+        while b"starting, 0 s" not in seen and time.monotonic() < deadline:
+            seen += written()
+    assert b"\x1b[1mstarting, 0 s\x1b[0m" in seen
+
+
+def test_the_start_of_a_server_elsewhere():
+    lines = []
+    with startup.shown(lines.append) as start:
+        start.print_line("a line")
+        start.end()
+        start.print_line("another line")
+    assert lines == ["a line", "another line"]
 
 
 def test_progress_elsewhere(capfd, monkeypatch):

@@ -5,6 +5,7 @@ The stand-in of local_mms.py is in MMS's place.
 
 from __future__ import annotations
 
+import re
 import threading
 
 import pytest
@@ -181,6 +182,7 @@ def test_one_change_at_a_time(models, replace, mms):
             assert isinstance(described.pop("phaseSeconds"), int)
             loading = {"modelVersion": "2", "state": "loading", "share": 0, "modelUrl": "u"}
             assert described == {**loading, "status": "LOADING", "phase": "starting"}
+            assert re.fullmatch(r"one is loading, \d+ s: starting for \d+ s", models.loading())
             assert mms.routes[1:] == ["one 1 one READY 100", "one 2 one~2 NEW 0"]
             thread.start()
             thread.join(0.1)
@@ -192,6 +194,7 @@ def test_one_change_at_a_time(models, replace, mms):
     assert ended == [[]]
     assert (mms.processes("one"), mms.processes("one~2"), mms.routes) == ([], [], [""])
     assert models.registry.models() == {}
+    assert models.loading() == ""
 
 
 # --- shares ---
