@@ -229,18 +229,11 @@ def _advised(advice: dict[int, str]) -> Iterator[None]:
     lost = "the server has ended; its log says why"
     try:
         yield
-    except ServerError as exc:
-        if exc.__cause__:  # no answer came
-            end(f"{exc}{connection_advice(exc, refused, lost)}", 1)
-        end(_refusal(exc, advice), 1)
     except HandlerError as exc:
-        end(_refusal(exc, advice), 1)
-
-
-def _refusal(exc: HandlerError, advice: dict[int, str]) -> str:
-    """The server's reason, and what to do."""
-    step = advice.get(exc.status)
-    return f"{str(exc).rstrip('.')}{step}" if step else str(exc)
+        if isinstance(exc, ServerError) and exc.__cause__:  # no answer came
+            end(f"{exc}{connection_advice(exc, refused, lost)}", 1)
+        step = advice.get(exc.status)
+        end(f"{str(exc).rstrip('.')}{step}" if step else str(exc), 1)
 
 
 @contextlib.contextmanager
