@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 
 from mms_handler.training import local_hosts
 from mms_handler.training.job import Job
+from mms_handler.training.phases import JobFailed, Stopped
 
 PROGRAM = """
 import signal, sys, time
@@ -107,3 +109,31 @@ def test_why_a_job_failed():
     assert local_hosts._reason({"a": lost, "b": "b: KeyError"}) == "b: KeyError"
     assert local_hosts._reason({"a": "a: KeyError", "b": "b: OSError"}) == "a: KeyError; b: OSError"
     assert local_hosts._reason({"a": lost}) == lost
+
+
+@pytest.mark.parametrize(
+    ("signals", "error", "text"),
+    [
+        ([signal.SIGTERM], Stopped, "stopped by SIGTERM"),
+        ([], JobFailed, "algo-2: training: mms-handler ended with 3, without a reason"),
+    ],
+)
+def test_how_hosts_end(tmp_path, monkeypatch, signals, error, text):
+    """A job that was stopped has not failed, whatever its hosts say; else each host may fail it."""
+    codes = iter([0, 3])
+
+    @contextlib.contextmanager
+    def group(command, **options):
+        code = next(codes)
+        yield SimpleNamespace(poll=lambda: code, returncode=code)
+
+    follower = SimpleNamespace(join=lambda: None)
+    output = SimpleNamespace(
+        pipes=lambda: SimpleNamespace(arguments={}), follow=lambda *arguments: follower
+    )
+    monkeypatch.setattr(local_hosts.processes, "group", group)
+    monkeypatch.setattr(local_hosts, "signals_received", lambda: contextlib.nullcontext(signals))
+    job = Job(tmp_path / "train.py", {}, {}, tmp_path / "m", tmp_path / "o", base_dir=tmp_path)
+    with pytest.raises(error) as caught:
+        local_hosts.run_local_hosts(job, ("algo-1", "algo-2"), output)
+    assert str(caught.value) == text
