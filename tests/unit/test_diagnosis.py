@@ -352,9 +352,10 @@ def test_memory_that_others_use(monkeypatch):
     )
     small = 10 << 20  # the artifacts of a small model
     plan = sizing.plan(machine.this_machine(), Settings(), [small])
-    assert needed_mb == (plan.reserved_bytes + sizing.estimate(small)) >> 20
-    for free_mb, state in ((needed_mb, "warning"), (needed_mb + 1, "ok")):
-        monkeypatch.setattr(machine, "available_bytes", lambda mb=free_mb: mb << 20)
+    needed_bytes = plan.reserved_bytes + sizing.estimate(small)
+    assert needed_mb == needed_bytes >> 20
+    for free_bytes, state in ((needed_bytes - 1, "warning"), (needed_bytes, "ok")):
+        monkeypatch.setattr(machine, "available_bytes", lambda count=free_bytes: count)
         assert machine.memory(Settings()).state == state
 
     def unknown():
