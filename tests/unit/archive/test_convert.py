@@ -117,6 +117,19 @@ def test_the_code_replaces_the_handler(tmp_path):
     assert samples == {"1": False, "2": True}
 
 
+def test_a_handler_of_the_archives_own(tmp_path):
+    """It must be there; which other files are scripts is its own matter."""
+    manifest = b'{"model": {"modelName": "m", "handler": "service:handle"}}'
+    inside = {"service.py": b"x", "helper.py": b"y", "MAR-INF/MANIFEST.json": manifest}
+    packed = archive.convert(tar(tmp_path / "m.tar.gz", inside, "m/"), tmp_path / "m.mar")
+    assert archive.verify(packed).handler == "service:handle"
+    del inside["service.py"]
+    source = tar(tmp_path / "n.tar.gz", inside, "m/")
+    with pytest.raises(ArchiveError, match="neither in the archive nor installed$"):
+        archive.convert(source, tmp_path / "n.mar")
+    assert not (tmp_path / "n.mar").exists()
+
+
 def test_a_manifest_in_a_tar_is_replaced(tmp_path):
     """A MAR-INF, say of a .mar that was unpacked and tarred, is written anew."""
     files = {**NEW, "MAR-INF/MANIFEST.json": b"invalid"}
