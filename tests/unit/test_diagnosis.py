@@ -286,6 +286,13 @@ def test_a_temporary_folder_whose_name_is_too_long(tmp_path, monkeypatch):
     assert "is too long for sockets" in finding.text
 
 
+def test_a_temporary_folder_that_can_be_used(monkeypatch):
+    """Other options of its file system do no harm."""
+    nosuid = types.SimpleNamespace(f_flag=os.ST_NOSUID)
+    monkeypatch.setattr(os, "statvfs", lambda folder: nosuid)
+    assert machine.temporary_folder(Settings()).state == "ok"
+
+
 def test_temporary_folders_that_cannot_be_used(monkeypatch):
     """None that can be written, or one in which no program may run."""
     noexec = types.SimpleNamespace(f_flag=os.ST_NOEXEC)

@@ -120,14 +120,14 @@ def test_why_a_job_failed():
 )
 def test_how_hosts_end(tmp_path, monkeypatch, signals, error, text):
     """A job that was stopped has not failed, whatever its hosts say; else each host may fail it."""
-    codes = iter([0, 3])
+    codes, joined = iter([0, 3]), []
 
     @contextlib.contextmanager
     def group(command, **options):
         code = next(codes)
         yield SimpleNamespace(poll=lambda: code, returncode=code)
 
-    follower = SimpleNamespace(join=lambda: None)
+    follower = SimpleNamespace(join=lambda: joined.append("host"))
     output = SimpleNamespace(
         pipes=lambda: SimpleNamespace(arguments={}), follow=lambda *arguments: follower
     )
@@ -137,3 +137,4 @@ def test_how_hosts_end(tmp_path, monkeypatch, signals, error, text):
     with pytest.raises(error) as caught:
         local_hosts.run_local_hosts(job, ("algo-1", "algo-2"), output)
     assert str(caught.value) == text
+    assert joined == ["host"] * 2  # all that they printed was passed on
