@@ -360,6 +360,24 @@ def test_invocations_of_the_only_model(versions, source, mms):
     assert mms.routes[0] == "two"
 
 
+def test_a_server_for_many_models(versions, source, mms):
+    """/invocations must always name one."""
+    models = versions(expected=["one"])
+    models._multi_model = True
+    models.register(source("one"), serving())
+    assert mms.routes == ["", "one 1 one READY 100"]
+
+
+def test_a_gate_that_does_not_answer(models, source, mms):
+    """A change of the traffic fails then; what only became ready is told with the next change."""
+    mms.statuses["ROUTES"] = 500
+    models.registry.replace("one", models.registry.model("one"))
+    with pytest.raises(ServerError, match="^the gate does not take its routes: because$"):
+        models.serve("one", "1")
+    mms.statuses.clear()
+    models.serve("one", "1")
+
+
 def test_a_first_load_that_fails(versions, source, mms):
     """The gate forgets it."""
     models = versions(expected=["one"])
