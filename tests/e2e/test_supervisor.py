@@ -154,7 +154,7 @@ def test_serve_without_paths_is_a_container(ports, tmp_path):
 def test_the_plan_is_one_line_of_the_log(linear):
     """It has the numbers of workers and threads."""
     lines = linear.log.read_text().splitlines()
-    plans = [line for line in lines if line.startswith("workers per model: 1, threads per ")]
+    plans = [line for line in lines if "serve  workers per model: 1, threads per " in line]
     assert len(plans) == 1
 
 
