@@ -10,6 +10,7 @@ import io.netty.channel.ChannelHandler.Sharable;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelInboundHandlerAdapter;
 import io.netty.channel.ChannelOption;
+import io.netty.channel.EventLoopGroup;
 import io.netty.channel.ServerChannelRecvByteBufAllocator;
 import io.netty.handler.codec.PrematureChannelClosureException;
 import java.io.IOException;
@@ -40,7 +41,12 @@ final class Gate {
         String host = address.substring(0, colon);
         int port = Integer.parseInt(address.substring(colon + 1));
         try {
-            listener = bootstrap().bind(new InetSocketAddress(host, port)).sync().channel();
+            EventLoopGroup loops =
+                    Connector.newEventLoopGroup(ConfigManager.getInstance().getNettyThreads());
+            listener = bootstrap(loops).bind(new InetSocketAddress(host, port)).sync().channel();
+            if (Plane.ON) {
+                Plane.listen(loops);
+            }
         } catch (Exception e) { // sync() throws bind()'s exception, declared or not
             String reason = String.valueOf(e.getMessage()).replaceFirst(".* failed: ", "");
             System.err.printf("port %d of %s cannot be used: %s%n", port, host, reason);
@@ -56,10 +62,9 @@ final class Gate {
     }
 
     /** As ModelServer.initializeServer, but closing a connection does not drop its answer. */
-    private static ServerBootstrap bootstrap() {
-        int threads = ConfigManager.getInstance().getNettyThreads();
+    private static ServerBootstrap bootstrap(EventLoopGroup loops) {
         return new ServerBootstrap()
-                .group(Connector.newEventLoopGroup(1), Connector.newEventLoopGroup(threads))
+                .group(Connector.newEventLoopGroup(1), loops)
                 .channel(Connector.parse("http://localhost", false).getServerChannel())
                 .option(ChannelOption.SO_BACKLOG, BACKLOG)
                 .option(ChannelOption.AUTO_READ, false)
@@ -75,6 +80,7 @@ final class Gate {
     private static final class Initializer extends ServerInitializer {
         private final Forward forward = new Forward();
         private final Forms forms = new Forms();
+        private final Dispatch dispatch = new Dispatch();
         private final LostClients lostClients = new LostClients();
 
         Initializer() {
@@ -94,6 +100,9 @@ final class Gate {
                 channel.pipeline().addBefore("handler", "forward", forward);
             }
             channel.pipeline().addBefore("handler", "forms", forms);
+            if (Plane.ON) {
+                channel.pipeline().addBefore("handler", "dispatch", dispatch);
+            }
         }
     }
 

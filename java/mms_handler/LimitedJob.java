@@ -90,13 +90,4 @@ final class LimitedJob extends Job {
         long limitNs = TimeUnit.SECONDS.toNanos(model.getResponseTimeoutSeconds());
         return startNs != 0 && System.nanoTime() - startNs >= limitNs;
     }
-
-    /** Its name is the answer's type. */
-    private static final class TimedOut extends Exception {
-        private static final long serialVersionUID = 1L;
-
-        TimedOut(String message) {
-            super(message);
-        }
-    }
 }

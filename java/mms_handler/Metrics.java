@@ -79,7 +79,8 @@ public final class Metrics extends GetEndpoint {
     }
 
     private static int queueLength(Workers workers) {
-        return MmsInternals.queue(workers.model).size();
+        int onPlane = workers.lane == null ? 0 : workers.lane.length();
+        return MmsInternals.queue(workers.model).size() + onPlane;
     }
 
     private static String[] model(Workers workers) {

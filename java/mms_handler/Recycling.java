@@ -37,33 +37,38 @@ final class Recycling {
      * @return whether a worker that was recycled has been started again
      */
     boolean update(List<WorkerThread> workers, boolean complete) {
-        BlockingDeque<?> requests = MmsInternals.queue(model);
-        if (!ON || !(requests instanceof RequestQueue)) {
+        Staff staff = staff();
+        if (!ON || staff == null) {
             return false;
         }
-        RequestQueue queue = (RequestQueue) requests;
-        boolean restarted = leaver != null && hasRestarted(workers, queue);
-        workers.forEach(worker -> follow(worker, queue));
+        boolean restarted = leaver != null && hasRestarted(workers, staff);
+        workers.forEach(worker -> follow(worker, staff));
         if (leaver == null && complete) {
-            workers.stream().filter(w -> isDue(w, queue)).findFirst().ifPresent(w -> end(w, queue));
+            workers.stream().filter(w -> isDue(w, staff)).findFirst().ifPresent(w -> end(w, staff));
         }
         return restarted;
     }
 
+    private Staff staff() {
+        Lane lane = Plane.lane(model);
+        BlockingDeque<?> queue = MmsInternals.queue(model);
+        return lane != null ? lane : queue instanceof RequestQueue ? (RequestQueue) queue : null;
+    }
+
     /** Note a worker's new process, and how many requests its thread had taken before. */
-    private void follow(WorkerThread worker, RequestQueue queue) {
-        Thread thread = MmsInternals.thread(worker);
+    private void follow(WorkerThread worker, Staff staff) {
+        Object process = staff.process(worker);
         int starts = MmsInternals.starts(worker);
         Life life = lives.get(worker);
-        if (life == null || life.starts != starts || life.thread != thread) {
-            lives.put(worker, new Life(starts, thread, queue.taken(thread)));
+        if (life == null || life.starts != starts || life.process != process) {
+            lives.put(worker, new Life(starts, process, staff.taken(process)));
         }
     }
 
-    private boolean isDue(WorkerThread worker, RequestQueue queue) {
+    private boolean isDue(WorkerThread worker, Staff staff) {
         Life life = lives.get(worker);
-        long requests = queue.taken(life.thread) - life.takenBefore;
-        if (life.thread == null || requests == 0) {
+        long requests = staff.taken(life.process) - life.takenBefore;
+        if (life.process == null || requests == 0) {
             return false;
         }
         long megabytes = Plugin.MAX_WORKER_MB == null ? 0 : worker.getMemory() >> 20;
@@ -76,20 +81,20 @@ final class Recycling {
         return many || large;
     }
 
-    private void end(WorkerThread worker, RequestQueue queue) {
+    private void end(WorkerThread worker, Staff staff) {
         leaver = worker;
         last = lives.get(worker);
-        queue.letGo(last.thread);
+        staff.letGo(last.process);
     }
 
     /** A leaver may also have died while it was busy, or have been ended by a scaling. */
-    private boolean hasRestarted(List<WorkerThread> workers, RequestQueue queue) {
+    private boolean hasRestarted(List<WorkerThread> workers, Staff staff) {
         boolean started = MmsInternals.starts(leaver) > last.starts;
         if (!started && workers.contains(leaver)) {
             return false;
         }
         leaver = null;
-        boolean gone = queue.keep(last.thread) && started;
+        boolean gone = staff.keep(last.process) && started;
         recycled += gone ? 1 : 0;
         return gone;
     }
@@ -97,12 +102,12 @@ final class Recycling {
     /** One process of a worker. */
     private static final class Life {
         final int starts;
-        final Thread thread;
+        final Object process;
         final long takenBefore;
 
-        Life(int starts, Thread thread, long takenBefore) {
+        Life(int starts, Object process, long takenBefore) {
             this.starts = starts;
-            this.thread = thread;
+            this.process = process;
             this.takenBefore = takenBefore;
         }
     }

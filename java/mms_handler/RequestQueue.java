@@ -21,7 +21,7 @@ import java.util.concurrent.locks.ReentrantLock;
  * The requests that wait for a worker of one model.  The idle worker that was busy most recently
  * gets the next one, because its caches are warm.  In MMS's own queue idle workers take turns.
  */
-final class RequestQueue extends LinkedBlockingDeque<Job> {
+final class RequestQueue extends LinkedBlockingDeque<Job> implements Staff {
     private static final long serialVersionUID = 1L;
 
     private final transient Model model;
@@ -206,13 +206,8 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
 
     // --- workers that leave ---
 
-    /**
-     * Let this many workers take no more requests: idle ones, least recently busy first, then those
-     * that become idle.
-     *
-     * @return whether some of them are still busy
-     */
-    boolean retire(int workers) {
+    @Override
+    public boolean retire(int workers) {
         synchronized (idle) {
             retiring = Math.max(workers, retired.size());
             while (retired.size() < retiring && !idle.isEmpty()) {
@@ -222,14 +217,15 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
         }
     }
 
-    /** Let the workers that are still busy go on taking requests. */
-    void retireNoMore() {
+    @Override
+    public void retireNoMore() {
         synchronized (idle) {
             retiring = retired.size();
         }
     }
 
-    boolean isRetired(WorkerThread worker) {
+    @Override
+    public boolean isRetired(WorkerThread worker) {
         synchronized (idle) {
             return retired.contains(MmsInternals.thread(worker));
         }
@@ -248,16 +244,22 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
 
     // --- workers that are recycled ---
 
+    @Override
+    public Object process(WorkerThread worker) {
+        return MmsInternals.thread(worker);
+    }
+
     /** How many requests a worker's thread has taken since it was first used. */
-    long taken(Thread worker) {
+    @Override
+    public long taken(Object worker) {
         LongAdder count = worker == null ? null : taken.get(worker);
         return count == null ? 0 : count.sum();
     }
 
-    /** Let a worker end: now if it is idle, otherwise once it has answered its requests. */
-    void letGo(Thread worker) {
+    @Override
+    public void letGo(Object worker) {
         synchronized (idle) {
-            leaving = retired.contains(worker) ? null : worker;
+            leaving = retired.contains(worker) ? null : (Thread) worker;
             idle.stream().filter(turn -> turn.worker == leaving).findFirst().ifPresent(this::wake);
         }
     }
@@ -267,8 +269,8 @@ final class RequestQueue extends LinkedBlockingDeque<Job> {
         turn.release();
     }
 
-    /** Let the worker stay if it has not gone yet, and return whether it has gone. */
-    boolean keep(Thread worker) {
+    @Override
+    public boolean keep(Object worker) {
         synchronized (idle) {
             boolean gone = leaving != worker;
             leaving = null;

@@ -43,24 +43,27 @@ public final class Retire extends ModelServerEndpoint {
         int workers = Integer.parseInt(parameter(request, "workers"));
         long timeoutS = Long.parseLong(parameter(request, "timeout_s"));
         BlockingDeque<?> queue = MmsInternals.queue(model);
-        if (queue instanceof RequestQueue) {
+        Lane lane = Plane.lane(model);
+        if (lane != null) {
+            retire(model, lane, workers, TimeUnit.SECONDS.toNanos(timeoutS));
+        } else if (queue instanceof RequestQueue) {
             retire(model, (RequestQueue) queue, workers, TimeUnit.SECONDS.toNanos(timeoutS));
         }
         GetEndpoint.send(response, 200, "text/plain", "retired\n");
     }
 
-    private static void retire(Model model, RequestQueue queue, int workers, long limitNs) {
+    private static void retire(Model model, Staff staff, int workers, long limitNs) {
         long start = System.nanoTime();
         try {
-            while (queue.retire(idleNeeded(model, workers))
+            while (staff.retire(idleNeeded(model, workers))
                     && System.nanoTime() - start < limitNs) {
                 Thread.sleep(POLL_MS);
             }
         } catch (InterruptedException e) {
             Thread.currentThread().interrupt();
         }
-        queue.retireNoMore();
-        MmsInternals.sort(model, thread -> rank(queue.isRetired(thread), isAlive(thread)));
+        staff.retireNoMore();
+        MmsInternals.sort(model, thread -> rank(staff.isRetired(thread), isAlive(thread)));
     }
 
     /** The highest is ended first: those that have retired, then those that died. */

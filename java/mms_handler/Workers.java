@@ -49,6 +49,7 @@ final class Workers {
 
     final Model model;
     private final Batches batches;
+    final Lane lane;
     final Recycling recycling;
     List<WorkerThread> threads;
     int expected;
@@ -62,8 +63,9 @@ final class Workers {
     private Workers(Model model) {
         this.model = model;
         recycling = new Recycling(model);
+        lane = Plane.lane(model);
         batches = Plugin.GATE == null ? null : Batches.follow(model);
-        if (Plugin.GATE != null) {
+        if (Plugin.GATE != null && lane == null) {
             RequestQueue.adopt(model);
         }
     }
@@ -116,6 +118,7 @@ final class Workers {
             unregisteredAt = System.nanoTime();
             UNREGISTERED.add(this);
             Batches.forget(model);
+            Plane.forget(model);
         }
     }
 

@@ -295,6 +295,8 @@ def _gate_options(
             options[name] = str(getattr(settings, name))
     if expected:
         options["startup_models"] = ",".join(expected)
+    if settings.data_plane:
+        options["plane"] = "true"
     if settings.multi_model:
         options.update(admin_port=str(settings.management_port), multi_model="true")
     if tokens != Tokens():

@@ -20,7 +20,7 @@ from mms_handler.errors import Failed, LoadError, OutOfResources, SettingsError,
 from mms_handler.log_records import log_with_traceback
 from mms_handler.settings import Settings
 from mms_handler.worker import faults
-from mms_handler.worker.mms import bodies, lifeline, reply_frame
+from mms_handler.worker.mms import bodies, lifeline, plane, reply_frame
 from mms_handler.worker.mms.current_requests import CurrentRequests
 from mms_handler.worker.mms.deadline import Deadline
 from mms_handler.worker.mms.metrics import Metrics
@@ -50,15 +50,24 @@ class Service:
             return None
         if self._settings.supervised:
             context.metrics.add_time = ignore
+        replies = self.answer(batch, context)
+        reply_frame.shape(context, replies)
+        return replies
+
+    def answer(self, batch: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
+        """Answer a batch within its time; the lifeline knows that the worker is busy."""
         with self._deadline, self._lifeline:
             self._current.set(context.request_ids.values())
             try:
-                replies = self._answer(batch, context)
+                return self._answer(batch, context)
             finally:
                 self._current.clear()
                 self._output.tag("")
-        reply_frame.shape(context, replies)
-        return replies
+
+    def _takes(self) -> int:
+        """How many requests this worker takes at once."""
+        batches = self._settings.batch_size or self._pipeline.batches
+        return self._settings.max_batch_size if batches else 1
 
     def _answer(self, batch: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
         """Return each reply's body, in the requests' order; set the heads on MMS's context.
@@ -105,6 +114,8 @@ class Service:
                 self._current = CurrentRequests(worker_files.requests_path(folder, os.getpid()))
             if connection:
                 connection.limit(self._settings.timeout_s)
+            if connection and supervised:
+                plane.join(connection.connection, self.answer, self._takes, context, connection)
         except BaseException as exc:
             # MMS stops reading the log as soon as the worker dies, hence the pause.
             reason = " ".join(str(exc).split())

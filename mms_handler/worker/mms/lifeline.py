@@ -61,8 +61,8 @@ def attach() -> Lifeline | None:
         listener = multiprocessing.parent_process()
         if listener and listener.pid == os.getppid():
             _kill_with_front_end(listener.pid)
-        return Lifeline(connection.fileno())
-    return Lifeline(None)
+        return Lifeline(connection.fileno(), connection)
+    return Lifeline(None, connection)
 
 
 def in_listener() -> bool:
@@ -90,17 +90,28 @@ class Lifeline:
     holds the interpreter's lock from the start has until the time limit.
     """
 
-    def __init__(self, descriptor: int | None) -> None:
-        """``descriptor`` is the socket's; None where the kernel cannot watch it."""
+    def __init__(self, descriptor: int | None, connection: Any = None) -> None:
+        """``descriptor`` is that of the ``connection``; None where the kernel cannot watch it."""
         self._descriptor, self._process = descriptor, os.getpid()
         self._batches = 0  # odd while the worker is busy
-        self._watched = False
+        self._watched: int | None = None
         self._lock = threading.Lock()
         self._timer = KillTimer()
+        self.connection = connection
         if descriptor is not None:
-            _kill_on_event(descriptor, os.getpid())
+            self.add(descriptor)
             self._idle = fcntl.fcntl(descriptor, fcntl.F_GETFL)
-            threading.Thread(target=self._watch, args=(descriptor,), daemon=True).start()
+            threading.Thread(target=self._keep_watching, daemon=True).start()
+
+    def add(self, descriptor: int) -> None:
+        """Let this connection be one that can be watched, too."""
+        if self._descriptor is not None:
+            _kill_on_event(descriptor, os.getpid())
+
+    def watch(self, descriptor: int) -> None:
+        """The next requests come on this connection: its end kills the worker that has them."""
+        if self._descriptor is not None:
+            self._descriptor = descriptor
 
     def limit(self, timeout_s: float) -> None:
         """Let no batch take longer than MMS waits for it, and a second."""
@@ -115,12 +126,12 @@ class Lifeline:
             os._exit(1)  # a child that the script forked has returned here; it has no connection
         with self._lock:
             self._batches += 1
-            if self._watched and self._descriptor is not None:
-                fcntl.fcntl(self._descriptor, fcntl.F_SETFL, self._idle)
-                self._watched = False
+            if self._watched is not None:
+                fcntl.fcntl(self._watched, fcntl.F_SETFL, self._idle)
+                self._watched = None
         self._timer.stop()
 
-    def _watch(self, descriptor: int) -> None:
+    def _keep_watching(self) -> None:
         """Have the kernel watch the socket while the worker takes long for a batch."""
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are the script's
         previous = 0
@@ -129,9 +140,10 @@ class Lifeline:
             batch = self._batches
             if batch % 2 and batch == previous:
                 with self._lock:
-                    if batch == self._batches:
+                    descriptor = self._descriptor
+                    if batch == self._batches and descriptor is not None:
                         fcntl.fcntl(descriptor, fcntl.F_SETFL, self._idle | os.O_ASYNC)
-                        self._watched = True
+                        self._watched = descriptor
                         if _is_closed(descriptor):  # before the kernel watched it
                             os.kill(os.getpid(), signal.SIGKILL)
             previous = batch

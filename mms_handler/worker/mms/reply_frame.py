@@ -32,7 +32,7 @@ START = 4 + 4 + len(MESSAGE)
 _BLOCK = 16
 
 #: Headers that MMS sets itself, over a script's (NettyUtils.sendHttpResponse).
-_SET_BY_MMS = {"x-request-id", "pragma", "cache-control", "expires"}
+SET_BY_MMS = {"x-request-id", "pragma", "cache-control", "expires"}
 
 #: Headers of the connection, which belongs to the front end.  A script's would corrupt a chunked
 #: reply.
@@ -135,7 +135,7 @@ def _folded(headers: Mapping[str, str]) -> str:
     """All headers in one text, which MMS writes as the content type: the type, then a line each."""
     by_name = {name.lower(): (name, value) for name, value in headers.items()}
     _, content_type = by_name.pop("content-type", ("", ""))
-    lines = [f"{name}: {value}" for key, (name, value) in by_name.items() if key not in _SET_BY_MMS]
+    lines = [f"{name}: {value}" for key, (name, value) in by_name.items() if key not in SET_BY_MMS]
     return "\r\n".join([content_type or "application/octet-stream", *lines])
 
 

@@ -1,0 +1,233 @@
+package mms_handler;
+
+import io.netty.buffer.ByteBuf;
+import io.netty.channel.ChannelHandlerContext;
+import io.netty.handler.codec.ByteToMessageDecoder;
+import io.netty.handler.codec.http.HttpResponseStatus;
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.util.ArrayList;
+import java.util.Collections;
+import java.util.List;
+import java.util.Objects;
+
+/**
+ * The connection of one worker, which has at most one batch at a time.  Closing it is how the gate
+ * ends a worker; its end is the worker's death.
+ */
+final class LaneWorker extends ByteToMessageDecoder {
+    private static final int VERSION = 1;
+    private static final int LENGTH_BYTES = 4;
+    private static final int REQUEST_BYTES = 12;
+    private static final int REPLY_BYTES = 12;
+    private static final int HEAD_BYTES = 512;
+
+    private ChannelHandlerContext context;
+    private Lane lane;
+    int pid;
+
+    // The lane is the lock of what follows.
+
+    /** How many requests it takes at once, now. */
+    int takes;
+
+    /** How many requests it has been given. */
+    long taken;
+
+    /** The batch that it has; null where a request is answered. */
+    private List<Call> batch = Collections.emptyList();
+
+    private int unanswered;
+    private int batchSize;
+    private long sentNs;
+    private boolean leaving;
+
+    @Override
+    public void handlerAdded(ChannelHandlerContext newContext) {
+        context = newContext;
+    }
+
+    // --- requests ---
+
+    /** Send a batch: lengths, heads, bodies.  The caller holds the lock. */
+    void send(List<Call> calls) {
+        batch = calls;
+        unanswered = calls.size();
+        batchSize = calls.size();
+        taken += calls.size();
+        sentNs = System.nanoTime();
+        int count = calls.size();
+        int directory = 2 * LENGTH_BYTES;
+        ByteBuf start =
+                context.alloc().directBuffer(directory + count * (REQUEST_BYTES + HEAD_BYTES));
+        start.writeZero(directory + count * REQUEST_BYTES);
+        long bodies = 0;
+        for (int i = 0; i < count; i++) {
+            Call call = calls.get(i);
+            int before = start.writerIndex();
+            call.writeHead(start);
+            int record = directory + i * REQUEST_BYTES;
+            start.setIntLE(record, start.writerIndex() - before);
+            start.setIntLE(record + 4, call.bytes());
+            start.setShortLE(record + 8, call.parts);
+            bodies += call.bytes();
+        }
+        start.setIntLE(0, (int) (start.writerIndex() - LENGTH_BYTES + bodies));
+        start.setShortLE(LENGTH_BYTES, count);
+        context.write(start, context.voidPromise());
+        calls.forEach(call -> context.write(call.takeBody(), context.voidPromise()));
+        context.flush();
+    }
+
+    boolean isBusySince(long ns) {
+        return unanswered > 0 && sentNs - ns < 0;
+    }
+
+    /** End the worker; returns its requests.  The caller holds the lock. */
+    List<Call> giveUp() {
+        close();
+        List<Call> calls = new ArrayList<>(batch);
+        calls.removeIf(Objects::isNull);
+        report(calls);
+        batch = Collections.emptyList();
+        unanswered = 0;
+        return calls;
+    }
+
+    /** Tell the access log what this worker did. */
+    private void report(List<Call> calls) {
+        if (AccessLog.ON) {
+            AccessLog.Work work =
+                    new AccessLog.Work(pid, batchSize, sentNs, System.nanoTime());
+            calls.forEach(call -> call.worked(work));
+        }
+    }
+
+    // --- replies ---
+
+    @Override
+    protected void decode(ChannelHandlerContext context, ByteBuf in, List<Object> out) {
+        if (in.readableBytes() < LENGTH_BYTES) {
+            return;
+        }
+        int length = in.getIntLE(in.readerIndex());
+        if (length < LENGTH_BYTES) {
+            fail("a frame of " + length + " bytes");
+        } else if (in.readableBytes() - LENGTH_BYTES >= length) {
+            in.skipBytes(LENGTH_BYTES);
+            ByteBuf frame = in.readSlice(length);
+            try {
+                if (lane == null) {
+                    hello(frame);
+                } else {
+                    replies(frame);
+                }
+            } catch (IndexOutOfBoundsException e) {
+                fail("a frame that ends too early");
+            }
+        }
+    }
+
+    private void fail(String what) {
+        Plugin.LOG.warn("process {} sent {}; its connection is closed", pid, what);
+        context.close();
+    }
+
+    /** Version, limit, process, the port of the listener from which MMS forked it. */
+    private void hello(ByteBuf frame) {
+        int version = frame.readUnsignedShortLE();
+        takes = frame.readUnsignedShortLE();
+        pid = frame.readIntLE();
+        Lane found = Plane.laneOfPort(frame.readIntLE());
+        if (version != VERSION || found == null || takes == 0) {
+            fail("version " + version + " of the protocol, for a model that is not registered");
+            return;
+        }
+        lane = found;
+        lane.join(this);
+    }
+
+    /** Count, limit; for each reply: its index in the batch, status, lengths; heads; bodies. */
+    private void replies(ByteBuf frame) {
+        int count = frame.readUnsignedShortLE();
+        int nowTakes = frame.readUnsignedShortLE();
+        List<Reply> replies = new ArrayList<>(count);
+        int head = frame.readerIndex() + count * REPLY_BYTES;
+        int body = head;
+        for (int at = frame.readerIndex(); at < head; at += REPLY_BYTES) {
+            body += frame.getIntLE(at + 4);
+        }
+        for (int i = 0; i < count; i++) {
+            int at = frame.readerIndex() + i * REPLY_BYTES;
+            int headBytes = frame.getIntLE(at + 4);
+            int bodyBytes = frame.getIntLE(at + 8);
+            replies.add(
+                    new Reply(
+                            frame.getUnsignedShortLE(at),
+                            frame.getUnsignedShortLE(at + 2),
+                            frame.toString(head, headBytes, StandardCharsets.ISO_8859_1),
+                            frame.slice(body, bodyBytes)));
+            head += headBytes;
+            body += bodyBytes;
+        }
+        List<Call> calls = answered(replies, nowTakes);
+        for (int i = 0; i < count; i++) {
+            calls.get(i).answer(replies.get(i).response());
+        }
+    }
+
+    /** The requests to which a frame has the replies; the next batch is sent at once. */
+    private List<Call> answered(List<Reply> replies, int nowTakes) {
+        List<Call> calls = new ArrayList<>(replies.size());
+        synchronized (lane) {
+            for (Reply reply : replies) {
+                Call call = batch.get(reply.index);
+                if (call == null || calls.contains(call)) {
+                    throw new IndexOutOfBoundsException("two replies to one request");
+                }
+                calls.add(call);
+            }
+            replies.forEach(reply -> batch.set(reply.index, null));
+            report(calls);
+            unanswered -= replies.size();
+            leaving |= nowTakes == 0 && replies.isEmpty();
+            if (unanswered == 0 && leaving) {
+                lane.leave(this);
+                close();
+            } else if (unanswered == 0 && nowTakes > 0) {
+                takes = nowTakes;
+                lane.becomesIdle(this);
+            }
+        }
+        return calls;
+    }
+
+    // --- the end ---
+
+    /** End the worker: it ends when its connection does. */
+    void close() {
+        context.close();
+    }
+
+    @Override
+    protected void handlerRemoved0(ChannelHandlerContext context) {
+        if (lane == null) {
+            return;
+        }
+        List<Call> calls;
+        synchronized (lane) {
+            lane.leave(this);
+            calls = giveUp();
+        }
+        calls.forEach(
+                call -> call.fail(HttpResponseStatus.INTERNAL_SERVER_ERROR, "Worker died."));
+    }
+
+    @Override
+    public void exceptionCaught(ChannelHandlerContext context, Throwable cause) {
+        if (!(cause instanceof IOException)) {
+            Plugin.LOG.error("the connection of process " + pid + " is closed", cause);
+        }
+        context.close();
+    }
+}

@@ -1,0 +1,211 @@
+"""The data plane: requests that go around MMS's queue, with MMS's way beside it."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import re
+import signal
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from running_mms import EXAMPLES, Serving, free_ports, wait_for
+
+from mms_handler import client
+
+#: Does what the body says, and answers with the worker's process id.
+SCRIPT = """\
+import ctypes, os, signal, time
+
+def model_fn(model_dir):
+    return None
+
+def transform_fn(model, data, content_type, accept, context, headers):
+    what, _, number = str(data).partition(" ")
+    if what == "sleep":
+        time.sleep(float(number))
+    elif what == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif what == "hang":
+        mutex = ctypes.create_string_buffer(64)
+        ctypes.PyDLL(None).pthread_mutex_lock(mutex)
+        ctypes.PyDLL(None).pthread_mutex_lock(mutex)
+    elif what == "teapot":
+        context.set_response_status(418, "I am a teapot")
+        context.set_response_header(0, "X-Name", headers.get("x-name", ""))
+    return f"{os.getpid()} {data}", "text/csv"
+"""
+
+#: Seconds that a request may take.
+TIMEOUT_S = 20
+
+FORM = "multipart/form-data; boundary=b"
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory):
+    folder: Path = tmp_path_factory.mktemp("plane")
+    (folder / "doing" / "code").mkdir(parents=True)
+    (folder / "doing" / "code" / "inference.py").write_text(SCRIPT)
+    env = {**os.environ, "MMS_HANDLER_DATA_PLANE": "true", "MMS_JOB_QUEUE_SIZE": "5"}
+    options = ("--workers", "2", "--timeout-s", TIMEOUT_S, "--restarts", "100")
+    paths = (folder / "doing", EXAMPLES / "linear")
+    with Serving(free_ports(), *paths, *options, env=env, log=folder / "log") as server:
+        wait_for(lambda: server.ping() == 200, 60)
+        yield server
+
+
+def ask(serving: Serving, body: str, **how) -> client.Answer:
+    return serving.ask("doing", body.encode(), content_type="text/csv", **how)
+
+
+def statuses(answers) -> list[int]:
+    return sorted(answer.status for answer in answers)
+
+
+def at_once(serving: Serving, bodies: list[str]) -> list[client.Answer]:
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        return list(pool.map(lambda body: ask(serving, body), bodies))
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers"),
+    [
+        ("/predictions/linear", b"[[1, 2]]", {"Content-Type": "application/json"}),
+        ("/predictions/linear", b"[[1, 2]", {"Content-Type": "application/json"}),
+        ("/predictions/linear", b"1,2\n3,4", {"Content-Type": "text/csv", "Accept": "text/csv"}),
+        ("/predictions/linear", b"", {}),
+        ("/invocations?model_name=linear", b"[[1, 2]]", {}),
+        ("/invocations?model_name=linear&body=%5B%5B1,2%5D%5D", b"", {}),
+        ("/models/linear/invoke?a=1&b=2", b"", {}),
+        (
+            "/linear/predict",
+            b"x=%5B%5B1,2%5D%5D",
+            {"Content-Type": "application/x-www-form-urlencoded"},
+        ),
+        (
+            "/predictions/linear",
+            b"--b\r\nContent-Disposition: form-data; name=x; filename=x\r\n"
+            b"Content-Type: text/csv\r\n\r\n1,2\r\n--b--\r\n",
+            {"Content-Type": FORM},
+        ),
+        ("/predictions/doing", b"teapot", {"Content-Type": "text/csv", "X-Name": "M\xc3\xbcller"}),
+        ("/predictions/none", b"[[1, 2]]", {}),
+    ],
+)
+def test_the_same_answers_as_through_mms(serving, path, body, headers):
+    """Status, phrase, headers and body, except for the request's id and the worker's."""
+    answers = []
+    for connection in (gate(serving), behind_the_gate(serving)):
+        connection.request("POST", path, body, headers)
+        answer = connection.getresponse()
+        text = re.sub(rb"^\d+ |[0-9a-f-]{36}", b"", answer.read())
+        kept = {name.lower(): value for name, value in answer.getheaders()}
+        assert len(kept.pop("x-request-id")) == 36
+        kept.pop("x-model-version", None)  # the gate adds it
+        answers.append((answer.status, answer.reason, kept, text))
+        connection.close()
+    assert answers[0] == answers[1]
+
+
+def gate(serving: Serving) -> http.client.HTTPConnection:
+    return http.client.HTTPConnection(serving.inference.rpartition("/")[2], timeout=30)
+
+
+def behind_the_gate(serving: Serving) -> http.client.HTTPConnection:
+    """A connection to MMS's own inference address, whose requests go through MMS's queue."""
+    connection = http.client.HTTPConnection("localhost")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(str(private_folder(serving) / "inference"))
+    return connection
+
+
+def private_folder(serving: Serving) -> Path:
+    return Path(serving.java().cwd())
+
+
+def test_the_clients_id_is_the_requests(serving):
+    connection = gate(serving)
+    connection.request("POST", "/predictions/linear", b"[[", {"X-Request-Id": "mine 1"})
+    answer = connection.getresponse()
+    assert answer.getheader("x-request-id") == "mine 1"
+    assert b'"request_id": "mine 1"' in answer.read()
+    connection.close()
+
+
+def test_a_dead_worker_harms_only_its_own_request(serving):
+    answers = at_once(serving, ["die", "sleep 1", "sleep 0"])
+    assert [answer.status for answer in answers] == [500, 200, 200]
+    assert b'"message": "Worker died."' in answers[0].body
+    wait_for(lambda: value(serving, "worker_restarts_total") == 1, 20)
+
+
+def test_a_worker_that_hangs_is_replaced(serving):
+    """It runs native code that holds the interpreter's lock; the other worker goes on."""
+    with ThreadPoolExecutor(1) as pool:
+        start = time.monotonic()
+        hanging = pool.submit(ask, serving, "hang")
+        time.sleep(0.5)
+        assert ask(serving, "quick").status == 200
+        assert hanging.result().status == 504
+    assert b"and its worker was ended" in hanging.result().body
+    assert time.monotonic() - start < TIMEOUT_S + 3
+    assert statuses(at_once(serving, ["sleep 1", "sleep 1"])) == [200, 200]
+
+
+def test_the_queue_is_bounded(serving):
+    """Two requests run, five wait."""
+    wait_for(lambda: value(serving, "workers", 'state="alive"') == 2, 30)
+    answers = at_once(serving, ["sleep 0.7"] * 12)
+    assert statuses(answers) == [200] * 7 + [503] * 5
+    refused = [answer for answer in answers if answer.status == 503]
+    assert {answer.headers["retry-after"] for answer in refused} == {"1"}
+
+
+def test_pipelined_requests_are_answered_in_order(serving):
+    seconds = ["0.3", "0.1", "0", "0.2"]
+    host, _, port = serving.inference.rpartition("/")[2].partition(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        for number in seconds:
+            body = f"sleep {number}"
+            head = f"POST /predictions/doing HTTP/1.1\r\nHost: {host}\r\nContent-Type: text/csv\r\n"
+            connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+        answers = b""
+        while answers.count(b" sleep ") < len(seconds):
+            answers += connection.recv(65536)
+    assert re.findall(rb" sleep ([\d.]+)", answers) == [number.encode() for number in seconds]
+
+
+def test_scaling_loses_no_request(serving):
+    """Neither that of serve, which lets workers retire, nor MMS's own, which ends busy ones."""
+    mms = f"unix:{private_folder(serving) / 'management'}:"
+    with ThreadPoolExecutor(5) as pool:
+        asked = [pool.submit(ask, serving, "sleep 0.1") for _ in range(5)]
+        for workers in (1, 2, 1, 2):
+            asked += [pool.submit(ask, serving, "sleep 0.1") for _ in range(5)]
+            url = mms if workers == 1 else serving.management
+            query = f"min_worker={workers}&max_worker={workers}&synchronous=true"
+            assert client.call("PUT", f"{url}/models/doing?{query}", None).status == 200
+        assert {each.result().status for each in asked} == {200}
+
+
+def test_a_drain_answers_what_was_accepted(serving):
+    """The last test of this server."""
+    with ThreadPoolExecutor(4) as pool:
+        asked = [pool.submit(ask, serving, "sleep 1") for _ in range(4)]
+        wait_for(lambda: value(serving, "in_flight", "") == 4, 10)
+        serving.process.send_signal(signal.SIGTERM)
+        assert [each.result().status for each in asked] == [200] * 4
+    assert serving.process.wait(30) == 0
+    wait_for(serving.gone, 10)
+
+
+def value(serving: Serving, name: str, label: str = 'model="doing"') -> float:
+    """The value of a metric of the model ``doing``, or of the server if there is no label."""
+    text = client.call("GET", f"{serving.inference}/metrics").body.decode()
+    lines = [line for line in text.splitlines() if re.match(rf"mms_handler_{name}[{{ ]", line)]
+    (line,) = (each for each in lines if label in each and ('model="doing"' in each or not label))
+    return float(line.split()[-1])
