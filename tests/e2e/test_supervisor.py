@@ -391,7 +391,7 @@ def test_workers_that_die_again_and_again_end_serve(ports, tmp_path):
         lines = (tmp_path / "log").read_text()
         assert reason in lines
         died = re.findall(
-            r"^(.* of dying .*); deaths of dying in the last minute: (.)", lines, re.M
+            r" serve +(\w.* of dying .*); deaths of dying in the last minute: (.)", lines
         )
         assert [number for _, number in died] == ["1", "2", "3"]
         request = r"[0-9a-f-]{36}"
