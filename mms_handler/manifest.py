@@ -130,6 +130,7 @@ def encode(
     sample: Sample | None = None,
     quantized: Quantized | None = None,
     handler: str = HANDLER,
+    version: str | None = None,
 ) -> bytes:
     """A manifest as JSON.  The same model and versions give the same bytes.
 
@@ -140,8 +141,11 @@ def encode(
         sample: the sample request, if there is one.
         quantized: the int8 graph, if there is one.
         handler: ``module:function`` that MMS calls.
+        version: the model's; None: it has none.
     """
     model = {"modelName": name, "handler": handler}
+    if version:
+        model["modelVersion"] = version
     extension: dict[str, Any] = {"version": __version__, "packages": _packages()}
     if hashes is not None:
         extension["files"] = dict(sorted(hashes.items()))

@@ -23,6 +23,7 @@ def pack(
     target: str | os.PathLike[str],
     *,
     script: str | os.PathLike[str] | None = None,
+    version: str | None = None,
     sample: str | os.PathLike[str] | None = None,
     content_type: str | None = None,
     accept: str = "*/*",
@@ -36,6 +37,8 @@ def pack(
         model_dir: folder with the artifacts, and the script in ``code/`` if it has one.
         target: the ``.mar`` to write; its stem is the model's name.
         script: a script, or a folder with one, to pack instead of ``code/``.
+        version: the model's, by which a server that has several knows it; None: a number that the
+            server counts.
         sample: a file with a request to pack.  Workers answer it before they are ready.  None:
             the first request of ``calibration``, else zeros in the shapes that the default save
             wrote, if there are any.
@@ -71,6 +74,7 @@ def pack(
         Path(target),
         code=Path(script) if script else None,
         program=settings.current().program,
+        version=version,
         content_type=content_type,
         accept=accept,
         force=force,

@@ -22,6 +22,7 @@ from mms_handler.archive.quantize import Int8Graph
 from mms_handler.archive.samples import SampleRequest
 from mms_handler.errors import ArchiveError
 from mms_handler.manifest import INT8, MANIFEST
+from mms_handler.names import check_version
 from mms_handler.script.find import choose_script
 from mms_handler.script.frames import write_sources
 
@@ -44,6 +45,7 @@ def pack(
     *,
     code: Path | None = None,
     program: str | None = None,
+    version: str | None = None,
     sample: Path | None = None,
     content_type: str | None = None,
     accept: str = "*/*",
@@ -60,6 +62,7 @@ def pack(
         code: a script, or a folder with one, to pack instead of model_dir's ``code/``.
         program: the script's name in the code's folder, needed if several files could be the
             script; the manifest records it.
+        version: the model's; None: a server gives it a number.
         sample: a file with a sample request; None: zeros in the shapes that the default save
             wrote, if there are any.
         content_type: the sample's; None: from its suffix.
@@ -77,7 +80,10 @@ def pack(
         ArchiveError: there is nothing to pack, there is a link, the name is not valid, ``target``
             exists, or the trial failed.  ``target`` is then unchanged.
         ScriptError: several files could be the script.
+        BadInput: ``version`` cannot be one.
     """
+    if version is not None:
+        check_version(version)
     files.check_free(target, force)
     packed = contents(model_dir, code)
     request = samples.from_file(sample, content_type, accept) if sample else samples.zeros(packed)
@@ -85,6 +91,7 @@ def pack(
         packed,
         target,
         program=program,
+        version=version,
         request=request,
         force=force,
         progress=progress,
@@ -192,6 +199,7 @@ def write(
     target: Path,
     *,
     program: str | None = None,
+    version: str | None = None,
     request: SampleRequest | None = None,
     handler: str | None = None,
     force: bool = False,
@@ -227,7 +235,7 @@ def write(
                 hashes[INT8] = _add(mar, INT8, int8.symbol)
             sample, quantized = request.entry if request else None, int8.entry if int8 else None
             encoded = manifest.encode(
-                name, script, hashes, sample, quantized, handler or manifest.HANDLER
+                name, script, hashes, sample, quantized, handler or manifest.HANDLER, version
             )
             _add(mar, MANIFEST, encoded)
         zips.size(partial)  # raises if unpack would refuse the list of entries

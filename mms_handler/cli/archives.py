@@ -42,6 +42,9 @@ _force = click.option("--force", is_flag=True, help="Replace an archive of the s
               help="A script, or a folder with one, to pack as code/.  [default: "
               "MODEL_DIR/code]")  # fmt: skip
 @click.option("--name", help="The model's name.  [default: the folder's name]")
+@click.option("--version", metavar="TEXT",
+              help="The model's version, by which a server that has several knows it.  [default: a "
+              "number that the server counts]")  # fmt: skip
 @_model_store
 @click.option("--sample", type=existing, metavar="FILE",
               help="A request to pack with the model.  Workers answer it before they are ready, "

@@ -12,7 +12,7 @@ from importlib import metadata
 import pytest
 
 from mms_handler import archive, manifest
-from mms_handler.errors import ArchiveError, ScriptError
+from mms_handler.errors import ArchiveError, BadInput, ScriptError
 from mms_handler.script.frames import SOURCES
 
 
@@ -82,6 +82,20 @@ def test_the_manifest_names_the_model_and_the_handler(tmp_path, model_dir):
         "implementationVersion": "1.0",
         "specificationVersion": "1.0",
     }
+
+
+def test_a_model_with_a_version(tmp_path, model_dir):
+    """A server with several versions of the model knows it by this one."""
+    target = archive.pack(model_dir, tmp_path / "digits.mar", version="2026-11")
+    decoded = json.loads(entries(target)["MAR-INF/MANIFEST.json"])
+    assert decoded["model"]["modelVersion"] == "2026-11"
+    assert archive.manifest_of(target).version == "2026-11"
+
+
+def test_what_is_no_version(tmp_path, model_dir):
+    with pytest.raises(BadInput, match="^'of today' is no version: use up to 50 letters, digits"):
+        archive.pack(model_dir, tmp_path / "digits.mar", version="of today")
+    assert not (tmp_path / "digits.mar").exists()
 
 
 def test_the_same_files_give_the_same_bytes(tmp_path, model_dir):
