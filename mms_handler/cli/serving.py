@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from mms_handler import settings
-from mms_handler.cli import editing, startup
+from mms_handler.cli import editing
 from mms_handler.cli.command import (
     PORT_HELP,
     end,
@@ -99,6 +99,7 @@ def serve(places: tuple[str | Path, ...], dev: bool, script: Path | None, **opti
             raise click.UsageError("--dev is for a model on this machine, not for an address")
         editing.serve(places[0], script, _effective(options).settings)
         return
+    from mms_handler.cli import startup
     from mms_handler.processes import leave_pid_1, make_private
     from mms_handler.server import access
     from mms_handler.server import serve as serve_models
