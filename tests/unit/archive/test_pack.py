@@ -128,6 +128,7 @@ def test_entries_are_plain_files_of_1980(tmp_path, model_dir):
         ".git/config",
         "code/.ipynb_checkpoints/inference.py",
         "code/__pycache__/inference.cpython-38.pyc",
+        "code/__pycache__/notes.txt",
         "code/old.pyc",
         "__MACOSX/x",
         "MAR-INF/MANIFEST.json",

@@ -338,6 +338,18 @@ def test_decode_describes_the_problem(content_type, body, message):
             id="a JSON integer beyond any float",
         ),
         pytest.param(
+            "application/jsonlines",
+            b"1\n2\n1" + b"0" * 400 + b"\n",
+            "line 3: an integer is too large",
+            id="JSON Lines with an integer beyond any float in the last line",
+        ),
+        pytest.param(
+            CSV,
+            b"\n1,2\n3\n",
+            "line 3 has 1 value, line 2 has 2",
+            id="ragged CSV that begins with an empty line",
+        ),
+        pytest.param(
             CSV,
             b"1\r2\r",
             r"line 1, column 1: '1\\r2' is not a number",

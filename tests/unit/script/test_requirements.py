@@ -226,7 +226,7 @@ def test_sources_are_built(code, cache):
     repository(code / "src/five", "five")
     repository(code / "src/six", "six")
     (code / "more").mkdir()
-    (code / "more" / "other.txt").write_text("./src/one\n-r deeper.txt\n")
+    (code / "more" / "other.txt").write_text("./src/one\n--requirement deeper.txt\n")
     (code / "more" / "deeper.txt").write_text(f"two @ file://{code}/src/two\n")
     git = f"git+file://{code}/src"
     require(
@@ -530,6 +530,7 @@ def test_this_pythons_packages(tmp_path, monkeypatch):
         ("a.tar.gz", True),
         ("a.tgz", True),
         ("folder/", True),
+        (".", True),
         ("./folder", True),
         ("-c limits.txt", True),
         ("-f folder", True),

@@ -111,6 +111,15 @@ def test_a_library_keeps_its_name(tmp_path, name):
     assert importlib.import_module(name).__file__ != module.__file__
 
 
+def test_a_folder_of_the_scripts_name(tmp_path, monkeypatch):
+    """One on the path that only could be a package does not take the script's name."""
+    (tmp_path / "elsewhere" / "colours_of_flowers").mkdir(parents=True)
+    monkeypatch.syspath_prepend(str(tmp_path / "elsewhere"))
+    write(tmp_path, colours_of_flowers="def model_fn(model_dir): pass\n")
+    module = import_script(tmp_path / "colours_of_flowers.py")
+    assert (module.__name__, hasattr(module, "model_fn")) == ("colours_of_flowers", True)
+
+
 def test_a_name_that_is_not_an_identifier(tmp_path):
     """A script may have any file name."""
     write(tmp_path, **{"my-script 2": "def model_fn(model_dir): pass\n"})

@@ -62,6 +62,7 @@ def test_another_version(models, replace, mms):
     assert replace() == "2"
     assert mms.routes == ["one", "one 1 one READY 0", "one 2 one~2 READY 100"]
     assert states(models) == {"1": ("kept", 0), "2": ("served", 100)}
+    assert [each["minWorkers"] for each in models.describe("one")["versions"]] == [1, 1]
     assert models.find("one") == models.find("one", "2") == "one~2"
     assert models.find("one", "1") == "one"
     assert replace() == "3"

@@ -213,6 +213,14 @@ def test_whatever_ends_the_command_is_recorded(tmp_path, raised, reason, exit_co
         assert (str(caught.value), caught.value.exit_code) == (line, exit_code)
 
 
+def test_a_success_that_was_noted_too_early(tmp_path):
+    """A job that fails afterwards has none."""
+    success = tmp_path / "output" / "success"
+    with pytest.raises(JobFailed, match="^algo-2: packing: no$"):
+        record(tmp_path, success.touch, TrainingError("no"))
+    assert not success.exists()
+
+
 def test_the_innermost_phase_counts(tmp_path):
     """Where none is known, it is the command itself that failed."""
     with pytest.raises(JobFailed, match="^algo-2: unpacking: no$"):
