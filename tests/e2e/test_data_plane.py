@@ -45,16 +45,21 @@ TIMEOUT_S = 20
 FORM = "multipart/form-data; boundary=b"
 
 
-@pytest.fixture(scope="module")
-def serving(tmp_path_factory):
-    folder: Path = tmp_path_factory.mktemp("plane")
+def served(folder: Path) -> Serving:
+    """A server with two models; it is ready."""
     (folder / "doing" / "code").mkdir(parents=True)
     (folder / "doing" / "code" / "inference.py").write_text(SCRIPT)
     env = {**os.environ, "MMS_HANDLER_DATA_PLANE": "true", "MMS_JOB_QUEUE_SIZE": "5"}
     options = ("--workers", "2", "--timeout-s", TIMEOUT_S, "--restarts", "100")
     paths = (folder / "doing", EXAMPLES / "linear")
-    with Serving(free_ports(), *paths, *options, env=env, log=folder / "log") as server:
-        wait_for(lambda: server.ping() == 200, 60)
+    server = Serving(free_ports(), *paths, *options, env=env, log=folder / "log")
+    wait_for(lambda: server.ping() == 200, 60)
+    return server
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory):
+    with served(tmp_path_factory.mktemp("plane")) as server:
         yield server
 
 
@@ -192,15 +197,14 @@ def test_scaling_loses_no_request(serving):
         assert {each.result().status for each in asked} == {200}
 
 
-def test_a_drain_answers_what_was_accepted(serving):
-    """The last test of this server."""
-    with ThreadPoolExecutor(4) as pool:
+def test_a_drain_answers_what_was_accepted(tmp_path):
+    with served(tmp_path) as serving, ThreadPoolExecutor(4) as pool:
         asked = [pool.submit(ask, serving, "sleep 1") for _ in range(4)]
         wait_for(lambda: value(serving, "in_flight", "") == 4, 10)
         serving.process.send_signal(signal.SIGTERM)
         assert [each.result().status for each in asked] == [200] * 4
-    assert serving.process.wait(30) == 0
-    wait_for(serving.gone, 10)
+        assert serving.process.wait(30) == 0
+        wait_for(serving.gone, 10)
 
 
 def value(serving: Serving, name: str, label: str = 'model="doing"') -> float:
