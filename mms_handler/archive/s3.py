@@ -136,14 +136,16 @@ def _boto3(url: str) -> Iterator[Any]:
     try:
         import boto3
         from botocore.exceptions import BotoCoreError, ClientError
-        from s3transfer.exceptions import S3DownloadFailedError
+        from s3transfer import exceptions
     except ImportError as exc:
         raise ArchiveError(
             f"{url} needs boto3, which is not installed: pip install 'mms_handler[s3]'"
         ) from exc
+    # The s3transfer of Python 3.8 does not have it.
+    replaced = getattr(exceptions, "S3DownloadFailedError", ClientError)
     try:
         yield boto3
-    except (boto3.exceptions.Boto3Error, BotoCoreError, ClientError, S3DownloadFailedError) as exc:
+    except (boto3.exceptions.Boto3Error, BotoCoreError, ClientError, replaced) as exc:
         raise ArchiveError(f"{url} cannot be downloaded: {_reason(exc)}") from exc
 
 
