@@ -13,6 +13,8 @@ from typing import Callable, Iterator, Sequence
 
 from rich.cells import set_cell_size
 
+from mms_handler.periodic import repeated
+
 STDOUT, STDERR = 1, 2
 
 #: Bytes of a line that is held back on a terminal until it ends.
@@ -53,20 +55,13 @@ def progress(text: Callable[[], str]) -> Iterator[None]:
         with Live(text).shown():
             yield
         return
-    ended = threading.Event()
 
     def report() -> None:
-        while not ended.wait(REPORT_S):
-            with contextlib.suppress(OSError):  # nobody reads it
-                write_all(STDERR, f"{text()}\n".encode())
+        with contextlib.suppress(OSError):  # nobody reads it
+            write_all(STDERR, f"{text()}\n".encode())
 
-    thread = threading.Thread(target=report, daemon=True)
-    thread.start()
-    try:
+    with repeated(report, REPORT_S):
         yield
-    finally:
-        ended.set()
-        thread.join()
 
 
 #: Escape sequences that colour, erase a line or hide the cursor; others may leave the line.
@@ -93,18 +88,14 @@ class Live:
         self._midline = False
         self._off = False
         self._drawn_at = 0.0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._refresh, daemon=True)
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[None]:
         """Show the progress for the length of a ``with`` block."""
-        self._thread.start()
         try:
-            yield
+            with repeated(self._refresh, REFRESH_S):
+                yield
         finally:
-            self._ended.set()
-            self._thread.join()
             with self._lock, contextlib.suppress(OSError):  # the terminal is gone
                 self._put(self._erased() + b"".join(self._held.values()))
             self._held.clear()
@@ -152,9 +143,8 @@ class Live:
             self._put(self._erased() + start + text.encode("utf-8", "replace") + self._drawn())
 
     def _refresh(self) -> None:
-        while not self._ended.wait(REFRESH_S):
-            with self._lock, contextlib.suppress(OSError):  # the terminal is gone
-                self._put(self._erased() + self._drawn())
+        with self._lock, contextlib.suppress(OSError):  # the terminal is gone
+            self._put(self._erased() + self._drawn())
 
     def _erased(self) -> bytes:
         """What erases the rows below the lines."""

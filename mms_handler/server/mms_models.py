@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 from pathlib import Path
 from typing import Any, Iterator, NamedTuple
@@ -17,6 +16,7 @@ import psutil
 
 from mms_handler import client, manifest, names, worker_files
 from mms_handler.errors import HandlerError, OutOfResources, ServerError
+from mms_handler.periodic import repeated
 from mms_handler.server import machine, model_processes
 from mms_handler.server.front_end import FrontEnd
 from mms_handler.server.store import Store
@@ -153,21 +153,14 @@ class MmsModels:
     @contextlib.contextmanager
     def _reporting(self, name: str) -> Iterator[None]:
         """Log every ten seconds of a ``with`` block that a model is loading, and its phase."""
-        loaded, start_s = threading.Event(), time.monotonic()
+        start_s = time.monotonic()
 
         def report() -> None:
-            while not loaded.wait(_REPORT_S):
-                seconds = time.monotonic() - start_s
-                phase = self.load_phase(name)
-                log.info("%s is loading, %.0f s: %s", names.shown(name), seconds, phase)
+            seconds, phase = time.monotonic() - start_s, self.load_phase(name)
+            log.info("%s is loading, %.0f s: %s", names.shown(name), seconds, phase)
 
-        thread = threading.Thread(target=report, daemon=True)
-        thread.start()
-        try:
+        with repeated(report, _REPORT_S):
             yield
-        finally:
-            loaded.set()
-            thread.join()
 
     def _refusal(self, name: str, subject: str, answer: client.Answer) -> HandlerError:
         """The error for workers that MMS could not start; a worker may have written the reason."""
