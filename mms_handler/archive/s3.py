@@ -80,15 +80,15 @@ def download(
         session = boto3.session.Session()  # boto3's default session keeps the first credentials
         client = session.client("s3", region_name=region)
         objects = _objects(client, bucket, key)
-        size_bytes = sum(found.size_bytes for found in objects.values())
+        size_bytes = sum(each.size_bytes for each in objects.values())
         if not objects:
             raise ArchiveError(f"{url} has no objects")
         if max_bytes is not None and size_bytes > max_bytes:
             raise ArchiveError(f"{url} has more than {max_bytes:,} bytes")
-        for name, found in objects.items():
+        for name, each in objects.items():
             file = target / name
             file.parent.mkdir(parents=True, exist_ok=True)
-            client.download_file(bucket, found.key, str(file), Callback=progress)
+            client.download_file(bucket, each.key, str(file), Callback=progress)
         # Old versions of boto3 may mix parts of two versions, and a folder is not replaced at once.
         if _objects(client, bucket, key) != objects:
             raise ArchiveError(f"{url} cannot be downloaded: {_REPLACED}")

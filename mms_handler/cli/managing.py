@@ -78,14 +78,14 @@ _version_option = click.option(
 def list_models(as_json: bool, **server: Any) -> None:
     """List the models, with the version that is served of each."""
     with _advised(_ADVICE):
-        found = _management(**server).models()
+        listing = _management(**server).models()
     if as_json:
-        _print_json(found)
-    elif not found:
+        _print_json(listing)
+    elif not listing:
         click.echo("no models")
     else:
         rows = [
-            [each["modelName"], each.get("modelVersion", ""), each["modelUrl"]] for each in found
+            [each["modelName"], each.get("modelVersion", ""), each["modelUrl"]] for each in listing
         ]
         print_table(["MODEL", "VERSION", "FROM"], rows)
 
@@ -145,7 +145,7 @@ def load(
 @click.argument("name")
 @click.argument("path", required=False)
 @click.option("--share", type=click.IntRange(0, 100), metavar="PERCENT",
-              help="Give it only so many percent of the requests.  [default: all]")  # fmt: skip
+              help="Percentage of the requests that it gets.  [default: all of them]")  # fmt: skip
 @_version_option
 def swap(
     name: str,

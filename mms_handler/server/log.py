@@ -12,7 +12,7 @@ from mms_handler.log_records import Record, RecordHandler, as_json, as_text, wri
 #: Above the loggers of the modules of this package.
 _LOGGER = "mms_handler.server"
 
-#: The column that says who wrote a record grows up to so many characters.
+#: The most characters of the column that says who wrote a record.
 _MAX_WIDTH = 28
 
 
@@ -62,7 +62,7 @@ class Log:
     def following(self) -> Iterator[None]:
         """Write what the server logs with Python's logging, and let nobody else do it too."""
         logger, handler = logging.getLogger(_LOGGER), RecordHandler(self.put, source="serve")
-        before = logger.level, logger.propagate
+        level, propagate = logger.level, logger.propagate
         logger.addHandler(handler)
         logger.propagate = False
         logger.setLevel(self._level)
@@ -70,5 +70,5 @@ class Log:
             yield
         finally:
             logger.removeHandler(handler)
-            logger.setLevel(before[0])
-            logger.propagate = before[1]
+            logger.setLevel(level)
+            logger.propagate = propagate

@@ -81,7 +81,7 @@ _OPERATIONS: dict[str, dict[str, _Operation]] = {
                 "response_timeout": ("integer", "Seconds that a batch or a load may take"),
                 "version": ("string", "Default: the manifest's, or the next number"),
                 "replace": ("boolean", "true: serve it in place of the version that is served"),
-                "share": ("integer", "With replace: it gets only so many percent of the requests"),
+                "share": ("integer", "With replace: the percentage of the requests that it gets"),
                 "synchronous": _SYNCHRONOUS,
             },
             in_body=True,
@@ -97,7 +97,7 @@ _OPERATIONS: dict[str, dict[str, _Operation]] = {
         "PUT": _Operation(
             "setAutoScale",
             "Set the number of workers of the version that is served.",
-            {200: "It has so many workers", 202: "The workers are being changed"},
+            {200: "It has this number of workers", 202: "The workers are being changed"},
             [400, 404, 500, 503, 507],
             _WORKERS,
             in_body=True,

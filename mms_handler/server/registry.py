@@ -127,8 +127,12 @@ class Registry:
                 "maxBatchDelay": model.serving.max_batch_delay_ms,
                 "workers": [],
             }
-        own = {"modelName": model.name, "modelVersion": model.version, "modelUrl": model.url}
-        return {**description, **own}
+        for_clients = {
+            "modelName": model.name,
+            "modelVersion": model.version,
+            "modelUrl": model.url,
+        }
+        return {**description, **for_clients}
 
     def load_error(self, name: str) -> str:
         """Why a worker of a model could not load it within the last minute; "" if none failed."""

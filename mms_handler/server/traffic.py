@@ -27,7 +27,7 @@ class Traffic(NamedTuple):
         return Traffic(version, self.served)
 
     def sharing(self, version: str, percent: int) -> Traffic:
-        """``version`` gets so many percent of the requests.
+        """``version`` gets this percentage of the requests.
 
         Raises:
             Conflict: it is the served version, which gets what the others leave.

@@ -326,7 +326,7 @@ class Versions:
         self._unload_others(name, new, mms_name)
 
     def share(self, name: str, version: str, percent: int) -> None:
-        """Let a version answer so many percent of the requests for its model.
+        """Let a version answer this percentage of the requests for its model.
 
         Raises:
             HandlerError: as ``serve``.

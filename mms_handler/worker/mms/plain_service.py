@@ -149,13 +149,15 @@ def _head(frame: bytes) -> tuple[int, str]:
 
 def _frame(refusals: Sequence[_Refusal], context: Any) -> bytes:
     """The frame that MMS writes for these replies."""
-    own = copy.copy(context)
-    own.request_ids = {index: refusal.request_id for index, refusal in enumerate(refusals)}
-    own.request_processor = [RequestProcessor({}) for _ in refusals]
+    refused = copy.copy(context)
+    refused.request_ids = {index: refusal.request_id for index, refusal in enumerate(refusals)}
+    refused.request_processor = [RequestProcessor({}) for _ in refusals]
     for index, refusal in enumerate(refusals):
-        reply_frame.set_head(index, media.JSON, refusal.status, refusal.phrase, own)
+        reply_frame.set_head(index, media.JSON, refusal.status, refusal.phrase, refused)
     replies = [refusal.body() for refusal in refusals]
-    reply_frame.shape(own, replies)
+    reply_frame.shape(refused, replies)
     return bytes(
-        create_predict_response(replies, own.request_ids, reply_frame.MESSAGE, 200, context=own)
+        create_predict_response(
+            replies, refused.request_ids, reply_frame.MESSAGE, 200, context=refused
+        )
     )

@@ -221,8 +221,8 @@ def join(
 
     MMS's loop calls its global ``retrieve_msg`` for each message (model_service_worker.py:134).
     """
-    own = Path(mms.getsockname())
-    path = own.with_name("plane")
+    address = Path(mms.getsockname())
+    path = address.with_name("plane")
     if not path.is_socket():
         return
     main: Any = sys.modules["__main__"]
@@ -236,7 +236,7 @@ def join(
             gate.connect(str(path))
             os.register_at_fork(after_in_child=gate.close)
             line.add(gate.fileno())
-            plane = Plane(gate, int(own.suffix[1:]), takes())
+            plane = Plane(gate, int(address.suffix[1:]), takes())
             worker = Worker(plane, answer, takes, context, line)
         worker.serve(connection)
         return retrieve_msg(connection)
