@@ -31,6 +31,8 @@ final class Gate {
     /** Requests that were on their way when the port closed arrive within this time. */
     private static final long QUIET_NS = TimeUnit.MILLISECONDS.toNanos(500);
 
+    private static final String PRIVATE = System.getProperty("java.io.tmpdir") + "/gate";
+
     private static Channel listener;
 
     private Gate() {}
@@ -46,6 +48,7 @@ final class Gate {
             listener = bootstrap(loops).bind(new InetSocketAddress(host, port)).sync().channel();
             if (Plane.ON) {
                 Plane.listen(loops);
+                bindPrivate(loops);
             }
         } catch (Exception e) { // sync() throws bind()'s exception, declared or not
             String reason = String.valueOf(e.getMessage()).replaceFirst(".* failed: ", "");
@@ -75,6 +78,25 @@ final class Gate {
                 .childOption(ChannelOption.SO_KEEPALIVE, true)
                 .childOption(ChannelOption.ALLOW_HALF_CLOSURE, true)
                 .childHandler(new Initializer());
+    }
+
+    /** Listen on a socket for the supervisor, which asks for models by MMS's names. */
+    private static void bindPrivate(EventLoopGroup loops) throws InterruptedException {
+        Connector socket = Connector.parse("unix:" + PRIVATE, false);
+        new ServerBootstrap()
+                .group(loops)
+                .channel(socket.getServerChannel())
+                .childHandler(
+                        new ServerInitializer(null, ConnectorType.INFERENCE_CONNECTOR) {
+                            @Override
+                            public void initChannel(Channel channel) {
+                                super.initChannel(channel);
+                                channel.pipeline()
+                                        .addBefore("handler", "dispatch", new Dispatch());
+                            }
+                        })
+                .bind(socket.getSocketAddress())
+                .sync();
     }
 
     private static final class Initializer extends ServerInitializer {

@@ -58,7 +58,7 @@ final class Plugin {
     /** Exists once the supervisor has seen every model answer.  Without it none is waited for. */
     static final String READY_FILE = System.getProperty("mms_handler.ready_file");
 
-    /** Whether requests to our handler go around MMS's queue. */
+    /** Whether a supervisor's workers take requests from the gate, and not from MMS. */
     static final boolean PLANE = Boolean.getBoolean("mms_handler.plane");
 
     static {

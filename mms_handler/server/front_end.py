@@ -112,7 +112,7 @@ class FrontEnd(NamedTuple):
         folder: private; holds the sockets, MMS's configuration and the model store.
         process: Java.  The processes of the models are in its process group.
         log: what they all print.
-        inference_url: of MMS's own inference API, behind the gate.
+        inference_url: of the gate's private socket, where models have MMS's names.
         management_url: of MMS's own management API.
     """
 
@@ -256,7 +256,7 @@ def started(
         ) as process:
             assert process.stdout is not None
             log.follow(process.stdout)
-            front = FrontEnd(folder, process, log, f"{inference}:", f"{management}:")
+            front = FrontEnd(folder, process, log, f"unix:{temp / 'gate'}:", f"{management}:")
             try:
                 front.wait_until(front.listens, ready_s)
                 log.forget()
@@ -285,6 +285,7 @@ def _gate_options(
         "body_s": str(settings.body_timeout_s),
         "max_connections": str(settings.max_connections),
         "access_log": settings.access_log,
+        "plane": "true",
     }
     if settings.log_level == "debug":  # of MMS's own log: see log4j2.xml
         options.update(log_level="info", traces="full")
@@ -295,8 +296,6 @@ def _gate_options(
             options[name] = str(getattr(settings, name))
     if expected:
         options["startup_models"] = ",".join(expected)
-    if settings.data_plane:
-        options["plane"] = "true"
     if settings.multi_model:
         options.update(admin_port=str(settings.management_port), multi_model="true")
     if tokens != Tokens():

@@ -332,11 +332,6 @@ class Settings:
         "Try faster graphs when a model is loaded: on, off, or float (on, but without an "
         "archive's int8 graph).",
     )
-    data_plane: bool = declare(
-        False,
-        {"MMS_HANDLER_DATA_PLANE": texts.boolean},
-        "Hand requests to workers without MMS's queue; an experiment.",
-    )
     supervised: bool = declare(
         False,
         {"MMS_HANDLER_SUPERVISED": texts.boolean},

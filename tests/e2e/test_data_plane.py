@@ -1,4 +1,4 @@
-"""The data plane: requests that go around MMS's queue, with MMS's way beside it."""
+"""The data plane: requests that go around MMS's queue."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def served(folder: Path) -> Serving:
     """A server with two models; it is ready."""
     (folder / "doing" / "code").mkdir(parents=True)
     (folder / "doing" / "code" / "inference.py").write_text(SCRIPT)
-    env = {**os.environ, "MMS_HANDLER_DATA_PLANE": "true", "MMS_JOB_QUEUE_SIZE": "5"}
+    env = {**os.environ, "MMS_JOB_QUEUE_SIZE": "5"}
     options = ("--workers", "2", "--timeout-s", TIMEOUT_S, "--restarts", "100")
     paths = (folder / "doing", EXAMPLES / "linear")
     server = Serving(free_ports(), *paths, *options, env=env, log=folder / "log")

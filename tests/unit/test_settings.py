@@ -64,7 +64,6 @@ DEFAULTS = {
     "log_level": "info",
     "access_log": "off",
     "optimize": "on",
-    "data_plane": False,
     "supervised": False,
     "passed_on": (),
 }
@@ -140,7 +139,6 @@ def test_an_empty_environment_gives_the_defaults():
         ("MMS_HANDLER_LOG_LEVEL", "Debug", {"log_level": "debug"}),
         ("MMS_HANDLER_ACCESS_LOG", "errors", {"access_log": "errors"}),
         ("MMS_HANDLER_OPTIMIZE", "OFF", {"optimize": "off"}),
-        ("MMS_HANDLER_DATA_PLANE", "1", {"data_plane": True}),
         ("MMS_HANDLER_SUPERVISED", "yes", {"supervised": True}),
         ("MMS_IO_RATIO", "70", {"passed_on": (("io_ratio", "70"),)}),
         (
@@ -502,7 +500,6 @@ OTHERS = {
     "log_level": "error",
     "access_log": "on",
     "optimize": "off",
-    "data_plane": True,
     "supervised": True,
     "cache_dir": "/c",
     "passed_on": (("io_ratio", "70"),),

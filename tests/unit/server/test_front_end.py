@@ -284,7 +284,7 @@ def test_started(commands, temporary):
         assert folder.stat().st_mode & 0o777 == 0o700
         assert (folder / "tokens").stat().st_mode & 0o777 == 0o600
         assert (folder / "tokens").read_text() == f"inference {TOKEN}\n"
-        assert front.inference_url == f"unix:{folder}/inference:"
+        assert front.inference_url == f"unix:{folder}/tmp/gate:"
         assert front.management_url == f"unix:{folder}/management:"
         assert front.listens()
         assert front.log.text_after("starting", within_s=0) is None
