@@ -390,6 +390,7 @@ def test_the_gates_options(tmp_path):
         "body_s": "5",
         "max_connections": "6",
         "access_log": "errors",
+        "plane": "true",
         "log_level": "info",
         "traces": "full",
     }
