@@ -153,11 +153,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     def redirect_request(
         self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> Any:
-        try:
-            check_url(newurl, self._allowed)
-        except ArchiveError:
-            fp.close()
-            raise
+        check_url(newurl, self._allowed)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

@@ -60,12 +60,19 @@ def test_a_very_long_line():
 
 
 def test_colours():
-    """Each host has its own."""
+    """Cyan, yellow, green, magenta, blue; then they begin again."""
     recorder = Recorder()
-    hosts = Hosts(["a", "b"], recorder, colour=True)
-    hosts.write("a", 1, b"one\n")
-    hosts.write("b", 2, b"two\n")
-    assert recorder.written == b"\x1b[36m[a] \x1b[0mone\n\x1b[33m[b] \x1b[0mtwo\n"
+    hosts = Hosts("abcdef", recorder, colour=True)
+    for host in "abcdef":
+        hosts.write(host, 1, b"x\n")
+    assert recorder.written.splitlines() == [
+        b"\x1b[36m[a] \x1b[0mx",
+        b"\x1b[33m[b] \x1b[0mx",
+        b"\x1b[32m[c] \x1b[0mx",
+        b"\x1b[35m[d] \x1b[0mx",
+        b"\x1b[34m[e] \x1b[0mx",
+        b"\x1b[36m[f] \x1b[0mx",
+    ]
 
 
 def test_a_line_that_has_not_ended():
