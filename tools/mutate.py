@@ -2,8 +2,9 @@
 
 First all tests that start no server run once, to learn which of them run which lines.  Then, for
 each mutant of a sample, those tests run that reach its line, first those of the module's own test
-folder.  A mutant that is missed is printed at once, and again below the table, which says for each
-module how many were noticed.  It takes less than half an hour on two cores.
+folder.  Those that are missed are tried again, with about a minute of tests that start servers.
+The table says for each module how many were noticed, and below it are those that were missed.  It
+takes less than half an hour on two cores.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Iterable, Iterator, NamedTuple
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tools import forked  # noqa: E402
+from tools import forked, with_servers  # noqa: E402
 from tools.mutants import Mutant, mutants, mutated  # noqa: E402
 
 #: Where a person or a page is addressed: no answer is decided there.  And what a new project gets,
@@ -51,10 +52,26 @@ NOT_RUN = (
     "test_project_files.py",
 )
 
+#: About a minute of tests that start servers, by the first part of a module's path.
+SERVER_TESTS = {
+    "training": ("train_command", "train_scripts"),
+    "archive": ("archives", "commands"),
+    "server": ("management", "models_commands", "versions"),
+    "": ("serving", "logs", "data_plane", "errors_over_http"),
+}
+
+#: Files of tests that start servers, about a minute of them, by a folder of the package.
+SERVER_TESTS = {
+    "training": ("train_command", "train_scripts"),
+    "archive": ("archives", "commands"),
+    "server": ("management", "models_commands", "versions"),
+    "": ("serving", "logs", "data_plane", "errors_over_http"),
+}
+
 #: Seconds of tests, as they took without a mutant, that are run for one mutant.
 BUDGET_S = 20
 
-#: Not copied: what git ignores, and what tests without servers do not read.
+#: Not copied: what git ignores, and what the tests do not read.
 _IGNORED = shutil.ignore_patterns(".git", ".venv*", "build", "dist", ".*_cache")
 
 
@@ -78,6 +95,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         tests = learn(Path(folder), folders_of(sample) if options.only else FOLDERS)
         results = run(sample, tests, Path(folder), options.jobs, end_s)
+        results = run_with_servers(results, Path(folder), end_s)
+        results = run_with_servers(results, Path(folder), end_s)
     print(report(results, len(sample)))
     return 0
 
@@ -287,6 +306,47 @@ def is_noticed(copy: Path, names: list[str], tests: Tests) -> bool:
     return False
 
 
+# --- the mutants, with servers ---------------------------------------------------------------
+
+
+def server_tests(module: str) -> list[str]:
+    """The files of tests with servers that may notice a change of a module."""
+    names = SERVER_TESTS.get(Path(module).parts[1], SERVER_TESTS[""])
+    return [f"tests/e2e/test_{name}.py" for name in names]
+
+
+def run_with_servers(
+    results: list[tuple[Mutant, str]], folder: Path, end_s: float
+) -> list[tuple[Mutant, str]]:
+    """Try again what no test noticed; the outcome of what is noticed now is "with a server".
+
+    Tests that fail without a change do not count.
+    """
+    copy = folder / "copy0"
+    python = with_servers.environment(copy, folder / "environment")
+    passing: dict[str, with_servers.Tests] = {}
+
+    def judge(mutant: Mutant, outcome: str) -> str:
+        files = server_tests(mutant.module)
+        if files[0] not in passing:
+            passing[files[0]] = tests = with_servers.passing(copy, python, files, end_s)
+            print(f"{tests.seconds:.0f} s with servers: {' '.join(tests.arguments)}", flush=True)
+        with changed(copy / mutant.module, mutant):
+            noticed = with_servers.fail(copy, python, passing[files[0]])
+        print(f"{'noticed' if noticed else 'missed'} with servers: {described(mutant)}", flush=True)
+        return "with a server" if noticed else outcome
+
+    outcomes = dict(results)
+    missed = [mutant for mutant, outcome in results if outcome != "noticed"]
+    random.Random(0).shuffle(missed)
+    for number, mutant in enumerate(missed):
+        if time.monotonic() > end_s:
+            print(f"no time to try {len(missed) - number} with servers", flush=True)
+            break
+        outcomes[mutant] = judge(mutant, outcomes[mutant])
+    return list(outcomes.items())
+
+
 # --- the report ------------------------------------------------------------------------------
 
 
@@ -296,21 +356,26 @@ def described(mutant: Mutant) -> str:
 
 def report(results: list[tuple[Mutant, str]], count: int) -> str:
     """A table by module, and the mutants that no test noticed."""
-    lines = ["", "", "| module | mutants | noticed | missed | untested |", "|---|---|---|---|---|"]
+    keys = ("noticed", "with a server", "missed", "untested")
+    lines = ["", "", f"| module | mutants | {' | '.join(keys)} |", "|---" * (len(keys) + 2) + "|"]
     by_module: dict[str, Counter[str]] = defaultdict(Counter)
     for mutant, outcome in results:
         by_module[mutant.module.partition("/")[2]][outcome] += 1
     total: Counter[str] = sum(by_module.values(), Counter())
     for module, counts in [*sorted(by_module.items()), ("all", total)]:
-        columns = [
-            sum(counts.values()),
-            *(counts[key] for key in ("noticed", "missed", "untested")),
-        ]
+        columns = [sum(counts.values()), *(counts[key] for key in keys)]
         lines.append(f"| {module} | {' | '.join(map(str, columns))} |")
-    share = total["noticed"] / max(1, len(results))
-    lines += ["", f"{share:.1%} noticed of {len(results)}; the sample has {count}.", ""]
+    alone, all_noticed = total["noticed"], total["noticed"] + total["with a server"]
     lines += [
-        f"{outcome}: {described(mutant)}" for mutant, outcome in results if outcome != "noticed"
+        "",
+        f"{alone / max(1, len(results)):.1%} noticed by tests without a server, "
+        f"{all_noticed / max(1, len(results)):.1%} by all; {len(results)} tried of {count}.",
+        "",
+    ]
+    lines += [
+        f"{outcome}: {described(mutant)}"
+        for mutant, outcome in results
+        if outcome in ("missed", "untested")
     ]
     return "\n".join(lines)
 

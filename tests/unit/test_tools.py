@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 from mms_handler import media
-from tools import every_python, mutate
+from tools import every_python, mutate, with_servers
 
 SOURCE = '''
 """Documentation is for people."""
@@ -154,6 +155,50 @@ def test_the_tests_of_a_mutant(monkeypatch):
     others.pop(("mms_handler/media.py", mutant.line))
     for by_line in ({}, others):  # an import may have run the line
         assert mutate.tests_of(mutant, mutate.Tests(seconds, by_line)) == [f"{own}a", f"{own}b"]
+
+
+COPIED = """
+import subprocess, sys
+from pathlib import Path
+from mms_handler.cli import main
+
+def test_the_package():
+    assert main() == 1
+
+def test_a_command_without_variables():
+    command = str(Path(sys.executable).with_name("mms-handler"))
+    assert subprocess.run([command], env={}).returncode == 1
+
+def test_that_fails_anyway():
+    assert main() == 3
+"""
+
+
+def test_tests_with_servers_notice_a_change_of_a_copy(tmp_path):
+    """Also in processes that get no variables; what fails without a change does not count."""
+    package = tmp_path / "copy" / "mms_handler"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "cli.py").write_text("def main():\n    return 1\n")
+    (package.parent / "test_copied.py").write_text(COPIED)
+    python = with_servers.environment(package.parent, tmp_path / "environment")
+    tests = with_servers.passing(package.parent, python, ["test_copied.py"], time.monotonic() + 60)
+    anyway = "test_copied.py::test_that_fails_anyway"
+    assert tests.arguments == ["test_copied.py", f"--deselect={anyway}"]
+    assert not with_servers.fail(package.parent, python, tests)
+    (package / "cli.py").write_text("def main():\n    return 22\n")
+    for name in ("test_the_package", "test_a_command_without_variables"):
+        one = with_servers.Tests([f"test_copied.py::{name}"], 1)
+        assert with_servers.fail(package.parent, python, one)
+
+
+def test_which_tests_with_servers_may_notice_a_change():
+    """The files are there."""
+    assert mutate.server_tests("mms_handler/server/deaths.py")[0] == "tests/e2e/test_management.py"
+    assert mutate.server_tests("mms_handler/media.py")[0] == "tests/e2e/test_serving.py"
+    for area in mutate.SERVER_TESTS:
+        for file in mutate.server_tests(f"mms_handler/{area}/module.py"):
+            assert (mutate.ROOT / file).is_file()
 
 
 OUTPUT = """\
