@@ -17,6 +17,7 @@ from mms_handler.codecs.content_types import (
     decode,
     encode,
     encode_each,
+    encode_rows,
     known,
     negotiate,
     reads,
@@ -24,15 +25,20 @@ from mms_handler.codecs.content_types import (
     writes,
 )
 from mms_handler.codecs.text import text
+from mms_handler.codecs.together import Rows
+from mms_handler.codecs.together import decode as decode_together
 from mms_handler.media import CSV, JSON, JSON_LINES, NPY, NPZ, RECORDIO
 
 __all__ = [
     "MAX_ARRAY_BYTES",
     "Codec",
+    "Rows",
     "decode",
+    "decode_together",
     "decompress",
     "encode",
     "encode_each",
+    "encode_rows",
     "known",
     "negotiate",
     "numbers",
@@ -42,12 +48,8 @@ __all__ = [
     "writes",
 ]
 
-register(
-    Codec(JSON, json.decode, json.encode, text=True, quick=json.quick, encode_each=json.encode_each)
-)
-register(
-    Codec(CSV, csv.decode, csv.encode, text=True, quick=csv.quick, encode_each=csv.encode_each)
-)
+register(Codec(JSON, json.decode, json.encode, text=True, quick=json.quick))
+register(Codec(CSV, csv.decode, csv.encode, text=True, quick=csv.quick))
 register(Codec(NPY, npy.decode, npy.encode))
 register(Codec(NPZ, npz.decode, npz.encode))
 register(Codec(JSON_LINES, jsonlines.decode, jsonlines.encode, text=True))

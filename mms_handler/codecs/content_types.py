@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Callable, NamedTuple, Sequence
 
+import numpy as np
+
 from mms_handler.codecs import together
 from mms_handler.codecs.arrays import MAX_ARRAY_BYTES, Array, Arrays, check_bytes
 from mms_handler.codecs.text import text, utf8
@@ -29,8 +31,6 @@ class Codec(NamedTuple):
     encode: Callable[[Any], bytes] | None
     text: bool = False
     quick: Callable[[bytes], Arrays | None] | None = None
-    #: From arrays of numbers whose rows are alike; returns what ``encode`` makes of each.
-    encode_each: Callable[[Sequence[Array]], list[bytes]] | None = None
 
 
 _codecs: dict[str, Codec] = {}
@@ -157,11 +157,33 @@ def encode_each(values: Sequence[Any], accept: str, default: str) -> list[tuple[
     Raises:
         NotAcceptable, ScriptError: as ``encode``, for any of them.
     """
-    content_type = negotiate(accept, default)
-    write = _codecs[content_type].encode_each
-    if write and together.alike(values):
-        return [(body, content_type) for body in write(values)]
+    if len(values) > 1 and together.alike(values):
+        written = encode_rows(np.concatenate(values), list(map(len, values)), accept, default)
+        if written is not None:
+            return written
     return [encode(value, accept, default) for value in values]
+
+
+def encode_rows(
+    array: Array, counts: Sequence[int], accept: str, default: str
+) -> list[tuple[bytes, str]] | None:
+    """Write the rows of several bodies as ``encode`` writes each body's.
+
+    Args:
+        array: the rows of all.
+        counts: how many rows each body has.
+        accept: the Accept header of all, as sent.
+        default: the type for ``*/*``, and for any range that includes it.
+
+    Returns:
+        None if they can only be written one by one, or if that takes no longer.
+
+    Raises:
+        NotAcceptable: as ``encode``.
+    """
+    content_type = negotiate(accept, default)
+    bodies = together.encode(array, counts, content_type)
+    return None if bodies is None else [(body, content_type) for body in bodies]
 
 
 @lru_cache(maxsize=64)

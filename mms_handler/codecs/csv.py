@@ -6,11 +6,11 @@ import csv
 import io
 import re
 import warnings
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator
 
 import numpy as np
 
-from mms_handler.codecs import digits, parsers, parts, together
+from mms_handler.codecs import digits, parsers, parts
 from mms_handler.codecs.arrays import Array, Arrays, count, is_several
 
 #: A zero that keeps its minus sign in CSV but loses it in JSON, where it is an integer.
@@ -76,14 +76,25 @@ def _read_lines(lines: bytes) -> Array:
 
 
 def _by_json(lines: bytes) -> Array | None:
+    listed = as_json(lines)
+    array = None if listed is None else parsers.arrays(listed)
+    if not isinstance(array, np.ndarray) or (not array.all() and has_minus_zero(lines)):
+        return None
+    return array
+
+
+def as_json(lines: bytes) -> bytes | None:
+    """Lines as JSON, if that is JSON; None for what may not be lines of its numbers."""
     # A search for two bytes takes as long as parsing; one is found at once.
     bare = (lines.replace(b"\r\n", b"\n") if b"\r" in lines else lines).rstrip(b"\n")
     if b"[" in bare or b"\r" in bare:
         return None
-    array = parsers.arrays(b"[[" + bare.replace(b"\n", b"],[") + b"]]")
-    if not isinstance(array, np.ndarray) or (not array.all() and _MINUS_ZERO.search(bare)):
-        return None
-    return array
+    return b"[[" + bare.replace(b"\n", b"],[") + b"]]"
+
+
+def has_minus_zero(lines: bytes) -> bool:
+    """Whether there is a zero whose minus sign JSON would lose."""
+    return _MINUS_ZERO.search(lines) is not None
 
 
 def _by_numpy(lines: bytes) -> Array:
@@ -158,12 +169,6 @@ def encode(value: Any) -> bytes:
         )
     rows = value if isinstance(value, (list, tuple)) else np.atleast_1d(np.asarray(value))
     return _lines(rows)
-
-
-def encode_each(arrays: Sequence[Array]) -> list[bytes]:
-    """Write each of some arrays of numbers, whose rows are alike, as ``encode`` does."""
-    texts = together.each(encode(np.concatenate(arrays))[:-2], b"\r\n", arrays)
-    return [text + b"\r\n" for text in texts]
 
 
 def _lines(rows: Any) -> bytes:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from typing import Any, Collection, Sequence
+from typing import Any, Collection
 
 import numpy as np
 
-from mms_handler.codecs import digits, parsers, parts, together
+from mms_handler.codecs import digits, parsers, parts
 from mms_handler.codecs.arrays import (
     MAX_ARRAYS,
     Array,
@@ -83,15 +83,6 @@ def encode(value: Any) -> bytes:
         members = (dumps(name).encode() + b": " + encode(item) for name, item in value.items())
         return b"{" + b", ".join(members) + b"}"
     return dumps(value).encode()
-
-
-def encode_each(arrays: Sequence[Array]) -> list[bytes]:
-    """Write each of some arrays of numbers, whose rows are alike, as ``encode`` does."""
-    depth = arrays[0].ndim
-    start, end = b"[" * depth, b"]" * depth
-    between = end[1:] + b", " + start[1:]
-    texts = together.each(encode(np.concatenate(arrays))[depth:-depth], between, arrays)
-    return [start + text + end for text in texts]
 
 
 def floats(array: Array) -> bytes | None:

@@ -141,12 +141,13 @@ def encode(value: Any) -> bytes:
     """
     array = numeric(value)
     fortran = array.flags.f_contiguous and not array.flags.c_contiguous
-    return _head(array.shape, array.dtype, fortran) + array.tobytes("F" if fortran else "C")
+    return head(array.shape, array.dtype, fortran) + array.tobytes("F" if fortran else "C")
 
 
 # NumPy's writer takes as long as ten such arrays, and a model mostly repeats its shape.
 @lru_cache(maxsize=64)
-def _head(shape: tuple[int, ...], dtype: np.dtype[Any], fortran: bool) -> bytes:
+def head(shape: tuple[int, ...], dtype: np.dtype[Any], fortran: bool) -> bytes:
+    """What precedes the values of an array."""
     npy: Any = np.lib.format
     out = io.BytesIO()
     fields = {"descr": npy.dtype_to_descr(dtype), "fortran_order": fortran, "shape": shape}

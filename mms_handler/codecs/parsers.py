@@ -13,7 +13,7 @@ import json
 import re
 import threading
 from itertools import chain
-from typing import Any, Iterable
+from typing import Any, Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -114,7 +114,10 @@ def numbers_between_commas(part: bytes) -> Array:
 
 def _checked(doubles: Any) -> Array:
     """The doubles as an array; ValueError if one may have been an integer that is not exact."""
-    flat = np.frombuffer(doubles)
+    return _exact(np.frombuffer(doubles))
+
+
+def _exact(flat: Array) -> Array:
     if flat.size <= _FEW and flat.dot(flat) < _EXACT_SQUARE:
         return flat
     # The absolute values of a large body would take as much memory as its numbers.
@@ -122,6 +125,41 @@ def _checked(doubles: Any) -> Array:
     if largest >= _EXACT:
         raise ValueError
     return flat
+
+
+def rows(bodies: Sequence[bytes]) -> tuple[Array, list[int]] | None:
+    """Read bodies of JSON that hold rows of one length: lists of lists of numbers.
+
+    Returns:
+        The rows of all, and how many each body has.  The rows are what ``arrays`` makes of each
+        body.  None if it makes something else of one of them.
+    """
+    if simdjson is None:
+        return None
+    try:
+        return _rows(bodies, _thread_parser.parser.parse)
+    except (AttributeError, ValueError, TypeError, LookupError, RuntimeError):
+        return None
+
+
+def _rows(bodies: Sequence[bytes], parse: Callable[[bytes], Any]) -> tuple[Array, list[int]] | None:
+    numbers, counts = [], []
+    length = 0
+    for body in bodies:
+        lists = parse(body)
+        flat = np.frombuffer(lists.as_buffer(of_type="d"))
+        count = len(lists)
+        length = length or flat.size // max(count, 1)
+        brackets = len(body) - len(body.replace(b"[", b""))
+        # The only bracket beside the first is that of the only row.
+        ragged = count > 1 and set(map(len, lists)) != {length}
+        if brackets != count + 1 or flat.size != count * length or ragged or not flat.size:
+            return None
+        numbers.append(flat)
+        counts.append(count)
+        del lists  # the parser must not be used while it exists
+    array = _exact(np.concatenate(numbers)).astype(np.float32)
+    return array.reshape(-1, length), counts
 
 
 def arrays(body: bytes) -> Arrays | None:
