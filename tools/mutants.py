@@ -43,6 +43,9 @@ _ARITHMETIC = {
 #: Where a text decides something; elsewhere it is a message.
 _DECIDING = (ast.Compare, ast.Dict, ast.Set, ast.Tuple, ast.List, ast.Subscript)
 
+#: Methods whose argument is a time.
+_WAITING = {"wait", "join", "settimeout"}
+
 #: Calls for people alone: what they print decides nothing.
 _LOGGING = {"log", "logging", "warnings", "print"}
 
@@ -96,7 +99,7 @@ def _changes(source: str) -> Iterator[tuple[int, str, str, Any]]:
 
 
 def _figures(tree: ast.Module) -> Iterator[ast.Constant]:
-    """The numbers of named constants, parameters' defaults, and times that are passed by name.
+    """The numbers of named constants and parameters' defaults, and times.
 
     They are limits, times and counts, which were measured or agreed on.  One more is no fault that
     a test should notice; none at all is.
@@ -112,6 +115,8 @@ def _figures(tree: ast.Module) -> Iterator[ast.Constant]:
             values += [*node.defaults, *node.kw_defaults]
         if isinstance(node, ast.keyword) and (node.arg or "").endswith(("_s", "timeout")):
             values.append(node.value)
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in _WAITING:
+            values += node.args
     for value in values:
         for node in ast.walk(value) if value else ():
             if isinstance(node, ast.Constant) and type(node.value) in (int, float) and node.value:

@@ -193,7 +193,7 @@ def reaching_tests(mutant: Mutant, tests: Tests) -> set[str]:
 def is_own(test: str, module: str) -> bool:
     """Whether a test is in the file, or one of the files, that has a module's tests."""
     file = test.partition("::")[0]
-    return file.startswith(own_folder(module)) and Path(module).stem in file
+    return file.startswith(own_folder(module)) and Path(module).stem in Path(file).name
 
 
 def near_lines(source: str, line: int) -> Iterator[Iterable[int]]:
@@ -223,26 +223,26 @@ def near_lines(source: str, line: int) -> Iterator[Iterable[int]]:
 def tests_of(mutant: Mutant, tests: Tests) -> list[str]:
     """The tests to run for a mutant, up to BUDGET_S seconds of them.
 
-    First those that reach its line, then the module's own: a line may run once in a process, in the
-    test that happens to be the first, or only in a child process.
+    First the module's own, which may be more than those that reach its line: it may run once in a
+    process, in the test that happens to be the first, or only in a child process.  Then others that
+    reach it, and others of the folder.
     """
-    own, module = own_folder(mutant.module), Path(mutant.module).stem
+    own = own_folder(mutant.module)
     reaching = reaching_tests(mutant, tests)
     ordered = sorted(
         (name for name in tests.seconds if name in reaching or name.startswith(own)),
         key=lambda name: (
+            not is_own(name, mutant.module),
             name not in reaching,
-            module not in name.partition("::")[0],
             not name.startswith(own),
             tests.seconds[name],
         ),
     )
     chosen, seconds = [], 0.0
     for name in ordered:
-        seconds += tests.seconds[name]
-        if seconds > BUDGET_S and chosen:
-            break
-        chosen.append(name)
+        if seconds + tests.seconds[name] <= BUDGET_S or not chosen:
+            seconds += tests.seconds[name]
+            chosen.append(name)
     return chosen
 
 

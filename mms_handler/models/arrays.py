@@ -69,7 +69,7 @@ def as_ndarray(array: Any, device: Any) -> Any:
         copy = mx.nd.empty(array.shape, ctx=device)
         copy._sync_copyfrom(array)
         return copy
-    return mx.nd.from_numpy(array, zero_copy=True)
+    return mx.nd.from_numpy(array)
 
 
 def contiguous(array: Any) -> Any:

@@ -102,7 +102,7 @@ def _is_training() -> bool:
 
 def _shared(array: Any) -> Any:
     """An NDArray in the memory of an ndarray, which nothing else uses."""
-    return mx.nd.from_numpy(np.ascontiguousarray(array), zero_copy=True)
+    return mx.nd.from_numpy(np.ascontiguousarray(array))
 
 
 def straight(block: Any, arrays: Sequence[Any]) -> Any:

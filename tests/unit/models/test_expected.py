@@ -68,6 +68,18 @@ def of(net, **options):
             lambda: [nn.Conv1D(3, 3), nn.Dense(2)], (1, 2, 9), "(N, 2, 9)", id="a sequence"
         ),
         pytest.param(
+            lambda: [nn.Conv1D(3, 1), nn.MaxPool1D(3), nn.Dense(2)],
+            (1, 2, 9),
+            "(N, 2, 9)",
+            id="a sequence of 9 to 11, which is no picture",
+        ),
+        pytest.param(
+            lambda: [nn.Conv2D(1, 1), nn.MaxPool2D(99), nn.Dense(2)],
+            (1, 3, 299, 299),
+            "(N, 3, 299, 299)",
+            id="pictures of a common size, though 300 has more factors",
+        ),
+        pytest.param(
             lambda: [nn.Embedding(10, 4), nn.Flatten(), nn.Dense(2)], (1, 7), "(N, 7)", id="tokens"
         ),
         pytest.param(

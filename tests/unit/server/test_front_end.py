@@ -53,6 +53,16 @@ def test_each_line_is_passed_on():
     assert [record["message"] for record in records] == ["one", "two", "�", "three"]
 
 
+def test_lines_of_the_access_log_are_kept_apart():
+    """They are no records of the log; without an access log they are dropped."""
+    records, requests = [], []
+    text = b'{"time": "12:00", "status": 200}\none\n'
+    followed(text, ProcessLog(records.append, requests.append))
+    assert requests == ['{"time": "12:00", "status": 200}']
+    followed(text, ProcessLog(records.append))
+    assert [record["message"] for record in records] == ["one", "one"]
+
+
 def test_the_latest_line_with_some_words():
     log = ProcessLog(lambda record: None)
     followed(b"Caused by: a\nx Caused by: b\nother\n", log)

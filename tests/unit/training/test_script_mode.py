@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,7 @@ def test_a_package(code_dir, entry, module):
 def test_a_program(code_dir, name):
     """Any other file is made executable and run by the shell, with its arguments unchanged."""
     (code_dir / name).write_text('#!/bin/sh\nprintf "%s|" "$@"\n')
+    (code_dir / name).chmod(0o644)
     (code_dir / "setup.py" if name.endswith(".sh") else code_dir / "other").touch()
     command = script_mode.command_line(
         code_dir / name, code_dir, {"a": "x y", "b": "$HOME;'\"", "c": ""}, REPORT
@@ -116,6 +118,7 @@ def test_a_program(code_dir, name):
     assert command[:2] == ["/bin/sh", "-c"]
     done = subprocess.run(command, cwd=code_dir, capture_output=True, text=True, check=True)
     assert done.stdout == "-a|x y|-b|$HOME;'\"|-c||"
+    assert stat.S_IMODE((code_dir / name).stat().st_mode) == 0o755
 
 
 def test_a_seed(job, tmp_path):
