@@ -104,6 +104,30 @@ def test_a_narrow_terminal(terminal, monkeypatch):
     assert written().decode() == "one\n\x1b[J\x1b[0m\x1b[1m" + "語" * 19 + "…\x1b[0m"
 
 
+@pytest.mark.parametrize(
+    ("lines", "columns", "rows"),
+    [
+        pytest.param(4, 40, ["[b] 1", "[c] 2", "0:00:03  epoch 3"], id="all rows fit"),
+        pytest.param(3, 40, ["[b] 1", "0:00:03  epoch 3"], id="one fits"),
+        pytest.param(2, 40, ["[b] 1", "[c] 2", "0:00:03  epoch 3"], id="none: taken for 24"),
+        pytest.param(9, 3, ["[…", "[…", "0…"], id="two letters fit"),
+        pytest.param(9, 2, ["…", "…", "…"], id="one fits"),
+        pytest.param(9, 1, ["[b] 1", "[c] 2", "0:00:03  epoch 3"], id="none: taken for 80"),
+        pytest.param(0, 0, ["[b] 1", "[c] 2", "0:00:03  epoch 3"], id="it does not know"),
+    ],
+)
+def test_a_small_terminal(live, terminal, lines, columns, rows):
+    """One line stays for the text above.  A size that cannot be is not believed."""
+    slave, written = terminal
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    live.hold("b", b"1")
+    live.hold("c", b"2")
+    live.write("a", slave, b"one\n")
+    *others, last = rows
+    drawn = "\n".join([*others, f"\x1b[1m{last}\x1b[0m"])
+    assert written() == b"one\n" + BEGIN + drawn.encode()
+
+
 def test_another_stream_is_left_alone(live, terminal):
     """What goes to a file is not held back."""
     reader, writer = os.pipe()

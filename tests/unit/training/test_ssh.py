@@ -93,6 +93,16 @@ def test_an_sshd_that_does_not_start(folders, port, monkeypatch):
         pass
 
 
+@with_sshd
+def test_an_sshd_that_takes_too_long(folders, port, monkeypatch):
+    """It is not waited for any longer."""
+    monkeypatch.setattr(ssh, "START_S", 0)
+    server = ssh.server(folders[1], "127.0.0.2", port, "ssh-ed25519 AAAA", "127.0.0.1")
+    message = f"^sshd could not start on port {port} of 127.0.0.2: "
+    with pytest.raises(TrainingError, match=message), server:
+        pass
+
+
 def test_a_program_that_is_missing(monkeypatch):
     """The package is named."""
     monkeypatch.setattr(ssh.shutil, "which", lambda name, path: None)
