@@ -140,6 +140,14 @@ def test_tokens(serving, tmp_path):
     assert "serve  workers per model: " in serving.lines[0]
 
 
+def test_a_server_that_everyone_can_load_code_into(serving):
+    """It starts, as SageMaker needs it, with a warning."""
+    words = "warning: everyone who reaches 0.0.0.0:"
+    for host, is_warned in (("0.0.0.0", True), ("127.0.0.1", False)):
+        with serving("one", multi_model=True, host=host):
+            assert (words in serving.lines[0]) is is_warned
+
+
 # --- watching --------------------------------------------------------------------------------
 
 

@@ -179,6 +179,13 @@ def test_a_process_of_this_host_has_failed(run, tmp_path):
         run("exit 0", member=Member(), report=report, peers_reason_s=30)
 
 
+def test_a_process_that_ends_well_beside_others(run, tmp_path):
+    """It has no report, though it would wait for others' reasons."""
+    member = Member()
+    run("exit 0", member=member, report=tmp_path / "report.json", peers_reason_s=30)
+    assert member.waited == [False]
+
+
 def test_a_reason_among_other_lines(run):
     """A command that does not say it last finds it."""
     with pytest.raises(ScriptFailed, match="^no data$"):

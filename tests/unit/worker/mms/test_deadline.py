@@ -76,6 +76,16 @@ def test_python_code_is_interrupted():
     assert error.value.__cause__.__traceback__.tb_next is not None
 
 
+def test_what_is_no_call_is_not_interrupted():
+    """Time that is up between two calls ends neither of them."""
+    deadline = Deadline(0.2)
+    with deadline:
+        assert deadline.call(lambda: 1) == 1
+        time.sleep(0.3)
+        with pytest.raises(TimedOut, match="not started"):
+            deadline.call(lambda: 2)
+
+
 def test_a_sleeping_call_is_interrupted():
     """Time that passes in a system call counts."""
     deadline = Deadline(0.2)

@@ -366,6 +366,7 @@ def test_every_way_to_print_as_records():
     lines = process.stdout.decode().splitlines()
     assert lines[:2] == ["[METRICS]Time.ms:1", "written past it"]
     records = [json.loads(line) for line in lines[2:]]
+    assert {record["source"] for record in records} == {"worker"}
     assert [(r["level"], r["message"], r["request_id"], r["logger"]) for r in records] == [
         ("ERROR", "Backend worker process died.", "4f1c", "root"),
         ("ERROR", "an error", "4f1c", "a"),
