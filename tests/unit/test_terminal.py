@@ -76,6 +76,19 @@ def test_a_bar_is_drawn_above_the_live_line(live, terminal):
     assert written() == up + b"two\n" + BEGIN + STATUS
 
 
+def test_the_last_line_of_a_host_has_no_end(live, terminal):
+    """It stays, and the next line begins below it."""
+    slave, written = terminal
+    live.write("a", slave, b"\r 10%")
+    written()
+    live.end("a")
+    assert written() == b"\r\x1b[1A\x1b[J 10%"
+    live.end("a")
+    assert written() == b""
+    LogStream(live).write("a warning\n")
+    assert written() == b"\na warning\n" + BEGIN + STATUS
+
+
 def test_a_line_without_end_is_not_held_back(live, terminal):
     """It goes on where it is; the live line comes back after it."""
     slave, written = terminal

@@ -35,6 +35,8 @@ def wait(process):
         time.sleep(0.05)
     return process.wait(4)
 
+KINDS = {"i": "a number of 4 bytes"}
+
 def is_number(kind):
     return kind in "if" or "d" in kind
 '''
@@ -64,6 +66,7 @@ CHANGES = {
     ("9", "0"),
     ("return process.wait(4)", "return None"),
     ("4", "0"),
+    ("'i'", "'iX'"),
     ("return kind in 'if' or 'd' in kind", "return None"),
     ("kind in 'if' or 'd' in kind", "kind in 'if' and 'd' in kind"),
     ("kind in 'if'", "kind not in 'if'"),

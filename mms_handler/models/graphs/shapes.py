@@ -24,6 +24,9 @@ SEARCH_S = 0.5
 _COMMON_SIDES = (32, 224, 299)
 _SIDES = (*_COMMON_SIDES, *range(1, 257))
 
+#: Sides in a row of which the roundest is taken.
+_ROW = 8
+
 
 class ShapeRules(NamedTuple):
     """A symbol, and what decides which shapes it takes.
@@ -122,7 +125,7 @@ class ShapeRules(NamedTuple):
         if len(shape) < 4 or set(shape[2:]) != {side} or side in _COMMON_SIDES:
             return shape
         sides = [side]
-        while self.take((*shape[:2], *(sides[-1] + 1,) * (len(shape) - 2))) and len(sides) < 8:
+        while self.take((*shape[:2], *(sides[-1] + 1,) * (len(shape) - 2))) and len(sides) < _ROW:
             sides.append(sides[-1] + 1)
         best = max(sides, key=lambda number: number & -number)  # its largest power of two
         return (*shape[:2], *(best,) * (len(shape) - 2))
