@@ -28,10 +28,9 @@ _PLAIN = "\x1b[0m"
 def timestamp(seconds: float) -> str:
     """A time in seconds since 1970 as RFC 3339 has it, in local time and with milliseconds."""
     local = time.localtime(seconds)
-    minutes = abs(local.tm_gmtoff) // 60
-    sign = "-" if local.tm_gmtoff < 0 else "+"
-    zone = f"{sign}{minutes // 60:02}:{minutes % 60:02}" if minutes else "Z"
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', local)}.{int(seconds % 1 * 1000):03}{zone}"
+    text = time.strftime("%Y-%m-%dT%H:%M:%S%z", local)
+    zone = f"{text[19:22]}:{text[22:]}" if local.tm_gmtoff else "Z"
+    return f"{text[:19]}.{int(seconds % 1 * 1000):03}{zone}"
 
 
 def make_record(level: str, message: str, **fields: Any) -> Record:

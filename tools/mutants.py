@@ -1,9 +1,9 @@
 """Make mutants: copies of a module with one small change each, which a test should notice.
 
 What decides no answer is not changed: docstrings, messages of exceptions, sentences in tables,
-lines of the log, types and ``__all__``.  Nor is a pause (``time.sleep``), after which a loop looks again: it decides when
-the loop ends, not how.  Limits, times and counts that have a name become 0, and a comparison with
-one is turned around; one more or less is no fault that anybody could notice.
+lines of the log, types and ``__all__``.  Nor is a pause (``time.sleep``), after which a loop looks
+again: it decides when the loop ends, not how.  Limits, times and counts that have a name become 0,
+and a comparison with one is turned around; one more or less is no fault that anybody could notice.
 """
 
 from __future__ import annotations

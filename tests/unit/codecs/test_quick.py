@@ -369,6 +369,7 @@ def test_csv_unlike_json_is_left_to_numpy(body, monkeypatch):
         pytest.param('"1",2\n"3\n",4\n5,"6"', [[1, 2], [3, 4], [5, 6]], id="quoted line ends"),
         pytest.param("1\n\n\n\n\n\n\n\n2", [[1], [2]], id="blank lines"),
         pytest.param("1,2,3,4,5,6,nan,", None, id="a long line that ends with a comma"),
+        pytest.param('"123456,7,8', None, id="a long line of one quoted value"),
         pytest.param("1,2,3,4,5,,nan", None, id="a long line without a value"),
         pytest.param("1,2\n3,4\n5,6,7\n", None, id="one line is longer"),
     ],
