@@ -77,7 +77,7 @@ dist: $(VENV)/test$(JAVA) ## build the sdist and the wheel into dist/
 	@rm -rf dist
 	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m build --no-isolation
 
-bench: $(VENV)/test$(JAVA) ## measure, in about 25 minutes; QUICK=1 runs one short round and writes no page
+bench: $(VENV)/test$(JAVA) ## measure, in less than half an hour; QUICK=1 runs one short round and writes no page
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 chaos: $(VENV)/test$(JAVA) ## cause each fault under load, in about 15 minutes; FAULTS="WORD..." for some

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import platform
 import shutil
 import subprocess
@@ -16,16 +17,19 @@ import tempfile
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator, Sequence
 
 import psutil
 
-from benchmarks import environments, in_process, over_http, packing, report
-from benchmarks.plan import Plan
-from benchmarks.processes import environment
+from benchmarks import environments, in_process, over_http, packing, plan, report, scenarios
+from benchmarks.plan import Plan, Step
+from benchmarks.processes import NotServing, environment
 from benchmarks.results import Results, read
 
 HERE = Path(__file__).parent
+
+#: How long a run may take, without the environments and models that it makes when they are missing.
+LIMIT_S = 29 * 60
 PAGE = HERE.parent / "docs" / "performance.md"
 
 EXAMPLES = """\
@@ -38,11 +42,19 @@ examples:
 def main() -> None:
     """Run the command."""
     arguments = _arguments()
+    cut = False
     if arguments.results is None:
         arguments.results = HERE / ".work" / ("quick.json" if arguments.quick else "results.json")
-        _measure(arguments, arguments.results)
+        cut = not _measure(arguments, arguments.results)
     results = read(arguments.results)
+    results.reached = dict(report.reached(results))
+    results.save(arguments.results)
     print(report.text(results))
+    if cut:
+        sys.exit(
+            "The run was cut. What it had measured is above; to write that to the page:\n"
+            f"  {sys.executable} -m benchmarks --from {arguments.results}"
+        )
     if not arguments.quick:
         report.write(results, PAGE)
         _draw(arguments)
@@ -59,7 +71,7 @@ def _arguments() -> argparse.Namespace:
         "--quick",
         action="store_true",
         help="one short round to see that everything works; the page is not changed "
-        "(default: five rounds, about 25 minutes)",
+        "(default: five rounds, in less than half an hour)",
     )
     parser.add_argument(
         "--from",
@@ -79,35 +91,62 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _measure(arguments: argparse.Namespace, path: Path) -> None:
-    """Measure, and save the results to ``path``, even if a measurement fails."""
+def _measure(arguments: argparse.Namespace, path: Path) -> bool:
+    """Measure, and save the results to ``path`` after each step; returns False if it was cut."""
     if not shutil.which("wrk"):
         sys.exit("wrk, the load generator, is not installed; to get it: apt-get install wrk")
     environments.make(arguments.environments)
     with tempfile.TemporaryDirectory(prefix="bench-") as work:
-        plan = _plan(arguments, Path(work))
-        results = Results(_about(plan), report.PANELS)
+        made = _plan(arguments, Path(work))
+        results = Results(_about(made), report.PANELS)
+        for (name, metric), value in scenarios.RECORDED.items():
+            results.add(name, scenarios.BEFORE, {metric: value})
         try:
-            over_http.run(plan, results)
-            in_process.run(plan, results)
+            _run(made, results, path)
+        except KeyboardInterrupt:
+            return False
         finally:
             results.save(path)
+    return True
+
+
+def _run(made: Plan, results: Results, path: Path) -> None:
+    """Run every step, with as many rounds as there is time for."""
+    start, steps = time.monotonic(), list(_steps(made))
+    estimates = [step for step, _ in steps]
+    total_s = sum(step.total_s(made.rounds) for step in estimates)
+    made.log(f"about {total_s / 60:.0f} minutes: {', '.join(_lengths(made, estimates))}")
+    for number, (step, measure) in enumerate(steps):
+        left_s = LIMIT_S - (time.monotonic() - start)
+        rounds = plan.rounds(estimates[number:], made.rounds, left_s)
+        if rounds < made.rounds:
+            made.log(f"{step.name}: {rounds} rounds instead of {made.rounds}, for it is late")
+        began = time.monotonic()
+        try:
+            measure(made._replace(rounds=rounds), results)
+        except (NotServing, RuntimeError, subprocess.SubprocessError) as exc:
+            results.is_absent(step.name, "the rest of it", str(exc).strip()[-200:])
+            made.log(f"{step.name}: {exc}")
+        took_s = time.monotonic() - began
+        made.log(f"{step.name}: took {took_s:.0f} s, planned {step.total_s(rounds):.0f} s")
+        results.save(path)
+
+
+def _steps(made: Plan) -> Iterator[tuple[Step, Callable[[Plan, Results], None]]]:
+    for model in over_http.models():
+        yield over_http.step(model, made), functools.partial(over_http.run, model)
+    yield from in_process.steps()
+
+
+def _lengths(made: Plan, steps: Sequence[Step]) -> Iterator[str]:
+    for step in steps:
+        yield f"{step.name} {step.total_s(made.rounds):.0f} s"
 
 
 def _plan(arguments: argparse.Namespace, work: Path) -> Plan:
     amounts = (1, 1, 1, 1) if arguments.quick else (5, 3, 4, 3)
     paths = (packing.models(), work, arguments.environments.resolve(), Path(sys.executable))
-    return Plan(*amounts, *paths, _log())
-
-
-def _log() -> Callable[[str], None]:
-    """Return a function that prints a line after the seconds since now."""
-    start = time.monotonic()
-
-    def log(line: str) -> None:
-        print(f"{time.monotonic() - start:5.0f} s  {line}", file=sys.stderr, flush=True)
-
-    return log
+    return Plan(*amounts, *paths, plan.logger())
 
 
 def _draw(arguments: argparse.Namespace) -> None:
@@ -121,7 +160,7 @@ def _draw(arguments: argparse.Namespace) -> None:
 # --- versions and machine ---
 
 
-def _about(plan: Plan) -> dict[str, Any]:
+def _about(made: Plan) -> dict[str, Any]:
     requirements = environments.REQUIREMENTS
     return {
         "date": f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC",
@@ -129,8 +168,14 @@ def _about(plan: Plan) -> dict[str, Any]:
         "machine": _machine(),
         "ours": f"Python {platform.python_version()}, " + _versions("mxnet", "multi-model-server"),
         "Java": _java(),
-        "peers": ", ".join(dict.fromkeys((*requirements["peer"], *requirements["litserve"]))),
-        "rounds": f"{plan.rounds} of {plan.seconds} s, {plan.image_seconds} s for images",
+        "peers": ", ".join(
+            dict.fromkeys(
+                requirement
+                for name in ("peer", "litserve", "byhand")
+                for requirement in requirements[name]
+            )
+        ),
+        "rounds": f"{made.rounds} of {made.seconds} s, {made.image_seconds} s for images",
     }
 
 

@@ -30,4 +30,5 @@ def measure(url: str, traffic: Traffic, clients: int, seconds: float) -> Reading
         p50_ms=summary["p50_ms"],
         p99_ms=summary["p99_ms"],
         errors=summary["errors"],
+        seconds=summary["seconds"],
     )

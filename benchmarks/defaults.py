@@ -6,13 +6,12 @@ python -m benchmarks.defaults       prints a table
 from __future__ import annotations
 
 import contextlib
-import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Dict, List, Tuple
 
-from benchmarks import closed_loop, packing, report
+from benchmarks import closed_loop, report
 from benchmarks.plan import Plan, rotated
 from benchmarks.reading import Reading
 from benchmarks.scenarios import CLOSED, Scenario
@@ -27,7 +26,6 @@ VARIANTS: tuple[System, ...] = (
     mms_handler("one netty thread", "--netty-threads", "1"),
     mms_handler("no batches", "--batch-size", "1"),
     mms_handler("batches of up to 8", "--batch-size", "8"),
-    mms_handler("up to 5 ms until a batch is full", "--max-batch-delay-ms", "5"),
     mms_handler("one worker with one thread", "--workers", "1", "--threads", "1"),
     mms_handler("one worker with two threads", "--workers", "1", "--threads", "2"),
     mms_handler("graphs as the script made them", MMS_HANDLER_OPTIMIZE="off"),
@@ -35,7 +33,7 @@ VARIANTS: tuple[System, ...] = (
 
 SCENARIOS = ("mlp-1", "mnist-32", "mobilenet-npy")
 
-ROUNDS, SECONDS, WARM_S = 3, 3, 3
+ROUNDS, SECONDS = 3, 3
 
 
 #: Readings by scenario and variant.
@@ -46,10 +44,7 @@ def main() -> None:
     """Measure, and print a table with the medians of all rounds."""
     readings: Readings = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="bench-") as work:
-        python, log = Path(sys.executable), lambda line: print(line, file=sys.stderr)
-        environments = Path(__file__).parent / ".venvs"
-        amounts = (ROUNDS, SECONDS, SECONDS, WARM_S)
-        plan = Plan(*amounts, packing.models(), Path(work), environments, python, log)
+        plan = Plan.standalone(Path(work), ROUNDS, SECONDS)
         for scenario in CLOSED:
             if scenario.name in SCENARIOS:
                 _measure(scenario, plan, readings)

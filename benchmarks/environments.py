@@ -20,6 +20,18 @@ REQUIREMENTS = {
         "multi-model-server==1.1.11",
     ),
     "litserve": (*_MXNET, "litserve==0.2.19"),
+    "byhand": (
+        "onnxruntime==1.32.0",
+        "onnx==1.23.2",  # to write the model once
+        "orjson==3.13.0",
+        "granian==2.8.7",
+        "fastapi==0.165.0",
+        "uvicorn==0.54.0",
+        "httptools==0.9.0",
+        "uvloop==0.22.1",
+        "mosec==0.9.8",
+        "robyn==0.88.0",
+    ),
     "plots": ("matplotlib>=3.5,<4",),
 }
 

@@ -1,6 +1,6 @@
-"""Measure what needs no load: decoding, a worker's Python, loading, memory, start-up.
+"""Measure what needs no load: a worker's Python, loading, memory, replaced workers, start-up.
 
-decoding, Python: one probe per system, measured once a round
+Python, replaced workers: every system runs, and one is measured at a time
 loading: a new process each time
 start: a new server each time
 memory: one server with four workers
@@ -9,28 +9,26 @@ memory: one server with four workers
 from __future__ import annotations
 
 import contextlib
+import functools
 import subprocess
 import time
 from pathlib import Path
-from typing import Mapping, NamedTuple, Sequence
+from typing import Callable, Iterator, Mapping, NamedTuple, Sequence
 
 import psutil
 
-from benchmarks import closed_loop, packing, scenarios, servers
-from benchmarks.plan import Plan, rotated
+from benchmarks import batches, closed_loop, packing, scenarios, servers
+from benchmarks.batches import OUR_HANDLER, SERVE_ENV
+from benchmarks.plan import Plan, Step, rotated
 from benchmarks.probing import probing
 from benchmarks.processes import NotServing, pss_mb, wait_for
 from benchmarks.results import Results
 from benchmarks.sampling import Samples
-from benchmarks.scenarios import OURS, PEER, SYSTEMS
+from benchmarks.scenarios import APART, FORK_OFF, OURS, PEER, SYSTEMS
+from benchmarks.servers import Server
 
-OUR_HANDLER = "mms_handler.service:handle"
 SAMPLED = "ours, with a sample"
 PEER_HANDLER = "sagemaker_mxnet_serving_container.handler_service"
-
-
-#: What ``serve`` sets in its workers' environment.
-SERVE_ENV = {"MXNET_ENGINE_TYPE": "NaiveEngine", "MMS_HANDLER_SUPERVISED": "true"}
 
 
 class Worker(NamedTuple):
@@ -42,16 +40,23 @@ class Worker(NamedTuple):
     env: Mapping[str, str]
 
 
-def run(plan: Plan, results: Results) -> None:
-    """Measure everything that needs no load."""
-    for kind in scenarios.DECODED:
-        _decoding(kind, plan, results)
-    _python(plan, results)
+def steps() -> Iterator[tuple[Step, Callable[[Plan, Results], None]]]:
+    """Return everything that needs no load, with the time that it takes."""
+    yield Step("python", 25, 6 * len(scenarios.BATCHES)), _python
+    yield Step("restart", 12, 6), _restarting
+    yield Step("start", 1, 9), _starting
+    yield Step("memory", 50, 0.1), _memory
     for model in scenarios.LOADED:
-        _loading(model, plan, results)
-    _memory(plan, results)
-    _starting(plan, results)
-    _codecs(plan, results)
+        yield Step(f"load-{model}", 1, 10), functools.partial(_loading, model)
+    yield Step("codecs", 60, 0.1), _codecs
+
+
+def _python(plan: Plan, results: Results) -> None:
+    """Measure the processor time of a worker for each request of a batch."""
+    for model, requests in scenarios.BATCHES:
+        name = f"python-{model}-{requests}"
+        batches.measure(name, batches.Case(model, 1, "json", requests), 0.7, plan, results)
+    plan.log("python: measured")
 
 
 def _both(plan: Plan, model: str) -> tuple[Worker, Worker]:
@@ -61,51 +66,6 @@ def _both(plan: Plan, model: str) -> tuple[Worker, Worker]:
         Worker(OURS, plan.python, OUR_HANDLER, SERVE_ENV),
         Worker(PEER, plan.peer_python(), PEER_HANDLER, code),
     )
-
-
-def _decoding(kind: str, plan: Plan, results: Results) -> None:
-    """Measure how long an image of 150,528 numbers takes to become an array."""
-    image = plan.traffic("mobilenet", 1, "npy").files[0]
-    pythons = {OURS: plan.python, PEER: plan.peer_python()}
-    if kind == "npy":
-        pythons["numpy"] = plan.python
-    with contextlib.ExitStack() as stack:
-        probes = {
-            name: stack.enter_context(
-                probing(python, "decoding", name, kind, image, work=plan.work, env={})
-            )
-            for name, python in pythons.items()
-        }
-        for number in range(plan.rounds):
-            for name, probe in rotated(list(probes.items()), number):
-                us = probe.measure(0.5)["us"]
-                results.add(f"decode-{kind}", name, {"ms": us / 1e3, "rate": 1e6 / us})
-    plan.log(f"decode-{kind}: measured")
-
-
-def _python(plan: Plan, results: Results) -> None:
-    """Measure MMS's Service with each handler, around a Block that does nothing."""
-    arguments = (plan.model("constant"), plan.traffic("constant", 1, "json").files[0])
-    no_op = Worker("no-op", plan.python, "benchmarks.probes.working:nothing", {})
-    with contextlib.ExitStack() as stack:
-        probes = [
-            (
-                worker.name,
-                stack.enter_context(
-                    probing(
-                        *(worker.python, "working", worker.handler, *arguments),
-                        work=plan.work,
-                        env=worker.env,
-                    )
-                ),
-            )
-            for worker in (no_op, *_both(plan, "constant"))
-        ]
-        for number in range(plan.rounds):
-            times = {name: probe.measure(1)["us"] for name, probe in rotated(probes, number)}
-            for name, us in times.items():
-                results.add("python", name, {"us": us, "over_us": us - times["no-op"]})
-    plan.log("python: measured")
 
 
 def _loading(model: str, plan: Plan, results: Results) -> None:
@@ -124,32 +84,83 @@ def _loading(model: str, plan: Plan, results: Results) -> None:
 def _memory(plan: Plan, results: Results) -> None:
     """Measure the memory of four workers after each has answered."""
     traffic = plan.traffic(scenarios.FOUR_WORKERS, 1, "npy")
-    systems = (servers.mms_handler(OURS, "--workers", "4", "--threads", "1"), servers.peer(4, 1))
+    options = ("--workers", "4", "--threads", "1")
+    systems = (
+        servers.mms_handler(OURS, *options),
+        servers.mms_handler(APART, *options, **FORK_OFF),
+        servers.peer(4, 1),
+    )
     for system in systems:
         try:
             with plan.serving(system, scenarios.FOUR_WORKERS) as server:
                 server.wait()
                 closed_loop.measure(server.url, traffic, 8, 2)
-                name = PEER if system.name.startswith(PEER) else OURS
-                results.add("memory", name, _memory_of(server.processes()))
+                results.add("memory", system.name, _memory_of(server.processes()))
         except NotServing as exc:
             results.is_absent("memory", system.name, str(exc)[-200:])
     plan.log("memory: measured")
 
 
 def _memory_of(processes: Sequence[psutil.Process]) -> dict[str, float]:
-    """Return the memory of Java, and of the workers, which are all the processes below it."""
+    """Return the memory of Java, of the command, and of the workers, which are all the others."""
     java = next(process for process in processes if process.name() == "java")
+    command = [process for process in processes if process in java.parents()]
+    workers = [process for process in processes if process not in (java, *command)]
     return {
-        "workers_mb": pss_mb(java.children(recursive=True)),
+        "workers_mb": pss_mb(workers),
         "java_mb": pss_mb([java]),
         "all_mb": pss_mb(processes),
     }
 
 
+def _restarting(plan: Plan, results: Results) -> None:
+    """Kill the only worker, and measure how long it takes until another one answers."""
+    options, env = ("--workers", "1"), {"MMS_HANDLER_MAX_RESTARTS": "100"}
+    systems = (
+        servers.mms_handler(OURS, *options, **env),
+        servers.mms_handler(APART, *options, **env, **FORK_OFF),
+    )
+    traffic = plan.traffic(scenarios.STARTED, 1, "json")
+    with contextlib.ExitStack() as stack:
+        started = [
+            stack.enter_context(plan.serving(system, scenarios.STARTED)) for system in systems
+        ]
+        running = [server for server in started if _is_ready(server, results)]
+        for number in range(plan.rounds):
+            for server in rotated(running, number):
+                samples = Samples(server.url, traffic, server.system.tolerance)
+                wait_for(samples.take, server.process, server.place.folder)
+                server.rest()
+                worker, start = _worker(server), time.monotonic()
+                worker.kill()
+                wait_for(samples.take, server.process, server.place.folder, pause_s=0.005)
+                results.add("restart", server.system.name, {"s": time.monotonic() - start})
+    plan.log("restart: measured")
+
+
+def _is_ready(server: Server, results: Results) -> bool:
+    """Wait for a server; one that does not start is noted."""
+    try:
+        server.wait()
+    except NotServing as exc:
+        results.is_absent("restart", server.system.name, str(exc).strip()[-200:])
+        return False
+    return True
+
+
+def _worker(server: Server) -> psutil.Process:
+    """Return the only worker: of MMS's Python processes, the one from which no other descends."""
+    (worker,) = (
+        process
+        for process in server.processes()
+        if "model_service_worker.py" in " ".join(process.cmdline()) and not process.children()
+    )
+    return worker
+
+
 def _starting(plan: Plan, results: Results) -> None:
     """Measure the time from the command to the first right answer."""
-    systems = [SYSTEMS[name] for name in (OURS, *scenarios.PEERS)]
+    systems = [SYSTEMS[name] for name in (OURS, *scenarios.STARTED_PEERS)]
     traffic = plan.traffic(scenarios.STARTED, 1, "json")
     for number in range(plan.rounds):
         for system in rotated(systems, number):

@@ -166,6 +166,8 @@ def _main(url: str, rate: str, seconds: str, content_type: str, *files: str) -> 
         "p50_ms": 1e3 * in_order[len(in_order) // 2],
         "p99_ms": 1e3 * in_order[len(in_order) * 99 // 100],
         "errors": run.errors,
+        "seconds": float(seconds),
+        "arrivals": float(rate),
     }
     print(json.dumps(reading))
 

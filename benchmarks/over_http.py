@@ -1,6 +1,6 @@
 """Put servers under load in interleaved rounds: each measures every system, in another order.
 
-for each model:  start every system ─▶ warm up ─▶ rounds of closed loops ─▶ rounds of open ones
+for each model:  start every system ─▶ warm up ─▶ rounds of closed loops ─▶ of open ones ─▶ memory
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import subprocess
 from typing import Callable, Iterator, NamedTuple, Sequence
 
 from benchmarks import closed_loop, open_loop, scenarios
-from benchmarks.plan import Plan, rotated
+from benchmarks.plan import Plan, Step, rotated
 from benchmarks.probing import Probe, probing
-from benchmarks.processes import NotServing
+from benchmarks.processes import NotServing, cpu_seconds, pss_mb
 from benchmarks.reading import Reading, Traffic
 from benchmarks.results import Results
 from benchmarks.sampling import Samples, in_background
-from benchmarks.scenarios import OURS, PEERS, RAW, SYSTEMS, Raw, Scenario
+from benchmarks.scenarios import OURS, PEER, RAW, SYSTEMS, Raw, Scenario
 from benchmarks.servers import Server
 
 
@@ -30,18 +30,50 @@ class Load(NamedTuple):
     measure: Callable[[int], Reading]
 
 
-def run(plan: Plan, results: Results) -> None:
-    """Measure every scenario, model by model."""
-    for model in dict.fromkeys(scenario.model for scenario in scenarios.CLOSED):
-        group = [scenario for scenario in scenarios.CLOSED if scenario.model == model]
-        with contextlib.ExitStack() as stack:
-            plan.log(f"{model}: starting")
-            running = _running(stack, group, plan, results)
-            closed = list(_closed(group, running, stack, plan))
-            for load in closed if plan.warm_s else ():
-                _try(load, plan.warm_s, plan, results)
-            _rounds(closed, plan, results)
-            _rounds(list(_open(group, running, plan, results)), plan, results)
+#: Seconds that a measurement takes besides the load: until the server rests, and the last sample.
+_AROUND_S = 1.0
+
+
+def models() -> Iterator[str]:
+    """Return the models; those of one scenario after the other are measured together."""
+    yield from dict.fromkeys(scenario.model for scenario in scenarios.CLOSED)
+
+
+def step(model: str, plan: Plan) -> Step:
+    """Return how long it takes to measure the scenarios of one model."""
+    group = _group(model)
+    closed_s = opened_s = warm_s = 0.0
+    for scenario in group:
+        load_s, count = _seconds(scenario, plan) + _AROUND_S, _count(scenario)
+        closed_s += count * load_s
+        opened_s += 2 * load_s if scenario.name in scenarios.OPEN else 0
+        warm_s += count * (plan.warm_s + _AROUND_S) if plan.warm_s else 0
+    systems = {name for scenario in group for name in scenario.systems}
+    return Step(model, 4 + 2 * len(systems) + warm_s, closed_s + opened_s)
+
+
+def _count(scenario: Scenario) -> int:
+    return len(scenario.systems) + len(RAW) * scenario.raw
+
+
+def _group(model: str) -> list[Scenario]:
+    return [scenario for scenario in scenarios.CLOSED if scenario.model == model]
+
+
+def run(model: str, plan: Plan, results: Results) -> None:
+    """Measure the scenarios of one model."""
+    group = _group(model)
+    with contextlib.ExitStack() as stack:
+        plan.log(f"{model}: starting")
+        running = _running(stack, group, plan, results)
+        closed = list(_closed(group, running, stack, plan))
+        for load in closed if plan.warm_s else ():
+            _try(load, plan.warm_s, plan, results)
+        _rounds(closed, plan, results)
+        _rounds(list(_open(group, running, plan, results)), plan, results)
+        if model == scenarios.MEASURED:
+            for name, server in running.items():
+                results.add(f"memory-{model}", name, {"all_mb": pss_mb(server.processes())})
 
 
 def _rounds(loads: Sequence[Load], plan: Plan, results: Results) -> None:
@@ -78,7 +110,7 @@ def _running(
     stack: contextlib.ExitStack, group: Sequence[Scenario], plan: Plan, results: Results
 ) -> dict[str, Server]:
     """Start all systems that a group needs at the same time, and return those that are ready."""
-    kinds = {name: scenario.kind for scenario in group[::-1] for name in scenario.systems()}
+    kinds = {name: scenario.kind for scenario in group[::-1] for name in scenario.systems}
     servers = {
         name: stack.enter_context(plan.serving(SYSTEMS[name], group[0].model, kind))
         for name, kind in kinds.items()
@@ -99,7 +131,7 @@ def _fault(server: Server, group: Sequence[Scenario], plan: Plan) -> str:
         return str(exc).strip()
     for scenario in group:
         samples = _samples(server, _traffic(scenario, plan))
-        if server.system.name in scenario.systems() and not samples.take():
+        if server.system.name in scenario.systems and not samples.take():
             return f"{scenario.name}: the first answer differs from MXNet's"
     return ""
 
@@ -119,10 +151,16 @@ def _samples(server: Server, traffic: Traffic) -> Samples:
 def _sampled(server: Server, traffic: Traffic, measure: Callable[[], Reading]) -> Reading:
     """Measure while one more client checks answers; return the reading with its counts."""
     samples = _samples(server, traffic)
+    before_s = cpu_seconds(server.processes())
     with in_background(samples):
         reading = measure()
     server.rest()
-    return reading._replace(checked=samples.checked, wrong=samples.wrong)
+    used_us = 1e6 * (cpu_seconds(server.processes()) - before_s)
+    return reading._replace(
+        checked=samples.checked,
+        wrong=samples.wrong,
+        cpu_us=used_us / max(1.0, reading.rate * reading.seconds + samples.checked),
+    )
 
 
 # --- closed loops ---
@@ -133,7 +171,7 @@ def _closed(
 ) -> Iterator[Load]:
     for scenario in group:
         traffic, seconds = _traffic(scenario, plan), _seconds(scenario, plan)
-        for name in scenario.systems():
+        for name in scenario.systems:
             if name in running:
                 measure = _over_http(running[name], traffic, scenario.clients)
                 yield Load(scenario.name, name, seconds, measure)
@@ -170,6 +208,7 @@ def _at_once(probes: Sequence[Probe], seconds: int) -> Reading:
         max(result["p50_ms"] for result in results),
         max(result["p99_ms"] for result in results),
         errors=0,
+        seconds=seconds,
     )
 
 
@@ -179,14 +218,15 @@ def _at_once(probes: Sequence[Probe], seconds: int) -> Reading:
 def _open(
     group: Sequence[Scenario], running: dict[str, Server], plan: Plan, results: Results
 ) -> Iterator[Load]:
-    """Run ours and the peer at a part of the peer's closed rate, then ours at a part of its own."""
+    """Run ours and the peer at a part of the closed rate of the peer's best setting."""
     for scenario in group:
         if scenario.name not in scenarios.OPEN:
             continue
-        closed = {name: _median_rate(results, scenario.name, name) for name in running}
-        best = max(PEERS, key=lambda name: closed.get(name, 0.0))
-        for name, reference in ((OURS, best), (best, best), (OURS, OURS)):
-            rate = _arrivals(closed.get(reference, 0.0))
+        peers = [name for name in running if name.startswith(PEER)]
+        closed = {name: _median_rate(results, scenario.name, name) for name in peers}
+        best = max(peers, key=lambda name: closed[name], default="")
+        rate = _arrivals(closed.get(best, 0.0))
+        for name in (OURS, best):
             if name in running and rate:
                 yield _arriving(scenario, running[name], rate, plan)
 
@@ -201,10 +241,10 @@ def _arrivals(closed: float) -> float:
 
 
 def _arriving(scenario: Scenario, server: Server, rate: float, plan: Plan) -> Load:
-    traffic, name = _traffic(scenario, plan), f"{server.system.name} at {rate:,.0f}"
+    traffic = _traffic(scenario, plan)
     return Load(
         f"{scenario.name}-open",
-        name,
+        server.system.name,
         _seconds(scenario, plan),
         lambda seconds: _sampled(
             server, traffic, lambda: open_loop.measure(server.url, traffic, rate, seconds)

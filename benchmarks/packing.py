@@ -75,3 +75,12 @@ def unpacked(model: Path, work: Path) -> Path:
         with zipfile.ZipFile(archive) as mar:
             mar.extractall(folder)
     return folder
+
+
+def onnx(model: Path, python: Path) -> Path:
+    """Return the MLP as an ONNX model, which this Python writes once."""
+    path = model.parent / "model.onnx"
+    if not path.exists():
+        command = [python, "-m", "benchmarks.byhand.model", model.parent / "weights.npz", path]
+        subprocess.run(command, cwd=_HERE.parent, check=True, capture_output=True)
+    return path

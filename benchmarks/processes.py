@@ -78,8 +78,13 @@ def family(pid: int) -> list[psutil.Process]:
         return []
 
 
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], folder: Path) -> None:
-    """Return as soon as ``condition()`` is true.
+def wait_for(
+    condition: Callable[[], bool],
+    process: subprocess.Popen[bytes],
+    folder: Path,
+    pause_s: float = 0.02,
+) -> None:
+    """Return as soon as ``condition()`` is true, which is tried again after each pause.
 
     Raises:
         NotServing: the process ended, or 120 seconds passed.
@@ -88,7 +93,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[bytes], fo
     while not condition():
         if process.poll() is not None or time.monotonic() > deadline:
             raise NotServing((folder / "log").read_text(errors="replace")[-2_000:])
-        time.sleep(0.02)
+        time.sleep(pause_s)
 
 
 def free_ports() -> tuple[int, int]:

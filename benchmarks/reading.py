@@ -48,5 +48,8 @@ class Reading(NamedTuple):
     p50_ms: float
     p99_ms: float
     errors: int  # requests without an answer, or with a status other than 2xx
+    seconds: float  # how long it was
     checked: int = 0  # answers that a client beside the load compared with MXNet's
     wrong: int = 0  # those that differed, or did not come
+    cpu_us: float = 0.0  # processor time of all the server's processes for each good answer
+    arrivals: float = 0.0  # requests a second in an open loop

@@ -21,6 +21,7 @@ class Results:
         self.rows: list[dict[str, Any]] = []
         self.absent: dict[str, str] = {}
         self.tables: dict[str, str] = {}  # Markdown of other programs
+        self.reached: dict[str, float] = {}  # for the picture: each target as a multiple of itself
 
     def add(self, scenario: str, system: str, values: Mapping[str, Any]) -> None:
         self.rows.append({"scenario": scenario, "system": system, "values": dict(values)})
@@ -43,6 +44,15 @@ class Results:
             if (row["scenario"], row["system"]) == key and metric in row["values"]
         ]
 
+    def failures(self, scenario: str, system: str) -> list[float]:
+        """Return how many errors and wrong bodies each round had."""
+        key = (scenario, system)
+        return [
+            row["values"].get("errors", 0) + row["values"].get("wrong", 0)
+            for row in self.rows
+            if (row["scenario"], row["system"]) == key
+        ]
+
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(vars(self), indent=1))
 
@@ -52,5 +62,5 @@ def read(path: Path) -> Results:
     fields = json.loads(path.read_text())
     results = Results(fields["about"], fields["panels"])
     results.rows, results.absent = fields["rows"], fields["absent"]
-    results.tables = fields["tables"]
+    results.tables, results.reached = fields["tables"], fields["reached"]
     return results

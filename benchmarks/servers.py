@@ -1,9 +1,10 @@
-"""Start each system: mms_handler, the peer, MMS with a no-op handler, LitServe."""
+"""Start each system: mms_handler, the peer, MMS with a no-op handler, what people write by hand."""
 
 from __future__ import annotations
 
 import contextlib
 import http.client
+import socket
 import subprocess
 import time
 import urllib.parse
@@ -154,14 +155,23 @@ def peer(workers: int, threads: int) -> System:
 
 
 def no_op(workers: int) -> System:
-    """MMS, set up as for the peer, with a handler that returns a constant."""
+    """MMS, set up as for the peer but without an access log, and a handler that does nothing."""
     return System(
         "MMS alone",
-        lambda place: _mms(place, _no_op_model(place.folder), "no_op:handle", workers),
+        lambda place: _mms(place, no_op_model(place.folder), NO_OP, workers),
         lambda place: {},
         _loaded(workers),
         tolerance=float("inf"),
     )
+
+
+def no_op_under_serve(name: str) -> System:
+    """The same handler under ``mms-handler serve``: an archive of a handler that is not ours."""
+
+    def path(place: Place) -> Path:
+        return _archived(place, no_op_model(place.folder), NO_OP, "default") / "model.mar"
+
+    return mms_handler(name, path=path, tolerance=float("inf"))
 
 
 _PEER = "sagemaker_mxnet_serving_container.handler_service"
@@ -178,7 +188,9 @@ management_address=http://127.0.0.1:{management_port}
 vmargs=-XX:-UseContainerSupport
 """
 
-_NO_OP = '''\
+NO_OP = "no_op:handle"
+
+_NO_OP_SCRIPT = '''\
 """Answer every request with ten zeros."""
 
 
@@ -190,35 +202,42 @@ def handle(data, context):
 def _mms(place: Place, model: Path, handler: str, workers: int) -> list[object]:
     """Write the archive and the configuration, and return the command."""
     folder, bin_folder = place.folder, place.python("peer").parent
-    (folder / "store").mkdir()
-    archiver: list[str | Path] = [
-        bin_folder / "model-archiver",
-        "--model-name",
-        "model",
-        "--handler",
-        handler,
-    ]
-    paths: list[str | Path] = ["--model-path", model, "--export-path", folder / "store"]
-    subprocess.run(
-        [*archiver, *paths, "--archive-format", "no-archive"], check=True, capture_output=True
-    )
+    store = _archived(place, model, handler, "no-archive")
     properties = _PROPERTIES.format(workers=workers, **place._asdict())
     (folder / "mms.properties").write_text(properties)
+    log_config = _log_config(bin_folder.parent).read_text()
+    if handler == NO_OP:
+        log_config = log_config.replace('"ACCESS_LOG" level="info"', '"ACCESS_LOG" level="off"')
+    (folder / "log4j2.xml").write_text(log_config)
     return [
         *(bin_folder / "multi-model-server", "--start", "--foreground"),
-        *("--model-store", folder / "store", "--mms-config", folder / "mms.properties"),
-        *("--log-config", _log_config(bin_folder.parent)),
+        *("--model-store", store, "--mms-config", folder / "mms.properties"),
+        *("--log-config", folder / "log4j2.xml"),
     ]
+
+
+def _archived(place: Place, model: Path, handler: str, form: str) -> Path:
+    """Pack a model for MMS with its own tool, and return the folder with the archive."""
+    store = place.folder / "store"
+    store.mkdir()
+    command: list[object] = [
+        *(place.python("peer").with_name("model-archiver"), "--model-name", "model"),
+        *("--handler", handler, "--model-path", model),
+        *("--export-path", store, "--archive-format", form),
+    ]
+    subprocess.run(list(map(str, command)), check=True, capture_output=True)
+    return store
 
 
 def _log_config(environment: Path) -> Path:
     return next(environment.glob("lib/*/site-packages/sagemaker_inference/etc/log4j2.xml"))
 
 
-def _no_op_model(folder: Path) -> Path:
+def no_op_model(folder: Path) -> Path:
+    """Write a handler that answers a constant, and return the folder with it."""
     model = folder / "no_op"
-    model.mkdir()
-    (model / "no_op.py").write_text(_NO_OP)
+    model.mkdir(exist_ok=True)
+    (model / "no_op.py").write_text(_NO_OP_SCRIPT)
     return model
 
 
@@ -250,6 +269,77 @@ def litserve(name: str, workers: int, batch: int) -> System:
         lambda place: _get(f"http://127.0.0.1:{place.port}/health") == b"ok",
         path="/predict",
     )
+
+
+# --- what people write by hand ---
+
+
+def granian(name: str) -> System:
+    return _by_hand(
+        name,
+        lambda place: [
+            *("granian", "--interface", "rsgi", "--workers", 2, "--port", place.port),
+            *("--no-ws", "--log-level", "warning", "benchmarks.byhand.in_granian:app"),
+        ],
+    )
+
+
+def fastapi(name: str) -> System:
+    return _by_hand(
+        name,
+        lambda place: [
+            *("uvicorn", "benchmarks.byhand.in_fastapi:app", "--workers", 2, "--port", place.port),
+            *("--loop", "uvloop", "--http", "httptools", "--no-access-log"),
+        ],
+    )
+
+
+def robyn(name: str) -> System:
+    return _by_hand(
+        name,
+        lambda place: [
+            *("benchmarks.byhand.in_robyn", place.port, "--processes", 2, "--workers", 1),
+            *("--log-level", "WARN"),
+        ],
+    )
+
+
+def mosec(name: str, batch: int) -> System:
+    return _by_hand(
+        name,
+        lambda place: [
+            *("benchmarks.byhand.in_mosec", "--port", place.port, "--address", "127.0.0.1"),
+            *("--path", place.folder / "mosec", "--log-level", "warning"),
+        ],
+        path="/inference",
+        BATCH=str(batch),
+    )
+
+
+def _by_hand(
+    name: str,
+    arguments: Callable[[Place], list[object]],
+    path: str = "/invocations",
+    **env: str,
+) -> System:
+    """A program of benchmarks.byhand, in two processes with one thread each."""
+    return System(
+        name,
+        lambda place: [place.python("byhand"), "-m", *arguments(place)],
+        lambda place: {
+            "MODEL": str(packing.onnx(place.model, place.python("byhand"))),
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            **env,
+        },
+        lambda place: _listens(place.port),
+        path,
+    )
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _get(url: str) -> bytes:

@@ -3,8 +3,9 @@
 python -m benchmarks.probes.writing FOLDER
 
     FOLDER/NAME/model/    artifacts and code/inference.py: what is served
-    FOLDER/NAME/rows-1/   0.json, 0.npy, 1.json, ...: bodies of one row
+    FOLDER/NAME/rows-1/   0.json, 0.npy, 0.csv, 1.json, ...: bodies of one row
     FOLDER/NAME/rows-1/answers.npy: MXNet's own answer to each of them
+    FOLDER/mlp/weights.npz    weight0, bias0, ...: for those who serve the MLP without MXNet
 """
 
 from __future__ import annotations
@@ -78,6 +79,12 @@ def mlp(folder: Path) -> None:
         mx.gluon.nn.Dense(10),
     )
     _export(net, (1, 784), folder)
+    layers = {
+        f"{part}{number}": getattr(layer, part).data().asnumpy()
+        for number, layer in enumerate(net)
+        for part in ("weight", "bias")
+    }
+    np.savez(folder.parent / "weights.npz", **layers)
 
 
 def zoo(name: str) -> Callable[[Path], None]:
@@ -148,12 +155,13 @@ def write(name: str, folder: Path) -> None:
 
 
 def write_bodies(model: Path, folder: Path, shape: tuple[int, ...]) -> None:
-    """Write random bodies of one shape as JSON and NPY, and the right answers."""
+    """Write random bodies of one shape as JSON, NPY and CSV, and the right answers."""
     folder.mkdir()
     bodies = np.random.RandomState(7).randn(BODIES, *shape).astype(np.float32)
     for number, body in enumerate(bodies):
         (folder / f"{number}.json").write_text(json.dumps(body.tolist()))
         np.save(folder / f"{number}.npy", body)
+        np.savetxt(folder / f"{number}.csv", body.reshape(len(body), -1), "%.9g", ",")
     np.save(folder / "answers.npy", answers(model, bodies))
 
 

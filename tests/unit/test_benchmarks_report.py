@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks import report
-from benchmarks.plan import rotated
+from benchmarks.plan import Step, rotated, rounds
 from benchmarks.report import BEGIN, END
 from benchmarks.results import Results, read
 from benchmarks.scenarios import Target
@@ -80,9 +80,65 @@ def test_a_target_is_a_row(results):
     """A row has the scenario, both spreads, the limit, the ratio and the verdict."""
     row = (
         "| MNIST Module, row of 784, JSON, 32 clients: per second | 900 (800 - 4,000) "
-        "| peer, 2 x 1: 100 (90.0 - 110) | >= 8 x | 9.00 x | yes |"
+        "| peer, 2 x 1: 100 (90.0 - 110) | >= 16 x | 9.00 x | void: 3 errors or wrong bodies |"
     )
     assert row in report.targets(results).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("target", "value", "failures", "words"),
+    [
+        pytest.param(RATE, 8, 0, "yes", id="reached"),
+        pytest.param(RATE, 6, 0, "no: 25 % short", id="too slow"),
+        pytest.param(LATENCY, 0.42, 0, "no: 20 % over", id="too long"),
+        pytest.param(RATE, 9, 2, "void: 2 errors or wrong bodies", id="with errors"),
+    ],
+)
+def test_a_missed_target_says_by_how_much(target, value, failures, words):
+    """Six of eight times is a quarter short; a figure with errors does not count."""
+    assert report.verdict(target, value, failures) == words
+
+
+def test_a_peers_rounds_with_errors_do_not_count():
+    """The two rounds without errors are left; if all have some, all count."""
+    results = Results({}, {})
+    for rate, errors, wrong in ((100, 0, 0), (900, 3, 0), (120, 0, 0), (800, 0, 1)):
+        results.add("mnist-32", "peer, 2 x 1", {"rate": rate, "errors": errors, "wrong": wrong})
+        results.add("mnist-32", "peer, 1 x 2", {"rate": rate, "errors": 1, "wrong": 0})
+    assert report.counted(results, "mnist-32", "peer, 2 x 1", "rate") == [100, 120]
+    assert report.counted(results, "mnist-32", "peer, 1 x 2", "rate") == [100, 900, 120, 800]
+
+
+def test_a_variant_of_ours_is_compared_with_ours():
+    """An exact name wins over those that it begins, such as the variant's own."""
+    results = Results({}, {})
+    for system, rate in (("ours", 100), ("ours, plain folder", 95), ("ours, int8", 300)):
+        results.add("mobilenet-npy", system, {"rate": rate})
+    target = Target("mobilenet-npy", "rate", ">=", 0.95, "ours", "ours, plain folder")
+    assert report.best(results, target) == "ours"
+    assert report.achieved(results, target) == 0.95
+
+
+def test_the_picture_has_each_ratio_as_a_multiple_of_its_target(results):
+    """Nine times the peer is 9/16 of what is wanted."""
+    (found,) = report.reached(results)
+    assert found == ("MNIST Module, row of 784, 32 clients, against peer", 9 / 16)
+
+
+@pytest.mark.parametrize(
+    ("left_s", "number"),
+    [
+        pytest.param(1000, 5, id="enough time"),
+        pytest.param(150, 5, id="just enough"),
+        pytest.param(149, 4, id="one round less"),
+        pytest.param(0, 3, id="late, three all the same"),
+    ],
+)
+def test_a_late_run_measures_fewer_rounds(left_s, number):
+    """Five rounds of this step take 110 s, three of the next one 40 s."""
+    steps = [Step("this", 10, 20), Step("next", 10, 10)]
+    assert rounds(steps, 5, left_s) == number
+    assert rounds(steps, 1, left_s) == 1
 
 
 def test_errors_and_wrong_bodies_are_counted_over_all_rounds(results):
