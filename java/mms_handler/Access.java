@@ -42,7 +42,7 @@ final class Access {
         if (!CHECKS_HOSTS && TOKENS.isEmpty()) {
             return null;
         }
-        Target target = new Target(request.uri());
+        Target target = Target.of(request.uri());
         boolean management = Plugin.ADMIN_PORT != null && target.isManagement();
         if (!management && CHECKS_HOSTS && isForeign(request.headers())) {
             return Checks.error(

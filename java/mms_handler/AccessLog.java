@@ -122,7 +122,7 @@ final class AccessLog {
             line.append("{\"time\":\"").append(TIME.format(Instant.ofEpochMilli(endMs)));
             line.append("\",\"level\":\"").append(level).append("\",\"source\":\"access\"");
             if (uri != null) {
-                field(line, "model", new Target(uri).model());
+                field(line, "model", Target.of(uri).model());
             }
             field(line, "version", version);
             if (work != null && work.worker > 0) {

@@ -1,17 +1,20 @@
 package mms_handler;
 
-import com.amazonaws.ml.mms.http.InternalServerException;
-import com.amazonaws.ml.mms.http.ServiceUnavailableException;
-import com.amazonaws.ml.mms.util.NettyUtils;
 import io.netty.buffer.ByteBuf;
+import io.netty.channel.ChannelFuture;
+import io.netty.channel.ChannelFutureListener;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.handler.codec.http.FullHttpRequest;
 import io.netty.handler.codec.http.FullHttpResponse;
+import io.netty.handler.codec.http.HttpHeaderNames;
+import io.netty.handler.codec.http.HttpHeaderValues;
+import io.netty.handler.codec.http.HttpHeaders;
 import io.netty.handler.codec.http.HttpResponseStatus;
 import io.netty.util.concurrent.EventExecutor;
 import java.nio.charset.StandardCharsets;
 import java.util.Iterator;
 import java.util.Map;
+import java.util.concurrent.TimeUnit;
 
 /** A client's request on the plane. */
 final class Call {
@@ -22,19 +25,28 @@ final class Call {
     private final ChannelHandlerContext client;
     private final FullHttpRequest request;
 
+    /** MMS's name of the model. */
+    private final String model;
+
     /** How many parts the body has; 0 if it is the client's body as it came. */
     final int parts;
 
     private ByteBuf body;
 
     /** @param body what the worker gets; owned by this object from now on */
-    Call(ChannelHandlerContext client, FullHttpRequest request, ByteBuf body, int parts) {
+    Call(
+            ChannelHandlerContext client,
+            String model,
+            FullHttpRequest request,
+            ByteBuf body,
+            int parts) {
         this.client = client;
+        this.model = model;
         this.request = request;
         this.body = body;
         this.parts = parts;
         String own = request.headers().get(RequestId.HEADER);
-        id = own == null ? NettyUtils.getRequestId(client.channel()) : own;
+        id = own == null ? RequestId.next() : own;
     }
 
     int bytes() {
@@ -86,28 +98,45 @@ final class Call {
         }
     }
 
+    /**
+     * Send the answer, as MMS does: an error ends the connection.
+     *
+     * @param response with {@link Reply#HEADERS}
+     */
     void answer(FullHttpResponse response) {
         release();
-        NettyUtils.sendHttpResponse(client, response, true);
+        int status = response.status().code();
+        HttpHeaders headers = response.headers();
+        headers.set(RequestId.HEADER, id);
+        headers.set(HttpHeaderNames.CONTENT_LENGTH, response.content().readableBytes());
+        headers.set(
+                HttpHeaderNames.CONNECTION,
+                status < 400 ? HttpHeaderValues.KEEP_ALIVE : HttpHeaderValues.CLOSE);
+        long millis = TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - sinceNs);
+        RequestCounts.count(model, status, millis);
+        ChannelFuture sent = client.channel().writeAndFlush(response);
+        if (status >= 400) {
+            sent.addListener(ChannelFutureListener.CLOSE);
+        }
     }
 
     void fail(HttpResponseStatus status, String message) {
-        release();
-        NettyUtils.sendError(client, status, new InternalServerException(message));
+        error(status, "InternalServerException", message);
     }
 
     /** It took too long. */
     void expire(String message) {
-        release();
-        NettyUtils.sendError(client, HttpResponseStatus.GATEWAY_TIMEOUT, new TimedOut(message));
+        error(HttpResponseStatus.GATEWAY_TIMEOUT, "TimedOut", message);
     }
 
     /** There are too many others. */
     void refuse(String message) {
-        release();
-        NettyUtils.sendError(
-                client,
-                HttpResponseStatus.SERVICE_UNAVAILABLE,
-                new ServiceUnavailableException(message));
+        error(HttpResponseStatus.SERVICE_UNAVAILABLE, "ServiceUnavailableException", message);
+    }
+
+    private void error(HttpResponseStatus status, String type, String message) {
+        FullHttpResponse response = Checks.error(status, type, message);
+        response.headers().add(Reply.HEADERS);
+        answer(response);
     }
 }

@@ -16,7 +16,6 @@ import io.netty.handler.codec.http.LastHttpContent;
 import io.netty.util.ReferenceCountUtil;
 import java.util.ArrayDeque;
 import java.util.Collection;
-import java.util.UUID;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicInteger;
@@ -194,7 +193,7 @@ final class Connection extends ChannelDuplexHandler {
             return;
         }
         HttpResponse reply = Access.refusal(request);
-        Target target = Checks.isCommon(request) ? null : new Target(request.uri());
+        Target target = Checks.isCommon(request) ? null : Target.of(request.uri());
         if (reply == null && target != null) {
             reply = Checks.reply(request, target);
         }
@@ -332,7 +331,7 @@ final class Connection extends ChannelDuplexHandler {
         if (requestId != null) {
             response.headers().set(RequestId.HEADER, requestId);
         } else if (!counted) {
-            response.headers().set(RequestId.HEADER, UUID.randomUUID().toString());
+            response.headers().set(RequestId.HEADER, RequestId.next());
         }
         describe(response);
     }

@@ -27,19 +27,19 @@ final class Dispatch extends ChannelInboundHandlerAdapter {
         Lane lane =
                 request.method().equals(HttpMethod.OPTIONS) || request.decoderResult().isFailure()
                         ? null
-                        : Plane.lane(new Target(request.uri()).model());
+                        : Plane.lane(Target.of(request.uri()).model());
         if (lane == null) {
             context.fireChannelRead(request);
             return;
         }
-        NettyUtils.requestReceived(context.channel(), request);
+        String model = lane.model.getModelName();
         List<InputParameter> parts = parts(request);
         if (parts.isEmpty()) {
-            lane.add(new Call(context, request, request.content(), 0));
+            lane.add(new Call(context, model, request, request.content(), 0));
         } else {
             ByteBuf body = encoded(context, parts);
             request.release();
-            lane.add(new Call(context, request, body, parts.size()));
+            lane.add(new Call(context, model, request, body, parts.size()));
         }
     }
 

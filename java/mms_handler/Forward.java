@@ -45,7 +45,7 @@ final class Forward extends ChannelInboundHandlerAdapter {
     public void channelRead(ChannelHandlerContext context, Object message) {
         FullHttpRequest request = (FullHttpRequest) message;
         boolean supported = METHODS.contains(request.method().name());
-        if (!supported || !new Target(request.uri()).isManagement()) {
+        if (!supported || !Target.of(request.uri()).isManagement()) {
             context.fireChannelRead(request);
             return;
         }

@@ -43,8 +43,7 @@ final class Gate {
         String host = address.substring(0, colon);
         int port = Integer.parseInt(address.substring(colon + 1));
         try {
-            EventLoopGroup loops =
-                    Connector.newEventLoopGroup(ConfigManager.getInstance().getNettyThreads());
+            EventLoopGroup loops = Connector.newEventLoopGroup(threads());
             listener = bootstrap(loops).bind(new InetSocketAddress(host, port)).sync().channel();
             if (Plane.ON) {
                 Plane.listen(loops);
@@ -56,6 +55,12 @@ final class Gate {
             Runtime.getRuntime().halt(1);
         }
         Runtime.getRuntime().addShutdownHook(new Thread(Gate::drain, "mms_handler-drain"));
+    }
+
+    /** One event loop for four processors: a single one carries more than they can compute. */
+    private static int threads() {
+        int set = ConfigManager.getInstance().getNettyThreads();
+        return set > 0 ? set : Math.max(1, Runtime.getRuntime().availableProcessors() / 4);
     }
 
     static void accept() {

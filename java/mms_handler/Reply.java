@@ -1,13 +1,21 @@
 package mms_handler;
 
+import com.amazonaws.ml.mms.util.ConfigManager;
 import io.netty.buffer.ByteBuf;
 import io.netty.handler.codec.http.DefaultFullHttpResponse;
+import io.netty.handler.codec.http.DefaultHttpHeaders;
+import io.netty.handler.codec.http.EmptyHttpHeaders;
 import io.netty.handler.codec.http.FullHttpResponse;
+import io.netty.handler.codec.http.HttpHeaderNames;
+import io.netty.handler.codec.http.HttpHeaders;
 import io.netty.handler.codec.http.HttpResponseStatus;
 import io.netty.handler.codec.http.HttpVersion;
 
 /** A worker's reply to one request of its batch. */
 final class Reply {
+    /** What MMS adds to each answer (NettyUtils.sendHttpResponse). */
+    static final HttpHeaders HEADERS = headers();
+
     /** The request's place in the batch. */
     final int index;
 
@@ -26,6 +34,30 @@ final class Reply {
         this.body = body;
     }
 
+    private static HttpHeaders headers() {
+        ConfigManager settings = ConfigManager.getInstance();
+        HttpHeaders headers = new DefaultHttpHeaders(false);
+        headers.set(HttpHeaderNames.PRAGMA, "no-cache");
+        headers.set(HttpHeaderNames.CACHE_CONTROL, "no-cache; no-store, must-revalidate, private");
+        headers.set(HttpHeaderNames.EXPIRES, "Thu, 01 Jan 1970 00:00:00 UTC");
+        allow(headers, HttpHeaderNames.ACCESS_CONTROL_ALLOW_ORIGIN, settings.getCorsAllowedOrigin());
+        allow(
+                headers,
+                HttpHeaderNames.ACCESS_CONTROL_ALLOW_METHODS,
+                settings.getCorsAllowedMethods());
+        allow(
+                headers,
+                HttpHeaderNames.ACCESS_CONTROL_ALLOW_HEADERS,
+                settings.getCorsAllowedHeaders());
+        return headers;
+    }
+
+    private static void allow(HttpHeaders headers, CharSequence name, String value) {
+        if (value != null && !value.isEmpty()) {
+            headers.set(name, value);
+        }
+    }
+
     /** The response to the client, with the body where it is. */
     FullHttpResponse response() {
         int end = head.indexOf('\n');
@@ -34,15 +66,15 @@ final class Reply {
         if (!phrase.equals(line.reasonPhrase())) {
             line = HttpResponseStatus.valueOf(status, phrase);
         }
-        FullHttpResponse response =
-                new DefaultFullHttpResponse(HttpVersion.HTTP_1_1, line, body.retain(), false);
+        HttpHeaders headers = HEADERS.copy();
         while (end >= 0) {
             int middle = head.indexOf('\n', end + 1);
             int last = head.indexOf('\n', middle + 1);
             String value = head.substring(middle + 1, last < 0 ? head.length() : last);
-            response.headers().set(head.substring(end + 1, middle), value);
+            headers.set(head.substring(end + 1, middle), value);
             end = last;
         }
-        return response;
+        return new DefaultFullHttpResponse(
+                HttpVersion.HTTP_1_1, line, body.retain(), headers, EmptyHttpHeaders.INSTANCE);
     }
 }

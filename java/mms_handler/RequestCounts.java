@@ -16,7 +16,7 @@ import org.apache.logging.log4j.core.config.Configuration;
 import org.apache.logging.log4j.core.config.LoggerConfig;
 import org.apache.logging.log4j.core.config.Property;
 
-/** The answered invocations of one model.  They are read from MMS's access log. */
+/** The answered invocations of one model; those that MMS answered are read from its access log. */
 final class RequestCounts {
     /** Upper bounds of the buckets, in seconds; the access log has milliseconds. */
     static final double[] BOUNDS = {
@@ -78,20 +78,25 @@ final class RequestCounts {
 
     /** Count an answer of MMS, if its request, with MMS's name of a model, was an invocation. */
     private static void count(String method, String uri, int status, long millis) {
-        add(method, new Target(uri).model(), status, millis);
+        add(method, Target.of(uri).model(), status, millis);
     }
 
     /** Count an answer that MMS does not log, if its request, as it came, was an invocation. */
     static void countUnlogged(String method, String uri, int status, long millis) {
-        Target target = new Target(uri);
+        Target target = Target.of(uri);
         add(method, Routes.mmsName(target.model(), target.version()), status, millis);
     }
 
     private static void add(String method, String mmsName, int status, long millis) {
         if (mmsName != null && !method.equals("OPTIONS")) {
-            BY_MODEL.computeIfAbsent(isKnown(mmsName) ? mmsName : "", name -> new RequestCounts())
-                    .add(status, millis);
+            count(mmsName, status, millis);
         }
+    }
+
+    /** Count an answer to an invocation of a model, by MMS's name of it. */
+    static void count(String mmsName, int status, long millis) {
+        BY_MODEL.computeIfAbsent(isKnown(mmsName) ? mmsName : "", name -> new RequestCounts())
+                .add(status, millis);
     }
 
     private void add(int status, long requestMillis) {

@@ -4,6 +4,8 @@ import com.amazonaws.ml.mms.util.messages.RequestInput;
 import io.netty.handler.codec.http.HttpRequest;
 import java.util.List;
 import java.util.Map;
+import java.util.UUID;
+import java.util.concurrent.ThreadLocalRandom;
 
 /** The id that a client gives to its request.  MMS makes one for each request that has none. */
 final class RequestId {
@@ -12,6 +14,14 @@ final class RequestId {
     private static final int MAX_LENGTH = 128;
 
     private RequestId() {}
+
+    /** A new one; it need not be hard to guess. */
+    static String next() {
+        ThreadLocalRandom random = ThreadLocalRandom.current();
+        long high = random.nextLong() & ~0xf000L | 0x4000L; // the version of a random UUID
+        long low = random.nextLong() >>> 2 | Long.MIN_VALUE; // its variant
+        return new UUID(high, low).toString();
+    }
 
     /** The client's id; null if it sent none.  What is no id is removed, so that nobody reads it. */
     static String take(HttpRequest request) {

@@ -41,7 +41,7 @@ final class Router extends ChannelDuplexHandler {
     @Override
     public void channelRead(ChannelHandlerContext context, Object message) {
         FullHttpRequest request = (FullHttpRequest) message;
-        Target target = new Target(request.uri());
+        Target target = Target.of(request.uri());
         String name = target.model();
         if (name == null) {
             context.fireChannelRead(request);

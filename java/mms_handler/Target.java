@@ -7,7 +7,9 @@ import io.netty.handler.codec.http.HttpMethod;
 import io.netty.handler.codec.http.QueryStringDecoder;
 import java.util.Arrays;
 import java.util.HashSet;
+import java.util.Map;
 import java.util.Set;
+import java.util.concurrent.ConcurrentHashMap;
 
 /** What a URI addresses, by the rules of MMS's InferenceRequestHandler. */
 final class Target {
@@ -20,10 +22,31 @@ final class Target {
                             HttpMethod.PUT,
                             HttpMethod.DELETE));
 
+    /** Longer URIs are not kept. */
+    private static final int SHORT = 128;
+
+    private static final int MOST_RECENT = 1000;
+    private static final Map<String, Target> RECENT = new ConcurrentHashMap<>();
+
     private final QueryStringDecoder uri;
     private final String[] path;
 
-    Target(String uri) {
+    /** What a URI addresses; clients ask for the same few again and again. */
+    static Target of(String uri) {
+        Target target = RECENT.get(uri);
+        if (target == null) {
+            target = new Target(uri);
+            if (RECENT.size() >= MOST_RECENT) {
+                RECENT.clear();
+            }
+            if (uri.length() <= SHORT) {
+                RECENT.put(uri, target);
+            }
+        }
+        return target;
+    }
+
+    private Target(String uri) {
         this.uri = new QueryStringDecoder(uri);
         path = path(this.uri);
     }

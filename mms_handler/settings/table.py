@@ -200,7 +200,7 @@ class Settings:
         None,
         {"MMS_NUMBER_OF_NETTY_THREADS": texts.positive},
         "Threads of the front end.",
-        default_text="MMS decides",
+        default_text="one for four cores",
         option="netty-threads",
     )
     timeout_s: int = declare(
