@@ -72,6 +72,9 @@ final class Connection extends ChannelDuplexHandler {
     /** What the access log has of the request; null if it has none. */
     private AccessLog.Entry entry;
 
+    /** Whether it is a HEAD. */
+    private boolean head;
+
     private boolean unread;
     private boolean unanswered;
     private boolean replying;
@@ -178,6 +181,7 @@ final class Connection extends ChannelDuplexHandler {
     private void begin(HttpRequest newRequest) {
         IN_FLIGHT.incrementAndGet();
         request = newRequest;
+        head = request.method().equals(HttpMethod.HEAD);
         requestId = RequestId.take(request);
         entry = AccessLog.ON ? new AccessLog.Entry() : null;
         enter(Phase.BODY);
@@ -200,8 +204,8 @@ final class Connection extends ChannelDuplexHandler {
         refused = reply != null;
         if (refused) {
             answerHead(reply);
-        } else if (request.method().equals(HttpMethod.HEAD) && target.isEndpoint()) {
-            // MMS has no HEAD for plug-ins.  The codec still omits the body.
+        } else if (head && target.isEndpoint()) {
+            // MMS has no HEAD for plug-ins.  The encoder still omits the body.
             request.setMethod(HttpMethod.GET);
         }
     }
@@ -267,6 +271,11 @@ final class Connection extends ChannelDuplexHandler {
             unread = false;
             context.close();
         }
+    }
+
+    /** Whether the request that is being answered is a HEAD. */
+    boolean answersHead() {
+        return unanswered && head;
     }
 
     /** Whether the server still has to answer a request, or to send its answer. */

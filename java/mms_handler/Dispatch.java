@@ -7,7 +7,6 @@ import io.netty.channel.ChannelHandler.Sharable;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelInboundHandlerAdapter;
 import io.netty.handler.codec.http.FullHttpRequest;
-import io.netty.handler.codec.http.HttpHeaderValues;
 import io.netty.handler.codec.http.HttpMethod;
 import io.netty.handler.codec.http.HttpUtil;
 import io.netty.handler.codec.http.QueryStringDecoder;
@@ -54,15 +53,12 @@ final class Dispatch extends ChannelInboundHandlerAdapter {
                                     values.forEach(
                                             value -> parts.add(new InputParameter(name, value))));
         }
-        CharSequence type = HttpUtil.getMimeType(request);
-        if (HttpPostRequestDecoder.isMultipart(request)
-                || HttpHeaderValues.APPLICATION_X_WWW_FORM_URLENCODED.contentEqualsIgnoreCase(
-                        type)) {
+        if (Forms.isForm(request)) {
             addForm(request, parts);
         } else if (!parts.isEmpty()) {
             byte[] body = new byte[request.content().readableBytes()];
             request.content().getBytes(request.content().readerIndex(), body);
-            parts.add(new InputParameter("body", body, type));
+            parts.add(new InputParameter("body", body, HttpUtil.getMimeType(request)));
         }
         return parts;
     }

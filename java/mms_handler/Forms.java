@@ -9,6 +9,7 @@ import io.netty.channel.ChannelInboundHandlerAdapter;
 import io.netty.handler.codec.http.FullHttpRequest;
 import io.netty.handler.codec.http.HttpHeaderNames;
 import io.netty.handler.codec.http.HttpHeaderValues;
+import io.netty.handler.codec.http.HttpRequest;
 import io.netty.handler.codec.http.HttpResponseStatus;
 import io.netty.handler.codec.http.HttpUtil;
 import io.netty.handler.codec.http.multipart.DefaultHttpDataFactory;
@@ -30,6 +31,10 @@ final class Forms extends ChannelInboundHandlerAdapter {
 
     private static final int MAX_NAME = 256;
     private static final int MAX_HEADERS = 4096;
+
+    private static final String MULTIPART = HttpHeaderValues.MULTIPART_FORM_DATA.toString();
+    private static final String URLENCODED =
+            HttpHeaderValues.APPLICATION_X_WWW_FORM_URLENCODED.toString();
 
     private static final Pattern BOUNDARY =
             Pattern.compile(";\\s*boundary=(?:\"([^\"]+)\"|([^\";\\s]+))", Pattern.CASE_INSENSITIVE);
@@ -57,18 +62,28 @@ final class Forms extends ChannelInboundHandlerAdapter {
 
     /** By the same tests as MMS's InferenceRequestHandler. */
     private static void check(FullHttpRequest request) throws Malformed {
-        CharSequence type = HttpUtil.getMimeType(request);
+        if (!isForm(request)) {
+            return;
+        }
         ByteBuf body = request.content();
         if (HttpPostRequestDecoder.isMultipart(request)) {
             Parts parts = new Parts(boundary(request.headers().get(HttpHeaderNames.CONTENT_TYPE)));
             parts.check(body);
-        } else if (HttpHeaderValues.APPLICATION_X_WWW_FORM_URLENCODED.contentEqualsIgnoreCase(
-                type)) {
-            new Fields().check(body);
         } else {
-            return;
+            new Fields().check(body);
         }
         tryDecoding(request);
+    }
+
+    /** Whether MMS decodes the body as a form. */
+    static boolean isForm(HttpRequest request) {
+        String type = request.headers().get(HttpHeaderNames.CONTENT_TYPE);
+        return type != null
+                && (type.regionMatches(true, 0, MULTIPART, 0, MULTIPART.length())
+                                && HttpPostRequestDecoder.isMultipart(request)
+                        || type.regionMatches(true, 0, URLENCODED, 0, URLENCODED.length())
+                                && URLENCODED.equalsIgnoreCase(
+                                        HttpUtil.getMimeType(type).toString()));
     }
 
     /** What netty cannot decode is a client's mistake, which MMS would answer with 500. */

@@ -1,5 +1,6 @@
 package mms_handler;
 
+import com.amazonaws.ml.mms.util.ConfigManager;
 import io.netty.buffer.ByteBuf;
 import io.netty.buffer.Unpooled;
 import io.netty.channel.ChannelDuplexHandler;
@@ -8,7 +9,9 @@ import io.netty.channel.ChannelPromise;
 import io.netty.channel.socket.ChannelInputShutdownEvent;
 import io.netty.channel.socket.ChannelInputShutdownReadComplete;
 import io.netty.channel.socket.DuplexChannel;
+import io.netty.handler.codec.http.FullHttpRequest;
 import io.netty.handler.codec.http.HttpExpectationFailedEvent;
+import io.netty.handler.codec.http.HttpRequestDecoder;
 import io.netty.util.concurrent.FastThreadLocal;
 import java.util.Arrays;
 import java.util.concurrent.TimeUnit;
@@ -33,6 +36,9 @@ final class Framing extends ChannelDuplexHandler {
 
     private static final byte[] NONE = {};
 
+    /** Longer bodies are refused. */
+    private static final int MAX_BODY = ConfigManager.getInstance().getMaxRequestSize();
+
     private final Connection connection;
 
     /** The beginning of the next head. */
@@ -43,6 +49,9 @@ final class Framing extends ChannelDuplexHandler {
 
     /** The current body, if it is chunked. */
     private Chunks chunks;
+
+    /** A request that has come whole and alone, as most do: it needs no decoder. */
+    private FullHttpRequest whole;
 
     private boolean ignoring;
     private boolean inputEnded;
@@ -76,6 +85,12 @@ final class Framing extends ChannelDuplexHandler {
             error = e;
             ignoring = true;
         }
+        if (whole != null) {
+            FullHttpRequest request = whole;
+            whole = null;
+            context.pipeline().context(HttpRequestDecoder.class).fireChannelRead(request);
+            return;
+        }
         if (good > start && withheld.length > 0) {
             context.fireChannelRead(Unpooled.wrappedBuffer(withheld));
         }
@@ -108,10 +123,20 @@ final class Framing extends ChannelDuplexHandler {
             return at + length - kept;
         }
         Head parsed = Head.parse(head, end);
+        boolean alone = kept == 0 && at == bytes.readerIndex();
+        if (alone && parsed.bodyBytes == bytes.readableBytes() - end && !isLong(parsed)) {
+            whole = parsed.request(Arrays.copyOf(head, end), bytes.skipBytes(end));
+            return bytes.writerIndex();
+        }
         part = NONE;
         bodyBytes = parsed.bodyBytes;
         chunks = parsed.chunked ? new Chunks() : null;
         return at + end - kept;
+    }
+
+    /** Whether more of the request may follow, or the whole must be refused. */
+    private static boolean isLong(Head head) {
+        return head.chunked || head.expects || head.bodyBytes > MAX_BODY;
     }
 
     private int body(ByteBuf bytes, int at) throws Malformed {

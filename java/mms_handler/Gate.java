@@ -13,6 +13,9 @@ import io.netty.channel.ChannelOption;
 import io.netty.channel.EventLoopGroup;
 import io.netty.channel.ServerChannelRecvByteBufAllocator;
 import io.netty.handler.codec.PrematureChannelClosureException;
+import io.netty.handler.codec.http.HttpRequestDecoder;
+import io.netty.handler.codec.http.HttpResponse;
+import io.netty.handler.codec.http.HttpResponseEncoder;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.util.concurrent.TimeUnit;
@@ -119,7 +122,9 @@ final class Gate {
             super.initChannel(channel);
             Connection connection = new Connection();
             channel.pipeline().addFirst("framing", new Framing(connection));
-            channel.pipeline().addAfter("http", "connection", connection);
+            channel.pipeline().replace("http", "decoder", new HttpRequestDecoder());
+            channel.pipeline().addAfter("decoder", "encoder", new Encoder(connection));
+            channel.pipeline().addAfter("encoder", "connection", connection);
             channel.pipeline().addBefore("aggregator", "buffers", new ClientBuffers(connection));
             channel.pipeline().addBefore("handler", "lost clients", lostClients);
             channel.pipeline().addBefore("handler", "router", new Router());
@@ -130,6 +135,20 @@ final class Gate {
             if (Plane.ON) {
                 channel.pipeline().addBefore("handler", "dispatch", dispatch);
             }
+        }
+    }
+
+    /** Leaves out the body of an answer to HEAD. */
+    private static final class Encoder extends HttpResponseEncoder {
+        private final Connection connection;
+
+        Encoder(Connection connection) {
+            this.connection = connection;
+        }
+
+        @Override
+        protected boolean isContentAlwaysEmpty(HttpResponse response) {
+            return connection.answersHead() || super.isContentAlwaysEmpty(response);
         }
     }
 

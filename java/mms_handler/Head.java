@@ -1,5 +1,15 @@
 package mms_handler;
 
+import io.netty.buffer.ByteBuf;
+import io.netty.handler.codec.http.DefaultFullHttpRequest;
+import io.netty.handler.codec.http.DefaultHttpHeaders;
+import io.netty.handler.codec.http.EmptyHttpHeaders;
+import io.netty.handler.codec.http.FullHttpRequest;
+import io.netty.handler.codec.http.HttpHeaderNames;
+import io.netty.handler.codec.http.HttpHeaders;
+import io.netty.handler.codec.http.HttpMethod;
+import io.netty.handler.codec.http.HttpVersion;
+import io.netty.util.AsciiString;
 import java.nio.charset.StandardCharsets;
 
 /**
@@ -25,9 +35,16 @@ final class Head {
 
     final boolean chunked;
 
-    private Head(long bodyBytes, boolean chunked) {
+    /** Whether the client waits for 100 Continue before it sends the body. */
+    final boolean expects;
+
+    private final boolean http11;
+
+    private Head(long bodyBytes, boolean chunked, boolean expects, boolean http11) {
         this.bodyBytes = bodyBytes;
         this.chunked = chunked;
+        this.expects = expects;
+        this.http11 = http11;
     }
 
     private static byte[] kinds() {
@@ -98,6 +115,7 @@ final class Head {
         boolean chunked = false;
         boolean host = false;
         boolean type = false;
+        boolean expects = false;
         for (line = lineEnd + 2; line < end - 2; line = lineEnd + 2) {
             lineEnd = lineEnd(bytes, line);
             int colon = line;
@@ -127,6 +145,8 @@ final class Head {
                     throw new Malformed("two Content-Type fields");
                 }
                 type = true;
+            } else if (matches(bytes, line, colon, "expect")) {
+                expects = true;
             }
         }
         if (chunked && length >= 0) {
@@ -138,7 +158,46 @@ final class Head {
         if (http11 && !host) {
             throw new Malformed("no Host field");
         }
-        return new Head(Math.max(0, length), chunked);
+        return new Head(Math.max(0, length), chunked, expects, http11);
+    }
+
+    /**
+     * The request with this head, as netty's decoder and aggregator would make it.
+     *
+     * @param head its bytes, which the request keeps
+     */
+    FullHttpRequest request(byte[] head, ByteBuf body) {
+        int start = head[0] == '\r' ? 2 : 0;
+        int target = indexOf(head, start, ' ') + 1;
+        int version = indexOf(head, target, ' ') + 1;
+        HttpHeaders headers = new DefaultHttpHeaders(false);
+        for (int line = lineEnd(head, version) + 2; line < head.length - 2; ) {
+            int colon = indexOf(head, line, ':');
+            int end = lineEnd(head, colon);
+            int first = valueStart(head, colon + 1, end);
+            headers.add(
+                    new AsciiString(head, line, colon - line, false),
+                    new AsciiString(head, first, valueEnd(head, first, end) - first, false));
+            line = end + 2;
+        }
+        if (!headers.contains(HttpHeaderNames.CONTENT_LENGTH)) {
+            headers.set(HttpHeaderNames.CONTENT_LENGTH, "0");
+        }
+        return new DefaultFullHttpRequest(
+                http11 ? HttpVersion.HTTP_1_1 : HttpVersion.HTTP_1_0,
+                HttpMethod.valueOf(text(head, start, target - 1)),
+                text(head, target, version - 1),
+                body,
+                headers,
+                EmptyHttpHeaders.INSTANCE);
+    }
+
+    private static int indexOf(byte[] bytes, int start, char c) {
+        int at = start;
+        while (bytes[at] != c) {
+            at++;
+        }
+        return at;
     }
 
     /** Check METHOD TARGET VERSION; tell whether the version is 1.1. */
@@ -194,11 +253,7 @@ final class Head {
 
     /** Where a line of a complete head ends: at its CR. */
     private static int lineEnd(byte[] bytes, int start) {
-        int end = start;
-        while (bytes[end] != '\r') {
-            end++;
-        }
-        return end;
+        return indexOf(bytes, start, '\r');
     }
 
     /** @param name in lower case */

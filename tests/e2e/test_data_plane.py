@@ -33,6 +33,8 @@ def transform_fn(model, data, content_type, accept, context, headers):
         mutex = ctypes.create_string_buffer(64)
         ctypes.PyDLL(None).pthread_mutex_lock(mutex)
         ctypes.PyDLL(None).pthread_mutex_lock(mutex)
+    elif what == "headers":
+        return str(sorted(headers.items())), "text/csv"
     elif what == "teapot":
         context.set_response_status(418, "I am a teapot")
         context.set_response_header(0, "X-Name", headers.get("x-name", ""))
@@ -182,6 +184,54 @@ def test_pipelined_requests_are_answered_in_order(serving):
         while answers.count(b" sleep ") < len(seconds):
             answers += connection.recv(65536)
     assert re.findall(rb" sleep ([\d.]+)", answers) == [number.encode() for number in seconds]
+
+
+def test_a_request_is_the_same_however_it_comes(serving):
+    """In one piece, which netty's decoder does not see, and divided at any place."""
+    body = b"headers"
+    head = (
+        b"POST /predictions/doing?a=1 HTTP/1.1\r\nhOST: localhost\r\nX-Empty:\r\n"
+        b"X-Two: a\r\nx-two:b \r\nX-Latin:\t\xe9 x\r\nContent-Type: text/csv\r\n"
+        b"Content-Length: 7\r\nX-Request-Id: mine\r\nConnection: close\r\n\r\n"
+    )
+    sent = head + body
+    answers = [exchanged(serving, [sent])]
+    assert "('x-latin', 'é x')".encode() in answers[0]
+    for place in (1, 20, len(head) - 1, len(head), len(sent) - 1):
+        answers.append(exchanged(serving, [sent[:place], sent[place:]]))
+    assert set(answers) == {answers[0]}
+
+
+def test_an_answer_to_head_has_no_body(serving):
+    """Neither before nor behind an answer that has one."""
+    post = b"POST /predictions/doing HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\n"
+    post += b"Content-Length: 9\r\n\r\nsleep 0.3"
+    ping = b"HEAD /ping HTTP/1.1\r\nHost: localhost\r\n"
+    divided = [ping, b"\r\n"]  # netty's decoder gets it, and not the others
+    last = ping + b"Connection: close\r\n\r\n"
+    pieces = [ping + b"\r\n", post, *divided, post, last]
+    answers = exchanged(serving, pieces)
+    bodies = [each.partition(b"\r\n\r\n")[2] for each in answers.split(b"HTTP/1.1 200 OK")[1:]]
+    assert [re.sub(rb"^\d+ ", b"", body) for body in bodies] == [
+        b"",
+        b"sleep 0.3",
+        b"",
+        b"sleep 0.3",
+        b"",
+    ]
+
+
+def exchanged(serving: Serving, pieces: list[bytes]) -> bytes:
+    """All that the gate sends until it closes; the pieces reach it one by one."""
+    connection = gate(serving)
+    connection.connect()
+    for piece in pieces:
+        connection.sock.sendall(piece)
+        time.sleep(0.05)
+    with connection.sock.makefile("rb") as received:
+        answers = received.read()
+    connection.close()
+    return answers
 
 
 def test_scaling_loses_no_request(serving):
