@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import time
-from typing import Any, Callable, Dict
+from typing import Any, Callable, Dict, Mapping
 
 Record = Dict[str, Any]
 
@@ -102,7 +102,7 @@ def log_with_traceback(logger: logging.Logger, level: int, text: str, traceback:
 class RecordHandler(logging.Handler):
     """Turns what Python's logging emits into records."""
 
-    def __init__(self, write: Callable[[Record], None], **fields: Any) -> None:
+    def __init__(self, write: Callable[[Record], None], fields: Mapping[str, Any]) -> None:
         """Call ``write`` with each record, to which ``fields`` are added."""
         super().__init__()
         self._write, self._fields = write, fields

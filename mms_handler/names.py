@@ -9,6 +9,9 @@ from mms_handler.errors import BadInput
 #: A version has the letters of a model's name, and fewer of them: the names of both make a file's.
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,49}")
 
+#: What the system calls the process from which a model's workers are forked: 15 letters at most.
+FORK_SERVER = "mms-fork-server"
+
 #: No model's name has it.  In a URL, a label and a command line it stands for itself.
 _SEPARATOR = "~"
 

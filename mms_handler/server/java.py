@@ -30,10 +30,13 @@ FLAGS = ("-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC")
 # MMS puts the model's folder on PYTHONPATH, before the standard library and this package, so an
 # archive's json.py would replace the real one.  Our handler finds the script without that entry, so
 # it is removed.  It stays for other handlers, which may be inside the archive.
+#
+# With preload-model MMS calls our handler in the listener (fork_server.py).
 _PYTHON = """\
 #!/bin/sh
 case "$*" in
-*"--handler mms_handler.service:handle "*) PYTHONPATH={path} ;;
+*"--handler mms_handler.service:handle "*)
+    PYTHONPATH={path} exec {python} "$@" --preload-model true ;;
 *"/mms/model_service_worker.py --"*) exec {python} {plain_worker} "$@" ;;
 esac
 exec {python} "$@"

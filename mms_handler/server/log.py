@@ -61,7 +61,7 @@ class Log:
     @contextlib.contextmanager
     def following(self) -> Iterator[None]:
         """Write what the server logs with Python's logging, and let nobody else do it too."""
-        logger, handler = logging.getLogger(_LOGGER), RecordHandler(self.put, source="serve")
+        logger, handler = logging.getLogger(_LOGGER), RecordHandler(self.put, {"source": "serve"})
         level, propagate = logger.level, logger.propagate
         logger.addHandler(handler)
         logger.propagate = False

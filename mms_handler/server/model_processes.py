@@ -1,6 +1,7 @@
-"""The processes of each model: MMS's listener, and the workers that the listener forks.
+"""The processes of each model: MMS's listener, a fork server where there is one, and the workers.
 
-All of them are in Java's process group, even an orphaned worker, which is not Java's descendant.
+The listener forks the fork server, and one of the two forks the workers.  All of them are in Java's
+process group, even an orphaned worker, which is not Java's descendant.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import time
 from pathlib import Path
 
 import psutil
+
+from mms_handler import names
 
 #: Seconds that the processes of an unregistered model may take to end.
 _END_S = 10
@@ -26,7 +29,7 @@ def of_all_models(java_pid: int) -> list[psutil.Process]:
 
 
 def of_model(java_pid: int, name: str) -> list[psutil.Process]:
-    """The listener and the workers of one model."""
+    """The listener, the fork server and the workers of one model."""
     return [process for process in of_all_models(java_pid) if _serves(process, name)]
 
 
@@ -46,10 +49,25 @@ def workers(java_pid: int) -> list[psutil.Process]:
         with contextlib.suppress(psutil.NoSuchProcess):
             if _option(process, "--model-name"):
                 parents[process] = process.ppid()
-    listeners = {process.pid for process, parent in parents.items() if parent == java_pid}
-    others = {process.pid for process in parents} - listeners
-    # A worker's parent is its listener, or no process of a model once that has ended.
+    forking = {
+        process.pid
+        for process, parent in parents.items()
+        if parent == java_pid or _is_fork_server(process)
+    }
+    others = {process.pid for process in parents} - forking
+    # A worker's parent is one that forks, or no process of a model once that has ended.
     return [p for p, parent in parents.items() if p.pid in others and parent not in others]
+
+
+def fork_server(processes: list[psutil.Process]) -> psutil.Process | None:
+    """The process from which a model's workers are forked, if one of ``processes`` is that."""
+    return next(filter(_is_fork_server, processes), None)
+
+
+def _is_fork_server(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(process.name() == names.FORK_SERVER)
+    return False
 
 
 def model_of(process: psutil.Process) -> str | None:

@@ -47,7 +47,7 @@ REFUSED = {
     "MMS_LOAD_MODELS": "serve loads the PATHS of its command line",
     "MMS_MANAGEMENT_ADDRESS": "set MMS_HANDLER_MANAGEMENT_PORT; the address is always 127.0.0.1",
     "MMS_PLUGINS_PATH": "serve adds the plug-ins that it needs",
-    "MMS_PRELOAD_MODEL": "each worker loads its own model; MXNet does not survive a fork",
+    "MMS_PRELOAD_MODEL": "serve forks workers where it can; set MMS_HANDLER_FORK",
     "MMS_PRIVATE_KEY_FILE": _PLAIN_HTTP,
     "MMS_VMARGS": "set MMS_HANDLER_HEAP_MB",
 }

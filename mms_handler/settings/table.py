@@ -332,6 +332,11 @@ class Settings:
         "Try faster graphs when a model is loaded: on, off, or float (on, but without an "
         "archive's int8 graph).",
     )
+    fork: str = declare(
+        "auto",
+        {"MMS_HANDLER_FORK": texts.fork},
+        "Fork a model's workers from a process that has loaded it: auto (where it can be), or off.",
+    )
     supervised: bool = declare(
         False,
         {"MMS_HANDLER_SUPERVISED": texts.boolean},

@@ -31,6 +31,7 @@ from mms_handler.settings import (
     export_defaults,
     path_of_programs,
 )
+from mms_handler.worker.mms import fork_server
 from mms_handler.worker.request import Request, request_without_mms
 
 log = logging.getLogger(__name__)
@@ -156,6 +157,7 @@ def phase(name: str, worker: Worker) -> Iterator[None]:
         raise LoadError(f"{name}: {text}", traceback) from exc
     finally:
         worker.seconds[name] = worker.seconds.get(name, 0) + time.monotonic() - start
+    fork_server.end_phase(name)
 
 
 def note(doubts: Iterable[str], worker: Worker) -> None:

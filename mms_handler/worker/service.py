@@ -20,7 +20,7 @@ from mms_handler.errors import Failed, LoadError, OutOfResources, SettingsError,
 from mms_handler.log_records import log_with_traceback
 from mms_handler.settings import Settings
 from mms_handler.worker import faults
-from mms_handler.worker.mms import bodies, lifeline, plane, reply_frame
+from mms_handler.worker.mms import bodies, fork_server, lifeline, plane, reply_frame
 from mms_handler.worker.mms.current_requests import CurrentRequests
 from mms_handler.worker.mms.deadline import Deadline
 from mms_handler.worker.mms.metrics import Metrics
@@ -41,11 +41,14 @@ class Service:
     def __init__(self, load: Callable[[Any, Settings], Any]) -> None:
         """``load`` takes MMS's context and our settings, and returns a Loaded."""
         self._load = load
+        self._context: Any = None  # with which the model was loaded
 
     def __call__(self, batch: list[dict[str, Any]] | None, context: Any) -> list[bytes] | None:
         """Load the model if ``batch`` is None, else answer each request of the batch."""
         if batch is None:
-            if not lifeline.in_listener():
+            if lifeline.in_listener():
+                fork_server.install()
+            else:
                 self._start(context)
             return None
         if self._settings.supervised:
@@ -93,10 +96,16 @@ class Service:
         return set_reply(index, reply, context, self._settings.max_response_bytes)
 
     def _start(self, context: Any) -> None:
-        self._output = Output(context.model_name, _log_settings())
+        """Make this process a worker: load the model, or have it from the process that forked it.
+
+        If this is the first process of the model, its workers are forked here.
+        """
+        is_forked = fork_server.has_model
+        if not is_forked:
+            self._output = Output(context.model_name, _log_settings())
         self._current = CurrentRequests(None)
         connection = lifeline.attach()
-        if connection:
+        if connection and not is_forked:
             self._output.clean()
         self._lifeline = connection or contextlib.nullcontext()
         context.metrics = Metrics(context.metrics, None)
@@ -106,9 +115,19 @@ class Service:
         try:
             self._settings = settings.current()
             supervised = self._settings.supervised
-            self._deadline = Deadline(self._settings.timeout_s)
-            with self._lifeline:
-                self._pipeline = self._load(context, self._settings).pipeline
+            if is_forked:
+                _continue(self._context, context)
+            else:
+                self._deadline = Deadline(self._settings.timeout_s)
+                fork_server.begin(self._settings)
+                with self._lifeline:
+                    self._pipeline = self._load(context, self._settings).pipeline
+                gc.collect()
+                gc.freeze()  # the model stays: later collections need not look through it
+                self._context = context
+                if connection:
+                    fork_server.share(connection, lifeline.worker())
+            self._output.renew()
             if supervised:
                 folder = Path(context.system_properties["model_dir"])
                 self._current = CurrentRequests(worker_files.requests_path(folder, os.getpid()))
@@ -130,8 +149,6 @@ class Service:
                 # MMS answers 507 and keeps the model's name; its supervisor, serve, frees it.
                 raise MemoryError(str(exc)) from exc
             raise
-        gc.collect()
-        gc.freeze()  # the model stays: later collections need not look through it
         log.info("model %s is loaded", context.model_name)
 
 
@@ -141,6 +158,16 @@ def _log_settings() -> Settings:
         return settings.current()
     except SettingsError:
         return Settings()
+
+
+def _continue(earlier: Any, context: Any) -> None:
+    """Let MMS's context with which a model was loaded, and which its script may have, be another.
+
+    What the load has added to its properties stays.
+    """
+    for name, value in earlier.system_properties.items():
+        context.system_properties.setdefault(name, value)
+    earlier.__dict__ = context.__dict__
 
 
 def set_reply(index: int, reply: Any, context: Any, max_bytes: int) -> bytes:

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import psutil
 
 from mms_handler import client, server
+from mms_handler.names import FORK_SERVER
 from mms_handler.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -155,8 +156,9 @@ class Serving:
         return next(process for process in self.family if process.name() == "java")
 
     def of_model(self, name: str) -> tuple[psutil.Process, list[psutil.Process]]:
-        """A model's listener and its workers."""
+        """A model's listener and its workers, without the fork server."""
         java = self.java()
         family = [child for child in java.children(recursive=True) if name in words_of(child)]
         (listener,) = (process for process in family if process.ppid() == java.pid)
-        return listener, [process for process in family if process.pid != listener.pid]
+        others = [process for process in family if process.pid != listener.pid]
+        return listener, [process for process in others if process.name() != FORK_SERVER]

@@ -85,7 +85,7 @@ def test_a_model_without_workers(serving):
     """Clients read how it gets some; then it answers.  /invocations keeps its meaning."""
     path = "/models?url=linear&model_name=idle&initial_workers=0"
     assert manage(serving, "POST", path) == (200, {"status": 'Model "idle" registered'})
-    assert len(serving.java().children(recursive=True)) == 2  # those of the first model
+    assert len(serving.java().children(recursive=True)) == 3  # those of the first model
     for url in ("predictions/idle", "models/idle/invoke", "idle/predict"):
         answer = client.invoke(f"{serving.inference}/{url}", b"[[1,2]]")
         assert (answer.status, json.loads(answer.body)["message"]) == (
@@ -151,7 +151,7 @@ def test_a_load_that_nobody_waits_for(serving, folder, go):
 def test_the_end_does_not_wait_for_a_load(serving, folder):
     """The last test: it ends the server, whose drain may take 100 seconds."""
     assert manage(serving, "POST", "/models?url=slow&synchronous=false") == PROCESSING
-    wait_for(lambda: len(serving.java().children(recursive=True)) == 4, 60)
+    wait_for(lambda: len(serving.java().children(recursive=True)) == 5, 60)
     serving.process.send_signal(signal.SIGTERM)
     assert serving.process.wait(50) == 0
     assert serving.gone()

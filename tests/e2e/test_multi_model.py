@@ -161,7 +161,7 @@ def test_unloading_frees_the_memory(serving, base):
     assert load(serving, "m", put(base, "a1", EXAMPLES / "linear")) == 200
     (folder,) = serving.folders
     family = serving.java().children(recursive=True)
-    assert len(family) == 2  # the listener and one worker
+    assert len(family) == 3  # the listener, the fork server and one worker
     assert (folder / "store" / "m").is_dir()
     assert call(serving, "DELETE", "/models/m")[0] == 200
     assert not any(map(is_alive, family))

@@ -88,7 +88,7 @@ def serving(folder, jars) -> Iterator[Serving]:
         "--heap-mb",
         "64",
     )
-    env = {**os.environ, **SECRETS, **PLAIN}
+    env = {**os.environ, **SECRETS, **PLAIN, "MMS_HANDLER_FORK": "off"}  # each worker loads
     with Serving(free_ports(), folder / "m", *flags, env=env, log=folder / "log") as serving:
         yield serving
 

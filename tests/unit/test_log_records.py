@@ -97,7 +97,7 @@ def test_json_is_one_line_of_ascii():
 def logged():
     """A logger, and the records that its handler writes."""
     logger, records = logging.getLogger(f"test.{os.urandom(4).hex()}"), []
-    logger.addHandler(RecordHandler(records.append, source="worker", model="m"))
+    logger.addHandler(RecordHandler(records.append, {"source": "worker", "model": "m"}))
     logger.propagate = False
     return logger, records
 

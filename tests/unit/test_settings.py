@@ -64,6 +64,7 @@ DEFAULTS = {
     "log_level": "info",
     "access_log": "off",
     "optimize": "on",
+    "fork": "auto",
     "supervised": False,
     "passed_on": (),
 }
@@ -139,6 +140,7 @@ def test_an_empty_environment_gives_the_defaults():
         ("MMS_HANDLER_LOG_LEVEL", "Debug", {"log_level": "debug"}),
         ("MMS_HANDLER_ACCESS_LOG", "errors", {"access_log": "errors"}),
         ("MMS_HANDLER_OPTIMIZE", "OFF", {"optimize": "off"}),
+        ("MMS_HANDLER_FORK", "Off", {"fork": "off"}),
         ("MMS_HANDLER_SUPERVISED", "yes", {"supervised": True}),
         ("MMS_IO_RATIO", "70", {"passed_on": (("io_ratio", "70"),)}),
         (
@@ -500,6 +502,7 @@ OTHERS = {
     "log_level": "error",
     "access_log": "on",
     "optimize": "off",
+    "fork": "off",
     "supervised": True,
     "cache_dir": "/c",
     "passed_on": (("io_ratio", "70"),),
@@ -629,7 +632,7 @@ PLAIN_HTTP = "the front end speaks plain HTTP; end TLS in a proxy in front of it
             "set MMS_HANDLER_MANAGEMENT_PORT; the address is always 127.0.0.1",
         ),
         ("MMS_PLUGINS_PATH", "serve adds the plug-ins that it needs"),
-        ("MMS_PRELOAD_MODEL", "each worker loads its own model; MXNet does not survive a fork"),
+        ("MMS_PRELOAD_MODEL", "serve forks workers where it can; set MMS_HANDLER_FORK"),
         ("MMS_PRIVATE_KEY_FILE", PLAIN_HTTP),
         ("MMS_VMARGS", "set MMS_HANDLER_HEAP_MB"),
     ],

@@ -27,7 +27,6 @@ import signal
 import stat
 import sys
 import threading
-import time
 from types import FrameType
 from typing import Any
 
@@ -53,23 +52,27 @@ def attach() -> Lifeline | None:
     # MMS's own handler removes the listener's socket and continues: the model could never get
     # another worker (model_service_worker.py:158-163).
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # A script's child process must not hold the connection: if it runs MMS's exit code it would
-    # shut the connection down, and if it outlives this process it would keep it open.
-    os.register_at_fork(after_in_child=connection.close)
     _forget_fifos(worker)
     if sys.platform == "linux":
         listener = multiprocessing.parent_process()
         if listener and listener.pid == os.getppid():
             _kill_with_front_end(listener.pid)
-        return Lifeline(connection.fileno(), connection)
-    return Lifeline(None, connection)
+        line = Lifeline(connection.fileno(), connection)
+    else:
+        line = Lifeline(None, connection)
+    os.register_at_fork(after_in_child=line.close_unless_handed_on)
+    return line
+
+
+def worker() -> Any:
+    """MMS's worker object of this process; None outside MMS."""
+    return _mms()[0]
 
 
 def in_listener() -> bool:
-    """Whether this process is MMS's listener (preload_model=true); loading is left to each worker.
+    """Whether this process is MMS's listener (preload_model=true); loading is left to a worker.
 
-    With preload_model=true the registration of a model that fails to load is never answered, and
-    MXNet does not survive a fork.
+    The registration of a model that fails to load in the listener would never be answered.
     """
     worker, connection = _mms()
     if worker is None or connection is not None:
@@ -92,16 +95,59 @@ class Lifeline:
 
     def __init__(self, descriptor: int | None, connection: Any = None) -> None:
         """``descriptor`` is that of the ``connection``; None where the kernel cannot watch it."""
-        self._descriptor, self._process = descriptor, os.getpid()
+        self._descriptor = descriptor
         self._batches = 0  # odd while the worker is busy
         self._watched: int | None = None
         self._lock = threading.Lock()
-        self._timer = KillTimer()
         self.connection = connection
+        self._is_handed_on = False
         if descriptor is not None:
-            self.add(descriptor)
             self._idle = fcntl.fcntl(descriptor, fcntl.F_GETFL)
-            threading.Thread(target=self._keep_watching, daemon=True).start()
+        self._attach()
+
+    def _attach(self) -> None:
+        """Let the end of the connection be that of this process."""
+        self._process = os.getpid()
+        self._timer = KillTimer()
+        if self._descriptor is not None:
+            self.add(self._descriptor)
+        self.resume()
+
+    def resume(self) -> None:
+        """Look at the worker again, after ``pause``."""
+        self._pause = threading.Event()
+        self._thread = threading.Thread(target=self._keep_watching, daemon=True)
+        if self._descriptor is not None:
+            self._thread.start()
+
+    def pause(self) -> None:
+        """Look no more, without a thread."""
+        self._pause.set()
+        if self._descriptor is not None:
+            self._thread.join()
+
+    def fork(self) -> int:
+        """Fork a process and hand the connection on to it; returns as ``os.fork``.
+
+        This is for a process that is paused, and idle.  The new one is attached.
+        """
+        self._is_handed_on = True
+        pid = os.fork()
+        self._is_handed_on = False
+        if pid:
+            self.connection.close()
+        else:
+            self._attach()
+        return pid
+
+    def close_unless_handed_on(self) -> None:
+        """Close the connection in a child process of a script.
+
+        If it ran MMS's exit code it would shut the connection down, and if it outlived this process
+        it would keep it open.
+        """
+        if not self._is_handed_on:
+            self.connection.close()
 
     def add(self, descriptor: int) -> None:
         """Let this connection be one that can be watched, too."""
@@ -135,8 +181,7 @@ class Lifeline:
         """Have the kernel watch the socket while the worker takes long for a batch."""
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are the script's
         previous = 0
-        while True:
-            time.sleep(_WATCH_S)
+        while not self._pause.wait(_WATCH_S):
             batch = self._batches
             if batch % 2 and batch == previous:
                 with self._lock:
@@ -184,11 +229,11 @@ def _forget_fifos(worker: Any) -> None:
 
 
 def _kill_with_front_end(listener: int) -> None:
-    """Have the kernel kill the listener when its stdin closes.
+    """Have the kernel kill the listener when its stdin closes, unless another worker has done so.
 
     This process inherited that stdin: a pipe whose other end only the front end holds.
     """
-    if stat.S_ISFIFO(os.fstat(0).st_mode):
+    if stat.S_ISFIFO(os.fstat(0).st_mode) and not fcntl.fcntl(0, fcntl.F_GETOWN):
         _kill_on_event(0, listener)
         fcntl.fcntl(0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC)
 

@@ -63,6 +63,10 @@ class Output:
         }
         self._streams: list[_Stream] = []
 
+    def renew(self) -> None:
+        """Write as this process, which was forked from the one that made this."""
+        self._fields["worker"] = os.getpid()
+
     def clean(self) -> None:
         """Make stdout, stderr and the log of this process write lines that MMS can read."""
         stdout = sys.stdout
@@ -85,7 +89,7 @@ class Output:
     def _printing(self, formatter: logging.Formatter | None, lines: Lines) -> logging.Handler:
         """What prints the records of Python's logging."""
         if isinstance(lines, RecordLines):
-            return RecordHandler(lines.send, **self._fields)
+            return RecordHandler(lines.send, self._fields)
         handler = logging.StreamHandler(sys.stdout)
         handler.setFormatter(formatter)
         return handler
