@@ -65,9 +65,9 @@ def _meant(name: str, hooks: Iterable[str]) -> str | None:
 
 
 def _words(name: str) -> tuple[int, str]:
-    """How many words a function's name has before the last one, and their letters."""
+    """How many underscores are in a function's name before its last word, and the letters there."""
     stem = _FUNCTION.sub("", name.lower())
-    return stem.count("_") + 1, stem.replace("_", "")
+    return stem.count("_"), stem.replace("_", "")
 
 
 def _is_used(name: str, paths: Iterable[Path]) -> bool:
