@@ -37,3 +37,26 @@ def test_each_generator_is_seeded_once(tmp_path, before):
     )
     expected = f"{random.Random(7).random()} {np.random.RandomState(7).rand()} [7]"
     assert done.stdout.splitlines() == [expected, "None"]
+
+
+WITHOUT_MXNET = """
+import sys
+from mms_handler.script.seeds import seed_generators
+seed_generators(7)
+sys.path[:] = [path for path in sys.path if "site-packages" not in path] + [{folder!r}]
+try:
+    import mxnet
+    print(list(mxnet.__path__))
+except ImportError as exc:
+    print(exc.name)
+"""
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_no_package_of_the_name(tmp_path, is_there):
+    """A folder without a file has no generators; it is imported, as ever."""
+    if is_there:
+        (tmp_path / "mxnet").mkdir()
+    program = WITHOUT_MXNET.format(folder=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == (f"{[str(tmp_path / 'mxnet')]}\n" if is_there else "mxnet\n")
