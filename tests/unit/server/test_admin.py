@@ -687,6 +687,71 @@ def test_numbers_of_workers(ask, versions, query, limits):
     assert versions.calls == [("i", *limits)]
 
 
+def test_a_version_in_place_of_another(ask, versions, store):
+    """It is served as the other one is, unless the request differs; the reply has its version."""
+    versions.entries = {"i": Entry()}
+    source = Source("i", store / "iris", 4, "iris")
+    fields = {"model_name": "i", "url": "iris", "replace": True}
+    registered = 'Model "i" registered'
+    assert ask("POST", "/models", fields) == (200, {"status": registered, "modelVersion": "2"})
+    more = {"version": "7", "share": 0, "batch_size": 9}
+    status = (200, {"status": registered, "modelVersion": "7"})
+    assert ask("POST", "/models", {**fields, **more}) == status
+    assert versions.calls == [
+        (source, Serving(3, 4, 5, 60)),
+        (source, Serving(3, 9, 5, 60), ("version", "7"), ("share", 0)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"version": "a b"}, "a b"),
+        ({"share": 5}, "share is for a version that replaces another: add replace=true"),
+        ({"share": 101, "replace": True}, "share: 101 is more than 100 percent"),
+        ({"share": "x", "replace": True}, "share: 'x' is not a whole number from 0 to"),
+        ({"initial_workers": 0, "replace": True}, "needs a worker: set initial_workers"),
+    ],
+)
+def test_a_version_that_cannot_take_the_place(ask, versions, fields, words):
+    versions.entries = {"i": Entry()}
+    status, answer = ask("POST", "/models", {"model_name": "i", "url": "iris", **fields})
+    assert (status, versions.calls) == (400, [])
+    assert words in answer["message"]
+
+
+def test_the_share_of_a_version(ask, versions):
+    """0 is a share, too.  A model as a whole has none, so this scales it."""
+    assert [ask("PUT", f"/models/i/2?share={share}") for share in (100, 0)] == [
+        (200, {"status": 'Version "2" of model "i" gets 100 percent of the requests'}),
+        (200, {"status": 'Version "2" of model "i" gets 0 percent of the requests'}),
+    ]
+    status, answer = ask("PUT", "/models/i/2?share=101")
+    assert (status, answer["message"]) == (400, "share: 101 is more than 100 percent")
+    assert ask("PUT", "/models/i?share=5") == (200, {"status": "Workers scaled"})
+    assert versions.calls == [("share", "i", "2", 100), ("share", "i", "2", 0), ("i", 1, 1)]
+
+
+def test_what_is_done_with_one_version(ask, versions):
+    """It is served, unloaded, scaled, or what was before it is served again."""
+    assert ask("PUT", "/models/i/2/set-default") == (
+        200,
+        {"status": 'Version "2" of model "i" is served'},
+    )
+    assert ask("DELETE", "/models/i/2") == (
+        200,
+        {"status": 'Version "2" of model "i" unregistered'},
+    )
+    assert ask("PUT", "/models/i/2?min_worker=3") == (200, {"status": "Workers scaled"})
+    assert ask("POST", "/models/i/rollback")[0] == 200
+    assert versions.calls == [
+        ("serve", "i", "2"),
+        ("unload", "i", "2"),
+        ("i", 3, 3, "2"),
+        ("roll_back", "i"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("query", "words"),
     [
