@@ -26,6 +26,9 @@ from mms_handler.terminal import STDERR, STDOUT, write_all
 #: Bytes that are read at once.
 READ_BYTES = 1 << 16
 
+#: Bytes of a terminal's size, a struct winsize (ioctl_tty(2)).
+_WINSIZE = 8
+
 #: Seconds to wait for the rest of a line: Python's print writes the end of a line by itself.
 REST_S = 0.02
 
@@ -139,7 +142,7 @@ def _pseudo_terminal() -> Pipes:
     master, slave = os.openpty()
     tty.setraw(slave)
     with contextlib.suppress(OSError):
-        size = fcntl.ioctl(STDOUT, termios.TIOCGWINSZ, b"\0" * 8)
+        size = fcntl.ioctl(STDOUT, termios.TIOCGWINSZ, bytes(_WINSIZE))
         fcntl.ioctl(slave, termios.TIOCSWINSZ, size)
     return Pipes(slave, slave, master)
 
