@@ -345,10 +345,18 @@ def test_without_credentials(bucket, folder, monkeypatch):
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        (
-            "InvalidAccessKeyId",
-            "S3 refuses the credentials; renew them, or correct AWS_ACCESS_KEY_ID, "
-            "AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN",
+        *(
+            (
+                code,
+                "S3 refuses the credentials; renew them, or correct AWS_ACCESS_KEY_ID, "
+                "AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN",
+            )
+            for code in (
+                "InvalidAccessKeyId",
+                "SignatureDoesNotMatch",
+                "ExpiredToken",
+                "InvalidToken",
+            )
         ),
         (
             "AccessDenied",

@@ -25,6 +25,7 @@ def npy(values):
         pytest.param(JSON, b"[[1.0, 2.0]]", b"[[1.00009, 2.0]]", id="a rounding"),
         pytest.param(JSON, b"[1e-8]", b"[9e-7]", id="a tiny number"),
         pytest.param(JSON, b"[1, null]", b"[1.0, null]", id="an integer as a float"),
+        pytest.param(JSON, b"[1, 2.00001]", b"[1.00001, 2]", id="a float near an integer"),
         pytest.param(JSON, b'{"a": [0.5], "b": "x"}', b'{"b": "x", "a": [0.50001]}', id="names"),
         pytest.param("application/json; charset=utf-8", b"[1.0]", b"[1.00001]", id="a charset"),
         pytest.param(CSV, b"0.5,1\n", b"0.50001,1\n", id="CSV"),
