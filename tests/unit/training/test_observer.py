@@ -10,6 +10,7 @@ import os
 import signal
 import time
 
+import psutil
 import pytest
 
 from mms_handler.errors import TrainingError
@@ -143,8 +144,12 @@ def test_pieces():
 # --- the process -----------------------------------------------------------------------------
 
 
+def children_with(word):
+    return [child for child in psutil.Process().children() if word in child.cmdline()]
+
+
 def test_a_job_is_observed(tmp_path):
-    """The newest values while it runs, the file too; all of them at its end."""
+    """The newest values while it runs, the file too; all at its end, whoever asks it to end."""
     file = tmp_path / "metrics.jsonl"
     watch = Observer(["algo-1", "algo-2"], (), file)
     with watch.running():
@@ -155,6 +160,9 @@ def test_a_job_is_observed(tmp_path):
             time.sleep(0.02)
         assert watch.newest["algo-2"] == {"epoch": 1, "values": {"Train-loss": 0.25}}
         assert len(file.read_text().splitlines()) == 2
+        (process,) = children_with("train-observe")
+        for number in (signal.SIGINT, signal.SIGTERM):  # as a terminal or SageMaker sends to all
+            process.send_signal(number)
         watch.feed("algo-2", b"Epoch[2] Train-loss=0.75")
         watch.feed("algo-2", b"")
     (curve,) = watch.curves
