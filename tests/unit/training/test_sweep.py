@@ -9,6 +9,7 @@ import signal
 import threading
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from mms_handler.errors import TrainingError
@@ -183,6 +184,17 @@ def test_a_signal_ends_all(job, tmp_path):
     assert [run.state for run in runs] == ["succeeded", "stopped", "stopped", "not run"]
     assert runs[1].reason == "algo-1: the script: stopped by SIGTERM"
     assert not (tmp_path / "ml" / "sweep" / "004").exists()
+
+
+def test_an_error_ends_what_runs(job):
+    """If nobody reads the reports any more, for example."""
+
+    def report(run):
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        swept(job("import time; time.sleep(600)"), report=report)
+    assert not [child for child in psutil.Process().children() if "train-run" in child.cmdline()]
 
 
 def test_the_last_metrics(tmp_path):
