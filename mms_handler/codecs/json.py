@@ -8,7 +8,7 @@ from typing import Any, Collection
 
 import numpy as np
 
-from mms_handler.codecs import digits, parsers, parts
+from mms_handler.codecs import compiled, digits, parsers, parts
 from mms_handler.codecs.arrays import (
     MAX_ARRAYS,
     Array,
@@ -46,7 +46,9 @@ def decode(body: str) -> Arrays:
 
 def quick(body: bytes) -> Arrays | None:
     """Return what ``decode`` makes of this body's text, to the last bit, or None if unsure."""
-    arrays = parsers.arrays(body) if len(body) >= _MIN_BYTES else None
+    arrays: Arrays | None = compiled.read_json(body)
+    if arrays is None and len(body) >= _MIN_BYTES:
+        arrays = parsers.arrays(body)
     if arrays is None and len(body) >= parts.LARGE_BYTES:
         return parts.arrays(body)
     if arrays is not None or parsers.orjson is None or b"NaN" in body or b"Infinity" in body:
@@ -76,7 +78,12 @@ def check_names(names: Collection[str]) -> None:
 def encode(value: Any) -> bytes:
     """Write ``value`` as JSON that any reader accepts: null for a float that is not finite."""
     if isinstance(value, np.ndarray):
-        return floats(value) or _few_floats(value) or dumps(value).encode()
+        return (
+            compiled.write_json(value)
+            or floats(value)
+            or _few_floats(value)
+            or dumps(value).encode()
+        )
     if is_several(value):
         return b"[" + b", ".join(map(encode, value)) + b"]"
     if is_named(value):

@@ -18,6 +18,7 @@ _CHECKS: Sequence[Callable[[Settings], Finding]] = (
     software.mxnet,
     software.mms,
     software.java,
+    software.core,
     machine.client_port,
     machine.management_port,
     machine.temporary_folder,

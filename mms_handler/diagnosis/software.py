@@ -11,6 +11,7 @@ import sys
 from importlib import metadata
 
 from mms_handler import settings
+from mms_handler.codecs import compiled
 from mms_handler.diagnosis.finding import Finding, ok, problem
 from mms_handler.errors import ServerError
 from mms_handler.server import java_variables
@@ -115,6 +116,15 @@ def java(_: Settings) -> Finding:
     if int(version.group(1)) < 8:
         return problem("java", text, "MMS needs Java 8 or newer: set JAVA_HOME to one")
     return ok("java", text)
+
+
+def core(current: Settings) -> Finding:
+    """Numbers are read and written by compiled code, if it was built."""
+    if compiled.core is None:
+        return ok("compiled core", "not built, for want of a C++ compiler; Python does the same")
+    return ok(
+        "compiled core", "there" if current.core == "auto" else "there, but MMS_HANDLER_CORE is off"
+    )
 
 
 def _version(package: str) -> str:

@@ -334,8 +334,13 @@ class Settings:
     )
     fork: str = declare(
         "auto",
-        {"MMS_HANDLER_FORK": texts.fork},
+        {"MMS_HANDLER_FORK": texts.auto},
         "Fork a model's workers from a process that has loaded it: auto (where it can be), or off.",
+    )
+    core: str = declare(
+        "auto",
+        {"MMS_HANDLER_CORE": texts.auto},
+        "Read and write numbers in the compiled core: auto (where it is installed), or off.",
     )
     supervised: bool = declare(
         False,

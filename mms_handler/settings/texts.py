@@ -99,7 +99,7 @@ graphs = choice("on", "float", "off")
 log_format = choice("text", "json")
 log_level = choice("debug", "info", "warning", "error")
 access_log = choice("off", "on", "errors")
-fork = choice("auto", "off")
+auto = choice("auto", "off")
 
 
 def words(text: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from mms_handler import errors, manifest, worker_files
+from mms_handler.codecs import compiled
 from mms_handler.errors import HandlerError, LoadError, ModelError
 from mms_handler.mxnet_import import fast_import, without
 from mms_handler.script import containers, requirements
@@ -100,6 +101,7 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
     model_dir, gpu_id = Path(properties["model_dir"]), properties["gpu_id"]
     worker = Worker(model_dir, context, settings, gpu_id, {}, [], script=script_path)
     properties["script_folders"] = worker.folders  # for the errors of requests
+    compiled.use(settings.core == "auto")
     with phase("model_dir", worker):
         check_not_empty(worker.model_dir)
     with phase("mxnet", worker):

@@ -84,7 +84,7 @@ def test_the_user_is_a_number_and_not_root(image):
 
 def test_the_image_has_no_build_tools(steps, image):
     """pip and its cache stay in another stage, and apt leaves no lists."""
-    assert not [run for run in values(image, "RUN") if "pip install" in run or "gcc" in run]
+    assert not [run for run in values(image, "RUN") if re.search(r"pip install|gcc|g\+\+", run)]
     assert all("--no-cache-dir" in run for run in values(steps, "RUN") if "pip install" in run)
     assert all("rm -rf /var/lib/apt/lists" in run for run in values(image, "RUN") if "apt" in run)
 
@@ -137,7 +137,8 @@ def test_pip_installs_the_whole_package(tmp_path):
     command = [sys.executable, "setup.py", "--quiet", "build_py", "--build-lib", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True)
     package = ROOT / "mms_handler"
-    files = {path for path in package.rglob("*") if path.is_file()}
+    # The compiled core is no copy: it is built.
+    files = {path for path in package.rglob("*") if path.is_file() and path.suffix != ".so"}
     expected = {path.relative_to(ROOT) for path in files if path.parent.name != "__pycache__"}
     assert {
         path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()

@@ -19,13 +19,24 @@ import types
 import pytest
 
 import mms_handler
-from mms_handler.diagnosis import machine, software
+from mms_handler.codecs import compiled
+from mms_handler.diagnosis import Finding, machine, software
 from mms_handler.errors import ServerError
 from mms_handler.server import sizing
 from mms_handler.settings import Settings
 
 NAMES = [
-    *("settings", "python", "numpy", "mxnet", "mms", "java", "port", "management port"),
+    *(
+        "settings",
+        "python",
+        "numpy",
+        "mxnet",
+        "mms",
+        "java",
+        "compiled core",
+        "port",
+        "management port",
+    ),
     *("temporary folder", "cache folder", "descriptors", "memory", "disk", "clock"),
 ]
 
@@ -65,6 +76,17 @@ def test_everything_is_looked_at():
         assert states[name].state == "ok", states[name]
     for finding in findings:
         assert bool(finding.advice) == (finding.state != "ok"), finding
+
+
+def test_the_compiled_core(monkeypatch):
+    """Nothing is wrong without it."""
+    monkeypatch.setattr(compiled, "core", object())
+    assert software.core(Settings()) == Finding("compiled core", "ok", "there")
+    assert software.core(Settings(core="off")).text == "there, but MMS_HANDLER_CORE is off"
+    monkeypatch.setattr(compiled, "core", None)
+    finding = software.core(Settings())
+    assert finding.state == "ok"
+    assert finding.text == "not built, for want of a C++ compiler; Python does the same"
 
 
 def test_a_problem_is_an_exit_code(busy):

@@ -24,6 +24,11 @@ ROOT = Path(__file__).parents[2]
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 PYTHONS = ("3.8", "3.9", "3.10", "3.11")
 NAME = f"mms_handler-{__version__}"
+BUILD = (sys.executable, "-m", "build", "--no-isolation")
+
+#: The compiled core, in the wheel and in an editable install.
+CORE = "mms_handler/_core.abi3.so"
+HAS_CORE = (ROOT / CORE).exists()
 
 
 def run(*command, cwd, **env):
@@ -125,8 +130,7 @@ def sources(tmp_path_factory):
 
 def build(sources, output):
     """As ``make dist``: the sdist, and the wheel from a copy of the sdist elsewhere."""
-    command = (sys.executable, "-m", "build", "--no-isolation", "--outdir", str(output))
-    run(*command, cwd=sources, SOURCE_DATE_EPOCH="1700000000")
+    run(*BUILD, "--outdir", str(output), cwd=sources, SOURCE_DATE_EPOCH="1700000000")
     return output
 
 
@@ -138,7 +142,19 @@ def dist(sources, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def wheel(dist):
-    return dist / f"{NAME}-py3-none-any.whl"
+    (path,) = dist.glob("*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def pure_wheel(sources, tmp_path_factory):
+    """The wheel as it is built without a compiler."""
+    folder = tmp_path_factory.mktemp("pure")
+    copy = shutil.copytree(sources, folder / "sources")
+    printed = run(*BUILD, "--wheel", "--outdir", str(folder), cwd=copy, CC="false", CXX="false")
+    assert "the compiled core is left out" in printed
+    (path,) = folder.glob("*.whl")
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -150,16 +166,22 @@ def metadata(wheel):
 
 @pytest.fixture(scope="module")
 def package():
-    """The package's files, by their names from the root."""
+    """The package's files, by their names from the root, without the compiled core."""
     files = [path for path in (ROOT / "mms_handler").rglob("*") if path.is_file()]
-    return {str(path.relative_to(ROOT)) for path in files if path.parent.name != "__pycache__"}
+    names = {str(path.relative_to(ROOT)) for path in files if path.parent.name != "__pycache__"}
+    return names - {CORE}
+
+
+def in_wheel(wheel):
+    """The names of a wheel's files, without those about it."""
+    with zipfile.ZipFile(wheel) as archive:
+        return {name for name in archive.namelist() if ".dist-info/" not in name}
 
 
 def test_the_wheel_has_the_package_and_nothing_else(wheel, package):
     """Its Python, the front end's jar, the logging's set-up and the mark of types; no test."""
-    with zipfile.ZipFile(wheel) as archive:
-        names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert names == package
+    names = in_wheel(wheel)
+    assert names == package | ({CORE} if HAS_CORE else set())
     assert {
         "mms_handler/plugins/mms_handler.jar",
         "mms_handler/log4j2.xml",
@@ -167,12 +189,33 @@ def test_the_wheel_has_the_package_and_nothing_else(wheel, package):
     } <= names
 
 
-def test_the_sdist_has_the_package_and_the_sources_of_its_jar(dist, package):
-    """Both programs can be built again from it."""
+@pytest.mark.skipif(not HAS_CORE, reason="there is no compiler")
+def test_one_wheel_with_the_core_serves_every_python(wheel):
+    """Of every Linux whose glibc is as old as that of mxnet's wheel."""
+    machine = os.uname().machine
+    assert wheel.name == f"{NAME}-cp38-abi3-manylinux_2_17_{machine}.whl"
+    with zipfile.ZipFile(wheel) as archive:
+        core = archive.read(CORE)
+    versions = re.findall(rb"GLIBC_2\.(\d+)", core)
+    assert max(map(int, versions)) <= 17
+    assert not re.search(rb"lib(stdc\+\+|gcc_s|python)", core)
+    assert len(core) < 100_000
+
+
+def test_without_a_compiler_the_wheel_is_pure(pure_wheel, package):
+    """It has all but the core."""
+    assert pure_wheel.name == f"{NAME}-py3-none-any.whl"
+    assert in_wheel(pure_wheel) == package
+
+
+def test_the_sdist_has_the_package_and_the_sources_of_its_jar_and_core(dist, package):
+    """All can be built again from it."""
     with tarfile.open(dist / f"{NAME}.tar.gz") as archive:
         names = {name[len(NAME) + 1 :] for name in archive.getnames()}
     java = {str(path.relative_to(ROOT)) for path in (ROOT / "java").rglob("*.java")}
-    assert package | java <= names
+    core = {str(path.relative_to(ROOT)) for path in (ROOT / "core").iterdir()}
+    assert package | java | core <= names
+    assert CORE not in names
     assert {"LICENSE", "README.md", "CHANGELOG.md", "setup.py", "java/build.py"} <= names
 
 
@@ -235,6 +278,8 @@ def test_the_wheel_works_outside_the_repository(clean, tmp_path):
     script = "import mms_handler; print(mms_handler.__file__)"
     imported = Path(run(str(clean / "python"), "-c", script, cwd=tmp_path).strip())
     assert clean.parent in imported.parents
+    script = "from mms_handler.codecs import compiled; print(compiled.core is not None)"
+    assert run(str(clean / "python"), "-c", script, cwd=tmp_path).strip() == str(HAS_CORE)
     version = run(str(clean / "mms-handler"), "--version", cwd=tmp_path)
     assert version == f"mms-handler, version {__version__}\n"
     report = run(str(clean / "mms-handler"), "check", "linear", cwd=tmp_path)

@@ -65,6 +65,7 @@ DEFAULTS = {
     "access_log": "off",
     "optimize": "on",
     "fork": "auto",
+    "core": "auto",
     "supervised": False,
     "passed_on": (),
 }
@@ -136,6 +137,7 @@ def test_an_empty_environment_gives_the_defaults():
         ("MMS_HANDLER_MAX_REQUESTS", "1000", {"max_requests": 1000}),
         ("MMS_HANDLER_MAX_WORKER_MB", "800", {"max_worker_mb": 800}),
         ("MMS_HANDLER_KEEP_GOING", "1", {"keep_going": True}),
+        ("MMS_HANDLER_CORE", "OFF", {"core": "off"}),
         ("MMS_HANDLER_LOG_FORMAT", "JSON", {"log_format": "json"}),
         ("MMS_HANDLER_LOG_LEVEL", "Debug", {"log_level": "debug"}),
         ("MMS_HANDLER_ACCESS_LOG", "errors", {"access_log": "errors"}),
@@ -505,6 +507,7 @@ OTHERS = {
     "fork": "off",
     "supervised": True,
     "cache_dir": "/c",
+    "core": "off",
     "passed_on": (("io_ratio", "70"),),
 }
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 import mms_handler
 from mms_handler import codecs
-from mms_handler.codecs import content_types, csv, jsonlines, parsers, parts
+from mms_handler.codecs import compiled, content_types, csv, jsonlines, parsers, parts
 from mms_handler.codecs import json as json_codec
 from mms_handler.errors import BadInput, HandlerError
 
@@ -355,6 +355,7 @@ def test_pysimdjson_takes_csv(body, expected, monkeypatch):
 )
 def test_csv_unlike_json_is_left_to_numpy(body, monkeypatch):
     """It reads the lines, or refuses them."""
+    monkeypatch.setattr(compiled, "core", None)  # the core knows a minus zero
     left = []
     monkeypatch.setattr(csv, "_by_numpy", lambda lines: left.append(lines) or np.zeros((1, 1)))
     csv.quick(body.encode())

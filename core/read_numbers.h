@@ -1,0 +1,136 @@
+// Read numbers from text: to the float32 of the double nearest to what is written, as json and
+// NumPy do.  Whatever needs care is refused; the caller then reads it in Python.
+#pragma once
+
+#include <Python.h>
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "powers.h"
+
+namespace core {
+
+// A number of more characters is refused.
+constexpr long MAX_NUMBER = 128;
+
+inline uint64_t bits_of(double value) {
+    uint64_t bits;
+    std::memcpy(&bits, &value, 8);
+    return bits;
+}
+
+inline bool is_digit(char c) { return static_cast<unsigned char>(c - '0') < 10; }
+
+// Eight characters in the order of the text, lowest first.
+inline uint64_t load_8(const char* at) {
+    uint64_t chars;
+    std::memcpy(&chars, at, 8);
+    return chars;
+}
+
+inline bool are_digits(uint64_t chars) {
+    const uint64_t high = 0xF0F0F0F0F0F0F0F0ull;
+    return ((chars & high) | ((chars + 0x0606060606060606ull) & high) >> 4) == 0x3333333333333333ull;
+}
+
+// Three multiplications: digits to pairs, to fours, to the number.
+inline uint64_t value_of_8(uint64_t chars) {
+    const uint64_t mask = 0x000000FF000000FFull;
+    chars -= 0x3030303030303030ull;
+    chars = chars * 10 + (chars >> 8);
+    const uint64_t low = (chars & mask) * 0x000F424000000064ull;
+    const uint64_t high = (chars >> 16 & mask) * 0x0000271000000001ull;
+    return static_cast<uint32_t>((low + high) >> 32);
+}
+
+// Append the digits at `at` to `value`, which wraps around beyond 19 digits; returns their end.
+inline const char* read_digits(const char* at, const char* end, uint64_t& value) {
+    for (; end - at >= 8; at += 8) {
+        const uint64_t chars = load_8(at);
+        if (!are_digits(chars)) break;
+        value = value * 100'000'000 + value_of_8(chars);
+    }
+    for (; at < end && is_digit(*at); ++at) value = value * 10 + static_cast<uint64_t>(*at - '0');
+    return at;
+}
+
+// The double nearest to a number of JSON's grammar, by Python's own function.
+inline bool read_exactly(const char* start, const char* end, double& value) {
+    char text[MAX_NUMBER + 1];
+    if (end - start > MAX_NUMBER) return false;
+    std::memcpy(text, start, static_cast<size_t>(end - start));
+    text[end - start] = '\0';
+    value = PyOS_string_to_double(text, nullptr, nullptr);
+    if (!PyErr_Occurred()) return true;
+    PyErr_Clear();
+    return false;
+}
+
+// Read the number that starts at `at` < `end`, by JSON's grammar.
+//
+// Returns where it ends; nullptr if there is no such number, or one that is not finite as float32.
+// An integer has no minus zero in JSON; in CSV it has.
+template <bool MINUS_ZERO>
+inline const char* read_number(const char* at, const char* end, float& number) {
+    const char* const start = at;
+    const bool negative = *at == '-';
+    at += negative;
+    if (at == end || !is_digit(*at)) return nullptr;
+
+    uint64_t digits = 0;  // all of the number's, without the point
+    const char* first = at;
+    if (*at == '0') {
+        first = ++at;
+        if (at < end && is_digit(*at)) return nullptr;
+    } else {
+        at = read_digits(at, end, digits);
+    }
+    long significant = at - first;
+    long exponent = 0;
+    bool integer = true;
+    if (at < end && *at == '.') {
+        integer = false;
+        const char* const fraction = ++at;
+        if (at == end || !is_digit(*at)) return nullptr;
+        if (!significant)
+            while (at < end && *at == '0') ++at;
+        const char* const nonzero = at;
+        at = read_digits(at, end, digits);
+        significant += at - nonzero;
+        exponent = fraction - at;
+    }
+    if (at < end && (*at == 'e' || *at == 'E')) {
+        integer = false;
+        ++at;
+        const bool down = at < end && *at == '-';
+        if (at < end && (*at == '-' || *at == '+')) ++at;
+        if (at == end || !is_digit(*at)) return nullptr;
+        long power = 0;
+        for (; at < end && is_digit(*at); ++at)
+            if (power < 10'000) power = power * 10 + (*at - '0');
+        exponent += down ? -power : power;
+    }
+
+    if (significant <= 19 && exponent >= MIN_POWER && exponent <= MAX_POWER) {
+        if (digits == 0) {
+            number = negative && (MINUS_ZERO || !integer) ? -0.0f : 0.0f;
+            return at;
+        }
+        // Three roundings, so off by at most four units in the double's last place.  The double's
+        // lowest 29 bits decide the float32's; near their middle the double must be exact.
+        const double near = static_cast<double>(digits) * POWERS.as_double(static_cast<int>(exponent));
+        const uint64_t low = bits_of(near) & 0x1FFFFFFF;
+        if (low - (0x10000000 - 8) > 16 && near > 1.2e-38 && near < 3.4e38) {
+            number = static_cast<float>(negative ? -near : near);
+            return at;
+        }
+    }
+    double exact;
+    if (!read_exactly(start, at, exact)) return nullptr;
+    number = static_cast<float>(exact);
+    return std::isfinite(number) ? at : nullptr;
+}
+
+}  // namespace core
