@@ -12,10 +12,8 @@ import contextlib
 import fcntl
 import hashlib
 import logging
-import os
 import re
 import shutil
-import stat
 import subprocess
 import sys
 import tempfile
@@ -24,6 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Iterator
 
+from mms_handler import settings
 from mms_handler.errors import ScriptError, SettingsError
 
 log = logging.getLogger(__name__)
@@ -65,7 +64,9 @@ def paths(code: Path, cache: Path, *, shared: bool = False) -> list[Path]:
     if any(map(str.strip, lines)):
         folder = cache / _key(lines, code)
         if not shared:
-            _make_private(cache)
+            refusal = settings.make_private(cache)
+            if refusal:
+                raise _cannot_install(cache, refusal)
         if not folder.is_dir():
             _install_once(lines, code, folder)
         folders.append(folder)
@@ -163,29 +164,6 @@ def _install_once(lines: list[str], code: Path, folder: Path) -> None:
             shutil.rmtree(remains, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as scratch:
             _install(lines, code, Path(scratch)).rename(folder)
-
-
-def _make_private(cache: Path) -> None:
-    """Create the folder for this user alone, or make sure that nobody else has written to it.
-
-    Anyone can create a folder of this name where everyone may write, and fill it with code.
-    """
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            cache.mkdir(mode=0o700)
-        status, parent = cache.stat(), cache.parent.stat()
-    except OSError as exc:
-        raise _cannot_install(cache, str(exc.strerror)) from exc
-    if status.st_uid != os.geteuid():
-        reason = "it belongs to another user; set the variable to a folder of your own"
-    elif status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        reason = f"other users can write to it; remove it, or run chmod 700 {cache} if you trust it"
-    elif parent.st_mode & stat.S_IWOTH and not parent.st_mode & stat.S_ISVTX:
-        reason = f"other users can replace it; run chmod +t {cache.parent}"
-    else:
-        return
-    raise _cannot_install(cache, reason)
 
 
 def _cannot_install(cache: Path, reason: str) -> SettingsError:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import re
 import socket
@@ -22,12 +23,12 @@ import time
 import urllib.parse
 from collections import deque
 from pathlib import Path
-from typing import IO, Callable, Iterator, NamedTuple, Sequence
+from typing import IO, Callable, ContextManager, Iterator, NamedTuple, Sequence
 
 from mms_handler import client, processes
 from mms_handler.errors import ServerError
 from mms_handler.log_records import Record
-from mms_handler.server import java, java_log, sizing
+from mms_handler.server import class_data, java, java_log, sizing
 from mms_handler.server.access import Tokens
 from mms_handler.server.properties import config_properties
 from mms_handler.settings import Settings, environment, hidden_removed, path_of_programs
@@ -114,6 +115,7 @@ class FrontEnd(NamedTuple):
         log: what they all print.
         inference_url: of the gate's private socket, where models have MMS's names.
         management_url: of MMS's own management API.
+        keep_class_data: writes Java's class data during a ``with`` block (class_data.py).
     """
 
     folder: Path
@@ -121,6 +123,7 @@ class FrontEnd(NamedTuple):
     log: ProcessLog
     inference_url: str
     management_url: str
+    keep_class_data: Callable[[], ContextManager[None]] = contextlib.nullcontext
 
     def wait_until(self, ready: Callable[[], bool], limit_s: float) -> None:
         """Return as soon as ``ready()`` is true.
@@ -233,7 +236,12 @@ def started(
         env = environment(private)
         path = f"{java.programs(folder)}:{path_of_programs(env.get('PATH'))}"
         env.update(java.java_variables(env), PATH=path)
-        options = [*sizing.java_options(plan), *_gate_options(settings, tokens, folder, expected)]
+        data = class_data.of(env, folder, settings)
+        options = [
+            *data.options(),
+            *sizing.java_options(plan),
+            *_gate_options(settings, tokens, folder, expected),
+        ]
         command = java.command(env, folder, options, settings.java_jars)
         inference, management = f"unix:{folder / 'inference'}", f"unix:{folder / 'management'}"
         addresses = f"inference_address={inference}\nmanagement_address={management}\n"
@@ -256,7 +264,14 @@ def started(
         ) as process:
             assert process.stdout is not None
             log.follow(process.stdout)
-            front = FrontEnd(folder, process, log, f"unix:{temp / 'gate'}:", f"{management}:")
+            front = FrontEnd(
+                folder,
+                process,
+                log,
+                f"unix:{temp / 'gate'}:",
+                f"{management}:",
+                functools.partial(data.written, env),
+            )
             try:
                 front.wait_until(front.listens, ready_s)
                 log.forget()

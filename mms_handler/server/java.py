@@ -76,26 +76,40 @@ def command(
     MMS's own command runs the same (mms/model_server.py:74-175).  As our child, the process has
     Java's exit code and gets its signals.
     """
-    home = env.get("JAVA_HOME")
-    java = os.path.join(home, "bin", "java") if home else "java"
     site = _mms_parent()
-    newer = _with_jars(jars) if jars else ""
     return [
-        java,
+        program(env),
         *FLAGS,
-        *([_FIRST_NATIVE_LIBRARY] if newer else []),
+        *([_FIRST_NATIVE_LIBRARY] if jars else []),
         *options,
         f"-Dmodel_server_home={site}",
         f"-Dlog4j.configurationFile=file://{LOG_CONFIG}",
         f"-Djava.io.tmpdir={folder / 'tmp'}",
         "-cp",
-        f"{newer}{site / 'mms' / 'frontend' / '*'}:{PLUGINS / '*'}",
+        class_path(jars),
         "com.amazonaws.ml.mms.ModelServer",
         "--python",
         str(_python(folder, env.get("PYTHONPATH", ""))),
         "-f",
         str(folder / "config.properties"),
     ]
+
+
+def program(env: Mapping[str, str]) -> str:
+    """The path or name of Java's program."""
+    home = env.get("JAVA_HOME")
+    return os.path.join(home, "bin", "java") if home else "java"
+
+
+def class_path(jars: str | None = None) -> str:
+    """The folders of the front end's jars: those of ``jars``, of MMS and of our plug-in.
+
+    Raises:
+        ServerError: MMS is not installed.
+        SettingsError: ``jars`` has none.
+    """
+    newer = _with_jars(jars) if jars else ""
+    return f"{newer}{_mms_parent() / 'mms' / 'frontend' / '*'}:{PLUGINS / '*'}"
 
 
 def _with_jars(folder: str) -> str:

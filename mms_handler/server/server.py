@@ -208,6 +208,7 @@ def _serve(
                 log.error("%s; serving the other models without it", exc)
         files.close()  # the store has them now
         front.open_gate(ready_s)
+        stack.enter_context(front.keep_class_data())
         yield Server(front, store, versions, deaths, settings)
 
 

@@ -11,11 +11,10 @@ import dataclasses
 import fnmatch
 import os
 import sys
-import tempfile
-from pathlib import Path
 from typing import Mapping, NamedTuple
 
 from mms_handler.settings import names, table
+from mms_handler.settings.cache import cache_folder, make_private
 from mms_handler.settings.defaults import MMS_BODY_BYTES
 from mms_handler.settings.setting import Setting
 from mms_handler.settings.table import TABLE, Settings
@@ -33,6 +32,7 @@ __all__ = [
     "export",
     "export_defaults",
     "hidden_removed",
+    "make_private",
     "path_of_programs",
 ]
 
@@ -115,20 +115,6 @@ def hidden_removed(env: Mapping[str, str], settings: Settings) -> dict[str, str]
         if not any(fnmatch.fnmatchcase(name, pattern) for pattern in settings.hide_env)
     }
     return {**visible, **settings.variables()}
-
-
-def cache_folder(settings: Settings) -> Path:
-    """The folder for scripts' installed requirements: as set, or else in the user's cache.
-
-    It is in the folder for temporary files if the user's home cannot be written, or belongs to
-    another user: then others may write there, too.
-    """
-    if settings.cache_dir:
-        return Path(settings.cache_dir)
-    home = Path(os.path.expanduser("~"))
-    if os.access(home, os.W_OK) and home.stat().st_uid == os.geteuid():
-        return home / ".cache" / "mms_handler"
-    return Path(tempfile.gettempdir()) / f"mms_handler-{os.geteuid()}"
 
 
 def export(name: str, value: str) -> None:

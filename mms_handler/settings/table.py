@@ -350,7 +350,7 @@ class Settings:
     cache_dir: str | None = declare(
         None,
         {"MMS_HANDLER_CACHE_DIR": str},
-        "Folder for the requirements installed for scripts.",
+        "Folder for the requirements installed for scripts, and for Java's class data.",
         default_text="~/.cache/mms_handler",
     )
     #: Lines for MMS's configuration: keys of names.PASSED_ON and their texts.
