@@ -30,15 +30,16 @@ inline uint64_t load_8(const char* at) {
     return chars;
 }
 
-inline bool are_digits(uint64_t chars) {
-    const uint64_t high = 0xF0F0F0F0F0F0F0F0ull;
-    return ((chars & high) | ((chars + 0x0606060606060606ull) & high) >> 4) == 0x3333333333333333ull;
+// A bit in each byte that is no digit, at least in the first of them.
+inline uint64_t not_digits(uint64_t chars) {
+    const uint64_t values = chars ^ 0x3030303030303030ull;  // of digits: 0 to 9
+    return (values | (values + 0x7676767676767676ull)) & 0x8080808080808080ull;
 }
 
-// Three multiplications: digits to pairs, to fours, to the number.
+// Three multiplications: digits to pairs, to fours, to the number.  Zero bytes count as digits 0.
 inline uint64_t value_of_8(uint64_t chars) {
     const uint64_t mask = 0x000000FF000000FFull;
-    chars -= 0x3030303030303030ull;
+    chars &= 0x0F0F0F0F0F0F0F0Full;
     chars = chars * 10 + (chars >> 8);
     const uint64_t low = (chars & mask) * 0x000F424000000064ull;
     const uint64_t high = (chars >> 16 & mask) * 0x0000271000000001ull;
@@ -47,10 +48,19 @@ inline uint64_t value_of_8(uint64_t chars) {
 
 // Append the digits at `at` to `value`, which wraps around beyond 19 digits; returns their end.
 inline const char* read_digits(const char* at, const char* end, uint64_t& value) {
-    for (; end - at >= 8; at += 8) {
+    constexpr uint64_t POWER[] = {1, 10, 100, 1'000, 10'000, 100'000, 1'000'000, 10'000'000};
+    while (end - at >= 8) {
         const uint64_t chars = load_8(at);
-        if (!are_digits(chars)) break;
+        const uint64_t others = not_digits(chars);
+        if (others) {
+            // The digits before the first other character, behind as many zeros.
+            const int count = __builtin_ctzll(others) / 8;
+            if (!count) return at;
+            value = value * POWER[count] + value_of_8(chars << (64 - 8 * count));
+            return at + count;
+        }
         value = value * 100'000'000 + value_of_8(chars);
+        at += 8;
     }
     for (; at < end && is_digit(*at); ++at) value = value * 10 + static_cast<uint64_t>(*at - '0');
     return at;

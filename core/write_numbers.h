@@ -54,9 +54,37 @@ inline Decimal shortest(uint64_t significand, int exponent, bool closer) {
     return {down + (scaled > middle || (scaled == middle && down % 2)), k};
 }
 
+// The digits of 0 to 99, two for each.
+struct Pairs {
+    char digits[200];
+
+    constexpr Pairs() : digits() {
+        for (int i = 0; i < 100; ++i) {
+            digits[2 * i] = static_cast<char>('0' + i / 10);
+            digits[2 * i + 1] = static_cast<char>('0' + i % 10);
+        }
+    }
+};
+
+inline constexpr Pairs PAIRS;
+
 // The digits of `value` > 0 so that they end at `end`; returns their start.
 inline char* digits_before(char* end, uint64_t value) {
-    for (; value; value /= 10) *--end = static_cast<char>('0' + value % 10);
+    while (value >= 100'000'000) {
+        const uint32_t low = static_cast<uint32_t>(value % 100'000'000);
+        value /= 100'000'000;
+        end -= 8;  // the pairs do not wait for each other
+        std::memcpy(end, PAIRS.digits + 2 * (low / 1'000'000), 2);
+        std::memcpy(end + 2, PAIRS.digits + 2 * (low / 10'000 % 100), 2);
+        std::memcpy(end + 4, PAIRS.digits + 2 * (low / 100 % 100), 2);
+        std::memcpy(end + 6, PAIRS.digits + 2 * (low % 100), 2);
+    }
+    uint32_t rest = static_cast<uint32_t>(value);
+    for (; rest >= 100; rest /= 100) {
+        end -= 2;
+        std::memcpy(end, PAIRS.digits + 2 * (rest % 100), 2);
+    }
+    for (; rest; rest /= 10) *--end = static_cast<char>('0' + rest % 10);
     return end;
 }
 

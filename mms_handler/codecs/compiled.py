@@ -6,7 +6,7 @@ Its results are those of the Python beside it, to the last bit, or None.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Sequence
 
 import numpy as np
 
@@ -38,6 +38,23 @@ def read_csv(body: bytes) -> Array | None:
     return core and _array(core.read_csv((body,), sys.maxsize))
 
 
+def read_json_rows(bodies: Sequence[bytes], limit_bytes: int) -> tuple[Array, list[int]] | None:
+    """Read the rows of several bodies, and how many each has; see ``core.read_json``."""
+    return core and _rows(core.read_json(bodies, limit_bytes))
+
+
+def read_csv_rows(bodies: Sequence[bytes], limit_bytes: int) -> tuple[Array, list[int]] | None:
+    """Read the rows of several bodies, and how many each has; see ``core.read_csv``."""
+    return core and _rows(core.read_csv(bodies, limit_bytes))
+
+
+def _rows(result: Any) -> tuple[Array, list[int]] | None:
+    if result is None:
+        return None
+    numbers, counts, inner = result
+    return (np.frombuffer(numbers, np.float32).reshape(-1, *inner), counts) if inner else None
+
+
 def _array(result: Any) -> Array | None:
     if result is None:
         return None
@@ -62,3 +79,13 @@ def _is_plain(array: Any) -> bool:
 def _body(write: Any, array: Array) -> bytes | None:
     bodies: list[bytes] | None = write(np.ascontiguousarray(array), array.shape, array.shape[:1])
     return bodies[0] if bodies else None
+
+
+def write_json_rows(array: Array, counts: Sequence[int]) -> list[bytes] | None:
+    """Write the rows of several bodies; see ``core.write_json``."""
+    return core.write_json(array, array.shape, counts) if core and _is_plain(array) else None
+
+
+def write_csv_rows(array: Array, counts: Sequence[int]) -> list[bytes] | None:
+    """Write the rows of several bodies; see ``core.write_csv``."""
+    return core.write_csv(array, array.shape, counts) if core and _is_plain(array) else None

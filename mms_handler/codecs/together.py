@@ -16,7 +16,7 @@ from typing import Any, Callable, Iterator, NamedTuple, Sequence
 
 import numpy as np
 
-from mms_handler.codecs import csv, json, npy, parsers
+from mms_handler.codecs import compiled, csv, json, npy, parsers
 from mms_handler.codecs.arrays import Array
 from mms_handler.media import CSV, JSON, NPY, charset, main_type
 
@@ -66,11 +66,16 @@ def _reader(content_type: str) -> Callable[[Sequence[bytes], int], Rows | None] 
 
 
 def _read_json(bodies: Sequence[bytes], limit_bytes: int) -> Rows | None:
-    read = None if _may_exceed(bodies, limit_bytes) else parsers.rows(bodies)
+    read = compiled.read_json_rows(bodies, limit_bytes)
+    if read is None and not _may_exceed(bodies, limit_bytes):
+        read = parsers.rows(bodies)
     return read and Rows(*read)
 
 
 def _read_csv(bodies: Sequence[bytes], limit_bytes: int) -> Rows | None:
+    read = compiled.read_csv_rows(bodies, limit_bytes)
+    if read is not None:
+        return Rows(*read)
     if _may_exceed(bodies, limit_bytes):
         return None
     listed = list(map(csv.as_json, bodies))
@@ -131,6 +136,9 @@ def encode(array: Array, counts: Sequence[int], content_type: str) -> list[bytes
 
 
 def _write_json(array: Array, counts: Sequence[int]) -> list[bytes]:
+    written = compiled.write_json_rows(array, counts)
+    if written is not None:
+        return written
     depth = array.ndim
     start, end = b"[" * depth, b"]" * depth
     between = end[1:] + b", " + start[1:]
@@ -139,6 +147,9 @@ def _write_json(array: Array, counts: Sequence[int]) -> list[bytes]:
 
 
 def _write_csv(array: Array, counts: Sequence[int]) -> list[bytes]:
+    written = compiled.write_csv_rows(array, counts)
+    if written is not None:
+        return written
     return [text + b"\r\n" for text in _each(csv.encode(array)[:-2], b"\r\n", counts)]
 
 
