@@ -57,8 +57,7 @@ def _measure(scenario: Scenario, plan: Plan, readings: Readings) -> None:
     traffic = plan.traffic(scenario.model, scenario.rows, scenario.kind)
     with contextlib.ExitStack() as stack:
         servers: list[Server] = [
-            stack.enter_context(plan.serving(system, scenario.model, scenario.kind))
-            for system in VARIANTS
+            stack.enter_context(plan.serving(system, scenario.model)) for system in VARIANTS
         ]
         for server in servers:
             server.wait()

@@ -31,7 +31,7 @@ class Load(NamedTuple):
 
 
 #: Seconds that a measurement takes besides the load: until the server rests, and the last sample.
-_AROUND_S = 1.0
+_AROUND_S, _AROUND_IMAGES_S = 0.6, 1.0
 
 
 def models() -> Iterator[str]:
@@ -44,12 +44,15 @@ def step(model: str, plan: Plan) -> Step:
     group = _group(model)
     closed_s = opened_s = warm_s = 0.0
     for scenario in group:
-        load_s, count = _seconds(scenario, plan) + _AROUND_S, _count(scenario)
+        count = _count(scenario)
+        around_s = _AROUND_IMAGES_S if scenario.is_image() else _AROUND_S
+        load_s = _seconds(scenario, plan) + around_s
         closed_s += count * load_s
         opened_s += 2 * load_s if scenario.name in scenarios.OPEN else 0
-        warm_s += count * (plan.warm_s + _AROUND_S) if plan.warm_s else 0
+        warm_s += count * (plan.warm_s + around_s)
     systems = {name for scenario in group for name in scenario.systems}
-    return Step(model, 4 + 2 * len(systems) + warm_s, closed_s + opened_s)
+    start_s = 6 if group[0].is_image() else 2  # of each system, its archive included
+    return Step(model, 4 + start_s * len(systems) + warm_s, closed_s + opened_s)
 
 
 def _count(scenario: Scenario) -> int:
@@ -67,7 +70,7 @@ def run(model: str, plan: Plan, results: Results) -> None:
         plan.log(f"{model}: starting")
         running = _running(stack, group, plan, results)
         closed = list(_closed(group, running, stack, plan))
-        for load in closed if plan.warm_s else ():
+        for load in closed:
             _try(load, plan.warm_s, plan, results)
         _rounds(closed, plan, results)
         _rounds(list(_open(group, running, plan, results)), plan, results)
@@ -110,10 +113,9 @@ def _running(
     stack: contextlib.ExitStack, group: Sequence[Scenario], plan: Plan, results: Results
 ) -> dict[str, Server]:
     """Start all systems that a group needs at the same time, and return those that are ready."""
-    kinds = {name: scenario.kind for scenario in group[::-1] for name in scenario.systems}
+    names = dict.fromkeys(name for scenario in group for name in scenario.systems)
     servers = {
-        name: stack.enter_context(plan.serving(SYSTEMS[name], group[0].model, kind))
-        for name, kind in kinds.items()
+        name: stack.enter_context(plan.serving(SYSTEMS[name], group[0].model)) for name in names
     }
     faults = {name: _fault(server, group, plan) for name, server in servers.items()}
     for name, fault in faults.items():

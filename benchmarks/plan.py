@@ -44,10 +44,8 @@ class Plan(NamedTuple):
     def traffic(self, model: str, rows: int, kind: str) -> Traffic:
         return traffic(self.models / model / f"rows-{rows}", kind)
 
-    def serving(
-        self, system: System, model: str, kind: str = "json"
-    ) -> contextlib.AbstractContextManager[Server]:
-        return servers.serving(system, self.model(model), self.work, self.environments, kind)
+    def serving(self, system: System, model: str) -> contextlib.AbstractContextManager[Server]:
+        return servers.serving(system, self.model(model), self.work, self.environments)
 
     def peer_python(self) -> Path:
         return environments.python(self.environments / "peer")

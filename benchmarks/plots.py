@@ -104,6 +104,10 @@ def _bars(panel: Any, results: Results, name: str, metric: str) -> None:
         ecolor="#333333",
         capsize=2,
     )
+    for place, (median, column) in enumerate(zip(medians, columns)):
+        text = f"{median:,.0f}" if median >= 100 else f"{median:.3g}"
+        panel.text(max(column), place, f"  {text}", va="center", fontsize=7)
+    panel.set_xlim(0, 1.12 * max(map(max, columns)))
     panel.tick_params(labelsize=8)
     panel.spines[["top", "right"]].set_visible(False)
 

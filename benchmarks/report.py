@@ -30,15 +30,17 @@ UNITS = {
     "first_s": "s",
 }
 
+_MODELS = {"mnist": "MNIST Module", "mlp": "Gluon MLP 784"}
+
 _OTHER_TITLES = {
     **{
-        f"python-{model}-{count}": f"a worker's processor time, {model}, batch of {count}"
+        f"python-{model}-{count}": f"a worker's processor time, {_MODELS[model]}, batch of {count}"
         for model, count in scenarios.BATCHES
     },
     "start": "start to first right answer, MNIST Module",
     "restart": "a worker killed until its replacement answers, MNIST Module",
-    f"memory-{scenarios.MEASURED}": "the whole server with two workers of the MLP, after its load",
-    "memory": "four workers with ResNet-50, after each has answered",
+    f"memory-{scenarios.MEASURED}": "the whole server, Gluon MLP 784, after its load",
+    "memory": "four workers of ResNet-50, after each has answered",
     **{f"load-{model}": f"loading {title}" for model, title in scenarios.LOADED.items()},
 }
 

@@ -28,7 +28,7 @@ class Results:
 
     def is_absent(self, scenario: str, system: str, reason: str) -> None:
         """Note that a system could not be measured."""
-        self.absent[f"{scenario}: {system}"] = reason
+        self.absent[f"{scenario}: {system}"] = " ".join(reason.split())
 
     def systems(self, scenario: str) -> list[str]:
         """Return the systems that were measured, in the order of their first row."""

@@ -22,9 +22,11 @@ APART, FORK_OFF = "ours, not forked", {"MMS_HANDLER_FORK": "off"}
 #: A plain folder without a sample: requests that succeed teach what a sample would have.
 FOLDER = "ours, plain folder"
 
-FLOOR, GATE = "MMS alone", "no-op under serve"
+#: A handler that does nothing, under MMS with one or two workers, and under serve.
+FLOOR, FLOOR_1, FLOOR_2 = "MMS alone", "MMS alone, 1", "MMS alone, 2"
+GATE = "no-op under serve"
 GRANIAN, FASTAPI, MOSEC, ROBYN = "granian", "FastAPI", "mosec, batches", "Robyn"
-_LIT_TWO, _LIT_BATCHES = "LitServe, 2 workers", "LitServe, batches"
+LITSERVE = "LitServe, batches"
 _ONE_BY_TWO, _TWO_BY_ONE = "peer, 1 x 2", "peer, 2 x 1"
 
 _SYSTEMS = (
@@ -34,14 +36,14 @@ _SYSTEMS = (
     mms_handler(INT8, path=servers.int8, tolerance=0.2),
     servers.peer(1, 2),
     servers.peer(2, 1),
-    servers.no_op(2),
+    servers.no_op(FLOOR_1, 1),
+    servers.no_op(FLOOR_2, 2),
     servers.no_op_under_serve(GATE),
     servers.granian(GRANIAN),
     servers.fastapi(FASTAPI),
     servers.mosec(MOSEC, 32),
     servers.robyn(ROBYN),
-    servers.litserve(_LIT_TWO, 2, 1),
-    servers.litserve(_LIT_BATCHES, 1, 16),
+    servers.litserve(LITSERVE, 1, 16),
 )
 
 SYSTEMS: dict[str, System] = {system.name: system for system in _SYSTEMS}
@@ -64,35 +66,34 @@ class Scenario(NamedTuple):
         return self.model in ("mobilenet", "resnet18")
 
 
-#: One client may be better off with one worker of two threads; under load, two workers are better.
+#: One client may be better off with a single worker; under load, two are always better.
 _PEER, _PEERS = (_TWO_BY_ONE,), (_ONE_BY_TWO, _TWO_BY_ONE)
-_NO_OPS = (FLOOR, GATE)
 _BY_HAND = (GRANIAN, FASTAPI, MOSEC, ROBYN)
 
 CLOSED = (
     Scenario(
-        *("linear-100", "linear Module, 100 rows, JSON, 8 clients", "linear", 100, "json", 8),
-        (OURS, *_PEER),
-    ),
-    Scenario(
         *("mnist-32", "MNIST Module, row of 784, JSON, 32 clients", "mnist", 1, "json", 32),
-        (OURS, PLAIN, *_NO_OPS, *_PEER),
+        (OURS, PLAIN, FLOOR_2, GATE, *_PEER),
     ),
     Scenario(
         *("mnist-1", "MNIST Module, row of 784, JSON, 1 client", "mnist", 1, "json", 1),
-        (OURS, PLAIN, *_NO_OPS, *_PEERS),
+        (OURS, PLAIN, FLOOR_1, FLOOR_2, GATE, *_PEERS),
+    ),
+    Scenario(
+        *("mlp-32", "Gluon MLP 784, JSON, 32 clients", "mlp", 1, "json", 32),
+        (OURS, PLAIN, *_BY_HAND, FLOOR_2, *_PEER, LITSERVE),
+    ),
+    Scenario(
+        *("mlp-1", "Gluon MLP 784, JSON, 1 client", "mlp", 1, "json", 1),
+        (OURS, PLAIN, *_BY_HAND, FLOOR_1, FLOOR_2, *_PEERS),
     ),
     Scenario(
         *("mnist-100", "MNIST Module, 100 rows, JSON, 8 clients", "mnist", 100, "json", 8),
         (OURS, *_PEER),
     ),
     Scenario(
-        *("mlp-32", "Gluon MLP 784, JSON, 32 clients", "mlp", 1, "json", 32),
-        (OURS, PLAIN, *_BY_HAND, *_NO_OPS, *_PEER, _LIT_BATCHES),
-    ),
-    Scenario(
-        *("mlp-1", "Gluon MLP 784, JSON, 1 client", "mlp", 1, "json", 1),
-        (OURS, PLAIN, *_BY_HAND, *_NO_OPS, *_PEERS, _LIT_TWO),
+        *("linear-100", "linear Module, 100 rows, JSON, 8 clients", "linear", 100, "json", 8),
+        (OURS, *_PEER),
     ),
     Scenario(
         *("mobilenet-json", "MobileNetV2, image as JSON, 8 clients", "mobilenet", 1, "json", 8),

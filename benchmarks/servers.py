@@ -32,7 +32,6 @@ class Place(NamedTuple):
     port: int
     management_port: int
     environments: Path
-    kind: str = "json"  # of the bodies; LitServe's API is written for one kind
 
     def python(self, name: str) -> Path:
         return environments.python(self.environments / name)
@@ -83,12 +82,10 @@ class Server(NamedTuple):
 
 
 @contextlib.contextmanager
-def serving(
-    system: System, model: Path, work: Path, environments: Path, kind: str = "json"
-) -> Iterator[Server]:
+def serving(system: System, model: Path, work: Path, environments: Path) -> Iterator[Server]:
     """Run a system for the length of a ``with`` block; it may not be ready at once."""
     folder = work / f"{time.time_ns()}"
-    place = Place(model, folder, *free_ports(), environments, kind)
+    place = Place(model, folder, *free_ports(), environments)
     folder.mkdir(parents=True)
     command, env = system.command(place), system.env(place)
     url, start = f"http://127.0.0.1:{place.port}{system.path}", time.monotonic()
@@ -154,10 +151,10 @@ def peer(workers: int, threads: int) -> System:
     )
 
 
-def no_op(workers: int) -> System:
+def no_op(name: str, workers: int) -> System:
     """MMS, set up as for the peer but without an access log, and a handler that does nothing."""
     return System(
-        "MMS alone",
+        name,
         lambda place: _mms(place, no_op_model(place.folder), NO_OP, workers),
         lambda place: {},
         _loaded(workers),
@@ -257,13 +254,13 @@ def _output(place: Place) -> bytes:
 
 
 def litserve(name: str, workers: int, batch: int) -> System:
-    """LitServe around the script's Block, with one thread per worker."""
+    """LitServe around the script's Block, with one thread per worker; for bodies of JSON."""
     program = Path(__file__).parent / "probes" / "litserving.py"
     return System(
         name,
         lambda place: [
             *(place.python("litserve"), program, place.model),
-            *(place.port, place.kind, workers, batch),
+            *(place.port, workers, batch),
         ],
         lambda place: {"OMP_NUM_THREADS": "1"},
         lambda place: _get(f"http://127.0.0.1:{place.port}/health") == b"ok",

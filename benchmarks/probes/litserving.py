@@ -1,26 +1,19 @@
-"""Run LitServe around a Block from the script's model_fn; bodies are JSON, or NPY as raw bytes.
+"""Run LitServe around a Block from the script's model_fn; bodies are JSON.
 
-python litserving.py MODEL PORT KIND WORKERS BATCH      KIND: json or npy
+python litserving.py MODEL PORT WORKERS BATCH
 """
 
-import io
 import runpy
 import sys
-from typing import Annotated, Any
+from typing import Any
 
 import litserve  # type: ignore[import-not-found]  # only in its own environment
 import mxnet as mx
 import numpy as np
-from fastapi import Depends, Request  # type: ignore[import-not-found]
+from fastapi import Request  # type: ignore[import-not-found]
 
 
-async def raw(request: Request) -> bytes:
-    """Return the request's body unread."""
-    body: bytes = await request.body()
-    return body
-
-
-class FromJson(litserve.LitAPI):  # type: ignore[misc]
+class Block(litserve.LitAPI):  # type: ignore[misc]
     """JSON bodies, read by LitServe's default."""
 
     model = ""
@@ -45,17 +38,9 @@ class FromJson(litserve.LitAPI):  # type: ignore[misc]
         return output.tolist()
 
 
-class FromNpy(FromJson):
-    """NPY bodies as raw bytes, because LitServe itself reads only JSON and forms."""
-
-    def decode_request(self, request: Annotated[bytes, Depends(raw)]) -> Any:
-        return np.load(io.BytesIO(request))
-
-
 if __name__ == "__main__":
-    model, port, kind, workers, batch = sys.argv[1:]
-    kinds = {"json": FromJson, "npy": FromNpy}
-    api = kinds[kind](max_batch_size=int(batch), batch_timeout=0.001 if batch != "1" else 0)
+    model, port, workers, batch = sys.argv[1:]
+    api = Block(max_batch_size=int(batch), batch_timeout=0.001 if batch != "1" else 0)
     api.model = model
     server = litserve.LitServer(
         api, "cpu", devices=1, workers_per_device=int(workers), fast_queue=True
