@@ -21,7 +21,16 @@ from typing import Any, Callable, Iterator, Sequence
 
 import psutil
 
-from benchmarks import environments, in_process, over_http, packing, plan, report, scenarios
+from benchmarks import (
+    closed_loop,
+    environments,
+    in_process,
+    over_http,
+    packing,
+    plan,
+    report,
+    scenarios,
+)
 from benchmarks.plan import Plan, Step
 from benchmarks.processes import NotServing, environment
 from benchmarks.results import Results, read
@@ -94,7 +103,11 @@ def _arguments() -> argparse.Namespace:
 def _measure(arguments: argparse.Namespace, path: Path) -> bool:
     """Measure, and save the results to ``path`` after each step; returns False if it was cut."""
     if not shutil.which("wrk"):
-        sys.exit("wrk, the load generator, is not installed; to get it: apt-get install wrk")
+        print(
+            "wrk, the load generator, is not installed (apt-get install wrk): a client in Python "
+            "makes the load, and takes most of a core; the figures of fast systems are too low",
+            file=sys.stderr,
+        )
     environments.make(arguments.environments)
     with tempfile.TemporaryDirectory(prefix="bench-") as work:
         made = _plan(arguments, Path(work))
@@ -175,6 +188,7 @@ def _about(made: Plan) -> dict[str, Any]:
                 for requirement in requirements[name]
             )
         ),
+        "load": closed_loop.load(),
         "rounds": f"{made.rounds} of {made.seconds} s, {made.image_seconds} s for images",
     }
 

@@ -21,7 +21,7 @@ import sys
 import time
 import urllib.parse
 from pathlib import Path
-from typing import Deque
+from typing import Deque, Protocol
 
 from benchmarks.reading import Reading, Traffic
 
@@ -47,9 +47,9 @@ class Arrivals:
     def __init__(self, url: str, content_type: str, bodies: list[bytes]) -> None:
         """Prepare the requests; nothing is sent yet."""
         self._address = urllib.parse.urlsplit(url)
-        self._requests = itertools.cycle([_request(self._address, content_type, b) for b in bodies])
+        self._requests = itertools.cycle([request(self._address, content_type, b) for b in bodies])
         self._waiting: Deque[float] = collections.deque()
-        self._free: list[_Connection] = []
+        self._free: list[Connection] = []
         self._open = 0
         self._opening: set[asyncio.Task[None]] = set()  # asyncio itself holds no reference
         self.latencies: list[float] = []
@@ -85,22 +85,34 @@ class Arrivals:
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         host, _, port = self._address.netloc.partition(":")
-        await loop.create_connection(lambda: _Connection(self), host, int(port))
+        await loop.create_connection(lambda: Connection(self), host, int(port))
 
-    def release(self, connection: _Connection) -> None:
+    def release(self, connection: Connection) -> None:
         self._free.append(connection)
         self._send()
 
-    def remove(self, connection: _Connection) -> None:
+    def remove(self, connection: Connection) -> None:
         self._open -= 1
         if connection in self._free:
             self._free.remove(connection)
 
 
-class _Connection(asyncio.Protocol):
+class Run(Protocol):
+    """What uses connections: it gets each one back when it is free, and hears when one is gone."""
+
+    latencies: list[float]
+    errors: int
+
+    def release(self, connection: Connection) -> None: ...
+
+    def remove(self, connection: Connection) -> None: ...
+
+
+class Connection(asyncio.Protocol):
     """One keep-alive connection with one request at a time."""
 
-    def __init__(self, run: Arrivals) -> None:
+    def __init__(self, run: Run) -> None:
+        """``run`` gets this connection as soon as it is open."""
         self._run, self._buffer, self._since = run, b"", 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -136,7 +148,8 @@ class _Connection(asyncio.Protocol):
         self._run.remove(self)
 
 
-def _request(address: urllib.parse.SplitResult, content_type: str, body: bytes) -> bytes:
+def request(address: urllib.parse.SplitResult, content_type: str, body: bytes) -> bytes:
+    """Return the bytes of a request."""
     head = (
         f"POST {address.path} HTTP/1.1\r\nHost: {address.netloc}\r\n"
         f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -160,16 +173,19 @@ def _times(rate: float, seconds: float) -> list[float]:
 def _main(url: str, rate: str, seconds: str, content_type: str, *files: str) -> None:
     run = Arrivals(url, content_type, [Path(name).read_bytes() for name in files])
     asyncio.run(run.run(_times(float(rate), float(seconds))))
+    print(json.dumps({**percentiles(run, float(seconds)), "arrivals": float(rate)}))
+
+
+def percentiles(run: Run, seconds: float) -> dict[str, float]:
+    """Return the fields of a Reading: what a run of this length met."""
     in_order = sorted(run.latencies) or [0.0]
-    reading = {
-        "rate": len(run.latencies) / float(seconds),
+    return {
+        "rate": len(run.latencies) / seconds,
         "p50_ms": 1e3 * in_order[len(in_order) // 2],
         "p99_ms": 1e3 * in_order[len(in_order) * 99 // 100],
         "errors": run.errors,
-        "seconds": float(seconds),
-        "arrivals": float(rate),
+        "seconds": seconds,
     }
-    print(json.dumps(reading))
 
 
 if __name__ == "__main__":
