@@ -34,6 +34,7 @@ from benchmarks import (
 from benchmarks.plan import Plan, Step
 from benchmarks.processes import NotServing, environment
 from benchmarks.results import Results, read
+from mms_handler.codecs import compiled
 
 HERE = Path(__file__).parent
 
@@ -179,7 +180,9 @@ def _about(made: Plan) -> dict[str, Any]:
         "date": f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d %H:%M} UTC",
         "commit": _commit(),
         "machine": _machine(),
-        "ours": f"Python {platform.python_version()}, " + _versions("mxnet", "multi-model-server"),
+        "ours": f"Python {platform.python_version()}, "
+        + _versions("mxnet", "multi-model-server")
+        + f"; the compiled core is {'there' if compiled.core else 'not built'}",
         "Java": _java(),
         "peers": ", ".join(
             dict.fromkeys(

@@ -6,6 +6,7 @@ python -m benchmarks.defaults       prints a table
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections import defaultdict
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Dict, List, Tuple
 from benchmarks import closed_loop, report
 from benchmarks.plan import Plan, rotated
 from benchmarks.reading import Reading
-from benchmarks.scenarios import CLOSED, Scenario
+from benchmarks.scenarios import CLOSED, CORE_OFF, Scenario
 from benchmarks.servers import Server, System, mms_handler
 
 #: The JVM's own choice on a machine with at least two cores and 2 GB.
@@ -23,11 +24,14 @@ _JVM = "-XX:TieredStopAtLevel=4 -XX:-UseSerialGC -XX:+UseG1GC"
 VARIANTS: tuple[System, ...] = (
     mms_handler("the defaults"),
     mms_handler("the JVM's own choice of compilers and collector", _JAVA_OPTIONS=_JVM),
-    mms_handler("one netty thread", "--netty-threads", "1"),
+    mms_handler(
+        "two netty threads for each core", "--netty-threads", f"{2 * (os.cpu_count() or 1)}"
+    ),
     mms_handler("no batches", "--batch-size", "1"),
     mms_handler("batches of up to 8", "--batch-size", "8"),
     mms_handler("one worker with one thread", "--workers", "1", "--threads", "1"),
     mms_handler("one worker with two threads", "--workers", "1", "--threads", "2"),
+    mms_handler("no compiled core", **CORE_OFF),
     mms_handler("graphs as the script made them", MMS_HANDLER_OPTIMIZE="off"),
 )
 
