@@ -170,6 +170,17 @@ def make_private() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0)
 
 
+#: prctl(2): the signal that a process gets when the thread that forked it ends.
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent: int) -> None:
+    """Let this process be killed when its parent ends, which has the id ``parent``."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it has ended already
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def leave_pid_1() -> None:
     """If this process is a container's first, continue in a child, and make the first an init.
 

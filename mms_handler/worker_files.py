@@ -24,6 +24,10 @@ _REQUESTS = "MAR-INF/requests-"
 #: batch they would only wait for each other, and a script that ends its process would fail all.
 _ONE_BY_ONE = "MAR-INF/one-by-one"
 
+#: What was learned from a request, as JSON; what stands for its shapes is appended.  The file is
+#: empty while a worker tries.
+_LEARNED = "MAR-INF/learned-"
+
 #: Characters of a text that are read; errors.MAX_TEXT and the place in the script are fewer.
 _MAX_LENGTH = 4_000
 
@@ -52,7 +56,7 @@ def write_one_by_one(folder: Path) -> None:
 def _write(path: Path, text: str) -> None:
     with contextlib.suppress(OSError):
         path.parent.mkdir(exist_ok=True)
-        partial = path.with_name(f"{path.name}-{os.getpid()}")  # another worker may write as well
+        partial = path.with_name(f".{path.name}-{os.getpid()}")  # another worker may write as well
         partial.write_text(text, "utf-8", "backslashreplace")
         os.replace(partial, path)
 
@@ -76,6 +80,44 @@ def _read(path: Path) -> tuple[str, float]:
             return file.read(_MAX_LENGTH), time.time() - path.stat().st_mtime
     except OSError:
         return "", 0
+
+
+def claim_learning(folder: Path, shapes: str, limit: int, within_s: float) -> bool:
+    """Whether this worker shall learn from a request of ``shapes``, a part of a file's name.
+
+    Only one worker learns at a time, for ``within_s`` seconds at most; from requests of each
+    shape once, and of ``limit`` shapes.
+    """
+    path = folder / f"{_LEARNED}{shapes}"
+    others = [other.stat() for other in path.parent.glob(f"{Path(_LEARNED).name}*")]
+    tries = any(not other.st_size and time.time() - other.st_mtime < within_s for other in others)
+    if tries or len(others) >= limit:
+        return False
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.open("x").close()
+    except OSError:
+        return False
+    return True
+
+
+def write_learned(folder: Path, shapes: str, text: str) -> None:
+    """Write what was learned from a request of ``shapes``."""
+    _write(folder / f"{_LEARNED}{shapes}", text)
+
+
+def written_ns(folder: Path) -> int:
+    """When a file of a model was last made or replaced; 0 if none was."""
+    with contextlib.suppress(OSError):
+        return (folder / _LEARNED).parent.stat().st_mtime_ns
+    return 0
+
+
+def read_learned(folder: Path) -> dict[str, str]:
+    """What was learned, by the requests' shapes; "" for what a worker still tries."""
+    place = folder / _LEARNED
+    paths = sorted(place.parent.glob(f"{place.name}*"))
+    return {path.name[len(place.name) :]: path.read_text() for path in paths}
 
 
 def requests_path(folder: Path, pid: int) -> Path:

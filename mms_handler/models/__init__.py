@@ -14,11 +14,24 @@ if np.lib.NumpyVersion(np.__version__) >= "1.24.0":  # another package may have 
         f"mxnet 1.9.1 needs numpy < 1.24, found {np.__version__}: pip install 'numpy<1.24'"
     )
 
-from mms_handler.models.arrays import is_array, size_bytes, to_ndarray, to_ndarrays, to_plain
+from mms_handler.models.arrays import (
+    Arrays,
+    is_array,
+    size_bytes,
+    to_ndarray,
+    to_ndarrays,
+    to_plain,
+)
 from mms_handler.models.artifacts import load, save, saved_shapes
 from mms_handler.models.expected import Expected
 from mms_handler.models.gluon_patch import defer_gradients, recorded_shapes
-from mms_handler.models.graphs.faster import blocks, recorded_calls, try_graph
+from mms_handler.models.graphs.faster import (
+    FasterGraph,
+    blocks,
+    recorded_calls,
+    try_graph,
+    use_graph,
+)
 from mms_handler.models.graphs.graph import graph_of
 from mms_handler.models.graphs.int8 import PackedInt8, try_int8
 from mms_handler.models.graphs.quantize import quantize
@@ -30,7 +43,9 @@ from mms_handler.models.passes import Passes
 from mms_handler.models.predictor import predict, predictor
 
 __all__ = [
+    "Arrays",
     "Expected",
+    "FasterGraph",
     "PackedInt8",
     "Passes",
     "ShapeRules",
@@ -59,4 +74,5 @@ __all__ = [
     "to_plain",
     "try_graph",
     "try_int8",
+    "use_graph",
 ]

@@ -25,13 +25,13 @@ class Passes:
     """Runs data in as few passes as possible, so that each gets the same prediction as alone.
 
     Attributes:
-        shared: whether data of one kind share a pass; None: only if that was proven for the kind,
-            which is tried when data of a new kind first come together.
+        shared: whether data of one kind share a pass; None: only if that was proven for the kind.
+        tries: whether this is tried when data of a new kind first come together.
     """
 
     def __init__(self, run: Callable[[Any], Any], shared: bool | None) -> None:
         """``run`` takes data and returns their prediction."""
-        self._run, self.shared = run, shared
+        self._run, self.shared, self.tries = run, shared, True
         self._proven: dict[Hashable, bool] = {}
 
     def __call__(
@@ -83,9 +83,13 @@ class Passes:
         if self.shared is not None:
             return self.shared
         key = kind(datum)
-        if key not in self._proven and len(self._proven) < KINDS:
+        if self.tries and key not in self._proven and len(self._proven) < KINDS:
             self._proven[key] = attempt(self.proven, datum) is True
         return self._proven.get(key, False)
+
+    def learn(self, datum: Any, may_share: bool) -> None:
+        """Take over whether data of the kind of ``datum`` share a pass, as was found elsewhere."""
+        self._proven[kind(datum)] = may_share
 
     def proven(self, datum: Any) -> bool:
         """Run data like ``datum``: are their predictions the same together as alone?"""

@@ -132,10 +132,23 @@ class ModulePredictor:
         self._expected.worked(data)
         return outputs if len(outputs) > 1 else outputs[0]
 
-    def try_unfused(self, data: Any) -> None:
-        """From now on run without MXNet's fusion, unless fusion is faster for these arrays."""
-        if self._executors and isinstance(data, Arrays):
-            self._executors = self._run = faster.try_unfused(self._executors, data)
+    def try_unfused(self, data: Any, patience: float = 1) -> bool:
+        """From now on run without MXNet's fusion, unless fusion is faster for these arrays.
+
+        Returns whether that was found.  ``patience``: see ``try_graph``.
+        """
+        if not self._executors or not isinstance(data, Arrays):
+            return False
+        fused = self._executors
+        self._executors = self._run = faster.try_unfused(fused, data, patience)
+        return self._executors is not fused
+
+    def unfuse(self) -> None:
+        """From now on run without MXNet's fusion, as another process has found to be as fast."""
+        if self._executors:
+            executors = self._executors
+            self._executors = Executors(executors.graph, executors.max_rows, fused=False)
+            self._run = self._executors
 
     def try_int8(self, data: Any, packed: PackedInt8) -> None:
         """From now on run as the int8 graph, if that is near and faster for these arrays.

@@ -82,6 +82,7 @@ class Loaded(NamedTuple):
     hooks: Sequence[BoundHook]  # the functions in the order in which they are called
     seconds: Mapping[str, float]  # how long each phase took, by name
     doubts: Sequence[str]  # sentences about names that are nearly those of the contract
+    learning: Any = None  # learning.Learning; None if requests teach nothing
 
 
 def load(context: Any, settings: Settings, script_path: Path | None = None) -> Loaded:
@@ -107,7 +108,7 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
     with phase("mxnet", worker):
         worker = start_mxnet(worker)
         from mms_handler import models  # these import mxnet
-        from mms_handler.worker import pipeline, sample
+        from mms_handler.worker import learning, pipeline, sample
     with phase("script", worker):
         program = manifest.script_name(context.manifest)
         path = script_path or find_script(worker.model_dir, settings.program, program)
@@ -129,9 +130,10 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
         supervised = settings.supervised
         batch_size = settings.max_batch_size if supervised else properties["batch_size"]
         int8 = packed_int8(worker.model_dir) if settings.optimize == "on" else None
+        packed = packed_sample(worker)
         sample.prepare(
             answering,
-            packed_sample(worker),
+            packed,
             batch_size,
             faster=settings.optimize != "off",
             int8=int8,
@@ -140,7 +142,10 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
         if supervised and not settings.batch_size and not answering.batches:
             worker_files.write_one_by_one(worker.model_dir)
     called = [*hooks, *answering.hooks]
-    return Loaded(answering, script, called, worker.seconds, worker.doubts)
+    # Only under serve do workers have a private folder, and time between two requests.
+    learns = supervised and packed is None and settings.optimize != "off" and worker.gpu_id is None
+    taught = learning.Learning(answering, model_dir) if learns else None
+    return Loaded(answering, script, called, worker.seconds, worker.doubts, taught)
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def prepare(
         log.warning("the sample request fails, so nothing is warmed up: %.200s", text)
         return
     if faster:
-        failure = attempt(_try_faster, pipeline, sample, calls, int8)
+        failure = attempt(_try_with_sample, pipeline, sample, calls, int8)
         if isinstance(failure, Failed):  # the model answers, so it is served without one
             log.warning("no faster graph: %s: %s", type(failure.exc).__name__, failure.exc)
     if gated and pipeline.predictor and _takes_long(pipeline, sample):
@@ -66,20 +66,44 @@ def prepare(
         _warm_up(pipeline, sample, batch_size)
 
 
-def _try_faster(
+def _try_with_sample(
     pipeline: Any, sample: Request, calls: Sequence[Call], int8: models.PackedInt8 | None
 ) -> None:
-    """Try faster graphs for the Blocks that the sample runs, or for the Module."""
+    try_faster(pipeline, pipeline.read(sample) if pipeline.predictor else None, calls, int8)
+
+
+def try_faster(
+    pipeline: Any,
+    data: Any,
+    calls: Sequence[Call],
+    int8: models.PackedInt8 | None = None,
+    patience: float = 1,
+) -> tuple[list[tuple[Any, models.FasterGraph]], bool]:
+    """Try faster graphs for the Blocks of a request's calls, or for the Module.
+
+    Args:
+        pipeline: answers the requests.
+        data: what the default predict_fn gets; None if the script has its own.
+        calls: the first call of each Block.
+        int8: the archive's int8 graph, to be tried too.
+        patience: how many times as long as at a load a run, and its timing, may take.
+
+    Returns:
+        The graph of each Block that is faster, and whether the Module is faster without fusion.
+    """
     predictor = pipeline.predictor
-    data = pipeline.read(sample) if predictor else None
+    graphs, unfused = [], False
     for block, arrays in calls:
-        models.try_graph(block, arrays, predictor is not None and predictor.is_straight(data))
+        straight = predictor is not None and predictor.is_straight(data)
+        graph = models.try_graph(block, arrays, straight, patience)
+        graphs += [(block, graph)] if graph else []
         if int8:
             models.try_int8(block, arrays, int8)
     if predictor and models.is_module(pipeline.model):
-        predictor.try_unfused(data)
+        unfused = predictor.try_unfused(data, patience)
         if int8:
             predictor.try_int8(data, int8)
+    return graphs, unfused
 
 
 def _takes_long(pipeline: Whole | Steps, sample: Request) -> bool:

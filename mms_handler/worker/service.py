@@ -42,6 +42,7 @@ class Service:
         """``load`` takes MMS's context and our settings, and returns a Loaded."""
         self._load = load
         self._context: Any = None  # with which the model was loaded
+        self._learning: Any = None
 
     def __call__(self, batch: list[dict[str, Any]] | None, context: Any) -> list[bytes] | None:
         """Load the model if ``batch`` is None, else answer each request of the batch."""
@@ -67,6 +68,13 @@ class Service:
                 self._current.clear()
                 self._output.tag("")
 
+    def _learn(self) -> None:
+        """Go on with what the requests so far have taught; no request is being answered."""
+        if self._learning:
+            self._learning.go_on()
+            if self._learning.is_over:
+                self._learning = None
+
     def _takes(self) -> int:
         """How many requests this worker takes at once."""
         batches = self._settings.batch_size or self._pipeline.batches
@@ -82,7 +90,7 @@ class Service:
             attempt(read_request, index, parts, context, max_bytes)
             for index, parts in enumerate(batch)
         ]
-        replies = self._pipeline.answer(requests, self._run)
+        replies = (self._learning or self._pipeline).answer(requests, self._run)
         return [self._finish(index, reply, context) for index, reply in enumerate(replies)]
 
     def _run(self, request: Any, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -121,20 +129,25 @@ class Service:
                 self._deadline = Deadline(self._settings.timeout_s)
                 fork_server.begin(self._settings)
                 with self._lifeline:
-                    self._pipeline = self._load(context, self._settings).pipeline
+                    loaded = self._load(context, self._settings)
+                self._pipeline, self._learning = loaded.pipeline, loaded.learning
                 gc.collect()
                 gc.freeze()  # the model stays: later collections need not look through it
                 self._context = context
                 if connection:
                     fork_server.share(connection, lifeline.worker())
             self._output.renew()
+            self._learn()
             if supervised:
                 folder = Path(context.system_properties["model_dir"])
                 self._current = CurrentRequests(worker_files.requests_path(folder, os.getpid()))
             if connection:
                 connection.limit(self._settings.timeout_s)
             if connection and supervised:
-                plane.join(connection.connection, self.answer, self._takes, context, connection)
+                plane.join(
+                    *(connection.connection, self.answer, self._takes, context, connection),
+                    between=self._learn,
+                )
         except BaseException as exc:
             # MMS stops reading the log as soon as the worker dies, hence the pause.
             reason = " ".join(str(exc).split())

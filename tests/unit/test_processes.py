@@ -289,3 +289,38 @@ def test_a_temporary_folder(killed):
     while folder.exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+#: Starts a child that would sleep for long, says which, and waits for a line before it ends.
+PARENT = """
+import os, sys, time
+from mms_handler import processes
+
+parent = os.getpid()
+child = os.fork()
+if not child:
+    if sys.argv[1] == "late":
+        sys.stdin.readline()
+        parent = 1 << 22
+    processes.die_with_parent(parent)
+    print(os.getpid(), flush=True)
+    time.sleep(1000)
+if sys.argv[1] == "late":
+    print(child, flush=True)
+    os.waitpid(child, 0)
+sys.stdin.readline()
+"""
+
+
+@pytest.mark.parametrize("when", ["early", "late"])
+def test_a_process_that_dies_with_its_parent(when):
+    """Also if the parent has ended before the child says so."""
+    words = [sys.executable, "-c", PARENT, when]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        child = psutil.Process(int(parent.stdout.readline()))
+        assert child.is_running()
+        parent.stdin.write(b"\n")
+        parent.stdin.flush()
+        psutil.wait_procs([child], timeout=20)
+        assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+        parent.stdin.close()

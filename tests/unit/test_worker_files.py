@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 from mms_handler import worker_files
@@ -63,3 +64,38 @@ def test_the_requests_of_a_worker(tmp_path):
     assert worker_files.take_requests(tmp_path, 7) == ["one", "two \ufffd"]
     assert worker_files.take_requests(tmp_path, 7) == []
     assert worker_files.take_requests(tmp_path, 8) == []
+
+
+def test_what_a_request_has_taught(tmp_path):
+    """One worker learns at a time, once from requests of each shape, and from few of them."""
+    claim = functools.partial(worker_files.claim_learning, tmp_path, limit=2, within_s=60)
+    assert worker_files.written_ns(tmp_path) == 0
+    assert worker_files.read_learned(tmp_path) == {}
+    assert claim("one")
+    claimed = worker_files.written_ns(tmp_path)
+    assert claimed > 0
+    assert not claim("two")
+    worker_files.write_learned(tmp_path, "one", "x" * 5_000)
+    assert worker_files.written_ns(tmp_path) >= claimed
+    assert not claim("one")
+    assert claim("two")
+    worker_files.write_learned(tmp_path, "two", "y")
+    assert not claim("three")
+    assert worker_files.read_learned(tmp_path) == {"one": "x" * 5_000, "two": "y"}
+
+
+def test_a_worker_that_died_while_it_learned(tmp_path):
+    """Does not keep others from it for ever."""
+    claim = functools.partial(worker_files.claim_learning, tmp_path, limit=2, within_s=60)
+    assert claim("one")
+    path = tmp_path / "MAR-INF" / "learned-one"
+    os.utime(path, (path.stat().st_mtime - 61,) * 2)
+    assert not claim("one")
+    assert claim("two")
+    assert worker_files.read_learned(tmp_path) == {"one": "", "two": ""}
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    """Nothing is learned."""
+    (tmp_path / "MAR-INF").write_text("a file")
+    assert not worker_files.claim_learning(tmp_path, "one", limit=2, within_s=60)

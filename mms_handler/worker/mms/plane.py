@@ -139,9 +139,15 @@ class Worker:
     """The loop in which a worker waits for the gate and for MMS."""
 
     def __init__(
-        self, plane: Plane, answer: Answer, takes: Callable[[], int], context: Any, line: Lifeline
+        self,
+        plane: Plane,
+        answer: Answer,
+        takes: Callable[[], int],
+        context: Any,
+        line: Lifeline,
+        between: Callable[[], None],
     ) -> None:
-        self._plane, self._answer, self._takes = plane, answer, takes
+        self._plane, self._answer, self._takes, self._between = plane, answer, takes, between
         self._context, self._lifeline = context, line
         self._mean_s = 0.0
 
@@ -196,6 +202,7 @@ class Worker:
             ],
         )
         emit_metrics(context.metrics.store)
+        self._between()
         return True
 
 
@@ -215,9 +222,16 @@ def _head(processor: Any) -> tuple[int, bytes]:
 
 
 def join(
-    mms: socket.socket, answer: Answer, takes: Callable[[], int], context: Any, line: Lifeline
+    mms: socket.socket,
+    answer: Answer,
+    takes: Callable[[], int],
+    context: Any,
+    line: Lifeline,
+    between: Callable[[], None] = lambda: None,
 ) -> None:
     """Have MMS's loop serve the gate's requests too, if the gate listens for workers.
+
+    ``between`` is called after the replies to each batch have been sent.
 
     MMS's loop calls its global ``retrieve_msg`` for each message (model_service_worker.py:134).
     """
@@ -237,7 +251,7 @@ def join(
             os.register_at_fork(after_in_child=gate.close)
             line.add(gate.fileno())
             plane = Plane(gate, int(address.suffix[1:]), takes())
-            worker = Worker(plane, answer, takes, context, line)
+            worker = Worker(plane, answer, takes, context, line, between)
         worker.serve(connection)
         return retrieve_msg(connection)
 

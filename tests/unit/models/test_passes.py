@@ -154,3 +154,27 @@ def test_whole_numbers_alone_can_agree():
         return x * 2
 
     assert Passes(tokens, None).proven(two(1, 2, 3, 4)) is True
+
+
+def test_data_of_a_new_kind_run_alone_if_nothing_may_be_tried():
+    run = Run()
+    shared = Passes(run, None)
+    shared.tries = False
+    assert [each.tolist() for each in shared([two(1, 2), two(3, 4)])] == [[[2, 4]], [[6, 8]]]
+    assert run.passes == [1, 1]
+    shared.tries = True
+    shared([two(1, 2), two(3, 4)])
+    assert run.passes[-1] == 2
+
+
+def test_what_another_process_found_is_not_tried():
+    """For data of the same kind, whatever their number of rows."""
+    for may_share, sizes in ((True, [3]), (False, [1, 2])):
+        run = Run()
+        shared = Passes(run, None)
+        shared.learn(np.zeros((5, 2), np.float32), may_share)
+        assert [each.tolist() for each in shared([two(1, 2), two(3, 4, 5, 6)])] == [
+            [[2, 4]],
+            [[6, 8], [10, 12]],
+        ]
+        assert run.passes == sizes

@@ -26,6 +26,15 @@ def test_one_forward_of_as_many_rows_as_came(saved, rows):
     assert predictor.shared is True
 
 
+def test_a_module_runs_unfused_as_another_process_has_found():
+    predictor = ModulePredictor(dense(4))
+    before = predictor._executors
+    predictor.unfuse()
+    assert predictor._executors is not before
+    assert (predictor._executors.fused, predictor._executors.max_rows) == (False, before.max_rows)
+    assert predictor(predictor.arrays(np.ones((1, 2), np.float32))).tolist() == [[3.0]]
+
+
 def test_what_is_returned_is_the_callers():
     """The next request's forward writes to other memory."""
     predictor = ModulePredictor(dense())

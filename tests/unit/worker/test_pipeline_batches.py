@@ -571,7 +571,7 @@ def test_warming_up_takes_half_a_second(sums, monkeypatch):
 def test_a_failing_trial_is_logged(sum_block, caplog, monkeypatch):
     """A model that answers its sample is served even if its graph fails."""
 
-    def fail(block, arrays, straight):
+    def fail(block, arrays, straight, patience):
         raise OverflowError("too much")
 
     monkeypatch.setattr("mms_handler.models.try_graph", fail)

@@ -12,7 +12,7 @@ from tiny_models import images, runs_graph
 from mms_handler.errors import attempt
 from mms_handler.models.graphs import faster
 from mms_handler.models.graphs.executors import Executors
-from mms_handler.models.graphs.faster import blocks, recorded_calls, try_graph
+from mms_handler.models.graphs.faster import blocks, recorded_calls, try_graph, use_graph
 from mms_handler.models.graphs.graph import of_module
 
 # --- what is used ---
@@ -27,6 +27,35 @@ def test_a_graph_that_agrees_takes_the_place_of_forward(convolutions):
     assert convolutions.forward.executors.fused
     for photo, expected in zip(photos, predictions):
         assert np.allclose(convolutions(photo).asnumpy(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_graph_that_another_process_has_found(convolutions, monkeypatch):
+    """It is used as it was found there, for inputs with the same rows' shape; nothing is timed."""
+    photo = images(2, 3, 8, 8)
+    expected = convolutions(photo).asnumpy()
+    found = faster.FasterGraph([[1, 3, 8, 8]], ["float32"], False, 4, 2.5)
+    monkeypatch.setattr(faster, "compare", None)
+    assert use_graph(convolutions, found)
+    assert runs_graph(convolutions)
+    executors = convolutions.forward.executors
+    assert (executors.fused, executors.max_rows) == (False, 4)
+    assert convolutions.forward.checked.agreed([photo])
+    assert np.allclose(convolutions(photo).asnumpy(), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_what_was_found_is_all_that_another_process_needs(convolutions):
+    found = try_graph(convolutions, [images(2, 3, 8, 8)])
+    rows = convolutions.forward.executors.max_rows
+    assert found[:4] == ([(2, 3, 8, 8)], ["float32"], True, rows)
+    assert found.gain > 0
+    assert try_graph(convolutions, [images(2, 3, 8, 8)]) is None  # it runs as its graph already
+
+
+def test_a_graph_that_disagrees_here_is_not_used():
+    """What another process found is compared with this one's predictions."""
+    net = Off(0.1)
+    assert not use_graph(net, faster.FasterGraph([[1, 2]], ["float32"], True, None, 2.5))
+    assert "forward" not in vars(net)
 
 
 @pytest.mark.filterwarnings("ignore:.*Cannot decide type:UserWarning")  # SymbolBlock.imports
@@ -167,6 +196,13 @@ def test_a_slow_block_is_not_tried(convolutions, monkeypatch, caplog):
         try_graph(convolutions, [images(1, 3, 8, 8)])
     assert not runs_graph(convolutions)
     assert "not tried, a run takes" in caplog.text
+
+
+def test_a_slow_block_is_tried_with_patience(convolutions, monkeypatch):
+    """Where nobody waits, a run may take a multiple of the usual limit."""
+    monkeypatch.setattr(faster, "SLOW_S", 1e-9)
+    try_graph(convolutions, [images(1, 3, 8, 8)], patience=1e12)
+    assert runs_graph(convolutions)
 
 
 def test_large_weights_are_not_fused(convolutions, monkeypatch):

@@ -165,8 +165,10 @@ class Loop:
         self.mms_end = mms
         context = Context("m", "/m", {}, 1, None, "1")
         self.worker = plane.Worker(
-            plane.Plane(worker, 9000, takes()), answer, takes, context, Lifeline(None)
+            *(plane.Plane(worker, 9000, takes()), answer, takes, context, Lifeline(None)),
+            between=lambda: self.between.append(list(context.request_ids.values())),
         )
+        self.between = []  # the ids of each batch after which it was called
         self.gate.recv(100)
         self.result = None
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -218,6 +220,7 @@ def test_the_loop_answers_the_gate_and_returns_for_mms(loop_with):
     loop.mms.sendall(b"I")
     assert loop.end() is None
     assert loop.mms_end.recv(1) == b"I"
+    assert loop.between == [["a", "b"]]
 
 
 def test_the_loop_ends_with_the_gates_connection(loop_with):
