@@ -10,8 +10,10 @@ import argparse
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from pathlib import Path
@@ -22,6 +24,8 @@ import fuzz_targets
 
 #: Bytes of an input that --keep writes into the corpus, and how many it writes for a target.
 KEEP_BYTES, KEEP = 200, 40
+
+ROOT = Path(__file__).parents[2]
 
 
 class Row(NamedTuple):
@@ -99,14 +103,15 @@ def _line(row: Row) -> str:
 
 def _run(name: str, inputs: int, seconds: int, guided: bool, options: argparse.Namespace) -> Row:
     """Run one target in a process of its own."""
-    # The server of the HTTP target is Java: what the fuzzer could follow is not what is tested.
-    guided = guided and name not in fuzz_targets.NEED_SERVER
+    guided = guided and name not in fuzz_targets.NOT_PYTHON
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         words = [sys.executable, str(Path(__file__).parent), name, "--child", folder]
         words += ["--inputs", str(inputs), "--seconds", str(seconds or 10**6)]
         words += ["--seed", str(options.seed), *([] if guided else ["--blind"])]
         start = time.monotonic()
         env = {**os.environ, "PYTHONWARNINGS": "ignore", "TMPDIR": folder}
+        if name == "core":
+            env.update(_with_sanitizers(Path(folder)))
         ended = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env)
         took = time.monotonic() - start
         text = ended.stdout.decode("utf-8", "replace")
@@ -121,6 +126,28 @@ def _run(name: str, inputs: int, seconds: int, guided: bool, options: argparse.N
         if options.keep and not row.failure:
             _keep(name, Path(folder) / "corpus")
     return row
+
+
+def _with_sanitizers(folder: Path) -> dict[str, str]:
+    """Build the compiled core so that it ends at an error; returns the variables to run it with.
+
+    Without a compiler there are none, and the installed core is fuzzed, if there is one.
+    """
+    compiler = shutil.which("g++")
+    if not compiler:
+        return {}
+    flags = ["-std=c++17", "-O1", "-g", "-fPIC", "-shared", "-DPy_LIMITED_API=0x03080000"]
+    flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-w"]
+    include = f"-I{sysconfig.get_path('include')}"
+    source, library = str(ROOT / "core" / "module.cpp"), str(folder / "_core.abi3.so")
+    subprocess.run([compiler, *flags, include, source, "-o", library], check=True)
+    asked = [compiler, "-print-file-name=libasan.so"]
+    return {
+        "FUZZ_CORE": str(folder),
+        "LD_PRELOAD": subprocess.run(asked, capture_output=True, text=True).stdout.strip(),
+        "PYTHONMALLOC": "malloc",  # or the sanitizer would not see where an object ends
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python frees not all that it has at its end
+    }
 
 
 def _guided_row(name: str, took: float, text: str) -> Row:
@@ -141,6 +168,7 @@ def _reason(text: str) -> str:
     """The last line of a traceback, or of all that was printed."""
     errors = re.findall(r"^(?:\w+\.)*\w*(?:Error|Exit|Interrupt)\b.*", text, re.MULTILINE)
     errors += re.findall(r"^Fatal Python error: .*", text, re.MULTILINE)  # native code crashed
+    errors += re.findall(r"ERROR: AddressSanitizer: .*|runtime error: .*", text)
     errors += re.findall(r"ERROR: libFuzzer: .*", text)
     return errors[0] if errors else (text.strip().splitlines() or ["ended without a word"])[-1]
 

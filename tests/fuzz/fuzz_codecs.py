@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import struct
 import zipfile
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 import numpy as np
 from fuzz_checks import bounded, check_client_fault, outcome, same
 from fuzz_input import Choices
 
 from mms_handler import codecs
-from mms_handler.codecs import content_types, parts
+from mms_handler.codecs import compiled, content_types, parts
 from mms_handler.codecs.text import CHARSETS, utf8
 from mms_handler.media import CSV, JSON, JSON_LINES, NPY, NPZ, RECORDIO
 
@@ -48,14 +49,30 @@ def agree(body: bytes, content_type: str) -> None:
     encoded = utf8(body)
     if codec.quick is None or codec.decode is None or encoded is None:
         return
-    quick = _attempt(codec.quick, encoded)
-    if quick is None:
-        return
-    careful = _attempt(lambda: codec.decode(codecs.text(body)))  # type: ignore[misc]
+    with in_python():
+        by_python = _attempt(codec.quick, encoded)
+    for quick in (_attempt(codec.quick, encoded), by_python):
+        if quick is not None:
+            _agree(quick, codec, body)
+
+
+def _agree(quick: Any, codec: Any, body: bytes) -> None:
+    with in_python():
+        careful = _attempt(lambda: codec.decode(codecs.text(body)))
     if isinstance(quick, str) or isinstance(careful, str):
         assert quick == careful, f"the quick reader says {quick!r}, the careful one {careful!r}"
     else:
         assert same(quick, careful), f"{quick!r} read quickly, {careful!r} read carefully"
+
+
+@contextlib.contextmanager
+def in_python() -> Iterator[None]:
+    """Do without the compiled core."""
+    core, compiled.core = compiled.core, None
+    try:
+        yield
+    finally:
+        compiled.core = core
 
 
 def agree_in_parts(body: bytes, content_type: str, arrays: Any) -> None:
@@ -63,7 +80,8 @@ def agree_in_parts(body: bytes, content_type: str, arrays: Any) -> None:
     sizes = parts.LARGE_BYTES, parts.PART_BYTES
     parts.LARGE_BYTES, parts.PART_BYTES = 1, 7
     try:
-        again = read(body, content_type)
+        with in_python():
+            again = read(body, content_type)
     finally:
         parts.LARGE_BYTES, parts.PART_BYTES = sizes
     assert (arrays is None) == (again is None), f"{arrays!r}, but in parts {again!r}"

@@ -16,6 +16,7 @@ SHARES = {
         **{"json": 120, "csv": 90, "jsonlines": 120, "charsets": 60, "npy": 90, "npz": 60},
         **{"recordio": 80, "gzipped": 80, "encode": 80, "images": 6},
     },
+    "fuzz_core": {"core": 240},
     "fuzz_properties": {"arrays": 3, "numbers": 3},
     "fuzz_headers": {"accept": 70, "content_type": 70},
     "fuzz_archives": {"zips": 6, "tars": 6, "manifests": 60, "addresses": 50},
@@ -27,6 +28,9 @@ SHARES = {
 
 #: Targets that need Java, and a server for a whole run.
 NEED_SERVER = ("http",)
+
+#: Targets whose code a fuzzer of Python cannot follow.
+NOT_PYTHON = (*NEED_SERVER, "core")
 
 
 class Target(NamedTuple):
