@@ -45,6 +45,7 @@ PAGE = HERE.parent / "docs" / "performance.md"
 EXAMPLES = """\
 examples:
   python -m benchmarks --quick
+  python -m benchmarks --only mlp python
   python -m benchmarks --from benchmarks/.work/results.json
 """
 
@@ -54,7 +55,8 @@ def main() -> None:
     arguments = _arguments()
     cut = False
     if arguments.results is None:
-        arguments.results = HERE / ".work" / ("quick.json" if arguments.quick else "results.json")
+        partial = arguments.quick or arguments.only
+        arguments.results = HERE / ".work" / ("partial.json" if partial else "results.json")
         cut = not _measure(arguments, arguments.results)
     results = read(arguments.results)
     results.reached = dict(report.reached(results))
@@ -65,7 +67,7 @@ def main() -> None:
             "The run was cut. What it had measured is above; to write that to the page:\n"
             f"  {sys.executable} -m benchmarks --from {arguments.results}"
         )
-    if not arguments.quick:
+    if not arguments.quick and not arguments.only:
         report.write(results, PAGE)
         _draw(arguments)
 
@@ -82,6 +84,13 @@ def _arguments() -> argparse.Namespace:
         action="store_true",
         help="one short round to see that everything works; the page is not changed "
         "(default: five rounds, in less than half an hour)",
+    )
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="STEP",
+        choices=[*over_http.models(), *(step.name for step, _ in in_process.steps())],
+        help="measure only these, print them, and leave the page as it is",
     )
     parser.add_argument(
         "--from",
@@ -116,7 +125,7 @@ def _measure(arguments: argparse.Namespace, path: Path) -> bool:
         for (name, metric), value in scenarios.RECORDED.items():
             results.add(name, scenarios.BEFORE, {metric: value})
         try:
-            _run(made, results, path)
+            _run(made, results, path, arguments.only)
         except KeyboardInterrupt:
             return False
         finally:
@@ -124,9 +133,11 @@ def _measure(arguments: argparse.Namespace, path: Path) -> bool:
     return True
 
 
-def _run(made: Plan, results: Results, path: Path) -> None:
-    """Run every step, with as many rounds as there is time for."""
+def _run(made: Plan, results: Results, path: Path, only: Sequence[str] | None) -> None:
+    """Run every step, or only some, with as many rounds as there is time for."""
     start, steps = time.monotonic(), list(_steps(made))
+    if only:
+        steps = [(step, measure) for step, measure in steps if step.name in only]
     estimates = [step for step, _ in steps]
     total_s = sum(step.total_s(made.rounds) for step in estimates)
     made.log(f"about {total_s / 60:.0f} minutes: {', '.join(_lengths(made, estimates))}")
@@ -138,7 +149,7 @@ def _run(made: Plan, results: Results, path: Path) -> None:
         began = time.monotonic()
         try:
             measure(made._replace(rounds=rounds), results)
-        except (NotServing, RuntimeError, subprocess.SubprocessError) as exc:
+        except (NotServing, OSError, RuntimeError, subprocess.SubprocessError) as exc:
             results.is_absent(step.name, "the rest of it", str(exc).strip()[-200:])
             made.log(f"{step.name}: {exc}")
         took_s = time.monotonic() - began
