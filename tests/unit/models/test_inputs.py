@@ -104,6 +104,15 @@ def test_several_inputs_by_name():
         models.to_data({"alpha": body["alpha"], "zeta": np.array([[1]])}, module)
 
 
+def test_the_only_input_of_a_module(sums):
+    """A body may call it anything, but not have two of it: 1 + 2 * 2 + 10."""
+    module, array = sums(), np.array([[1, 2]], np.float32)
+    for body in (array, {"data": array}, {"x": array}):
+        assert models.predict(module, models.to_data(body, module)).asnumpy().tolist() == [[15]]
+    with pytest.raises(BadInput, match="^the model takes one array, the body has 'x', 'y'$"):
+        models.to_data({"x": array, "y": array}, module)
+
+
 def test_a_model_of_two_inputs_needs_a_script():
     """One array is not enough for two inputs; the message names both."""
     module = mx.mod.Module(
