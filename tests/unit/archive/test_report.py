@@ -123,7 +123,10 @@ def test_little_is_known():
     ("functions", "files"),
     [
         (FUNCTIONS, "the files that its model_fn reads"),
-        ([], "model-symbol.json and model-0000.params, which the default model_fn reads"),
+        (
+            [("input_fn", True, "")],
+            "model-symbol.json and model-0000.params, which the default model_fn reads",
+        ),
     ],
 )
 def test_a_script_alone(functions, files):
