@@ -56,7 +56,8 @@ NOT_RUN = (
 SERVER_TESTS = {
     "training": ("train_command", "train_scripts"),
     "archive": ("archives", "commands"),
-    "server": ("management", "models_commands", "versions"),
+    "server": ("management", "models_commands", "versions", "logs", "access"),
+    "worker": ("worker_life", "batches", "logs"),
     "": ("serving", "logs", "data_plane", "errors_over_http"),
 }
 

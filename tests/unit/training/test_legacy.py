@@ -104,6 +104,25 @@ def test_the_default_save_is_for_the_first_host(tmp_path, monkeypatch):
     assert calls == [("model", tmp_path / "m", "shapes")]
 
 
+def test_the_traceback_of_a_script(tmp_path):
+    """It begins in the script's code, if it ever gets there."""
+    job = Job(tmp_path / "train.py", {"sagemaker_container_log_level": "?"}, {}, tmp_path, tmp_path)
+
+    def script(name):
+        raise KeyError(name)
+
+    with pytest.raises(KeyError) as caught:
+        legacy.train(job, enter=script)
+    ours = caught.value.__traceback__.tb_next
+    assert ours.tb_frame.f_code is legacy.train.__code__
+    frames = legacy._of_script(caught.value.with_traceback(ours))
+    assert frames.tb_frame.f_code is script.__code__
+    with pytest.raises(TrainingError) as caught:
+        legacy.log_level(job)
+    ours = caught.value.__traceback__.tb_next
+    assert legacy._of_script(caught.value.with_traceback(ours)) is ours
+
+
 def test_what_fails_before_the_script_is_called(tmp_path):
     """Its phase is known, too."""
     parameters = {"sagemaker_container_log_level": "loud"}
