@@ -462,6 +462,35 @@ def test_json_lines_in_parts(body, message):
         jsonlines.decode(body)
 
 
+@pytest.mark.skipif(not HAS_SIMDJSON, reason="pysimdjson")
+@pytest.mark.parametrize(
+    ("bodies", "expected"),
+    [
+        pytest.param(["[[1,2]]", "[[3,4],[5,6.5]]"], ([1, 2, 3, 4, 5, 6.5], [1, 2]), id="rows"),
+        pytest.param([" [ [ 1 ] ] "], ([1], [1]), id="one value"),
+        pytest.param(["[[1,2]]", "[[3]]"], None, id="rows of two lengths"),
+        pytest.param(["[[1,2],[3],[4,5,6]]"], None, id="uneven rows"),
+        pytest.param(["[1,2]"], None, id="no rows"),
+        pytest.param(["[[[1]]]"], None, id="rows of lists"),
+        pytest.param(["[]"], None, id="nothing"),
+        pytest.param(["[[]]"], None, id="an empty row"),
+        pytest.param(['{"a":[[1]]}'], None, id="names"),
+        pytest.param(["[[9007199254740993]]"], None, id="no double"),
+        pytest.param(["[[null]]"], None, id="no number"),
+        pytest.param(["[[1]"], None, id="broken"),
+    ],
+)
+def test_the_rows_of_several_bodies(bodies, expected):
+    """Usual bodies are read by the fast parser; it refuses what json reads in another way."""
+    read = parsers.rows([body.encode() for body in bodies])
+    if expected is None:
+        assert read is None
+    else:
+        array, counts = read
+        assert (array.ravel().tolist(), counts, array.dtype) == (*expected, np.float32)
+        assert len(array) == sum(counts)
+
+
 def test_large_bodies_without_the_parsers(monkeypatch):
     """json reads the parts."""
     monkeypatch.setattr(parsers, "simdjson", None)
