@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Callable, Iterator, Mapping, NamedTuple, Sequence
 
-from benchmarks.processes import family, running, wait_for
+from benchmarks.processes import NotServing, family, running, wait_for
 from benchmarks.reading import TYPES
 
 #: What a client's library sends.
@@ -71,7 +71,11 @@ class Worker(NamedTuple):
 
 @contextlib.contextmanager
 def loaded(handler: Handler, model: Path, work: Path, batch: int) -> Iterator[Worker]:
-    """Run a worker of the ``model`` folder for the length of a ``with`` block."""
+    """Run a worker of the ``model`` folder for the length of a ``with`` block.
+
+    Raises:
+        NotServing: the worker did not load the model, or has ended.
+    """
     folder = work / f"{time.time_ns()}"
     script = next(handler.python.parents[1].glob(_MMS_WORKER))
     path = folder / ".mms.sock.9000"
@@ -98,9 +102,11 @@ def loaded(handler: Handler, model: Path, work: Path, batch: int) -> Iterator[Wo
         wait_for(lambda: mms.connect_ex(str(path)) == 0, process, folder)
         reader = stack.enter_context(mms.makefile("rb"))
         mms.sendall(_load(handler.handler, model, batch))
-        status, message = _integer(reader), reader.read(_integer(reader))
+        if not reader.peek(1):
+            raise NotServing((folder / "log").read_text(errors="replace")[-2_000:])
+        status, message = _integer(reader), _read(reader, _integer(reader))
         if status != 200 or _integer(reader) != -1:
-            raise RuntimeError(f"{handler.name} did not load {model}: {message!r}")
+            raise NotServing(f"{handler.name} did not load {model}: {message!r}")
         for end in ("stdout", "stderr"):
             _drain(folder / f"9000-{end}")
         if not handler.joins:
@@ -128,8 +134,8 @@ def _drain(pipe: Path) -> None:
 
 
 def _hello(reader: io.BufferedReader) -> None:
-    (length,) = struct.unpack("<I", reader.read(4))
-    version, _, _, _ = struct.unpack("<HHII", reader.read(length))
+    (length,) = struct.unpack("<I", _read(reader, 4))
+    version, _, _, _ = struct.unpack("<HHII", _read(reader, length))
     if version != 1:
         raise RuntimeError(f"the worker speaks version {version} of the plane's protocol")
 
@@ -152,11 +158,11 @@ def _answer(
     replies: dict[int, tuple[int, bytes]] = {}
     takes = 0
     while not takes:  # 0: further replies of this batch follow
-        _, count, takes = struct.unpack("<IHH", reader.read(8))
-        records = [struct.unpack("<HHII", reader.read(12)) for _ in range(count)]
+        _, count, takes = struct.unpack("<IHH", _read(reader, 8))
+        records = [struct.unpack("<HHII", _read(reader, 12)) for _ in range(count)]
         for _, _, head, _ in records:
-            reader.read(head)
-        replies.update({index: (status, reader.read(n)) for index, status, _, n in records})
+            _read(reader, head)
+        replies.update({index: (status, _read(reader, n)) for index, status, _, n in records})
     return [replies[index] for index in sorted(replies)]
 
 
@@ -184,21 +190,33 @@ def _mms_answer(
 ) -> list[tuple[int, bytes]]:
     connection.sendall(batch)
     _integer(reader)
-    reader.read(_integer(reader))
+    _read(reader, _integer(reader))
     replies = []
     while (length := _integer(reader)) != -1:
-        reader.read(length)  # the request's id
-        reader.read(_integer(reader))  # its content type
+        _read(reader, length)  # the request's id
+        _read(reader, _integer(reader))  # its content type
         status = _integer(reader)
-        reader.read(_integer(reader))  # its phrase
+        _read(reader, _integer(reader))  # its phrase
         for _ in range(2 * _integer(reader)):  # its headers
-            reader.read(_integer(reader))
-        replies.append((status, reader.read(_integer(reader))))
+            _read(reader, _integer(reader))
+        replies.append((status, _read(reader, _integer(reader))))
     return replies
 
 
+def _read(reader: io.BufferedReader, count: int) -> bytes:
+    """Return the next ``count`` bytes.
+
+    Raises:
+        NotServing: the worker has ended.
+    """
+    data = reader.read(count)
+    if len(data) < count:
+        raise NotServing("the worker has ended")
+    return data
+
+
 def _integer(reader: io.BufferedReader) -> int:
-    number: int = struct.unpack("!i", reader.read(4))[0]
+    number: int = struct.unpack("!i", _read(reader, 4))[0]
     return number
 
 
