@@ -91,17 +91,30 @@ public final class Metrics extends GetEndpoint {
         return workers.threads.stream().mapToLong(WorkerThread::getMemory).sum();
     }
 
-    /** What MMS measures itself, for its descriptions of models, is up to a minute old. */
+    /** All memory of a worker's process. */
     static long residentBytes(WorkerThread worker) {
+        return bytes(worker, "status", "VmRSS:");
+    }
+
+    /**
+     * A worker's memory, with its part of what it shares with others.  What MMS measures itself,
+     * for its descriptions of models, has all of that, and is up to a minute old.
+     */
+    static long proportionalBytes(WorkerThread worker) {
+        long bytes = bytes(worker, "smaps_rollup", "Pss:");
+        return bytes > 0 ? bytes : residentBytes(worker);
+    }
+
+    private static long bytes(WorkerThread worker, String file, String name) {
         try {
-            Path status = Paths.get("/proc/" + worker.getPid() + "/status");
-            for (String line : Files.readAllLines(status)) {
-                if (line.startsWith("VmRSS:")) {
+            Path path = Paths.get("/proc/" + worker.getPid() + "/" + file);
+            for (String line : Files.readAllLines(path)) {
+                if (line.startsWith(name)) {
                     return Long.parseLong(line.replaceAll("\\D", "")) * 1024;
                 }
             }
         } catch (IOException e) {
-            Plugin.LOG.debug("process {} is gone", worker.getPid());
+            Plugin.LOG.debug("no {} of process {}", file, worker.getPid());
         }
         return 0;
     }

@@ -37,6 +37,9 @@ final class MmsInternals {
     /** A worker's thread while it runs; null likewise. */
     private static final Field THREAD = field(WorkerThread.class, "currentThread");
 
+    /** How often in a row a worker's process has failed: WorkerThread.retry waits the longer. */
+    private static final Field FAILURES = field(WorkerThread.class, "backoffIdx");
+
     /** ModelManager's WorkLoadManager, and its lists of workers by the model's name. */
     private static final Field LOADS = field(ModelManager.class, "wlm");
     private static final Field WORKERS = field(WorkLoadManager.class, "workers");
@@ -83,6 +86,17 @@ final class MmsInternals {
      */
     static int starts(WorkerThread worker) {
         return Math.max(1, worker.getWorkerId().split("-").length - 1);
+    }
+
+    /** If a worker that has loaded its model dies, start the next process without MMS's second. */
+    static void restartAtOnce(WorkerThread worker) {
+        try {
+            if (FAILURES != null && FAILURES.getInt(worker) == 0) {
+                FAILURES.setInt(worker, -1);
+            }
+        } catch (IllegalAccessException e) {
+            throw new IllegalStateException(e);
+        }
     }
 
     /** The connection on which a request came; null if it is unknown. */

@@ -71,7 +71,8 @@ final class Recycling {
         if (life.process == null || requests == 0) {
             return false;
         }
-        long megabytes = Plugin.MAX_WORKER_MB == null ? 0 : worker.getMemory() >> 20;
+        long bytes = Plugin.MAX_WORKER_MB == null ? 0 : Metrics.residentBytes(worker);
+        long megabytes = bytes >> 20;
         boolean many = Plugin.MAX_REQUESTS != null && requests >= Plugin.MAX_REQUESTS;
         boolean large = Plugin.MAX_WORKER_MB != null && megabytes > Plugin.MAX_WORKER_MB;
         if (many || large) {

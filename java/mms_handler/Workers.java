@@ -37,8 +37,14 @@ final class Workers {
 
     private static final long PERIOD_MS = 250;
 
-    /** A model may be without a worker for so long; MMS starts one after a second. */
+    /** Memory is read once in so many periods: a millisecond of CPU time for 100 MB. */
+    private static final int MEMORY_PERIODS = 4;
+
+    /** A model may be without a worker for so long; MMS starts one within a second. */
     private static final long PATIENCE_NS = TimeUnit.SECONDS.toNanos(10);
+
+    /** Listeners of our workers keep what is known about a dead one, so MMS need not wait. */
+    private static final String HANDLER = "mms_handler.service:handle";
 
     private static final int EXPECTED_MODELS = expectedModels();
     private static final Map<String, Workers> REGISTERED = new TreeMap<>();
@@ -57,6 +63,7 @@ final class Workers {
     int restarts;
     private final Map<WorkerThread, Integer> starts = new WeakHashMap<>();
     private boolean loaded;
+    private int reads;
     private long aliveAt;
     private long unregisteredAt;
 
@@ -152,7 +159,12 @@ final class Workers {
     private void read() {
         threads = ModelManager.getInstance().getWorkers(model.getModelName());
         threads.removeIf(Objects::isNull); // copied while other threads changed the list
-        threads.forEach(thread -> thread.setMemory(Metrics.residentBytes(thread)));
+        if (reads++ % MEMORY_PERIODS == 0) {
+            threads.forEach(thread -> thread.setMemory(Metrics.proportionalBytes(thread)));
+        }
+        if (HANDLER.equals(model.getModelArchive().getHandler())) {
+            threads.stream().filter(Workers::isAlive).forEach(MmsInternals::restartAtOnce);
+        }
         threads.forEach(this::countRestarts);
         starts.keySet().forEach(this::endScaledDown);
         expected = model.getMinWorkers();

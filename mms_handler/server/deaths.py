@@ -1,7 +1,7 @@
 """Say how a worker died: its signal or exit code, its memory, and the requests that it had.
 
-MMS says nothing.  It reaps a dead worker only when it starts the next one, a second later, so until
-then the kernel still has the way in which the worker ended.
+MMS says nothing.  Its listener reaps a dead worker when it starts the next one, a second later, and
+ours some seconds later (fork_server.py).  Until then the kernel has the way in which it ended.
 """
 
 from __future__ import annotations

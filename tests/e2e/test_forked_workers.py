@@ -191,10 +191,17 @@ def test_the_fork_server_ends(serving, folder):
     assert loads(folder, "plain") == before + 1
 
 
-def test_nothing_is_left_when_a_model_is_unloaded(ports, folder):
-    with Serving(ports, folder / "plain", "--workers", "2") as serving:
+def test_the_end_of_workers_and_of_the_server(ports, folder, tmp_path):
+    """MMS starts another worker without its second of delay; afterwards no process is left."""
+    flags = ("--workers", "2", "--log-level", "debug")
+    with Serving(ports, folder / "plain", *flags, log=tmp_path / "log") as serving:
+        old = set(answers(serving, "plain", "hook"))
+        serving.ask("plain", b'"end"')
+        wait_for(lambda: _ended(serving, "plain", old), 20)
+        assert re.findall(
+            r"Retry worker: \S+ in (\d+) seconds", (tmp_path / "log").read_text()
+        ) == ["0"]
         family = serving.java().children(recursive=True)
-        assert len(family) == 4
     assert not any(map(is_alive, family))
 
 
