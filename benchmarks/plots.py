@@ -129,7 +129,7 @@ def _main(path: str, folder: str) -> None:
         "targets": targets(results),
     }
     for name, figure in figures.items():
-        figure.savefig(Path(folder) / f"{name}.svg", metadata={"Date": None})
+        figure.savefig(Path(folder) / f"{name}.svg", metadata={"Date": None}, bbox_inches="tight")
 
 
 if __name__ == "__main__":

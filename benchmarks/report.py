@@ -166,10 +166,11 @@ def _target(results: Results, target: Target) -> list[str]:
 
 
 def reached(results: Results) -> Iterator[tuple[str, float]]:
-    """Return each measured target that is a ratio, with what was reached as a multiple of it."""
+    """Return each target that is a ratio, with what was reached as a multiple; none with errors."""
     for target in scenarios.TARGETS:
         value = achieved(results, target)
-        if value and target.peer:
+        failures = sum(results.failures(target.scenario, target.system))
+        if value and target.peer and not failures:
             share = value / target.limit if target.sense == ">=" else target.limit / value
             system = target.system.replace(scenarios.OURS, "").strip(", ")
             whose = f" ({system})" if system else ""
