@@ -19,6 +19,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
@@ -32,8 +33,9 @@ from mms_handler.worker.pipeline import Run, Steps, Whole, run_step
 
 log = logging.getLogger(__name__)
 
-#: Requests, of different shapes, from which is learned until a faster graph is found.
-LESSONS = 3
+#: Requests, of different shapes, from which is learned until a faster graph is found; and requests
+#: of a worker that teach nothing, after which it looks for no others.
+LESSONS, USELESS = 3, 100
 
 #: Seconds that the trying may take.
 LIMIT_S = 60
@@ -72,8 +74,10 @@ class Learning:
         self._let_passes_try(self._is_done)
         self._lesson: Lesson | None = None
         self._trial: tuple[int, str] | None = None  # the process that tries, and its shapes
+        self._useless = 0  # how many requests have taught nothing
         self._changed_ns = -1  # when the files that this worker has read were written
-        self._taken: set[str] = set()  # the shapes of what was taken over
+        self._changed_s = 0.0  # when it read them
+        self._known: dict[str, str] = {}  # what was learned, by the requests' shapes
 
     @property
     def is_over(self) -> bool:
@@ -101,13 +105,22 @@ class Learning:
         self._look_at_trial()
         self._take_over()
         lesson, self._lesson = self._lesson, None
-        if lesson and not self._is_done and self._is_to_try(lesson):
-            self._start_trial(lesson)
+        if lesson and not self._is_done:
+            if self._is_to_try(lesson):
+                self._start_trial(lesson)
+            else:
+                self._useless += 1
+        others_try = "" in self._known.values() and time.monotonic() - self._changed_s < LIMIT_S
+        if self._useless > USELESS and not others_try:
+            self._is_done = True
+        if self._is_done:
+            self._let_passes_try(True)
 
     # --- trying ---
 
     def _is_to_try(self, lesson: Lesson) -> bool:
-        return worker_files.claim_learning(self._folder, lesson.shapes, LESSONS, LIMIT_S)
+        is_new = lesson.shapes not in self._known
+        return is_new and worker_files.claim_learning(self._folder, lesson.shapes, LESSONS, LIMIT_S)
 
     def _start_trial(self, lesson: Lesson) -> None:
         log.info("no sample was packed: faster ways are tried with a request that succeeded")
@@ -180,17 +193,15 @@ class Learning:
         changed_ns = worker_files.written_ns(self._folder)
         if self._is_done or changed_ns == self._changed_ns:
             return
-        self._changed_ns = changed_ns
-        texts = worker_files.read_learned(self._folder)
-        for shapes, text in texts.items():
-            if text and shapes not in self._taken and not self._is_done:
-                self._taken.add(shapes)
+        self._changed_ns, self._changed_s = changed_ns, time.monotonic()
+        known, self._known = self._known, worker_files.read_learned(self._folder)
+        for shapes, text in self._known.items():
+            if text and not known.get(shapes) and not self._is_done:
                 failure = attempt(self._use, text)
                 if isinstance(failure, Failed):
                     exc = failure.exc
                     log.warning("what was learned has no use: %s: %s", type(exc).__name__, exc)
-        self._is_done = self._is_done or len(self._taken) >= LESSONS
-        self._let_passes_try(self._is_done)
+        self._is_done = self._is_done or len(list(filter(None, self._known.values()))) >= LESSONS
 
     def _use(self, text: str) -> None:
         learned = json.loads(text)

@@ -97,6 +97,10 @@ def learned(folder) -> list[dict]:
     return [json.loads(text) for text in worker_files.read_learned(folder).values()]
 
 
+def learned_shapes(folder) -> list[str]:
+    return list(worker_files.read_learned(folder))
+
+
 def test_a_request_teaches_all_workers(folder, caplog):
     """This one, one that runs already, and one that starts later; the values stay the same."""
     place = folder()
@@ -208,6 +212,44 @@ def test_a_trial_that_ends_its_process_is_not_repeated(folder, monkeypatch, capl
         ]
         * 3
     )
+
+
+def test_a_model_that_has_no_faster_graph(folder, monkeypatch, caplog):
+    """Its workers look at some more requests, and at no others."""
+    caplog.set_level("INFO", "mms_handler.worker.learning")
+    monkeypatch.setattr(faster, "GAIN", 1e9)
+    place = folder()
+    loaded = load(place)
+    for _ in range(2):
+        loaded.learning.answer([photos(1, 3, 8, 8)])
+        learn(loaded.learning)
+    assert "learned from a request; no faster graph was found" in caplog.text
+    assert not loaded.learning.is_over
+    assert not loaded.pipeline.passes.tries
+    for _ in range(learning.USELESS):
+        loaded.learning.answer([photos(1, 3, 8, 8)])
+        loaded.learning.go_on()
+    assert loaded.learning.is_over
+    assert loaded.pipeline.passes.tries
+    assert forward(loaded) is None
+    (found,) = learned(place)
+    assert (found["graphs"], found["together"]) == ([], True)
+
+
+def test_no_worker_is_done_while_another_one_tries(folder, monkeypatch):
+    """Whatever came meanwhile; unless the other one has died."""
+    monkeypatch.setattr(learning, "USELESS", 1)
+    place = folder()
+    loaded = load(place)
+    assert worker_files.claim_learning(place, "other", 3, learning.LIMIT_S)
+    for _ in range(5):
+        loaded.learning.answer([photos(1, 3, 8, 8)])
+        loaded.learning.go_on()
+    assert not loaded.learning.is_over
+    assert learned_shapes(place) == ["other"]
+    monkeypatch.setattr(learning, "LIMIT_S", 0)
+    loaded.learning.go_on()
+    assert loaded.learning.is_over
 
 
 def test_a_trial_that_fails_is_not_repeated(folder, monkeypatch, caplog):
