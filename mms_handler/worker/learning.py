@@ -40,6 +40,9 @@ LESSONS, USELESS = 3, 100
 #: Seconds that the trying may take.
 LIMIT_S = 60
 
+#: Nanoseconds within which files may change without a new time of their folder.
+TICK_NS = 100_000_000
+
 #: How many times as long as at a load a run may take in it: nobody waits, and the machine is busy.
 PATIENCE = 5
 
@@ -76,8 +79,8 @@ class Learning:
         self._trial: tuple[int, str] | None = None  # the process that tries, and its shapes
         self._useless = 0  # how many requests have taught nothing
         self._changed_ns = -1  # when the files that this worker has read were written
-        self._changed_s = 0.0  # when it read them
         self._known: dict[str, str] = {}  # what was learned, by the requests' shapes
+        self._changed_s = 0.0  # when this became known
 
     @property
     def is_over(self) -> bool:
@@ -135,6 +138,7 @@ class Learning:
             return
         try:
             die_with_parent(parent)
+            Path("/proc/self/oom_score_adj").write_text("1000")  # rather than a worker
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
             gc.disable()  # it would write to pages that this process shares with its parent
@@ -193,8 +197,11 @@ class Learning:
         changed_ns = worker_files.written_ns(self._folder)
         if self._is_done or changed_ns == self._changed_ns:
             return
-        self._changed_ns, self._changed_s = changed_ns, time.monotonic()
+        is_old = time.time_ns() - changed_ns > TICK_NS  # else look again
+        self._changed_ns = changed_ns if is_old else -1
         known, self._known = self._known, worker_files.read_learned(self._folder)
+        if known != self._known:
+            self._changed_s = time.monotonic()
         for shapes, text in self._known.items():
             if text and not known.get(shapes) and not self._is_done:
                 failure = attempt(self._use, text)

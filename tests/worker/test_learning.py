@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 
 import mxnet as mx
 import numpy as np
@@ -191,6 +192,7 @@ def test_a_trial_that_ends_its_process_is_not_repeated(folder, monkeypatch, capl
 
     def end(*_, **__):
         assert os.getpid() != worker
+        assert Path("/proc/self/oom_score_adj").read_text() == "1000\n"
         os._exit(ends) if ends == 3 else os.kill(os.getpid(), ends)
 
     monkeypatch.setattr(learning.sample, "try_faster", end)
@@ -250,6 +252,21 @@ def test_no_worker_is_done_while_another_one_tries(folder, monkeypatch):
     monkeypatch.setattr(learning, "LIMIT_S", 0)
     loaded.learning.go_on()
     assert loaded.learning.is_over
+
+
+def test_what_is_written_in_the_tick_of_a_look(folder):
+    """The system's times of files are coarse: the folder's stays the same then."""
+    place = folder()
+    loaded = load(place)
+    assert worker_files.claim_learning(place, "a", 3, learning.LIMIT_S)
+    now_ns = time.time_ns()
+    os.utime(place / "MAR-INF", ns=(now_ns, now_ns))
+    loaded.learning.go_on()
+    graph = [0, [[1, 3, 8, 8]], ["float32"], True, 1, 2.0]
+    worker_files.write_learned(place, "a", json.dumps({"graphs": [graph], "unfused": False}))
+    os.utime(place / "MAR-INF", ns=(now_ns, now_ns))
+    loaded.learning.go_on()
+    assert isinstance(forward(loaded), GraphForward)
 
 
 def test_a_trial_that_fails_is_not_repeated(folder, monkeypatch, caplog):
