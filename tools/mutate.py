@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import functools
 import json
 import os
 import random
@@ -310,10 +311,10 @@ def is_noticed(copy: Path, names: list[str], tests: Tests) -> bool:
 # --- the mutants, with servers ---------------------------------------------------------------
 
 
-def server_tests(module: str) -> list[str]:
+def server_tests(module: str) -> tuple[str, ...]:
     """The files of tests with servers that may notice a change of a module."""
     names = SERVER_TESTS.get(Path(module).parts[1], SERVER_TESTS[""])
-    return [f"tests/e2e/test_{name}.py" for name in names]
+    return tuple(f"tests/e2e/test_{name}.py" for name in names)
 
 
 def run_with_servers(
@@ -325,26 +326,27 @@ def run_with_servers(
     """
     copy = folder / "copy0"
     python = with_servers.environment(copy, folder / "environment")
-    passing: dict[str, with_servers.Tests] = {}
 
-    def judge(mutant: Mutant, outcome: str) -> str:
-        files = server_tests(mutant.module)
-        if files[0] not in passing:
-            passing[files[0]] = tests = with_servers.passing(copy, python, files, end_s)
-            print(f"{tests.seconds:.0f} s with servers: {' '.join(tests.arguments)}", flush=True)
-        with changed(copy / mutant.module, mutant):
-            noticed = with_servers.fail(copy, python, passing[files[0]])
-        print(f"{'noticed' if noticed else 'missed'} with servers: {described(mutant)}", flush=True)
-        return "with a server" if noticed else outcome
+    @functools.lru_cache(maxsize=None)
+    def passing(files: tuple[str, ...]) -> with_servers.Tests:
+        tests = with_servers.passing(copy, python, files, end_s)
+        print(f"{tests.seconds:.0f} s with servers: {' '.join(tests.arguments)}", flush=True)
+        return tests
 
     outcomes = dict(results)
     missed = [mutant for mutant, outcome in results if outcome != "noticed"]
     random.Random(0).shuffle(missed)
-    for number, mutant in enumerate(missed):
-        if time.monotonic() > end_s:
-            print(f"no time to try {len(missed) - number} with servers", flush=True)
-            break
-        outcomes[mutant] = judge(mutant, outcomes[mutant])
+    untried = 0
+    for mutant in missed:
+        tests = passing(server_tests(mutant.module))
+        if time.monotonic() + tests.seconds > end_s:
+            untried += 1
+            continue
+        with changed(copy / mutant.module, mutant):
+            if with_servers.fail(copy, python, tests):
+                outcomes[mutant] = "with a server"
+        print(f"{outcomes[mutant]}, tried with servers: {described(mutant)}", flush=True)
+    print(f"{untried} of {len(missed)} were not tried with servers, for want of time", flush=True)
     return list(outcomes.items())
 
 

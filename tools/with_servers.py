@@ -110,6 +110,6 @@ def _run(
 def _end_all(folder: Path) -> None:
     """Kill what runs in an environment: a change may be that something does not end."""
     for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess):
+        with contextlib.suppress(psutil.Error):
             if any(str(folder) in word for word in process.cmdline()):
                 process.kill()
