@@ -1,6 +1,6 @@
 """Make mutants: copies of a module with one small change each, which a test should notice.
 
-What decides no answer is not changed: docstrings, messages of exceptions, sentences in tables,
+What decides no answer is not changed: docstrings, messages of exceptions, words in tables,
 lines of the log, types and ``__all__``.  Nor is a pause (``time.sleep``), after which a loop looks
 again: it decides when the loop ends, not how.  Limits, times and counts that have a name become 0,
 and a comparison with one is turned around; one more or less is no fault that anybody could notice.
@@ -215,12 +215,18 @@ def _constants(node: ast.Constant, parent: ast.AST) -> Iterator[ast.Constant]:
     elif isinstance(node.value, (int, float)):
         yield ast.Constant(node.value + 1)
     elif isinstance(node.value, (str, bytes)) and node.value and isinstance(parent, _DECIDING):
-        if not isinstance(parent, ast.Compare) and len(node.value.split()) > 4:
-            return  # a sentence
+        if _is_for_people(node, parent):
+            return
         if isinstance(parent, ast.Compare) and node is not parent.left and _looks_in(parent):
             yield ast.Constant(node.value[:-1])  # one letter more is in nothing
         else:
             yield ast.Constant(node.value + ("X" if isinstance(node.value, str) else b"X"))
+
+
+def _is_for_people(node: ast.Constant, parent: ast.AST) -> bool:
+    """Whether a text is a sentence, or what a table says in words."""
+    words = 1 if isinstance(parent, ast.Dict) and node in parent.values else 4
+    return not isinstance(parent, ast.Compare) and len(node.value.split()) > words
 
 
 def _looks_in(node: ast.Compare) -> bool:

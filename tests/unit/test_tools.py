@@ -35,7 +35,7 @@ def wait(process):
         time.sleep(0.05)
     return process.wait(4)
 
-KINDS = {"i": "a number of 4 bytes"}
+KINDS = {"i": "a number", "j": "k", "l": "m"}, ("n", "these are more words than four")
 
 def is_number(kind):
     return kind in "if" or "d" in kind
@@ -66,7 +66,7 @@ CHANGES = {
     ("9", "0"),
     ("return process.wait(4)", "return None"),
     ("4", "0"),
-    ("'i'", "'iX'"),
+    *((f"'{letter}'", f"'{letter}X'") for letter in "ijklmn"),
     ("return kind in 'if' or 'd' in kind", "return None"),
     ("kind in 'if' or 'd' in kind", "kind in 'if' and 'd' in kind"),
     ("kind in 'if'", "kind not in 'if'"),
