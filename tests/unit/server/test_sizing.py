@@ -257,6 +257,8 @@ def test_memory_whose_parts_are_partly_unknown():
     assert machine._process_bytes({"RssAnon": 5}, {}) == 5
     assert machine._process_bytes({"RssAnon": 5, "RssShmem": 2}, {}) == 7
     assert machine._process_bytes({"RssAnon": 9}, {"Pss_Anon": 5}) == 5
+    assert machine._process_bytes({"RssAnon": 9}, {"Pss_Anon": 5, "Pss_Shmem": 2}) == 7
+    assert machine._process_bytes({"VmRSS": 9}, {}) == 9
     assert machine._process_bytes({}, {}) == 0
 
 
