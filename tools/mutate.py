@@ -62,14 +62,6 @@ SERVER_TESTS = {
     "": ("serving", "logs", "data_plane", "errors_over_http"),
 }
 
-#: Files of tests that start servers, about a minute of them, by a folder of the package.
-SERVER_TESTS = {
-    "training": ("train_command", "train_scripts"),
-    "archive": ("archives", "commands"),
-    "server": ("management", "models_commands", "versions"),
-    "": ("serving", "logs", "data_plane", "errors_over_http"),
-}
-
 #: Seconds of tests, as they took without a mutant, that are run for one mutant.
 BUDGET_S = 20
 

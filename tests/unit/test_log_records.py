@@ -112,13 +112,15 @@ def test_the_records_of_a_logger(logged):
         logger.exception("failed")
     log_with_traceback(logger, logging.ERROR, "failed", "Traceback:\n  line")
     log_with_traceback(logger, logging.ERROR, "failed", "")
+    logger.error("failed", extra={"traceback": "of a script"})
     names = [(r["level"], r["source"], r["model"], r["logger"], r["message"]) for r in records]
     same = ("worker", "m", logger.name)
-    assert names == [("WARNING", *same, "1\ntwo")] + [("ERROR", *same, "failed")] * 3
+    assert names == [("WARNING", *same, "1\ntwo")] + [("ERROR", *same, "failed")] * 4
     assert "traceback" not in records[0]
     assert records[1]["traceback"].endswith("KeyError: 'x'")
     assert records[2]["traceback"] == "Traceback:\n  line"
     assert "traceback" not in records[3]
+    assert records[4]["traceback"] == "of a script"
 
 
 def test_a_logger_without_records_has_the_traceback_in_its_text(caplog):
@@ -129,9 +131,9 @@ def test_a_logger_without_records_has_the_traceback_in_its_text(caplog):
     )
 
 
-def test_a_message_that_cannot_be_formatted(logged, monkeypatch):
-    """Is the script's mistake, and ends nothing."""
+def test_a_message_that_cannot_be_formatted(logged, capsys):
+    """Is the script's mistake, and ends nothing.  Python's logging says so."""
     logger, records = logged
-    monkeypatch.setattr(logging, "raiseExceptions", False)
     logger.error("%d", "x")
     assert records == []
+    assert "--- Logging error ---" in capsys.readouterr().err
