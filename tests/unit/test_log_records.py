@@ -134,6 +134,8 @@ def test_a_logger_without_records_has_the_traceback_in_its_text(caplog):
 def test_a_message_that_cannot_be_formatted(logged, capsys):
     """Is the script's mistake, and ends nothing.  Python's logging says so."""
     logger, records = logged
-    logger.error("%d", "x")
+    record = logger.makeRecord(logger.name, logging.ERROR, "file", 1, "%d", ("x",), None)
+    (handler,) = (each for each in logger.handlers if isinstance(each, RecordHandler))
+    handler.handle(record)  # pytest's own handler would raise
     assert records == []
     assert "--- Logging error ---" in capsys.readouterr().err
