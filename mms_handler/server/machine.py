@@ -58,6 +58,13 @@ def used_bytes(processes: Iterable[Process], root: Path = Path("/")) -> int:
     return total_bytes + sum(file_bytes.values())
 
 
+def private_bytes(process: Process, root: Path = Path("/")) -> int:
+    """Memory of a process that it shares with no other, such as the one that forked it."""
+    folder = root / "proc" / str(process.pid)
+    rollup = _fields(folder / "smaps_rollup")
+    return rollup.get("Private_Dirty", _process_bytes(_fields(folder / "status"), {}))
+
+
 def _process_bytes(status: Mapping[str, int], rollup: Mapping[str, int]) -> int:
     """A process's memory without files' pages; forked processes share out what they still share.
 

@@ -101,9 +101,21 @@ class MmsModels:
         """The listener and the workers of a model."""
         return model_processes.of_model(self._front_end.process.pid, name)
 
-    def used_bytes(self, name: str) -> int:
-        """The memory that a model's processes use now."""
-        return machine.used_bytes(self.processes(name))
+    def worker_bytes(self, name: str, workers: int) -> int:
+        """The memory that another worker of a model needs, judging by what it uses now.
+
+        A worker that is forked needs what the others do not share.
+
+        Args:
+            name: the model's.
+            workers: how many it has.
+        """
+        processes = self.processes(name)
+        server = model_processes.fork_server(processes)
+        if server is None:
+            return max(1, machine.used_bytes(processes) // workers)
+        forked = [process for process in processes if model_processes.is_child(process, server)]
+        return max(1, *map(machine.private_bytes, forked))
 
     def load(self, name: str, serving: Serving) -> psutil.Process:
         """Register a model of the store; all its workers have loaded it afterwards.

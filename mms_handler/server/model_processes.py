@@ -70,6 +70,12 @@ def _is_fork_server(process: psutil.Process) -> bool:
     return False
 
 
+def is_child(process: psutil.Process, parent: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return bool(process.ppid() == parent.pid)
+    return False
+
+
 def model_of(process: psutil.Process) -> str | None:
     """The model that a listener or a worker serves."""
     return _option(process, "--model-name")

@@ -221,7 +221,8 @@ class Registry:
                 return
             more = max(0, workers - model.serving.workers)
             subject = f"{names.shown(name)} with {more} more worker{'s' if more > 1 else ''}"
-            with self._memory.reserved(subject, more * self._worker_bytes(name, model)):
+            worker_bytes = self._mms.worker_bytes(name, model.serving.workers)
+            with self._memory.reserved(subject, more * worker_bytes):
                 self._set_workers(name, model, workers)
 
     def _load_first(self, name: str, model: Model, workers: int) -> None:
@@ -242,12 +243,9 @@ class Registry:
             model = self.model(name)
             # The first worker's requests need memory too.
             free_bytes = max(0, self._memory.free_bytes() - self._request_bytes)
-            fitting = free_bytes // (self._worker_bytes(name, model) + self._request_bytes)
+            worker_bytes = self._mms.worker_bytes(name, 1)
+            fitting = free_bytes // (worker_bytes + self._request_bytes)
             self._set_workers(name, model, 1 + min(limit - 1, fitting))
-
-    def _worker_bytes(self, name: str, model: Model) -> int:
-        """The memory of one worker of a model, judging by what its workers use now."""
-        return max(1, self._mms.used_bytes(name) // model.serving.workers)
 
     def _set_workers(self, name: str, model: Model, workers: int) -> None:
         self._mms.scale(name, model.serving, workers)

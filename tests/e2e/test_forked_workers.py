@@ -13,6 +13,7 @@ import psutil
 import pytest
 from running_mms import EXAMPLES, Serving, free_ports, is_alive, wait_for, words_of
 
+from mms_handler import client
 from mms_handler.names import FORK_SERVER
 
 #: A request is the name of a function; its value is the reply.  Each load is a line of a file.
@@ -203,6 +204,17 @@ def test_the_end_of_workers_and_of_the_server(ports, folder, tmp_path):
         ) == ["0"]
         family = serving.java().children(recursive=True)
     assert not any(map(is_alive, family))
+
+
+def test_sizing_counts_shared_memory_once(ports):
+    """In memory in which twelve workers would not fit that load the model each."""
+    flags = ("--workers", "1", "--memory-mb", "1500", "--heap-mb", "64")
+    with Serving(ports, EXAMPLES / "linear", *flags) as serving:
+        url = f"{serving.management}/models/linear?min_worker=12"
+        assert client.call("PUT", url, timeout_s=60).status == 200
+        assert len(serving.of_model("linear")[1]) == 12
+        answers = {serving.ask("linear").body for _ in range(20)}
+        assert answers == {REPLIES["linear"][2]}
 
 
 #: What examples are asked, with its content type, and their reply; each is in its README.

@@ -270,6 +270,7 @@ def test_workers_that_do_not_fit_are_507(ports, base, tmp_path):
         "SAGEMAKER_BASE_DIR": str(base),
         "MMS_HANDLER_MEMORY_MB": "1500",
         "MMS_HANDLER_HEAP_MB": "64",
+        "MMS_HANDLER_FORK": "off",  # eleven forks would fit
     }
     with Serving(ports, env=env, log=tmp_path / "log") as serving:
         assert load(serving, "m", put(base, "a1", EXAMPLES / "linear")) == 200

@@ -283,6 +283,26 @@ def test_other_processes_do_not_change_what_a_process_uses():
         assert machine.used_bytes([process, *others]) < 4 * alone
 
 
+def test_what_a_fork_shares_is_not_private(tree):
+    """Of 50 MB, a fork writes to 10."""
+    source = """
+import os, sys
+data = bytearray(50 * 2**20)
+child = os.fork()
+if not child:
+    data[: 10 * 2**20] = bytes(1) * (10 * 2**20)
+    print(os.getpid(), flush=True)
+sys.stdin.read()
+"""
+    command = [sys.executable, "-c", source]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        fork = psutil.Process(int(process.stdout.readline()))
+        assert 10 * MB < machine.private_bytes(fork) < 40 * MB
+    root = tree(**{"proc/11/status": status(80_000, 90_000)})
+    assert machine.private_bytes(SimpleNamespace(pid=11), root) == 90_000 * 1024
+    assert machine.private_bytes(SimpleNamespace(pid=12), root) == 0
+
+
 def test_a_real_process_is_measured():
     """50 MB that a process holds are counted."""
     source = "import sys; data = bytearray(50 * 2**20); print(1, flush=True); sys.stdin.read()"
