@@ -5,6 +5,7 @@ import com.amazonaws.ml.mms.util.ConfigManager;
 import com.amazonaws.ml.mms.util.Connector;
 import com.amazonaws.ml.mms.util.ConnectorType;
 import io.netty.bootstrap.ServerBootstrap;
+import io.netty.channel.AdaptiveRecvByteBufAllocator;
 import io.netty.channel.Channel;
 import io.netty.channel.ChannelHandler.Sharable;
 import io.netty.channel.ChannelHandlerContext;
@@ -35,6 +36,10 @@ final class Gate {
     private static final long QUIET_NS = TimeUnit.MILLISECONDS.toNanos(500);
 
     private static final String PRIVATE = System.getProperty("java.io.tmpdir") + "/gate";
+
+    /** As netty's own, but up to 128 KB instead of 64: large bodies come in fewer parts. */
+    private static final AdaptiveRecvByteBufAllocator RECEIVED =
+            new AdaptiveRecvByteBufAllocator(64, 2048, 1 << 17);
 
     private static Channel listener;
 
@@ -84,6 +89,7 @@ final class Gate {
                         new ServerChannelRecvByteBufAllocator().maxMessagesPerRead(BACKLOG))
                 .handler(new Places())
                 .childOption(ChannelOption.SO_KEEPALIVE, true)
+                .childOption(ChannelOption.RCVBUF_ALLOCATOR, RECEIVED)
                 .childOption(ChannelOption.ALLOW_HALF_CLOSURE, true)
                 .childHandler(new Initializer());
     }
@@ -122,7 +128,7 @@ final class Gate {
             super.initChannel(channel);
             Connection connection = new Connection();
             channel.pipeline().addFirst("framing", new Framing(connection));
-            channel.pipeline().replace("http", "decoder", new HttpRequestDecoder());
+            channel.pipeline().replace("http", "decoder", decoder());
             channel.pipeline().addAfter("decoder", "encoder", new Encoder(connection));
             channel.pipeline().addAfter("encoder", "connection", connection);
             channel.pipeline().addBefore("aggregator", "buffers", new ClientBuffers(connection));
@@ -136,6 +142,11 @@ final class Gate {
                 channel.pipeline().addBefore("handler", "dispatch", dispatch);
             }
         }
+    }
+
+    /** netty's own would divide bodies into parts of 8 KB. */
+    private static HttpRequestDecoder decoder() {
+        return new HttpRequestDecoder(Head.MAX_LINE, Head.MAX_FIELDS, Integer.MAX_VALUE);
     }
 
     /** Leaves out the body of an answer to HEAD. */
