@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from mms_handler import codecs
-from mms_handler.codecs import compiled, npy, together
+from mms_handler.codecs import compiled, npy, parsers, together
 from mms_handler.codecs import json as json_codec
 from mms_handler.errors import NotAcceptable, ScriptError
 
@@ -223,6 +223,8 @@ def test_rows_are_what_each_body_holds(case):
     ],
 )
 def test_plain_bodies_are_read_together(bodies, content_type):
+    if compiled.core is None and parsers.simdjson is None and content_type != NPY:
+        pytest.skip("without both, as on Python 3.8, they are read one by one")
     rows = together.decode(bodies, content_type, 2**20)
     expected = np.float32([[1, 2.5], [3, -4], [5, 1e-8]])
     assert bits(rows.array) == bits(expected[: sum(rows.counts)])
