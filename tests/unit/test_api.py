@@ -15,6 +15,7 @@ import pytest
 
 import mms_handler
 from mms_handler import archive
+from mms_handler.codecs import compiled
 from mms_handler.errors import (
     ArchiveError,
     BadInput,
@@ -438,3 +439,16 @@ def test_a_public_server_that_loads_models_needs_a_token(tmp_path, monkeypatch):
     public = mms_handler.serve(tmp_path, host="0.0.0.0")
     with pytest.raises(SettingsError, match="everyone who reaches 0.0.0.0:8080"), public:
         pass
+
+
+def test_the_compiled_core_is_used_unless_it_is_off(model_dir, monkeypatch):
+    """Loading a model decides for its process."""
+    installed = compiled.core
+    monkeypatch.setattr(compiled, "core", object())
+    monkeypatch.setenv("MMS_HANDLER_CORE", "off")
+    folder = model_dir()
+    assert mms_handler.load(folder).answer("[[1, 2]]").status == 200
+    assert compiled.core is None
+    monkeypatch.delenv("MMS_HANDLER_CORE")
+    mms_handler.load(folder)
+    assert compiled.core is installed
