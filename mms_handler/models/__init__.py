@@ -16,6 +16,7 @@ if np.lib.NumpyVersion(np.__version__) >= "1.24.0":  # another package may have 
 
 from mms_handler.models.arrays import (
     Arrays,
+    Stack,
     is_array,
     size_bytes,
     to_ndarray,
@@ -39,16 +40,18 @@ from mms_handler.models.graphs.shapes import ShapeRules
 from mms_handler.models.images import decode_image
 from mms_handler.models.inputs import single_array, to_data
 from mms_handler.models.mx import device, gpu_count, is_block, is_module
-from mms_handler.models.passes import Passes
+from mms_handler.models.passes import STACK_BYTES, Passes
 from mms_handler.models.predictor import predict, predictor
 
 __all__ = [
+    "STACK_BYTES",
     "Arrays",
     "Expected",
     "FasterGraph",
     "PackedInt8",
     "Passes",
     "ShapeRules",
+    "Stack",
     "blocks",
     "decode_image",
     "defer_gradients",

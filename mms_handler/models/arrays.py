@@ -8,7 +8,7 @@ of arrays at any depth.
 from __future__ import annotations
 
 import math
-from typing import Any, Hashable, Iterator, List, Sequence
+from typing import Any, Hashable, Iterator, List, NamedTuple, Sequence
 
 import mxnet as mx
 import numpy as np
@@ -18,6 +18,26 @@ from mms_handler.models.gluon_patch import device_of
 
 class Arrays(List[Any]):
     """An array for each input of a model, in the order of the inputs."""
+
+
+class Stack(NamedTuple):
+    """What several requests have, stacked.
+
+    Attributes:
+        rows: the rows of all, in one structure.
+        counts: how many rows each request has.
+    """
+
+    rows: Any
+    counts: Sequence[int]
+
+    def parts(self) -> list[Any]:
+        """What each request has; NDArrays are copied.
+
+        Raises:
+            ValueError: the number of rows is not the sum of ``counts``.
+        """
+        return split_rows(self.rows, self.counts)
 
 
 def is_array(value: Any) -> bool:

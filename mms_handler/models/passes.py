@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Any, Callable, Hashable, Iterator, Sequence
 
 from mms_handler.errors import Failed, attempt
-from mms_handler.models.arrays import kind, row_count, size_bytes, split_rows, stack
+from mms_handler.models.arrays import Stack, kind, row_count, size_bytes, stack
 from mms_handler.models.evidence import agree, pairs
 
 #: Bytes of one stack.  Further data go into the next one.
@@ -36,19 +36,25 @@ class Passes:
 
     def __call__(
         self,
-        data: Sequence[Any],
+        data: Sequence[Any] | Stack,
         guard: Callable[..., Any] = lambda function, *arguments: function(*arguments),
-    ) -> list[Any]:
-        """Predict; returns a prediction or a Failed for each of ``data``, in their order.
+    ) -> list[Any] | Stack:
+        """Predict.
 
         Args:
-            data: one for each request.
+            data: one for each request; or those of all as a Stack of at most STACK_BYTES.
             guard: calls a function with its arguments; all calls of the model go through it.
+
+        Returns:
+            A prediction or a Failed for each request, in their order.  The predictions for a Stack
+            are one if they were made in one pass.
         """
+        if isinstance(data, Stack):
+            return self._predict(data, guard)
         predictions: dict[int, Any] = {}
         for indices in self._stacks(data):
-            stacked = [data[index] for index in indices]
-            predictions.update(zip(indices, self._predict(stacked, guard)))
+            some = [data[index] for index in indices]
+            predictions.update(zip(indices, self._predict_some(some, guard)))
         return [predictions[index] for index in range(len(data))]
 
     def _stacks(self, data: Sequence[Any]) -> Iterator[list[int]]:
@@ -68,7 +74,7 @@ class Passes:
             stacks.setdefault(key, []).append(index)
         yield from stacks.values()
 
-    def _predict(self, data: Sequence[Any], guard: Callable[..., Any]) -> list[Any]:
+    def _predict_some(self, data: Sequence[Any], guard: Callable[..., Any]) -> list[Any]:
         if len(data) > 1 and self.may_share(data[0]):
             predictions = attempt(guard, self._together, data)
             if not isinstance(predictions, Failed):
@@ -76,7 +82,21 @@ class Passes:
         return [attempt(guard, self._run, datum) for datum in data]
 
     def _together(self, data: Sequence[Any]) -> list[Any]:
-        return split_rows(self._run(stack(data)), list(map(row_count, data)))
+        return self._in_one_pass(Stack(stack(data), list(map(row_count, data)))).parts()
+
+    def _predict(self, data: Stack, guard: Callable[..., Any]) -> list[Any] | Stack:
+        if self.shared or self.may_share(data.parts()[0]):
+            predictions = attempt(guard, self._in_one_pass, data)
+            if isinstance(predictions, Stack):
+                return predictions
+        return [attempt(guard, self._run, datum) for datum in data.parts()]
+
+    def _in_one_pass(self, data: Stack) -> Stack:
+        prediction = self._run(data.rows)
+        rows_in, rows_out = sum(data.counts), row_count(prediction)
+        if rows_in != rows_out:
+            raise ValueError(f"{rows_in} rows in, {rows_out} rows out")
+        return Stack(prediction, data.counts)
 
     def may_share(self, datum: Any) -> bool:
         """Whether data of the kind of ``datum`` share a pass; tried if this is not known yet."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from mms_handler.models.arrays import (
     Arrays,
+    Stack,
     as_ndarray,
     computed,
     contiguous,
@@ -101,6 +102,19 @@ class ModulePredictor:
         if isinstance(value, np.ndarray) and len(self._fitted) < _SHAPES:
             self._fitted[value.shape] = arrays[0].shape
         return arrays
+
+    def stack(self, rows: Any, counts: Sequence[int]) -> Stack | None:
+        """Take the rows of several decoded bodies; None if that is not what each of them is alone.
+
+        Raises:
+            BadInput, UnsupportedShape: the Module does not take one of them.
+        """
+        sample = rows.shape[1:]
+        for count in set(counts):
+            alone = self._fitted.get((count, *sample)) or self.take(rows[:count])[0].shape
+            if alone[0] != count:
+                return None
+        return Stack(Arrays([rows.reshape(len(rows), *alone[1:])]), counts)
 
     def arrays(self, value: Any) -> Any:
         """An ndarray (N, *sample) for each input; a value without arrays is returned unchanged.
@@ -223,6 +237,10 @@ class BlockPredictor:
     def take(self, value: Any) -> Any:
         """Take decoded arrays, which ``arrays`` gets, without a copy: nothing else has them."""
         return Arrays(map(contiguous, in_order(value, self._names)))
+
+    def stack(self, rows: Any, counts: Sequence[int]) -> Stack | None:
+        """Take the rows of several decoded bodies; None if the forward takes several arrays."""
+        return None if len(self._names) > 1 else Stack(Arrays([contiguous(rows)]), counts)
 
     def arrays(self, value: Any) -> Any:
         """An array for each parameter of the forward; a value without arrays is returned unchanged.

@@ -295,10 +295,32 @@ class Steps(_Answering):
             return [run(request, self._answer, request) for request in requests]
         replies: list[Any] = []
         while len(replies) < len(requests):
-            data = self._read_some(requests[len(replies) :], run)
+            rest = requests[len(replies) :]
+            data = self._read_all(rest, run) or self._read_some(rest, run)
             predictions = self.passes(data, functools.partial(run, None))
-            replies += self._write_some(requests[len(replies) :], predictions, run)
+            replies += self._write_all(rest, predictions, run) or self._write_some(
+                rest, predictions, run
+            )
         return replies
+
+    def _read_all(self, requests: Sequence[Any], run: Run) -> models.Stack | None:
+        """Read requests whose bodies are plain and alike; None if not all are, or one is wrong."""
+        if not (self._reads_bytes and self.predictor):
+            return None
+        data = run(None, self._stacked, requests)
+        return data if isinstance(data, models.Stack) else None
+
+    def _stacked(self, requests: Sequence[Any]) -> models.Stack | None:
+        if any(isinstance(request, Failed) for request in requests):
+            return None
+        content_type = requests[0].content_type
+        if any(request.content_type != content_type for request in requests):
+            return None
+        limit_bytes = min(self._options.max_array_bytes // 2, models.STACK_BYTES)
+        bodies = [request.body for request in requests]
+        rows = codecs.decode_together(bodies, content_type, limit_bytes)
+        stacked: models.Stack | None = rows and self.predictor.stack(*rows)
+        return stacked
 
     def _read_some(self, requests: Sequence[Any], run: Run) -> list[Any]:
         """Read requests until their data take half of what one request's may: the rest waits."""
@@ -317,10 +339,25 @@ class Steps(_Answering):
             if data_bytes > self._options.max_array_bytes // 2:
                 break
 
+    def _write_all(self, requests: Sequence[Any], predictions: Any, run: Run) -> list[Reply] | None:
+        """Write predictions that are stacked; None if they can only be written one by one."""
+        accept = requests[0].accept if isinstance(predictions, models.Stack) else None
+        if accept is None or not self._writes_arrays:
+            return None
+        if any(request.accept != accept for request in requests):
+            return None
+        accept = self._accept(requests[0])
+        written = run(None, codecs.encode_rows, *predictions, accept, self._options.accept)
+        return (
+            None if isinstance(written, Failed) else written and [Reply(*each) for each in written]
+        )
+
     def _write_some(
-        self, requests: Sequence[Any], predictions: Sequence[Any], run: Run
+        self, requests: Sequence[Any], predictions: Sequence[Any] | models.Stack, run: Run
     ) -> list[Any]:
         """Write predictions: together where they are the default functions' and of one type."""
+        if isinstance(predictions, models.Stack):
+            predictions = predictions.parts()
         replies: dict[int, Any] = {}
         for accept, places in self._by_accept(requests, predictions).items():
             written = run(None, self._write_each, [predictions[place] for place in places], accept)

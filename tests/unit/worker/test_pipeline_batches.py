@@ -362,7 +362,18 @@ def bodies():
             request(b'{"a": [[1, 2]], "b": [[1, 2]]}'),
         ]
     )
-    return st.lists(st.one_of(good, good, good, flat, bad), max_size=7)
+    mixed = st.lists(st.one_of(good, good, good, flat, bad), max_size=7)
+
+    def of_one_kind(kind):
+        """As most clients of a model send them; one may be wrong, or accept something else."""
+        accept = st.sampled_from(ACCEPTS).flatmap(
+            lambda usual: st.sampled_from([usual] * 12 + ACCEPTS)
+        )
+        request = st.builds(sent, rows, st.just(kind), accept)
+        lists = st.lists(request, min_size=2, max_size=7)
+        return st.one_of(lists, st.builds(lambda some, one: [*some, one], lists, bad))
+
+    return st.one_of(mixed, st.sampled_from(KINDS).flatmap(of_one_kind))
 
 
 @pytest.mark.parametrize("name", list(models_of_every_kind()))
@@ -400,15 +411,79 @@ def test_a_deadline_while_a_batch_is_read(sum_block, monkeypatch):
         return decode(body, *arguments)
 
     monkeypatch.setattr(codecs, "decode", endless)
-    pipe, deadline = pipeline(sum_block), Deadline(0.5)
-    requests = [request([[number, number]]) for number in (4, 5, 6)]
-    with deadline:
-        outcomes = pipe.answer(requests, lambda _, *call: attempt(deadline.call, *call))
+    monkeypatch.setattr(codecs, "decode_together", lambda *arguments: None)
+    pipe = pipeline(sum_block)
+    outcomes = within_half_a_second(pipe, [request([[number, number]]) for number in (4, 5, 6)])
     assert [str(outcome.exc) for outcome in outcomes] == [
         "not started: its batch used up the limit of 0.45 s",
         "the model did not answer within 0.45 s",
         "not started: its batch used up the limit of 0.45 s",
     ]
+
+
+def within_half_a_second(pipe, requests):
+    deadline = Deadline(0.5)
+    with deadline:
+        return pipe.answer(requests, lambda _, *call: attempt(deadline.call, *call))
+
+
+def test_a_deadline_while_a_batch_is_read_together(sum_block, monkeypatch):
+    """None of the requests has been read."""
+
+    def endless(*arguments):
+        while True:
+            pass
+
+    monkeypatch.setattr(codecs, "decode_together", endless)
+    outcomes = within_half_a_second(pipeline(sum_block), [request([[1, 1]])] * 2)
+    assert {str(outcome.exc) for outcome in outcomes} == {
+        "not started: its batch used up the limit of 0.45 s"
+    }
+
+
+@pytest.mark.parametrize("kind", [JSON, CSV, NPY])
+def test_plain_bodies_are_read_and_written_at_once(kind, sums, sum_block, monkeypatch):
+    """Bodies that are plain and alike are not read one by one, nor are their replies so written."""
+    for model in (sums(), sum_block):
+        pipe = pipeline(model)
+        pipe.answer([request([[1, 1]])] * 2)  # which shows that a Block's rows are independent
+        with monkeypatch.context() as patch:
+            patch.setattr(codecs, "decode", None)
+            patch.setattr(codecs, "encode", None)
+            patch.setattr(codecs, "encode_each", None)
+            replies = pipe.answer([request([[row, 1]] * 2, kind) for row in (1, 2, 3)])
+        assert [json.loads(reply.body) for reply in replies] == [
+            [[row + 12.0]] * 2 for row in (1, 2, 3)
+        ]
+
+
+def test_a_bad_body_is_answered_alone(sum_block, monkeypatch):
+    """The others are predicted in one pass, and written at once."""
+    block = Counted()
+    pipe = pipeline(block)
+    pipe.answer([request([[1, 1]])] * 2)
+    block.passes.clear()
+    good = [request([[row, 1]]) for row in (1, 2, 3)]
+    *replies, wrong = pipe.answer([*good, request(b"[[1, 2]")])
+    assert [json.loads(reply.body) for reply in replies] == [[[row + 12.0]] for row in (1, 2, 3)]
+    assert isinstance(wrong.exc, BadInput)
+    assert block.passes == [3]
+
+
+@pytest.mark.parametrize(
+    ("rows", "fits"),
+    [([[1, 1]] * 2, False), ([[1, 1]] * 4, True), ([[1] * 8], True), ([[1] * 4] * 2, False)],
+)
+def test_bodies_are_taken_together_as_they_are_alone(rows, fits):
+    """Two halves of a sample are no sample together, and two samples in lines are no rows."""
+    symbol = mx.sym.sum(mx.sym.var("data"), axis=(1, 2))
+    module = mx.mod.Module(symbol, data_names=["data"], label_names=None)
+    module.bind(data_shapes=[("data", (1, 4, 2))], for_training=False)
+    module.init_params()
+    pipe = pipeline(module)
+    outcomes = [comparable(outcome) for outcome in pipe.answer([request(rows)] * 2)]
+    assert outcomes == [comparable(alone(pipe, request(rows)))] * 2
+    assert (outcomes[0] == (b"[8.0]", JSON, 200)) == fits
 
 
 def test_every_row_returns_to_its_request(sums):
