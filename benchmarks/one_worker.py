@@ -136,7 +136,7 @@ def _drain(pipe: Path) -> None:
 def _hello(reader: io.BufferedReader) -> None:
     (length,) = struct.unpack("<I", _read(reader, 4))
     version, _, _, _ = struct.unpack("<HHII", _read(reader, length))
-    if version != 1:
+    if version != 2:
         raise RuntimeError(f"the worker speaks version {version} of the plane's protocol")
 
 
@@ -144,8 +144,9 @@ def _frame(bodies: Sequence[bytes], content_type: str) -> bytes:
     heads = []
     for number, body in enumerate(bodies):
         headers = {**_HEADERS, "Content-Type": content_type, "Content-Length": str(len(body))}
-        lines = [_id(number), *(line for header in headers.items() for line in header)]
-        heads.append("\n".join(lines).encode("latin-1"))
+        asked = [content_type, headers["Accept"], ""]  # and no Content-Encoding
+        lines = [_id(number), *asked, *(line for header in headers.items() for line in header)]
+        heads.append("".join(f"{line}\n" for line in lines).encode("latin-1"))
     records = [struct.pack("<IIHH", len(h), len(b), 0, 0) for h, b in zip(heads, bodies)]
     content = b"".join([struct.pack("<HH", len(bodies), 0), *records, *heads, *bodies])
     return struct.pack("<I", len(content)) + content

@@ -10,14 +10,21 @@ import io.netty.handler.codec.http.HttpHeaderNames;
 import io.netty.handler.codec.http.HttpHeaderValues;
 import io.netty.handler.codec.http.HttpHeaders;
 import io.netty.handler.codec.http.HttpResponseStatus;
+import io.netty.util.AsciiString;
 import io.netty.util.concurrent.EventExecutor;
 import java.nio.charset.StandardCharsets;
 import java.util.Iterator;
+import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
 
 /** A client's request on the plane. */
 final class Call {
+    /** The headers that a worker needs of each request; of several, the last counts. */
+    private static final AsciiString[] ASKED = {
+        HttpHeaderNames.CONTENT_TYPE, HttpHeaderNames.ACCEPT, HttpHeaderNames.CONTENT_ENCODING
+    };
+
     /** When it came. */
     final long sinceNs = System.nanoTime();
 
@@ -60,18 +67,25 @@ final class Call {
         return taken;
     }
 
-    /** Write the id and the headers as lines: "id", and a name and a value for each header. */
+    /** Write lines: the id, the values of ASKED, and a name and a value for each header. */
     void writeHead(ByteBuf out) {
-        out.writeCharSequence(id, StandardCharsets.US_ASCII);
+        writeLine(out, id);
+        for (AsciiString name : ASKED) {
+            List<String> values = request.headers().getAll(name);
+            writeLine(out, values.isEmpty() ? "" : values.get(values.size() - 1));
+        }
         Iterator<Map.Entry<CharSequence, CharSequence>> headers =
                 request.headers().iteratorCharSequence();
         while (headers.hasNext()) {
             Map.Entry<CharSequence, CharSequence> header = headers.next();
-            out.writeByte('\n');
-            out.writeCharSequence(header.getKey(), StandardCharsets.ISO_8859_1);
-            out.writeByte('\n');
-            out.writeCharSequence(header.getValue(), StandardCharsets.ISO_8859_1);
+            writeLine(out, header.getKey());
+            writeLine(out, header.getValue());
         }
+    }
+
+    private static void writeLine(ByteBuf out, CharSequence text) {
+        out.writeCharSequence(text, StandardCharsets.ISO_8859_1);
+        out.writeByte('\n');
     }
 
     EventExecutor executor() {

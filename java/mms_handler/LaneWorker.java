@@ -16,7 +16,7 @@ import java.util.Objects;
  * ends a worker; its end is the worker's death.
  */
 final class LaneWorker extends ByteToMessageDecoder {
-    private static final int VERSION = 1;
+    private static final int VERSION = 2;
     private static final int LENGTH_BYTES = 4;
     private static final int REQUEST_BYTES = 12;
     private static final int REPLY_BYTES = 12;

@@ -84,7 +84,8 @@ class Model:
         Raises:
             Exception: if ``raises``, the exception of the script or of a default function.
         """
-        from mms_handler.worker.service import set_reply
+        from mms_handler.worker.request import received_by_mms
+        from mms_handler.worker.service import respond
 
         self.answer_s.clear()
         request = attempt(self._request, body, content_type, accept, headers)
@@ -92,12 +93,10 @@ class Model:
             (reply,) = self._pipeline.answer([request], _run)
         if raises and isinstance(reply, Failed):
             raise reply.exc
-        reply_body = set_reply(0, reply, self._context, self._settings.max_response_bytes)
-        status, _ = self._context.get_response_status(0)
-        reply_headers = self._context.get_response_headers(0)
-        return Answer(
-            status, {name.lower(): value for name, value in reply_headers.items()}, reply_body
-        )
+        (received,) = received_by_mms([{}], self._context)
+        response = respond(received, reply, self._settings.max_response_bytes)
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status, headers, response.body)
 
     def input_fn(self, body: bytes | str, content_type: str = "application/json") -> Any:
         """Call input_fn alone, the script's or the default.

@@ -56,10 +56,14 @@ class BoundHook(NamedTuple):
         function = getattr(self.function, "func", self.function)  # a partial's
         return str(getattr(function, "__module__", "")).startswith("mms_handler.")
 
+    @property
+    def by_name(self) -> list[str]:
+        """The arguments that it gets because of their exact names."""
+        return [name for name in (*self.positional, *self.keywords) if name in BY_NAME]
+
     def __str__(self) -> str:
         """The function's signature as in the script, and how it was understood."""
-        by_name = [name for name in (*self.positional, *self.keywords) if name in BY_NAME]
-        suffix = f"; {', '.join(by_name)} by name" if by_name else ""
+        suffix = f"; {', '.join(self.by_name)} by name" if self.by_name else ""
         return f"{self.name}{inspect.signature(self.function)}: {self._order_in_words()}{suffix}"
 
     def _order_in_words(self) -> str:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import re
-from typing import Any, Sequence
+from typing import Sequence
 
 from mms_handler import errors, media
 from mms_handler.errors import ScriptError
 from mms_handler.log_records import log_with_traceback
 from mms_handler.script.frames import script_traceback
 from mms_handler.worker.mms import reply_frame
+from mms_handler.worker.reply import Response
+from mms_handler.worker.request import Received
 
 log = logging.getLogger(__name__)
 
@@ -23,19 +25,17 @@ MAX_MESSAGE = 1_500
 _MAX_TRACEBACK = 6_000
 
 
-def answer(index: int, exc: BaseException, context: Any) -> bytes:
-    """Log why a request failed, set its reply's head on MMS's context, and return its body."""
+def response(exc: BaseException, received: Received) -> Response:
+    """Log why a request failed, and return what is sent for it."""
     fault = errors.fault(exc)
-    properties = context.system_properties
+    properties = received.context.system_properties
     folders = properties.get("script_folders") or [properties["model_dir"]]
     level, traceback = logging.WARNING, ""
     if fault.status >= 500:  # a bug
         level, traceback = logging.ERROR, bug_traceback(exc, *folders)
     log_with_traceback(log, level, f"{fault.status} {_causes(exc, folders)}", traceback)
-    body, content_type = _body(fault, index, context)
-    context.get_response_headers(index).clear()
-    reply_frame.set_head(index, content_type, fault.status, fault.phrase, context)
-    return body
+    body, content_type = _body(fault, received)
+    return reply_frame.response(body, content_type, fault.status, fault.phrase, None)
 
 
 def bug_traceback(exc: BaseException, *folders: str) -> str:
@@ -62,25 +62,24 @@ def _causes(exc: BaseException, folders: Sequence[str]) -> str:
     return errors.cause(exc, *folders) + (f"; from {cause}" if cause else "")
 
 
-def _body(fault: errors.Fault, index: int, context: Any) -> tuple[bytes, str]:
+def _body(fault: errors.Fault, received: Received) -> tuple[bytes, str]:
     """The fault as JSON, or as text where the client or the script asked for text."""
     message = fault.message.encode("utf-8", "replace")[:MAX_MESSAGE].decode("utf-8", "ignore")
-    if _wants_text(index, context):
+    if _wants_text(received):
         return message.encode(), "text/plain"
     body = {
         "code": fault.status,
         "type": fault.type[:100],
         "message": message,
-        "request_id": context.get_request_id(index),
+        "request_id": received.request_id,
     }
     return json.dumps(body, ensure_ascii=False).encode(), media.JSON
 
 
-def _wants_text(index: int, context: Any) -> bool:
-    set_by_script = context.get_response_content_type(index)
+def _wants_text(received: Received) -> bool:
+    headers = received.processor.get_response_headers() if received.processor else {}
+    set_by_script = headers.get("content-type")
     if isinstance(set_by_script, str) and set_by_script.startswith("text/"):
         return True
-    headers = context.get_all_request_header(index)
-    accepts = [value for name, value in headers.items() if name.lower() == "accept"]
-    ranges = media.ranges(accepts[0]) if accepts and isinstance(accepts[0], str) else []
-    return bool(ranges) and ranges[0][0] == "text/plain"
+    accept = received.headers.get("accept")
+    return accept is not None and media.ranges(accept)[0][0] == "text/plain"

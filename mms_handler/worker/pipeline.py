@@ -23,7 +23,7 @@ from mms_handler.errors import BadInput, Failed, ScriptError, attempt
 from mms_handler.script.load import Script
 from mms_handler.script.signature import BoundHook, bind
 from mms_handler.worker.reply import Reply, make_reply
-from mms_handler.worker.request import Request
+from mms_handler.worker.request import PER_REQUEST, Request
 from mms_handler.worker.results import Source, described, stumbled, unusable
 
 log = logging.getLogger(__name__)
@@ -31,10 +31,6 @@ log = logging.getLogger(__name__)
 #: ``run(request, function, *arguments)`` calls a step, and returns its result or a Failed.
 #: ``request`` is None for a step that serves several requests at once.
 Run = Callable[..., Any]
-
-#: Arguments that differ between the requests of a batch.  A predict_fn that takes one of them
-#: cannot be called for several requests at once.
-_PER_REQUEST = ("context", "gpu_id", "request_id", "headers")
 
 for _image_type in ("image/jpeg", "image/png", "application/x-image"):
     codecs.register(codecs.Codec(_image_type, models.decode_image, None))
@@ -103,10 +99,13 @@ class _Answering:
         #: The script's functions that return arguments of others, by the arguments' names.
         self._sources = {"model": Source("model_fn", script.hooks.get("model_fn"))}
 
-    def _values(self, request: Request, **values: Any) -> dict[str, Any]:
-        """All arguments that hooks can take, by the contract's names; ``values`` are added."""
+    def _values(self, hook: BoundHook, request: Request, **values: Any) -> dict[str, Any]:
+        """The arguments for ``hook``, and some others, by the contract's names.
+
+        ``values`` are added.
+        """
         return {
-            **request.by_name,
+            **{name: request.by_name.get(name) for name in hook.by_name},
             "ctx": self._options.device,
             "model": self.model,
             "content_type": request.content_type,
@@ -190,9 +189,9 @@ class Whole(_Answering):
 
     def _answer(self, request: Request) -> Reply:
         first, *rest = self.hooks
-        result = self._call(first, self._values(request, data=request.script_body()))
+        result = self._call(first, self._values(first, request, data=request.script_body()))
         for hook in rest:
-            result = self._call(hook, self._values(request, data=request.body, prediction=result))
+            result = self._call(hook, self._values(hook, request, prediction=result))
         return self._reply(request, result, self.hooks[-1])
 
 
@@ -268,7 +267,7 @@ class Steps(_Answering):
         if not script.batch_predict:
             return None
         parameters = (*self._predict.positional, *self._predict.keywords)
-        names = [name for name in parameters if name in _PER_REQUEST]
+        names = [name for name in parameters if name in PER_REQUEST]
         if names:
             log.warning(
                 "batch_predict has no effect: predict_fn takes each request's %s", ", ".join(names)
@@ -389,7 +388,7 @@ class Steps(_Answering):
         """Call predict_fn with one request's data."""
         if self.predictor:
             return self.predictor(data)
-        return self._run_script(data, self._values(request))
+        return self._run_script(data, self._values(self._predict, request))
 
     def _predict_together(self, data: Any) -> Any:
         """Call the script's predict_fn with the rows of several requests."""
@@ -426,7 +425,7 @@ class Steps(_Answering):
             if self._reads_bytes:
                 data = self._default_input(request.body, request.content_type)
             else:
-                values = self._values(request, data=request.script_body())
+                values = self._values(self._input, request, data=request.script_body())
                 data = self._call(self._input, values)
         except ValueError as exc:
             raise BadInput(f"input_fn refused the body: {exc}") from exc
@@ -452,7 +451,7 @@ class Steps(_Answering):
         """Call output_fn with a prediction; returns its result."""
         if self._writes_ndarrays:
             prediction = models.to_ndarrays(prediction)
-        values = self._values(request, data=request.body, prediction=prediction)
+        values = self._values(self._output, request, prediction=prediction)
         return self._call(self._output, values)
 
     def _default_input(self, input_data: bytes, content_type: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Mapping, NamedTuple
 
 from mms_handler import codecs, media
 
@@ -16,6 +16,15 @@ class Reply(NamedTuple):
     body: bytes
     content_type: str
     status: int = 200
+
+
+class Response(NamedTuple):
+    """What is sent for a request: a Reply, or the fault of one that failed, with all headers."""
+
+    status: int
+    phrase: str
+    headers: Mapping[str, str]
+    body: bytes
 
 
 def make_reply(result: Any, accept: str, default: str) -> Reply:

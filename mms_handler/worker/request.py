@@ -6,6 +6,7 @@ import copy
 import sys
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
+from mms.context import RequestProcessor
 from mms.metrics.metrics_store import MetricsStore
 from mms.service import Service
 
@@ -13,7 +14,11 @@ from mms_handler import codecs, media
 from mms_handler.errors import UnsupportedType
 from mms_handler.worker.mms.metrics import Metrics
 
-_FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+#: The names of values that differ between requests, for parameters of exactly these names.
+PER_REQUEST = ("context", "gpu_id", "request_id", "headers")
+
+#: The types of forms, whose parts come one by one.
+FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 
 
 class TextBody(str):
@@ -33,7 +38,7 @@ class Request(NamedTuple):
         body: the body, decompressed.
         content_type: the Content-Type header as sent; never empty.
         accept: the Accept header as sent, or "".
-        by_name: values for parameters of exactly these names: context, gpu_id, request_id, headers.
+        by_name: values for parameters of exactly the names PER_REQUEST.
     """
 
     body: bytes
@@ -48,59 +53,114 @@ class Request(NamedTuple):
         return self.body
 
 
-def read_request(index: int, parts: Mapping[str, Any], context: Any, max_bytes: int) -> Request:
-    """Read one request of MMS's batch.
+class Received(Mapping[str, Any]):
+    """A request as it reached this worker.
 
-    Args:
-        index: the request's place in the batch.
-        parts: MMS's request: the body under ``body``, or the parts of a form or a query by name.
-        context: MMS's context of the whole batch.
-        max_bytes: limit for a body once it is decompressed.
+    As a mapping it has the values for parameters of its names.  Each is made when it is first asked
+    for, and so are MMS's objects.
 
-    Raises:
-        HandlerError: the body cannot be decompressed, is too large, or is a form of several parts.
+    Attributes:
+        request_id: the client's or the server's.
+        context: MMS's, of the worker or of a batch.
+        processor: MMS's RequestProcessor, which has what a script sets for the reply; None if no
+            function has asked for a context.
     """
-    received = context.get_all_request_header(index)
-    headers = {name.lower(): value for name, value in received.items() if isinstance(value, str)}
-    body, content_type = _body(parts, received, _as_sent(headers.get("content-type", "")))
-    encoding = _as_sent(headers.get("content-encoding", ""))
-    return Request(
-        body=codecs.decompress(body, encoding, max_bytes) if encoding else body,
-        content_type=content_type or media.JSON,
-        accept=_as_sent(headers.get("accept", "")),
-        by_name=_ByName(index, context, headers),
-    )
 
-
-class _ByName(Mapping[str, Any]):
-    """The values for parameters of a request, each made when it is first asked for."""
-
-    def __init__(self, index: int, context: Any, headers: Mapping[str, str]) -> None:
-        """``headers`` are as MMS decoded them, by lower-case name."""
-        self._index, self._context, self._headers = index, context, headers
+    def __init__(self, request_id: str, context: Any, processor: Any = None) -> None:
+        self.request_id, self.context, self.processor = request_id, context, processor
         self._made: dict[str, Any] = {}
 
+    def _headers(self) -> Mapping[str, Any]:
+        """The headers as MMS decodes them; for a part of a form, a dict under its name."""
+        raise NotImplementedError
+
+    def _parts(self) -> Mapping[str, Any]:
+        """The body under ``body``, or the parts of a form or a query by name."""
+        raise NotImplementedError
+
+    def read(self, max_bytes: int) -> Request:
+        """Read it.
+
+        Args:
+            max_bytes: limit for a body once it is decompressed.
+
+        Raises:
+            HandlerError: the body cannot be decompressed, is too large, or is a form of several
+                parts.
+        """
+        headers = self.headers
+        content_type = as_sent(headers.get("content-type", ""))
+        body, content_type = _body(self._parts(), self._headers(), content_type)
+        encoding = as_sent(headers.get("content-encoding", ""))
+        return Request(
+            body=codecs.decompress(body, encoding, max_bytes) if encoding else body,
+            content_type=content_type or media.JSON,
+            accept=as_sent(headers.get("accept", "")),
+            by_name=self,
+        )
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The client's headers by lower-case name, as MMS decodes them."""
+        return {
+            name.lower(): value for name, value in self._headers().items() if isinstance(value, str)
+        }
+
     def __getitem__(self, name: str) -> Any:
+        if name == "request_id":
+            return self.request_id
         if name not in self._made:
             self._made[name] = self._make(name)
         return self._made[name]
 
     def _make(self, name: str) -> Any:
         if name == "context":
-            return _context_of_one(self._index, self._context)
+            return self._context_of_one()
         if name == "headers":
-            return {name: _as_sent(value) for name, value in self._headers.items()}
+            return {name: as_sent(value) for name, value in self.headers.items()}
         if name == "gpu_id":
-            return self._context.system_properties["gpu_id"]
-        if name == "request_id":
-            return self._context.get_request_id(self._index)
+            return self.context.system_properties["gpu_id"]
         raise KeyError(name)
 
+    def _context_of_one(self) -> Any:
+        """A copy of MMS's context with this request alone, at index 0.
+
+        Scripts are written for one request: what they set at index 0 must apply to this one.
+        """
+        if self.processor is None:
+            self.processor = RequestProcessor(self._headers())
+        view = copy.copy(self.context)
+        view.request_ids = {0: self.request_id}
+        view.request_processor = [self.processor]
+        view.metrics = Metrics(self.context.metrics, self.request_id)
+        return view
+
     def __iter__(self) -> Iterator[str]:
-        return iter(("context", "gpu_id", "request_id", "headers"))
+        return iter(PER_REQUEST)
 
     def __len__(self) -> int:
-        return 4
+        return len(PER_REQUEST)
+
+
+class _ReceivedByMms(Received):
+    """A request of a batch of MMS."""
+
+    def __init__(self, index: int, parts: Mapping[str, Any], context: Any) -> None:
+        processor = context.request_processor[index]
+        super().__init__(context.get_request_id(index), context, processor)
+        self._sent = parts
+
+    def _headers(self) -> Mapping[str, Any]:
+        headers: Mapping[str, Any] = self.processor.get_request_properties()
+        return headers
+
+    def _parts(self) -> Mapping[str, Any]:
+        return self._sent
+
+
+def received_by_mms(batch: Sequence[Mapping[str, Any]], context: Any) -> list[Received]:
+    """The requests of a batch that MMS hands over with its ``context``."""
+    return [_ReceivedByMms(index, parts, context) for index, parts in enumerate(batch)]
 
 
 def request_without_mms(
@@ -119,11 +179,12 @@ def request_without_mms(
     headers.
 
     Raises:
-        HandlerError: as ``read_request``.
+        HandlerError: as ``Received.read``.
     """
     sent = {"Content-Type": content_type, "Accept": accept, **(headers or {})}
     parts = batch_of_one(context, body, sent, request_id)
-    return read_request(0, parts, context, max_bytes)
+    (received,) = received_by_mms([parts], context)
+    return received.read(max_bytes)
 
 
 def batch_of_one(
@@ -148,7 +209,7 @@ def batch_of_one(
     return received
 
 
-def _as_sent(value: str) -> str:
+def as_sent(value: str) -> str:
     """A header's value as the client sent it.  MMS's front end decodes every value as Latin-1."""
     try:
         return value if value.isascii() else value.encode("latin-1").decode()
@@ -164,7 +225,7 @@ def _body(
     MMS splits forms, and adds the parts of a query to an empty body.  It keeps a part's
     Content-Type among the headers, in a dict under the part's name.
     """
-    is_form = media.main_type(content_type) in _FORMS
+    is_form = media.main_type(content_type) in FORMS
     body = parts.get("body")
     if body and not is_form:
         return bytes(body), content_type
@@ -193,15 +254,3 @@ def _not_one_part(names: Sequence[str], is_form: bool) -> str:
             "-H 'Content-Type: application/json'"
         )
     return "the request has no body"
-
-
-def _context_of_one(index: int, context: Any) -> Any:
-    """A copy of MMS's context with this request alone, at index 0.
-
-    Scripts are written for one request: what they set at index 0 must apply to this one.
-    """
-    view = copy.copy(context)
-    view.request_ids = {0: context.get_request_id(index)}
-    view.request_processor = [context.request_processor[index]]
-    view.metrics = Metrics(context.metrics, context.get_request_id(index))
-    return view

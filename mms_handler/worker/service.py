@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Sequence
 
 from mms_handler import errors, names, settings, worker_files
 from mms_handler.errors import Failed, LoadError, OutOfResources, SettingsError, attempt
@@ -25,7 +25,8 @@ from mms_handler.worker.mms.current_requests import CurrentRequests
 from mms_handler.worker.mms.deadline import Deadline
 from mms_handler.worker.mms.metrics import Metrics
 from mms_handler.worker.mms.output import Output
-from mms_handler.worker.request import Request, read_request
+from mms_handler.worker.reply import Response
+from mms_handler.worker.request import Received, Request, received_by_mms
 
 log = logging.getLogger(__name__)
 
@@ -54,16 +55,26 @@ class Service:
             return None
         if self._settings.supervised:
             context.metrics.add_time = ignore
-        replies = self.answer(batch, context)
+        responses = self.answer(received_by_mms(batch, context))
+        for index, response in enumerate(responses):
+            reply_frame.set_head(index, response, context)
+        replies = [response.body for response in responses]
         reply_frame.shape(context, replies)
         return replies
 
-    def answer(self, batch: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
-        """Answer a batch within its time; the lifeline knows that the worker is busy."""
+    def answer(self, batch: Sequence[Received]) -> list[Response]:
+        """Answer requests within their time; the lifeline knows that the worker is busy.
+
+        A request that cannot be read becomes a Failed, which the pipeline hands on.
+        """
         with self._deadline, self._lifeline:
-            self._current.set(context.request_ids.values())
+            self._current.set(received.request_id for received in batch)
             try:
-                return self._answer(batch, context)
+                max_bytes = self._settings.max_body_bytes
+                requests = [attempt(received.read, max_bytes) for received in batch]
+                answering = self._learning or self._pipeline
+                replies = answering.answer(requests, self._run)
+                return [self._respond(*each) for each in zip(batch, replies)]
             finally:
                 self._current.clear()
                 self._output.tag("")
@@ -80,28 +91,15 @@ class Service:
         batches = self._settings.batch_size or self._pipeline.batches
         return self._settings.max_batch_size if batches else 1
 
-    def _answer(self, batch: Sequence[Mapping[str, Any]], context: Any) -> list[bytes]:
-        """Return each reply's body, in the requests' order; set the heads on MMS's context.
-
-        A request that cannot be read becomes a Failed, which the pipeline hands on.
-        """
-        max_bytes = self._settings.max_body_bytes
-        requests = [
-            attempt(read_request, index, parts, context, max_bytes)
-            for index, parts in enumerate(batch)
-        ]
-        replies = (self._learning or self._pipeline).answer(requests, self._run)
-        return [self._finish(index, reply, context) for index, reply in enumerate(replies)]
-
     def _run(self, request: Any, function: Callable[..., Any], *arguments: Any) -> Any:
         """Attempt a step before the batch's deadline; tag its output with its request's id."""
         self._output.tag(request.by_name["request_id"] if isinstance(request, Request) else "")
         return attempt(self._deadline.call, function, *arguments)
 
-    def _finish(self, index: int, reply: Any, context: Any) -> bytes:
+    def _respond(self, received: Received, reply: Any) -> Response:
         if isinstance(reply, Failed) or not self._pipeline.is_default:  # there may be log lines
-            self._output.tag(context.get_request_id(index))
-        return set_reply(index, reply, context, self._settings.max_response_bytes)
+            self._output.tag(received.request_id)
+        return respond(received, reply, self._settings.max_response_bytes)
 
     def _start(self, context: Any) -> None:
         """Make this process a worker: load the model, or have it from the process that forked it.
@@ -183,26 +181,25 @@ def _continue(earlier: Any, context: Any) -> None:
     earlier.__dict__ = context.__dict__
 
 
-def set_reply(index: int, reply: Any, context: Any, max_bytes: int) -> bytes:
-    """Set the head of one reply on MMS's context, and return its body.
+def respond(received: Received, reply: Any, max_bytes: int) -> Response:
+    """The response to a request.
 
     Args:
-        index: the request's place in the batch.
+        received: the request.
         reply: a Reply or a Failed.
-        context: MMS's.
         max_bytes: limit of a body; MMS kills the worker for a larger one.
     """
     if not isinstance(reply, Failed) and len(reply.body) > max_bytes:
         text = f"the reply has {len(reply.body)} bytes, the server sends at most {max_bytes}"
         reply = Failed(OutOfResources(text))
     if isinstance(reply, Failed):
-        return faults.answer(index, reply.exc, context)
-    status, phrase = context.get_response_status(index)  # the script may have set them
-    if reply.status != 200:
-        status = reply.status
-    reply_frame.set_head(index, reply.content_type, status, phrase, context)
-    body: bytes = reply.body
-    return body
+        return faults.response(reply.exc, received)
+    status, phrase, headers = reply.status, None, None
+    processor = received.processor
+    if processor:  # the script may have set them
+        phrase, headers = processor.get_response_status_phrase(), processor.get_response_headers()
+        status = status if status != 200 else processor.get_response_status_code()
+    return reply_frame.response(reply.body, reply.content_type, status, phrase, headers)
 
 
 def ignore(*_: Any) -> None:

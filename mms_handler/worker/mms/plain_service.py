@@ -152,9 +152,10 @@ def _frame(refusals: Sequence[_Refusal], context: Any) -> bytes:
     refused = copy.copy(context)
     refused.request_ids = {index: refusal.request_id for index, refusal in enumerate(refusals)}
     refused.request_processor = [RequestProcessor({}) for _ in refusals]
-    for index, refusal in enumerate(refusals):
-        reply_frame.set_head(index, media.JSON, refusal.status, refusal.phrase, refused)
     replies = [refusal.body() for refusal in refusals]
+    for index, (refusal, body) in enumerate(zip(refusals, replies)):
+        response = reply_frame.response(body, media.JSON, refusal.status, refusal.phrase, None)
+        reply_frame.set_head(index, response, refused)
     reply_frame.shape(refused, replies)
     return bytes(
         create_predict_response(

@@ -10,8 +10,9 @@ hello     length:4  version:2  takes:2  pid:4  port:4
 requests  length:4  count:2 unused:2   (head:4 body:4 parts:2 unused:2)...      heads  bodies
 replies   length:4  count:2 takes:2    (index:2 status:2 head:4 body:4)...      heads  bodies
 
-A request's head is lines: its id, and a name and a value for each header.  A reply's head is lines,
-too: the phrase, and a name and a value for each header.  A body of ``parts`` has, for each of them,
+A request's head is lines: its id; its Content-Type, Accept and Content-Encoding, empty if it has
+none; and a name and a value for each header.  A reply's head is lines, too: the phrase, and a name
+and a value for each header.  A body of ``parts`` has, for each of them,
 three lengths (4 bytes each), the name, the type and the value.
 """
 
@@ -23,20 +24,24 @@ import socket
 import struct
 import sys
 import time
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, Mapping, Sequence
+from typing import Any, Callable, Iterator, Mapping, Sequence
 
-from mms.context import RequestProcessor
 from mms.metrics.metrics_store import MetricsStore
 from mms.service import emit_metrics
 
+from mms_handler import media
 from mms_handler.worker.mms.lifeline import Lifeline
 from mms_handler.worker.mms.reply_frame import SET_BY_MMS
+from mms_handler.worker.reply import Response
+from mms_handler.worker.request import FORMS, Received, Request, as_sent
 
-VERSION = 1
+VERSION = 2
 
 _LENGTH = struct.Struct("<I")
 _HELLO = struct.Struct("<IHHII")
+_COUNT = struct.Struct("<HH")
 _START = struct.Struct("<IHH")
 _REQUEST = struct.Struct("<IIHH")
 _REPLY = struct.Struct("<HHII")
@@ -54,8 +59,8 @@ _MEMORY = 16
 #: Replies of more bytes are sent without joining them first.
 _LARGE = 1 << 16
 
-#: Answers a batch: MMS's parts of each request, and MMS's context, on which it sets the heads.
-Answer = Callable[[Sequence[Mapping[str, Any]], Any], Sequence[bytes]]
+#: Answers the requests of a batch.
+Answer = Callable[[Sequence[Received]], Sequence[Response]]
 
 
 class Plane:
@@ -86,53 +91,90 @@ class Plane:
                 length = _LENGTH.unpack_from(buffer)[0] + 4
         return memoryview(buffer)[4:length]
 
-    def send(self, takes: int, replies: Sequence[tuple[int, int, bytes, bytes]]) -> None:
-        """Send replies: for each its index in the batch, status, head and body."""
-        records, heads, bodies = [], [], []
-        length = 4
-        for index, status, head, body in replies:
-            records.append(_REPLY.pack(index, status, len(head), len(body)))
+    def send(self, takes: int, responses: Sequence[Response]) -> None:
+        """Send the responses to a batch, in its order."""
+        records, heads = [], []
+        length = _START.size - 4
+        for index, response in enumerate(responses):
+            head, body_bytes = _head(response), len(response.body)
+            records.append(_REPLY.pack(index, response.status, len(head), body_bytes))
             heads.append(head)
-            bodies.append(body)
-            length += _REPLY.size + len(head) + len(body)
-        start = b"".join([_START.pack(length, len(replies), takes), *records, *heads])
+            length += _REPLY.size + len(head) + body_bytes
+        start = [_START.pack(length, len(responses), takes), *records, *heads]
+        bodies = [response.body for response in responses]
         if length <= _LARGE:
-            self.connection.sendall(start + b"".join(bodies))
+            self.connection.sendall(b"".join(start + bodies))
         else:
-            for piece in (start, *bodies):
+            for piece in (b"".join(start), *bodies):
                 self.connection.sendall(piece)
 
 
-def read_requests(frame: memoryview) -> tuple[list[str], list[dict[str, str]], list[Any]]:
-    """The requests of a frame: their ids, headers and parts, as MMS would hand them over."""
-    (count, _) = struct.unpack_from("<HH", frame)
+class _ReceivedByGate(Received):
+    """A request of a frame."""
+
+    def __init__(self, head: str, body: memoryview, part_count: int, context: Any) -> None:
+        """Make one.
+
+        Args:
+            head: as in the frame.
+            body: valid until the next frame.
+            part_count: how many parts of a form or a query the body has; 0: it is as it came.
+            context: MMS's.
+        """
+        request_id, self._type, self._accept, self._encoding, self._lines = head.split("\n", 4)
+        super().__init__(request_id, context)
+        self._body, self._part_count = body, part_count
+        self._read_headers: dict[str, Any] | None = None
+
+    def read(self, max_bytes: int) -> Request:
+        """Read it; what is neither packed nor divided needs no look at its headers."""
+        if self._part_count or self._encoding:
+            return super().read(max_bytes)
+        body = bytes(self._body)
+        if not body or media.main_type(self._type) in FORMS:
+            return super().read(max_bytes)
+        content_type = as_sent(self._type) or media.JSON
+        return Request(body, content_type, as_sent(self._accept), self)
+
+    def _headers(self) -> Mapping[str, Any]:
+        if self._read_headers is None:
+            lines = self._lines.split("\n")
+            self._read_headers = dict(zip(lines[::2], lines[1::2]))
+            for name, content_type, _ in self._each_part():
+                self._read_headers.setdefault(name, {"content-type": content_type})
+        return self._read_headers
+
+    def _parts(self) -> Mapping[str, Any]:
+        if not self._part_count:
+            return {"body": self._body}
+        return {name: value for name, _, value in self._each_part()}
+
+    def _each_part(self) -> Iterator[tuple[str, str, memoryview]]:
+        """The name, type and value of each part."""
+        at = 0
+        for _ in range(self._part_count):
+            name_bytes, type_bytes, value_bytes = _PART.unpack_from(self._body, at)
+            start = at + _PART.size
+            at = start + name_bytes + type_bytes + value_bytes
+            name = str(self._body[start : start + name_bytes], "utf-8")
+            start += name_bytes
+            content_type = str(self._body[start : start + type_bytes], "utf-8")
+            yield name, content_type, self._body[start + type_bytes : at]
+
+
+def read_requests(frame: memoryview, context: Any) -> list[Received]:
+    """The requests of a frame; they are valid until the next one."""
+    (count, _) = _COUNT.unpack_from(frame)
     records = list(_REQUEST.iter_unpack(frame[4 : 4 + count * _REQUEST.size]))
     head = 4 + count * _REQUEST.size
     body = head + sum(record[0] for record in records)
-    ids, headers, bodies = [], [], []
+    requests: list[Received] = []
     for head_bytes, body_bytes, parts, _ in records:
-        request_id, *lines = str(frame[head : head + head_bytes], "latin-1").split("\n")
-        ids.append(request_id)
-        headers.append(dict(zip(lines[::2], lines[1::2])))
-        value = frame[body : body + body_bytes]
-        bodies.append(_parts(value, parts, headers[-1]) if parts else {"body": value})
+        text = str(frame[head : head + head_bytes], "latin-1")
         head += head_bytes
+        requests.append(_ReceivedByGate(text, frame[body : body + body_bytes], parts, context))
         body += body_bytes
-    return ids, headers, bodies
-
-
-def _parts(body: memoryview, count: int, headers: dict[str, Any]) -> dict[str, memoryview]:
-    """The parts of a form or a query by name; their types are added to the headers, as by MMS."""
-    parts, at = {}, 0
-    for _ in range(count):
-        name_bytes, type_bytes, value_bytes = _PART.unpack_from(body, at)
-        start, at = at + _PART.size, at + _PART.size + name_bytes + type_bytes + value_bytes
-        name = str(body[start : start + name_bytes], "utf-8")
-        start += name_bytes
-        content_type = str(body[start : start + type_bytes], "utf-8")
-        parts[name] = body[start + type_bytes : at]
-        headers.setdefault(name, {"content-type": content_type})
-    return parts
+    return requests
 
 
 class Worker:
@@ -186,39 +228,36 @@ class Worker:
             return False
         start_s = time.thread_time()
         self._lifeline.watch(self._plane.connection.fileno())
-        ids, headers, bodies = read_requests(frame)
         context = self._context
-        context.request_ids = dict(enumerate(ids))
-        context.request_processor = [RequestProcessor(each) for each in headers]
-        context.metrics = MetricsStore(context.request_ids, context.model_name)
-        replies = self._answer(bodies, context)
-        used_s = (time.thread_time() - start_s) / len(ids)
+        context.metrics = MetricsStore({}, context.model_name)
+        requests = read_requests(frame, context)
+        responses = self._answer(requests)
+        used_s = (time.thread_time() - start_s) / len(requests)
         self._mean_s += (used_s - self._mean_s) / _MEMORY
-        self._plane.send(
-            1 if self._mean_s > _HEAVY_S else self._takes(),
-            [
-                (index, *_head(processor), body)
-                for index, (processor, body) in enumerate(zip(context.request_processor, replies))
-            ],
-        )
-        emit_metrics(context.metrics.store)
+        self._plane.send(1 if self._mean_s > _HEAVY_S else self._takes(), responses)
+        if context.metrics.store:
+            emit_metrics(context.metrics.store)
         self._between()
         return True
 
 
-def _head(processor: Any) -> tuple[int, bytes]:
-    """The status and the head of a reply, which was set on MMS's context."""
-    headers = processor.get_response_headers()
-    lines = [processor.get_response_status_phrase() or ""]
-    if len(headers) == 1 and "content-type" in headers:
-        lines += ["content-type", headers["content-type"] or _BYTES]
-    else:
-        by_name = {"content-type": _BYTES}
-        by_name.update((name.lower(), value) for name, value in headers.items())
-        for name, value in by_name.items():
-            if name not in SET_BY_MMS:
-                lines += [name, value]
-    return processor.get_response_status_code(), "\n".join(lines).encode("ascii")
+def _head(response: Response) -> bytes:
+    """The head of a response in a frame."""
+    headers = response.headers
+    if len(headers) == 1:  # its content type
+        return _usual_head(response.phrase, headers["content-type"])
+    lines = [response.phrase]
+    by_name = {name.lower(): value for name, value in headers.items()}
+    by_name["content-type"] = by_name["content-type"] or _BYTES
+    for name, value in by_name.items():
+        if name not in SET_BY_MMS:
+            lines += [name, value]
+    return "\n".join(lines).encode("ascii")
+
+
+@lru_cache(maxsize=64)
+def _usual_head(phrase: str, content_type: str) -> bytes:
+    return "\n".join([phrase, "content-type", content_type or _BYTES]).encode("ascii")
 
 
 def join(

@@ -21,6 +21,8 @@ import re
 from functools import lru_cache
 from typing import Any, Dict, Mapping, Sequence
 
+from mms_handler.worker.reply import Response
+
 log = logging.getLogger(__name__)
 
 #: The message of a frame, and where its replies start: after its code, the message's length and the
@@ -55,19 +57,29 @@ MAX_HEADER = 4_096
 # --- heads -----------------------------------------------------------------------------------
 
 
-def set_head(index: int, content_type: str, status: Any, phrase: Any, context: Any) -> None:
-    """Set the status, phrase and headers of one reply on MMS's context, so that they can be sent.
+def response(
+    body: bytes, content_type: str, status: Any, phrase: Any, headers: Mapping[Any, Any] | None
+) -> Response:
+    """A response that can be sent.
 
     Args:
-        index: the request's place in the batch.
-        content_type: the reply's type.
+        body: the response's.
+        content_type: of the body.
         status: a number from 200 to 599; anything else is sent as 500.
         phrase: the reason phrase; letters outside printable ASCII are replaced.
-        context: MMS's.
+        headers: the script's, if any; those that cannot be sent are left out.
     """
-    context.set_response_content_type(index, content_type)
-    context.set_response_status(*status_line(status, phrase), index)
-    drop_unsendable(context.get_response_headers(index))
+    sent = {**(headers or {}), "content-type": content_type}
+    drop_unsendable(sent)
+    return Response(*status_line(status, phrase), sent, body)
+
+
+def set_head(index: int, response: Response, context: Any) -> None:
+    """Set the status, phrase and headers of a response on MMS's context."""
+    context.set_response_status(response.status, response.phrase, index)
+    headers = context.get_response_headers(index)
+    headers.clear()
+    headers.update(response.headers)
 
 
 def status_line(status: Any, phrase: Any) -> tuple[int, str]:

@@ -14,7 +14,7 @@ from mms.metrics.metrics_store import MetricsStore
 
 from mms_handler.errors import BadInput, ScriptError, TooLarge, UnsupportedType
 from mms_handler.worker import faults
-from mms_handler.worker.request import TextBody, read_request, request_without_mms
+from mms_handler.worker.request import TextBody, received_by_mms, request_without_mms
 
 FORM = "application/x-www-form-urlencoded"
 MULTIPART = "multipart/form-data; boundary=x"
@@ -29,8 +29,14 @@ def context_of(*headers):
     return context
 
 
+def received_of(*headers):
+    """The requests of a batch with these headers, without bodies."""
+    return received_by_mms([{}] * len(headers), context_of(*headers))
+
+
 def read(parts, headers, max_bytes=1_000):
-    return read_request(0, parts, context_of(headers), max_bytes)
+    (received,) = received_by_mms([parts], context_of(headers))
+    return received.read(max_bytes)
 
 
 # --- bodies ----------------------------------------------------------------------------------
@@ -45,8 +51,8 @@ def test_a_request():
         "X-Odd": "\xff",
         "part": {"content-type": "x"},
     }
-    context = context_of({}, headers)
-    request = read_request(1, {"body": bytearray(b"1,2")}, context, 9)
+    _, received = received_by_mms([{}, {"body": bytearray(b"1,2")}], context_of({}, headers))
+    request = received.read(9)
     assert request[:3] == (b"1,2", "text/csv", "a/b")
     assert isinstance(request.body, bytes)
     assert request.by_name["gpu_id"] == 7
@@ -73,7 +79,7 @@ def test_a_context_is_made_when_it_is_asked_for(monkeypatch):
 def test_the_context_of_one():
     """A script's index 0 is this request, whatever its place in the batch."""
     context = context_of({}, {"A": "1"})
-    view = read_request(1, {"body": b"1"}, context, 9).by_name["context"]
+    view = received_by_mms([{}, {}], context)[1]["context"]
     assert view.get_request_id(0) == "id-1"
     assert view.get_all_request_header(0) == {"A": "1"}
     view.set_response_header(0, "X", "2")
@@ -175,13 +181,12 @@ def test_a_request_that_nobody_sent():
 
 def answer(exc, headers=None, content_type=None):
     """The body of a fault, and the head of its reply."""
-    context = context_of({}, headers or {})
-    context.set_response_header(1, "X-Mine", "1")
+    _, received = received_of({}, headers or {})
+    received.processor.add_response_property("X-Mine", "1")
     if content_type:
-        context.set_response_content_type(1, content_type)
-    body = faults.answer(1, exc, context)
-    status, phrase = context.get_response_status(1)
-    return body, context.get_response_headers(1), status, phrase
+        received["context"].set_response_content_type(0, content_type)
+    response = faults.response(exc, received)
+    return response.body, response.headers, response.status, response.phrase
 
 
 def test_a_clients_fault(caplog):
@@ -224,15 +229,15 @@ def test_what_a_script_raised_first(tmp_path, caplog):
     path.write_text("def fail():\n    raise ValueError('first')\n")
     functions = {}
     exec(compile(path.read_text(), str(path), "exec"), functions)
-    context = context_of({})
-    context.system_properties["model_dir"] = str(tmp_path)
+    (received,) = received_of({})
+    received.context.system_properties["model_dir"] = str(tmp_path)
     try:
         try:
             functions["fail"]()
         except ValueError as exc:
             raise ScriptError("second") from exc
     except ScriptError as exc:
-        faults.answer(0, exc, context)
+        faults.response(exc, received)
     (line, *_) = caplog.messages[0].splitlines()
     assert line == ("500 ScriptError: second; from ValueError: first (inference.py, line 2)")
 
@@ -245,7 +250,7 @@ def test_what_a_library_raised_first(caplog):
         except ValueError as exc:
             raise BadInput(f"not JSON: {exc}") from exc
     except BadInput as exc:
-        faults.answer(0, exc, context_of({}))
+        faults.response(exc, *received_of({}))
     (line,) = caplog.messages
     assert line.endswith(
         "400 BadInput: not JSON: Expecting ',' delimiter: line 1 column 3 (char 2)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
 import random
 import socket
@@ -11,10 +12,16 @@ import threading
 import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from mms.context import Context, RequestProcessor
+from mms.metrics.metrics_store import MetricsStore
 
+from mms_handler.errors import Failed, attempt
 from mms_handler.worker.mms import plane
 from mms_handler.worker.mms.lifeline import Lifeline
+from mms_handler.worker.reply import Response
+from mms_handler.worker.request import received_by_mms
 
 
 @pytest.fixture
@@ -40,8 +47,10 @@ def frame_of(*requests):
     heads, bodies = [], []
     records = b""
     for request_id, headers, parts, body in requests:
-        lines = [request_id, *(text for pair in headers for text in pair)]
-        heads.append("\n".join(lines).encode("latin-1"))
+        last = {name.lower(): value for name, value in headers}
+        asked = [last.get(name, "") for name in ("content-type", "accept", "content-encoding")]
+        lines = [request_id, *asked, *(text for pair in headers for text in pair)]
+        heads.append("".join(f"{line}\n" for line in lines).encode("latin-1"))
         bodies.append(body)
         records += struct.pack("<IIHH", len(heads[-1]), len(body), parts, 0)
     rest = struct.pack("<HH", len(requests), 0) + records + b"".join(heads + bodies)
@@ -56,27 +65,110 @@ def part(name, content_type, value):
 def test_hello(pair):
     gate, worker = pair
     plane.Plane(worker, 9003, 32)
-    assert gate.recv(100) == struct.pack("<IHHII", 12, 1, 32, os.getpid(), 9003)
+    assert gate.recv(100) == struct.pack("<IHHII", 12, 2, 32, os.getpid(), 9003)
 
 
-def test_requests_are_as_mms_hands_them_over(pair, worker_end):
-    gate, _ = pair
-    gate.sendall(
-        frame_of(
-            ("a-1", [("Content-Type", "text/csv"), ("X-Name", "M\xfcller")], 0, b"1,2\n"),
-            ("b", [], 0, b""),
-            ("c", [("name", "x")], 2, part("body", "", b"1") + part("\n", "text/csv", b"\0\n")),
-        )
+def context_of_worker():
+    context = Context("m", "/m", {}, 1, None, "1")
+    context.metrics = MetricsStore({}, "m")
+    return context
+
+
+def both_ways(requests):
+    """What a worker reads of requests that come from the gate, and of the same from MMS."""
+    frame = memoryview(frame_of(*requests))[4:]
+    from_gate = plane.read_requests(frame, context_of_worker())
+    context = context_of_worker()
+    context.request_ids = {index: request[0] for index, request in enumerate(requests)}
+    context.request_processor, batch = [], []
+    for _, headers, parts, body in requests:
+        by_part = split(body, parts)
+        types = {name: {"content-type": kind} for name, kind, _ in by_part}
+        context.request_processor.append(RequestProcessor({**types, **dict(headers)}))
+        batch.append({name: value for name, _, value in by_part} if parts else {"body": body})
+    return from_gate, received_by_mms(batch, context)
+
+
+def split(body, count):
+    """The parts of a body, by their lengths."""
+    parts = []
+    for _ in range(count):
+        lengths = struct.unpack_from("<III", body)
+        body, texts = body[12:], []
+        for length in lengths:
+            texts.append(body[:length])
+            body = body[length:]
+        parts.append((texts[0].decode(), texts[1].decode(), texts[2]))
+    return parts
+
+
+TYPES = st.sampled_from(
+    [
+        *("application/json", "text/csv; charset=latin-1", "", "M\xfcller", "Mu\xcc\x88", "\xff"),
+        *("application/x-www-form-urlencoded", "multipart/form-data; boundary=x"),
+    ]
+)
+HEADERS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["Content-Type", "content-type"]), TYPES),
+        st.tuples(st.sampled_from(["Accept", "ACCEPT"]), st.sampled_from(["", "*/*", "a/b, c/d"])),
+        st.tuples(st.just("Content-Encoding"), st.sampled_from(["", "gzip", "identity", "br"])),
+        st.tuples(st.sampled_from(["X-A", "name", "body"]), st.text("a\xe4: ,", max_size=4)),
+    ),
+    max_size=5,
+    unique_by=lambda pair: pair[0].lower(),
+)
+BODIES = st.sampled_from([b"", b"[[1]]", gzip.compress(b"[[2]]"), b"\0\xff"])
+PARTS = st.lists(
+    st.tuples(st.sampled_from(["name", "body", "\n\xe4", "model_name"]), TYPES, BODIES),
+    max_size=3,
+    unique_by=lambda part: part[0],
+)
+
+
+def joined(parts):
+    return len(parts), b"".join(part(*each) for each in parts)
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["a-1", "b"]),
+            HEADERS,
+            st.one_of(BODIES.map(lambda body: (0, body)), PARTS.map(joined)),
+        ),
+        max_size=4,
     )
-    ids, headers, bodies = plane.read_requests(worker_end.receive())
-    assert ids == ["a-1", "b", "c"]
-    assert headers[:2] == [{"Content-Type": "text/csv", "X-Name": "M\xfcller"}, {}]
-    assert headers[2] == {
-        "name": "x",
-        "body": {"content-type": ""},
-        "\n": {"content-type": "text/csv"},
-    }
-    assert bodies == [{"body": b"1,2\n"}, {"body": b""}, {"body": b"1", "\n": b"\0\n"}]
+)
+def test_requests_of_the_gate_are_those_of_mms(cases):
+    """What a script can ask for, too; and the errors."""
+    requests = [(request_id, headers, *body) for request_id, headers, body in cases]
+    for ours, theirs in zip(*both_ways(requests)):
+        read = [attempt(received.read, 100) for received in (ours, theirs)]
+        if isinstance(read[1], Failed):
+            assert str(read[0].exc) == str(read[1].exc)
+            assert type(read[0].exc) is type(read[1].exc)
+        else:
+            assert read[0][:3] == read[1][:3]
+            assert type(read[0].body) is bytes
+        assert ours["headers"] == theirs["headers"]
+        assert ours["request_id"] == theirs["request_id"] == ours["context"].get_request_id(0)
+        assert ours["context"].get_all_request_header(0) == theirs[
+            "context"
+        ].get_all_request_header(0)
+
+
+def test_mms_objects_are_made_when_they_are_asked_for():
+    """A request for which no function of a script runs has none."""
+    head = [("Content-Type", "text/csv"), ("Accept", "a/b")]
+    (received,) = plane.read_requests(
+        memoryview(frame_of(("a", head, 0, b"1")))[4:], context_of_worker()
+    )
+    assert received.read(100)[:3] == (b"1", "text/csv", "a/b")
+    assert received.processor is None
+    received["context"].set_response_header(0, "X-A", "2")
+    assert received.processor.get_response_headers() == {"X-A": "2"}
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -90,9 +182,9 @@ def test_frames_may_come_in_any_pieces(pair, worker_end, seed):
         cuts = sorted({0, 1, 3, 4, len(frame), *(chance.randrange(len(frame)) for _ in range(9))})
         thread = threading.Thread(target=send_in_pieces, args=(gate, frame, cuts))
         thread.start()
-        ids, _, read = plane.read_requests(worker_end.receive())
-        assert ids == [f"{size}" for size in sizes]
-        assert [bytes(each["body"]) for each in read] == bodies
+        read = plane.read_requests(worker_end.receive(), None)
+        assert [each.request_id for each in read] == [f"{size}" for size in sizes]
+        assert [bytes(each._parts()["body"]) for each in read] == bodies
         thread.join()
 
 
@@ -115,24 +207,27 @@ def test_the_end_of_the_connection(pair, worker_end, sent):
     assert worker_end.receive() is None
 
 
-def test_replies(pair, worker_end):
+def test_responses(pair, worker_end):
     gate, _ = pair
-    worker_end.send(7, [(1, 200, b"OK\ncontent-type\ntext/csv", b"1,2"), (0, 404, b"", b"")])
+    plain, odd = {"content-type": "text/csv"}, {"content-type": "a/b", "X-A": "1"}
+    worker_end.send(7, [Response(200, "OK", plain, b"1,2"), Response(404, "", odd, b"")])
     assert gate.recv(1000) == (
-        struct.pack("<IHH", 4 + 24 + 24 + 3, 2, 7)
-        + struct.pack("<HHII", 1, 200, 24, 3)
-        + struct.pack("<HHII", 0, 404, 0, 0)
-        + b"OK\ncontent-type\ntext/csv1,2"
+        struct.pack("<IHH", 4 + 24 + 24 + 3 + 23, 2, 7)
+        + struct.pack("<HHII", 0, 200, 24, 3)
+        + struct.pack("<HHII", 1, 404, 23, 0)
+        + b"OK\ncontent-type\ntext/csv\ncontent-type\na/b\nx-a\n11,2"
     )
 
 
-def test_a_large_reply(pair, worker_end):
+def test_a_large_response(pair, worker_end):
     gate, _ = pair
     body = random_bytes(random.Random(7), 1 << 20)
-    thread = threading.Thread(target=worker_end.send, args=(1, [(0, 200, b"OK", body)]))
+    response = Response(200, "OK", {"content-type": "a/b"}, body)
+    thread = threading.Thread(target=worker_end.send, args=(1, [response]))
     thread.start()
+    head = b"OK\ncontent-type\na/b"
     with gate.makefile("rb") as stream:
-        assert stream.read(8 + 12 + 2 + len(body))[22:] == body
+        assert stream.read(8 + 12 + len(head) + len(body))[20:] == head + body
     thread.join()
 
 
@@ -140,20 +235,17 @@ def test_a_large_reply(pair, worker_end):
     ("headers", "lines"),
     [
         ({"content-type": "text/csv"}, b"OK\ncontent-type\ntext/csv"),
-        ({}, b"OK\ncontent-type\napplication/octet-stream"),
+        ({"content-type": ""}, b"OK\ncontent-type\napplication/octet-stream"),
+        ({"content-type": "", "X": "1"}, b"OK\ncontent-type\napplication/octet-stream\nx\n1"),
         (
-            {"Content-Type": "a/b", "X-A": "1", "Expires": "never", "x-request-id": "mine"},
-            b"OK\ncontent-type\na/b\nx-a\n1",
+            {"Content-Type": "x", "content-type": "a/b", "Expires": "0", "x-request-id": "mine"},
+            b"OK\ncontent-type\na/b",
         ),
     ],
 )
-def test_the_head_of_a_reply(headers, lines):
+def test_the_head_of_a_response(headers, lines):
     """The front end sets some headers itself, as with MMS's own frames."""
-    processor = RequestProcessor({})
-    processor.report_status(200, "OK")
-    for name, value in headers.items():
-        processor.add_response_property(name, value)
-    assert plane._head(processor) == (200, lines)
+    assert plane._head(Response(200, "OK", headers, b"")) == lines
 
 
 class Loop:
@@ -163,16 +255,21 @@ class Loop:
         self.gate, worker = pair
         self.mms, mms = socket.socketpair()
         self.mms_end = mms
-        context = Context("m", "/m", {}, 1, None, "1")
         self.worker = plane.Worker(
-            *(plane.Plane(worker, 9000, takes()), answer, takes, context, Lifeline(None)),
-            between=lambda: self.between.append(list(context.request_ids.values())),
+            *(plane.Plane(worker, 9000, takes()), self._answer, takes, context_of_worker()),
+            line=Lifeline(None),
+            between=lambda: self.between.append(self.ids),
         )
+        self.answer, self.ids = answer, []
         self.between = []  # the ids of each batch after which it was called
         self.gate.recv(100)
         self.result = None
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
+
+    def _answer(self, batch):
+        self.ids = [received.request_id for received in batch]
+        return self.answer(batch)
 
     def _run(self):
         try:
@@ -204,11 +301,9 @@ def loop_with(pair):
         yield start
 
 
-def upper(bodies, context):
-    for index, _ in enumerate(bodies):
-        context.set_response_content_type(index, "text/plain")
-        context.set_response_status(200, "OK", index)
-    return [bytes(body["body"]).upper() for body in bodies]
+def upper(batch):
+    head = {"content-type": "text/plain"}
+    return [Response(200, "OK", head, received.read(100).body.upper()) for received in batch]
 
 
 def test_the_loop_answers_the_gate_and_returns_for_mms(loop_with):

@@ -14,9 +14,8 @@ def head(headers):
     context = Context("m", "/m", {}, 1, None, "1.1.11")
     context.request_ids = {0: "an id"}
     context.request_processor = [RequestProcessor({})]
-    for name, value in headers.items():
-        context.set_response_header(0, name, value)
-    reply_frame.set_head(0, "text/csv", 200, "OK", context)
+    response = reply_frame.response(b"1", "text/csv", 200, "OK", headers)
+    reply_frame.set_head(0, response, context)
     reply_frame.shape(context, [b"1"])
     content_type = context.get_response_content_type(0)
     frame = create_predict_response([b"1"], {0: "an id"}, "Prediction success", 200, context)
