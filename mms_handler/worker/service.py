@@ -44,6 +44,7 @@ class Service:
         self._load = load
         self._context: Any = None  # with which the model was loaded
         self._learning: Any = None
+        self._tagged = ""  # the id that output has
 
     def __call__(self, batch: list[dict[str, Any]] | None, context: Any) -> list[bytes] | None:
         """Load the model if ``batch`` is None, else answer each request of the batch."""
@@ -78,6 +79,7 @@ class Service:
             finally:
                 self._current.clear()
                 self._output.tag("")
+                self._tagged = ""
 
     def _learn(self) -> None:
         """Go on with what the requests so far have taught; no request is being answered."""
@@ -93,12 +95,18 @@ class Service:
 
     def _run(self, request: Any, function: Callable[..., Any], *arguments: Any) -> Any:
         """Attempt a step before the batch's deadline; tag its output with its request's id."""
-        self._output.tag(request.by_name["request_id"] if isinstance(request, Request) else "")
+        self._tag(request.by_name["request_id"] if isinstance(request, Request) else "")
         return attempt(self._deadline.call, function, *arguments)
+
+    def _tag(self, request_id: str) -> None:
+        """Add this request's id to all output from now on, if it was another one's."""
+        if request_id != self._tagged:
+            self._output.tag(request_id)
+            self._tagged = request_id
 
     def _respond(self, received: Received, reply: Any) -> Response:
         if isinstance(reply, Failed) or not self._pipeline.is_default:  # there may be log lines
-            self._output.tag(received.request_id)
+            self._tag(received.request_id)
         return respond(received, reply, self._settings.max_response_bytes)
 
     def _start(self, context: Any) -> None:

@@ -5,12 +5,13 @@ SIGALRM interrupts Python code.  Native code that does not return is left to MMS
 
 from __future__ import annotations
 
+import inspect
 import logging
 import math
 import signal
 import threading
 import time
-from typing import Any, Callable
+from typing import Any, Callable, cast
 
 from mms_handler.errors import TimedOut
 
@@ -18,6 +19,11 @@ log = logging.getLogger(__name__)
 
 #: Seconds until a script that continues is interrupted again.  The value marks the timer as ours.
 _REPEAT_S = 0.9375
+
+
+#: Returns a signal's handler.  Python's own function takes some microseconds to look for an enum's
+#: member, and finds none for a function.
+_handler_of = cast(Callable[[int], Any], inspect.unwrap(signal.getsignal))
 
 
 class _Expired(BaseException):
@@ -38,7 +44,7 @@ class Deadline:
 
     def __enter__(self) -> None:
         self._ends_s = time.monotonic() + self._limit_s
-        if signal.getsignal(signal.SIGALRM) is self._alarm:
+        if _handler_of(signal.SIGALRM) is self._alarm:
             _replace_timer((self._limit_s, _REPEAT_S), if_interval=0)
 
     def __exit__(self, *exc: object) -> None:
