@@ -130,6 +130,14 @@ def test_a_model_that_ends_the_process_that_tries(served):
         assert not served.lines("Worker died")
 
 
+def test_a_worker_with_two_threads(served):
+    """A fork lacks OpenMP's threads, and must not wait for them."""
+    with served(SCRIPT, "--workers", "1", "--threads", "2") as serving:
+        before = ask(serving, photo())
+        wait_for(lambda: ask(serving, photo()) is not None and served.lines(LEARNED), 50)
+        np.testing.assert_allclose(ask(serving, photo()), before, 1e-3, 1e-5)
+
+
 def test_switched_off(served):
     with served(SCRIPT, "--workers", "1", MMS_HANDLER_OPTIMIZE="off") as serving:
         before = ask(serving, photo())
