@@ -125,6 +125,16 @@ def test_the_model_is_loaded_once(serving, folder):
     assert set(answers(serving, "plain", "hook")) == {worker.pid for worker in workers}
 
 
+def test_the_model_is_in_memory_once(serving):
+    """A worker has little of its own; the fork server maps hardly any of the libraries' code."""
+    _, workers = serving.of_model("plain")
+    answers(serving, "plain", "hook")
+    for worker in workers:
+        assert worker.memory_full_info().uss < worker.memory_info().rss / 3
+    # A process that has imported MXNet has 80 MB of it.
+    assert fork_server(serving, "plain").memory_info().shared < 40_000_000
+
+
 def test_random_numbers_differ_between_workers(serving):
     """Python's and NumPy's.  MXNet's are the same in all processes that load a model."""
     first, second = answers(serving, "plain", "numbers").values()

@@ -15,10 +15,12 @@ it; then the listener sends it the connections that MMS's front end opens, one f
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import logging
 import multiprocessing
 import os
+import re
 import socket
 import sys
 import time
@@ -171,6 +173,7 @@ class First:
     def _serve(self, work: _StartWorker, children: Children) -> NoReturn:
         """Fork a worker for each connection, until the listener ends."""
         _NAME.write_text(FORK_SERVER)
+        _unmap_code()
         with contextlib.suppress(OSError, EOFError):
             self._listener.send(_FORKS)
             while True:
@@ -179,6 +182,23 @@ class First:
                     children.start(work, connection)
         os._exit(0)
 
+
+def _unmap_code() -> None:
+    """Give the pages of files that hold code back, such as most of MXNet's 80 MB.
+
+    This process hardly uses them, and a fork reads from the file what it uses: madvise(2).  Code is
+    never written to, so nothing is lost.
+    """
+    madvise = ctypes.CDLL(None).madvise
+    for first, last in _CODE.findall(Path("/proc/self/maps").read_text()):
+        start = int(first, 16)
+        madvise(ctypes.c_void_p(start), ctypes.c_size_t(int(last, 16) - start), _MADV_DONTNEED)
+
+
+#: A file's pages that can be executed and not written to, in /proc/self/maps.
+_CODE = re.compile(r"^(\w+)-(\w+) r-xp \S+ \S+ [1-9]\d* ", re.M)
+
+_MADV_DONTNEED = 4
 
 #: What the system calls this process.
 _NAME = Path("/proc/self/comm")
