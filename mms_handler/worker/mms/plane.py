@@ -56,6 +56,9 @@ _HEAVY_S = 3e-3
 #: The latest request has a weight of one in this many in the mean time.
 _MEMORY = 16
 
+#: Bytes of the buffer for frames: at first, and the most that are kept for the next frame.
+_BUFFER_BYTES, _KEPT_BYTES = 1 << 16, 1 << 24
+
 #: Replies of more bytes are sent without joining them first.
 _LARGE = 1 << 16
 
@@ -69,12 +72,14 @@ class Plane:
     def __init__(self, connection: socket.socket, port: int, takes: int) -> None:
         """Say hello: this process takes up to ``takes`` requests of the listener's ``port``."""
         self.connection = connection
-        self._buffer = bytearray(1 << 16)
+        self._buffer = bytearray(_BUFFER_BYTES)
         hello = _HELLO.pack(_HELLO.size - 4, VERSION, takes, os.getpid(), port)
         connection.sendall(hello)
 
     def receive(self) -> memoryview | None:
         """The next frame without its length, valid until the next call; None at the end."""
+        if len(self._buffer) > _KEPT_BYTES:
+            self._buffer = bytearray(_BUFFER_BYTES)
         connection, buffer = self.connection, self._buffer
         got = connection.recv_into(buffer)
         length = _LENGTH.unpack_from(buffer)[0] + 4 if got >= 4 else len(buffer)

@@ -198,6 +198,23 @@ def send_in_pieces(connection, frame, cuts):
         time.sleep(0.001)  # so that the other end reads this piece alone
 
 
+def test_a_very_large_buffer_is_not_kept(pair, worker_end, monkeypatch):
+    """A large one is, because memory that is new to the process takes the kernel time."""
+    gate, _ = pair
+    kept = []
+    for limit in (10**6, 10**5):
+        monkeypatch.setattr(plane, "_KEPT_BYTES", limit)
+        for size in (300_000, 1):
+            frame = frame_of(("a", [], 0, b"x" * size))
+            thread = threading.Thread(target=gate.sendall, args=(frame,))
+            thread.start()
+            (received,) = plane.read_requests(worker_end.receive(), None)
+            assert received.read(10**6).body == b"x" * size
+            thread.join()
+        kept.append(len(worker_end._buffer) >= 300_000)
+    assert kept == [True, False]
+
+
 @pytest.mark.parametrize("sent", [b"", b"\x05", frame_of(("a", [], 0, b"123"))[:-1]])
 def test_the_end_of_the_connection(pair, worker_end, sent):
     """Also in the middle of a frame."""
