@@ -34,6 +34,8 @@ final class Framing extends ChannelDuplexHandler {
                 }
             };
 
+    private static final int SHORT = 1024;
+
     private static final byte[] NONE = {};
 
     /** Longer bodies are refused. */
@@ -114,10 +116,16 @@ final class Framing extends ChannelDuplexHandler {
     private int head(ByteBuf bytes, int at) throws Malformed {
         byte[] head = SCRATCH.get();
         int kept = part.length;
-        int length = Math.min(bytes.writerIndex() - at + kept, head.length);
+        int most = Math.min(bytes.writerIndex() - at + kept, head.length);
         System.arraycopy(part, 0, head, 0, kept);
+        int length = Math.min(most, kept + SHORT); // most heads are short, and bodies are not
         bytes.getBytes(at, head, kept, length - kept);
         int end = Head.end(head, length);
+        if (end < 0 && length < most) {
+            bytes.getBytes(at + length - kept, head, length, most - length);
+            length = most;
+            end = Head.end(head, length);
+        }
         if (end < 0) {
             part = Arrays.copyOf(head, length);
             return at + length - kept;

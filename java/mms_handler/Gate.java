@@ -15,8 +15,6 @@ import io.netty.channel.EventLoopGroup;
 import io.netty.channel.ServerChannelRecvByteBufAllocator;
 import io.netty.handler.codec.PrematureChannelClosureException;
 import io.netty.handler.codec.http.HttpRequestDecoder;
-import io.netty.handler.codec.http.HttpResponse;
-import io.netty.handler.codec.http.HttpResponseEncoder;
 import java.io.IOException;
 import java.net.InetSocketAddress;
 import java.util.concurrent.TimeUnit;
@@ -147,20 +145,6 @@ final class Gate {
     /** netty's own would divide bodies into parts of 8 KB. */
     private static HttpRequestDecoder decoder() {
         return new HttpRequestDecoder(Head.MAX_LINE, Head.MAX_FIELDS, Integer.MAX_VALUE);
-    }
-
-    /** Leaves out the body of an answer to HEAD. */
-    private static final class Encoder extends HttpResponseEncoder {
-        private final Connection connection;
-
-        Encoder(Connection connection) {
-            this.connection = connection;
-        }
-
-        @Override
-        protected boolean isContentAlwaysEmpty(HttpResponse response) {
-            return connection.answersHead() || super.isContentAlwaysEmpty(response);
-        }
     }
 
     /** Ignores clients that hang up.  MMS would log a traceback for each. */

@@ -1,11 +1,12 @@
 package mms_handler;
 
 import io.netty.buffer.ByteBuf;
+import io.netty.buffer.ByteBufUtil;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.handler.codec.ByteToMessageDecoder;
 import io.netty.handler.codec.http.HttpResponseStatus;
+import io.netty.util.AsciiString;
 import java.io.IOException;
-import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
@@ -165,7 +166,7 @@ final class LaneWorker extends ByteToMessageDecoder {
                     new Reply(
                             frame.getUnsignedShortLE(at),
                             frame.getUnsignedShortLE(at + 2),
-                            frame.toString(head, headBytes, StandardCharsets.ISO_8859_1),
+                            new AsciiString(ByteBufUtil.getBytes(frame, head, headBytes), false),
                             frame.slice(body, bodyBytes)));
             head += headBytes;
             body += bodyBytes;

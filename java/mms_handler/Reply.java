@@ -10,6 +10,7 @@ import io.netty.handler.codec.http.HttpHeaderNames;
 import io.netty.handler.codec.http.HttpHeaders;
 import io.netty.handler.codec.http.HttpResponseStatus;
 import io.netty.handler.codec.http.HttpVersion;
+import io.netty.util.AsciiString;
 
 /** A worker's reply to one request of its batch. */
 final class Reply {
@@ -20,14 +21,14 @@ final class Reply {
     final int index;
 
     private final int status;
-    private final String head;
+    private final AsciiString head;
     private final ByteBuf body;
 
     /**
      * @param head lines: the phrase, and a name and a value for each header
      * @param body a part of the worker's frame
      */
-    Reply(int index, int status, String head, ByteBuf body) {
+    Reply(int index, int status, AsciiString head, ByteBuf body) {
         this.index = index;
         this.status = status;
         this.head = head;
@@ -60,21 +61,26 @@ final class Reply {
 
     /** The response to the client, with the body where it is. */
     FullHttpResponse response() {
-        int end = head.indexOf('\n');
-        String phrase = end < 0 ? head : head.substring(0, end);
+        int end = lineEnd(0);
         HttpResponseStatus line = HttpResponseStatus.valueOf(status);
-        if (!phrase.equals(line.reasonPhrase())) {
-            line = HttpResponseStatus.valueOf(status, phrase);
+        if (!line.reasonPhrase().contentEquals(head.subSequence(0, end, false))) {
+            line = HttpResponseStatus.valueOf(status, head.toString(0, end));
         }
         HttpHeaders headers = HEADERS.copy();
-        while (end >= 0) {
-            int middle = head.indexOf('\n', end + 1);
-            int last = head.indexOf('\n', middle + 1);
-            String value = head.substring(middle + 1, last < 0 ? head.length() : last);
-            headers.set(head.substring(end + 1, middle), value);
+        for (int middle = lineEnd(end + 1); middle < head.length(); middle = lineEnd(end + 1)) {
+            int last = lineEnd(middle + 1);
+            headers.set(
+                    head.subSequence(end + 1, middle, false),
+                    head.subSequence(middle + 1, last, false));
             end = last;
         }
         return new DefaultFullHttpResponse(
                 HttpVersion.HTTP_1_1, line, body.retain(), headers, EmptyHttpHeaders.INSTANCE);
+    }
+
+    /** Where the line that starts at {@code start} ends. */
+    private int lineEnd(int start) {
+        int end = head.indexOf('\n', start);
+        return end < 0 ? head.length() : end;
     }
 }

@@ -33,6 +33,10 @@ def transform_fn(model, data, content_type, accept, context, headers):
         mutex = ctypes.create_string_buffer(64)
         ctypes.PyDLL(None).pthread_mutex_lock(mutex)
         ctypes.PyDLL(None).pthread_mutex_lock(mutex)
+    elif what == "status":
+        context.set_response_status(int(number), "Chosen")
+    elif what == "long":
+        return number * 5000, "text/csv"
     elif what == "headers":
         return str(sorted(headers.items())), "text/csv"
     elif what == "teapot":
@@ -219,6 +223,21 @@ def test_an_answer_to_head_has_no_body(serving):
         b"sleep 0.3",
         b"",
     ]
+
+
+@pytest.mark.parametrize("status", [204, 205, 304])
+def test_what_has_no_body_gets_none(serving, status):
+    """What follows on the connection is the next answer, short or too long to be copied."""
+    connection = gate(serving)
+    for sent, length in ((f"status {status}", 0), ("long 12", 10_000), ("quick", None)):
+        connection.request("POST", "/predictions/doing", sent, {"Content-Type": "text/csv"})
+        answer = connection.getresponse()
+        assert answer.status == (200 if length != 0 else status)
+        assert answer.reason == ("OK" if length != 0 else "Chosen")
+        body = answer.read()
+        assert length is None or len(body) == length
+    assert re.fullmatch(rb"\d+ quick", body)
+    connection.close()
 
 
 def exchanged(serving: Serving, pieces: list[bytes]) -> bytes:

@@ -1,0 +1,95 @@
+package mms_handler;
+
+import io.netty.buffer.ByteBuf;
+import io.netty.channel.ChannelHandlerContext;
+import io.netty.channel.ChannelPromise;
+import io.netty.handler.codec.http.FullHttpResponse;
+import io.netty.handler.codec.http.HttpResponseEncoder;
+import io.netty.handler.codec.http.HttpResponseStatus;
+import io.netty.util.AsciiString;
+import java.util.Arrays;
+import java.util.Iterator;
+import java.util.Map;
+
+/**
+ * Writes responses by netty's rules.  netty's own encoder makes a buffer of the head and another of
+ * the body, and to send two buffers takes longer than to copy a small body.
+ */
+final class Encoder extends HttpResponseEncoder {
+    /** Longer bodies are not copied. */
+    private static final int SMALL = 8192;
+
+    private static final byte[] SPACE = {' '};
+    private static final byte[] COLON = {':', ' '};
+    private static final byte[] LINE_END = {'\r', '\n'};
+
+    private final Connection connection;
+
+    /** The latest head, and its length. */
+    private byte[] head = new byte[512];
+
+    private int length;
+
+    Encoder(Connection connection) {
+        this.connection = connection;
+    }
+
+    @Override
+    public void write(ChannelHandlerContext context, Object message, ChannelPromise promise)
+            throws Exception {
+        if (!(message instanceof FullHttpResponse)) {
+            super.write(context, message, promise);
+            return;
+        }
+        FullHttpResponse response = (FullHttpResponse) message;
+        boolean empty = connection.answersHead() || isContentAlwaysEmpty(response);
+        sanitizeHeadersBeforeEncode(response, empty);
+        ByteBuf body = response.content();
+        int bytes = empty ? 0 : body.readableBytes();
+        putHead(response);
+        ByteBuf out = context.alloc().directBuffer(length + (bytes > SMALL ? 0 : bytes));
+        out.writeBytes(head, 0, length);
+        if (bytes > SMALL) {
+            context.write(out);
+            context.write(body, promise);
+        } else {
+            out.writeBytes(body, body.readerIndex(), bytes);
+            body.release();
+            context.write(out, promise);
+        }
+    }
+
+    /** Write the status and the headers to {@link #head}. */
+    private void putHead(FullHttpResponse response) {
+        HttpResponseStatus status = response.status();
+        length = 0;
+        put(response.protocolVersion().text(), SPACE);
+        put(status.codeAsText(), SPACE);
+        put(status.reasonPhrase(), LINE_END);
+        Iterator<Map.Entry<CharSequence, CharSequence>> headers =
+                response.headers().iteratorCharSequence();
+        while (headers.hasNext()) {
+            Map.Entry<CharSequence, CharSequence> header = headers.next();
+            put(header.getKey(), COLON);
+            put(header.getValue(), LINE_END);
+        }
+        put("", LINE_END);
+    }
+
+    private void put(CharSequence text, byte[] end) {
+        int size = text.length();
+        if (length + size + end.length > head.length) {
+            head = Arrays.copyOf(head, 2 * (length + size + end.length));
+        }
+        if (text instanceof AsciiString) {
+            AsciiString ascii = (AsciiString) text;
+            System.arraycopy(ascii.array(), ascii.arrayOffset(), head, length, size);
+        } else {
+            for (int i = 0; i < size; i++) {
+                head[length + i] = AsciiString.c2b(text.charAt(i));
+            }
+        }
+        System.arraycopy(end, 0, head, length + size, end.length);
+        length += size + end.length;
+    }
+}
