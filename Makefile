@@ -96,7 +96,7 @@ help: ## list the targets
 
 clean: ## remove everything that the targets made
 	rm -rf .venv* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
-		benchmarks/.venvs benchmarks/.work
+		benchmarks/.venvs benchmarks/.work mms_handler/*.so
 
 $(VENV)/bin/pip:
 ifeq ($(PYTHON),)
