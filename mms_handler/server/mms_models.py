@@ -111,7 +111,7 @@ class MmsModels:
             workers: how many it has.
         """
         processes = self.processes(name)
-        server = model_processes.fork_server(processes)
+        server = next(filter(model_processes.is_fork_server, processes), None)
         if server is None:
             return max(1, machine.used_bytes(processes) // workers)
         forked = [process for process in processes if model_processes.is_child(process, server)]

@@ -52,19 +52,15 @@ def workers(java_pid: int) -> list[psutil.Process]:
     forking = {
         process.pid
         for process, parent in parents.items()
-        if parent == java_pid or _is_fork_server(process)
+        if parent == java_pid or is_fork_server(process)
     }
     others = {process.pid for process in parents} - forking
     # A worker's parent is one that forks, or no process of a model once that has ended.
     return [p for p, parent in parents.items() if p.pid in others and parent not in others]
 
 
-def fork_server(processes: list[psutil.Process]) -> psutil.Process | None:
-    """The process from which a model's workers are forked, if one of ``processes`` is that."""
-    return next(filter(_is_fork_server, processes), None)
-
-
-def _is_fork_server(process: psutil.Process) -> bool:
+def is_fork_server(process: psutil.Process) -> bool:
+    """Whether the workers of a model are forked from a process that has loaded it."""
     with contextlib.suppress(psutil.Error):
         return bool(process.name() == names.FORK_SERVER)
     return False

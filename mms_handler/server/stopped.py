@@ -1,7 +1,7 @@
-"""End workers whose processes are stopped, as by SIGSTOP.
+"""End workers whose processes are stopped, as by SIGSTOP, and fork servers.
 
 To MMS such a worker is idle or slow.  It is given the next request, and MMS waits for the answer as
-long as a request may take.
+long as a request may take.  A fork server that is stopped forks no worker.
 """
 
 from __future__ import annotations
@@ -39,10 +39,14 @@ class StoppedWorkers:
             stopped = []
         self._looks = {process: self._looks.get(process, 0) + 1 for process in stopped}
         late = {process for process, looks in self._looks.items() if looks >= _LOOKS}
-        for worker in late.intersection(model_processes.workers(self._java_pid) if late else ()):
-            log.warning("worker %d is stopped, so it is killed; another one starts", worker.pid)
-            with contextlib.suppress(psutil.NoSuchProcess):
-                worker.kill()
+        workers = set(model_processes.workers(self._java_pid)) if late else set()
+        for process in late:
+            kind = "fork server" if model_processes.is_fork_server(process) else "worker"
+            if process in workers or kind == "fork server":
+                text = "%s %d is stopped, so it is killed; another one starts"
+                log.warning(text, kind, process.pid)
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
 
 
 def _is_stopped(process: psutil.Process) -> bool:

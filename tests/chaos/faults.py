@@ -330,6 +330,20 @@ def _kill_listener(scene: Scene) -> None:
     listener.kill()
 
 
+@fault("the fork server and a worker are killed", "more processes")
+def _kill_fork_server_and_worker(scene: Scene) -> None:
+    _, workers = scene.server.of_model("good")
+    scene.server.fork_server().kill()
+    workers[0].kill()
+
+
+@fault("the fork server is stopped while a worker dies", "stopped listener")
+def _stop_fork_server(scene: Scene) -> None:
+    _, workers = scene.server.of_model("good")
+    scene.server.fork_server().suspend()
+    workers[0].kill()
+
+
 @fault("the listener and a worker are killed", "listener")
 def _kill_listener_and_worker(scene: Scene) -> None:
     listener, workers = scene.server.of_model("good")
@@ -429,7 +443,7 @@ for _name, _title in {
     "exit": "a script calls sys.exit",
     "interrupt_itself": "a script raises KeyboardInterrupt",
     "stop_itself": "a script stops its process",
-    "kill_its_listener": "a script kills its listener",
+    "kill_its_parent": "a script kills the process that forked it",
     "fork_and_return": "a script forks, and both return",
     "fork_sleepers": "a script leaves 20 children",
     "start_threads": "a script leaves 100 threads",

@@ -122,7 +122,7 @@ def stop_itself():
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
-def kill_its_listener():
+def kill_its_parent():
     os.kill(os.getppid(), signal.SIGKILL)
 
 
@@ -155,7 +155,7 @@ COMMANDS = {
             change_folder,
             interrupt_itself,
             stop_itself,
-            kill_its_listener,
+            kill_its_parent,
         )
     },
 }

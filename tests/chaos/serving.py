@@ -20,6 +20,7 @@ import psutil
 from benchmarks.processes import free_ports
 from mms_handler import client
 from mms_handler.errors import ServerError
+from mms_handler.names import FORK_SERVER
 from mms_handler.server import java_variables
 from tests.chaos.load import WEIGHT
 
@@ -163,7 +164,7 @@ class Server:
         return next(process for process in children if process.name() == "java")
 
     def of_model(self, name: str) -> tuple[psutil.Process | None, list[psutil.Process]]:
-        """A model's listener and its workers."""
+        """A model's listener and its workers, without the fork server."""
         java, members = self.java(), []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
@@ -171,7 +172,12 @@ class Server:
                 if "--model-name" in command and name in command and _is_alive(process):
                     members.append(process)
         listener = next((process for process in members if process.ppid() == java.pid), None)
-        return listener, [process for process in members if process != listener]
+        return listener, [p for p in members if p != listener and not _is_fork_server(p)]
+
+    def fork_server(self) -> psutil.Process:
+        """The process from which the good model's workers are forked."""
+        members = self.java().children(recursive=True)
+        return next(p for p in members if _is_fork_server(p) and "good" in p.cmdline())
 
     def state(self) -> State:
         """What the server has now; while no good client is connected."""
@@ -251,6 +257,12 @@ def _group_of(process: psutil.Process) -> int:
     with contextlib.suppress(OSError):
         return os.getpgid(process.pid)
     return 0
+
+
+def _is_fork_server(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.Error):
+        return process.name() == FORK_SERVER
+    return False
 
 
 def _is_alive(process: psutil.Process) -> bool:

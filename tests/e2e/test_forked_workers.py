@@ -202,6 +202,16 @@ def test_the_fork_server_ends(serving, folder):
     assert loads(folder, "plain") == before + 1
 
 
+def test_the_fork_server_is_stopped(serving):
+    """Whoever stops it keeps a model from getting workers, so it is killed like a worker."""
+    server, old = fork_server(serving, "seeded"), set(answers(serving, "seeded", "hook"))
+    server.suspend()
+    psutil.Process(old.pop()).kill()
+    wait_for(lambda: not is_alive(server), 20)
+    wait_for(lambda: (new := fork_server(serving, "seeded")) and is_alive(new), 60)
+    assert len(set(answers(serving, "seeded", "hook")) - old) == 1
+
+
 def test_the_end_of_workers_and_of_the_server(ports, folder, tmp_path):
     """MMS starts another worker without its second of delay; afterwards no process is left."""
     flags = ("--workers", "2", "--log-level", "debug")
