@@ -90,7 +90,7 @@ def _png(body: bytes) -> Image:
     if not valid or max(width, height) > _MAX_LENGTH:
         raise ValueError("the PNG's header is not valid")
     pieces = [_PNG]
-    start = 8  # of a piece of chunks that follow each other; it ends where one is left out
+    start = len(_PNG)  # of a piece of chunks that follow each other; it ends where one is left out
     palettes = pixels = 0
     for kind, at, end in chain([first], chunks):
         if kind == b"PLTE":
@@ -102,7 +102,7 @@ def _png(body: bytes) -> Image:
             pixels += 1
             if pixels == 1 and palettes != 1 and colour == _PALETTE:
                 raise ValueError("the PNG's palette is not valid")
-        elif (kind == b"IHDR" and at > 8) or (kind[:1].isupper() and kind not in _CRITICAL):
+        elif (kind == b"IHDR" and at > len(_PNG)) or (kind[:1].isupper() and kind not in _CRITICAL):
             raise ValueError(f"the PNG has an unknown or misplaced chunk: {kind!r}")
         checked = kind in _CHECKED
         if checked and zlib.crc32(body[at + 4 : end - 4]) != int.from_bytes(

@@ -102,6 +102,7 @@ def test_the_longest_sides(width, height):
         pytest.param([palette(1)], 3, "has no pixels", id="no pixels"),
         pytest.param([PIXELS, header()], 2, "misplaced chunk: b'IHDR'", id="a second header"),
         pytest.param([png_chunk(b"ABCD"), PIXELS], 2, "misplaced chunk: b'ABCD'", id="unknown"),
+        pytest.param([png_chunk(b"AbCD"), PIXELS], 2, "misplaced chunk: b'AbCD'", id="private"),
         pytest.param([png_chunk(b"aBCD"), PIXELS], 2, "", id="unknown, but not needed"),
         pytest.param([wrong(palette(1)), PIXELS], 3, "checksum of the PNG's PLTE", id="PLTE"),
         pytest.param(
