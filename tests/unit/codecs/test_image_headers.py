@@ -207,6 +207,11 @@ def test_the_last_frame_counts():
     assert read_image(body)[1:] == (5, 4)
 
 
+def test_a_size_of_two_bytes():
+    body = START + segment(0xDB) + frame(width=0x0405, height=0x0203) + SCAN + EOI
+    assert read_image(body)[1:] == (1029, 515)
+
+
 def test_no_pixels():
     for size in ({"width": 0}, {"height": 0}):
         with pytest.raises(ValueError, match=r"^the image has \d x \d pixels$"):

@@ -45,6 +45,15 @@ def test_a_learning_curve(tmp_path, suffix):
         assert path.read_text().startswith("<?xml")
 
 
+def test_the_colours_of_metrics(tmp_path):
+    """Of Okabe and Ito: blue, vermillion, green, purple, orange, sky blue and black."""
+    names = [f"{word}loss" for word in ("", *"test_ train_ training_ val_ valid_ eval_".split())]
+    plot([curve(name, 1, 2) for name in names], tmp_path / "curve.svg")
+    text = (tmp_path / "curve.svg").read_text().lower()
+    for colour in "0072b2 d55e00 009e73 cc79a7 e69f00 56b4e9 000000".split():
+        assert f"#{colour}; stroke-width: 1.5" in text, colour
+
+
 def test_what_is_drawn_together():
     """Losses first; speeds and times only where there is nothing else."""
     panels = [(kind, [each.name for each in curves]) for kind, curves in plots._panels(CURVES)]
@@ -162,6 +171,7 @@ def test_a_picture_of_which_a_part_was_written(tmp_path, caplog, monkeypatch):
 
 def test_what_is_checked_before_a_job(tmp_path, monkeypatch):
     check_can_plot(tmp_path / "curve.SVG")
+    check_can_plot(tmp_path / "curve.png")
     with pytest.raises(TrainingError, match=r"^--plot draws \.svg and \.png, not curve\.pdf$"):
         check_can_plot(tmp_path / "curve.pdf")
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
