@@ -35,7 +35,7 @@ CURVES = [
 @pytest.mark.parametrize("suffix", [".svg", ".png"])
 def test_a_learning_curve(tmp_path, suffix):
     """A panel for the losses and one for the accuracies."""
-    path = tmp_path / "new" / f"curve{suffix}"
+    path = tmp_path / "a" / "new" / f"curve{suffix}"
     plot(CURVES, path)
     if suffix == ".png":
         with Image.open(path) as picture:
