@@ -163,7 +163,6 @@ def register(
     *,
     workers: int,
     batch_size: int,
-    max_batch_delay_ms: int,
     timeout_s: int,
 ) -> Answer:
     """Register a model.  The answer comes when all workers have loaded it, or one has failed.
@@ -174,7 +173,6 @@ def register(
         archive: its ``.mar``, relative to the model store.
         workers: worker processes, each with the model loaded.
         batch_size: the maximum batch size.
-        max_batch_delay_ms: how long the first request of a batch waits for others.
         timeout_s: for one batch, and for loading.  MMS reads it in seconds from the body, but in
             minutes from a query (RegisterModelRequest.java:43, 65-71).
     """
@@ -184,7 +182,6 @@ def register(
         "initial_workers": workers,
         "synchronous": True,
         "batch_size": batch_size,
-        "max_batch_delay": max_batch_delay_ms,
         "response_timeout": timeout_s,
         # Replaces the archive's own.  MMS looks for "python3", which its documentation uses, on the
         # PATH, and would start another Python than the server's (WorkerLifeCycle.java:124-128).
@@ -199,17 +196,6 @@ def scale(management_url: str, name: str, workers: int, timeout_s: int) -> Answe
     url = f"{management_url}/models/{urllib.parse.quote(name)}"
     query = f"min_worker={workers}&max_worker={workers}&synchronous=true"
     return call("PUT", f"{url}?{query}", timeout_s=_loading_s(workers, timeout_s))
-
-
-def retire(management_url: str, name: str, workers: int, timeout_s: int) -> Answer:
-    """Make workers of a model idle, before the model is scaled down.
-
-    They take no more requests.  The answer comes when ``workers`` of them are idle, or after
-    ``timeout_s`` seconds.  MMS itself would end the workers that it started last, even if they are
-    busy; the plug-in makes it end the idle ones instead (Retire.java).
-    """
-    query = urllib.parse.urlencode({"model": name, "workers": workers, "timeout_s": timeout_s})
-    return call("POST", f"{management_url}/retire?{query}", timeout_s=timeout_s + 10)
 
 
 def _loading_s(workers: int, timeout_s: int) -> float:

@@ -1,4 +1,4 @@
-"""Files in a model's MAR-INF in which its workers tell ``serve`` and the gate how they are.
+"""Files in a model's MAR-INF in which its workers tell ``serve`` how they are.
 
 A worker's log has the same, but a script may have printed what is read there.  These files lie in
 serve's private store.  A worker writes them only if ``serve`` started it.
@@ -19,10 +19,6 @@ LOAD_PHASE = "MAR-INF/load-phase"
 
 #: The ids of a worker's requests; its process id is appended.
 _REQUESTS = "MAR-INF/requests-"
-
-#: Tells the gate (Batches.java) to send requests one by one, for a model that cannot batch.  In a
-#: batch they would only wait for each other, and a script that ends its process would fail all.
-_ONE_BY_ONE = "MAR-INF/one-by-one"
 
 #: What was learned from a request, as JSON; what stands for its shapes is appended.  The file is
 #: empty while a worker tries.
@@ -46,11 +42,6 @@ def write_load_error(folder: Path, reason: str) -> None:
 def write_load_phase(folder: Path, phase: str) -> None:
     """Write which phase of loading the model in ``folder`` begins."""
     _write(folder / LOAD_PHASE, phase)
-
-
-def write_one_by_one(folder: Path) -> None:
-    """Write that the model in ``folder`` cannot batch."""
-    _write(folder / _ONE_BY_ONE, "")
 
 
 def _write(path: Path, text: str) -> None:
@@ -123,6 +114,12 @@ def read_learned(folder: Path) -> dict[str, str]:
 def requests_path(folder: Path, pid: int) -> Path:
     """The file with the ids of a worker's requests, a line each, ended by a zero."""
     return folder / f"{_REQUESTS}{pid}"
+
+
+def with_requests(folder: Path) -> list[int]:
+    """The process ids of the workers that have such a file, those that have ended among them."""
+    names = [path.name for path in requests_path(folder, 0).parent.glob(f"{Path(_REQUESTS).name}*")]
+    return [int(name.rpartition("-")[2]) for name in names]
 
 
 def take_requests(folder: Path, pid: int) -> list[str]:

@@ -1,11 +1,8 @@
 package mms_handler;
 
-import com.amazonaws.ml.mms.util.ConfigManager;
 import com.amazonaws.ml.mms.wlm.Model;
-import com.amazonaws.ml.mms.wlm.WorkerThread;
 import io.netty.handler.codec.http.HttpResponseStatus;
 import io.netty.util.concurrent.EventExecutor;
-import io.netty.util.internal.PlatformDependent;
 import java.util.ArrayDeque;
 import java.util.ArrayList;
 import java.util.HashSet;
@@ -20,19 +17,21 @@ import java.util.concurrent.atomic.AtomicLong;
  *
  * <p>Any thread may call its methods.  It is the lock of its workers' state, too.
  */
-final class Lane implements Staff {
+final class Lane {
     /** A batch has at most so many bytes of bodies, unless it is a single request. */
     private static final long MAX_BATCH_BYTES = 8 << 20;
-
-    /** Bodies that wait take at most a part of the memory for buffers, those of all models. */
-    private static final long MAX_WAITING_BYTES = PlatformDependent.maxDirectMemory() / 4;
 
     private static final AtomicLong WAITING_BYTES = new AtomicLong();
 
     final Model model;
-    private final int capacity = ConfigManager.getInstance().getJobQueueSize();
 
-    /** The batch size of the registration; MMS's queue has another one from now on. */
+    /** How many requests may wait. */
+    private final int capacity;
+
+    /** How many bytes the bodies may have that wait, of all models. */
+    private final long maxWaitingBytes;
+
+    /** The batch size of the registration. */
     private final int batchSize;
 
     private final ArrayDeque<Call> waiting = new ArrayDeque<>();
@@ -41,8 +40,6 @@ final class Lane implements Staff {
     private final ArrayDeque<LaneWorker> idle = new ArrayDeque<>();
 
     private final Set<LaneWorker> workers = new HashSet<>();
-    private final Set<LaneWorker> retired = new HashSet<>();
-    private int retiring;
 
     /** The worker that shall end before its next request; null if none shall. */
     private LaneWorker leaving;
@@ -50,8 +47,10 @@ final class Lane implements Staff {
     private boolean handingOut;
     private boolean closed;
 
-    Lane(Model model) {
+    Lane(Model model, int capacity, long maxWaitingBytes) {
         this.model = model;
+        this.capacity = capacity;
+        this.maxWaitingBytes = maxWaitingBytes;
         batchSize = Math.max(1, model.getBatchSize());
     }
 
@@ -63,12 +62,12 @@ final class Lane implements Staff {
         synchronized (this) {
             if (!hasRoom(call)) {
                 handOut();
+                forgetUnwanted();
             }
             if (closed) {
                 refusal = "The model is unregistered.";
             } else if (hasRoom(call)) {
-                waiting.add(call);
-                WAITING_BYTES.addAndGet(call.bytes());
+                enqueue(call);
                 handOutSoon(call.executor());
                 return;
             }
@@ -85,8 +84,25 @@ final class Lane implements Staff {
     }
 
     private boolean hasRoom(Call call) {
-        boolean fits = WAITING_BYTES.get() + call.bytes() <= MAX_WAITING_BYTES;
+        boolean fits = WAITING_BYTES.get() + call.bytes() <= maxWaitingBytes;
         return waiting.isEmpty() || waiting.size() < capacity && fits;
+    }
+
+    /** Make room of requests whose clients have reset their connections. */
+    private void forgetUnwanted() {
+        for (int i = waiting.size(); i > 0; i--) {
+            Call call = poll();
+            if (call.isWanted()) {
+                enqueue(call);
+            } else {
+                call.release();
+            }
+        }
+    }
+
+    private void enqueue(Call call) {
+        waiting.add(call);
+        WAITING_BYTES.addAndGet(call.bytes());
     }
 
     /** The request that has waited longest. */
@@ -178,6 +194,11 @@ final class Lane implements Staff {
                                 "The model is unregistered."));
     }
 
+    /** How many bytes the bodies have that wait, of all models. */
+    static long waitingBytes() {
+        return WAITING_BYTES.get();
+    }
+
     /** How many requests wait for a worker. */
     synchronized int length() {
         return waiting.size();
@@ -195,12 +216,6 @@ final class Lane implements Staff {
             end(worker);
             return;
         }
-        if (retired.size() < retiring) {
-            retired.add(worker);
-        }
-        if (retired.contains(worker)) {
-            return;
-        }
         if (worker.taken > 0) {
             idle.addFirst(worker);
         } else {
@@ -213,50 +228,20 @@ final class Lane implements Staff {
     synchronized void leave(LaneWorker worker) {
         workers.remove(worker);
         idle.remove(worker);
-        if (retired.remove(worker)) {
-            retiring--;
-        }
     }
 
-    // --- workers that take no more requests ---
+    // --- workers that are recycled ---
 
-    @Override
-    public synchronized boolean retire(int number) {
-        retiring = Math.max(number, retired.size());
-        while (retired.size() < retiring && !idle.isEmpty()) {
-            retired.add(idle.removeLast());
-        }
-        return retired.size() < retiring;
+    /** The worker whose process this is; null if there is none. */
+    synchronized LaneWorker worker(int pid) {
+        return workers.stream().filter(worker -> worker.pid == pid).findFirst().orElse(null);
     }
 
-    @Override
-    public synchronized void retireNoMore() {
-        retiring = retired.size();
-    }
-
-    @Override
-    public synchronized boolean isRetired(WorkerThread thread) {
-        return retired.contains(process(thread));
-    }
-
-    @Override
-    public synchronized Object process(WorkerThread thread) {
-        return workers.stream()
-                .filter(worker -> worker.pid == thread.getPid())
-                .findFirst()
-                .orElse(null);
-    }
-
-    @Override
-    public synchronized long taken(Object worker) {
-        return worker == null ? 0 : ((LaneWorker) worker).taken;
-    }
-
-    @Override
-    public synchronized void letGo(Object worker) {
-        leaving = retired.contains(worker) ? null : (LaneWorker) worker;
-        if (leaving != null && idle.remove(leaving)) {
-            end(leaving);
+    /** Let a worker end: now if it is idle, otherwise once it has answered its requests. */
+    synchronized void letGo(LaneWorker worker) {
+        leaving = worker;
+        if (idle.remove(worker)) {
+            end(worker);
         }
     }
 
@@ -265,9 +250,9 @@ final class Lane implements Staff {
         worker.close();
     }
 
-    @Override
-    public synchronized boolean keep(Object worker) {
-        boolean gone = leaving != worker;
+    /** Let the worker that is to end stay if it has not gone yet; returns whether it has gone. */
+    synchronized boolean keep() {
+        boolean gone = leaving == null;
         leaving = null;
         return gone;
     }

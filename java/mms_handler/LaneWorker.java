@@ -1,5 +1,6 @@
 package mms_handler;
 
+import com.amazonaws.ml.mms.util.ConfigManager;
 import io.netty.buffer.ByteBuf;
 import io.netty.buffer.ByteBufUtil;
 import io.netty.channel.ChannelHandlerContext;
@@ -11,6 +12,7 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 import java.util.Objects;
+import java.util.function.IntFunction;
 
 /**
  * The connection of one worker, which has at most one batch at a time.  Closing it is how the gate
@@ -22,7 +24,13 @@ final class LaneWorker extends ByteToMessageDecoder {
     private static final int REQUEST_BYTES = 12;
     private static final int REPLY_BYTES = 12;
     private static final int HEAD_BYTES = 512;
+    private static final int HELLO_BYTES = 12;
 
+    /** A reply has at most so many bytes: its body, its head, and its record. */
+    private static final long MAX_REPLY_BYTES =
+            ConfigManager.getInstance().getMaxResponseSize() + (1 << 20);
+
+    private final IntFunction<Lane> lanes;
     private ChannelHandlerContext context;
     private Lane lane;
     int pid;
@@ -42,6 +50,12 @@ final class LaneWorker extends ByteToMessageDecoder {
     private int batchSize;
     private long sentNs;
     private boolean leaving;
+
+    /** @param lanes the lane for the workers of a listener, by its port; null if there is none */
+    LaneWorker(IntFunction<Lane> lanes) {
+        this.lanes = lanes;
+        setCumulator(COMPOSITE_CUMULATOR); // a large reply is not copied while it arrives
+    }
 
     @Override
     public void handlerAdded(ChannelHandlerContext newContext) {
@@ -112,8 +126,8 @@ final class LaneWorker extends ByteToMessageDecoder {
             return;
         }
         int length = in.getIntLE(in.readerIndex());
-        if (length < LENGTH_BYTES) {
-            fail("a frame of " + length + " bytes");
+        if (length < LENGTH_BYTES || length > maxFrameBytes()) {
+            fail("a frame of " + (length & 0xFFFFFFFFL) + " bytes", in);
         } else if (in.readableBytes() - LENGTH_BYTES >= length) {
             in.skipBytes(LENGTH_BYTES);
             ByteBuf frame = in.readSlice(length);
@@ -124,13 +138,22 @@ final class LaneWorker extends ByteToMessageDecoder {
                     replies(frame);
                 }
             } catch (IndexOutOfBoundsException e) {
-                fail("a frame that ends too early");
+                fail("a frame that ends too early", in);
+            } catch (IllegalArgumentException e) {
+                fail(e.getMessage(), in);
             }
         }
     }
 
-    private void fail(String what) {
+    /** What can come: the greeting, or replies to the requests that this worker has. */
+    private long maxFrameBytes() {
+        return lane == null ? HELLO_BYTES : LENGTH_BYTES + unanswered * MAX_REPLY_BYTES;
+    }
+
+    /** Close the connection; the requests of this worker are answered when it is closed. */
+    private void fail(String what, ByteBuf in) {
         Plugin.LOG.warn("process {} sent {}; its connection is closed", pid, what);
+        in.skipBytes(in.readableBytes());
         context.close();
     }
 
@@ -139,10 +162,11 @@ final class LaneWorker extends ByteToMessageDecoder {
         int version = frame.readUnsignedShortLE();
         takes = frame.readUnsignedShortLE();
         pid = frame.readIntLE();
-        Lane found = Plane.laneOfPort(frame.readIntLE());
+        Lane found = lanes.apply(frame.readIntLE());
         if (version != VERSION || found == null || takes == 0) {
-            fail("version " + version + " of the protocol, for a model that is not registered");
-            return;
+            String what = "version " + version + " of the protocol, for ";
+            throw new IllegalArgumentException(
+                    what + (found == null ? "no model" : takes + " requests"));
         }
         lane = found;
         lane.join(this);
@@ -155,8 +179,13 @@ final class LaneWorker extends ByteToMessageDecoder {
         List<Reply> replies = new ArrayList<>(count);
         int head = frame.readerIndex() + count * REPLY_BYTES;
         int body = head;
+        long end = head;
         for (int at = frame.readerIndex(); at < head; at += REPLY_BYTES) {
             body += frame.getIntLE(at + 4);
+            end += frame.getUnsignedIntLE(at + 4) + frame.getUnsignedIntLE(at + 8);
+        }
+        if (end != frame.writerIndex()) {
+            throw new IllegalArgumentException("a frame whose lengths do not agree");
         }
         for (int i = 0; i < count; i++) {
             int at = frame.readerIndex() + i * REPLY_BYTES;
@@ -181,21 +210,28 @@ final class LaneWorker extends ByteToMessageDecoder {
     private List<Call> answered(List<Reply> replies, int nowTakes) {
         List<Call> calls = new ArrayList<>(replies.size());
         synchronized (lane) {
+            boolean last = unanswered == replies.size() && !replies.isEmpty();
+            if (last ? nowTakes == 0 && !leaving : nowTakes > 0) {
+                throw new IllegalArgumentException("that it takes " + nowTakes + " requests");
+            }
             for (Reply reply : replies) {
                 Call call = batch.get(reply.index);
                 if (call == null || calls.contains(call)) {
-                    throw new IndexOutOfBoundsException("two replies to one request");
+                    throw new IllegalArgumentException("two replies to one request");
+                }
+                if (reply.status < 200 || reply.status > 599) {
+                    throw new IllegalArgumentException("the status " + reply.status);
                 }
                 calls.add(call);
             }
             replies.forEach(reply -> batch.set(reply.index, null));
             report(calls);
             unanswered -= replies.size();
-            leaving |= nowTakes == 0 && replies.isEmpty();
+            leaving |= replies.isEmpty();
             if (unanswered == 0 && leaving) {
                 lane.leave(this);
                 close();
-            } else if (unanswered == 0 && nowTakes > 0) {
+            } else if (unanswered == 0) {
                 takes = nowTakes;
                 lane.becomesIdle(this);
             }
@@ -205,9 +241,9 @@ final class LaneWorker extends ByteToMessageDecoder {
 
     // --- the end ---
 
-    /** End the worker: it ends when its connection does. */
+    /** End the worker: it ends when its connection does, after replies that are being read. */
     void close() {
-        context.close();
+        context.executor().execute(context::close);
     }
 
     @Override

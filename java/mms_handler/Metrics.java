@@ -72,15 +72,8 @@ public final class Metrics extends GetEndpoint {
         all.forEach(w -> text.sample("worker_recycles_total", w.recycling.recycled, model(w)));
         text.family("worker_memory_bytes", "gauge", "Resident memory of the workers.");
         all.forEach(w -> text.sample("worker_memory_bytes", memory(w), model(w)));
-        if (MmsInternals.hasQueues()) {
-            text.family("queue_length", "gauge", "Requests that wait for a worker.");
-            all.forEach(w -> text.sample("queue_length", queueLength(w), model(w)));
-        }
-    }
-
-    private static int queueLength(Workers workers) {
-        int onPlane = workers.lane == null ? 0 : workers.lane.length();
-        return MmsInternals.queue(workers.model).size() + onPlane;
+        text.family("queue_length", "gauge", "Requests that wait for a worker.");
+        all.forEach(w -> text.sample("queue_length", w.waiting(), model(w)));
     }
 
     private static String[] model(Workers workers) {

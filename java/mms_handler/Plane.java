@@ -1,5 +1,6 @@
 package mms_handler;
 
+import com.amazonaws.ml.mms.util.ConfigManager;
 import com.amazonaws.ml.mms.util.Connector;
 import com.amazonaws.ml.mms.wlm.Model;
 import com.amazonaws.ml.mms.wlm.ModelManager;
@@ -8,25 +9,28 @@ import io.netty.channel.Channel;
 import io.netty.channel.ChannelInitializer;
 import io.netty.channel.ChannelOption;
 import io.netty.channel.EventLoopGroup;
+import io.netty.util.internal.PlatformDependent;
 import java.io.File;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.TimeUnit;
 
 /**
- * The way of requests to our handler that goes around MMS's queue: workers connect to a socket
- * beside MMS's own, and the gate's event loops hand them requests and write their replies.
+ * The way of requests around MMS's queue: workers connect to a socket beside MMS's own, and the
+ * gate's event loops hand them requests and write their replies.
  *
  * <p>MMS still starts workers, has them load their models, and replaces them.
  */
 final class Plane {
     static final boolean ON = Plugin.GATE != null && Plugin.PLANE;
 
-    private static final String HANDLER = "mms_handler.service:handle";
     private static final String SOCKET = System.getProperty("java.io.tmpdir") + "/plane";
     private static final int BACKLOG = 1024;
     private static final int SEND_BUFFER_BYTES = 1 << 20;
     private static final long SWEEP_MS = 100;
+
+    /** Bodies that wait take at most a part of the memory for buffers. */
+    private static final long MAX_WAITING_BYTES = PlatformDependent.maxDirectMemory() / 4;
 
     private static final Map<String, Lane> LANES = new ConcurrentHashMap<>();
 
@@ -43,7 +47,7 @@ final class Plane {
                         new ChannelInitializer<Channel>() {
                             @Override
                             protected void initChannel(Channel channel) {
-                                channel.pipeline().addLast(new LaneWorker());
+                                channel.pipeline().addLast(new LaneWorker(Plane::laneOfPort));
                             }
                         })
                 .bind(Connector.parse("unix:" + SOCKET, false).getSocketAddress())
@@ -77,9 +81,6 @@ final class Plane {
         }
         Lane lane = LANES.get(model.getModelName());
         if (lane == null || lane.model != model) {
-            if (!HANDLER.equals(model.getModelArchive().getHandler())) {
-                return null;
-            }
             lane = LANES.compute(model.getModelName(), (name, old) -> renewed(old, model));
         }
         return lane;
@@ -92,7 +93,8 @@ final class Plane {
         if (old != null) {
             old.close();
         }
-        return new Lane(model);
+        int capacity = ConfigManager.getInstance().getJobQueueSize();
+        return new Lane(model, capacity, MAX_WAITING_BYTES);
     }
 
     /** The lane of the model whose workers MMS forks from the listener on this port. */
@@ -105,16 +107,16 @@ final class Plane {
         return null;
     }
 
-    /** The model is not registered any more. */
-    static void forget(Model model) {
-        LANES.computeIfPresent(
-                model.getModelName(),
-                (name, lane) -> {
-                    if (lane.model != model) {
-                        return lane;
-                    }
-                    lane.close();
-                    return null;
-                });
+    /** Close the lanes of models that are not registered any more. */
+    static void forgetOthers(Map<String, Model> registered) {
+        LANES.values()
+                .removeIf(
+                        lane -> {
+                            boolean other = registered.get(lane.model.getModelName()) != lane.model;
+                            if (other) {
+                                lane.close();
+                            }
+                            return other;
+                        });
     }
 }

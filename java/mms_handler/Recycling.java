@@ -1,33 +1,32 @@
 package mms_handler;
 
-import com.amazonaws.ml.mms.wlm.Model;
 import com.amazonaws.ml.mms.wlm.WorkerThread;
 import java.util.List;
-import java.util.Map;
-import java.util.WeakHashMap;
-import java.util.concurrent.BlockingDeque;
 
 /**
  * Ends the workers of one model that have served many requests or have grown, one at a time and
  * between two requests; MMS starts others in their place.
  */
 final class Recycling {
-    static final boolean ON = Plugin.MAX_REQUESTS != null || Plugin.MAX_WORKER_MB != null;
+    private static final boolean ON = Plugin.MAX_REQUESTS != null || Plugin.MAX_WORKER_MB != null;
 
-    private final Model model;
-    private final Map<WorkerThread, Life> lives = new WeakHashMap<>();
+    private final Lane lane;
 
     /** The worker that shall end; null if none shall. */
-    private WorkerThread leaver;
+    private LaneWorker leaver;
 
-    /** The process of the leaver. */
-    private Life last;
+    /** MMS's object for it, which gets the next process. */
+    private WorkerThread thread;
+
+    /** How many processes it has had. */
+    private int starts;
 
     /** How many workers have been recycled. */
     int recycled;
 
-    Recycling(Model model) {
-        this.model = model;
+    /** @param lane null if MMS hands requests to the workers */
+    Recycling(Lane lane) {
+        this.lane = lane;
     }
 
     /**
@@ -36,80 +35,49 @@ final class Recycling {
      * @param complete whether all workers serve; none ends while another one starts
      * @return whether a worker that was recycled has been started again
      */
-    boolean update(List<WorkerThread> workers, boolean complete) {
-        Staff staff = staff();
-        if (!ON || staff == null) {
+    boolean update(List<WorkerThread> threads, boolean complete) {
+        if (!ON || lane == null) {
             return false;
         }
-        boolean restarted = leaver != null && hasRestarted(workers, staff);
-        workers.forEach(worker -> follow(worker, staff));
+        boolean restarted = leaver != null && hasRestarted(threads);
         if (leaver == null && complete) {
-            workers.stream().filter(w -> isDue(w, staff)).findFirst().ifPresent(w -> end(w, staff));
+            threads.stream().filter(this::isDue).findFirst().ifPresent(this::end);
         }
         return restarted;
     }
 
-    private Staff staff() {
-        Lane lane = Plane.lane(model);
-        BlockingDeque<?> queue = MmsInternals.queue(model);
-        return lane != null ? lane : queue instanceof RequestQueue ? (RequestQueue) queue : null;
-    }
-
-    /** Note a worker's new process, and how many requests its thread had taken before. */
-    private void follow(WorkerThread worker, Staff staff) {
-        Object process = staff.process(worker);
-        int starts = MmsInternals.starts(worker);
-        Life life = lives.get(worker);
-        if (life == null || life.starts != starts || life.process != process) {
-            lives.put(worker, new Life(starts, process, staff.taken(process)));
-        }
-    }
-
-    private boolean isDue(WorkerThread worker, Staff staff) {
-        Life life = lives.get(worker);
-        long requests = staff.taken(life.process) - life.takenBefore;
-        if (life.process == null || requests == 0) {
+    private boolean isDue(WorkerThread each) {
+        LaneWorker worker = lane.worker(each.getPid());
+        if (worker == null || worker.taken == 0) {
             return false;
         }
-        long bytes = Plugin.MAX_WORKER_MB == null ? 0 : Metrics.residentBytes(worker);
+        long bytes = Plugin.MAX_WORKER_MB == null ? 0 : Metrics.residentBytes(each);
         long megabytes = bytes >> 20;
-        boolean many = Plugin.MAX_REQUESTS != null && requests >= Plugin.MAX_REQUESTS;
+        boolean many = Plugin.MAX_REQUESTS != null && worker.taken >= Plugin.MAX_REQUESTS;
         boolean large = Plugin.MAX_WORKER_MB != null && megabytes > Plugin.MAX_WORKER_MB;
         if (many || large) {
-            String reason = large ? "uses " + megabytes + " MB" : "took " + requests + " requests";
-            Plugin.LOG.warn("a worker of {} is recycled: it {}", model.getModelName(), reason);
+            String reason = large ? "uses " + megabytes + " MB" : "took " + worker.taken + " requests";
+            Plugin.LOG.warn("a worker of {} is recycled: it {}", lane.model.getModelName(), reason);
         }
         return many || large;
     }
 
-    private void end(WorkerThread worker, Staff staff) {
-        leaver = worker;
-        last = lives.get(worker);
-        staff.letGo(last.process);
+    private void end(WorkerThread each) {
+        thread = each;
+        starts = MmsInternals.starts(each);
+        leaver = lane.worker(each.getPid());
+        lane.letGo(leaver);
     }
 
-    /** A leaver may also have died while it was busy, or have been ended by a scaling. */
-    private boolean hasRestarted(List<WorkerThread> workers, Staff staff) {
-        boolean started = MmsInternals.starts(leaver) > last.starts;
-        if (!started && workers.contains(leaver)) {
+    /** It may also have died while it was busy, or have been ended by a scaling. */
+    private boolean hasRestarted(List<WorkerThread> threads) {
+        boolean started = MmsInternals.starts(thread) > starts;
+        if (!started && threads.contains(thread)) {
             return false;
         }
         leaver = null;
-        boolean gone = staff.keep(last.process) && started;
+        boolean gone = lane.keep() && started;
         recycled += gone ? 1 : 0;
         return gone;
-    }
-
-    /** One process of a worker. */
-    private static final class Life {
-        final int starts;
-        final Object process;
-        final long takenBefore;
-
-        Life(int starts, Object process, long takenBefore) {
-            this.starts = starts;
-            this.process = process;
-            this.takenBefore = takenBefore;
-        }
     }
 }

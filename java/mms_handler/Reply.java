@@ -20,7 +20,7 @@ final class Reply {
     /** The request's place in the batch. */
     final int index;
 
-    private final int status;
+    final int status;
     private final AsciiString head;
     private final ByteBuf body;
 

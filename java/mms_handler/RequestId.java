@@ -1,9 +1,7 @@
 package mms_handler;
 
-import com.amazonaws.ml.mms.util.messages.RequestInput;
 import io.netty.handler.codec.http.HttpRequest;
 import java.util.List;
-import java.util.Map;
 import java.util.UUID;
 import java.util.concurrent.ThreadLocalRandom;
 
@@ -34,15 +32,6 @@ final class RequestId {
         }
         request.headers().remove(HEADER);
         return null;
-    }
-
-    /** Give the client's id to a request that has passed {@link #take}; without one it keeps MMS's. */
-    static void restore(RequestInput input) {
-        for (Map.Entry<String, String> header : input.getHeaders().entrySet()) {
-            if (HEADER.equalsIgnoreCase(header.getKey())) {
-                input.setRequestId(header.getValue());
-            }
-        }
     }
 
     /** Whether a text is printable ASCII, of a length that a line of the log has room for. */

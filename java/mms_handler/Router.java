@@ -15,6 +15,8 @@ import io.netty.handler.codec.http.HttpMethod;
 import io.netty.handler.codec.http.HttpResponseStatus;
 import io.netty.handler.codec.http.HttpUtil;
 import java.nio.charset.StandardCharsets;
+import java.util.Map;
+import java.util.concurrent.ConcurrentHashMap;
 
 /**
  * Passes each request of one connection to the version of its model that is to answer it, under the
@@ -27,13 +29,11 @@ final class Router extends ChannelDuplexHandler {
     /** The name of no model: MMS's name of a version is none that a client can use. */
     private static final String NO_MODEL = "-";
 
+    /** How many requests each version has, by MMS's name. */
+    private static final Map<String, Integer> IN_FLIGHT = new ConcurrentHashMap<>();
+
     /** The version that has a request; null if none has. */
     private Routes.Version version;
-
-    /** Of the model that has a request; null if none has. */
-    private Batches batches;
-
-    private long startNs;
 
     /** Whether the request is for MMS's description of the model. */
     private boolean isDescription;
@@ -49,7 +49,6 @@ final class Router extends ChannelDuplexHandler {
         }
         String uri = request.uri();
         if (Routes.current() == null) {
-            begin(Batches.of(name));
             request.setUri(name.isEmpty() ? uri : target.as(name));
             context.fireChannelRead(request);
             request.setUri(uri);
@@ -62,7 +61,6 @@ final class Router extends ChannelDuplexHandler {
         if (name.isEmpty() && !Routes.current().isLoading()) {
             context.fireChannelRead(request); // MMS says what is missing
         } else if (chosen != null && chosen.state == Routes.State.READY) {
-            version = chosen;
             isDescription = request.method().equals(HttpMethod.OPTIONS);
             context.fireChannelRead(request);
         } else {
@@ -75,11 +73,11 @@ final class Router extends ChannelDuplexHandler {
 
     /** Choose the version for a request, which it has from now on; null if there is none. */
     private Routes.Version choose(String name, String asked) {
-        for (; ; end(false)) {
+        for (; ; end()) {
             Routes routes = Routes.current();
             Routes.Version chosen = routes.choose(name, asked);
             if (chosen != null && chosen.state == Routes.State.READY) {
-                begin(Batches.of(chosen.mmsName));
+                begin(chosen);
             }
             if (routes == Routes.current()) { // else a version may seem to have no request any more
                 return chosen;
@@ -121,28 +119,28 @@ final class Router extends ChannelDuplexHandler {
 
     // --- requests in flight ---
 
-    /** @param newBatches null if the gate does not know the model yet */
-    private void begin(Batches newBatches) {
-        batches = newBatches;
-        startNs = System.nanoTime();
-        if (batches != null) {
-            batches.begin();
-        }
+    /** A line with the name of each model that has requests, and their number. */
+    static String inFlight() {
+        StringBuilder lines = new StringBuilder();
+        IN_FLIGHT.forEach((name, count) -> lines.append(name + " " + count + "\n"));
+        return lines.toString();
     }
 
-    private void end(boolean answered) {
-        if (batches != null) {
-            if (answered) {
-                batches.answered(System.nanoTime() - startNs);
-            }
-            batches.end();
-            batches = null;
+    private void begin(Routes.Version chosen) {
+        version = chosen;
+        IN_FLIGHT.merge(version.mmsName, 1, Integer::sum);
+    }
+
+    private void end() {
+        if (version != null) {
+            IN_FLIGHT.computeIfPresent(version.mmsName, (name, n) -> n > 1 ? n - 1 : null);
+            version = null;
         }
     }
 
     @Override
     public void channelInactive(ChannelHandlerContext context) {
-        end(false);
+        end();
         context.fireChannelInactive();
     }
 
@@ -154,12 +152,11 @@ final class Router extends ChannelDuplexHandler {
             context.write(message, promise);
             return;
         }
-        end(true);
         FullHttpResponse reply = (FullHttpResponse) message;
         if (version != null) {
             reply = withModelName(reply);
             reply.headers().set("X-Model-Version", version.version);
-            version = null;
+            end();
         }
         context.write(reply, promise);
     }

@@ -17,8 +17,8 @@ import software.amazon.ai.mms.servingsdk.http.Response;
  * requests go by the new one. A longer table comes in several requests: all but the first have
  * append=true, all but the last have more=true. (MMS has no way to read a body.)
  *
- * <p>GET /routes has a line for each model of MMS: its name there, and how many requests it has, those
- * that wait for a worker among them.
+ * <p>GET /routes has a line for each model of MMS that has requests: its name there, and how many it
+ * has, those that wait for a worker among them.
  */
 @Endpoint(urlPattern = "routes", endpointType = EndpointTypes.MANAGEMENT)
 public final class Routing extends ModelServerEndpoint {
@@ -36,7 +36,6 @@ public final class Routing extends ModelServerEndpoint {
             }
             LINES.addAll(request.getParameter("line"));
             if (request.getParameter("more") == null) {
-                Workers.update(); // now it counts the requests of each model
                 Routes.set(LINES);
             }
         }
@@ -45,6 +44,6 @@ public final class Routing extends ModelServerEndpoint {
 
     @Override
     public void doGet(Request request, Response response, Context context) throws IOException {
-        GetEndpoint.send(response, 200, "text/plain", Batches.inFlightByModel());
+        GetEndpoint.send(response, 200, "text/plain", Router.inFlight());
     }
 }

@@ -6,7 +6,6 @@ import com.amazonaws.ml.mms.wlm.ModelManager;
 import com.amazonaws.ml.mms.wlm.WorkerState;
 import com.amazonaws.ml.mms.wlm.WorkerThread;
 import java.io.File;
-import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collection;
 import java.util.List;
@@ -48,14 +47,12 @@ final class Workers {
 
     private static final int EXPECTED_MODELS = expectedModels();
     private static final Map<String, Workers> REGISTERED = new TreeMap<>();
-    private static final List<Workers> UNREGISTERED = new ArrayList<>();
 
     /** Whether all expected models had loaded at one time. */
     private static boolean complete;
 
     final Model model;
-    private final Batches batches;
-    final Lane lane;
+    private final Lane lane;
     final Recycling recycling;
     List<WorkerThread> threads;
     int expected;
@@ -65,16 +62,11 @@ final class Workers {
     private boolean loaded;
     private int reads;
     private long aliveAt;
-    private long unregisteredAt;
 
     private Workers(Model model) {
         this.model = model;
-        recycling = new Recycling(model);
         lane = Plane.lane(model);
-        batches = Plugin.GATE == null ? null : Batches.follow(model);
-        if (Plugin.GATE != null && lane == null) {
-            RequestQueue.adopt(model);
-        }
+        recycling = new Recycling(lane);
     }
 
     /** Update periodically from now on; the gate accepts as soon as MMS has a model manager. */
@@ -109,30 +101,13 @@ final class Workers {
     /** Read the current state of each registered model's workers from MMS. */
     static synchronized Collection<Workers> update() {
         Map<String, Model> models = ModelManager.getInstance().getModels();
-        REGISTERED.values().forEach(w -> w.checkRegistered(models.get(w.model.getModelName())));
-        REGISTERED.values().removeIf(w -> w.unregisteredAt != 0);
-        UNREGISTERED.removeIf(Workers::refuseWaiting);
+        REGISTERED.values().removeIf(w -> w.model != models.get(w.model.getModelName()));
+        Plane.forgetOthers(models);
         models.forEach((name, model) -> REGISTERED.computeIfAbsent(name, n -> new Workers(model)));
         REGISTERED.values().forEach(Workers::read);
         long loaded = REGISTERED.values().stream().filter(w -> w.loaded).count();
         complete |= loaded >= EXPECTED_MODELS && isConfirmed();
         return REGISTERED.values();
-    }
-
-    /** @param registered the model that has this one's name now; null if none has */
-    private void checkRegistered(Model registered) {
-        if (registered != model) {
-            unregisteredAt = System.nanoTime();
-            UNREGISTERED.add(this);
-            Batches.forget(model);
-            Plane.forget(model);
-        }
-    }
-
-    /** Refuse the waiting requests.  Further ones may still be on their way into the queue. */
-    private boolean refuseWaiting() {
-        RequestQueue.refuse(model);
-        return System.nanoTime() - unregisteredAt > PATIENCE_NS;
     }
 
     private static boolean isConfirmed() {
@@ -169,10 +144,6 @@ final class Workers {
         starts.keySet().forEach(this::endScaledDown);
         expected = model.getMinWorkers();
         alive = (int) threads.stream().filter(Workers::isAlive).count();
-        if (batches != null) {
-            batches.setWorkers(alive);
-            RequestQueue.catchUp(model);
-        }
         if (recycling.update(threads, alive >= expected)) {
             restarts--; // no worker died
         }
@@ -180,6 +151,11 @@ final class Workers {
         if (alive > 0 || expected == 0) {
             aliveAt = System.nanoTime();
         }
+    }
+
+    /** How many requests wait for a worker. */
+    int waiting() {
+        return lane == null ? MmsInternals.waiting(model) : lane.length();
     }
 
     /** WorkerThread.isRunning() stays true after the process has died; the state does not. */

@@ -166,7 +166,7 @@ def _bound_module(graph: Graph, shapes: list[tuple[str, tuple[int, ...]]]) -> An
     of another Module.  That other Module needs only an executor.
     """
     sizes = [shape for _, shape in shapes]
-    executor = Executors(graph).bound(tuple(sizes)).executor
+    executor = Executors(graph).executor(tuple(sizes))
     shared = _module(graph)
     shared._exec_group = SimpleNamespace(execs=[executor], shared_data_arrays=[{}])
     shared._arg_params = {name: executor.arg_dict[name] for name in shared._param_names}

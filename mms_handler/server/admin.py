@@ -39,7 +39,6 @@ _PAGE = 100
 _SERVING_FIELDS = {
     "initial_workers": "workers",
     "batch_size": "batch_size",
-    "max_batch_delay": "max_batch_delay_ms",
     "response_timeout": "timeout_s",
 }
 

@@ -90,7 +90,8 @@ class EndedWorkers:
     def look(self) -> None:
         """See which workers there are, and which have ended since the last look."""
         group = {process.pid for process in model_processes.of_all_models(self._java_pid)}
-        if group != self._seen:
+        has_changed = group != self._seen
+        if has_changed:
             self._seen = group
             for process in model_processes.workers(self._java_pid):
                 model = model_processes.model_of(process)
@@ -104,9 +105,18 @@ class EndedWorkers:
                 continue
             del self._alive[process]
             self._ends.append(self._end_of(process.pid, worker, killed > self._killed))
+        if has_changed:
+            self._forget_unseen()
         self._killed = killed
         now_s = time.monotonic()
         self._ends = [end for end in self._ends if now_s - end.at_s < _KEPT_S]
+
+    def _forget_unseen(self) -> None:
+        """Remove the files of workers that have lived between two looks."""
+        for model in {worker.model for worker in self._alive.values()}:
+            for pid in worker_files.with_requests(self._folder(model)):
+                if not psutil.pid_exists(pid):
+                    worker_files.take_requests(self._folder(model), pid)
 
     def _end_of(self, pid: int, worker: _Worker, killed: bool) -> _End:
         return _End(

@@ -29,9 +29,6 @@ log = logging.getLogger(__name__)
 #: Seconds between lines of the log about a load.
 _REPORT_S = 10
 
-#: More than any model has: MMS's list also has those that have died.
-ALL_WORKERS = 2**31 - 1
-
 
 class Serving(NamedTuple):
     """How a model is served.
@@ -39,13 +36,11 @@ class Serving(NamedTuple):
     Fields:
         workers: processes with the model loaded.
         batch_size: requests that a worker may get together; None: as many as its handler takes.
-        max_batch_delay_ms: how long the first request of a batch waits for others.
         timeout_s: for one batch, and for loading.
     """
 
     workers: int
     batch_size: int | None
-    max_batch_delay_ms: int
     timeout_s: int
 
     @classmethod
@@ -53,7 +48,6 @@ class Serving(NamedTuple):
         return cls(
             settings.workers or 1,
             settings.batch_size,
-            settings.max_batch_delay_ms,
             settings.timeout_s,
         )
 
@@ -206,14 +200,10 @@ class MmsModels:
             OutOfResources, ServerError: MMS could not start them; the model has as many as before.
         """
         url = self._front_end.management_url
-        if workers < serving.workers:
-            client.retire(url, name, serving.workers - workers, serving.timeout_s)
         answer = client.scale(url, name, workers, serving.timeout_s)
         if answer.status != 200:
             subject = f"could not start {workers} workers for {names.shown(name)}"
             error = self._refusal(name, subject, answer)
-            more = max(0, workers - serving.workers)
-            client.retire(url, name, more, serving.timeout_s)  # some may have loaded, and be busy
             client.scale(url, name, serving.workers, serving.timeout_s)
             raise error
 
@@ -235,8 +225,7 @@ class MmsModels:
     def _end(self, name: str) -> None:
         processes = self.processes(name)
         url = self._front_end.management_url
-        client.retire(url, name, ALL_WORKERS, self._drain_s)
         client.unregister(url, name)  # 404 if MMS already did
-        model_processes.wait_for_end(processes)
+        model_processes.wait_for_end(processes, self._drain_s)
         front_end = self._front_end
         model_processes.remove_sockets(front_end.process.pid, front_end.folder / "tmp")

@@ -96,9 +96,12 @@ def remove_sockets(java_pid: int, folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def wait_for_end(processes: list[psutil.Process]) -> None:
-    """Return when ``processes`` have ended.  MMS ends them; those that survive are killed here."""
-    kill(_alive_after(_END_S, processes))
+def wait_for_end(processes: list[psutil.Process], busy_s: float) -> None:
+    """Return when ``processes`` have ended; MMS has told them to, and they answer what they have.
+
+    Those that have not ended ``busy_s`` and a few seconds later are killed.
+    """
+    kill(_alive_after(busy_s + _END_S, processes))
 
 
 def kill(processes: list[psutil.Process]) -> None:

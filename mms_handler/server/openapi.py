@@ -77,7 +77,6 @@ _OPERATIONS: dict[str, dict[str, _Operation]] = {
                 "runtime": ("string", f"{', '.join(RUNTIMES)}: all stand for the server's Python"),
                 "initial_workers": ("integer", "Default: --workers, or 1; 0: nothing is loaded"),
                 "batch_size": ("integer", "The most requests that a worker gets together"),
-                "max_batch_delay": ("integer", "Milliseconds that a batch waits for requests"),
                 "response_timeout": ("integer", "Seconds that a batch or a load may take"),
                 "version": ("string", "Default: the manifest's, or the next number"),
                 "replace": ("boolean", "true: serve it in place of the version that is served"),

@@ -124,13 +124,13 @@ class Registry:
                 "minWorkers": 0,
                 "maxWorkers": 0,
                 "batchSize": self._mms.batch_size(name, model.serving),
-                "maxBatchDelay": model.serving.max_batch_delay_ms,
                 "workers": [],
             }
         for_clients = {
             "modelName": model.name,
             "modelVersion": model.version,
             "modelUrl": model.url,
+            "maxBatchDelay": 0,
         }
         return {**description, **for_clients}
 

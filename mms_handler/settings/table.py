@@ -183,13 +183,6 @@ class Settings:
         default_text="32 for models that can batch, else 1",
         option="batch-size",
     )
-    max_batch_delay_ms: int = declare(
-        1,
-        {"MMS_HANDLER_MAX_BATCH_DELAY_MS": texts.positive},
-        "Time that the first request of a batch waits for others.",
-        unit="ms",
-        option="max-batch-delay-ms",
-    )
     job_queue_size: int = declare(
         100,
         {"MMS_JOB_QUEUE_SIZE": texts.positive},

@@ -19,7 +19,6 @@ import logging
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
@@ -33,15 +32,11 @@ from mms_handler.worker.pipeline import Run, Steps, Whole, run_step
 
 log = logging.getLogger(__name__)
 
-#: Requests, of different shapes, from which is learned until a faster graph is found; and requests
-#: of a worker that teach nothing, after which it looks for no others.
-LESSONS, USELESS = 3, 100
+#: Requests, of different shapes, from which is learned until a faster graph is found.
+LESSONS = 3
 
 #: Seconds that the trying may take.
 LIMIT_S = 60
-
-#: Nanoseconds within which files may change without a new time of their folder.
-TICK_NS = 100_000_000
 
 #: How many times as long as at a load a run may take in it: nobody waits, and the machine is busy.
 PATIENCE = 5
@@ -77,10 +72,8 @@ class Learning:
         self._let_passes_try(self._is_done)
         self._lesson: Lesson | None = None
         self._trial: tuple[int, str] | None = None  # the process that tries, and its shapes
-        self._useless = 0  # how many requests have taught nothing
         self._changed_ns = -1  # when the files that this worker has read were written
-        self._known: dict[str, str] = {}  # what was learned, by the requests' shapes
-        self._changed_s = 0.0  # when this became known
+        self._taken: set[str] = set()  # the shapes of what was taken over
 
     @property
     def is_over(self) -> bool:
@@ -108,22 +101,13 @@ class Learning:
         self._look_at_trial()
         self._take_over()
         lesson, self._lesson = self._lesson, None
-        if lesson and not self._is_done:
-            if self._is_to_try(lesson):
-                self._start_trial(lesson)
-            else:
-                self._useless += 1
-        others_try = "" in self._known.values() and time.monotonic() - self._changed_s < LIMIT_S
-        if self._useless > USELESS and not others_try:
-            self._is_done = True
-        if self._is_done:
-            self._let_passes_try(True)
+        if lesson and not self._is_done and self._is_to_try(lesson):
+            self._start_trial(lesson)
 
     # --- trying ---
 
     def _is_to_try(self, lesson: Lesson) -> bool:
-        is_new = lesson.shapes not in self._known
-        return is_new and worker_files.claim_learning(self._folder, lesson.shapes, LESSONS, LIMIT_S)
+        return worker_files.claim_learning(self._folder, lesson.shapes, LESSONS, LIMIT_S)
 
     def _start_trial(self, lesson: Lesson) -> None:
         log.info("no sample was packed: faster ways are tried with a request that succeeded")
@@ -138,7 +122,6 @@ class Learning:
             return
         try:
             die_with_parent(parent)
-            Path("/proc/self/oom_score_adj").write_text("1000")  # rather than a worker
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
             gc.disable()  # it would write to pages that this process shares with its parent
@@ -197,18 +180,17 @@ class Learning:
         changed_ns = worker_files.written_ns(self._folder)
         if self._is_done or changed_ns == self._changed_ns:
             return
-        is_old = time.time_ns() - changed_ns > TICK_NS  # else look again
-        self._changed_ns = changed_ns if is_old else -1
-        known, self._known = self._known, worker_files.read_learned(self._folder)
-        if known != self._known:
-            self._changed_s = time.monotonic()
-        for shapes, text in self._known.items():
-            if text and not known.get(shapes) and not self._is_done:
+        self._changed_ns = changed_ns
+        texts = worker_files.read_learned(self._folder)
+        for shapes, text in texts.items():
+            if text and shapes not in self._taken and not self._is_done:
+                self._taken.add(shapes)
                 failure = attempt(self._use, text)
                 if isinstance(failure, Failed):
                     exc = failure.exc
                     log.warning("what was learned has no use: %s: %s", type(exc).__name__, exc)
-        self._is_done = self._is_done or len(list(filter(None, self._known.values()))) >= LESSONS
+        self._is_done = self._is_done or len(self._taken) >= LESSONS
+        self._let_passes_try(self._is_done)
 
     def _use(self, text: str) -> None:
         learned = json.loads(text)

@@ -126,24 +126,19 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
         for hook in (*hooks, *answering.hooks):
             note(doubts(hook), worker)
     with phase("sample", worker):
-        # Under serve, the gate makes batches of any size up to the registered one.
-        supervised = settings.supervised
-        batch_size = settings.max_batch_size if supervised else properties["batch_size"]
         int8 = packed_int8(worker.model_dir) if settings.optimize == "on" else None
         packed = packed_sample(worker)
         sample.prepare(
             answering,
             packed,
-            batch_size,
+            properties["batch_size"],
             faster=settings.optimize != "off",
             int8=int8,
-            gated=supervised,
         )
-        if supervised and not settings.batch_size and not answering.batches:
-            worker_files.write_one_by_one(worker.model_dir)
     called = [*hooks, *answering.hooks]
     # Only under serve do workers have a private folder, and time between two requests.
-    learns = supervised and packed is None and settings.optimize != "off" and worker.gpu_id is None
+    optimizes = settings.optimize != "off" and worker.gpu_id is None
+    learns = settings.supervised and packed is None and optimizes
     taught = learning.Learning(answering, model_dir) if learns else None
     return Loaded(answering, script, called, worker.seconds, worker.doubts, taught)
 

@@ -70,11 +70,11 @@ class Received(Mapping[str, Any]):
         self.request_id, self.context, self.processor = request_id, context, processor
         self._made: dict[str, Any] = {}
 
-    def _headers(self) -> Mapping[str, Any]:
+    def sent_headers(self) -> Mapping[str, Any]:
         """The headers as MMS decodes them; for a part of a form, a dict under its name."""
         raise NotImplementedError
 
-    def _parts(self) -> Mapping[str, Any]:
+    def parts(self) -> Mapping[str, Any]:
         """The body under ``body``, or the parts of a form or a query by name."""
         raise NotImplementedError
 
@@ -90,7 +90,7 @@ class Received(Mapping[str, Any]):
         """
         headers = self.headers
         content_type = as_sent(headers.get("content-type", ""))
-        body, content_type = _body(self._parts(), self._headers(), content_type)
+        body, content_type = _body(self.parts(), self.sent_headers(), content_type)
         encoding = as_sent(headers.get("content-encoding", ""))
         return Request(
             body=codecs.decompress(body, encoding, max_bytes) if encoding else body,
@@ -103,7 +103,9 @@ class Received(Mapping[str, Any]):
     def headers(self) -> Mapping[str, str]:
         """The client's headers by lower-case name, as MMS decodes them."""
         return {
-            name.lower(): value for name, value in self._headers().items() if isinstance(value, str)
+            name.lower(): value
+            for name, value in self.sent_headers().items()
+            if isinstance(value, str)
         }
 
     def __getitem__(self, name: str) -> Any:
@@ -128,7 +130,7 @@ class Received(Mapping[str, Any]):
         Scripts are written for one request: what they set at index 0 must apply to this one.
         """
         if self.processor is None:
-            self.processor = RequestProcessor(self._headers())
+            self.processor = RequestProcessor(self.sent_headers())
         view = copy.copy(self.context)
         view.request_ids = {0: self.request_id}
         view.request_processor = [self.processor]
@@ -150,11 +152,11 @@ class _ReceivedByMms(Received):
         super().__init__(context.get_request_id(index), context, processor)
         self._sent = parts
 
-    def _headers(self) -> Mapping[str, Any]:
+    def sent_headers(self) -> Mapping[str, Any]:
         headers: Mapping[str, Any] = self.processor.get_request_properties()
         return headers
 
-    def _parts(self) -> Mapping[str, Any]:
+    def parts(self) -> Mapping[str, Any]:
         return self._sent
 
 

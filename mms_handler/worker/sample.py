@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 #: A model, and the arrays that it is called with.
 Call = Tuple[Any, Sequence[Any]]
 
-#: A sample slower than this is not tried in batches: the gate (Batches.java, 3 ms) would never
-#: batch it.  Doubled because first runs are slow.
+#: A sample slower than this is not tried in batches: a worker takes such requests one by one
+#: (plane.py, 3 ms).  Doubled because first runs are slow.
 HEAVY_S = 6e-3
 
 #: Seconds that warming up for each batch size may take.
@@ -31,7 +31,6 @@ def prepare(
     *,
     faster: bool,
     int8: models.PackedInt8 | None = None,
-    gated: bool = False,
 ) -> None:
     """Answer a sample request, to warm up and to find the fastest way to serve others like it.
 
@@ -41,7 +40,6 @@ def prepare(
         batch_size: how many requests may come together.
         faster: whether to try faster graphs of the model.
         int8: the archive's int8 graph, to be tried too.
-        gated: whether a gate hands slow requests over one by one, despite ``batch_size``.
     """
     if sample is None:
         if pipeline.passes and not pipeline.predictor:
@@ -59,7 +57,7 @@ def prepare(
         failure = attempt(_try_with_sample, pipeline, sample, calls, int8)
         if isinstance(failure, Failed):  # the model answers, so it is served without one
             log.warning("no faster graph: %s: %s", type(failure.exc).__name__, failure.exc)
-    if gated and pipeline.predictor and _takes_long(pipeline, sample):
+    if pipeline.predictor and _takes_long(pipeline, sample):
         return  # if such requests come in a batch after all, they are tried then
     if isinstance(pipeline, Steps) and pipeline.passes:
         _try_batches(pipeline, sample)

@@ -54,8 +54,6 @@ class Service:
             else:
                 self._start(context)
             return None
-        if self._settings.supervised:
-            context.metrics.add_time = ignore
         responses = self.answer(received_by_mms(batch, context))
         for index, response in enumerate(responses):
             reply_frame.set_head(index, response, context)
@@ -208,7 +206,3 @@ def respond(received: Received, reply: Any, max_bytes: int) -> Response:
         phrase, headers = processor.get_response_status_phrase(), processor.get_response_headers()
         status = status if status != 200 else processor.get_response_status_code()
     return reply_frame.response(reply.body, reply.content_type, status, phrase, headers)
-
-
-def ignore(*_: Any) -> None:
-    """Do nothing.  Replaces MMS's per-batch timing line, which serve would only filter out."""

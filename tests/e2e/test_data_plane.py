@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -42,6 +43,8 @@ def transform_fn(model, data, content_type, accept, context, headers):
     elif what == "teapot":
         context.set_response_status(418, "I am a teapot")
         context.set_response_header(0, "X-Name", headers.get("x-name", ""))
+    elif what == "touch":
+        open(number, "w").close()
     return f"{os.getpid()} {data}", "text/csv"
 """
 
@@ -176,14 +179,24 @@ def test_the_queue_is_bounded(serving):
     assert {answer.headers["retry-after"] for answer in refused} == {"1"}
 
 
+def post(serving: Serving, body: str) -> socket.socket:
+    """A connection on which a request was sent."""
+    host, _, port = serving.inference.rpartition("/")[2].partition(":")
+    connection = socket.create_connection((host, int(port)), timeout=20)
+    send(connection, body)
+    return connection
+
+
+def send(connection: socket.socket, body: str) -> None:
+    head = "POST /predictions/doing HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/csv\r\n"
+    connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+
+
 def test_pipelined_requests_are_answered_in_order(serving):
     seconds = ["0.3", "0.1", "0", "0.2"]
-    host, _, port = serving.inference.rpartition("/")[2].partition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection:
-        for number in seconds:
-            body = f"sleep {number}"
-            head = f"POST /predictions/doing HTTP/1.1\r\nHost: {host}\r\nContent-Type: text/csv\r\n"
-            connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+    with post(serving, f"sleep {seconds[0]}") as connection:
+        for number in seconds[1:]:
+            send(connection, f"sleep {number}")
         answers = b""
         while answers.count(b" sleep ") < len(seconds):
             answers += connection.recv(65536)
@@ -251,6 +264,60 @@ def exchanged(serving: Serving, pieces: list[bytes]) -> bytes:
         answers = received.read()
     connection.close()
     return answers
+
+
+def test_nobody_computes_for_a_client_that_is_gone(serving, tmp_path):
+    """One that has reset its connection.  Who has closed his own side may still read the answer."""
+    wait_for(lambda: value(serving, "workers", 'state="alive"') == 2, 30)
+    with ThreadPoolExecutor(2) as pool:
+        busy = [pool.submit(ask, serving, "sleep 1.5") for _ in range(2)]
+        wait_for(lambda: value(serving, "in_flight", "") == 2, 10)
+        gone = post(serving, f"touch {tmp_path}/gone")
+        half = post(serving, f"touch {tmp_path}/half")
+        wait_for(lambda: value(serving, "queue_length") == 2, 1)
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        gone.close()
+        half.shutdown(socket.SHUT_WR)
+        assert [each.result().status for each in busy] == [200, 200]
+        assert half.recv(12) == b"HTTP/1.1 200"
+        half.close()
+    assert ask(serving, "quick").status == 200
+    assert [path.name for path in tmp_path.iterdir()] == ["half"]
+
+
+def test_answers_for_clients_that_are_gone_are_dropped(serving):
+    """Nothing is left of them, and the log is quiet."""
+    logged = len(serving.log.read_text())
+    for linger in ((0, 0), (1, 0)):
+        connection = post(serving, "sleep 0.3")
+        wait_for(lambda: value(serving, "in_flight", "") == 1, 10)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", *linger))
+        connection.close()
+        wait_for(lambda: value(serving, "in_flight", "") == 0, 10)
+    assert ask(serving, "sleep 0.3").status == 200
+    assert "Exception" not in serving.log.read_text()[logged:]
+
+
+def test_bodies_that_wait_have_a_limit(tmp_path):
+    """A quarter of Java's memory for buffers: 16 MB of 64."""
+    (tmp_path / "slow" / "code").mkdir(parents=True)
+    script = SCRIPT.replace('return f"{os.getpid()} {data}"', 'return "done"')
+    (tmp_path / "slow" / "code" / "inference.py").write_text(script)
+    options = ("--workers", "1", "--heap-mb", "64", "--max-body-bytes", "4000000")
+    with Serving(free_ports(), tmp_path / "slow", *options, log=tmp_path / "log") as serving:
+        with ThreadPoolExecutor(8) as pool:
+            first = pool.submit(serving.ask, "slow", b"sleep 3", content_type="text/csv")
+            time.sleep(0.5)
+            body = b"sleep 0".ljust(3_900_000)
+            asked = [
+                pool.submit(serving.ask, "slow", body, content_type="text/csv") for _ in range(7)
+            ]
+            assert first.result().status == 200
+            answers = [each.result() for each in asked]
+        assert statuses(answers) == [200] * 4 + [503] * 3
+        refused = [answer for answer in answers if answer.status == 503]
+        assert {answer.headers["retry-after"] for answer in refused} == {"1"}
+        assert serving.ask("slow", body, content_type="text/csv").status == 200
 
 
 def test_scaling_loses_no_request(serving):

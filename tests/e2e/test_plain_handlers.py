@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 from running_mms import Serving, free_ports, wait_for
 
+from mms_handler import client
+
 JSON = "application/json"
 
 ECHO = """
@@ -37,6 +39,16 @@ def handle(batch, context):
         import os
         os._exit(7)
     raise ValueError("secret")
+"""
+
+HANGING = """
+import os, time
+
+def handle(batch, context):
+    if batch is not None:
+        print("it has", context.get_request_id(0), flush=True)
+        time.sleep(float(batch[0]["body"]))
+        return [str(os.getpid())]
 """
 
 BROKEN = """
@@ -205,6 +217,28 @@ def test_a_handler_that_fails(serving):
     """MMS's own answer."""
     status, text = post(f"{serving.inference}/predictions/failing", b"x", "text/plain")
     assert (status, json.loads(text)["message"]) == (503, "Prediction failed")
+
+
+def test_a_handler_that_hangs(tmp_path):
+    """Its request gets 504, and the worker is replaced; the queue is bounded, and ids are kept."""
+    write(tmp_path / "hanging.mar", HANGING)
+    words = (tmp_path / "hanging.mar", "--workers", "1", "--timeout-s", "3", "--restarts", "9")
+    options = ("--job-queue-size", "2", "--max-requests", "5")
+    with Serving(free_ports(), *words, *options, log=tmp_path / "log") as serving:
+        url = f"{serving.inference}/predictions/hanging"
+        with ThreadPoolExecutor(4) as pool:
+            replies = list(pool.map(lambda _: post(url, b"1.2", "text/plain"), range(4)))
+        assert sorted(status for status, _ in replies) == [200, 200, 200, 503]
+        status, text = post(url, b"60", "text/plain")
+        assert (status, json.loads(text)["type"]) == (504, "TimedOut")
+        replies = [post(url, b"0", "text/plain") for _ in range(6)]
+        assert {status for status, _ in replies} == {200}
+        wait_for(lambda: post(url, b"0", "text/plain")[1] != replies[0][1], 20)  # it is recycled
+        answer = client.call(
+            "POST", url, b"0", {"Content-Type": "text/plain", "X-Request-Id": "my"}
+        )
+        assert answer.headers["x-request-id"] == "my"
+        wait_for(lambda: "it has my" in serving.log.read_text(), 10)
 
 
 def test_a_handler_that_does_not_load(serving):

@@ -1,4 +1,4 @@
-"""The plug-in's queue: the idle worker that was busy most recently gets the next request."""
+"""Whose turn it is: the idle worker that was busy most recently gets the next request."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ from mms_handler.server.sources import Sources
 
 TOKEN = "abcdefghijklmnop"
 
-DEFAULTS = Serving(workers=1, batch_size=1, max_batch_delay_ms=1, timeout_s=60)
+DEFAULTS = Serving(workers=1, batch_size=1, timeout_s=60)
 
 _PATHS = [
     "/models",

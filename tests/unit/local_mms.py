@@ -73,8 +73,6 @@ class Mms:
         if path == "/models":
             fields = json.loads(body)
             name, workers = fields["model_name"], fields["initial_workers"]
-        elif path == "/retire":
-            method, name, workers = "RETIRE", query["model"][0], int(query["workers"][0])
         elif path.startswith("/predictions/"):
             method = "INVOKE"
         elif method == "PUT":
@@ -159,4 +157,4 @@ def check_free(models, name: str) -> None:
 
 
 def serving(workers: int = 1) -> Serving:
-    return Serving(workers, batch_size=4, max_batch_delay_ms=3, timeout_s=5)
+    return Serving(workers, batch_size=4, timeout_s=5)

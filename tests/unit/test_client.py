@@ -210,7 +210,6 @@ def test_register_is_synchronous_and_in_seconds(server):
         "m.mar",
         workers=2,
         batch_size=4,
-        max_batch_delay_ms=50,
         timeout_s=60,
     )
     ((method, path, headers, body),) = server.requests
@@ -222,7 +221,6 @@ def test_register_is_synchronous_and_in_seconds(server):
         "initial_workers": 2,
         "synchronous": True,
         "batch_size": 4,
-        "max_batch_delay": 50,
         "response_timeout": 60,
         "runtime": "python",
     }
@@ -242,10 +240,8 @@ def test_a_number_of_workers_is_set_in_the_query(server):
     """MMS reads nothing else there; the answer comes once they are loaded."""
     server.reply = reply("200 OK", b'{"status": "Workers scaled"}')
     assert client.scale(server.url, "a b", 3, 60).status == 200
-    client.retire(server.url, "a b", 1, 60)
     assert [request[:2] for request in server.requests] == [
         ("PUT", "/models/a%20b?min_worker=3&max_worker=3&synchronous=true"),
-        ("POST", "/retire?model=a+b&workers=1&timeout_s=60"),
     ]
 
 
@@ -325,5 +321,4 @@ def test_how_long_workers_are_waited_for(monkeypatch):
     limits = []
     monkeypatch.setattr(client, "call", lambda *_, timeout_s: limits.append(timeout_s))
     client.scale("http://127.0.0.1:1", "m", 2, 60)
-    client.retire("http://127.0.0.1:1", "m", 2, 60)
-    assert limits == [2 * (60 + 180), 70]
+    assert limits == [2 * (60 + 180)]

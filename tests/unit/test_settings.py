@@ -31,7 +31,6 @@ DEFAULTS = {
     "model_store": "model_archives",
     "workers": None,
     "batch_size": None,
-    "max_batch_delay_ms": 1,
     "cache_dir": None,
     "base_dir": None,
     "raw_hyperparameters": False,
@@ -92,7 +91,6 @@ def test_an_empty_environment_gives_the_defaults():
         ("MMS_HANDLER_MODEL_STORE", "/srv/models", {"model_store": "/srv/models"}),
         ("SAGEMAKER_MODEL_SERVER_WORKERS", "4", {"workers": 4}),
         ("MMS_HANDLER_BATCH_SIZE", "16", {"batch_size": 16}),
-        ("MMS_HANDLER_MAX_BATCH_DELAY_MS", "50", {"max_batch_delay_ms": 50}),
         ("SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS", "120", {"timeout_s": 120}),
         ("MMS_DEFAULT_RESPONSE_TIMEOUT_SECONDS", "121", {"timeout_s": 121}),
         ("SAGEMAKER_MODEL_SERVER_TIMEOUT", "122", {"timeout_s": 122}),
@@ -200,7 +198,7 @@ def test_the_help_says_what_each_option_takes():
     text = serve.get_help(click.Context(serve))
     values = set(re.findall(r"^  --[\w-]+ (\S+)", text, re.MULTILINE))
     assert values == {
-        *("BYTES", "MB", "MS", "S", "NUMBER"),
+        *("BYTES", "MB", "S", "NUMBER"),
         *("ADDRESS", "PORT", "FOLDER", "URLS", "NAMES", "FILE", "FORMAT", "LEVEL", "WHICH"),
     }
 
@@ -339,9 +337,9 @@ def test_an_empty_variable_is_an_absent_one():
             id="a second line for the configuration",
         ),
         pytest.param(
-            "MMS_HANDLER_MAX_BATCH_DELAY_MS",
+            "MMS_JOB_QUEUE_SIZE",
             " ",
-            "MMS_HANDLER_MAX_BATCH_DELAY_MS: ' ' is not a whole number, 1 or more",
+            "MMS_JOB_QUEUE_SIZE: ' ' is not a whole number, 1 or more",
             id="a blank",
         ),
     ],
@@ -484,7 +482,6 @@ OTHERS = {
     "heap_mb": 99,
     "java_jars": "/srv/jars",
     "batch_size": 8,
-    "max_batch_delay_ms": 5,
     "job_queue_size": 9,
     "netty_threads": 2,
     "timeout_s": 7,

@@ -49,12 +49,6 @@ def test_a_phase_of_loading(tmp_path):
     assert worker_files.read_load_error(tmp_path) == ""
 
 
-def test_a_model_that_cannot_batch(tmp_path):
-    """The name is the one that the gate looks for (Batches.java)."""
-    worker_files.write_one_by_one(tmp_path)
-    assert [path.name for path in (tmp_path / "MAR-INF").iterdir()] == ["one-by-one"]
-
-
 def test_the_requests_of_a_worker(tmp_path):
     """They are read once, up to a zero; another worker's stay."""
     assert worker_files.take_requests(tmp_path, 7) == []

@@ -9,7 +9,7 @@ from mms.context import Context
 
 from mms_handler import archive, manifest
 from mms_handler.settings import Settings
-from mms_handler.worker import loading, sample, trials
+from mms_handler.worker import loading, sample, service, trials
 from mms_handler.worker.request import Request
 
 SCRIPT = """
@@ -84,19 +84,19 @@ TRANSFORM = "def transform_fn(model, data, content_type, accept):\n    return da
 
 
 @pytest.mark.parametrize(
-    ("script", "settings", "one_by_one"),
+    ("script", "settings", "takes"),
     [
-        pytest.param(TRANSFORM, {"supervised": True}, True, id="a script that cannot batch"),
-        pytest.param(TRANSFORM, {}, False, id="no gate to tell"),
-        pytest.param(TRANSFORM, {"supervised": True, "batch_size": 2}, False, id="set by a person"),
-        pytest.param(SCRIPT, {"supervised": True}, False, id="a script that can batch"),
+        pytest.param(TRANSFORM, {}, 1, id="a script that cannot batch"),
+        pytest.param(TRANSFORM, {"batch_size": 2}, 2, id="set by a person"),
+        pytest.param(SCRIPT, {}, 32, id="a script that can batch"),
     ],
 )
-def test_the_gate_is_told_who_cannot_batch(packed, script, settings, one_by_one):
-    """It then sends requests one by one."""
-    folder = packed(script, b"1.5,2\n", "sample.csv")
-    loading.load(Context("m", str(folder), None, 4, None, ""), Settings(**settings))
-    assert (folder / "MAR-INF" / "one-by-one").exists() is one_by_one
+def test_how_many_requests_a_worker_takes(packed, script, settings, takes):
+    """As many as may share a forward, or as a person has said."""
+    worker = service.Service(loading.load)
+    worker._settings = Settings(**settings)
+    worker._pipeline = load(packed(script, b"1.5,2\n", "sample.csv")).pipeline
+    assert worker._takes() == takes
 
 
 def test_a_script_that_fails_with_the_sample_is_loaded(packed, caplog):
@@ -129,15 +129,13 @@ def model_fn(model_dir):
 
 
 @pytest.mark.parametrize(
-    ("takes_s", "supervised", "largest_batch"),
+    ("takes_s", "largest_batch"),
     [
-        pytest.param(0, True, 32, id="the largest batch of the gate"),
-        pytest.param(0, False, 4, id="the largest batch of MMS"),
-        pytest.param(0.02, True, 1, id="slow requests, which the gate hands over one by one"),
-        pytest.param(0.02, False, 4, id="slow requests, which MMS hands over in batches"),
+        pytest.param(0, 4, id="quick requests"),
+        pytest.param(0.02, 1, id="slow requests, which a worker takes one by one"),
     ],
 )
-def test_every_batch_size_is_warmed_up(packed, monkeypatch, takes_s, supervised, largest_batch):
+def test_every_batch_size_is_warmed_up(packed, monkeypatch, takes_s, largest_batch):
     """Batches of every size that may come are answered, and no larger ones.
 
     A request counts as slow only if it sleeps, however busy the machine is.
@@ -145,30 +143,28 @@ def test_every_batch_size_is_warmed_up(packed, monkeypatch, takes_s, supervised,
     if not takes_s:
         monkeypatch.setattr(sample, "HEAVY_S", 60)
     script = BLOCK.replace("TAKES_S", str(takes_s))
-    loaded = load(packed(script, b"[[1, 2]]"), batch_size=4, supervised=supervised)
+    loaded = load(packed(script, b"[[1, 2]]"), batch_size=4)
     assert max(loaded.pipeline.model.passes) == largest_batch
 
 
 @pytest.mark.parametrize(
-    ("settings", "batch_size", "faster"),
+    ("settings", "faster"),
     [
-        ({}, 5, True),
-        ({"optimize": "float"}, 5, True),
-        ({"optimize": "off"}, 5, False),
-        ({"supervised": True, "batch_size": 7}, 7, True),
-        ({"supervised": True}, 32, True),
+        ({}, True),
+        ({"optimize": "float"}, True),
+        ({"optimize": "off"}, False),
+        ({"supervised": True, "batch_size": 7}, True),
     ],
 )
-def test_what_is_tried(model_dir, monkeypatch, settings, batch_size, faster):
-    """Under serve batches of any size may come; otherwise MMS says of which."""
+def test_what_is_tried(model_dir, monkeypatch, settings, faster):
+    """Batches have up to the size of the registration, of which MMS tells the worker."""
     calls = []
     monkeypatch.setattr(
         sample, "prepare", lambda *arguments, **options: calls.append((*arguments[1:], options))
     )
     folder = model_dir(SCRIPT)
     loading.load(Context("m", str(folder), None, 5, None, ""), Settings(**settings))
-    options = {"faster": faster, "int8": None, "gated": "supervised" in settings}
-    assert calls == [(None, batch_size, options)]
+    assert calls == [(None, 5, {"faster": faster, "int8": None})]
 
 
 @pytest.mark.parametrize("shared", [False, True])

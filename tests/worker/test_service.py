@@ -1231,16 +1231,8 @@ def test_modules_in_the_model_dir_can_be_imported(tmp_path):
 # --- metrics ---
 
 
-@pytest.mark.parametrize(
-    ("supervised", "lines"),
-    [
-        pytest.param("false", ["PredictionTime", "Doubled"], id="under MMS's own command"),
-        pytest.param("true", ["Doubled"], id="under serve, which drops MMS's time"),
-    ],
-)
-def test_the_metrics_of_a_batch(worker, monkeypatch, supervised, lines):
-    """MMS adds its time and prints a line for each metric.  Under serve only the script's stay."""
-    monkeypatch.setenv("MMS_HANDLER_SUPERVISED", supervised)
+def test_the_metrics_of_a_batch(worker):
+    """MMS adds its time and prints a line for each metric."""
     model = worker(
         "def model_fn(model_dir):\n    return None\n"
         "def transform_fn(model, data, content_type, accept, context):\n"
@@ -1249,4 +1241,4 @@ def test_the_metrics_of_a_batch(worker, monkeypatch, supervised, lines):
     )
     model.answer(body=b"1", content_type="text/plain")
     names = [metric.name for metric in model.service.context.metrics.store]
-    assert sorted(names) == sorted(lines)
+    assert sorted(names) == ["Doubled", "PredictionTime"]

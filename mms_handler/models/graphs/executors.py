@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from mms_handler import settings
-from mms_handler.models.graphs.bound import Bound
 from mms_handler.models.graphs.graph import Graph, Shapes
 from mms_handler.models.passes import KINDS, Passes
 
@@ -46,7 +45,7 @@ class Executors:
         self, graph: Graph, max_rows: int | None = None, fused: bool | None = None
     ) -> None:
         self.graph, self.max_rows, self.fused = graph, max_rows, fused
-        self._bound: OrderedDict[Any, tuple[Bound, int]] = OrderedDict()  # by shapes; with bytes
+        self._bound: OrderedDict[Any, tuple[Any, int]] = OrderedDict()  # by shapes; with bytes
         self._fitting_rows: dict[Any, int] = {}  # by the shapes of samples
         self._independent: dict[Any, bool] = {}  # likewise
         self._lock = threading.Lock()  # a script may call its model from several threads
@@ -84,9 +83,14 @@ class Executors:
 
     def _forward(self, arrays: Sequence[Array]) -> list[Array]:
         with self._lock:
-            return self.bound(tuple(array.shape for array in arrays))(arrays)
+            executor = self.executor(tuple(array.shape for array in arrays))
+            for name, array in zip(self.graph.names, arrays):
+                # A fifth of the time of ``forward(**arrays)``, which goes through slicing.
+                executor.arg_dict[name]._sync_copyfrom(array)
+            # Copied, because the next call writes to the same outputs.
+            return [output.asnumpy() for output in executor.forward()]
 
-    def bound(self, shapes: tuple[tuple[int, ...], ...]) -> Bound:
+    def executor(self, shapes: tuple[tuple[int, ...], ...]) -> Any:
         """The executor for ``shapes``, bound now if it is new.
 
         If memory runs short, the least recently used executors are dropped.
@@ -98,9 +102,9 @@ class Executors:
         size = self.graph.activations(shapes) + (self.graph.bytes if fused else 0)
         while self._bound and size + sum(held for _, held in self._bound.values()) > KEPT_BYTES:
             self._bound.popitem(last=False)
-        bound = Bound(self._bind(shapes, fused), self.graph.names)
-        self._bound[shapes] = bound, size
-        return bound
+        executor = self._bind(shapes, fused)
+        self._bound[shapes] = executor, size
+        return executor
 
     def forget(self) -> None:
         """Bind all executors again, because the parameters have new values."""

@@ -145,7 +145,7 @@ def _calibrated(graph: Graph, fused: Any, inputs: Sequence[Sequence[Array]]) -> 
     )
     executors = Executors(graph._replace(symbol=fused), sys.maxsize, fused=False)
     for arrays in inputs:
-        executor = executors.bound(tuple(array.shape for array in arrays)).executor
+        executor = executors.executor(tuple(array.shape for array in arrays))
         executor.set_monitor_callback(collector.collect, monitor_all=True)
         executors(arrays)
     symbol, _, _ = quantization.calib_graph(

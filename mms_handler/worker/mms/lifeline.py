@@ -81,11 +81,6 @@ def in_listener() -> bool:
     return True
 
 
-def in_worker() -> bool:
-    """Whether this process is a worker of MMS."""
-    return _mms()[1] is not None
-
-
 class Lifeline:
     """A worker's connection.  In a ``with`` block the worker is busy; then its end kills it.
 

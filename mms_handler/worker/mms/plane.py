@@ -7,7 +7,7 @@ The worker connects once it has loaded its model.  From then on it waits for bot
 its main thread.  All integers are little-endian; a frame's length does not count itself.
 
 hello     length:4  version:2  takes:2  pid:4  port:4
-requests  length:4  count:2 unused:2   (head:4 body:4 parts:2 unused:2)...      heads  bodies
+requests  length:4  count:2 unused:2  (head:4 body:4 parts:2 unused:2)...      heads  bodies
 replies   length:4  count:2 takes:2    (index:2 status:2 head:4 body:4)...      heads  bodies
 
 A request's head is lines: its id; its Content-Type, Accept and Content-Encoding, empty if it has
@@ -141,7 +141,7 @@ class _ReceivedByGate(Received):
         content_type = as_sent(self._type) or media.JSON
         return Request(body, content_type, as_sent(self._accept), self)
 
-    def _headers(self) -> Mapping[str, Any]:
+    def sent_headers(self) -> Mapping[str, Any]:
         if self._read_headers is None:
             lines = self._lines.split("\n")
             self._read_headers = dict(zip(lines[::2], lines[1::2]))
@@ -149,7 +149,7 @@ class _ReceivedByGate(Received):
                 self._read_headers.setdefault(name, {"content-type": content_type})
         return self._read_headers
 
-    def _parts(self) -> Mapping[str, Any]:
+    def parts(self) -> Mapping[str, Any]:
         if not self._part_count:
             return {"body": self._body}
         return {name: value for name, _, value in self._each_part()}

@@ -302,7 +302,9 @@ final class ConnectionOrders implements Order {
     }
 
     private static void expect(boolean condition, String words) {
-        SimulatedModel.expect(condition, words);
+        if (!condition) {
+            throw new AssertionError(words);
+        }
     }
 
     private void note(String line) {

@@ -1,26 +1,29 @@
 package mms_handler;
 
+import com.amazonaws.ml.mms.util.ConfigManager;
 import com.amazonaws.ml.mms.wlm.ModelManager;
+import java.io.IOException;
 
 /**
- * Tries orders of events: {@code java mms_handler.Orders queue FIRST_SEED COUNT}, or one of them
- * with all that happens: {@code java mms_handler.Orders queue SEED}.
+ * Tries orders of events: {@code java mms_handler.Orders lane FIRST_SEED COUNT}, or one of them
+ * with all that happens: {@code java mms_handler.Orders lane SEED}.
  */
 public final class Orders {
     private Orders() {}
 
-    public static void main(String[] arguments) {
-        boolean queue = arguments[0].equals("queue");
+    public static void main(String[] arguments) throws IOException {
+        boolean ofLane = arguments[0].equals("lane");
         long first = Long.parseLong(arguments[1]);
         boolean traced = arguments.length < 3;
         long count = traced ? 1 : Long.parseLong(arguments[2]);
+        ConfigManager.init(new ConfigManager.Arguments());
         ModelManager.init(null, null); // it has no models
         long start = System.nanoTime();
         for (long seed = first; seed < first + count; seed++) {
             StringBuilder trace = traced ? new StringBuilder() : null;
             try {
                 Order order =
-                        queue ? new QueueOrders(seed, trace) : new ConnectionOrders(seed, trace);
+                        ofLane ? new LaneOrders(seed, trace) : new ConnectionOrders(seed, trace);
                 order.run();
             } catch (AssertionError e) {
                 System.out.println("seed " + seed + ": " + e.getMessage());

@@ -29,7 +29,7 @@ from mms_handler.server.access import Access
 from mms_handler.server.mms_models import Serving
 from mms_handler.server.sources import Source, Sources
 
-DEFAULTS = Serving(workers=1, batch_size=1, max_batch_delay_ms=1, timeout_s=60)
+DEFAULTS = Serving(workers=1, batch_size=1, timeout_s=60)
 
 
 class FakeVersions:
@@ -87,7 +87,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE")
 
 class Entry:
     url = "/opt/ml/models/x/model"
-    serving = Serving(3, 4, 5, 60)
+    serving = Serving(3, 4, 60)
 
 
 @pytest.fixture
@@ -131,14 +131,17 @@ def test_register(ask, versions, store):
 
 
 def test_register_with_mms_fields(ask, versions, store):
-    """MMS's fields work in the query; the url may be an absolute path inside the store."""
+    """MMS's fields work in the query; the url may be an absolute path inside the store.
+
+    ``max_batch_delay`` is not read.
+    """
     path = f"/models?model_name=i&url={store}/iris&initial_workers=2&batch_size=8"
     assert ask("POST", f"{path}&max_batch_delay=5&response_timeout=9&synchronous=true") == (
         200,
         {"status": "Workers scaled"},
     )
     source = Source("i", store / "iris", 4, f"{store}/iris")
-    assert versions.calls == [(source, Serving(2, 8, 5, 9))]
+    assert versions.calls == [(source, Serving(2, 8, 9))]
 
 
 @pytest.mark.parametrize("synchronous", ["true", "false"])
@@ -868,8 +871,8 @@ OPTIONS /                    apiDescription   200 401 403
 GET     /models              listModels       200 400 401 403  limit:integer next_page_token:string
 POST    /models              registerModel    200 202 400 401 403 404 409 500 503 507  * url:string
         model_name:string runtime:string initial_workers:integer batch_size:integer
-        max_batch_delay:integer response_timeout:integer version:string replace:boolean
-        share:integer synchronous:boolean
+        response_timeout:integer version:string replace:boolean share:integer
+        synchronous:boolean
 GET     /models/{model_name} describeModel    200 401 403 404
 PUT     /models/{model_name} setAutoScale     200 202 400 401 403 404 500 503 507  *
         min_worker:integer max_worker:integer synchronous:boolean

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 
 import local_mms
 import pytest
@@ -75,6 +76,18 @@ def test_a_worker_that_was_told_to_end(workers, ended):
     assert sentence.startswith(f"worker {second.pid} of iris ")
     (sentence,) = ended.sentences("rose", "rose version 2", 1, 1)
     assert sentence.startswith(f"worker {other.pid} of rose version 2 ")
+
+
+def test_a_short_life_leaves_no_file(workers, ended, tmp_path):
+    """A worker that started and ended between two looks; that of another one stays."""
+    (one,) = workers("iris", 1)
+    short = subprocess.Popen(["true"])
+    short.wait(30)
+    paths = [worker_files.requests_path(tmp_path / "store" / "iris", p.pid) for p in (short, one)]
+    for path in paths:
+        CurrentRequests(path).set(["r-1"])
+    ended.look()
+    assert [path.exists() for path in paths] == [False, True]
 
 
 def test_a_worker_that_was_not_seen(workers, ended):

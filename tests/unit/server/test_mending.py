@@ -7,7 +7,6 @@ from local_mms import check_free, serving, wait_until
 
 from mms_handler.errors import ServerError, Unavailable
 from mms_handler.server.mending import Mender
-from mms_handler.server.mms_models import ALL_WORKERS
 from mms_handler.server.watch import WorkerDeaths
 
 
@@ -38,7 +37,6 @@ def test_a_model_that_lost_its_processes(models, mms, deaths, tmp_path):
     mms.end("one")
     mender.mend()  # the first look at it
     assert mms.calls[1:] == [
-        ("RETIRE", "one", ALL_WORKERS),
         ("DELETE", "one", None),
         ("POST", "one", 2),
     ]
@@ -61,7 +59,7 @@ def test_the_gate_answers_503_meanwhile(models, mms, deaths):
     mms.end("one")
     Mender(models.registry, deaths, 3).mend()
     loading = "one 1 one LOADING 100"
-    assert told == {"RETIRE": loading, "DELETE": loading, "POST": loading}
+    assert told == {"DELETE": loading, "POST": loading}
 
 
 def test_models_without_workers(models, mms, source, deaths):
@@ -97,7 +95,6 @@ def test_a_listener_that_ends_alone(models, mms, deaths):
     wait_until(lambda: len(mms.processes("one")) == 1)
     assert mender.mend() == {}
     assert mms.calls[1:] == [
-        ("RETIRE", "one", ALL_WORKERS),
         ("DELETE", "one", None),
         ("POST", "one", 2),
     ]

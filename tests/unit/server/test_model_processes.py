@@ -74,10 +74,10 @@ def test_a_process_that_ends_meanwhile_is_not_alive():
 
 
 def test_what_does_not_end_is_killed(monkeypatch):
-    """After the time that MMS has for it; what ends by itself is waited for."""
-    monkeypatch.setattr(model_processes, "_END_S", 0.3)
+    """After the time that it has; what ends by itself is waited for."""
+    monkeypatch.setattr(model_processes, "_END_S", 0.2)
     ending, staying = subprocess.Popen(["sleep", "0.1"]), subprocess.Popen(["sleep", "60"])
-    model_processes.wait_for_end([psutil.Process(each.pid) for each in (ending, staying)])
+    model_processes.wait_for_end([psutil.Process(each.pid) for each in (ending, staying)], 0.1)
     assert [process.wait(30) for process in (ending, staying)] == [0, -signal.SIGKILL]
 
 
@@ -86,7 +86,7 @@ def test_a_zombie_is_not_waited_for():
     process = subprocess.Popen(["true"])
     zombie = psutil.Process(process.pid)
     wait_until(lambda: zombie.status() == psutil.STATUS_ZOMBIE)
-    model_processes.wait_for_end([zombie])
+    model_processes.wait_for_end([zombie], 60)
     assert psutil.pid_exists(process.pid)
     process.wait()
 

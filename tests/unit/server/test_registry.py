@@ -25,7 +25,6 @@ from mms_handler.errors import (
 )
 from mms_handler.manifest import MANIFEST
 from mms_handler.server import mms_models
-from mms_handler.server.mms_models import ALL_WORKERS
 from mms_handler.server.registry import Mending
 from mms_handler.server.sources import Source
 from mms_handler.worker_files import LOAD_ERROR, write_load_error, write_load_phase
@@ -55,7 +54,7 @@ def test_a_name_can_be_taken_once(versions, source, mms):
     with pytest.raises(NameTaken, match="^Model one is already registered.$"):
         models.register(source("one"), serving())
     models.unregister("one")
-    assert mms.calls[1:] == [("RETIRE", "one", ALL_WORKERS), ("DELETE", "one", None)]
+    assert mms.calls[1:] == [("DELETE", "one", None)]
     assert (models.names(), mms.processes("one")) == ([], [])
     check_free(models, "one")
     with pytest.raises(NoSuchModel, match="^Model not found: one$"):
@@ -310,7 +309,7 @@ def test_a_model_without_workers(idle, tmp_path, mms):
         "minWorkers": 0,
         "maxWorkers": 0,
         "batchSize": 4,
-        "maxBatchDelay": 3,
+        "maxBatchDelay": 0,
         "workers": [],
     }
     models.scale("one", 0, 4)
@@ -327,7 +326,7 @@ def test_a_model_gets_its_first_workers(idle, mms):
     assert (len(models.registry.processes("one")), mms.routes[1]) == (3, "one 1 one READY 100")
     assert models.registry.model("one").serving == serving(2)
     models.scale("one", 1)
-    assert mms.calls[2:] == [("RETIRE", "one", 1), ("PUT", "one", 1)]
+    assert mms.calls[2:] == [("PUT", "one", 1)]
 
 
 @pytest.mark.parametrize("failing", ["POST", "INVOKE"])
@@ -362,7 +361,7 @@ def test_a_description_has_the_url(versions, source, mms):
     models = versions()
     models.register(source("one"), serving())
     url = source("one").url
-    own = {"modelName": "one", "modelUrl": url, "modelVersion": "1"}
+    own = {"modelName": "one", "modelUrl": url, "modelVersion": "1", "maxBatchDelay": 0}
     assert models.registry.describe("one") == {**own, "workers": [1]}
     mms.statuses["GET"] = 404
     assert models.registry.describe("one") == {**own, "workers": []}
@@ -381,7 +380,7 @@ def test_scale(versions, source, mms):
     assert models.registry.model("one").serving == serving(3)
     models.scale("one", 1)
     assert models.registry.model("one").serving == serving(1)
-    assert mms.calls[1:] == [("PUT", "one", 3), ("RETIRE", "one", 2), ("PUT", "one", 1)]
+    assert mms.calls[1:] == [("PUT", "one", 3), ("PUT", "one", 1)]
 
 
 @pytest.mark.parametrize(
@@ -429,7 +428,7 @@ def test_workers_that_cannot_start(versions, source, mms):
     mms.statuses["PUT"] = 500
     with pytest.raises(ServerError, match="^could not start 3 workers for one: because$"):
         models.scale("one", 3)
-    assert mms.calls[1:] == [("PUT", "one", 3), ("RETIRE", "one", 2), ("PUT", "one", 1)]
+    assert mms.calls[1:] == [("PUT", "one", 3), ("PUT", "one", 1)]
     assert models.registry.model("one").serving == serving(1)
 
 

@@ -184,7 +184,7 @@ def test_frames_may_come_in_any_pieces(pair, worker_end, seed):
         thread.start()
         read = plane.read_requests(worker_end.receive(), None)
         assert [each.request_id for each in read] == [f"{size}" for size in sizes]
-        assert [bytes(each._parts()["body"]) for each in read] == bodies
+        assert [bytes(each.parts()["body"]) for each in read] == bodies
         thread.join()
 
 
