@@ -30,6 +30,12 @@ from mms_handler.worker.sample import prepare
 JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
 
 
+@pytest.fixture(autouse=True)
+def quick_samples(monkeypatch):
+    """No sample is too slow to be tried in batches, however busy the machine is."""
+    monkeypatch.setattr(sample, "HEAVY_S", 60)
+
+
 def pipeline(model, hooks=None, *, batch_predict=False, **options):
     return build(Script(None, hooks or {}, batch_predict), model, Options(mx.cpu(), **options))
 
