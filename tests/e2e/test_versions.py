@@ -277,7 +277,7 @@ def test_no_name_of_mms_is_seen(server, name):
         server.manage("GET", f"/{name}/3"),
         server.swap(name, "broken"),
         server.swap(name, "one", version="3"),
-        server.manage("PUT", f"/{name}/3?min_worker=900"),
+        server.manage("PUT", f"/{name}/3?min_worker=900000"),
         server.manage("DELETE", f"/{name}/3"),
     ]
     assert [status for status, _ in managed] == [200, 200, 200, 500, 409, 507, 409]
