@@ -87,10 +87,10 @@ def main() -> int:
     end_s = time.monotonic() + 60 * options.minutes
     sample = choose(options.seed, options.count, options.only)
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
-        tests = learn(Path(folder), folders_of(sample) if options.only else FOLDERS)
+        paths = folders_of(sample) if options.only else FOLDERS
+        tests = learn(Path(folder), paths, options.jobs)
         results = run(sample, tests, Path(folder), options.jobs, end_s)
-        results = run_with_servers(results, Path(folder), end_s)
-        results = run_with_servers(results, Path(folder), end_s)
+        results = run_with_servers(results, Path(folder), options.jobs, end_s)
     print(report(results, len(sample)))
     return 0
 
@@ -129,7 +129,7 @@ def folders_of(sample: list[Mutant]) -> tuple[str, ...]:
 # --- the tests -------------------------------------------------------------------------------
 
 
-def learn(folder: Path, paths: tuple[str, ...]) -> Tests:
+def learn(folder: Path, paths: tuple[str, ...], jobs: int) -> Tests:
     """Run all tests once, and return which run which lines.
 
     Those that fail while they are traced, for example because they take longer, run once more.
@@ -138,7 +138,7 @@ def learn(folder: Path, paths: tuple[str, ...]) -> Tests:
     data.mkdir()
     ignored = [f"--ignore-glob=*/{name}" for name in NOT_RUN]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    plugin = ["-p", "tools.tests_by_line", "-n", "2", "--dist", "loadfile"]
+    plugin = ["-p", "tools.tests_by_line", "-n", str(jobs), "--dist", "loadfile"]
     path = os.pathsep.join([str(ROOT / "tools" / "traced"), str(ROOT)])
     env = {**os.environ, "TESTS_BY_LINE": str(data), "PYTHONPATH": path}
     subprocess.run([*command, *plugin, *ignored, *paths], cwd=ROOT, env=env)
@@ -310,7 +310,7 @@ def server_tests(module: str) -> tuple[str, ...]:
 
 
 def run_with_servers(
-    results: list[tuple[Mutant, str]], folder: Path, end_s: float
+    results: list[tuple[Mutant, str]], folder: Path, jobs: int, end_s: float
 ) -> list[tuple[Mutant, str]]:
     """Try again what no test noticed; the outcome of what is noticed now is "with a server".
 
@@ -321,7 +321,7 @@ def run_with_servers(
 
     @functools.lru_cache(maxsize=None)
     def passing(files: tuple[str, ...]) -> with_servers.Tests:
-        tests = with_servers.passing(copy, python, files, end_s)
+        tests = with_servers.passing(copy, python, files, jobs, end_s)
         print(f"{tests.seconds:.0f} s with servers: {' '.join(tests.arguments)}", flush=True)
         return tests
 
@@ -335,7 +335,7 @@ def run_with_servers(
             untried += 1
             continue
         with changed(copy / mutant.module, mutant):
-            if with_servers.fail(copy, python, tests):
+            if with_servers.fail(copy, python, tests, jobs):
                 outcomes[mutant] = "with a server"
         print(f"{outcomes[mutant]}, tried with servers: {described(mutant)}", flush=True)
     print(f"{untried} of {len(missed)} were not tried with servers, for want of time", flush=True)

@@ -54,27 +54,30 @@ def environment(copy: Path, folder: Path) -> Path:
     return python
 
 
-def passing(copy: Path, python: Path, files: Sequence[str], end_s: float) -> Tests:
-    """Run the tests of some files, until a moment, and return those that pass."""
+def passing(copy: Path, python: Path, files: Sequence[str], jobs: int, end_s: float) -> Tests:
+    """Run the tests of some files, until a moment, and return those that pass.
+
+    Many tests wait: there are twice as many of them at a time as ``jobs``, one for each core.
+    """
     start_s = time.monotonic()
-    passed, failed = _run(copy, python, files, end_s - start_s)
+    passed, failed = _run(copy, python, files, jobs, end_s - start_s)
     arguments = [*files, *(f"--deselect={name}" for name in failed)] if passed or failed else []
     return Tests(arguments, time.monotonic() - start_s)
 
 
-def fail(copy: Path, python: Path, tests: Tests) -> bool:
+def fail(copy: Path, python: Path, tests: Tests, jobs: int) -> bool:
     """Whether one of these tests fails, twice, or they take far longer than before."""
     if not tests.arguments:
         return False
     limit_s = 30 + 3 * tests.seconds
-    passed, failed = _run(copy, python, ["-x", *tests.arguments], limit_s)
+    passed, failed = _run(copy, python, ["-x", *tests.arguments], jobs, limit_s)
     if failed:  # on a busy machine a test may fail once
-        passed, _ = _run(copy, python, failed, limit_s)
+        passed, _ = _run(copy, python, failed, jobs, limit_s)
     return not passed
 
 
 def _run(
-    copy: Path, python: Path, arguments: Sequence[str], limit_s: float
+    copy: Path, python: Path, arguments: Sequence[str], jobs: int, limit_s: float
 ) -> tuple[bool, list[str]]:
     """Run tests, end what they leave behind, and return whether all passed, and which failed.
 
@@ -88,7 +91,7 @@ def _run(
     env.pop("PYTHONDONTWRITEBYTECODE", None)  # each process would compile the package again
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
-            [*command, "-n", "4", "--dist", "worksteal", *arguments],
+            [*command, "-n", str(2 * jobs), "--dist", "worksteal", *arguments],
             cwd=copy,
             env=env,
             stdin=subprocess.DEVNULL,

@@ -185,12 +185,14 @@ def test_tests_with_servers_notice_a_change_of_a_copy(tmp_path):
     (package / "cli.py").write_text("def main():\n    return 1\n")
     (package.parent / "test_copied.py").write_text(COPIED)
     python = with_servers.environment(package.parent, tmp_path / "environment")
-    tests = with_servers.passing(package.parent, python, ["test_copied.py"], time.monotonic() + 60)
+    tests = with_servers.passing(
+        package.parent, python, ["test_copied.py"], 1, time.monotonic() + 60
+    )
     anyway = "test_copied.py::test_that_fails_anyway"
     assert tests.arguments == ["test_copied.py", f"--deselect={anyway}"]
     (package / "cli.py").write_text("def main():\n    return 22\n")
     command = with_servers.Tests(["test_copied.py::test_a_command_without_variables"], 9)
-    assert with_servers.fail(package.parent, python, command)
+    assert with_servers.fail(package.parent, python, command, 1)
 
 
 def test_which_tests_with_servers_may_notice_a_change():
