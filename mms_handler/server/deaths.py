@@ -90,8 +90,7 @@ class EndedWorkers:
     def look(self) -> None:
         """See which workers there are, and which have ended since the last look."""
         group = {process.pid for process in model_processes.of_all_models(self._java_pid)}
-        has_changed = group != self._seen
-        if has_changed:
+        if group != self._seen:
             self._seen = group
             for process in model_processes.workers(self._java_pid):
                 model = model_processes.model_of(process)
@@ -105,8 +104,7 @@ class EndedWorkers:
                 continue
             del self._alive[process]
             self._ends.append(self._end_of(process.pid, worker, killed > self._killed))
-        if has_changed:
-            self._forget_unseen()
+        self._forget_unseen()
         self._killed = killed
         now_s = time.monotonic()
         self._ends = [end for end in self._ends if now_s - end.at_s < _KEPT_S]
