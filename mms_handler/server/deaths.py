@@ -113,7 +113,7 @@ class EndedWorkers:
         """Remove the files of workers that have lived between two looks."""
         for model in {worker.model for worker in self._alive.values()}:
             for pid in worker_files.with_requests(self._folder(model)):
-                if not psutil.pid_exists(pid):
+                if not _is_alive(pid):
                     worker_files.take_requests(self._folder(model), pid)
 
     def _end_of(self, pid: int, worker: _Worker, killed: bool) -> _End:
@@ -142,6 +142,13 @@ class EndedWorkers:
         texts = [end.sentence(title) for end in ends]
         texts += [f"a worker of {title} died"] * (deaths - len(ends))
         return [f"{text}; deaths of {title} in the last minute: {recent}" for text in texts]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        return model_processes.is_alive(psutil.Process(pid))
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _status(pid: int) -> int | None:
