@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import logging
 import os
 import re
 import socket
@@ -28,10 +29,12 @@ from typing import IO, Callable, ContextManager, Iterator, NamedTuple, Sequence
 from mms_handler import client, processes
 from mms_handler.errors import ServerError
 from mms_handler.log_records import Record
-from mms_handler.server import class_data, java, java_log, sizing
+from mms_handler.server import class_data, gpus, java, java_log, sizing
 from mms_handler.server.access import Tokens
 from mms_handler.server.properties import config_properties
 from mms_handler.settings import Settings, environment, hidden_removed, path_of_programs
+
+logger = logging.getLogger(__name__)
 
 #: Seconds that Java may take to end once no request is in flight.
 _END_S = 3
@@ -246,7 +249,8 @@ def started(
         inference, management = f"unix:{folder / 'inference'}", f"unix:{folder / 'management'}"
         addresses = f"inference_address={inference}\nmanagement_address={management}\n"
         # Of two lines with one key MMS takes the second.
-        (folder / "config.properties").write_text(config_properties(private) + addresses)
+        lines = config_properties(private) + addresses + _gpu_line(private, env["PATH"])
+        (folder / "config.properties").write_text(lines)
         temp.mkdir()
         with processes.group(
             command,
@@ -278,6 +282,17 @@ def started(
                 yield front
             finally:
                 _drain(process, settings.drain_s)
+
+
+def _gpu_line(settings: Settings, path: str) -> str:
+    """MMS's setting that lets models be served on CPUs where MXNet cannot use the GPUs."""
+    if "number_of_gpu" in dict(settings.passed_on) or not gpus.are_useless(path):
+        return ""
+    logger.warning(
+        "the installed MXNet is built for CPUs, so this machine's GPUs are not used; mxnet-cu112 "
+        "is the build for GPUs"
+    )
+    return "number_of_gpu=0\n"
 
 
 def _drain(process: subprocess.Popen[bytes], limit_s: float) -> None:

@@ -148,6 +148,19 @@ def test_serve_without_paths_is_a_container(ports, tmp_path):
         assert b'"MaxConcurrentTransforms": 2' in parameters
         ready = mms_handler("ready", env={**env, "SAGEMAKER_BIND_TO_PORT": str(ports[0])})
         assert (ready.returncode, ready.stdout) == (0, b"ready\n")
+
+
+def test_gpus_that_mxnet_cannot_use_are_left_alone(ports, tmp_path):
+    """MMS would give each worker one, and no model could be loaded."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\nprintf 'index\\n0\\n'\n")
+    program.chmod(0o755)
+    env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    words = (EXAMPLES / "linear", "--workers", "1")
+    with Serving(ports, *words, env=env, log=tmp_path / "log") as serving:
+        assert serving.ask("linear").body == RIGHT
+    log = (tmp_path / "log").read_text()
+    assert "the installed MXNet is built for CPUs, so this machine's GPUs are not used" in log
     assert mms_handler("ready", "--port", ports[0]).returncode == 1
 
 
