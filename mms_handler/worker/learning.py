@@ -58,14 +58,15 @@ class Lesson(NamedTuple):
 class Learning:
     """What requests teach the workers of a model, as one of them sees it."""
 
-    def __init__(self, pipeline: Whole | Steps, folder: Path) -> None:
+    def __init__(self, pipeline: Whole | Steps, folder: Path, batch_size: int) -> None:
         """Nothing is learned yet.
 
         Args:
             pipeline: answers the requests.
             folder: the model's, which its workers share, and nobody else writes to.
+            batch_size: how many requests may come together.
         """
-        self._pipeline, self._folder = pipeline, folder
+        self._pipeline, self._folder, self._batch_size = pipeline, folder, batch_size
         self._blocks = models.blocks(pipeline.model)
         self._is_default = isinstance(pipeline, Steps) and pipeline.is_default
         self._is_done = not (self._blocks or self._is_default)
@@ -148,7 +149,7 @@ class Learning:
             "graphs": [[self._blocks.index(block), *graph] for block, graph in graphs],
             "unfused": unfused,
         }
-        if data is not None and pipeline.passes.shared is None:
+        if data is not None and self._batch_size > 1 and pipeline.passes.shared is None:
             self._let_passes_try(True)
             learned["rows"] = [array.shape for array in data]
             learned["together"] = pipeline.passes.may_share(data)

@@ -139,7 +139,8 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
     # Only under serve do workers have a private folder, and time between two requests.
     optimizes = settings.optimize != "off" and worker.gpu_id is None
     learns = settings.supervised and packed is None and optimizes
-    taught = learning.Learning(answering, model_dir) if learns else None
+    batch_size = properties["batch_size"]
+    taught = learning.Learning(answering, model_dir, batch_size) if learns else None
     return Loaded(answering, script, called, worker.seconds, worker.doubts, taught)
 
 

@@ -64,8 +64,8 @@ def folder(tmp_path):
     return build
 
 
-def load(folder, **settings):
-    context = Context(folder.name, str(folder), None, 1, None, "")
+def load(folder, batch_size=8, **settings):
+    context = Context(folder.name, str(folder), None, batch_size, None, "")
     return loading.load(context, Settings(supervised=True, **settings))
 
 
@@ -251,12 +251,16 @@ def test_what_another_model_learned_is_not_used(folder, caplog):
     assert reply.shape == (1, 3)
 
 
-def test_requests_that_may_share_a_pass(tmp_path, module):
-    """A Module's are tried by the fork, and not when requests first come together."""
+def save(tmp_path, module) -> None:
     bound = module()
     bound.symbol.save(str(tmp_path / "model-symbol.json"))
     arguments, _ = bound.get_params()
     mx.nd.save(str(tmp_path / "model-0000.params"), {f"arg:{n}": v for n, v in arguments.items()})
+
+
+def test_requests_that_may_share_a_pass(tmp_path, module):
+    """A Module's are tried by the fork, and not when requests first come together."""
+    save(tmp_path, module)
     loaded = load(tmp_path)
     assert loaded.pipeline.passes.shared is None
     first = [Request(b"[[1, 2]]", "application/json", "", {})] * 3
@@ -270,3 +274,12 @@ def test_requests_that_may_share_a_pass(tmp_path, module):
     requests = [Request(b"[[%d, 2]]" % n, "application/json", "", {}) for n in (1, 2, 3)]
     bodies = [reply.body for reply in loaded.pipeline.answer(requests)]
     assert bodies == [b"[[15.0, 31.0]]", b"[[16.0, 34.0]]", b"[[17.0, 37.0]]"]
+
+
+def test_sharing_is_not_tried_where_no_requests_come_together(tmp_path, module):
+    save(tmp_path, module)
+    loaded = load(tmp_path, batch_size=1)
+    request = Request(b"[[1, 2]]", "application/json", "", {})
+    assert [reply.body for reply in loaded.learning.answer([request])] == [b"[[15.0, 31.0]]"]
+    learn(loaded.learning)
+    assert "together" not in learned(tmp_path)[0]

@@ -701,8 +701,8 @@ def test_a_version_in_place_of_another(ask, versions, store):
     status = (200, {"status": registered, "modelVersion": "7"})
     assert ask("POST", "/models", {**fields, **more}) == status
     assert versions.calls == [
-        (source, Serving(3, 4, 5, 60)),
-        (source, Serving(3, 9, 5, 60), ("version", "7"), ("share", 0)),
+        (source, Serving(3, 4, 60)),
+        (source, Serving(3, 9, 60), ("version", "7"), ("share", 0)),
     ]
 
 
