@@ -37,8 +37,10 @@ _CUT_LETTER = re.compile(rb"(?:[\xc2-\xdf]|[\xe0-\xef][\x80-\xbf]?|[\xf0-\xf4][\
 #: The logger of MMS's metrics, which are commands.
 _METRICS = "mms.service"
 
-#: Where MMS's own code is.
-_MMS = os.path.join(os.path.dirname(mms.__file__), "")
+#: Where MMS's own code is: as Python imports it, and without links, as serve starts it.
+_MMS = tuple(
+    os.path.join(find(mms.__path__[0]), "") for find in (os.path.abspath, os.path.realpath)
+)
 
 #: Commands to the front end at the start of a line.  After a blank they are plain text.
 _COMMANDS = (b"[PID]", b"[METRICS]", b"MMS worker started.")

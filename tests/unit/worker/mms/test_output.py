@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 
+import mms
 import pytest
 
 from mms_handler.settings import Settings
@@ -376,3 +377,18 @@ def test_every_way_to_print_as_records():
     (error,) = process.stderr.decode().splitlines()
     assert json.loads(error)["message"] == "to stderr"
     assert json.loads(error)["level"] == "WARNING"
+
+
+def test_mms_may_be_imported_through_a_link(tmp_path):
+    """As in an environment that is a link: serve starts MMS by the path without links."""
+    (tmp_path / "packages").symlink_to(os.path.dirname(mms.__path__[0]))
+    program = (
+        "import logging, os, mms\n"
+        "from mms_handler.worker.mms import output\n"
+        "for folder in (mms.__path__[0], os.path.realpath(mms.__path__[0]), '/a/script'):\n"
+        "    record = logging.makeLogRecord({'pathname': f'{folder}/model_service_worker.py'})\n"
+        "    print(output._is_of_mms(record))\n"
+    )
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path / 'packages'}:{os.getcwd()}"}
+    shown = subprocess.run([sys.executable, "-c", program], env=env, stdout=-1, text=True)
+    assert shown.stdout.split() == ["True", "True", "False"]
