@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 from typing import Iterator, Mapping, NamedTuple, Sequence
 
-from mms_handler import processes, settings
+from mms_handler import settings
 from mms_handler.server import java
 from mms_handler.server.machine import available_bytes
 from mms_handler.settings import Settings
@@ -36,9 +36,6 @@ _WRITING_BYTES = 2**29
 
 #: A file that was not used for so long is of a Java, or of jars, that are not there any more.
 _UNUSED_S = 30 * 24 * 3600
-
-#: Move the file to its place once it is whole.
-_WRITE = 'partial=$1; file=$2; shift 2; nice -n 19 "$@" && mv -f "$partial" "$file"'
 
 
 class ClassData(NamedTuple):
@@ -81,7 +78,6 @@ class ClassData(NamedTuple):
         _remove_unused(self.file.parent)
         partial = self.file.with_name(f".{self.file.stem}.{os.getpid()}.part")
         command = [
-            *("sh", "-c", _WRITE, "sh", str(partial), str(self.file)),
             *self.java,
             "-Xshare:dump",
             f"-XX:SharedClassListFile={self.classes}",
@@ -95,14 +91,22 @@ class ClassData(NamedTuple):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         ) as process:
-            threading.Thread(target=process.wait, daemon=True).start()
+            os.setpriority(os.PRIO_PROCESS, process.pid, 19)
+            waiting = threading.Thread(target=_keep, args=(process, partial, self.file))
+            waiting.start()
             try:
                 yield
             finally:
-                if process.poll() is None:
-                    processes.stop(process, 0)
+                process.kill()
+                waiting.join()
                 with contextlib.suppress(FileNotFoundError):
                     partial.unlink()
+
+
+def _keep(process: subprocess.Popen[bytes], partial: Path, file: Path) -> None:
+    """Move the file to its place if the process has written it."""
+    if process.wait() == 0:
+        os.replace(partial, file)
 
 
 def of(env: Mapping[str, str], folder: Path, current: Settings) -> ClassData:

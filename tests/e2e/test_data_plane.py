@@ -177,6 +177,8 @@ def test_the_queue_is_bounded(serving):
     assert statuses(answers) == [200] * 7 + [503] * 5
     refused = [answer for answer in answers if answer.status == 503]
     assert {answer.headers["retry-after"] for answer in refused} == {"1"}
+    line = r"requests refused because the queue was full: \d; the last one: for model doing"
+    wait_for(lambda: re.search(line, serving.log.read_text()), 10)
 
 
 def post(serving: Serving, body: str) -> socket.socket:

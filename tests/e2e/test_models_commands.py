@@ -114,7 +114,7 @@ def test_tables(commands):
     assert versions.splitlines()[1].split()[:4] == ["1", "served", "100", "%"]
     number, unit = workers.splitlines()[1].split()[2:4]
     assert unit == "MB"
-    assert int(number) > 50
+    assert int(number) > 20  # of its own and its share of what workers share
 
 
 def test_refusals(commands, tmp_path):

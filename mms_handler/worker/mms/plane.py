@@ -182,6 +182,19 @@ def read_requests(frame: memoryview, context: Any) -> list[Received]:
     return requests
 
 
+class _Processors(Sequence[Any]):
+    """MMS's RequestProcessors of a batch, each made when a script first asks for it."""
+
+    def __init__(self, requests: Sequence[Received]) -> None:
+        self._requests = requests
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._requests[index].asked_processor()
+
+
 class Worker:
     """The loop in which a worker waits for the gate and for MMS."""
 
@@ -236,6 +249,9 @@ class Worker:
         context = self._context
         context.metrics = MetricsStore({}, context.model_name)
         requests = read_requests(frame, context)
+        # A script may have kept the context with which its model was loaded.
+        context.request_ids = {index: each.request_id for index, each in enumerate(requests)}
+        context.request_processor = _Processors(requests)
         responses = self._answer(requests)
         used_s = (time.thread_time() - start_s) / len(requests)
         self._mean_s += (used_s - self._mean_s) / _MEMORY
