@@ -153,7 +153,9 @@ def _worker(server: Server) -> psutil.Process:
     (worker,) = (
         process
         for process in server.processes()
-        if "model_service_worker.py" in " ".join(process.cmdline()) and not process.children()
+        if process.status() != psutil.STATUS_ZOMBIE
+        and "model_service_worker.py" in " ".join(process.cmdline())
+        and not process.children()
     )
     return worker
 

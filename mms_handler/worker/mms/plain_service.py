@@ -92,6 +92,8 @@ class PlainWorker:
         self._service, self._output, self._connection = service, output, connection
         current = settings.current()
         self._max_bytes, self._timeout_s = current.max_response_bytes, current.timeout_s
+        decode = settings.environment().get("MMS_DECODE_INPUT_REQUEST")
+        self._decodes = decode in (None, "true")
         folder = Path(service.context.system_properties["model_dir"])
         self._current = CurrentRequests(worker_files.requests_path(folder, os.getpid()))
 
@@ -118,7 +120,7 @@ class PlainWorker:
             self._current.clear()
 
     def _answer(self, batch: Sequence[Received]) -> list[Response]:
-        requests = [_request(received) for received in batch]
+        requests = [_request(received, self._decodes) for received in batch]
         predicted = iter(self._predict([r for r in requests if not isinstance(r, _Refusal)]))
         replies = [r if isinstance(r, _Refusal) else next(predicted) for r in requests]
         return [
@@ -158,9 +160,8 @@ class PlainWorker:
         )
 
 
-def _request(received: Received) -> dict[str, Any] | _Refusal:
+def _request(received: Received, decodes: bool) -> dict[str, Any] | _Refusal:
     """A request as MMS's codec reads it, or the reply to one that cannot be decoded."""
-    decodes = settings.environment().get("MMS_DECODE_INPUT_REQUEST") in (None, "true")
     headers, of_body = received.sent_headers(), received.headers.get("content-type", "")
     parameters = []
     try:
