@@ -175,15 +175,16 @@ def _each(text: bytes, between: bytes, counts: Sequence[int]) -> Iterator[bytes]
 
 
 def alike(values: Sequence[Any]) -> bool:
-    """Whether ``values`` are arrays of one type whose rows have one shape."""
+    """Whether ``values`` are arrays of one type whose rows have one shape, and not too large."""
     first = values[0]
     if type(first) is not np.ndarray or not first.ndim:
         return False
     dtype, shape = first.dtype, first.shape[1:]
-    return all(
+    same = all(
         type(value) is np.ndarray
         and value.dtype == dtype
         and value.ndim
         and value.shape[1:] == shape
         for value in values
     )
+    return same and sum(value.size for value in values) <= MAX_VALUES

@@ -71,6 +71,12 @@ def test_what_is_alike(others, are_alike):
     assert codecs.encode_each(values, JSON, JSON) == encoded(values, JSON)
 
 
+@pytest.mark.parametrize(("rows", "are_alike"), [(2**15, True), (2**15 + 1, False)])
+def test_large_arrays_are_not_alike(rows, are_alike):
+    """They would be copied, only to be written one by one after all."""
+    assert together.alike([np.ones((2**15, 1)), np.ones((rows, 1))]) is are_alike
+
+
 @pytest.mark.parametrize(
     "value",
     [
