@@ -41,12 +41,15 @@ class StoppedWorkers:
         late = {process for process, looks in self._looks.items() if looks >= _LOOKS}
         workers = set(model_processes.workers(self._java_pid)) if late else set()
         for process in late:
-            kind = "fork server" if model_processes.is_fork_server(process) else "worker"
-            if process in workers or kind == "fork server":
-                text = "%s %d is stopped, so it is killed; another one starts"
-                log.warning(text, kind, process.pid)
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.kill()
+            if model_processes.is_fork_server(process):
+                kind = "fork server"
+            elif process in workers:
+                kind = "worker"
+            else:
+                continue
+            log.warning("%s %d is stopped, so it is killed; another one starts", kind, process.pid)
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def _is_stopped(process: psutil.Process) -> bool:

@@ -148,10 +148,7 @@ class Service:
             if connection:
                 connection.limit(self._settings.timeout_s)
             if connection and supervised:
-                plane.join(
-                    *(connection.connection, self.answer, self._takes, context, connection),
-                    between=self._learn,
-                )
+                plane.join(self.answer, self._takes, context, connection, self._learn)
         except BaseException as exc:
             # MMS stops reading the log as soon as the worker dies, hence the pause.
             reason = " ".join(str(exc).split())

@@ -101,7 +101,7 @@ class PlainWorker:
         """Serve the gate once MMS has been told that the model is loaded."""
         line, context = self._connection, self._service.context
         line.limit(self._timeout_s)
-        plane.join(line.connection, self.answer, self._takes, context, line)
+        plane.join(self.answer, self._takes, context, line)
 
     def _takes(self) -> int:
         batch_size: int = self._service.context.system_properties["batch_size"]

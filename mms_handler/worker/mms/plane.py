@@ -282,7 +282,6 @@ def _usual_head(phrase: str, content_type: str) -> bytes:
 
 
 def join(
-    mms: socket.socket,
     answer: Answer,
     takes: Callable[[], int],
     context: Any,
@@ -291,11 +290,12 @@ def join(
 ) -> None:
     """Have MMS's loop serve the gate's requests too, if the gate listens for workers.
 
-    ``between`` is called after the replies to each batch have been sent.
+    ``line`` has MMS's connection.  ``between`` is called after the replies to each batch have been
+    sent.
 
     MMS's loop calls its global ``retrieve_msg`` for each message (model_service_worker.py:134).
     """
-    address = Path(mms.getsockname())
+    address = Path(line.connection.getsockname())
     path = address.with_name("plane")
     if not path.is_socket():
         return
