@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import sys
 import time
 from typing import Callable, Mapping
@@ -28,8 +27,3 @@ def times(call: Callable[[], object], seconds: float) -> list[float]:
         call()
         durations.append(time.perf_counter() - start)
     return durations
-
-
-def median_us(call: Callable[[], object], seconds: float) -> float:
-    """Return the median microseconds of a call, from calls for ``seconds`` seconds."""
-    return 1e6 * statistics.median(times(call, seconds))

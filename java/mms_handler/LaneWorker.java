@@ -26,7 +26,7 @@ final class LaneWorker extends ByteToMessageDecoder {
     private static final int HEAD_BYTES = 512;
     private static final int HELLO_BYTES = 12;
 
-    /** A reply has at most so many bytes: its body, its head, and its record. */
+    /** The most bytes of a reply: of its body, its head and its record together. */
     private static final long MAX_REPLY_BYTES =
             ConfigManager.getInstance().getMaxResponseSize() + (1 << 20);
 

@@ -36,7 +36,7 @@ final class Workers {
 
     private static final long PERIOD_MS = 250;
 
-    /** Memory is read once in so many periods: a millisecond of CPU time for 100 MB. */
+    /** The periods between two readings of memory: one takes a millisecond for 100 MB. */
     private static final int MEMORY_PERIODS = 4;
 
     /** A model may be without a worker for so long; MMS starts one within a second. */

@@ -1,5 +1,7 @@
 package mms_handler;
 
+import static mms_handler.Order.expect;
+
 import io.netty.channel.ChannelDuplexHandler;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelInboundHandlerAdapter;
@@ -299,12 +301,6 @@ final class ConnectionOrders implements Order {
         boolean last = !taken.isEmpty() && !HttpUtil.isKeepAlive(taken.get(taken.size() - 1));
         boolean complete = cutShort || last || taken.size() == begun;
         expect(complete, taken.size() + " answers to " + begun + " requests, and no last one");
-    }
-
-    private static void expect(boolean condition, String words) {
-        if (!condition) {
-            throw new AssertionError(words);
-        }
     }
 
     private void note(String line) {

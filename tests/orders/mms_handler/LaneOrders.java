@@ -1,5 +1,7 @@
 package mms_handler;
 
+import static mms_handler.Order.expect;
+
 import com.amazonaws.ml.mms.archive.Manifest;
 import com.amazonaws.ml.mms.archive.ModelArchive;
 import com.amazonaws.ml.mms.wlm.Model;
@@ -258,12 +260,6 @@ final class LaneOrders implements Order {
         sent.clear();
         requests.forEach(Request::check);
         expect(lane.length() <= CAPACITY, lane.length() + " requests wait");
-    }
-
-    private static void expect(boolean condition, String words) {
-        if (!condition) {
-            throw new AssertionError(words);
-        }
     }
 
     private void note(String line) {
