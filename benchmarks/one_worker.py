@@ -136,7 +136,7 @@ def _drain(pipe: Path) -> None:
 def _hello(reader: io.BufferedReader) -> None:
     (length,) = struct.unpack("<I", _read(reader, 4))
     version, _, _, _ = struct.unpack("<HHII", _read(reader, length))
-    if version != 2:
+    if version != 3:
         raise RuntimeError(f"the worker speaks version {version} of the plane's protocol")
 
 
@@ -159,7 +159,7 @@ def _answer(
     replies: dict[int, tuple[int, bytes]] = {}
     takes = 0
     while not takes:  # 0: further replies of this batch follow
-        _, count, takes = struct.unpack("<IHH", _read(reader, 8))
+        _, count, takes, *_ = struct.unpack("<IHHIII", _read(reader, 20))
         records = [struct.unpack("<HHII", _read(reader, 12)) for _ in range(count)]
         for _, _, head, _ in records:
             _read(reader, head)

@@ -19,8 +19,9 @@ import java.util.function.IntFunction;
  * ends a worker; its end is the worker's death.
  */
 final class LaneWorker extends ByteToMessageDecoder {
-    private static final int VERSION = 2;
+    private static final int VERSION = 3;
     private static final int LENGTH_BYTES = 4;
+    private static final int REPLIES_BYTES = 16;
     private static final int REQUEST_BYTES = 12;
     private static final int REPLY_BYTES = 12;
     private static final int HEAD_BYTES = 512;
@@ -147,7 +148,7 @@ final class LaneWorker extends ByteToMessageDecoder {
 
     /** What can come: the greeting, or replies to the requests that this worker has. */
     private long maxFrameBytes() {
-        return lane == null ? HELLO_BYTES : LENGTH_BYTES + unanswered * MAX_REPLY_BYTES;
+        return lane == null ? HELLO_BYTES : REPLIES_BYTES + unanswered * MAX_REPLY_BYTES;
     }
 
     /** Close the connection; the requests of this worker are answered when it is closed. */
@@ -172,10 +173,11 @@ final class LaneWorker extends ByteToMessageDecoder {
         lane.join(this);
     }
 
-    /** Count, limit; for each reply: its index in the batch, status, lengths; heads; bodies. */
+    /** Count, limit, times; for each reply: its index in the batch, status, lengths; heads; bodies. */
     private void replies(ByteBuf frame) {
         int count = frame.readUnsignedShortLE();
         int nowTakes = frame.readUnsignedShortLE();
+        frame.skipBytes(3 * Integer.BYTES); // the times of its phases
         List<Reply> replies = new ArrayList<>(count);
         int head = frame.readerIndex() + count * REPLY_BYTES;
         int body = head;

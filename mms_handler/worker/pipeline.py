@@ -22,6 +22,7 @@ from mms_handler import codecs, media, models
 from mms_handler.errors import BadInput, Failed, ScriptError, attempt
 from mms_handler.script.load import Script
 from mms_handler.script.signature import BoundHook, bind
+from mms_handler.worker.phases import DECODE, ENCODE, PREDICT, Phases
 from mms_handler.worker.reply import Reply, make_reply
 from mms_handler.worker.request import PER_REQUEST, Request
 from mms_handler.worker.results import Source, described, stumbled, unusable
@@ -95,7 +96,7 @@ class _Answering:
     """The arguments of hooks, and the reply made of their result: for Whole and Steps."""
 
     def __init__(self, script: Script, model: Any, options: Options) -> None:
-        self.model, self._options = model, options
+        self.model, self._options, self.phases = model, options, Phases()
         #: The script's functions that return arguments of others, by the arguments' names.
         self._sources = {"model": Source("model_fn", script.hooks.get("model_fn"))}
 
@@ -161,6 +162,7 @@ class Whole(_Answering):
     Attributes:
         model: what model_fn returned.
         hooks: the bound functions, in their order.
+        phases: what the requests that are being answered are in.
     """
 
     predictor = passes = None
@@ -189,8 +191,10 @@ class Whole(_Answering):
 
     def _answer(self, request: Request) -> Reply:
         first, *rest = self.hooks
+        self.phases.enter(PREDICT)
         result = self._call(first, self._values(first, request, data=request.script_body()))
         for hook in rest:
+            self.phases.enter(ENCODE)
             result = self._call(hook, self._values(hook, request, prediction=result))
         return self._reply(request, result, self.hooks[-1])
 
@@ -201,6 +205,7 @@ class Steps(_Answering):
     Attributes:
         model: what model_fn returned.
         hooks: the bound functions, in their order.
+        phases: what the requests that are being answered are in.
         predictor: the default predict_fn; None if the script has its own.
         passes: predicts several requests in as few forwards as is correct; None if each request
             must be answered before the next one is read.
@@ -295,8 +300,11 @@ class Steps(_Answering):
         replies: list[Any] = []
         while len(replies) < len(requests):
             rest = requests[len(replies) :]
+            self.phases.enter(DECODE)
             data = self._read_all(rest, run) or self._read_some(rest, run)
+            self.phases.enter(PREDICT)
             predictions = self.passes(data, functools.partial(run, None))
+            self.phases.enter(ENCODE)
             replies += self._write_all(rest, predictions, run) or self._write_some(
                 rest, predictions, run
             )
@@ -382,7 +390,12 @@ class Steps(_Answering):
         return [Reply(*each) for each in codecs.encode_each(values, accept, self._options.accept)]
 
     def _answer(self, request: Request) -> Reply:
-        return self.write(request, self.predict(request, self.read(request)))
+        self.phases.enter(DECODE)
+        data = self.read(request)
+        self.phases.enter(PREDICT)
+        prediction = self.predict(request, data)
+        self.phases.enter(ENCODE)
+        return self.write(request, prediction)
 
     def predict(self, request: Request, data: Any) -> Any:
         """Call predict_fn with one request's data."""

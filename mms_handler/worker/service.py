@@ -148,7 +148,8 @@ class Service:
             if connection:
                 connection.limit(self._settings.timeout_s)
             if connection and supervised:
-                plane.join(self.answer, self._takes, context, connection, self._learn)
+                phases = self._pipeline.phases
+                plane.join(self.answer, self._takes, context, connection, phases, self._learn)
         except BaseException as exc:
             # MMS stops reading the log as soon as the worker dies, hence the pause.
             reason = " ".join(str(exc).split())

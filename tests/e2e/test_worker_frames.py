@@ -32,7 +32,7 @@ def transform_fn(model, data, content_type, accept):
 BUSY_S = 12
 
 #: The reply to the only request of a batch; the worker takes one more then.
-GOOD = struct.pack("<IHHHHII", 4 + 12 + 2 + 2, 1, 1, 0, 200, 2, 2) + b"OK" + b"hi"
+GOOD = struct.pack("<IHHIIIHHII", 16 + 12 + 2 + 2, 1, 1, 5, 6, 7, 0, 200, 2, 2) + b"OK" + b"hi"
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def connected(serving: Serving) -> socket.socket:
     return connection
 
 
-def hello(serving: Serving, version=2, takes=1, port=None) -> bytes:
+def hello(serving: Serving, version=3, takes=1, port=None) -> bytes:
     """How a worker of the model says that it is there."""
     words = words_of(serving.of_model("slow")[0])
     own = int(words[words.index("--sock-name") + 1].rpartition(".")[2])
@@ -91,8 +91,9 @@ def logged(serving: Serving) -> list[str]:
     return [part.removesuffix("; its connection is closed") for part in parts if part]
 
 
-def reply(index=0, status=200, head=2, body=2, takes=1, count=1, length=20) -> bytes:
-    return struct.pack("<IHHHHII", length, count, takes, index, status, head, body) + b"OKhi"
+def reply(index=0, status=200, head=2, body=2, takes=1, count=1, length=32) -> bytes:
+    start = struct.pack("<IHHIII", length, count, takes, 0, 2**32 - 1, 0)
+    return start + struct.pack("<HHII", index, status, head, body) + b"OKhi"
 
 
 NONSENSE = {
@@ -103,7 +104,7 @@ NONSENSE = {
     "more replies than it has": (reply(count=9), "a frame that ends too early"),
     "a wrong index": (reply(index=1), "a frame that ends too early"),
     "the same index twice": (
-        struct.pack("<IHH", 28, 2, 0) + 2 * struct.pack("<HHII", 0, 200, 0, 0),
+        struct.pack("<IHHIII", 40, 2, 0, 0, 0, 0) + 2 * struct.pack("<HHII", 0, 200, 0, 0),
         "two replies to one request",
     ),
     "a status of another protocol": (reply(status=100), "the status 100"),
@@ -112,7 +113,12 @@ NONSENSE = {
     "too long a body": (reply(body=1 << 31), "a frame whose lengths do not agree"),
     "bytes that nothing has": (reply(body=1), "a frame whose lengths do not agree"),
     "no further request": (reply(takes=0), "that it takes 0 requests"),
-    "a goodbye that takes requests": (struct.pack("<IHH", 4, 0, 1), "that it takes 1 requests"),
+    "a goodbye that takes requests": (
+        struct.pack("<IHHIII", 16, 0, 1, 0, 0, 0),
+        "that it takes 1 requests",
+    ),
+    "no times": (struct.pack("<IHH", 4, 0, 0), "a frame that ends too early"),
+    "half of the times": (struct.pack("<IHHI", 8, 0, 0, 0), "a frame that ends too early"),
 }
 
 
@@ -158,9 +164,9 @@ def test_mutants_of_a_good_reply(serving):
 @pytest.mark.parametrize(
     ("sent", "words"),
     [
-        ({"version": 1}, "version 1 of the protocol, for 1 requests"),
-        ({"takes": 0}, "version 2 of the protocol, for 0 requests"),
-        ({"port": 1}, "version 2 of the protocol, for no model"),
+        ({"version": 2}, "version 2 of the protocol, for 1 requests"),
+        ({"takes": 0}, "version 3 of the protocol, for 0 requests"),
+        ({"port": 1}, "version 3 of the protocol, for no model"),
         (struct.pack("<I", 13), "a frame of 13 bytes"),
         (b"GET /ping HTTP/1.1\r\n\r\n", "a frame of 542393671 bytes"),
     ],

@@ -25,6 +25,7 @@ from mms_handler.errors import BadInput, OutOfResources, cause
 from mms_handler.worker.mms import bodies, lifeline, plane, reply_frame
 from mms_handler.worker.mms.current_requests import CurrentRequests
 from mms_handler.worker.mms.output import Output
+from mms_handler.worker.phases import PREDICT, Phases
 from mms_handler.worker.reply import Response
 from mms_handler.worker.request import Received
 
@@ -90,6 +91,7 @@ class PlainWorker:
     def __init__(self, service: Service, output: Any, connection: Any) -> None:
         """``service`` is MMS's; ``output`` and ``connection`` are this process's."""
         self._service, self._output, self._connection = service, output, connection
+        self._phases = Phases()
         current = settings.current()
         self._max_bytes, self._timeout_s = current.max_response_bytes, current.timeout_s
         decode = settings.environment().get("MMS_DECODE_INPUT_REQUEST")
@@ -101,7 +103,7 @@ class PlainWorker:
         """Serve the gate once MMS has been told that the model is loaded."""
         line, context = self._connection, self._service.context
         line.limit(self._timeout_s)
-        plane.join(self.answer, self._takes, context, line)
+        plane.join(self.answer, self._takes, context, line, self._phases)
 
     def _takes(self) -> int:
         batch_size: int = self._service.context.system_properties["batch_size"]
@@ -109,6 +111,7 @@ class PlainWorker:
 
     def answer(self, batch: Sequence[Received]) -> list[Response]:
         """Answer requests; MMS's objects are made for those that can be decoded."""
+        self._phases.enter(PREDICT)
         ids = [received.request_id for received in batch]
         self._current.set(ids)
         self._output.tag(ids[0] if len(ids) == 1 else "")

@@ -7,12 +7,15 @@ The worker connects once it has loaded its model.  From then on it waits for bot
 its main thread.  All integers are little-endian; a frame's length does not count itself.
 
 hello     length:4  version:2  takes:2  pid:4  port:4
-requests  length:4  count:2 unused:2  (head:4 body:4 parts:2 unused:2)...      heads  bodies
-replies   length:4  count:2 takes:2    (index:2 status:2 head:4 body:4)...      heads  bodies
+requests  length:4  count:2 unused:2
+                             (head:4 body:4 parts:2 unused:2)...      heads  bodies
+replies   length:4  count:2 takes:2 decode:4 predict:4 encode:4
+                             (index:2 status:2 head:4 body:4)...      heads  bodies
 
 A request's head is lines: its id; its Content-Type, Accept and Content-Encoding, empty if it has
 none; and a name and a value for each header.  A reply's head is lines, too: the phrase, and a name
-and a value for each header.  A body of ``parts`` has, for each of them,
+and a value for each header.  The microseconds that the worker took for a batch are those of its
+phases.  A body of ``parts`` has, for each of them,
 three lengths (4 bytes each), the name, the type and the value.
 """
 
@@ -34,15 +37,16 @@ from mms.service import emit_metrics
 from mms_handler import media
 from mms_handler.worker.mms.lifeline import Lifeline
 from mms_handler.worker.mms.reply_frame import SET_BY_MMS
+from mms_handler.worker.phases import Phases
 from mms_handler.worker.reply import Response
 from mms_handler.worker.request import FORMS, Received, Request, as_sent
 
-VERSION = 2
+VERSION = 3
 
 _LENGTH = struct.Struct("<I")
 _HELLO = struct.Struct("<IHHII")
 _COUNT = struct.Struct("<HH")
-_START = struct.Struct("<IHH")
+_START = struct.Struct("<IHHIII")
 _REQUEST = struct.Struct("<IIHH")
 _REPLY = struct.Struct("<HHII")
 _PART = struct.Struct("<III")
@@ -96,8 +100,10 @@ class Plane:
                 length = _LENGTH.unpack_from(buffer)[0] + 4
         return memoryview(buffer)[4:length]
 
-    def send(self, takes: int, responses: Sequence[Response]) -> None:
-        """Send the responses to a batch, in its order."""
+    def send(
+        self, takes: int, responses: Sequence[Response], phases_us: Sequence[int] = (0, 0, 0)
+    ) -> None:
+        """Send the responses to a batch, in its order; its phases took ``phases_us``."""
         records, heads = [], []
         length = _START.size - 4
         for index, response in enumerate(responses):
@@ -105,7 +111,7 @@ class Plane:
             records.append(_REPLY.pack(index, response.status, len(head), body_bytes))
             heads.append(head)
             length += _REPLY.size + len(head) + body_bytes
-        start = [_START.pack(length, len(responses), takes), *records, *heads]
+        start = [_START.pack(length, len(responses), takes, *phases_us), *records, *heads]
         bodies = [response.body for response in responses]
         if length <= _LARGE:
             self.connection.sendall(b"".join(start + bodies))
@@ -205,10 +211,11 @@ class Worker:
         takes: Callable[[], int],
         context: Any,
         line: Lifeline,
+        phases: Phases,
         between: Callable[[], None],
     ) -> None:
         self._plane, self._answer, self._takes, self._between = plane, answer, takes, between
-        self._context, self._lifeline = context, line
+        self._context, self._lifeline, self._phases = context, line, phases
         self._mean_s = 0.0
 
     def serve(self, mms: socket.socket) -> None:
@@ -244,6 +251,7 @@ class Worker:
         frame = self._plane.receive()
         if frame is None:
             return False
+        self._phases.begin()
         start_s = time.thread_time()
         self._lifeline.watch(self._plane.connection.fileno())
         context = self._context
@@ -255,7 +263,8 @@ class Worker:
         responses = self._answer(requests)
         used_s = (time.thread_time() - start_s) / len(requests)
         self._mean_s += (used_s - self._mean_s) / _MEMORY
-        self._plane.send(1 if self._mean_s > _HEAVY_S else self._takes(), responses)
+        takes = 1 if self._mean_s > _HEAVY_S else self._takes()
+        self._plane.send(takes, responses, self._phases.end_us())
         if context.metrics.store:
             emit_metrics(context.metrics.store)
         self._between()
@@ -286,12 +295,13 @@ def join(
     takes: Callable[[], int],
     context: Any,
     line: Lifeline,
+    phases: Phases,
     between: Callable[[], None] = lambda: None,
 ) -> None:
     """Have MMS's loop serve the gate's requests too, if the gate listens for workers.
 
-    ``line`` has MMS's connection.  ``between`` is called after the replies to each batch have been
-    sent.
+    ``line`` has MMS's connection.  ``answer`` says to ``phases`` what it does.  ``between`` is
+    called after the replies to each batch have been sent.
 
     MMS's loop calls its global ``retrieve_msg`` for each message (model_service_worker.py:134).
     """
@@ -311,7 +321,7 @@ def join(
             os.register_at_fork(after_in_child=gate.close)
             line.add(gate.fileno())
             plane = Plane(gate, int(address.suffix[1:]), takes())
-            worker = Worker(plane, answer, takes, context, line, between)
+            worker = Worker(plane, answer, takes, context, line, phases, between)
         worker.serve(connection)
         return retrieve_msg(connection)
 

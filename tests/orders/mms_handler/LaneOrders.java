@@ -328,7 +328,7 @@ final class LaneOrders implements Order {
 
     /** A worker's process, and its connection to the lane. */
     private final class Worker {
-        private static final int VERSION = 2;
+        private static final int VERSION = 3;
 
         final int number;
         final EmbeddedChannel channel;
@@ -455,9 +455,15 @@ final class LaneOrders implements Order {
                 served = true;
             }
             ByteBuf start = Unpooled.buffer();
-            int length = 4 + records.readableBytes() + heads.readableBytes() + bodies.readableBytes();
-            start.writeIntLE(length).writeShortLE(places.size()).writeShortLE(all ? takes : 0);
+            int length = 16 + records.readableBytes() + heads.readableBytes() + bodies.readableBytes();
+            start(start, length, places.size(), all ? takes : 0);
             send(Unpooled.wrappedBuffer(start, records, heads, bodies));
+        }
+
+        /** The start of a frame of replies, with its times. */
+        private ByteBuf start(ByteBuf frame, int length, int count, int takes) {
+            frame.writeIntLE(length).writeShortLE(count).writeShortLE(takes);
+            return frame.writeIntLE(20).writeIntLE(0).writeIntLE(-1);
         }
 
         /** Send a frame in two pieces. */
@@ -481,7 +487,7 @@ final class LaneOrders implements Order {
         void leave() {
             note(this + " says goodbye");
             said = true;
-            send(Unpooled.buffer().writeIntLE(4).writeIntLE(0));
+            send(start(Unpooled.buffer(), 16, 0, 0));
         }
 
         void sendNonsense() {
@@ -493,18 +499,18 @@ final class LaneOrders implements Order {
                     frame.writeIntLE(random.nextInt(4) - 2); // a length
                     break;
                 case 1:
-                    frame.writeIntLE(16).writeShortLE(1).writeShortLE(takes); // a place
+                    start(frame, 28, 1, takes); // a place
                     frame.writeShortLE(3).writeShortLE(200).writeIntLE(0).writeIntLE(0);
                     break;
                 case 2:
-                    frame.writeIntLE(4).writeShortLE(0).writeShortLE(1); // it takes one
+                    start(frame, 16, 0, 1); // it takes one
                     break;
                 case 3:
-                    frame.writeIntLE(28).writeShortLE(2).writeShortLE(takes); // twice the same place
+                    start(frame, 40, 2, takes); // twice the same place
                     frame.writeIntLE(200 << 16).writeLongLE(0).writeIntLE(200 << 16).writeLongLE(0);
                     break;
                 default:
-                    frame.writeIntLE(16).writeShortLE(1).writeShortLE(takes); // too short a body
+                    start(frame, 28, 1, takes); // too short a body
                     frame.writeShortLE(0).writeShortLE(200).writeIntLE(0).writeIntLE(1);
             }
             channel.writeInbound(frame);

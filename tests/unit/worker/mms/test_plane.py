@@ -20,6 +20,7 @@ from mms.metrics.metrics_store import MetricsStore
 from mms_handler.errors import Failed, attempt
 from mms_handler.worker.mms import plane
 from mms_handler.worker.mms.lifeline import Lifeline
+from mms_handler.worker.phases import ENCODE, PREDICT, Phases
 from mms_handler.worker.reply import Response
 from mms_handler.worker.request import received_by_mms
 
@@ -65,7 +66,7 @@ def part(name, content_type, value):
 def test_hello(pair):
     gate, worker = pair
     plane.Plane(worker, 9003, 32)
-    assert gate.recv(100) == struct.pack("<IHHII", 12, 2, 32, os.getpid(), 9003)
+    assert gate.recv(100) == struct.pack("<IHHII", 12, 3, 32, os.getpid(), 9003)
 
 
 def context_of_worker():
@@ -227,9 +228,10 @@ def test_the_end_of_the_connection(pair, worker_end, sent):
 def test_responses(pair, worker_end):
     gate, _ = pair
     plain, odd = {"content-type": "text/csv"}, {"content-type": "a/b", "X-A": "1"}
-    worker_end.send(7, [Response(200, "OK", plain, b"1,2"), Response(404, "", odd, b"")])
+    responses = [Response(200, "OK", plain, b"1,2"), Response(404, "", odd, b"")]
+    worker_end.send(7, responses, (3, 2**32 - 1, 0))
     assert gate.recv(1000) == (
-        struct.pack("<IHH", 4 + 24 + 24 + 3 + 23, 2, 7)
+        struct.pack("<IHHIII", 16 + 24 + 24 + 3 + 23, 2, 7, 3, 2**32 - 1, 0)
         + struct.pack("<HHII", 0, 200, 24, 3)
         + struct.pack("<HHII", 1, 404, 23, 0)
         + b"OK\ncontent-type\ntext/csv\ncontent-type\na/b\nx-a\n11,2"
@@ -244,7 +246,7 @@ def test_a_large_response(pair, worker_end):
     thread.start()
     head = b"OK\ncontent-type\na/b"
     with gate.makefile("rb") as stream:
-        assert stream.read(8 + 12 + len(head) + len(body))[20:] == head + body
+        assert stream.read(20 + 12 + len(head) + len(body))[32:] == head + body
     thread.join()
 
 
@@ -272,9 +274,11 @@ class Loop:
         self.gate, worker = pair
         self.mms, mms = socket.socketpair()
         self.mms_end = mms
+        self.phases = Phases()
         self.worker = plane.Worker(
             *(plane.Plane(worker, 9000, takes()), self._answer, takes, context_of_worker()),
             line=Lifeline(None),
+            phases=self.phases,
             between=lambda: self.between.append(self.ids),
         )
         self.answer, self.ids = answer, []
@@ -335,6 +339,27 @@ def test_the_loop_answers_the_gate_and_returns_for_mms(loop_with):
     assert loop.between == [["a", "b"]]
 
 
+def test_a_frame_tells_how_long_each_phase_took(loop_with):
+    """What no step of the script takes counts, too; the next batch begins anew."""
+
+    def slow(batch):
+        loop.phases.enter(PREDICT)
+        time.sleep(0.02 * len(batch))
+        loop.phases.enter(ENCODE)
+        time.sleep(0.001)
+        return upper(batch)
+
+    loop = loop_with(slow)
+    times = []
+    for count in (2, 1):
+        loop.gate.sendall(frame_of(*(("a", [], 0, b"x") for _ in range(count))))
+        times.append(struct.unpack("<III", loop.gate.recv(1000)[8:20]))
+    for (decode, predict, encode), least in zip(times, (40_000, 20_000)):
+        assert decode < 10_000
+        assert least <= predict < least + 15_000
+        assert 1_000 <= encode < 15_000
+
+
 def test_the_loop_ends_with_the_gates_connection(loop_with):
     loop = loop_with(upper)
     loop.gate.shutdown(socket.SHUT_WR)
@@ -344,7 +369,7 @@ def test_the_loop_ends_with_the_gates_connection(loop_with):
 def test_a_worker_that_mms_ends_says_so_and_answers_what_was_sent_meanwhile(loop_with):
     loop = loop_with(upper)
     loop.mms.shutdown(socket.SHUT_WR)
-    assert loop.gate.recv(8) == struct.pack("<IHH", 4, 0, 0)
+    assert loop.gate.recv(20) == struct.pack("<IHHIII", 16, 0, 0, 0, 0, 0)
     loop.gate.sendall(frame_of(("a", [], 0, b"late")))
     assert loop.gate.recv(1000).endswith(b"LATE")
     loop.gate.shutdown(socket.SHUT_WR)
