@@ -13,6 +13,7 @@ import java.nio.file.Files;
 import java.nio.file.Paths;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
+import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.HashMap;
 import java.util.HashSet;
@@ -26,7 +27,7 @@ import java.util.Set;
  */
 final class Access {
     private static final String SCHEME = "Bearer ";
-    private static final Map<String, byte[]> TOKENS = tokens();
+    private static final Map<String, List<byte[]>> TOKENS = tokens();
     private static final Set<String> HOSTS = hosts();
 
     /** Whether hosts and origins are checked: else a browser's pages have other ways anyway. */
@@ -51,12 +52,12 @@ final class Access {
                     "the Host or the Origin is not this server's; set MMS_HANDLER_ALLOWED_HOSTS if "
                             + "clients call it by another name");
         }
-        byte[] token = TOKENS.get(management ? "management" : "inference");
-        if (token == null || !management && target.isPing(request.method())) {
+        List<byte[]> tokens = TOKENS.get(management ? "management" : "inference");
+        if (tokens == null || !management && target.isPing(request.method())) {
             return null;
         }
         List<String> credentials = request.headers().getAll(HttpHeaderNames.AUTHORIZATION);
-        if (isRight(credentials, token)) {
+        if (place(credentials, tokens) >= 0) {
             if (!management) {
                 request.headers().remove(HttpHeaderNames.AUTHORIZATION); // scripts can print headers
             }
@@ -69,12 +70,27 @@ final class Access {
         return credentials.regionMatches(true, 0, SCHEME, 0, SCHEME.length());
     }
 
-    /** Takes the same time for every wrong token. */
-    private static boolean isRight(List<String> credentials, byte[] token) {
-        return credentials.size() == 1
-                && isBearer(credentials.get(0))
-                && MessageDigest.isEqual(
-                        digest(credentials.get(0).substring(SCHEME.length()).trim()), token);
+    /** Which of several tokens for inference a request has; null if that tells no clients apart. */
+    static String client(HttpRequest request) {
+        List<byte[]> tokens = TOKENS.get("inference");
+        if (tokens == null || tokens.size() < 2) {
+            return null;
+        }
+        int place = place(request.headers().getAll(HttpHeaderNames.AUTHORIZATION), tokens);
+        return place < 0 ? null : "token " + (place + 1);
+    }
+
+    /** Which token was sent; negative if none of these.  Takes the same time for every one. */
+    private static int place(List<String> credentials, List<byte[]> tokens) {
+        if (credentials.size() != 1 || !isBearer(credentials.get(0))) {
+            return -1;
+        }
+        byte[] sent = digest(credentials.get(0).substring(SCHEME.length()).trim());
+        int place = -1;
+        for (int i = 0; i < tokens.size(); i++) {
+            place = MessageDigest.isEqual(sent, tokens.get(i)) ? i : place;
+        }
+        return place;
     }
 
     private static HttpResponse unauthorized(boolean wrong) {
@@ -132,13 +148,14 @@ final class Access {
     }
 
     /** The SHA-256 of each token by its use: inference or management. */
-    private static Map<String, byte[]> tokens() {
-        Map<String, byte[]> tokens = new HashMap<>();
+    private static Map<String, List<byte[]>> tokens() {
+        Map<String, List<byte[]>> tokens = new HashMap<>();
         if (Plugin.TOKEN_FILE != null) {
             try {
                 for (String line : Files.readAllLines(Paths.get(Plugin.TOKEN_FILE))) {
                     String[] words = line.split(" ");
-                    tokens.put(words[0], digest(words[1]));
+                    tokens.computeIfAbsent(words[0], use -> new ArrayList<>())
+                            .add(digest(words[1]));
                 }
             } catch (IOException | RuntimeException e) {
                 System.err.printf("the tokens cannot be read: %s%n", e.getClass().getSimpleName());

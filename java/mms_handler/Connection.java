@@ -72,6 +72,9 @@ final class Connection extends ChannelDuplexHandler {
     /** What the access log has of the request; null if it has none. */
     private AccessLog.Entry entry;
 
+    /** Whose request it is, if that is counted; null otherwise. */
+    private Clients.Client client;
+
     /** Whether it is a HEAD. */
     private boolean head;
 
@@ -196,7 +199,11 @@ final class Connection extends ChannelDuplexHandler {
             }
             return;
         }
+        String token = Clients.ON ? Access.client(request) : null; // the next line removes it
         HttpResponse reply = Access.refusal(request);
+        if (Clients.ON && reply == null) {
+            reply = admit(token);
+        }
         Target target = Checks.isCommon(request) ? null : Target.of(request.uri());
         if (reply == null && target != null) {
             reply = Checks.reply(request, target);
@@ -207,6 +214,28 @@ final class Connection extends ChannelDuplexHandler {
         } else if (head && target.isEndpoint()) {
             // MMS has no HEAD for plug-ins.  The encoder still omits the body.
             request.setMethod(HttpMethod.GET);
+        }
+    }
+
+    /** Count the request for its client; returns the refusal if it is one too many. */
+    private HttpResponse admit(String token) {
+        Clients.Decision decision =
+                Clients.decide(request, context.channel().remoteAddress(), token);
+        if (decision == null) {
+            return null;
+        }
+        if (decision.limit == null) {
+            client = decision.client;
+            return null;
+        }
+        return Clients.refusal(decision);
+    }
+
+    /** The request is no longer under way. */
+    private void leave() {
+        if (client != null) {
+            Clients.left(client);
+            client = null;
         }
     }
 
@@ -395,6 +424,7 @@ final class Connection extends ChannelDuplexHandler {
                 entry.status = GONE;
             }
             log();
+            leave();
             served = true;
             if (phase != Phase.CLOSING) {
                 enter(unread ? Phase.BODY : headBegun ? Phase.HEAD : Phase.IDLE);
@@ -440,6 +470,7 @@ final class Connection extends ChannelDuplexHandler {
     @Override
     public void channelInactive(ChannelHandlerContext context) {
         phase = Phase.CLOSING;
+        leave();
         if (inFlight()) {
             if (unanswered && entry != null) {
                 entry.status = GONE;

@@ -14,7 +14,15 @@ enum Limits {
     CROWDED("crowded", null, 0, 503, "connections closed, the longest idle, to make room"),
     BUFFERS("buffers", null, 0, 503, "requests cut, the longest under way, to make room for others"),
     STUCK("stuck", Phase.CLOSING, 5, 408, "connections closed that took more than %d s to end"),
-    QUEUE("queue", null, 0, 503, "requests refused because the queue was full");
+    QUEUE("queue", null, 0, 503, "requests refused because the queue was full"),
+    CLIENT_RATE(
+            "client_rate", null, 0, 429, "requests refused because their client sent too many"),
+    CLIENT_CONCURRENCY(
+            "client_concurrency",
+            null,
+            0,
+            429,
+            "requests refused because too many of their client's were under way");
 
     private static final long PERIOD_MS = 100;
     private static final long LOG_PERIOD_NS = TimeUnit.SECONDS.toNanos(10);
@@ -46,6 +54,12 @@ enum Limits {
     String message() {
         if (this == BUFFERS) {
             return "too many bodies are under way; try again later";
+        }
+        if (this == CLIENT_RATE) {
+            return "this client sends more requests than it may";
+        }
+        if (this == CLIENT_CONCURRENCY) {
+            return "this client has as many requests under way as it may";
         }
         return this == CROWDED
                 ? "too many connections; try again later"

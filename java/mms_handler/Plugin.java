@@ -37,6 +37,18 @@ final class Plugin {
     /** A worker that uses more memory than this is recycled; null: never for this reason. */
     static final Integer MAX_WORKER_MB = number("mms_handler.max_worker_mb", null);
 
+    /** Predictions that one client may ask for in a second; null: any number. */
+    static final Double CLIENT_RATE = rate("mms_handler.client_rate", null);
+
+    /** How many of them may come at once; null: those of a second. */
+    static final Integer CLIENT_BURST = number("mms_handler.client_burst", null);
+
+    /** Predictions of one client that may be under way; null: any number. */
+    static final Integer CLIENT_CONCURRENCY = number("mms_handler.client_concurrency", null);
+
+    /** Proxies in front of the server that add their client to X-Forwarded-For. */
+    static final int PROXIES = number("mms_handler.proxies", 0);
+
     /** The server's copy of the tokens: a line with a use and a token each.  Without it none is. */
     static final String TOKEN_FILE = System.getProperty("mms_handler.token_file");
 
@@ -80,6 +92,11 @@ final class Plugin {
     private static Set<String> names(String name) {
         String value = System.getProperty(name);
         return value == null ? null : new HashSet<>(Arrays.asList(value.split(",")));
+    }
+
+    private static Double rate(String name, Double defaultValue) {
+        String value = System.getProperty(name);
+        return value == null ? defaultValue : Double.valueOf(value);
     }
 
     private static Integer number(String name, Integer defaultValue) {

@@ -102,6 +102,7 @@ def _failure(answer: Answer, body_bytes: int) -> str:
         401: "; name the server's token file with --token-file",
         404: "; serve prints the names of its models",
         413: f"; this body has {format_size(body_bytes)}, serve --max-body-bytes sets the limit",
+        429: "; the server limits what each client may send",
         503: "; try again later",
     }
     # MMS sends no text with some of its answers.

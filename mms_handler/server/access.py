@@ -27,18 +27,28 @@ _HOST = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^:\[\]]+)\.?(?::\d*)?")
 
 
 class Tokens(NamedTuple):
-    """The tokens that requests need; "" for none."""
+    """The tokens that requests need; "" for none.
+
+    Fields:
+        others: further ones for inference, of other clients.
+    """
 
     inference: str = ""
     management: str = ""
+    others: tuple[str, ...] = ()
 
     def text(self) -> str:
         """The tokens as the gate reads them (java/mms_handler/Access.java)."""
-        return "".join(f"{name} {token}\n" for name, token in self._asdict().items() if token)
+        names = {"inference": (self.inference, *self.others), "management": (self.management,)}
+        return "".join(
+            f"{name} {token}\n" for name, tokens in names.items() for token in tokens if token
+        )
 
 
 def read_tokens(path: Path) -> Tokens:
     """Read a token file: lines "inference TOKEN" and "management TOKEN", comments, blank lines.
+
+    There may be several for inference, one for each client.
 
     Raises:
         SettingsError: it cannot be read, or a line is invalid.  No message has a token.
@@ -49,23 +59,31 @@ def read_tokens(path: Path) -> Tokens:
         reason = exc.strerror if isinstance(exc, OSError) else "it is not ASCII"
         raise SettingsError(f"the token file {path} cannot be read: {reason}") from None
     tokens: dict[str, str] = {}
+    others: list[str] = []
     for number, line in enumerate(lines, 1):
         name, _, token = line.strip().partition(" ")
         token = token.strip()
         if not name or name.startswith("#"):
             continue
         place = f"the token file {path}, line {number}"
-        if name not in Tokens._fields or name in tokens:
-            raise SettingsError(f"{place}: expected inference TOKEN or management TOKEN, once each")
+        if name not in ("inference", "management") or (name == "management" and name in tokens):
+            raise SettingsError(
+                f"{place}: expected inference TOKEN, of each client, or management TOKEN, once"
+            )
         if not _TOKEN.fullmatch(token) or len(token) not in _LENGTHS:
             raise SettingsError(
                 f"{place}: the token needs {_LENGTHS[0]} to {_LENGTHS[-1]} letters, digits or "
                 ". _ ~ + / -, with = only at its end"
             )
-        tokens[name] = token
+        if token in (*tokens.values(), *others):
+            raise SettingsError(f"{place}: the token is there twice; each needs its own")
+        if name in tokens:
+            others.append(token)
+        else:
+            tokens[name] = token
     if not tokens:
         raise SettingsError(f"the token file {path} has no token")
-    return Tokens(**tokens)
+    return Tokens(**tokens, others=tuple(others))
 
 
 def warning(path: Path) -> str | None:

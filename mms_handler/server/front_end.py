@@ -47,6 +47,9 @@ _RESTARTS = re.compile(
 #: Bytes of a query that ``set_routes`` makes, without what it appends.
 _MAX_QUERY = 3_900
 
+#: What one client may ask for (java/mms_handler/Clients.java).
+_CLIENT_LIMITS = ("client_rate", "client_burst", "client_concurrency")
+
 #: Bytes of a Unix socket's path, with the zero that ends it (unix(7)).
 _SOCKET_BYTES = 108
 
@@ -321,9 +324,11 @@ def _gate_options(
         options.update(log_level="info", traces="full")
     if settings.allowed_hosts:
         options["allowed_hosts"] = ",".join(settings.allowed_hosts)
-    for name in ("max_requests", "max_worker_mb"):
+    for name in ("max_requests", "max_worker_mb", *_CLIENT_LIMITS):
         if getattr(settings, name):
             options[name] = str(getattr(settings, name))
+    if settings.trusted_proxies:
+        options["proxies"] = str(settings.trusted_proxies)
     if expected:
         options["startup_models"] = ",".join(expected)
     if settings.multi_model:

@@ -271,6 +271,35 @@ class Settings:
         "Open connections, if descriptors suffice; a further one replaces the longest idle one.",
         option="max-connections",
     )
+    client_rate: float | None = declare(
+        None,
+        {"MMS_HANDLER_CLIENT_RATE": texts.rate},
+        "Predictions a second that one client may ask for, such as 20/s; further ones get 429.",
+        default_text="no limit",
+        text=lambda rate: f"{rate:.15g}",
+        option="client-rate",
+    )
+    client_burst: int | None = declare(
+        None,
+        {"MMS_HANDLER_CLIENT_BURST": texts.burst},
+        "Predictions that one client may ask for at once, if there is a rate.",
+        default_text="those of a second",
+        option="client-burst",
+    )
+    client_concurrency: int | None = declare(
+        None,
+        {"MMS_HANDLER_CLIENT_CONCURRENCY": texts.burst},
+        "Predictions of one client that may be under way; further ones get 429.",
+        default_text="no limit",
+        option="client-concurrency",
+    )
+    trusted_proxies: int = declare(
+        0,
+        {"MMS_HANDLER_TRUSTED_PROXIES": texts.proxies},
+        "Proxies in front of the server, each of which adds its client to X-Forwarded-For; with 0 "
+        "the header is not read.",
+        option="trusted-proxies",
+    )
     restarts: int = declare(
         5,
         {"MMS_HANDLER_MAX_RESTARTS": texts.natural},

@@ -33,6 +33,26 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def rate(text: str) -> float:
+    # Within these bounds Java's nanoseconds do not overflow.
+    number = text.strip()[:-2] if text.strip().endswith("/s") else text.strip()
+    if not re.fullmatch(r"\d{1,7}(\.\d{1,3})?", number) or not 0.001 <= float(number) <= 1e6:
+        raise ValueError("a number of requests a second, such as 20/s or 0.5, up to 1000000")
+    return float(number)
+
+
+def burst(text: str) -> int:
+    if not _is_whole(text) or not 0 < int(text) <= 1_000_000:
+        raise ValueError("a whole number from 1 to 1000000")
+    return int(text)
+
+
+def proxies(text: str) -> int:
+    if not _is_whole(text) or int(text) > 20:
+        raise ValueError("a whole number from 0 to 20")
+    return int(text)
+
+
 def megabytes(text: str) -> int:
     return positive(text) * 2**20
 

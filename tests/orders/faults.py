@@ -10,7 +10,7 @@ class Fault(NamedTuple):
 
     Fields:
         name: what is wrong; a folder in the jar has its name.
-        events: whose orders show it: ``lane`` or ``connection``.
+        events: whose orders show it: ``lane``, ``connection`` or ``clients``.
         source: the file in java/mms_handler, without its ending.
         right, wrong: the text that is there, once, and what it is replaced by.
         seed: of the first order that shows it.
@@ -29,6 +29,42 @@ class Fault(NamedTuple):
 
 
 FAULTS = (
+    Fault(
+        "a client that is refused must wait longer each time",
+        "clients",
+        "Clients",
+        "        if (dueNs - nowNs > burstNs) {\n",
+        "        if (dueNs - nowNs > burstNs) {\n            client.dueNs = dueNs;\n",
+        1,
+        "client 0 is refused",
+    ),
+    Fault(
+        "a client's pause lets it send more than a burst",
+        "clients",
+        "Clients",
+        "Math.max(client.dueNs, nowNs) + intervalNs",
+        "client.dueNs + intervalNs",
+        1,
+        "client 0 waits 92 ms, not 500",
+    ),
+    Fault(
+        "an answer does not make room for the client's next request",
+        "clients",
+        "Clients",
+        "        client.underWay--;\n",
+        "",
+        1,
+        "client 0 asks too often",
+    ),
+    Fault(
+        "clients that wait for an answer fill the table",
+        "clients",
+        "Clients",
+        "byName.size() > most; spared++",
+        "byName.size() > most && spared < 1; spared++",
+        4,
+        "124 clients are remembered",
+    ),
     Fault(
         "a worker that gets a batch stays among the idle ones",
         "lane",

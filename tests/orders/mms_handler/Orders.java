@@ -12,7 +12,6 @@ public final class Orders {
     private Orders() {}
 
     public static void main(String[] arguments) throws IOException {
-        boolean ofLane = arguments[0].equals("lane");
         long first = Long.parseLong(arguments[1]);
         boolean traced = arguments.length < 3;
         long count = traced ? 1 : Long.parseLong(arguments[2]);
@@ -22,9 +21,7 @@ public final class Orders {
         for (long seed = first; seed < first + count; seed++) {
             StringBuilder trace = traced ? new StringBuilder() : null;
             try {
-                Order order =
-                        ofLane ? new LaneOrders(seed, trace) : new ConnectionOrders(seed, trace);
-                order.run();
+                order(arguments[0], seed, trace).run();
             } catch (AssertionError e) {
                 System.out.println("seed " + seed + ": " + e.getMessage());
                 if (traced) {
@@ -40,5 +37,16 @@ public final class Orders {
         double seconds = (System.nanoTime() - start) / 1e9;
         System.out.printf("%d orders, %.0f a second%n", count, count / seconds);
         System.exit(0);
+    }
+
+    private static Order order(String events, long seed, StringBuilder trace) {
+        switch (events) {
+            case "lane":
+                return new LaneOrders(seed, trace);
+            case "clients":
+                return new ClientOrders(seed, trace);
+            default:
+                return new ConnectionOrders(seed, trace);
+        }
     }
 }

@@ -30,8 +30,19 @@ def test_a_token_file(tmp_path):
     assert read_tokens(path).text() == f"management {TOKEN}\n"
 
 
+def test_a_token_for_each_client(tmp_path):
+    """The first one is what this machine's own commands send."""
+    path = tmp_path / "tokens"
+    path.write_text(f"inference {TOKEN}\ninference {'a' * 16}\ninference {'b' * 16}\n")
+    tokens = read_tokens(path)
+    assert tokens == Tokens(TOKEN, "", ("a" * 16, "b" * 16))
+    lines = [TOKEN, "a" * 16, "b" * 16]
+    assert tokens.text() == "".join(f"inference {token}\n" for token in lines)
+
+
 INVALID = "the token needs 16 to 512 letters, digits or . _ ~ + / -, with = only at its end"
-EXPECTED = "expected inference TOKEN or management TOKEN, once each"
+EXPECTED = "expected inference TOKEN, of each client, or management TOKEN, once"
+TWICE = "the token is there twice; each needs its own"
 
 
 @pytest.mark.parametrize(
@@ -45,7 +56,15 @@ EXPECTED = "expected inference TOKEN or management TOKEN, once each"
         pytest.param("inference secret=secret=secret\n", f", line 1: {INVALID}", id="= within"),
         pytest.param("inference secret secret secret\n", f", line 1: {INVALID}", id="blanks"),
         pytest.param(f"other {'s' * 16}\n", f", line 1: {EXPECTED}", id="another name"),
-        pytest.param(f"inference {'s' * 16}\n" * 2, f", line 2: {EXPECTED}", id="twice"),
+        pytest.param(f"inference {'s' * 16}\n" * 2, f", line 2: {TWICE}", id="one token twice"),
+        pytest.param(
+            f"inference {'s' * 16}\nmanagement {'s' * 16}\n",
+            f", line 2: {TWICE}",
+            id="one token for both",
+        ),
+        pytest.param(
+            f"management {'s' * 16}\nmanagement {'t' * 16}\n", f", line 2: {EXPECTED}", id="twice"
+        ),
         pytest.param("inference s\u00e9cret" * 9, " cannot be read: it is not ASCII", id="letters"),
         pytest.param(None, " cannot be read: No such file or directory", id="no file"),
     ],
