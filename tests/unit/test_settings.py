@@ -380,6 +380,11 @@ def test_settings_do_not_change():
         Settings().port = 1
 
 
+@pytest.mark.parametrize(("batch_size", "largest"), [(None, 32), (8, 8)])
+def test_the_largest_batch(batch_size, largest):
+    assert Settings(batch_size=batch_size).max_batch_size == largest
+
+
 def test_current_reads_this_process(monkeypatch):
     """current() reads the variables as they are now; export() sets one."""
     monkeypatch.setenv("MMS_HANDLER_BATCH_SIZE", "3")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from mms_handler import codecs
-from mms_handler.codecs import compiled, npy, parsers, together
+from mms_handler.codecs import compiled, content_types, npy, parsers, together
 from mms_handler.codecs import json as json_codec
 from mms_handler.errors import NotAcceptable, ScriptError
 
@@ -53,6 +53,12 @@ def test_the_bytes():
 
 
 ROW = np.ones((1, 2), np.float32)
+
+
+def test_two_are_written_together(monkeypatch):
+    monkeypatch.setattr(content_types, "encode", None)  # which writes one
+    written = codecs.encode_each([ROW, ROW], JSON, JSON)
+    assert written == [(b"[[1.0, 1.0]]", JSON)] * 2
 
 
 @pytest.mark.parametrize(

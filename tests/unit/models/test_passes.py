@@ -69,6 +69,13 @@ def test_sys_exit_is_one_requests_failure():
     assert predictions[1].tolist() == [[1, 2]]
 
 
+def test_a_pass_takes_at_most_64_mb():
+    """Of seventeen data of 4 MB, sixteen share the first one."""
+    run = Run()
+    Passes(run, True)([np.zeros((1, 2**20), np.float32)] * 17)
+    assert run.passes == [16, 1]
+
+
 def test_never_shared():
     """Each datum has its own pass."""
     run = Run()

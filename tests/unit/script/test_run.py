@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -49,6 +50,23 @@ def test_the_stacks_of_a_script_that_hangs(tmp_path):
         "sys.argv[1:] = [sys.argv[1], 'file', 'hang.py']; run.main()"
     )
     assert python(tmp_path, "-c", source, tmp_path / "report") == (0, "", "")
+
+
+def test_lines_come_at_once_under_mpirun(tmp_path):
+    """Also those that are printed to a pipe."""
+    (tmp_path / "s.py").write_text("print('early'); input()")
+    process = subprocess.Popen(
+        [sys.executable, run.__file__, tmp_path / "report", "file", "s.py"],
+        cwd=tmp_path,
+        env={**os.environ, "OMPI_COMM_WORLD_RANK": "0"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with process:
+        ready, _, _ = select.select([process.stdout], [], [], 60)
+        assert ready
+        assert process.stdout.readline() == b"early\n"
+        process.stdin.write(b"\n")
 
 
 @pytest.mark.parametrize(("version", "shown"), [((3, 8, 18), "."), ((3, 9, 0), None)])

@@ -76,6 +76,13 @@ def test_another_version(models, replace, mms):
     assert models.names() == ["one"]
 
 
+def test_what_the_log_calls_a_version(models, replace):
+    """The model alone, unless it has several versions."""
+    assert models.title("one") == "one"
+    replace()
+    assert (models.title("one"), models.title("one~2")) == ("one version 1", "one version 2")
+
+
 def test_the_old_one_is_drained(models, replace, mms):
     """It gets no request any more, and what it had is answered, before the call ends."""
     mms.in_flight = {"one": 2}

@@ -59,6 +59,11 @@ def test_addresses_come_late():
     assert sorted(resolve.calls) == ["a"] * 3 + ["b"] * 3
 
 
+def test_addresses_may_come_late_by_default():
+    """Containers of one job start minutes apart."""
+    assert cluster.addresses(["a"], resolver({"a": "10.0.0.1"}, failures=1)) == {"a": "10.0.0.1"}
+
+
 def test_addresses_never_come():
     """The error names all hosts without an address, and comes at the limit."""
     started, resolve = time.monotonic(), resolver({"algo-1": "1.2.3.4"})

@@ -70,6 +70,7 @@ from mms_handler.training.metrics import Reading
             (7, 45, [("loss", 0.12)]),
             id="tqdm",
         ),
+        pytest.param("epoch 1, loss=0.5, eta: 12", (1, None, [("loss", 0.5)]), id="time to go"),
         pytest.param("step 100: loss=-0.3", (7, 100, [("loss", -0.3)]), id="a step"),
         pytest.param("loss=3", (None, None, []), id="neither epoch nor step"),
         pytest.param("epoch 3 at 10:20:30: took 3:04", (3, None, []), id="times of day"),

@@ -13,6 +13,7 @@ import threading
 import pytest
 
 from mms_handler.terminal import write_all
+from mms_handler.training import output
 from mms_handler.training.output import TAIL_BYTES, Output, Pipes, Tail
 
 
@@ -97,6 +98,11 @@ def test_a_terminal(monkeypatch):
     assert Output().pipes() == (subprocess.PIPE, subprocess.STDOUT, None)
     os.close(master)
     os.close(slave)
+
+
+def test_streams_that_are_closed():
+    """They have no place in common."""
+    assert output._place(1000) != output._place(1001)
 
 
 def test_output_comes_at_once():

@@ -55,6 +55,17 @@ def test_a_file_that_cannot_be_read(tmp_path, content, reason):
         source.required_parameters(tmp_path / "entry.py")
 
 
+@pytest.mark.parametrize(
+    ("text", "required"), [("from .a import train", None), ("from a import train", ["lr"])]
+)
+def test_a_relative_import(script, tmp_path, text, required):
+    """It takes nothing from ``lib``, where modules of the script may be."""
+    path = script(text)
+    (path.parent / "lib").mkdir()
+    (path.parent / "lib" / "a.py").write_text("def train(lr): pass")
+    assert source.required_parameters(path) == required
+
+
 @pytest.mark.parametrize("name", ["no_such_package_anywhere", "os.path.no", "__main__", ""])
 def test_modules_that_are_nowhere(name):
     """A name without a file has no folder; nothing is imported."""

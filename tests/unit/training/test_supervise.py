@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 import psutil
 import pytest
@@ -259,6 +260,18 @@ def test_a_process_that_ignores_signals(run, tmp_path, monkeypatch):
     ):
         run(f"trap 'trap - TERM' TERM; echo $$ > pid; {READY}")
     assert not psutil.pid_exists(int((tmp_path / "pid").read_text()))
+
+
+def test_a_signal_and_a_lost_host(run, tmp_path, monkeypatch):
+    """A process that waits for a lost host cannot handle a signal: it is not waited for."""
+    monkeypatch.setattr(supervise, "LOST_S", 0.1)
+    member = Member()
+    ready = tmp_path / "ready"
+    member.lost = lambda: "host algo-2 was lost" if ready.exists() else None
+    started_s = time.monotonic()
+    with sending(signal.SIGTERM, ready), pytest.raises(Stopped):
+        run("trap '' TERM; touch ready; sleep 60", member=member)
+    assert time.monotonic() - started_s < supervise.GRACE_S / 2
 
 
 def test_a_signal_while_the_others_are_waited_for(run):

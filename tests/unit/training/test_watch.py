@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
+import subprocess
+import sys
 import threading
 import time
 
@@ -94,6 +96,16 @@ def until(condition, limit_s=30):
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_a_process_may_end_without_leaving(port):
+    """The watch does not keep it."""
+    program = (
+        "import sys\n"
+        "from mms_handler.training.watch import Watch\n"
+        "Watch('b', {'a': '127.0.0.1', 'b': '127.0.0.1'}, int(sys.argv[1]), 600, 600)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(port)], check=True, timeout=60)
 
 
 def test_a_job_without_trouble(relay, a, b, caplog):

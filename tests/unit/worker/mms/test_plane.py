@@ -18,6 +18,7 @@ from mms.context import Context, RequestProcessor
 from mms.metrics.metrics_store import MetricsStore
 
 from mms_handler.errors import Failed, attempt
+from mms_handler.worker import sample
 from mms_handler.worker.mms import plane
 from mms_handler.worker.mms.lifeline import Lifeline
 from mms_handler.worker.phases import ENCODE, PREDICT, Phases
@@ -374,6 +375,11 @@ def test_a_worker_that_mms_ends_says_so_and_answers_what_was_sent_meanwhile(loop
     assert loop.gate.recv(1000).endswith(b"LATE")
     loop.gate.shutdown(socket.SHUT_WR)
     assert loop.end() is None
+
+
+def test_a_slow_sample_is_twice_a_slow_request():
+    """Because first runs are slow."""
+    assert sample.HEAVY_S == 2 * plane._HEAVY_S
 
 
 def test_slow_requests_are_taken_one_by_one(loop_with, monkeypatch):
