@@ -178,6 +178,22 @@ def test_an_error_in_the_block(tmp_path):
     assert process.returncode == -signal.SIGTERM
 
 
+def test_a_group_without_a_guard(tmp_path, monkeypatch):
+    """If none can be started, the group ends, and that is what is said."""
+
+    def refuse(*words):
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(processes, "_guard", refuse)
+    pid = tmp_path / "pid"
+    command = ["/bin/sh", "-c", "echo $$ > pid; exec sleep 60"]
+    with pytest.raises(OSError, match="^no more processes$"), processes.group(
+        command, env=dict(os.environ), cwd=tmp_path
+    ):
+        pass
+    assert not pid.exists() or not psutil.pid_exists(int(pid.read_text()))
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_does_not_stop_the_end(tmp_path, number):
     """Of the group.  Afterwards signals are handled as before."""

@@ -146,6 +146,11 @@ def test_a_graph_of_a_folder_of_photos(tmp_path, stripes):
             LISTS, "00.npy: input_fn does not return arrays; int8 needs arrays", id="no arrays"
         ),
         pytest.param(
+            LISTS.replace('{"data": [data]}', "[[1.0]]"),
+            "00.npy: input_fn does not return arrays; int8 needs arrays",
+            id="a list of lists",
+        ),
+        pytest.param(
             TWO, "the calibration requests run different Blocks; int8 needs one", id="two Blocks"
         ),
         pytest.param(

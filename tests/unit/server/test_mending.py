@@ -83,6 +83,17 @@ def test_models_that_are_well(models, mms, deaths):
     assert deaths.above_limit() == []
 
 
+def test_a_model_without_workers_but_with_a_listener(models, mms, deaths):
+    """MMS starts others."""
+    listener = listener_of(mms, "one")
+    for worker in mms.processes("one"):
+        if worker != listener:
+            worker.kill()
+            worker.wait(30)
+    assert Mender(models.registry, deaths, 3).mend() == {}
+    assert mms.calls[1:] == []
+
+
 def test_a_listener_that_ends_alone(models, mms, deaths):
     """Its workers go on; only when one of them ends, too, the model is loaded again."""
     mender, listener = Mender(models.registry, deaths, 3), listener_of(mms, "one")
