@@ -34,6 +34,14 @@ _OLDEST_JAVA = 11
 #: What the Java that writes the file may take at most: it took 190 MB.
 _WRITING_BYTES = 2**29
 
+#: How to start from the file.  Since version 17 Java puts it at a random address by default, so it
+#: changes every address in it, which takes time and makes all its pages this process's own.
+#: Other versions do not know the option.
+_USED = (
+    *("-Xshare:auto", "-Xlog:cds*=off", "-XX:+IgnoreUnrecognizedVMOptions"),
+    *("-XX:+UnlockDiagnosticVMOptions", "-XX:ArchiveRelocationMode=0"),
+)
+
 #: A file that was not used for so long is of a Java, or of jars, that are not there any more.
 _UNUSED_S = 30 * 24 * 3600
 
@@ -58,7 +66,7 @@ class ClassData(NamedTuple):
         if self.file.exists():
             with contextlib.suppress(OSError):  # another user's, whom it may serve, too
                 os.utime(self.file)
-            return [f"-XX:SharedArchiveFile={self.file}", "-Xshare:auto", "-Xlog:cds*=off"]
+            return [f"-XX:SharedArchiveFile={self.file}", *_USED]
         return [f"-XX:DumpLoadedClassList={self.classes}"]
 
     @contextlib.contextmanager

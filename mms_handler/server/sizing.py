@@ -28,6 +28,11 @@ _PARSER_COPIES, _PARSER_BODY_BYTES = 14, 2**23
 _LISTENER_BYTES = 20 * _MB
 #: Java without bodies, and serve itself.
 _JAVA_MB, _SERVE_MB = 100, 50
+#: Java's heap at its start.  Its own choice, a 64th of the memory, it fills with garbage before it
+#: collects for the first time; what is alive takes 9 MB (docs/performance.md, "The defaults").
+_FIRST_HEAP_MB = 16
+#: netty asks the system for chunks of 8 KB times two to this power.
+_CHUNK_ORDER = 7
 #: The part of the memory that stays unplanned, for scripts, page cache and peaks.
 _SPARE = 0.1
 
@@ -177,9 +182,17 @@ def java_options(plan: Plan) -> list[str]:
     """Java's command-line options for a plan."""
     return [
         f"-Xmx{plan.heap_mb}m",
+        f"-Xms{min(_FIRST_HEAP_MB, plan.heap_mb)}m",
         f"-XX:MaxDirectMemorySize={plan.direct_mb}m",
         f"-XX:ActiveProcessorCount={plan.processors}",
+        *_netty_options(max(1, plan.processors // 4)),
     ]
+
+
+def _netty_options(loops: int) -> list[str]:
+    """One pool of buffers for each of the gate's event loops (Gate.java); MMS's own share them."""
+    names = {"numDirectArenas": loops, "numHeapArenas": 1, "maxOrder": _CHUNK_ORDER}
+    return [f"-Dio.netty.allocator.{name}={number}" for name, number in names.items()]
 
 
 def summary(plan: Plan) -> str:

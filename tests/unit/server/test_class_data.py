@@ -56,7 +56,10 @@ def wait_for(file: Path) -> None:
 
 
 def test_a_real_java_uses_it(tmp_path, folder, settings):
-    """The classes come from the file; -Xshare:on would end Java if it did not fit."""
+    """The classes come from the file; -Xshare:on would end Java if it did not fit.
+
+    Java says where it puts the file: at another address it would change all of its pages.
+    """
     env = {**os.environ, **java.java_variables(os.environ)}
     data = class_data.of(env, folder, settings)
     listed = [java.program(env), *java.FLAGS, *data.options(), "-cp", java.class_path()]
@@ -68,6 +71,7 @@ def test_a_real_java_uses_it(tmp_path, folder, settings):
     again = class_data.of(env, folder, settings)
     assert again.file == data.file
     command = [java.program(env), *java.FLAGS, *again.options(), "-Xshare:on", "-verbose:class"]
+    command += ["-Xlog:gc+metaspace"]
     shown = subprocess.run(
         [*command, "-cp", java.class_path(), server, "--help"],
         env=env,
@@ -76,6 +80,7 @@ def test_a_real_java_uses_it(tmp_path, folder, settings):
     ).stdout
     (line,) = [line for line in shown.splitlines() if f" {server} source: " in line]
     assert "source: shared objects file" in line
+    assert "ArchiveRelocationMode: 1" not in shown
 
 
 def test_it_is_there_only_when_it_is_whole(fake, folder, settings):
@@ -88,7 +93,14 @@ def test_it_is_there_only_when_it_is_whole(fake, folder, settings):
     assert f"-Xshare:dump -XX:SharedClassListFile={folder / 'classes'} -XX:Shared" in text
     assert [file.name for file in data.file.parent.iterdir()] == [data.file.name]
     os.utime(data.file, (1, 1))
-    assert data.options()[0] == f"-XX:SharedArchiveFile={data.file}"
+    assert data.options() == [
+        f"-XX:SharedArchiveFile={data.file}",
+        "-Xshare:auto",
+        "-Xlog:cds*=off",
+        "-XX:+IgnoreUnrecognizedVMOptions",
+        "-XX:+UnlockDiagnosticVMOptions",
+        "-XX:ArchiveRelocationMode=0",
+    ]
     assert data.file.stat().st_mtime > 1  # it is in use, so it is not removed
 
 

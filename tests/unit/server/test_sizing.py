@@ -419,9 +419,25 @@ def test_java_has_what_bodies_need(memory_bytes, values, heap_mb, direct_mb):
     plan = sizing.plan(Machine(2.5, memory_bytes), Settings(**values), [])
     assert sizing.java_options(plan) == [
         f"-Xmx{heap_mb}m",
+        "-Xms16m",
         f"-XX:MaxDirectMemorySize={direct_mb}m",
         "-XX:ActiveProcessorCount=3",
+        "-Dio.netty.allocator.numDirectArenas=1",
+        "-Dio.netty.allocator.numHeapArenas=1",
+        "-Dio.netty.allocator.maxOrder=7",
     ]
+
+
+def test_java_starts_with_no_more_heap_than_it_may_have():
+    """Java would not start: its first heap cannot be larger than its largest."""
+    plan = sizing.plan(Machine(2, 2 * GB), Settings(heap_mb=12), [])
+    assert sizing.java_options(plan)[:2] == ["-Xmx12m", "-Xms12m"]
+
+
+def test_each_event_loop_has_a_pool_of_buffers():
+    """The gate has one event loop for four processors (Gate.java)."""
+    plan = sizing.plan(Machine(16, 64 * GB), Settings(), [])
+    assert "-Dio.netty.allocator.numDirectArenas=4" in sizing.java_options(plan)
 
 
 def test_workers_within_the_memory():
