@@ -137,11 +137,17 @@ class EndedWorkers:
                 because they were told to.
             recent: how many died within the last minute.
         """
-        ends = [end for end in self._ends if end.model == model][-deaths:]
+        ends = self._ends_of(model, deaths)
+        if len(ends) < deaths:  # one may have died since the last look, and been replaced at once
+            self.look()
+            ends = self._ends_of(model, deaths)
         self._ends = [end for end in self._ends if end not in ends]
         texts = [end.sentence(title) for end in ends]
         texts += [f"a worker of {title} died"] * (deaths - len(ends))
         return [f"{text}; deaths of {title} in the last minute: {recent}" for text in texts]
+
+    def _ends_of(self, model: str, latest: int) -> list[_End]:
+        return [end for end in self._ends if end.model == model][-latest:]
 
 
 def _is_alive(pid: int) -> bool:

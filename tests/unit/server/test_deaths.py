@@ -78,6 +78,16 @@ def test_a_worker_that_was_told_to_end(workers, ended):
     assert sentence.startswith(f"worker {other.pid} of rose version 2 ")
 
 
+def test_a_worker_that_is_replaced_before_the_next_look(workers, ended):
+    """The plug-in counts its death at once, since a fork takes a few milliseconds."""
+    (worker,) = workers("iris", 1)
+    ended.look()
+    end(worker, signal.SIGTERM)
+    (sentence,) = ended.sentences("iris", "iris", 1, 1)
+    assert sentence.startswith(f"worker {worker.pid} of iris died of SIGTERM (worker ")
+    assert ended.sentences("iris", "iris", 1, 1)[0].startswith("a worker of iris died; ")
+
+
 def test_a_short_life_leaves_no_file(workers, ended, tmp_path):
     """A worker that started and ended between two looks; that of another one stays."""
     (one,) = workers("iris", 1)
