@@ -90,6 +90,15 @@ public final class Metrics extends GetEndpoint {
     }
 
     /**
+     * The memory of a worker that its end gives back: what it was forked with, and shares with
+     * others, is none of it.
+     */
+    static long ownBytes(WorkerThread worker) {
+        long bytes = bytes(worker, "smaps_rollup", "Private_Dirty:");
+        return bytes > 0 ? bytes : residentBytes(worker);
+    }
+
+    /**
      * A worker's memory, with its part of what it shares with others.  What MMS measures itself,
      * for its descriptions of models, has all of that, and is up to a minute old.
      */

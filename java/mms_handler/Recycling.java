@@ -51,15 +51,20 @@ final class Recycling {
         if (worker == null || worker.taken == 0) {
             return false;
         }
-        long bytes = Plugin.MAX_WORKER_MB == null ? 0 : Metrics.residentBytes(each);
-        long megabytes = bytes >> 20;
         boolean many = Plugin.MAX_REQUESTS != null && worker.taken >= Plugin.MAX_REQUESTS;
+        long megabytes = Plugin.MAX_WORKER_MB == null ? 0 : megabytes(each);
         boolean large = Plugin.MAX_WORKER_MB != null && megabytes > Plugin.MAX_WORKER_MB;
         if (many || large) {
             String reason = large ? "uses " + megabytes + " MB" : "took " + worker.taken + " requests";
             Plugin.LOG.warn("a worker of {} is recycled: it {}", lane.model.getModelName(), reason);
         }
         return many || large;
+    }
+
+    /** A worker's own memory if all that it has is above the limit; the kernel has that at hand. */
+    private static long megabytes(WorkerThread each) {
+        long all = Metrics.residentBytes(each) >> 20;
+        return all > Plugin.MAX_WORKER_MB ? Metrics.ownBytes(each) >> 20 : all;
     }
 
     private void end(WorkerThread each) {

@@ -316,7 +316,7 @@ class Settings:
     max_worker_mb: int | None = declare(
         None,
         {"MMS_HANDLER_MAX_WORKER_MB": texts.positive},
-        "Resident memory above which serve replaces a worker's process, between two requests.",
+        "Memory of its own above which serve replaces a worker's process, between two requests.",
         default_text="no limit",
         unit="MB",
         option="max-worker-mb",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -100,6 +101,20 @@ def test_a_busy_worker_finishes(echo, tmp_path):
         assert "Traceback" not in log
         assert "died" not in log
         assert ask(serving, "next")[1] != first
+
+
+def test_what_workers_share_is_not_their_growth(echo):
+    """A model of 400 MB, which both have from the process that forked them, is none's own."""
+    script = echo / "code" / "inference.py"
+    script.write_text(ECHO.replace("return []", "return [bytearray(b'x') * (400 * 2**20)]"))
+    flags = ("--workers", "2", "--max-worker-mb", "300", "--restarts", "0")
+    with Serving(free_ports(), echo, *flags) as serving:
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda n: ask(serving, str(n), seconds=0.1), range(8)))
+        time.sleep(2)  # the plug-in looks four times a second
+        assert counts(serving) == (0, 0)
+        assert ask(serving, "large", megabytes=320)[0] == "large"
+        wait_for(lambda: counts(serving) == (1, 0), 60)
 
 
 def test_a_worker_that_has_grown_is_replaced(echo):
