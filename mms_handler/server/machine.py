@@ -59,10 +59,14 @@ def used_bytes(processes: Iterable[Process], root: Path = Path("/")) -> int:
 
 
 def private_bytes(process: Process, root: Path = Path("/")) -> int:
-    """Memory of a process that it shares with no other, such as the one that forked it."""
+    """Memory that ends with a process: it shares it with no other, such as that which forked it.
+
+    The kernel's tables of its pages are part of it.
+    """
     folder = root / "proc" / str(process.pid)
-    rollup = _fields(folder / "smaps_rollup")
-    return rollup.get("Private_Dirty", _process_bytes(_fields(folder / "status"), {}))
+    status = _fields(folder / "status")
+    own_bytes = _fields(folder / "smaps_rollup").get("Private_Dirty", _process_bytes(status, {}))
+    return own_bytes + status.get("VmPTE", 0)
 
 
 def _process_bytes(status: Mapping[str, int], rollup: Mapping[str, int]) -> int:

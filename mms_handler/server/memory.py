@@ -7,7 +7,7 @@ import threading
 from typing import Iterator
 
 from mms_handler.errors import OutOfResources
-from mms_handler.server import machine, model_processes
+from mms_handler.server import machine, model_processes, sizing
 
 
 class Memory:
@@ -25,13 +25,21 @@ class Memory:
         self._lock = threading.Lock()
 
     def free_bytes(self) -> int:
-        """Memory that no process uses: of the machine, and of the limit.  It may be negative."""
-        free_bytes = machine.available_bytes()
-        if not self._limit_bytes:
-            return free_bytes
+        """Memory that no process needs: of the machine, and of the limit.  It may be negative.
+
+        A worker that was forked a moment ago uses hardly any.  What it needs is not free.
+        """
         models = model_processes.of_all_models(self._java.pid)
-        used_bytes = machine.used_bytes([self._java, *models])
-        return min(free_bytes, self._limit_bytes - used_bytes)
+        free_bytes = machine.available_bytes()
+        if self._limit_bytes:
+            used_bytes = machine.used_bytes([self._java, *models])
+            free_bytes = min(free_bytes, self._limit_bytes - used_bytes)
+        forks = map(machine.private_bytes, model_processes.forked(models))
+        return free_bytes - sum(max(0, sizing.FORK_BYTES - own_bytes) for own_bytes in forks)
+
+    def unreserved_bytes(self) -> int:
+        """Memory that is free, and not reserved."""
+        return self.free_bytes() - sum(self._reserved)
 
     @contextlib.contextmanager
     def reserved(self, subject: str, need_bytes: int) -> Iterator[None]:
@@ -41,7 +49,7 @@ class Memory:
             OutOfResources: it is not there, or it is reserved for others; says how much is free.
         """
         with self._lock:
-            free_bytes = self.free_bytes() - sum(self._reserved)
+            free_bytes = self.unreserved_bytes()
             if need_bytes > free_bytes:
                 raise OutOfResources(
                     f"{subject} needs about {need_bytes >> 20} MB, but only "

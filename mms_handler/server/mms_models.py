@@ -17,7 +17,7 @@ import psutil
 from mms_handler import client, manifest, names, worker_files
 from mms_handler.errors import HandlerError, OutOfResources, ServerError
 from mms_handler.periodic import repeated
-from mms_handler.server import machine, model_processes
+from mms_handler.server import machine, model_processes, sizing
 from mms_handler.server.front_end import FrontEnd
 from mms_handler.server.store import Store
 from mms_handler.server.watch import WorkerDeaths
@@ -98,7 +98,8 @@ class MmsModels:
     def worker_bytes(self, name: str, workers: int) -> int:
         """The memory that another worker of a model needs, judging by what it uses now.
 
-        A worker that is forked needs what the others do not share.
+        A worker that is forked needs what the others do not share, and at least what any worker
+        has of its own once it has answered (``sizing``).
 
         Args:
             name: the model's.
@@ -108,8 +109,8 @@ class MmsModels:
         server = next(filter(model_processes.is_fork_server, processes), None)
         if server is None:
             return max(1, machine.used_bytes(processes) // workers)
-        forked = [process for process in processes if model_processes.is_child(process, server)]
-        return max(1, *map(machine.private_bytes, forked))
+        forked = model_processes.forked(processes)
+        return max(sizing.FORK_BYTES, *map(machine.private_bytes, forked))
 
     def load(self, name: str, serving: Serving) -> psutil.Process:
         """Register a model of the store; all its workers have loaded it afterwards.

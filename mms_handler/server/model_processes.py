@@ -10,6 +10,7 @@ import contextlib
 import os
 import time
 from pathlib import Path
+from typing import Sequence
 
 import psutil
 
@@ -66,10 +67,16 @@ def is_fork_server(process: psutil.Process) -> bool:
     return False
 
 
-def is_child(process: psutil.Process, parent: psutil.Process) -> bool:
+def forked(processes: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """Those of the processes that a fork server among them has forked."""
+    servers = {process.pid for process in processes if is_fork_server(process)}
+    return [process for process in processes if _parent_of(process) in servers]
+
+
+def _parent_of(process: psutil.Process) -> int:
     with contextlib.suppress(psutil.Error):
-        return bool(process.ppid() == parent.pid)
-    return False
+        return int(process.ppid())
+    return 0
 
 
 def model_of(process: psutil.Process) -> str | None:

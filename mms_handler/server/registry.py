@@ -157,26 +157,55 @@ class Registry:
         model = Model(
             source.name, version, source.url, serving, source.size_bytes, None, threading.Lock()
         )
-        subject = names.shown(name)
-        with self._memory.reserved(subject, self._first_bytes(model, serving.workers)):
+        with self._first_of(name, model, serving) as first:
             self._store.put(name, source)
-            try:
-                if serving.workers:
-                    model = self._loaded(name, model, serving)
-            except BaseException:
-                self._mms.remove(name)
-                raise
-            self.replace(name, model)
+            with _undone(self._mms.remove, name):
+                if first.workers:
+                    model = self._loaded(name, model, first)
+        with _undone(self._mms.remove, name):
+            self.replace(name, self._with_others(name, model, serving))
 
-    def _loaded(self, name: str, model: Model, serving: Serving) -> Model:
+    @contextlib.contextmanager
+    def _first_of(self, name: str, model: Model, serving: Serving) -> Iterator[Serving]:
+        """Reserve memory, judging by a model's files, for the workers that are loaded first.
+
+        Those are all, or one if all need not fit: it shows what the others need, which may share
+        most of it.
+
+        Raises:
+            OutOfResources: not even one fits.
+        """
+        worker_bytes, first = sizing.estimate(model.size_bytes), serving
+        if serving.workers * worker_bytes > self._memory.unreserved_bytes():
+            first = serving._replace(workers=min(1, serving.workers))
+        with self._memory.reserved(names.shown(name), first.workers * worker_bytes):
+            yield first
+
+    def _loaded(self, name: str, model: Model, first: Serving) -> Model:
         """A model after its first workers have loaded it and answered its sample."""
-        listener = self._mms.load(name, serving)
+        listener = self._mms.load(name, first)
         self._mms.answer_sample(name, self._store.folder(name))
-        return model._replace(serving=serving, listener=listener)
+        return model._replace(serving=first, listener=listener)
 
-    def _first_bytes(self, model: Model, workers: int) -> int:
-        """The memory of a model's first workers, judging by its files."""
-        return workers * sizing.estimate(model.size_bytes)
+    def _with_others(self, name: str, model: Model, serving: Serving) -> Model:
+        """A model after it has got the workers that were not loaded first.
+
+        Raises:
+            OutOfResources: the memory is not enough.
+        """
+        if serving.workers > model.serving.workers:
+            with self._memory_for(name, model, serving.workers):
+                self._mms.scale(name, model.serving, serving.workers)
+        return model._replace(serving=serving)
+
+    def _memory_for(
+        self, name: str, model: Model, workers: int
+    ) -> contextlib.AbstractContextManager[None]:
+        """Reserve the memory for so many workers of a model, judging by those that it has."""
+        had = model.serving.workers
+        more = max(0, workers - had)
+        subject = f"{names.shown(name)} with {more} more worker{'s' if more > 1 else ''}"
+        return self._memory.reserved(subject, more * self._mms.worker_bytes(name, had))
 
     def unload(self, name: str) -> None:
         """Unload a model; its processes and files are gone when this returns.
@@ -219,23 +248,18 @@ class Registry:
             if not model.serving.workers:
                 self._load_first(name, model, workers)
                 return
-            more = max(0, workers - model.serving.workers)
-            subject = f"{names.shown(name)} with {more} more worker{'s' if more > 1 else ''}"
-            worker_bytes = self._mms.worker_bytes(name, model.serving.workers)
-            with self._memory.reserved(subject, more * worker_bytes):
+            with self._memory_for(name, model, workers):
                 self._set_workers(name, model, workers)
 
     def _load_first(self, name: str, model: Model, workers: int) -> None:
         """Load a model that is registered without workers."""
         if not workers:
             return
-        with self._memory.reserved(names.shown(name), self._first_bytes(model, workers)):
-            try:
-                serving = model.serving._replace(workers=workers)
-                self.replace(name, self._loaded(name, model, serving))
-            except BaseException:
-                self._mms.unload(name)
-                raise
+        serving = model.serving._replace(workers=workers)
+        with self._first_of(name, model, serving) as first, _undone(self._mms.unload, name):
+            model = self._loaded(name, model, first)
+        with _undone(self._mms.unload, name):
+            self.replace(name, self._with_others(name, model, serving))
 
     def scale_to_fit(self, name: str, limit: int) -> None:
         """Serve a model that has one worker with as many as memory allows, up to ``limit``."""
@@ -278,3 +302,13 @@ class Registry:
         with self._lock:
             self._models[name] = model
         self._changed()
+
+
+@contextlib.contextmanager
+def _undone(undo: Callable[[str], None], name: str) -> Iterator[None]:
+    """Undo for a model what the ``with`` block has begun, if it fails."""
+    try:
+        yield
+    except BaseException:
+        undo(name)
+        raise

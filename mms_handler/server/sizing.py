@@ -19,6 +19,9 @@ _WORKER_BYTES = 220 * _MB
 #: A Module holds its parameters as loaded, as bound, and from its first prediction on as MKLDNN
 #: orders them: 100 MB of parameters became 297.  A Block's became 200.
 _COPIES = 3
+#: What a worker that is forked has of its own at least once it has answered, with Java's threads
+#: for it: 8 MB for a tiny model, 30 for ResNet-50, and more after large requests.
+FORK_BYTES = 32 * _MB
 #: What requests take at most for each byte that their arrays may have, and for each byte that a
 #: text may have (docs/reliability.md).
 _REQUEST_COPIES, _TEXT_COPIES = 3, 29
@@ -91,28 +94,21 @@ def plan(machine: Machine, settings: Settings, models_bytes: Sequence[int]) -> P
     java = _plan_java(machine, settings)
     spare_bytes = models * _LISTENER_BYTES + int(machine.memory_bytes * _SPARE)
     reserved_bytes = java.reserved_bytes + spare_bytes
-    need_bytes = sum(map(estimate, models_bytes))
-    answering_bytes = need_bytes + models * request_bytes(settings)
-    limit = workers_within(machine, reserved_bytes, answering_bytes) if models else 1
-    if not limit:  # one worker is better than none, and most requests are small
-        limit = min(1, workers_within(machine, reserved_bytes, need_bytes))
+    free_bytes = machine.memory_bytes - reserved_bytes
+    need, limit, workers, threads = _fit(cores, free_bytes, settings, models_bytes)
     if not limit and not settings.workers:
         raise ServerError(
-            f"not one worker of each model fits: they need about {_mb(need_bytes)}, and Java and "
-            f"spare memory {_mb(reserved_bytes)}, of {_mb(machine.memory_bytes)} in all; "
+            f"not one worker of each model fits: they need about {_mb(need.bytes_of(1))}, and Java "
+            f"and spare memory {_mb(reserved_bytes)}, of {_mb(machine.memory_bytes)} in all; "
             "set SAGEMAKER_MODEL_SERVER_WORKERS=1 to try it anyway"
         )
-    # As many workers as fit into memory and have a core for each of their threads.
-    share = cores // ((settings.threads or 1) * max(1, models))
-    workers = settings.workers or max(1, min(limit, share))
-    threads = settings.threads or _threads(cores, workers, models_bytes)
     warnings = []
     busy = workers * max(1, models) * threads
     if busy > cores and (settings.workers or settings.threads):
         warnings.append(f"{busy} threads share {cores} cores")
     if models and workers > limit:
         warnings.append(f"workers per model that fit into the memory: {limit}")
-    elif models and reserved_bytes + workers * answering_bytes > machine.memory_bytes:
+    elif models and need.bytes_of(workers) + workers * need.requests_bytes > free_bytes:
         warnings.append(
             f"the largest requests may take {_mb(request_bytes(settings))} in each worker, which "
             "do not fit; a lower max-body-bytes refuses them"
@@ -127,6 +123,62 @@ def plan(machine: Machine, settings: Settings, models_bytes: Sequence[int]) -> P
         machine=machine,
         warnings=tuple(warnings),
     )
+
+
+def _fit(
+    cores: int, free_bytes: int, settings: Settings, models_bytes: Sequence[int]
+) -> tuple[_Need, int, int, int]:
+    """As many workers as fit into memory and have a core for each of their threads.
+
+    Returns:
+        What they need, how many of each model fit, how many there are, and the threads of each.
+    """
+    models = max(1, len(models_bytes))
+    for forked in (True, False) if settings.fork != "off" else (False,):
+        need = _Need.of(models_bytes, settings, forked)
+        limit = need.workers_within(free_bytes) if models_bytes else 1
+        share = cores // ((settings.threads or 1) * models)
+        workers = settings.workers or max(1, min(limit, share))
+        threads = settings.threads or _threads(cores, workers, models_bytes)
+        if threads == 1:  # with more, they are not forked
+            break
+    return need, limit, workers, threads
+
+
+class _Need(NamedTuple):
+    """What a number of workers of each model needs.
+
+    Fields:
+        shared_bytes: of all workers together: what those have that forked them.
+        own_bytes: of one worker of each model.
+        requests_bytes: what the requests of these may take.
+    """
+
+    shared_bytes: int
+    own_bytes: int
+    requests_bytes: int
+
+    @classmethod
+    def of(cls, models_bytes: Sequence[int], settings: Settings, forked: bool) -> _Need:
+        loaded_bytes = sum(map(estimate, models_bytes))
+        requests_bytes = len(models_bytes) * request_bytes(settings)
+        if not forked:
+            return cls(0, loaded_bytes, requests_bytes)
+        # Without a sample each worker orders the parameters for itself.
+        own_bytes = len(models_bytes) * FORK_BYTES + sum(models_bytes)
+        return cls(loaded_bytes - sum(models_bytes), own_bytes, requests_bytes)
+
+    def bytes_of(self, workers: int) -> int:
+        return self.shared_bytes + workers * self.own_bytes
+
+    def workers_within(self, memory_bytes: int) -> int:
+        """How many workers of each model fit; 0 or more.
+
+        One is better than none, and most requests are small: it counts if it fits without them.
+        """
+        room_bytes = memory_bytes - self.shared_bytes
+        workers = room_bytes // (self.own_bytes + self.requests_bytes)
+        return max(workers, min(1, room_bytes // self.own_bytes), 0)
 
 
 def _threads(cores: int, workers: int, models_bytes: Sequence[int]) -> int:
@@ -171,11 +223,6 @@ def request_bytes(settings: Settings) -> int:
     parser_bytes = _PARSER_COPIES * min(body_bytes, _PARSER_BODY_BYTES)
     array_bytes = _REQUEST_COPIES * settings.max_array_bytes
     return max(array_bytes + parser_bytes, _TEXT_COPIES * body_bytes)
-
-
-def workers_within(machine: Machine, reserved_bytes: int, worker_bytes: int) -> int:
-    """How many workers fit beside the reserved memory; 0 or more."""
-    return max(0, (machine.memory_bytes - reserved_bytes) // worker_bytes)
 
 
 def java_options(plan: Plan) -> list[str]:

@@ -227,14 +227,24 @@ def test_the_end_of_workers_and_of_the_server(ports, folder, tmp_path):
 
 
 def test_sizing_counts_shared_memory_once(ports):
-    """In memory in which twelve workers would not fit that load the model each."""
-    flags = ("--workers", "1", "--memory-mb", "1500", "--heap-mb", "64")
+    """In memory in which twelve workers would not fit that load the model each.
+
+    What each will have of its own is asked for: another 40 do not fit, though forking is cheap.
+    """
+    flags = ("--workers", "12", "--memory-mb", "1500", "--heap-mb", "64")
     with Serving(ports, EXAMPLES / "linear", *flags) as serving:
-        url = f"{serving.management}/models/linear?min_worker=12"
-        assert client.call("PUT", url, timeout_s=60).status == 200
-        assert len(serving.of_model("linear")[1]) == 12
+        before = serving.of_model("linear")[1]
+        assert len(before) == 12
+        url = f"{serving.management}/models/linear?min_worker=52"
+        answer = client.call("PUT", url, timeout_s=60)
+        assert answer.status == 507
+        assert "linear with 40 more workers needs about 1280 MB, but only " in answer.message()
+        assert serving.of_model("linear")[1] == before
         answers = {serving.ask("linear").body for _ in range(20)}
         assert answers == {REPLIES["linear"][2]}
+        url = f"{serving.management}/models/linear?min_worker=14"
+        assert client.call("PUT", url, timeout_s=60).status == 200
+        assert len(serving.of_model("linear")[1]) == 14
 
 
 #: What examples are asked, with its content type, and their reply; each is in its README.

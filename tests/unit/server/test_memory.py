@@ -26,6 +26,7 @@ def memory(monkeypatch):
     monkeypatch.setattr(
         machine, "used_bytes", lambda processes: used[tuple(each.pid for each in processes)]
     )
+    monkeypatch.setattr(model_processes, "forked", lambda processes: [])
     return lambda limit_mb: Memory(java, limit_mb * MB if limit_mb else None)
 
 
@@ -35,6 +36,15 @@ def memory(monkeypatch):
 def test_what_is_free(memory, limit_mb, free_mb):
     """The lower of the machine's and what the server may still take."""
     assert memory(limit_mb).free_bytes() == free_mb * MB
+
+
+def test_what_forked_workers_will_need_is_not_free(memory, monkeypatch):
+    """They use hardly any memory until they answer; then each has at least 32 MB of its own."""
+    own = {8: 2 * MB, 9: 50 * MB}
+    monkeypatch.setattr(model_processes, "forked", lambda processes: processes)
+    monkeypatch.setattr(machine, "private_bytes", lambda process: own[process.pid])
+    assert memory(None).free_bytes() == (1_000 - 30) * MB
+    assert memory(500).free_bytes() == (200 - 30) * MB
 
 
 def test_reserved_memory_is_not_free(memory):

@@ -121,16 +121,30 @@ def test_the_reason_of_an_earlier_failure_is_forgotten(versions, source, mms, tm
 def test_memory_is_claimed_before_anything_starts(versions, source, tmp_path, mms):
     """Two registrations at once do not both get the last megabytes; nothing was started."""
     models = versions(memory_mb=1_000)
-    needs = 2 * (220 + 3 * 40)
-    with models.registry._memory.reserved("the first", 500 * MB):
+    needs = 220 + 3 * 40
+    with models.registry._memory.reserved("the first", 700 * MB):
         with pytest.raises(OutOfResources) as caught:
             models.register(source("big", 40 * MB), serving(2))
         message = str(caught.value)
-    assert message.startswith(f"big needs about {needs} MB, but only 500 MB are free; ")
+    assert message.startswith(f"big needs about {needs} MB, but only 300 MB are free; ")
     assert mms.calls == []
     assert list((tmp_path / "store").iterdir()) == []
     models.register(source("big", 40 * MB), serving(2))
     assert models.names() == ["big"]
+    assert mms.calls == [("POST", "big", 2)]
+
+
+def test_a_first_worker_shows_what_the_others_need(versions, source, tmp_path, mms, used):
+    """Where all might not fit; if they do not, nothing is left."""
+    models = versions(memory_mb=1_000)
+    models.register(source("big", 40 * MB), serving(4))
+    assert mms.calls == [("POST", "big", 1), ("PUT", "big", 4)]
+    assert models.registry.model("big").serving == serving(4)
+    models.unregister("big")
+    mms.during = lambda call: used.update(mb=150)  # of Java, the listener and a worker
+    message = "^big with 3 more workers needs about 900 MB, but only 550 MB are free; "
+    with unchanged(models, tmp_path), pytest.raises(OutOfResources, match=message):
+        models.register(source("big", 40 * MB), serving(4))
 
 
 @pytest.mark.parametrize(
@@ -344,13 +358,16 @@ def test_first_workers_that_cannot_load(idle, mms, failing):
 
 
 def test_first_workers_ask_for_memory(versions, source, mms):
-    """As much as at a registration: judging by the files."""
+    """As much as at a registration: judging by the files, and then by the first worker."""
     models = versions(memory_mb=1_000)
-    models.register(source("big", 40 * MB), serving(0))
-    with pytest.raises(OutOfResources, match="^big needs about 1020 MB, but only 1000 MB are "):
+    models.register(source("big", 300 * MB), serving(0))
+    with pytest.raises(OutOfResources, match="^big needs about 1120 MB, but only 1000 MB are "):
         models.scale("big", 3)
     assert mms.calls == []
-    models.scale("big", 2)
+    models.register(source("small", 40 * MB), serving(0))
+    models.scale("small", 3)
+    assert mms.calls == [("POST", "small", 1), ("PUT", "small", 3)]
+    assert models.registry.model("small").serving == serving(3)
 
 
 # --- asking ---

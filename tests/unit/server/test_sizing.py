@@ -298,8 +298,9 @@ sys.stdin.read()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         fork = psutil.Process(int(process.stdout.readline()))
         assert 10 * MB < machine.private_bytes(fork) < 40 * MB
-    root = tree(**{"proc/11/status": status(80_000, 90_000)})
-    assert machine.private_bytes(SimpleNamespace(pid=11), root) == 90_000 * 1024
+    tables = "VmPTE:\t 300 kB\n"
+    root = tree(**{"proc/11/status": status(80_000, 90_000) + tables})
+    assert machine.private_bytes(SimpleNamespace(pid=11), root) == 90_300 * 1024
     assert machine.private_bytes(SimpleNamespace(pid=12), root) == 0
 
 
@@ -327,7 +328,7 @@ RESNET = 45 * MB
         pytest.param(2.9, 4 * GB, [SMALL], 2, 1, id="nearly three cores"),
         pytest.param(4, 8 * GB, [SMALL, SMALL], 2, 1, id="two models share the cores"),
         pytest.param(2, 8 * GB, [SMALL] * 3, 1, 1, id="more models than cores"),
-        pytest.param(8, 2 * GB, [SMALL], 3, 1, id="memory for three"),
+        pytest.param(8, 2 * GB, [SMALL], 4, 1, id="memory for four that are forked"),
         pytest.param(8, 2 * GB, [RESNET], 2, 4, id="threads for the cores without a worker"),
         pytest.param(8, 3 * GB, [RESNET, SMALL], 2, 1, id="one thread for a small model"),
         pytest.param(8, 8 * GB, [], 1, 1, id="models that come later"),
@@ -337,8 +338,24 @@ def test_what_fits(cpus, memory_bytes, models_bytes, workers, threads):
     """There are no more threads than cores, and no more workers than memory."""
     plan = sizing.plan(Machine(cpus, memory_bytes), Settings(), models_bytes)
     assert (plan.workers, plan.threads, plan.warnings) == (workers, threads, ())
-    need_bytes = sum(map(sizing.estimate, models_bytes)) + 249_033_000 * len(models_bytes)
-    assert plan.reserved_bytes + workers * need_bytes <= memory_bytes
+    loaded_bytes = sum(map(sizing.estimate, models_bytes))
+    forked_bytes = loaded_bytes - sum(models_bytes)  # once, and for each worker:
+    each_bytes = 32 * MB * len(models_bytes) + sum(models_bytes)
+    if threads > 1:
+        forked_bytes, each_bytes = 0, loaded_bytes
+    each_bytes += 249_033_000 * len(models_bytes)
+    assert plan.reserved_bytes + forked_bytes + workers * each_bytes <= memory_bytes
+
+
+@pytest.mark.parametrize(
+    ("values", "workers"),
+    [({"threads": 1}, 18), ({"threads": 1, "fork": "off"}, 6), ({"threads": 2}, 6)],
+    ids=["forked", "not forked", "several threads"],
+)
+def test_what_forked_workers_share_counts_once(values, workers):
+    """2 copies of 100 MB, and MXNet; each has 32 MB and a copy of its own, and its requests'."""
+    settings = Settings(max_array_bytes=MB, max_body_bytes=MB, **values)
+    assert sizing.plan(Machine(64, 4 * GB), settings, [100 * MB]).workers == workers
 
 
 def test_what_requests_may_take_is_planned():
@@ -349,9 +366,10 @@ def test_what_requests_may_take_is_planned():
     assert sizing.request_bytes(texts) == 29 * 20 * MB
     large = Settings(max_body_bytes=20 * MB)
     assert sizing.request_bytes(large) == 3 * 160 * MB + 14 * 8 * MB
-    assert sizing.plan(machine, Settings(), [SMALL]).workers == 3
-    assert sizing.plan(machine, Settings(max_body_bytes=MB), [SMALL]).workers == 5
-    assert sizing.plan(machine, Settings(max_array_bytes=300 * MB), [SMALL]).workers == 1
+    each = {"fork": "off"}
+    assert sizing.plan(machine, Settings(**each), [SMALL]).workers == 3
+    assert sizing.plan(machine, Settings(max_body_bytes=MB, **each), [SMALL]).workers == 5
+    assert sizing.plan(machine, Settings(max_array_bytes=300 * MB, **each), [SMALL]).workers == 1
 
 
 def test_one_worker_is_better_than_none():
@@ -456,5 +474,5 @@ def test_the_plan_in_one_line():
     assert sizing.summary(sizing.plan(machine, Settings(workers=9), [SMALL])) == (
         "workers per model: 9, threads per worker: 1, Java heap: 144 MB, "
         "for 1.5 cores and 2,048 MB; warning: 9 threads share 1 cores; "
-        "warning: workers per model that fit into the memory: 3"
+        "warning: workers per model that fit into the memory: 4"
     )
