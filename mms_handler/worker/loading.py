@@ -83,6 +83,7 @@ class Loaded(NamedTuple):
     seconds: Mapping[str, float]  # how long each phase took, by name
     doubts: Sequence[str]  # sentences about names that are nearly those of the contract
     learning: Any = None  # learning.Learning; None if requests teach nothing
+    request_s: float | None = None  # processor seconds of a request like the sample, if known
 
 
 def load(context: Any, settings: Settings, script_path: Path | None = None) -> Loaded:
@@ -128,7 +129,7 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
     with phase("sample", worker):
         int8 = packed_int8(worker.model_dir) if settings.optimize == "on" else None
         packed = packed_sample(worker)
-        sample.prepare(
+        request_s = sample.prepare(
             answering,
             packed,
             properties["batch_size"],
@@ -141,7 +142,7 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
     learns = settings.supervised and packed is None and optimizes
     batch_size = properties["batch_size"]
     taught = learning.Learning(answering, model_dir, batch_size) if learns else None
-    return Loaded(answering, script, called, worker.seconds, worker.doubts, taught)
+    return Loaded(answering, script, called, worker.seconds, worker.doubts, taught, request_s)
 
 
 @contextmanager

@@ -135,6 +135,7 @@ class Service:
                 with self._lifeline:
                     loaded = self._load(context, self._settings)
                 self._pipeline, self._learning = loaded.pipeline, loaded.learning
+                self._request_s = loaded.request_s
                 gc.collect()
                 gc.freeze()  # the model stays: later collections need not look through it
                 self._context = context
@@ -148,8 +149,11 @@ class Service:
             if connection:
                 connection.limit(self._settings.timeout_s)
             if connection and supervised:
-                phases = self._pipeline.phases
-                plane.join(self.answer, self._takes, context, connection, phases, self._learn)
+                plane.join(
+                    *(self.answer, self._takes, context, connection, self._pipeline.phases),
+                    between=self._learn,
+                    request_s=self._request_s,
+                )
         except BaseException as exc:
             # MMS stops reading the log as soon as the worker dies, hence the pause.
             reason = " ".join(str(exc).split())

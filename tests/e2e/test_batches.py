@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Iterator
 
 import pytest
-from running_mms import Serving, free_ports, wait_for
+from running_mms import Serving, free_ports, mms_handler, wait_for
 
 from mms_handler import client
 
@@ -68,6 +68,21 @@ def serving(tmp_path_factory) -> Iterator[Serving]:
     flags = ("--model-store", folder, "--workers", "1")
     with Serving(free_ports(), *models, *flags, log=folder / "log") as serving:
         yield serving
+
+
+def test_heavy_requests_come_one_by_one(tmp_path):
+    """From the first on: the sample has shown what one costs."""
+    spin = (
+        "end = time.thread_time() + 0.02 * len(x)\n        while time.thread_time() < end: pass\n"
+    )
+    script = "import time\n" + BLOCK.replace("return 2 *", spin + "        return 2 *")
+    folder, sample = model(tmp_path, "heavy", script), tmp_path / "sample.json"
+    sample.write_text("[[1]]")
+    store = ("--model-store", tmp_path)
+    assert mms_handler("archive", folder, "--sample", sample, *store).returncode == 0
+    archive, log = tmp_path / "heavy.mar", tmp_path / "log"
+    with Serving(free_ports(), archive, *store, "--workers", "2", log=log) as serving:
+        assert largest_batch(serving, "heavy") == 1
 
 
 def test_the_default_predict_fn_gets_batches(serving):

@@ -145,6 +145,24 @@ def test_every_batch_size_is_warmed_up(packed, monkeypatch, takes_s, largest_bat
     assert max(loaded.pipeline.model.passes) == largest_batch
 
 
+SPINNING = BLOCK.replace(
+    "time.sleep(TAKES_S)",
+    "end = time.thread_time() + 0.02\n        while time.thread_time() < end: pass",
+)
+OWN = SPINNING + "\ndef predict_fn(data, model):\n    return model(data)\n"
+
+
+@pytest.mark.parametrize("script", [SPINNING, OWN], ids=["the default predict_fn", "its own"])
+def test_the_sample_shows_what_a_request_costs(packed, script):
+    """In processor time."""
+    assert 0.02 <= load(packed(script, b"[[1, 2]]")).request_s < 0.2
+
+
+def test_what_a_request_costs_is_not_known(packed):
+    """The sample fails."""
+    assert load(packed(SPINNING, b"x")).request_s is None
+
+
 @pytest.mark.parametrize(
     ("settings", "faster"),
     [

@@ -213,10 +213,12 @@ class Worker:
         line: Lifeline,
         phases: Phases,
         between: Callable[[], None],
+        request_s: float | None,
     ) -> None:
+        """Serve a connection; the other arguments are those of ``join``."""
         self._plane, self._answer, self._takes, self._between = plane, answer, takes, between
         self._context, self._lifeline, self._phases = context, line, phases
-        self._mean_s = 0.0
+        self._mean_s = request_s
 
     def serve(self, mms: socket.socket) -> None:
         """Answer the gate's requests until MMS sends something, or ends this worker.
@@ -262,13 +264,23 @@ class Worker:
         context.request_processor = _Processors(requests)
         responses = self._answer(requests)
         used_s = (time.thread_time() - start_s) / len(requests)
-        self._mean_s += (used_s - self._mean_s) / _MEMORY
-        takes = 1 if self._mean_s > _HEAVY_S else self._takes()
+        self._mean_s = _mean(self._mean_s, used_s)
+        takes = _takes(self._mean_s, self._takes)
         self._plane.send(takes, responses, self._phases.end_us())
         if context.metrics.store:
             emit_metrics(context.metrics.store)
         self._between()
         return True
+
+
+def _mean(mean_s: float | None, used_s: float) -> float:
+    """The mean time of a request after another one; None: it is the first."""
+    return used_s if mean_s is None else mean_s + (used_s - mean_s) / _MEMORY
+
+
+def _takes(mean_s: float | None, takes: Callable[[], int]) -> int:
+    """How many requests to ask for: one while it is not known what they cost, or if it is much."""
+    return 1 if mean_s is None or mean_s > _HEAVY_S else takes()
 
 
 def _head(response: Response) -> bytes:
@@ -297,11 +309,18 @@ def join(
     line: Lifeline,
     phases: Phases,
     between: Callable[[], None] = lambda: None,
+    request_s: float | None = None,
 ) -> None:
     """Have MMS's loop serve the gate's requests too, if the gate listens for workers.
 
-    ``line`` has MMS's connection.  ``answer`` says to ``phases`` what it does.  ``between`` is
-    called after the replies to each batch have been sent.
+    Args:
+        answer: answers the requests of a batch.
+        takes: how many requests may come together.
+        context: MMS's.
+        line: has MMS's connection.
+        phases: ``answer`` says to them what it does.
+        between: called after the replies to each batch have been sent.
+        request_s: processor seconds that a request takes; None if that is not known.
 
     MMS's loop calls its global ``retrieve_msg`` for each message (model_service_worker.py:134).
     """
@@ -320,8 +339,8 @@ def join(
             gate.connect(str(path))
             os.register_at_fork(after_in_child=gate.close)
             line.add(gate.fileno())
-            plane = Plane(gate, int(address.suffix[1:]), takes())
-            worker = Worker(plane, answer, takes, context, line, phases, between)
+            plane = Plane(gate, int(address.suffix[1:]), _takes(request_s, takes))
+            worker = Worker(plane, answer, takes, context, line, phases, between, request_s)
         worker.serve(connection)
         return retrieve_msg(connection)
 

@@ -643,7 +643,8 @@ def test_the_sample_warms_up_each_batch_size(sums, monkeypatch):
 def test_warming_up_takes_half_a_second(sums, monkeypatch):
     """By a clock that moves whenever it is looked at; larger batches wait for clients."""
     ticks = itertools.count(0, 0.05)
-    monkeypatch.setattr(sample, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    clock = SimpleNamespace(monotonic=lambda: next(ticks), thread_time=lambda: 0.0)
+    monkeypatch.setattr(sample, "time", clock)
     pipe = pipeline(sums())
     prepare(pipe, request([[1, 1]]), 32, faster=False)
     bound = {shape[0] for (shape,) in pipe.predictor._executors._bound}

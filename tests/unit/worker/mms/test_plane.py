@@ -281,6 +281,7 @@ class Loop:
             line=Lifeline(None),
             phases=self.phases,
             between=lambda: self.between.append(self.ids),
+            request_s=0.0,
         )
         self.answer, self.ids = answer, []
         self.between = []  # the ids of each batch after which it was called
@@ -380,6 +381,18 @@ def test_a_worker_that_mms_ends_says_so_and_answers_what_was_sent_meanwhile(loop
 def test_a_slow_sample_is_twice_a_slow_request():
     """Because first runs are slow."""
     assert sample.HEAVY_S == 2 * plane._HEAVY_S
+
+
+@pytest.mark.parametrize(("mean_s", "takes"), [(None, 1), (0.0, 5), (0.003, 5), (0.0031, 1)])
+def test_how_many_requests_a_worker_asks_for(mean_s, takes):
+    """One while it is not known what a request costs."""
+    assert plane._takes(mean_s, lambda: 5) == takes
+
+
+def test_what_a_request_costs():
+    """The first one that is measured, or a mean in which the latest has a weight of a 16th."""
+    assert plane._mean(None, 0.037) == 0.037
+    assert plane._mean(0.016, 0.032) == pytest.approx(0.017)
 
 
 def test_slow_requests_are_taken_one_by_one(loop_with, monkeypatch):
