@@ -53,6 +53,15 @@ def numbers(context):
 def hook(context):
     return hooks[-1] if hooks else None
 
+def free_much():  # takes 100 MB in small blocks, and frees all but the last, at the heap's end
+    c = ctypes.CDLL(None)
+    c.malloc.restype = ctypes.c_void_p
+    blocks = [ctypes.c_void_p(c.malloc(50_000)) for _ in range(2000)]
+    for block in blocks:
+        ctypes.memset(block, 1, 50_000)
+    for block in blocks[:-1]:
+        c.free(block)
+
 def context_of_load(context):
     context = kept[0]
     return [context.get_request_id(0) != "", context.get_request_header(0, "X-Mine")]
@@ -68,6 +77,7 @@ def end(context):
 MODELS = {
     "plain": ("", "pass"),
     "seeded": ("random.seed(7); np.random.seed(7)", "pass"),
+    "freed": ("import ctypes", "free_much()"),
     "threads": ("", "threading.Thread(target=time.sleep, args=(1e6,), daemon=True).start()"),
 }
 
@@ -133,6 +143,14 @@ def test_the_model_is_in_memory_once(serving):
         assert worker.memory_full_info().uss < worker.memory_info().rss / 3
     # A process that has imported MXNet has 80 MB of it.
     assert fork_server(serving, "plain").memory_info().shared < 40_000_000
+
+
+def test_what_the_load_has_freed_is_in_no_process(serving):
+    """Also where the memory's last block is not free."""
+    _, workers = serving.of_model("freed")
+    _, others = serving.of_model("plain")
+    for worker in workers:
+        assert worker.memory_info().rss < others[0].memory_info().rss + 30_000_000
 
 
 def test_random_numbers_differ_between_workers(serving):
@@ -288,8 +306,8 @@ def test_a_load_that_fails(ports, tmp_path, script, fork):
     """The same is said about it, whether workers would have been forked or not."""
     (tmp_path / "broken" / "code").mkdir(parents=True)
     (tmp_path / "broken" / "code" / "inference.py").write_text(script + "\n")
-    flags = ("--workers", "2", "--timeout-s", "8")
+    flags = ("--workers", "2", "--timeout-s", "8" if "sleep" in script else "60")
     env = {**os.environ, "MMS_HANDLER_FORK": fork}
     with Serving(ports, tmp_path / "broken", *flags, env=env, log=tmp_path / "log") as serving:
-        assert serving.process.wait(60) == 1
+        assert serving.process.wait(90) == 1
     assert FAILURES[script] in (tmp_path / "log").read_text()

@@ -152,6 +152,8 @@ class First:
         """Become the fork server; returns in the worker with this process's connection."""
         name = _NAME.read_text().rstrip("\n")
         self._seeds.keep()
+        # What the load has freed would be in every process's memory.
+        ctypes.CDLL(None).malloc_trim(0)
 
         def begin() -> None:
             """Differ from the fork server as processes do that load the model each."""
