@@ -137,7 +137,7 @@ class Stage:
         self.load.take()
         with contextlib.ExitStack() as held:
             time.sleep(0.5)
-            complaint = fault.cause(Scene(self.server, held))
+            complaint = _complaint(fault, Scene(self.server, held))
             remarks += [complaint] if complaint else []
             ended_s = time.monotonic()
             left = State()
@@ -207,6 +207,14 @@ class Stage:
         _, alive = psutil.wait_procs(self.server.alive(), 3)
         folders = list((self.server.folder / "tmp").glob("mms-handler-*"))
         return State(len(alive), frozenset(map(str, folders)))
+
+
+def _complaint(fault: Fault, scene: Scene) -> str | None:
+    """Cause a fault; returns what it complains of, or why it could not be caused."""
+    try:
+        return fault.cause(scene)
+    except (psutil.Error, StopIteration, OSError) as exc:  # a process is not there
+        return f"it could not be caused: {type(exc).__name__}: {exc}"
 
 
 def _matching(words: Sequence[str]) -> list[Fault]:

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import zlib
+from pathlib import Path
 from typing import Callable, NamedTuple
 
 import psutil
@@ -330,18 +331,58 @@ def _kill_listener(scene: Scene) -> None:
     listener.kill()
 
 
-@fault("the fork server and a worker are killed", "more processes")
+# --- the fork server ---
+
+
+@fault("the fork server is killed", "fork server")
+def _kill_fork_server(scene: Scene) -> None:
+    scene.server.fork_server().kill()
+
+
+@fault("the fork server and a worker are killed", "dead fork server")
 def _kill_fork_server_and_worker(scene: Scene) -> None:
     _, workers = scene.server.of_model("good")
     scene.server.fork_server().kill()
     workers[0].kill()
 
 
-@fault("the fork server is stopped while a worker dies", "stopped listener")
+@fault("the fork server is stopped while a worker dies", "stopped fork server")
 def _stop_fork_server(scene: Scene) -> None:
     _, workers = scene.server.of_model("good")
     scene.server.fork_server().suspend()
     workers[0].kill()
+
+
+@fault("the fork server is killed while it forks a worker", "dying fork server")
+def _kill_forking_server(scene: Scene) -> str | None:
+    server = scene.server.fork_server()
+    fork = _next_fork(server, _worker(scene).kill)
+    server.kill()
+    return None if fork else "nothing was forked"
+
+
+@fault("a worker and the next two are killed, these before they say hello", "dying forks")
+def _kill_new_workers(scene: Scene) -> str | None:
+    server, kill = scene.server.fork_server(), _worker(scene).kill
+    for _ in range(2):  # with the first, fewer than end the server
+        fork = _next_fork(server, kill)
+        if fork is None:
+            return "nothing was forked"
+        kill = fork.kill
+    kill()
+    return None
+
+
+def _next_fork(server: psutil.Process, kill: Callable[[], None]) -> psutil.Process | None:
+    """The first process that a fork server forks after ``kill``, a few milliseconds old."""
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
+    before = set(children.read_text().split())
+    kill()
+    deadline_s = time.monotonic() + 10
+    while time.monotonic() < deadline_s:
+        for pid in set(children.read_text().split()) - before:
+            return psutil.Process(int(pid))
+    return None
 
 
 @fault("the listener and a worker are killed", "listener")
