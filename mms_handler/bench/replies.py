@@ -1,0 +1,110 @@
+"""Take replies from a connection's bytes, and judge whether they are right."""
+
+from __future__ import annotations
+
+from typing import Any, Mapping, NamedTuple
+
+#: Bodies whose judgement is remembered.
+KNOWN = 64
+
+
+class Reply(NamedTuple):
+    """A whole reply.
+
+    Fields:
+        status: the HTTP status; 0 if this is no reply of HTTP.
+        head: the status line and the headers.
+        body: decoded, if it came in chunks.
+        ends: whether the server closes the connection after it.
+    """
+
+    status: int
+    head: bytes
+    body: bytes
+    ends: bool
+
+
+def parse(data: bytes, closed: bool) -> Reply | None:
+    """The reply that ``data`` holds; None while a part of it is missing.
+
+    Args:
+        data: all that the connection has received since the request.
+        closed: whether nothing more will come.
+    """
+    split = data.find(b"\r\n\r\n")
+    if split < 0:
+        return None
+    head = data[:split].lower()
+    length = head.find(b"\r\ncontent-length:")
+    body: bytes | None = data[split + 4 :]
+    if length >= 0:
+        size = int(head[length + 17 :].split(b"\r\n", 1)[0])
+        if split + 4 + size > len(data):
+            return None
+    elif head.find(b"\r\ntransfer-encoding: chunked") >= 0:
+        body = _joined(data[split + 4 :])
+    elif not closed:
+        return None
+    if body is None:
+        return None
+    ends = closed or b"\r\nconnection: close" in head or head.startswith(b"http/1.0")
+    return Reply(_status(head), data[:split], body, ends)
+
+
+def _status(head: bytes) -> int:
+    words = head.split(None, 2)
+    return int(words[1]) if len(words) > 1 and words[1].isdigit() else 0
+
+
+def _joined(data: bytes) -> bytes | None:
+    """The body that came in chunks; None while one is missing."""
+    parts: list[bytes] = []
+    start = 0
+    while True:
+        end = data.find(b"\r\n", start)
+        if end < 0:
+            return None
+        size = int(data[start:end].split(b";")[0], 16)
+        if len(data) < end + 4 + size:
+            return None
+        if not size:
+            return b"".join(parts)
+        parts.append(data[end + 2 : end + 2 + size])
+        start = end + 4 + size
+
+
+class Judge:
+    """Says whether replies are the expected one, up to rounding."""
+
+    def __init__(self, expected: Mapping[str, Any] | None) -> None:
+        self._expected = expected
+        self._last: bytes | None = None  # that was right
+        self._known: dict[bytes, bool] = {}
+
+    def is_right(self, reply: Reply) -> bool:
+        if self._expected is None or reply.body == self._last:
+            return True
+        right = self._known.get(reply.body)
+        if right is None:
+            right = self._same(self._expected, reply)
+            if len(self._known) < KNOWN:
+                self._known[reply.body] = right
+        if right:
+            self._last = reply.body
+        return right
+
+    @staticmethod
+    def _same(expected: Mapping[str, Any], reply: Reply) -> bool:
+        from mms_handler.archive import packed_reply
+
+        current = packed_reply.encode(reply.status, content_type(reply.head), reply.body)
+        return packed_reply.same(expected, current)
+
+
+def content_type(head: bytes) -> str:
+    """The Content-Type among the headers; "" if there is none."""
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"content-type":
+            return value.strip().decode("latin-1")
+    return ""

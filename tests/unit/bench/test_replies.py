@@ -1,0 +1,67 @@
+"""bench.replies: the bytes of a connection to replies, and which of them are right."""
+
+from __future__ import annotations
+
+import pytest
+
+from mms_handler.bench.replies import Judge, Reply, content_type, parse
+
+LENGTH = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc"
+CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x=y\r\nc\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize("whole", [LENGTH, CHUNKS], ids=["with a length", "in chunks"])
+def test_a_reply_is_there_when_its_last_byte_is(whole):
+    for count in range(len(whole)):
+        assert parse(whole[:count], closed=False) is None
+    reply = parse(whole, closed=False)
+    assert (reply.status, reply.body, reply.ends) == (200, b"abc", False)
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "body"),
+    [
+        (b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", 503, b""),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\nx", 200, b"x"),
+    ],
+    ids=["that says so", "of HTTP/1.0"],
+)
+def test_a_reply_that_ends_its_connection(data, status, body):
+    reply = parse(data, closed=False)
+    assert (reply.status, reply.body, reply.ends) == (status, body, True)
+
+
+def test_a_reply_without_a_length_ends_with_its_connection():
+    data = b"HTTP/1.1 200 OK\r\n\r\nabc"
+    assert parse(data, closed=False) is None
+    assert parse(data, closed=True) == Reply(200, b"HTTP/1.1 200 OK", b"abc", True)
+
+
+def test_what_is_no_http_has_no_status():
+    assert parse(b"SSH-2.0\r\ncontent-length: 0\r\n\r\n", closed=False).status == 0
+
+
+def json_reply(body: bytes) -> Reply:
+    return Reply(200, b"HTTP/1.1 200 OK\r\nContent-Type: application/json", body, False)
+
+
+@pytest.mark.parametrize(
+    ("body", "right"),
+    [(b"[[0.1]]", True), (b"[[0.100001]]", True), (b"[[0.2]]", False), (b"oops", False)],
+    ids=["the same", "rounded", "another number", "no number"],
+)
+def test_a_right_reply_is_the_expected_one_up_to_rounding(body, right):
+    judge = Judge({"status": 200, "content_type": "application/json", "body": "[[0.1]]"})
+    assert [judge.is_right(json_reply(body)) for _ in range(3)] == [right] * 3
+
+
+def test_without_an_expected_body_any_is_right():
+    """As of a model whose replies have the time."""
+    judge = Judge({"status": 200, "content_type": "application/json"})
+    assert judge.is_right(json_reply(b"1"))
+    assert judge.is_right(json_reply(b"2"))
+
+
+def test_the_content_type_of_a_reply():
+    assert content_type(b"HTTP/1.1 200 OK\r\nA: b\r\ncontent-TYPE:  text/csv ") == "text/csv"
+    assert content_type(b"HTTP/1.1 200 OK") == ""
