@@ -458,13 +458,6 @@ def test_each_event_loop_has_a_pool_of_buffers():
     assert "-Dio.netty.allocator.numDirectArenas=4" in sizing.java_options(plan)
 
 
-def test_workers_within_the_memory():
-    """The memory beside the reserve, in whole workers."""
-    assert sizing.workers_within(Machine(2, 1000 * MB), 300 * MB, 200 * MB) == 3
-    assert sizing.workers_within(Machine(2, 1000 * MB), 300 * MB, 701 * MB) == 0
-    assert sizing.workers_within(Machine(2, 200 * MB), 300 * MB, 10 * MB) == 0
-
-
 def test_the_plan_in_one_line():
     """The line has what is started, the machine, and warnings."""
     machine = Machine(1.5, 2 * GB)
