@@ -15,10 +15,22 @@ namespace core {
 // A number of more characters is refused.
 constexpr long MAX_NUMBER = 128;
 
+// So many digits fit into 64 bits.
+constexpr long MAX_DIGITS = 19;
+
 inline uint64_t bits_of(double value) {
     uint64_t bits;
     std::memcpy(&bits, &value, 8);
     return bits;
+}
+
+// A number >= 0 with a sign, which the processor could not guess.
+inline float with_sign(float size, bool negative) {
+    uint32_t bits;
+    std::memcpy(&bits, &size, 4);
+    bits |= static_cast<uint32_t>(negative) << 31;
+    std::memcpy(&size, &bits, 4);
+    return size;
 }
 
 inline bool is_digit(char c) { return static_cast<unsigned char>(c - '0') < 10; }
@@ -53,10 +65,10 @@ inline const char* read_digits(const char* at, const char* end, uint64_t& value)
         const uint64_t chars = load_8(at);
         const uint64_t others = not_digits(chars);
         if (others) {
-            // The digits before the first other character, behind as many zeros.
+            // The digits before the first other character, of which there may be none, behind zeros.
+            // The processor could not guess how many there are, so there is no branch for none.
             const int count = __builtin_ctzll(others) / 8;
-            if (!count) return at;
-            value = value * POWER[count] + value_of_8(chars << (64 - 8 * count));
+            value = value * POWER[count] + value_of_8(chars << 8 << (56 - 8 * count));
             return at + count;
         }
         value = value * 100'000'000 + value_of_8(chars);
@@ -90,27 +102,25 @@ inline const char* read_number(const char* at, const char* end, float& number) {
     if (at == end || !is_digit(*at)) return nullptr;
 
     uint64_t digits = 0;  // all of the number's, without the point
-    const char* first = at;
-    if (*at == '0') {
-        first = ++at;
-        if (at < end && is_digit(*at)) return nullptr;
+    const char* const first = at;
+    if (end - at > 1 && !is_digit(at[1])) {  // one, as in most numbers
+        digits = static_cast<uint64_t>(*at++ - '0');
     } else {
+        if (*at == '0' && end - at > 1) return nullptr;
         at = read_digits(at, end, digits);
     }
-    long significant = at - first;
-    long exponent = 0;
+    long count = at - first, exponent = 0;
     bool integer = true;
     if (at < end && *at == '.') {
         integer = false;
         const char* const fraction = ++at;
         if (at == end || !is_digit(*at)) return nullptr;
-        if (!significant)
-            while (at < end && *at == '0') ++at;
-        const char* const nonzero = at;
         at = read_digits(at, end, digits);
-        significant += at - nonzero;
+        count += at - fraction;
         exponent = fraction - at;
     }
+    if (count > MAX_DIGITS)  // zeros in front do not count
+        for (const char* zero = first; zero < at && (*zero == '0' || *zero == '.'); ++zero) count -= *zero == '0';
     if (at < end && (*at == 'e' || *at == 'E')) {
         integer = false;
         ++at;
@@ -123,7 +133,7 @@ inline const char* read_number(const char* at, const char* end, float& number) {
         exponent += down ? -power : power;
     }
 
-    if (significant <= 19 && exponent >= MIN_POWER && exponent <= MAX_POWER) {
+    if (count <= MAX_DIGITS && exponent >= MIN_POWER && exponent <= MAX_POWER) {
         if (digits == 0) {
             number = negative && (MINUS_ZERO || !integer) ? -0.0f : 0.0f;
             return at;
@@ -133,7 +143,7 @@ inline const char* read_number(const char* at, const char* end, float& number) {
         const double near = static_cast<double>(digits) * POWERS.as_double(static_cast<int>(exponent));
         const uint64_t low = bits_of(near) & 0x1FFFFFFF;
         if (low - (0x10000000 - 8) > 16 && near > 1.2e-38 && near < 3.4e38) {
-            number = static_cast<float>(negative ? -near : near);
+            number = with_sign(static_cast<float>(near), negative);
             return at;
         }
     }
