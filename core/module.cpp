@@ -1,9 +1,10 @@
-// mms_handler._core: numbers from text and to text, for the codecs.
+// mms_handler._core: numbers from text and to text, for the codecs; and whole batches of requests.
 //
-// Every function returns exactly what the codecs' Python returns, or None: then the caller goes on
-// in Python.  The stable ABI of Python 3.8 is all that is used, so one build serves every version.
+// Every function returns exactly what Python makes of the same, or None: then the caller goes on in
+// Python.  The stable ABI of Python 3.8 is all that is used, so one build serves every version.
 #include <Python.h>
 
+#include "frames.h"
 #include "read_numbers.h"
 #include "write_numbers.h"
 
@@ -12,6 +13,7 @@ namespace {
 
 constexpr int MAX_DIMENSIONS = 8;
 constexpr Py_ssize_t FLOAT = sizeof(float);
+constexpr uint16_t OK = 200;
 
 // A reference that is given back.
 class Object {
@@ -144,49 +146,135 @@ bool read_lines(const char* at, const char* end, Numbers& numbers, Shape& shape)
 
 using Read = bool (*)(const char*, const char*, Numbers&, Shape&);
 
+// The numbers of several bodies: (bytearray of float32, [length of each body], lengths inside).
+class Reading {
+  public:
+    // `bytes` of bodies follow, `count` of them; false, perhaps with an exception, if not all of
+    // their numbers can be taken.  A number takes two characters at least, with what follows it.
+    bool begin(size_t bytes, size_t count, Py_ssize_t limit) {
+        const Py_ssize_t most = limit / FLOAT;
+        Py_ssize_t room = static_cast<Py_ssize_t>(bytes / 2 + count);
+        if (room > most) room = most;
+        if (room < 1) return false;
+        array = PyByteArray_FromStringAndSize(nullptr, room * FLOAT);
+        if (!array || !lengths) return false;
+        first = reinterpret_cast<float*>(PyByteArray_AsString(array));
+        numbers = {first, first + room};
+        return true;
+    }
+
+    bool add(Read read, const char* start, const char* end) {
+        shape.lengths[0] = 0;
+        if (!read(start, end, numbers, shape)) return false;
+        Object length(PyLong_FromSsize_t(shape.lengths[0]));
+        return length && !PyList_Append(lengths, length.get());
+    }
+
+    // The result, with something else before it, if it is not null.
+    PyObject* end(PyObject* before = nullptr) {
+        if (PyByteArray_Resize(array, (numbers.at - first) * FLOAT)) return nullptr;
+        Object inner(PyTuple_New(shape.depth - 1));
+        if (!inner) return nullptr;
+        for (int level = 1; level < shape.depth; ++level) {
+            PyObject* const length = PyLong_FromSsize_t(shape.lengths[level]);
+            if (!length || PyTuple_SetItem(inner.get(), level - 1, length)) return nullptr;
+        }
+        if (before) return PyTuple_Pack(4, before, array, lengths, inner.get());
+        return PyTuple_Pack(3, array, lengths, inner.get());
+    }
+
+    Reading() : lengths(PyList_New(0)) {}
+    Reading(const Reading&) = delete;
+    Reading& operator=(const Reading&) = delete;
+    ~Reading() {
+        Py_XDECREF(array);
+        Py_XDECREF(lengths);
+    }
+
+  private:
+    PyObject *array = nullptr, *lengths;
+    float* first = nullptr;
+    Numbers numbers = {nullptr, nullptr};
+    Shape shape;
+};
+
+// What a function returns that was not sure, or failed.
+PyObject* none_or_error() { return PyErr_Occurred() ? nullptr : none(); }
+
 // (bodies, limit in bytes) -> (bytearray of float32, [length of each body], lengths inside)
 template <Read READ>
 PyObject* read(PyObject*, PyObject* arguments) {
     PyObject* sequence;
     Py_ssize_t limit;
     if (!PyArg_ParseTuple(arguments, "On", &sequence, &limit)) return nullptr;
-    Object bodies(PySequence_Tuple(sequence)), lengths(PyList_New(0));
-    if (!bodies || !lengths) return nullptr;
+    Object bodies(PySequence_Tuple(sequence));
+    if (!bodies) return nullptr;
+    Reading reading;
     const Py_ssize_t count = PyTuple_Size(bodies.get());
-
-    // A number takes two characters at least, with what follows it.
-    Py_ssize_t room = 0;
-    const Py_ssize_t most = limit / FLOAT;
-    for (Py_ssize_t i = 0; i < count && room < most; ++i) {
-        const char *start, *end;
-        if (!bytes_of(PyTuple_GetItem(bodies.get(), i), start, end)) return nullptr;
-        room += (end - start) / 2 + 1;
-    }
-    if (room > most) room = most;
-    if (room < 1) return none();
-
-    Object array(PyByteArray_FromStringAndSize(nullptr, room * FLOAT));
-    if (!array) return nullptr;
-    float* const first = reinterpret_cast<float*>(PyByteArray_AsString(array.get()));
-    Numbers numbers = {first, first + room};
-    Shape shape;
+    const char *start, *end;
+    size_t bytes = 0;
     for (Py_ssize_t i = 0; i < count; ++i) {
-        const char *start, *end;
         if (!bytes_of(PyTuple_GetItem(bodies.get(), i), start, end)) return nullptr;
-        shape.lengths[0] = 0;
-        if (!READ(start, end, numbers, shape)) return none();
-        Object length(PyLong_FromSsize_t(shape.lengths[0]));
-        if (!length || PyList_Append(lengths.get(), length.get())) return nullptr;
+        bytes += static_cast<size_t>(end - start);
     }
-    const Py_ssize_t used = (numbers.at - first) * FLOAT;
-    if (PyByteArray_Resize(array.get(), used)) return nullptr;
-    Object inner(PyTuple_New(shape.depth - 1));
-    if (!inner) return nullptr;
-    for (int level = 1; level < shape.depth; ++level) {
-        PyObject* const length = PyLong_FromSsize_t(shape.lengths[level]);
-        if (!length || PyTuple_SetItem(inner.get(), level - 1, length)) return nullptr;
+    if (!count || !reading.begin(bytes, static_cast<size_t>(count), limit)) return none_or_error();
+    for (Py_ssize_t i = 0; i < count; ++i) {
+        if (!bytes_of(PyTuple_GetItem(bodies.get(), i), start, end)) return nullptr;
+        if (!reading.add(READ, start, end)) return none_or_error();
     }
-    return PyTuple_Pack(3, array.get(), lengths.get(), inner.get());
+    return reading.end();
+}
+
+// Write the ids of a frame's requests, as many as there is room for, with a zero byte behind them.
+void write_ids(Requests requests, char* at, char* const end) {
+    Request request;
+    while (requests.next(request)) {
+        for (const char* id = request.id; id < request.id_end && at < end - 1; ++id)
+            *at++ = *id < 0 ? '?' : *id;
+        if (requests.left && at < end - 1) *at++ = '\n';
+    }
+    *at = '\0';
+}
+
+constexpr Read READERS[] = {read_lists, read_lines};
+
+// (frame, {what a head asks for: (number of a reader, ...)}, limit in bytes, buffer for ids or None)
+// -> (what the dict has, bytearray of float32, [length of each body], lengths inside)
+PyObject* read_requests(PyObject*, PyObject* arguments) {
+    PyObject *frame, *forms, *ids;
+    Py_ssize_t limit;
+    if (!PyArg_ParseTuple(arguments, "OO!nO", &frame, &PyDict_Type, &forms, &limit, &ids))
+        return nullptr;
+    Reading reading;
+    const char *start, *end;
+    if (!bytes_of(frame, start, end)) return nullptr;
+    Requests requests(start, end);
+    const Requests all = requests;
+    Request first, request;
+    if (!requests.next(first)) return none();
+    const size_t asked = static_cast<size_t>(first.asked_end - first.asked);
+    Object key(PyBytes_FromStringAndSize(first.asked, first.asked_end - first.asked));
+    if (!key) return nullptr;
+    PyObject* const form = PyDict_GetItem(forms, key.get());
+    if (!form || form == Py_None) return none();
+    const long reader = PyLong_AsLong(PyTuple_GetItem(form, 0));
+    if (reader < 0 || reader >= static_cast<long>(sizeof READERS / sizeof *READERS))
+        return none_or_error();
+
+    if (ids != Py_None) {
+        void* buffer;
+        Py_ssize_t room;
+        if (PyObject_AsWriteBuffer(ids, &buffer, &room)) return nullptr;
+        if (room) write_ids(all, static_cast<char*>(buffer), static_cast<char*>(buffer) + room);
+    }
+    if (!reading.begin(static_cast<size_t>(end - start), all.count, limit)) return none_or_error();
+    requests = all;
+    while (requests.next(request)) {
+        if (static_cast<size_t>(request.asked_end - request.asked) != asked) return none();
+        if (std::memcmp(request.asked, first.asked, asked)) return none();
+        if (!reading.add(READERS[reader], request.body, request.body_end)) return none_or_error();
+    }
+    return requests.left ? none() : reading.end(form);
 }
 
 // A text that grows.
@@ -211,6 +299,8 @@ class Text {
     }
 
     PyObject* bytes() const { return PyBytes_FromStringAndSize(start, at - start); }
+    PyObject* byte_array() const { return PyByteArray_FromStringAndSize(start, at - start); }
+    char* beginning() const { return start; }
     void clear() { at = start; }
     void put(char c) { *at++ = c; }
     void fill(char c, int count) {
@@ -315,7 +405,7 @@ PyObject* write(PyObject*, PyObject* arguments) {
     const float* numbers = reinterpret_cast<const float*>(start);
     Py_ssize_t lengths[MAX_DIMENSIONS];
     int depth;
-    if (!read_shape(shape, values, lengths, depth)) return PyErr_Occurred() ? nullptr : none();
+    if (!read_shape(shape, values, lengths, depth)) return none_or_error();
 
     const Py_ssize_t row_values = values / lengths[0];
     Py_ssize_t left = lengths[0];
@@ -334,11 +424,107 @@ PyObject* write(PyObject*, PyObject* arguments) {
     return left ? none() : bodies.release();
 }
 
+constexpr Write WRITERS[] = {write_lists, write_lines};
+
+// (numbers, their shape, [rows of each reply], number of a writer, head of each reply, most bytes
+// of a body, bytes before the records) -> bytearray, with zeros before the records
+PyObject* write_replies(PyObject*, PyObject* arguments) {
+    PyObject *array, *shape, *sequence, *head;
+    int writer;
+    Py_ssize_t most, before;
+    if (!PyArg_ParseTuple(arguments, "OO!OiSnn", &array, &PyTuple_Type, &shape, &sequence, &writer,
+                          &head, &most, &before))
+        return nullptr;
+    Object counts(PySequence_Tuple(sequence));
+    if (!counts) return nullptr;
+    const char *start, *end, *head_start, *head_end;
+    if (!bytes_of(array, start, end) || !bytes_of(head, head_start, head_end)) return nullptr;
+    const float* numbers = reinterpret_cast<const float*>(start);
+    Py_ssize_t lengths[MAX_DIMENSIONS];
+    int depth;
+    if (!read_shape(shape, (end - start) / FLOAT, lengths, depth)) return none_or_error();
+    const Py_ssize_t count = PyTuple_Size(counts.get());
+    if (count > UINT16_MAX || before < 0 || before > 64) return none();
+    if (writer < 0 || writer >= static_cast<int>(sizeof WRITERS / sizeof *WRITERS)) return none();
+
+    const Py_ssize_t row_values = (end - start) / FLOAT / lengths[0];
+    const size_t head_bytes = static_cast<size_t>(head_end - head_start);
+    const size_t replies = static_cast<size_t>(count);
+    const size_t records = static_cast<size_t>(before), heads = records + replies * RECORD;
+    size_t body = heads + replies * head_bytes;
+    Py_ssize_t left = lengths[0];
+    Text text;
+    if (!text.reserve(body + 1)) return nullptr;
+    std::memset(text.at, 0, records);
+    text.at += body;
+    for (size_t i = 0; i < replies; ++i) {
+        lengths[0] = PyLong_AsSsize_t(PyTuple_GetItem(counts.get(), static_cast<Py_ssize_t>(i)));
+        if (lengths[0] < 1 || lengths[0] > left) return none_or_error();
+        left -= lengths[0];
+        if (!WRITERS[writer](text, numbers, lengths, depth)) return nullptr;
+        numbers += lengths[0] * row_values;
+        const size_t written = static_cast<size_t>(text.at - text.beginning()) - body;
+        if (written > static_cast<size_t>(most < 0 ? 0 : most) || written > UINT32_MAX) return none();
+        put_reply(text.beginning() + records + i * RECORD, static_cast<uint16_t>(i), OK,
+                  static_cast<uint32_t>(head_bytes), static_cast<uint32_t>(written));
+        std::memcpy(text.beginning() + heads + i * head_bytes, head_start, head_bytes);
+        body += written;
+    }
+    return left ? none() : text.byte_array();
+}
+
+// MXNet's C functions, which Python has found: mxnet is not linked.
+struct Mxnet {
+    int (*copy_from)(void* array, const void* numbers, size_t count);
+    int (*forward)(void* executor, int is_training);
+    int (*copy_to)(void* array, void* numbers, size_t count);
+};
+
+Mxnet mxnet = {nullptr, nullptr, nullptr};
+
+// (addresses of MXNDArraySyncCopyFromCPU, MXExecutorForward and MXNDArraySyncCopyToCPU)
+PyObject* use_mxnet(PyObject*, PyObject* arguments) {
+    unsigned long long from, forward, to;
+    if (!PyArg_ParseTuple(arguments, "KKK", &from, &forward, &to)) return nullptr;
+    mxnet.copy_from = reinterpret_cast<decltype(mxnet.copy_from)>(from);
+    mxnet.forward = reinterpret_cast<decltype(mxnet.forward)>(forward);
+    mxnet.copy_to = reinterpret_cast<decltype(mxnet.copy_to)>(to);
+    return none();
+}
+
+// (handles of an executor, its input and its output; values of both; numbers) -> bytearray
+PyObject* forward(PyObject*, PyObject* arguments) {
+    unsigned long long executor, input, output;
+    Py_ssize_t values_in, values_out;
+    PyObject* numbers;
+    if (!PyArg_ParseTuple(arguments, "KKKnnO", &executor, &input, &output, &values_in, &values_out,
+                          &numbers))
+        return nullptr;
+    const char *start, *end;
+    if (!bytes_of(numbers, start, end)) return nullptr;
+    if (values_in < 1 || (end - start) / FLOAT != values_in || !mxnet.forward) return none();
+    if (values_out < 1 || values_out > PY_SSIZE_T_MAX / FLOAT) return none();
+    Object array(PyByteArray_FromStringAndSize(nullptr, values_out * FLOAT));
+    if (!array) return nullptr;
+    char* const result = PyByteArray_AsString(array.get());
+    int failed;
+    Py_BEGIN_ALLOW_THREADS  // both buffers are the caller's and ours alone
+    failed = mxnet.copy_from(reinterpret_cast<void*>(input), start, static_cast<size_t>(values_in)) ||
+             mxnet.forward(reinterpret_cast<void*>(executor), 0) ||
+             mxnet.copy_to(reinterpret_cast<void*>(output), result, static_cast<size_t>(values_out));
+    Py_END_ALLOW_THREADS
+    return failed ? none() : array.release();
+}
+
 PyMethodDef FUNCTIONS[] = {
     {"read_json", read<read_lists>, METH_VARARGS, nullptr},
     {"read_csv", read<read_lines>, METH_VARARGS, nullptr},
     {"write_json", write<write_lists>, METH_VARARGS, nullptr},
     {"write_csv", write<write_lines>, METH_VARARGS, nullptr},
+    {"read_requests", read_requests, METH_VARARGS, nullptr},
+    {"write_replies", write_replies, METH_VARARGS, nullptr},
+    {"use_mxnet", use_mxnet, METH_VARARGS, nullptr},
+    {"forward", forward, METH_VARARGS, nullptr},
     {nullptr, nullptr, 0, nullptr},
 };
 

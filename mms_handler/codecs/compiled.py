@@ -5,6 +5,7 @@ Its results are those of the Python beside it, to the last bit, or None.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from typing import Any, Sequence
 
@@ -14,7 +15,7 @@ from mms_handler.codecs.arrays import Array
 
 _core: Any
 try:
-    from mms_handler import _core
+    _core = importlib.import_module("mms_handler._core")
 except ImportError:  # it was installed without a compiler
     _core = None
 

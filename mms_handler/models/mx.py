@@ -1,8 +1,9 @@
-"""MXNet itself: its devices, its two kinds of models, and its errors."""
+"""MXNet itself: its devices, its C functions, its two kinds of models, and its errors."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import re
 from typing import Any, Iterator
 
@@ -27,6 +28,17 @@ def is_module(model: Any) -> bool:
 
 def is_block(model: Any) -> bool:
     return isinstance(model, mx.gluon.Block)
+
+
+def lend_functions(core: Any) -> None:
+    """Tell the compiled core where the C functions of MXNet are that run an executor."""
+    library = mx.base._LIB
+    functions = (
+        library.MXNDArraySyncCopyFromCPU,
+        library.MXExecutorForward,
+        library.MXNDArraySyncCopyToCPU,
+    )
+    core.use_mxnet(*(ctypes.cast(each, ctypes.c_void_p).value for each in functions))
 
 
 @contextlib.contextmanager

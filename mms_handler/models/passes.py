@@ -107,6 +107,10 @@ class Passes:
             self._proven[key] = attempt(self.proven, datum) is True
         return self._proven.get(key, False)
 
+    def is_shared(self, datum: Any) -> bool:
+        """Whether data of the kind of ``datum`` are known to share a pass."""
+        return bool(self.shared if self.shared is not None else self._proven.get(kind(datum)))
+
     def learn(self, datum: Any, may_share: bool) -> None:
         """Take over whether data of the kind of ``datum`` share a pass, as was found elsewhere."""
         self._proven[kind(datum)] = may_share

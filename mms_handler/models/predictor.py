@@ -116,6 +116,15 @@ class ModulePredictor:
                 return None
         return Stack(Arrays([rows.reshape(len(rows), *alone[1:])]), counts)
 
+    def fitted(self, shape: Shape) -> Shape | None:
+        """The shape that a body's only array of ``shape`` gets; None if none has been taken yet."""
+        return self._fitted.get(shape)
+
+    def quick(self, shape: Shape, numbers: Any) -> Any:
+        """The prediction for one array, by the compiled core alone; see ``Executors.quick``."""
+        run = self._run
+        return run.quick(shape, numbers) if isinstance(run, Executors) else None
+
     def arrays(self, value: Any) -> Any:
         """An ndarray (N, *sample) for each input; a value without arrays is returned unchanged.
 
@@ -241,6 +250,14 @@ class BlockPredictor:
     def stack(self, rows: Any, counts: Sequence[int]) -> Stack | None:
         """Take the rows of several decoded bodies; None if the forward takes several arrays."""
         return None if len(self._names) > 1 else Stack(Arrays([contiguous(rows)]), counts)
+
+    def fitted(self, shape: Shape) -> Shape | None:
+        """The shape that a body's only array of ``shape`` gets: its own."""
+        return None if len(self._names) > 1 else shape
+
+    def quick(self, shape: Shape, numbers: Any) -> Any:
+        """The prediction for one array, by the compiled core alone; see ``Executors.quick``."""
+        return in_place.quick(self._block, shape, numbers) if self._plain else None
 
     def arrays(self, value: Any) -> Any:
         """An array for each parameter of the forward; a value without arrays is returned unchanged.

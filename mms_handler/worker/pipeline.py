@@ -115,8 +115,10 @@ class _Answering:
         }
 
     def _accept(self, request: Request) -> str:
-        takes_any = request.accept.strip() in ("", "*/*")
-        return self._options.accept if takes_any else request.accept
+        return self._accepted(request.accept)
+
+    def _accepted(self, accept: str) -> str:
+        return self._options.accept if accept.strip() in ("", "*/*") else accept
 
     def _call(self, hook: BoundHook, values: Mapping[str, Any]) -> Any:
         """Call a hook.
@@ -263,6 +265,8 @@ class Steps(_Answering):
         self._iterates = is_module and (self._reads_bytes or self._predict.model_first)
         self._writes_ndarrays = bool(self.predictor) and "output_fn" in script and is_module
         self.passes = self._shared_passes(script)
+        #: What the rows of several bodies may take that are read together.
+        self.max_stack_bytes = min(options.max_array_bytes // 2, models.STACK_BYTES)
 
     def _shared_passes(self, script: Script) -> Any:
         if self.predictor:
@@ -323,9 +327,8 @@ class Steps(_Answering):
         content_type = requests[0].content_type
         if any(request.content_type != content_type for request in requests):
             return None
-        limit_bytes = min(self._options.max_array_bytes // 2, models.STACK_BYTES)
         bodies = [request.body for request in requests]
-        rows = codecs.decode_together(bodies, content_type, limit_bytes)
+        rows = codecs.decode_together(bodies, content_type, self.max_stack_bytes)
         stacked: models.Stack | None = rows and self.predictor.stack(*rows)
         return stacked
 
@@ -396,6 +399,14 @@ class Steps(_Answering):
         prediction = self.predict(request, data)
         self.phases.enter(ENCODE)
         return self.write(request, prediction)
+
+    def written_as(self, accept: str) -> str:
+        """The type that the default output_fn writes for an Accept header, as sent.
+
+        Raises:
+            NotAcceptable: it allows none that can be written.
+        """
+        return codecs.negotiate(self._accepted(accept), self._options.accept)
 
     def predict(self, request: Request, data: Any) -> Any:
         """Call predict_fn with one request's data."""

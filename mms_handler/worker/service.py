@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Callable, Sequence
 
 from mms_handler import errors, names, settings, worker_files
+from mms_handler.codecs import compiled
 from mms_handler.errors import Failed, LoadError, OutOfResources, SettingsError, attempt
 from mms_handler.log_records import log_with_traceback
 from mms_handler.settings import Settings
@@ -44,6 +45,7 @@ class Service:
         self._load = load
         self._context: Any = None  # with which the model was loaded
         self._learning: Any = None
+        self._lane: Any = None
         self._tagged = ""  # the id that output has
 
     def __call__(self, batch: list[dict[str, Any]] | None, context: Any) -> list[bytes] | None:
@@ -85,6 +87,10 @@ class Service:
             self._learning.go_on()
             if self._learning.is_over:
                 self._learning = None
+
+    def _usable_lane(self) -> Any:
+        """The lane that a batch may take now; requests that teach something go the present way."""
+        return None if self._learning else self._lane
 
     def _takes(self) -> int:
         """How many requests this worker takes at once."""
@@ -149,10 +155,12 @@ class Service:
             if connection:
                 connection.limit(self._settings.timeout_s)
             if connection and supervised:
+                self._lane = self._make_lane()
                 plane.join(
                     *(self.answer, self._takes, context, connection, self._pipeline.phases),
                     between=self._learn,
                     request_s=self._request_s,
+                    lane=self._usable_lane,
                 )
         except BaseException as exc:
             # MMS stops reading the log as soon as the worker dies, hence the pause.
@@ -169,6 +177,15 @@ class Service:
                 raise MemoryError(str(exc)) from exc
             raise
         log.info("model %s is loaded", context.model_name)
+
+    def _make_lane(self) -> Any:
+        """The lane of a model for which no function of a script runs; None without the core."""
+        if compiled.core is None or not self._pipeline.is_default:
+            return None
+        from mms_handler.worker.lane import Lane  # imports mxnet
+
+        limits = plane.START_BYTES, self._settings.max_response_bytes
+        return Lane(self._pipeline, plane.good_head, *limits, self._current)
 
 
 def _log_settings() -> Settings:

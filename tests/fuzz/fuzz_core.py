@@ -30,16 +30,17 @@ if _FOLDER:
 
 from mms_handler.codecs import compiled  # noqa: E402  # it imports the core
 from mms_handler.codecs import csv as csv_codec  # noqa: E402
+from mms_handler.worker.mms import plane  # noqa: E402
 
 _PIECES = [b"1", b"-0", b"0.1", b"1e5", b"123456789012345678", b",", b"[", b"]", b" ", b"\r\n"]
 
 
 def core(data: bytes) -> None:
-    """Several bodies are read and written again; each result is Python's."""
+    """Several bodies are read and written again, in frames too; each result is Python's."""
     if compiled.core is None:
         return
     choices = Choices(data)
-    function = choices.pick([_read_json, _read_csv, _write])
+    function = choices.pick([_read_json, _read_csv, _write, _read_requests, _write_replies])
     with bounded():
         function(choices)
 
@@ -139,6 +140,73 @@ def _write(choices: Choices) -> None:
         lines = [",".join(map(str, row)) + "\r\n" for row in rows.reshape(count, -1)]
         assert csv_body.decode() == "".join(lines)
         start += count
+
+
+def _read_requests(choices: Choices) -> None:
+    """A frame, which may be damaged, holds what its bodies hold each by itself."""
+    limit = choices.pick([2**20] * 5 + [0, 40])
+    reader = choices.number(2)
+    frame = bytearray(_frame(choices, _bodies(choices, reader == 0)))
+    for _ in range(choices.number(4)):
+        frame[choices.number(min(256, len(frame)))] = choices.number(256)
+    del frame[len(frame) - choices.pick([0, 0, 0, 1, choices.number(min(256, len(frame) + 1))]) :]
+    forms = {_ASKED: (reader, "form"), b"\n\n\n": None, b"c\n\n\n": (7,)}
+    ids = choices.pick([None, bytearray(choices.number(12)), bytearray(4096)])
+    result = compiled.core.read_requests(_exact(bytes(frame)), forms, limit, ids)
+    if result is None:
+        return
+    form, *numbers = result
+    requests = list(plane.read_requests(memoryview(frame), None))
+    assert form == (reader, "form")
+    assert all(request.asked == _ASKED.decode().split("\n")[:3] for request in requests)
+    bodies = [bytes(request.parts()["body"]) for request in requests]
+    again = (compiled.core.read_json, compiled.core.read_csv)[reader](bodies, limit)
+    assert tuple(numbers) == again
+    if ids:
+        written = "\n".join(request.request_id for request in requests).encode("ascii", "replace")
+        assert ids[: len(written) + 1] == written[: len(ids) - 1] + b"\0"
+
+
+_ASKED = b"a/b\n*/*\n\n"
+
+
+def _frame(choices: Choices, bodies: list[bytes]) -> bytes:
+    records, heads = b"", []
+    for body in bodies:
+        asked = choices.pick([_ASKED] * 20 + [b"\n\n\n", b"c\n\n\n", b"a\n", choices.take(6)])
+        heads.append(
+            choices.pick([b"id", b"", b"\xe9"]) + b"\n" + asked + choices.pick([b"", b"x\ny\n"])
+        )
+        parts = choices.pick([0] * 20 + [1])
+        records += struct.pack("<IIHH", len(heads[-1]), len(body), parts, 0)
+    return struct.pack("<HH", len(bodies), 0) + records + b"".join(heads + bodies)
+
+
+def _write_replies(choices: Choices) -> None:
+    """The bodies are those that are written without a frame, and the lengths are right."""
+    rows, columns = choices.number(5), choices.number(4)
+    counts = [choices.number(4) for _ in range(choices.number(4))]
+    writer, start, limit = choices.number(3), choices.pick([8, 0, 64, 65]), choices.pick([2**20, 9])
+    numbers = np.float32(
+        struct.unpack(
+            f"<{rows * columns}f",
+            choices.repeated(80)[: 4 * rows * columns].ljust(4 * rows * columns),
+        )
+    )
+    head = choices.take(20)
+    result = compiled.core.write_replies(
+        numbers, (rows, columns), counts, writer, head, limit, start
+    )
+    write = (compiled.core.write_json, compiled.core.write_csv, lambda *_: None)[writer]
+    bodies = write(numbers, (rows, columns), counts)
+    right = bodies is not None and start < 65 and all(len(body) <= limit for body in bodies)
+    assert (result is not None) == right
+    if right:
+        records = [
+            struct.pack("<HHII", place, 200, len(head), len(body))
+            for place, body in enumerate(bodies)
+        ]
+        assert result == b"".join([bytes(start), *records, head * len(bodies), *bodies])
 
 
 def _seeds() -> list[bytes]:

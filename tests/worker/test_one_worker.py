@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import sys
 import tempfile
+import time
 from pathlib import Path
 
+import mxnet as mx
 import pytest
 
 from benchmarks import one_worker
@@ -50,6 +52,33 @@ def test_requests_by_the_plane(work, tmp_path):
         assert worker.cpu_us(one_worker.batch_of(worker, bodies[:1], "json"), 0.05) > 1
         with pytest.raises(RuntimeError, match="400"):
             worker.cpu_us(one_worker.batch_of(worker, bodies[2:3], "json"), 0.05)
+
+
+def test_plain_batches_get_the_same_with_the_core_and_without(work, tmp_path):
+    """Also a bad one among good ones, and one after the time limit of an idle worker."""
+    net = mx.gluon.nn.Dense(2, in_units=3)
+    net.initialize(mx.init.One())
+    net.hybridize()
+    net(mx.nd.ones((1, 3)))
+    net.export(str(tmp_path / "model"))
+    (tmp_path / "model-shapes.json").write_text('[{"name": "data", "shape": [1, 3]}]')
+    sent = [
+        [b"[[1, 2, 3]]"],
+        [b"[[1, 2, 3]]", b"[[0.1, -0, 1e-3], [4, 5, 6]]"],
+        [b"[[1, 2, 3]]", b"[[1, 2]]", b"[[NaN, 2, 3]]"],
+    ]
+    answers = []
+    for core in ("auto", "off"):
+        env = {**SERVE_ENV, "MMS_HANDLER_CORE": core, "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS": "2"}
+        handler = Handler("ours", Path(sys.executable), OUR_HANDLER, env, joins=True)
+        with one_worker.loaded(handler, tmp_path, work, 32) as worker:
+            batches = [one_worker.batch_of(worker, bodies, "json") for bodies in sent]
+            answers.append([worker.answer(batch) for batch in 3 * batches])
+            time.sleep(4)
+            answers[-1].append(worker.answer(batches[0]))
+    assert answers[0] == answers[1]
+    assert answers[0][0] == [(200, b"[[6.0, 6.0]]")]
+    assert [status for status, _ in answers[0][2]] == [200, 400, 200]
 
 
 def test_requests_by_mms(work):

@@ -65,12 +65,19 @@ class Checked:
 
     def _shapes(self, arrays: Sequence[Any]) -> tuple[tuple[int, ...], ...]:
         """The shapes of the samples if rows are independent, else those of the whole arrays."""
-        start = 1 if self._executors.max_rows else 0
+        start = self._start()
         return tuple(array.shape[start:] for array in arrays)
+
+    def _start(self) -> int:
+        return 1 if self._executors.max_rows else 0
 
     def agreed(self, arrays: Sequence[Any]) -> bool:
         """Whether the quick way was seen to agree for the shapes of ``arrays``."""
         return self._agreed.get(self._shapes(arrays), False)
+
+    def agreed_for(self, shape: Sequence[int]) -> bool:
+        """Whether the quick way was seen to agree for one array of this shape."""
+        return self._agreed.get((tuple(shape[self._start() :]),), False)
 
     def trust(self, arrays: Sequence[Any]) -> None:
         """Use the quick way for the shapes of ``arrays``, which the caller has compared."""

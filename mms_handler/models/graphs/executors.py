@@ -10,14 +10,16 @@ import contextlib
 import sys
 import threading
 from collections import OrderedDict
-from typing import Any, Iterator, Sequence
+from typing import Any, Iterator, NamedTuple, Sequence
 
 import mxnet as mx
 import numpy as np
 import numpy.typing as npt
 
 from mms_handler import settings
+from mms_handler.codecs import compiled
 from mms_handler.models.graphs.graph import Graph, Shapes
+from mms_handler.models.mx import lend_functions
 from mms_handler.models.passes import KINDS, Passes
 
 Array = npt.NDArray[Any]
@@ -28,6 +30,33 @@ KEPT_BYTES = 2**26
 #: Fused operators copy their weights into each executor.  A model is bound unfused if these copies
 #: would exceed COPIED_BYTES; at most SIZES numbers of rows are counted.
 COPIED_BYTES, SIZES = 2**26, 32
+
+
+class Quick(NamedTuple):
+    """An executor of one input and one output, both float32, as the compiled core runs it."""
+
+    handles: tuple[int, int, int]  # the executor's, its input's and its output's
+    values_in: int
+    values_out: int
+    shape: tuple[int, ...]  # of the output
+    output: Any  # it owns the output's handle
+
+    def __call__(self, numbers: Any) -> bytearray | None:
+        """The output for the input's numbers; None if the core is off, or if MXNet fails."""
+        if compiled.core is None:
+            return None
+        output: bytearray | None = compiled.core.forward(
+            *self.handles, self.values_in, self.values_out, numbers
+        )
+        return output
+
+
+class Bound(NamedTuple):
+    """A bound executor."""
+
+    executor: Any
+    size: int  # in bytes
+    quick: Quick | None
 
 
 class Executors:
@@ -45,7 +74,7 @@ class Executors:
         self, graph: Graph, max_rows: int | None = None, fused: bool | None = None
     ) -> None:
         self.graph, self.max_rows, self.fused = graph, max_rows, fused
-        self._bound: OrderedDict[Any, tuple[Any, int]] = OrderedDict()  # by shapes; with bytes
+        self._bound: OrderedDict[Any, Bound] = OrderedDict()  # by shapes
         self._fitting_rows: dict[Any, int] = {}  # by the shapes of samples
         self._independent: dict[Any, bool] = {}  # likewise
         self._lock = threading.Lock()  # a script may call its model from several threads
@@ -81,6 +110,22 @@ class Executors:
         same_rows = len({len(array) for array in arrays}) == 1
         return same_rows and Passes(self._forward, None).proven([array[:1] for array in arrays])
 
+    def quick(self, shape: tuple[int, ...], numbers: Any) -> tuple[bytearray, Any] | None:
+        """The output's numbers and shape for an array of this shape, by the compiled core alone.
+
+        None unless such an array has been run before, all its rows in one forward.
+        """
+        with self._lock:
+            bound = self._bound.get((shape,))
+            if bound is None or bound.quick is None or shape[0] > self._most_rows(shape):
+                return None
+            output = bound.quick(numbers)
+            return None if output is None else (output, bound.quick.shape)
+
+    def _most_rows(self, shape: tuple[int, ...]) -> int:
+        """Rows of one forward, as far as they are known."""
+        return self.max_rows or self._fitting_rows.get((shape[1:],), 0)
+
     def _forward(self, arrays: Sequence[Array]) -> list[Array]:
         with self._lock:
             executor = self.executor(tuple(array.shape for array in arrays))
@@ -97,14 +142,28 @@ class Executors:
         """
         if shapes in self._bound:
             self._bound.move_to_end(shapes)
-            return self._bound[shapes][0]
+            return self._bound[shapes].executor
         fused = may_fuse(self.graph, shapes) if self.fused is None else self.fused
         size = self.graph.activations(shapes) + (self.graph.bytes if fused else 0)
-        while self._bound and size + sum(held for _, held in self._bound.values()) > KEPT_BYTES:
+        while self._bound and size + sum(held.size for held in self._bound.values()) > KEPT_BYTES:
             self._bound.popitem(last=False)
         executor = self._bind(shapes, fused)
-        self._bound[shapes] = executor, size
+        self._bound[shapes] = Bound(executor, size, self._quick(executor, shapes))
         return executor
+
+    def _quick(self, executor: Any, shapes: Shapes) -> Quick | None:
+        """How the compiled core runs an executor; None if it cannot."""
+        outputs, names = executor.outputs, self.graph.names
+        if compiled.core is None or len(outputs) != 1 or len(names) != 1:
+            return None
+        arrays = executor.arg_dict[names[0]], outputs[0]
+        if any(array.dtype != np.float32 or array.stype != "default" for array in arrays):
+            return None
+        if [outputs[0].shape] != self.graph.infer(shapes)[1]:  # it depends on the values
+            return None
+        lend_functions(compiled.core)
+        handles = tuple(each.handle.value for each in (executor, *arrays))
+        return Quick(handles, arrays[0].size, arrays[1].size, outputs[0].shape, outputs[0])
 
     def forget(self) -> None:
         """Bind all executors again, because the parameters have new values."""

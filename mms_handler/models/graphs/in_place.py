@@ -89,6 +89,13 @@ class GraphForward:
             log.debug("a graph failed: %s", exc)
         return self.block_forward(*[as_ndarray(array, mx.cpu()) for array in arrays])
 
+    def quick(self, shape: Sequence[int], numbers: Any) -> Any:
+        """As ``Executors.quick``, where ``straight`` would run the graph."""
+        is_one = isinstance(self._structure, (mx.nd.NDArray, np.ndarray))
+        if not (is_one and self._is_float32 and self.checked.agreed_for(shape)) or _is_training():
+            return None
+        return self.executors.quick(tuple(shape), numbers)
+
     def forget(self) -> None:
         """Bind again, and compare again if needed, because the parameters have new values."""
         self.executors.forget()
@@ -112,11 +119,23 @@ def straight(block: Any, arrays: Sequence[Any]) -> Any:
         block: a Block.
         arrays: float32 ndarrays in row-major order.
     """
+    forward = _graph_forward(block)
+    return forward and forward.straight(arrays)
+
+
+def quick(block: Any, shape: Sequence[int], numbers: Any) -> Any:
+    """The prediction of a Block for one array, by the compiled core; see ``Executors.quick``."""
+    forward = _graph_forward(block)
+    return forward and forward.quick(shape, numbers)
+
+
+def _graph_forward(block: Any) -> GraphForward | None:
+    """The graph in a Block's place; None if calling the Block may do more."""
     forward = vars(block).get("forward")
     usual_call = type(block).__call__ is mx.gluon.Block.__call__
     if not usual_call or not isinstance(forward, GraphForward) or gluon_patch.has_hooks(block):
         return None
-    return forward.straight(arrays)
+    return forward
 
 
 def install(block: Any, forward: GraphForward) -> None:

@@ -23,6 +23,11 @@ class CurrentRequests:
                     file.truncate(_BYTES)
                     self._memory = mmap.mmap(file.fileno(), _BYTES)
 
+    @property
+    def memory(self) -> mmap.mmap | None:
+        """Where the ids are written, a line each, with a zero behind them; None for no file."""
+        return self._memory
+
     def set(self, ids: Iterable[str]) -> None:
         """Write the ids of a batch; as many as there is room for."""
         if self._memory:

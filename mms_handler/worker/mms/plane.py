@@ -29,7 +29,7 @@ import sys
 import time
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Sequence
 
 from mms.metrics.metrics_store import MetricsStore
 from mms.service import emit_metrics
@@ -40,6 +40,9 @@ from mms_handler.worker.mms.reply_frame import SET_BY_MMS
 from mms_handler.worker.phases import Phases
 from mms_handler.worker.reply import Response
 from mms_handler.worker.request import FORMS, Received, Request, as_sent
+
+if TYPE_CHECKING:
+    from mms_handler.worker.lane import Lane, Replies  # imports mxnet
 
 VERSION = 3
 
@@ -68,6 +71,9 @@ _LARGE = 1 << 16
 
 #: Answers the requests of a batch.
 Answer = Callable[[Sequence[Received]], Sequence[Response]]
+
+#: Bytes of a frame of replies before its records.
+START_BYTES = _START.size
 
 
 class Plane:
@@ -119,9 +125,19 @@ class Plane:
             for piece in (b"".join(start), *bodies):
                 self.connection.sendall(piece)
 
+    def send_frame(self, takes: int, replies: Replies, phases_us: Sequence[int]) -> None:
+        """Send the responses to a batch, in a frame that lacks its start."""
+        frame = replies.frame
+        _START.pack_into(frame, 0, len(frame) - 4, replies.requests, takes, *phases_us)
+        self.connection.sendall(frame)
 
-class _ReceivedByGate(Received):
-    """A request of a frame."""
+
+class ReceivedByGate(Received):
+    """A request of a frame.
+
+    Attributes:
+        asked: its Content-Type, Accept and Content-Encoding, as the gate sent them.
+    """
 
     def __init__(self, head: str, body: memoryview, part_count: int, context: Any) -> None:
         """Make one.
@@ -132,20 +148,20 @@ class _ReceivedByGate(Received):
             part_count: how many parts of a form or a query the body has; 0: it is as it came.
             context: MMS's.
         """
-        request_id, self._type, self._accept, self._encoding, self._lines = head.split("\n", 4)
+        request_id, *self.asked, self._lines = head.split("\n", 4)
         super().__init__(request_id, context)
         self._body, self._part_count = body, part_count
         self._read_headers: dict[str, Any] | None = None
 
     def read(self, max_bytes: int) -> Request:
         """Read it; what is neither packed nor divided needs no look at its headers."""
-        if self._part_count or self._encoding:
+        content_type, accept, encoding = self.asked
+        if self._part_count or encoding:
             return super().read(max_bytes)
         body = bytes(self._body)
-        if not body or media.main_type(self._type) in FORMS:
+        if not body or media.main_type(content_type) in FORMS:
             return super().read(max_bytes)
-        content_type = as_sent(self._type) or media.JSON
-        return Request(body, content_type, as_sent(self._accept), self)
+        return Request(body, as_sent(content_type) or media.JSON, as_sent(accept), self)
 
     def sent_headers(self) -> Mapping[str, Any]:
         if self._read_headers is None:
@@ -173,17 +189,17 @@ class _ReceivedByGate(Received):
             yield name, content_type, self._body[start + type_bytes : at]
 
 
-def read_requests(frame: memoryview, context: Any) -> list[Received]:
+def read_requests(frame: memoryview, context: Any) -> list[ReceivedByGate]:
     """The requests of a frame; they are valid until the next one."""
     (count, _) = _COUNT.unpack_from(frame)
     records = list(_REQUEST.iter_unpack(frame[4 : 4 + count * _REQUEST.size]))
     head = 4 + count * _REQUEST.size
     body = head + sum(record[0] for record in records)
-    requests: list[Received] = []
+    requests = []
     for head_bytes, body_bytes, parts, _ in records:
         text = str(frame[head : head + head_bytes], "latin-1")
         head += head_bytes
-        requests.append(_ReceivedByGate(text, frame[body : body + body_bytes], parts, context))
+        requests.append(ReceivedByGate(text, frame[body : body + body_bytes], parts, context))
         body += body_bytes
     return requests
 
@@ -214,10 +230,12 @@ class Worker:
         phases: Phases,
         between: Callable[[], None],
         request_s: float | None,
+        lane: Callable[[], Lane | None] = lambda: None,
     ) -> None:
         """Serve a connection; the other arguments are those of ``join``."""
         self._plane, self._answer, self._takes, self._between = plane, answer, takes, between
-        self._context, self._lifeline, self._phases = context, line, phases
+        self._context, self._lifeline = context, line
+        self._phases, self._lane = phases, lane
         self._mean_s = request_s
 
     def serve(self, mms: socket.socket) -> None:
@@ -256,6 +274,25 @@ class Worker:
         self._phases.begin()
         start_s = time.thread_time()
         self._lifeline.watch(self._plane.connection.fileno())
+        lane = self._lane()
+        replies = self._answer_in(lane, frame) if lane else None
+        if replies:
+            takes = self._takes_next(start_s, replies.requests)
+            self._plane.send_frame(takes, replies, self._phases.end_us())
+        else:
+            self._answer_each(frame, start_s, lane)
+        self._between()
+        return True
+
+    def _answer_in(self, lane: Lane, frame: memoryview) -> Replies | None:
+        """The replies that the lane makes; a model that takes long gains nothing there."""
+        if self._mean_s is None or self._mean_s > _HEAVY_S:
+            return None
+        with self._lifeline:
+            return lane.answer(frame)
+
+    def _answer_each(self, frame: memoryview, start_s: float, lane: Lane | None) -> None:
+        """Answer a batch of any requests."""
         context = self._context
         context.metrics = MetricsStore({}, context.model_name)
         requests = read_requests(frame, context)
@@ -263,14 +300,23 @@ class Worker:
         context.request_ids = {index: each.request_id for index, each in enumerate(requests)}
         context.request_processor = _Processors(requests)
         responses = self._answer(requests)
-        used_s = (time.thread_time() - start_s) / len(requests)
-        self._mean_s = _mean(self._mean_s, used_s)
-        takes = _takes(self._mean_s, self._takes)
+        takes = self._takes_next(start_s, len(requests))
         self._plane.send(takes, responses, self._phases.end_us())
         if context.metrics.store:
             emit_metrics(context.metrics.store)
-        self._between()
-        return True
+        if lane:
+            lane.learn(*requests[0].asked)
+
+    def _takes_next(self, start_s: float, count: int) -> int:
+        """How many requests are taken next, after ``count`` since this time of the thread."""
+        used_s = (time.thread_time() - start_s) / count
+        self._mean_s = _mean(self._mean_s, used_s)
+        return _takes(self._mean_s, self._takes)
+
+
+def good_head(content_type: str) -> bytes:
+    """The head of a good reply with a body of this type."""
+    return _usual_head("OK", content_type)
 
 
 def _mean(mean_s: float | None, used_s: float) -> float:
@@ -310,6 +356,7 @@ def join(
     phases: Phases,
     between: Callable[[], None] = lambda: None,
     request_s: float | None = None,
+    lane: Callable[[], Lane | None] = lambda: None,
 ) -> None:
     """Have MMS's loop serve the gate's requests too, if the gate listens for workers.
 
@@ -321,6 +368,7 @@ def join(
         phases: ``answer`` says to them what it does.
         between: called after the replies to each batch have been sent.
         request_s: processor seconds that a request takes; None if that is not known.
+        lane: returns the lane that a batch may take, if there is one at that time.
 
     MMS's loop calls its global ``retrieve_msg`` for each message (model_service_worker.py:134).
     """
@@ -340,7 +388,7 @@ def join(
             os.register_at_fork(after_in_child=gate.close)
             line.add(gate.fileno())
             plane = Plane(gate, int(address.suffix[1:]), _takes(request_s, takes))
-            worker = Worker(plane, answer, takes, context, line, phases, between, request_s)
+            worker = Worker(plane, answer, takes, context, line, phases, between, request_s, lane)
         worker.serve(connection)
         return retrieve_msg(connection)
 

@@ -299,3 +299,95 @@ def test_only_plain_arrays_of_float32_are_written():
     for other in (ones.astype(">f4"), ones.astype(float), ones[:0], np.float32(1), ones[0, 0]):
         assert compiled.write_json(other) is None
         assert compiled.write_csv(other) is None
+
+
+# --- frames ----------------------------------------------------------------------------------
+
+ASKED = b"a/b\n\n\n"
+FRAME = b"\1\0\0\0" + b"\x0a\0\0\0" + b"\3\0\0\0" + b"\0\0\0\0" + b"id\n" + ASKED + b"x" + b"[1]"
+
+
+@needs_core
+def test_a_frame_of_requests():
+    forms = {ASKED: (0, "form")}
+    ids = bytearray(b"....")
+    form, numbers, counts, inner = core.read_requests(FRAME, forms, 9, ids)
+    assert (form, bytes(numbers), counts, inner) == ((0, "form"), b"\0\0\x80\x3f", [1], ())
+    assert ids == b"id\0."
+    assert core.read_requests(FRAME, {}, 9, None) is None
+    assert core.read_requests(FRAME, {ASKED: None}, 9, None) is None
+    assert core.read_requests(FRAME, {ASKED: (2,)}, 9, None) is None
+    assert core.read_requests(FRAME, {ASKED: (-1,)}, 9, None) is None
+    assert core.read_requests(FRAME, forms, 3, None) is None
+    for end in range(len(FRAME)):
+        assert core.read_requests(FRAME[:end], forms, 9, bytearray()) is None
+
+
+@needs_core
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        (None, {}, 9, None),
+        (FRAME, [], 9, None),
+        (FRAME, {ASKED: ("0",)}, 9, None),
+        (FRAME, {ASKED: (0,)}, 9, b"read-only"),
+        (FRAME, {ASKED: 0}, 9, None),
+        (FRAME, {ASKED: ()}, 9, None),
+        (FRAME, {}, "9", None),
+    ],
+)
+def test_wrong_arguments_of_the_reader_of_frames_raise(arguments):
+    with pytest.raises((TypeError, BufferError, SystemError, IndexError)):
+        core.read_requests(*arguments)
+
+
+@needs_core
+def test_replies_in_a_frame():
+    """Two of different lengths."""
+    numbers = np.float32([1, 2, 3])
+    frame = core.write_replies(numbers, (3, 1), [1, 2], 0, b"OK", 14, 3)
+    records = b"\0\0\xc8\0\2\0\0\0\7\0\0\0" + b"\1\0\xc8\0\2\0\0\0\x0e\0\0\0"
+    assert frame == b"\0\0\0" + records + b"OKOK" + b"[[1.0]]" + b"[[2.0], [3.0]]"
+    assert core.write_replies(numbers, (3, 1), [1, 2], 0, b"OK", 13, 3) is None
+    assert core.write_replies(numbers, (3, 1), [1, 2], 2, b"OK", 99, 3) is None
+    assert core.write_replies(numbers, (3, 1), [1, 1], 0, b"OK", 99, 3) is None
+    assert core.write_replies(numbers, (3, 1), [1, 3], 0, b"OK", 99, 3) is None
+    assert core.write_replies(numbers, (3, 1), [3], 0, b"OK", 99, -1) is None
+    assert core.write_replies(numbers, (3, 2), [3], 0, b"OK", 99, 0) is None
+    assert core.write_replies(numbers, (3, 1), [3], 0, b"OK", -1, 0) is None
+    assert (
+        core.write_replies(numbers[:1].repeat(70_000), (70_000,), [1] * 70_000, 0, b"", 9, 0)
+        is None
+    )
+
+
+@needs_core
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (),
+        (None, (1,), [1], 0, b"", 9, 0),
+        (b"1234", [1], [1], 0, b"", 9, 0),
+        (b"1234", (1,), None, 0, b"", 9, 0),
+        (b"1234", (1,), ["1"], 0, b"", 9, 0),
+        (b"1234", (1,), [1], 0, "OK", 9, 0),
+    ],
+)
+def test_wrong_arguments_of_the_writer_of_frames_raise(arguments):
+    with pytest.raises(TypeError):
+        core.write_replies(*arguments)
+
+
+@needs_core
+def test_wrong_arguments_of_a_forward():
+    """None of them reaches MXNet."""
+    assert core.forward(1, 2, 3, 2, 1, b"1234") is None
+    assert core.forward(1, 2, 3, 1, 0, b"1234") is None
+    assert core.forward(1, 2, 3, 1, -1, b"1234") is None
+    assert core.forward(1, 2, 3, 1, 2**62, b"1234") is None
+    for arguments in ((), (1, 2, 3, 1, 1, None), ("1", 2, 3, 1, 1, b"1234")):
+        with pytest.raises(TypeError):
+            core.forward(*arguments)
+    with pytest.raises(TypeError):
+        core.use_mxnet(1, 2)
