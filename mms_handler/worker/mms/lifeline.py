@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import math
 import multiprocessing
 import os
 import select
@@ -27,6 +28,7 @@ import signal
 import stat
 import sys
 import threading
+import time
 from types import FrameType
 from typing import Any
 
@@ -35,6 +37,9 @@ from mms_handler.worker.mms.kill_timer import KillTimer
 #: Seconds after which the kernel watches the connection of a busy worker: between one and two of
 #: these.  A signal for data is late by far less, even on a machine with many busy processes.
 _WATCH_S = 0.5
+
+#: Milliseconds without a batch after which a worker rests.
+IDLE_MS = int(_WATCH_S * 1e3)
 
 #: Seconds after MMS's own limit: MMS should be the one that ends a worker in time.
 _GRACE_S = 1
@@ -93,6 +98,7 @@ class Lifeline:
         self._descriptor = descriptor
         self._batches = 0  # odd while the worker is busy
         self._watched: int | None = None
+        self._started_s = -math.inf  # when the timer was started that still runs
         self._lock = threading.Lock()
         self.connection = connection
         self._is_handed_on = False
@@ -165,12 +171,33 @@ class Lifeline:
     def __exit__(self, *exc: object) -> None:
         if os.getpid() != self._process:
             os._exit(1)  # a child that the script forked has returned here; it has no connection
+        self.end()
+        self.rest()
+
+    def begin(self) -> None:
+        """Begin a batch in which no Python of a script runs; the timer may be of one before.
+
+        So the kernel changes the timer once in _WATCH_S.  ``rest`` must follow within that time,
+        or another batch.
+        """
+        self._batches += 1
+        now_s = time.monotonic()
+        if now_s - self._started_s > _WATCH_S:
+            self._timer.start()
+            self._started_s = now_s
+
+    def end(self) -> None:
+        """End the batch; the timer goes on."""
         with self._lock:
             self._batches += 1
             if self._watched is not None:
                 fcntl.fcntl(self._watched, fcntl.F_SETFL, self._idle)
                 self._watched = None
+
+    def rest(self) -> None:
+        """Stop the timer: there is no batch."""
         self._timer.stop()
+        self._started_s = -math.inf
 
     def _keep_watching(self) -> None:
         """Have the kernel watch the socket while the worker takes long for a batch."""

@@ -35,7 +35,7 @@ from mms.metrics.metrics_store import MetricsStore
 from mms.service import emit_metrics
 
 from mms_handler import media
-from mms_handler.worker.mms.lifeline import Lifeline
+from mms_handler.worker.mms.lifeline import IDLE_MS, Lifeline
 from mms_handler.worker.mms.reply_frame import SET_BY_MMS
 from mms_handler.worker.phases import Phases
 from mms_handler.worker.reply import Response
@@ -249,11 +249,16 @@ class Worker:
         poll.register(gate, select.POLLIN)
         poll.register(mms, select.POLLIN)
         while True:
-            ready = [descriptor for descriptor, _ in poll.poll()]
+            events = poll.poll(IDLE_MS)
+            if not events:
+                self._lifeline.rest()
+                events = poll.poll()
+            ready = [descriptor for descriptor, _ in events]
             if gate in ready:
                 if not self._serve_batch():
                     raise ValueError("Frontend disconnected")
             elif mms.recv(1, socket.MSG_PEEK):
+                self._lifeline.rest()
                 self._lifeline.watch(mms.fileno())
                 return
             else:
@@ -262,9 +267,10 @@ class Worker:
 
     def _leave(self) -> None:
         """MMS ends this worker: answer what the gate has sent meanwhile."""
+        self._lifeline.rest()
         self._plane.send(0, ())
         while self._serve_batch():
-            pass
+            self._lifeline.rest()
 
     def _serve_batch(self) -> bool:
         """Answer one batch; returns whether there was one."""
@@ -288,8 +294,10 @@ class Worker:
         """The replies that the lane makes; a model that takes long gains nothing there."""
         if self._mean_s is None or self._mean_s > _HEAVY_S:
             return None
-        with self._lifeline:
-            return lane.answer(frame)
+        self._lifeline.begin()
+        replies = lane.answer(frame)
+        self._lifeline.end()
+        return replies
 
     def _answer_each(self, frame: memoryview, start_s: float, lane: Lane | None) -> None:
         """Answer a batch of any requests."""

@@ -132,6 +132,26 @@ def block():
     return lock(mutex) or lock(mutex)
 
 
+def test_the_timer_of_a_batch_may_be_that_of_one_before(child):
+    """An idle worker rests, and lives; the next batch starts the timer again."""
+
+    def serve(connection):
+        line = Lifeline(connection.fileno())
+        line.limit(1 - lifeline._GRACE_S)
+        for _ in range(20):
+            line.begin()
+            time.sleep(0.1)
+            line.end()
+        line.rest()
+        time.sleep(1.5)
+        connection.send(b"!")
+        line.begin()
+        block()
+
+    worker = child(serve)
+    assert worker.end() == signal.SIGKILL
+
+
 @pytest.mark.parametrize(
     "program",
     [
