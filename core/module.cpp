@@ -146,6 +146,37 @@ bool read_lines(const char* at, const char* end, Numbers& numbers, Shape& shape)
 
 using Read = bool (*)(const char*, const char*, Numbers&, Shape&);
 
+// Memory for the numbers of one call, kept for the next one: memory that is new to the process takes
+// the kernel time.  The interpreter's lock is held while it is used.
+class Scratch {
+  public:
+    // Room for `count` numbers; nullptr, with an exception, if there is no memory.
+    float* of(Py_ssize_t count) {
+        if (count <= room) return start;
+        release();
+        start = static_cast<float*>(PyMem_Malloc(static_cast<size_t>(count) * sizeof(float)));
+        if (!start) return PyErr_NoMemory(), nullptr;
+        room = count;
+        return start;
+    }
+    void done() {
+        if (room > KEPT) release();
+    }
+
+  private:
+    static constexpr Py_ssize_t KEPT = 1 << 22;
+
+    void release() {
+        PyMem_Free(start);
+        start = nullptr;
+        room = 0;
+    }
+    float* start = nullptr;
+    Py_ssize_t room = 0;
+};
+
+Scratch scratch;
+
 // The numbers of several bodies: (bytearray of float32, [length of each body], lengths inside).
 class Reading {
   public:
@@ -155,12 +186,10 @@ class Reading {
         const Py_ssize_t most = limit / FLOAT;
         Py_ssize_t room = static_cast<Py_ssize_t>(bytes / 2 + count);
         if (room > most) room = most;
-        if (room < 1) return false;
-        array = PyByteArray_FromStringAndSize(nullptr, room * FLOAT);
-        if (!array || !lengths) return false;
-        first = reinterpret_cast<float*>(PyByteArray_AsString(array));
+        if (room < 1 || !lengths) return false;
+        first = scratch.of(room);
         numbers = {first, first + room};
-        return true;
+        return first;
     }
 
     bool add(Read read, const char* start, const char* end) {
@@ -172,27 +201,29 @@ class Reading {
 
     // The result, with something else before it, if it is not null.
     PyObject* end(PyObject* before = nullptr) {
-        if (PyByteArray_Resize(array, (numbers.at - first) * FLOAT)) return nullptr;
+        Object array(PyByteArray_FromStringAndSize(reinterpret_cast<char*>(first),
+                                                   (numbers.at - first) * FLOAT));
+        if (!array) return nullptr;
         Object inner(PyTuple_New(shape.depth - 1));
         if (!inner) return nullptr;
         for (int level = 1; level < shape.depth; ++level) {
             PyObject* const length = PyLong_FromSsize_t(shape.lengths[level]);
             if (!length || PyTuple_SetItem(inner.get(), level - 1, length)) return nullptr;
         }
-        if (before) return PyTuple_Pack(4, before, array, lengths, inner.get());
-        return PyTuple_Pack(3, array, lengths, inner.get());
+        if (before) return PyTuple_Pack(4, before, array.get(), lengths, inner.get());
+        return PyTuple_Pack(3, array.get(), lengths, inner.get());
     }
 
     Reading() : lengths(PyList_New(0)) {}
     Reading(const Reading&) = delete;
     Reading& operator=(const Reading&) = delete;
     ~Reading() {
-        Py_XDECREF(array);
+        scratch.done();
         Py_XDECREF(lengths);
     }
 
   private:
-    PyObject *array = nullptr, *lengths;
+    PyObject* lengths;
     float* first = nullptr;
     Numbers numbers = {nullptr, nullptr};
     Shape shape;
