@@ -119,6 +119,7 @@ class Executors:
             bound = self._bound.get((shape,))
             if bound is None or bound.quick is None or shape[0] > self._most_rows(shape):
                 return None
+            self._bound.move_to_end((shape,))
             output = bound.quick(numbers)
             return None if output is None else (output, bound.quick.shape)
 
@@ -128,7 +129,12 @@ class Executors:
 
     def _forward(self, arrays: Sequence[Array]) -> list[Array]:
         with self._lock:
-            executor = self.executor(tuple(array.shape for array in arrays))
+            bound = self._bound_to(tuple(array.shape for array in arrays))
+            if bound.quick and _is_plain(arrays[0]):
+                output = bound.quick(arrays[0])
+                if output is not None:
+                    return [np.frombuffer(output, np.float32).reshape(bound.quick.shape)]
+            executor = bound.executor
             for name, array in zip(self.graph.names, arrays):
                 # A fifth of the time of ``forward(**arrays)``, which goes through slicing.
                 executor.arg_dict[name]._sync_copyfrom(array)
@@ -140,16 +146,20 @@ class Executors:
 
         If memory runs short, the least recently used executors are dropped.
         """
+        return self._bound_to(shapes).executor
+
+    def _bound_to(self, shapes: tuple[tuple[int, ...], ...]) -> Bound:
         if shapes in self._bound:
             self._bound.move_to_end(shapes)
-            return self._bound[shapes].executor
+            return self._bound[shapes]
         fused = may_fuse(self.graph, shapes) if self.fused is None else self.fused
         size = self.graph.activations(shapes) + (self.graph.bytes if fused else 0)
         while self._bound and size + sum(held.size for held in self._bound.values()) > KEPT_BYTES:
             self._bound.popitem(last=False)
         executor = self._bind(shapes, fused)
-        self._bound[shapes] = Bound(executor, size, self._quick(executor, shapes))
-        return executor
+        bound = Bound(executor, size, self._quick(executor, shapes))
+        self._bound[shapes] = bound
+        return bound
 
     def _quick(self, executor: Any, shapes: Shapes) -> Quick | None:
         """How the compiled core runs an executor; None if it cannot."""
@@ -198,6 +208,11 @@ class Executors:
         if array is not None and not name.endswith("label") and array.asnumpy().any():
             raise mx.base.MXNetError(f"{name} has shape {array.shape}, these rows need {shape}")
         return mx.nd.zeros(shape, ctx=self.graph.device)
+
+
+def _is_plain(array: Any) -> bool:
+    """Whether the compiled core can read an array where it is."""
+    return bool(array.dtype == np.float32 and array.flags.c_contiguous)
 
 
 @contextlib.contextmanager
