@@ -11,6 +11,9 @@
 namespace core {
 namespace {
 
+// Other functions, or other arguments of one, make another number.
+constexpr int INTERFACE = 2;
+
 constexpr int MAX_DIMENSIONS = 8;
 constexpr Py_ssize_t FLOAT = sizeof(float);
 constexpr uint16_t OK = 200;
@@ -569,4 +572,8 @@ PyModuleDef MODULE = {
 // The headers of Python 3.8 do not make it visible.
 extern "C" __attribute__((visibility("default"))) PyObject* PyInit__core();
 
-PyMODINIT_FUNC PyInit__core() { return PyModule_Create(&core::MODULE); }
+PyMODINIT_FUNC PyInit__core() {
+    PyObject* const module = PyModule_Create(&core::MODULE);
+    if (module && PyModule_AddIntConstant(module, "INTERFACE", core::INTERFACE)) return nullptr;
+    return module;
+}

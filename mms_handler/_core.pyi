@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any, Sequence
 
+INTERFACE: int
+"""Which functions there are, with which arguments."""
+
 def read_json(
     bodies: Sequence[bytes | memoryview], limit_bytes: int
 ) -> tuple[bytearray, list[int], tuple[int, ...]] | None:

@@ -13,10 +13,15 @@ import numpy as np
 
 from mms_handler.codecs.arrays import Array
 
+#: The core's functions and their arguments, as this package calls them.
+_INTERFACE = 2
+
 _core: Any
 try:
     _core = importlib.import_module("mms_handler._core")
 except ImportError:  # it was installed without a compiler
+    _core = None
+if getattr(_core, "INTERFACE", None) != _INTERFACE:  # an older one, in a checkout that was updated
     _core = None
 
 #: The module ``mms_handler._core``; None where it is not to be used.
