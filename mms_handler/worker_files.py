@@ -10,12 +10,16 @@ import contextlib
 import os
 import time
 from pathlib import Path
+from typing import Mapping
 
 #: Why the model cannot be loaded.
 LOAD_ERROR = "MAR-INF/load-error"
 
 #: The phase of loading that began last.
 LOAD_PHASE = "MAR-INF/load-phase"
+
+#: How long each phase of the latest load took: a line each, the seconds after a tab.
+LOAD_TIMES = "MAR-INF/load-times"
 
 #: The ids of a worker's requests; its process id is appended.
 _REQUESTS = "MAR-INF/requests-"
@@ -30,7 +34,7 @@ _MAX_LENGTH = 4_000
 
 def forget_load(folder: Path) -> None:
     """Remove what workers wrote about earlier loads of the model in ``folder``."""
-    for name in (LOAD_ERROR, LOAD_PHASE):
+    for name in (LOAD_ERROR, LOAD_PHASE, LOAD_TIMES):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -42,6 +46,12 @@ def write_load_error(folder: Path, reason: str) -> None:
 def write_load_phase(folder: Path, phase: str) -> None:
     """Write which phase of loading the model in ``folder`` begins."""
     _write(folder / LOAD_PHASE, phase)
+
+
+def write_load_times(folder: Path, seconds: Mapping[str, float]) -> None:
+    """Write how long each phase took of the load of the model in ``folder``."""
+    lines = (f"{phase}\t{took_s:.6f}\n" for phase, took_s in seconds.items())
+    _write(folder / LOAD_TIMES, "".join(lines))
 
 
 def _write(path: Path, text: str) -> None:
@@ -62,6 +72,15 @@ def read_load_phase(folder: Path) -> tuple[str, float] | None:
     """The phase of loading that a worker began last, and for how many seconds it has lasted."""
     text, seconds = _read(folder / LOAD_PHASE)
     return (text, seconds) if text else None
+
+
+def read_load_times(folder: Path) -> dict[str, float]:
+    """How long each phase took of the latest load that succeeded; {} if it is not known."""
+    pairs = (line.partition("\t") for line in _read(folder / LOAD_TIMES)[0].splitlines())
+    try:
+        return {phase: float(seconds) for phase, _, seconds in pairs if phase.isidentifier()}
+    except ValueError:
+        return {}
 
 
 def _read(path: Path) -> tuple[str, float]:

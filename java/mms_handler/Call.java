@@ -16,7 +16,6 @@ import java.nio.charset.StandardCharsets;
 import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
-import java.util.concurrent.TimeUnit;
 
 /** A client's request on the plane. */
 final class Call {
@@ -32,8 +31,7 @@ final class Call {
     private final ChannelHandlerContext client;
     private final FullHttpRequest request;
 
-    /** MMS's name of the model. */
-    private final String model;
+    private final ModelCounts counts;
 
     /** How many parts the body has; 0 if it is the client's body as it came. */
     final int parts;
@@ -43,15 +41,16 @@ final class Call {
     /** @param body what the worker gets; owned by this object from now on */
     Call(
             ChannelHandlerContext client,
-            String model,
+            ModelCounts counts,
             FullHttpRequest request,
             ByteBuf body,
             int parts) {
         this.client = client;
-        this.model = model;
+        this.counts = counts;
         this.request = request;
         this.body = body;
         this.parts = parts;
+        counts.requestBytes.add(body.readableBytes());
         String own = request.headers().get(RequestId.HEADER);
         id = own == null ? RequestId.next() : own;
     }
@@ -126,8 +125,8 @@ final class Call {
         headers.set(
                 HttpHeaderNames.CONNECTION,
                 status < 400 ? HttpHeaderValues.KEEP_ALIVE : HttpHeaderValues.CLOSE);
-        long millis = TimeUnit.NANOSECONDS.toMillis(System.nanoTime() - sinceNs);
-        RequestCounts.count(model, status, millis);
+        counts.answered(status, System.nanoTime() - sinceNs);
+        counts.responseBytes.add(response.content().readableBytes());
         ChannelFuture sent = client.channel().writeAndFlush(response);
         if (status >= 400) {
             sent.addListener(ChannelFutureListener.CLOSE);

@@ -31,14 +31,13 @@ final class Dispatch extends ChannelInboundHandlerAdapter {
             context.fireChannelRead(request);
             return;
         }
-        String model = lane.model.getModelName();
         List<InputParameter> parts = parts(request);
         if (parts.isEmpty()) {
-            lane.add(new Call(context, model, request, request.content(), 0));
+            lane.add(new Call(context, lane.counts, request, request.content(), 0));
         } else {
             ByteBuf body = encoded(context, parts);
             request.release();
-            lane.add(new Call(context, model, request, body, parts.size()));
+            lane.add(new Call(context, lane.counts, request, body, parts.size()));
         }
     }
 

@@ -24,6 +24,7 @@ final class Lane {
     private static final AtomicLong WAITING_BYTES = new AtomicLong();
 
     final Model model;
+    final ModelCounts counts;
 
     /** How many requests may wait. */
     private final int capacity;
@@ -49,6 +50,7 @@ final class Lane {
 
     Lane(Model model, int capacity, long maxWaitingBytes) {
         this.model = model;
+        counts = RequestCounts.of(model.getModelName());
         this.capacity = capacity;
         this.maxWaitingBytes = maxWaitingBytes;
         batchSize = Math.max(1, model.getBatchSize());

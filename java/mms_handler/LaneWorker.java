@@ -12,6 +12,7 @@ import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 import java.util.Objects;
+import java.util.concurrent.TimeUnit;
 import java.util.function.IntFunction;
 
 /**
@@ -72,6 +73,7 @@ final class LaneWorker extends ByteToMessageDecoder {
         batchSize = calls.size();
         taken += calls.size();
         sentNs = System.nanoTime();
+        count(calls);
         int count = calls.size();
         int directory = 2 * LENGTH_BYTES;
         ByteBuf start =
@@ -93,6 +95,13 @@ final class LaneWorker extends ByteToMessageDecoder {
         context.write(start, context.voidPromise());
         calls.forEach(call -> context.write(call.takeBody(), context.voidPromise()));
         context.flush();
+    }
+
+    private void count(List<Call> calls) {
+        lane.counts.batches.add(calls.size(), 1);
+        for (Call call : calls) {
+            lane.counts.queue.add(TimeUnit.NANOSECONDS.toMicros(sentNs - call.sinceNs), 1);
+        }
     }
 
     boolean isBusySince(long ns) {
@@ -177,7 +186,10 @@ final class LaneWorker extends ByteToMessageDecoder {
     private void replies(ByteBuf frame) {
         int count = frame.readUnsignedShortLE();
         int nowTakes = frame.readUnsignedShortLE();
-        frame.skipBytes(3 * Integer.BYTES); // the times of its phases
+        long[] micros = new long[lane.counts.phases.length];
+        for (int i = 0; i < micros.length; i++) {
+            micros[i] = frame.readUnsignedIntLE();
+        }
         List<Reply> replies = new ArrayList<>(count);
         int head = frame.readerIndex() + count * REPLY_BYTES;
         int body = head;
@@ -203,6 +215,9 @@ final class LaneWorker extends ByteToMessageDecoder {
             body += bodyBytes;
         }
         List<Call> calls = answered(replies, nowTakes);
+        for (int i = 0; i < micros.length && count > 0; i++) {
+            lane.counts.phases[i].add(micros[i], count);
+        }
         for (int i = 0; i < count; i++) {
             calls.get(i).answer(replies.get(i).response());
         }
@@ -229,6 +244,9 @@ final class LaneWorker extends ByteToMessageDecoder {
             replies.forEach(reply -> batch.set(reply.index, null));
             report(calls);
             unanswered -= replies.size();
+            if (unanswered == 0 && last) {
+                lane.counts.busyNs.add(System.nanoTime() - sentNs);
+            }
             leaving |= replies.isEmpty();
             if (unanswered == 0 && leaving) {
                 lane.leave(this);

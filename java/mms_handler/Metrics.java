@@ -2,158 +2,227 @@ package mms_handler;
 
 import com.amazonaws.ml.mms.wlm.WorkerThread;
 import java.io.IOException;
-import java.nio.file.Files;
-import java.nio.file.Path;
-import java.nio.file.Paths;
-import java.util.Arrays;
 import java.util.Collection;
+import java.util.List;
 import java.util.Map;
+import java.util.TreeMap;
+import java.util.function.Function;
 import software.amazon.ai.mms.servingsdk.Context;
 import software.amazon.ai.mms.servingsdk.annotations.Endpoint;
 import software.amazon.ai.mms.servingsdk.annotations.helpers.EndpointTypes;
 import software.amazon.ai.mms.servingsdk.http.Request;
 import software.amazon.ai.mms.servingsdk.http.Response;
 
-/** /metrics, in Prometheus's text format 0.0.4. */
+/**
+ * /metrics, in Prometheus's text format 0.0.4.  The page is made when it is asked for.
+ *
+ * <p>With name[]=FAMILY it has only this family, or these.
+ */
 @Endpoint(urlPattern = "metrics", endpointType = EndpointTypes.INFERENCE)
 public final class Metrics extends GetEndpoint {
     @Override
     public void doGet(Request request, Response response, Context context) throws IOException {
-        Text text = new Text();
-        requests(text, RequestCounts.byModel());
+        List<String> asked = request.getParameter("name[]");
+        Page page = new Page(asked == null || asked.isEmpty() ? null : asked);
+        requests(page, new TreeMap<>(RequestCounts.byModel()));
         synchronized (Workers.class) {
-            workers(text, Workers.update());
+            Collection<Workers> all = Workers.update();
+            queues(page, all);
+            workers(page, all);
+            scripts(page, all);
         }
+        Told.show(page);
         if (Plugin.GATE != null) {
-            text.family("in_flight", "gauge", "Requests in flight, without this one.");
-            text.sample("in_flight", Math.max(0, Connection.IN_FLIGHT.get() - 1));
-            text.family("connections", "gauge", "Open connections of clients.");
-            text.sample("connections", Connection.OPEN.size());
-            text.family("limit_hits_total", "counter", "Connections and requests cut by a limit.");
-            for (Limits limit : Limits.values()) {
-                text.sample("limit_hits_total", limit.count.sum(), "limit", limit.label);
-            }
+            gate(page);
         }
-        send(response, 200, "text/plain; version=0.0.4; charset=utf-8", text.toString());
+        Jvm.show(page);
+        send(response, 200, "text/plain; version=0.0.4; charset=utf-8", page.toString());
     }
 
-    private static void requests(Text text, Map<String, RequestCounts> byModel) {
-        text.family("requests_total", "counter", "Answered invocations.");
-        byModel.forEach((name, counts) -> statuses(text, Routes.labels(name), counts));
-        text.family("request_seconds", "histogram", "From a request's last byte to its answer.");
-        byModel.forEach((name, counts) -> histogram(text, Routes.labels(name), counts));
+    // --- requests ---
+
+    private static void requests(Page page, Map<String, ModelCounts> byModel) {
+        page.family("requests_total", "counter", "Answered invocations.");
+        byModel.forEach(
+                (name, counts) -> {
+                    for (String status : counts.statuses()) {
+                        long number = 0;
+                        for (long each : counts.answers(status).counts()) {
+                            number += each;
+                        }
+                        page.sample("requests_total", number, labels(name), "status", status);
+                    }
+                });
+        page.family("request_seconds", "histogram", "From a request's last byte to its answer.");
+        byModel.forEach(
+                (name, counts) -> {
+                    for (String status : counts.statuses()) {
+                        Histogram times = counts.answers(status);
+                        page.histogram("request_seconds", times, labels(name), "status", status);
+                    }
+                });
+        byModel.remove(""); // what no model got
+        histogram(page, byModel, c -> c.queue, "request_queue_seconds", "Waiting for a worker.");
+        String part = " of the batch in which a request was; part of request_seconds.";
+        histogram(page, byModel, c -> c.decode, "request_decode_seconds", "Decoding" + part);
+        histogram(page, byModel, c -> c.predict, "request_predict_seconds", "Predicting" + part);
+        histogram(page, byModel, c -> c.encode, "request_encode_seconds", "Encoding" + part);
+        histogram(page, byModel, c -> c.batches, "batch_size", "Requests that a worker got together.");
+        counter(
+                page,
+                byModel,
+                c -> (double) c.requestBytes.sum(),
+                "request_bytes_total",
+                "Bodies of requests.");
+        counter(
+                page,
+                byModel,
+                c -> (double) c.responseBytes.sum(),
+                "response_bytes_total",
+                "Bodies of responses.");
+        counter(
+                page,
+                byModel,
+                c -> c.busyNs.sum() / 1e9,
+                "worker_busy_seconds_total",
+                "How long workers had a batch, added up.");
     }
 
-    private static void statuses(Text text, String[] model, RequestCounts counts) {
-        counts.byStatus.forEach(
-                (status, n) -> text.sample("requests_total", n, model, "status", status));
+    private static void histogram(
+            Page page,
+            Map<String, ModelCounts> byModel,
+            Function<ModelCounts, Histogram> of,
+            String family,
+            String help) {
+        page.family(family, "histogram", help);
+        byModel.forEach((name, counts) -> page.histogram(family, of.apply(counts), labels(name)));
     }
 
-    private static void histogram(Text text, String[] model, RequestCounts counts) {
-        long total = 0;
-        for (int i = 0; i < counts.buckets.length; i++) {
-            String bound = i < RequestCounts.BOUNDS.length ? "" + RequestCounts.BOUNDS[i] : "+Inf";
-            total += counts.buckets[i].sum();
-            text.sample("request_seconds_bucket", total, model, "le", bound);
-        }
-        text.sample("request_seconds_sum", counts.millis.sum() / 1000.0, model);
-        text.sample("request_seconds_count", total, model);
+    private static void counter(
+            Page page,
+            Map<String, ModelCounts> byModel,
+            Function<ModelCounts, Double> of,
+            String family,
+            String help) {
+        page.family(family, "counter", help);
+        byModel.forEach((name, counts) -> page.sample(family, of.apply(counts), labels(name)));
     }
 
-    private static void workers(Text text, Collection<Workers> all) {
-        text.family("workers", "gauge", "Processes with a loaded model, and how many are wanted.");
+    // --- workers ---
+
+    private static void queues(Page page, Collection<Workers> all) {
+        page.family("queue_length", "gauge", "Requests that wait for a worker.");
+        all.forEach(w -> page.sample("queue_length", w.waiting(), labels(w)));
+        page.family("queue_capacity", "gauge", "How many requests may wait; more get 503.");
+        all.forEach(w -> page.sample("queue_capacity", w.capacity(), labels(w)));
+        page.family("requests_in_flight", "gauge", "Requests of a model, also those that wait.");
+        all.forEach(w -> page.sample("requests_in_flight", Router.inFlight(name(w)), labels(w)));
+    }
+
+    private static void workers(Page page, Collection<Workers> all) {
+        page.family("workers", "gauge", "Processes: with the model, without it yet, and wanted.");
         for (Workers workers : all) {
-            text.sample("workers", workers.alive, model(workers), "state", "alive");
-            text.sample("workers", workers.expected, model(workers), "state", "wanted");
+            page.sample("workers", workers.alive, labels(workers), "state", "alive");
+            page.sample("workers", workers.loading(), labels(workers), "state", "loading");
+            page.sample("workers", workers.expected, labels(workers), "state", "wanted");
         }
-        text.family("worker_restarts_total", "counter", "Worker processes started again.");
-        all.forEach(w -> text.sample("worker_restarts_total", w.restarts, model(w)));
-        text.family("worker_recycles_total", "counter", "Worker processes replaced on purpose.");
-        all.forEach(w -> text.sample("worker_recycles_total", w.recycling.recycled, model(w)));
-        text.family("worker_memory_bytes", "gauge", "Resident memory of the workers.");
-        all.forEach(w -> text.sample("worker_memory_bytes", memory(w), model(w)));
-        text.family("queue_length", "gauge", "Requests that wait for a worker.");
-        all.forEach(w -> text.sample("queue_length", w.waiting(), model(w)));
+        page.family("worker_restarts_total", "counter", "Worker processes started again.");
+        all.forEach(w -> page.sample("worker_restarts_total", w.restarts, labels(w)));
+        page.family("worker_recycles_total", "counter", "Worker processes replaced on purpose.");
+        all.forEach(w -> page.sample("worker_recycles_total", w.recycling.recycled, labels(w)));
+        memory(
+                page,
+                all,
+                worker -> Processes.residentBytes(worker.getPid()),
+                "worker_resident_memory_bytes",
+                "A worker's memory, with all that it shares with others.");
+        memory(
+                page,
+                all,
+                WorkerThread::getMemory,
+                "worker_proportional_memory_bytes",
+                "A worker's memory, with its part of what it shares; at most a second old.");
     }
 
-    private static String[] model(Workers workers) {
-        return Routes.labels(workers.model.getModelName());
-    }
-
-    private static long memory(Workers workers) {
-        return workers.threads.stream().mapToLong(WorkerThread::getMemory).sum();
-    }
-
-    /** All memory of a worker's process. */
-    static long residentBytes(WorkerThread worker) {
-        return bytes(worker, "status", "VmRSS:");
-    }
-
-    /**
-     * The memory of a worker that its end gives back: what it was forked with, and shares with
-     * others, is none of it.
-     */
-    static long ownBytes(WorkerThread worker) {
-        long bytes = bytes(worker, "smaps_rollup", "Private_Dirty:");
-        return bytes > 0 ? bytes : residentBytes(worker);
-    }
-
-    /**
-     * A worker's memory, with its part of what it shares with others.  What MMS measures itself,
-     * for its descriptions of models, has all of that, and is up to a minute old.
-     */
-    static long proportionalBytes(WorkerThread worker) {
-        long bytes = bytes(worker, "smaps_rollup", "Pss:");
-        return bytes > 0 ? bytes : residentBytes(worker);
-    }
-
-    private static long bytes(WorkerThread worker, String file, String name) {
-        try {
-            Path path = Paths.get("/proc/" + worker.getPid() + "/" + file);
-            for (String line : Files.readAllLines(path)) {
-                if (line.startsWith(name)) {
-                    return Long.parseLong(line.replaceAll("\\D", "")) * 1024;
+    private static void memory(
+            Page page,
+            Collection<Workers> all,
+            Function<WorkerThread, Long> of,
+            String family,
+            String help) {
+        page.family(family, "gauge", help);
+        if (page.has(family)) {
+            for (Workers workers : all) {
+                for (int i = 0; i < workers.threads.size(); i++) {
+                    WorkerThread worker = workers.threads.get(i);
+                    String place = String.valueOf(i);
+                    if (Workers.isAlive(worker)) {
+                        page.sample(family, of.apply(worker), labels(workers), "worker", place);
+                    }
                 }
             }
-        } catch (IOException e) {
-            Plugin.LOG.debug("no {} of process {}", file, worker.getPid());
         }
-        return 0;
     }
 
-    /** Lines in Prometheus's format. */
-    private static final class Text {
-        private final StringBuilder lines = new StringBuilder();
+    private static String name(Workers workers) {
+        return workers.model.getModelName();
+    }
 
-        void family(String name, String type, String help) {
-            lines.append(String.format("# HELP mms_handler_%s %s\n", name, help));
-            lines.append(String.format("# TYPE mms_handler_%s %s\n", name, type));
-        }
+    private static String[] labels(Workers workers) {
+        return labels(name(workers));
+    }
 
-        /** @param more names and values of labels in turn, after those of the model */
-        void sample(String name, Object value, String[] model, String... more) {
-            String[] labels = Arrays.copyOf(model, model.length + more.length);
-            System.arraycopy(more, 0, labels, model.length, more.length);
-            sample(name, value, labels);
-        }
+    private static String[] labels(String mmsName) {
+        return Routes.labels(mmsName);
+    }
 
-        /** @param labels names and values in turn */
-        void sample(String name, Object value, String... labels) {
-            lines.append("mms_handler_").append(name);
-            for (int i = 0; i < labels.length; i += 2) {
-                lines.append(i == 0 ? '{' : ',').append(labels[i]);
-                lines.append("=\"").append(escaped(labels[i + 1])).append('"');
+    // --- scripts ---
+
+    private static void scripts(Page page, Collection<Workers> all) {
+        for (ScriptMetrics.Kind kind : ScriptMetrics.Kind.values()) {
+            page.family(kind.family, kind.isCounter() ? "counter" : "summary", kind.help);
+            for (Workers workers : all) {
+                ScriptMetrics metrics = ScriptMetrics.of(workers.model);
+                if (metrics != null) {
+                    metrics.of(kind).forEach((key, sum) -> script(page, labels(workers), key, sum));
+                }
             }
-            lines.append(labels.length == 0 ? " " : "} ").append(value).append('\n');
         }
-
-        private static String escaped(String label) {
-            return label.replace("\\", "\\\\").replace("\"", "\\\"").replace("\n", "\\n");
+        String leftOut = "script_values_left_out_total";
+        page.family(leftOut, "counter", "What scripts add, and cannot be counted.");
+        for (Workers workers : all) {
+            ScriptMetrics metrics = ScriptMetrics.of(workers.model);
+            if (metrics != null) {
+                page.sample(leftOut, metrics.leftOut.sum(), labels(workers));
+            }
         }
+    }
 
-        @Override
-        public String toString() {
-            return lines.toString();
+    private static void script(
+            Page page, String[] model, ScriptMetrics.Key key, ScriptMetrics.Sum sum) {
+        String family = key.kind.family;
+        String[] unit = key.unit.isEmpty() ? new String[0] : new String[] {"unit", key.unit};
+        String[] more = {"name", key.name};
+        String[] labels = Page.with(more, unit);
+        if (key.kind.isCounter()) {
+            boolean errors = key.kind == ScriptMetrics.Kind.ERRORS;
+            page.sample(family, errors ? sum.count : sum.total, model, labels);
+        } else {
+            page.sample(family + "_sum", sum.total, model, labels);
+            page.sample(family + "_count", sum.count, model, labels);
+        }
+    }
+
+    // --- the gate ---
+
+    private static void gate(Page page) {
+        page.family("in_flight", "gauge", "Requests in flight of any kind, without this one.");
+        page.sample("in_flight", Math.max(0, Connection.IN_FLIGHT.get() - 1));
+        page.family("connections", "gauge", "Open connections of clients.");
+        page.sample("connections", Connection.OPEN.size());
+        page.family("limit_hits_total", "counter", "Connections and requests cut by a limit.");
+        for (Limits limit : Limits.values()) {
+            page.sample("limit_hits_total", limit.count.sum(), "limit", limit.label);
         }
     }
 }

@@ -17,6 +17,9 @@ final class MmsInternals {
     /** How often in a row a worker's process has failed: WorkerThread.retry waits the longer. */
     private static final Field FAILURES = field(WorkerThread.class, "backoffIdx");
 
+    /** The name of the thread that reads what a worker prints, without its end; it is unique. */
+    private static final Field THREAD = field(WorkerThread.class, "threadName");
+
     private MmsInternals() {}
 
     /** How many requests wait in MMS for a worker of the model; 0 if that is unknown. */
@@ -36,6 +39,15 @@ final class MmsInternals {
      */
     static int starts(WorkerThread worker) {
         return Math.max(1, worker.getWorkerId().split("-").length - 1);
+    }
+
+    /** How the threads of MMS that have to do with a worker are called; "" if that is unknown. */
+    static String threadName(WorkerThread worker) {
+        try {
+            return THREAD == null ? "" : (String) THREAD.get(worker);
+        } catch (IllegalAccessException e) {
+            throw new IllegalStateException(e);
+        }
     }
 
     /** If a worker that has loaded its model dies, start the next process without MMS's second. */

@@ -70,11 +70,15 @@ final class Plugin {
     /** Exists once the supervisor has seen every model answer.  Without it none is waited for. */
     static final String READY_FILE = System.getProperty("mms_handler.ready_file");
 
+    /** What the supervisor knows for /metrics ({@link Told}).  Without it, nothing. */
+    static final String TOLD_FILE = System.getProperty("mms_handler.told_file");
+
     /** Whether a supervisor's workers take requests from the gate, and not from MMS. */
     static final boolean PLANE = Boolean.getBoolean("mms_handler.plane");
 
     static {
         RequestCounts.follow();
+        ScriptMetrics.follow();
         if (GATE != null) {
             Access.start();
             Gate.bind(GATE);

@@ -63,8 +63,8 @@ final class Recycling {
 
     /** A worker's own memory if all that it has is above the limit; the kernel has that at hand. */
     private static long megabytes(WorkerThread each) {
-        long all = Metrics.residentBytes(each) >> 20;
-        return all > Plugin.MAX_WORKER_MB ? Metrics.ownBytes(each) >> 20 : all;
+        long all = Processes.residentBytes(each.getPid()) >> 20;
+        return all > Plugin.MAX_WORKER_MB ? Processes.ownBytes(each.getPid()) >> 20 : all;
     }
 
     private void end(WorkerThread each) {

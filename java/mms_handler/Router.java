@@ -126,6 +126,11 @@ final class Router extends ChannelDuplexHandler {
         return lines.toString();
     }
 
+    /** How many requests MMS's model has. */
+    static int inFlight(String mmsName) {
+        return IN_FLIGHT.getOrDefault(mmsName, 0);
+    }
+
     private void begin(Routes.Version chosen) {
         version = chosen;
         IN_FLIGHT.merge(version.mmsName, 1, Integer::sum);

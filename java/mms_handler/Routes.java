@@ -117,8 +117,14 @@ final class Routes {
     static String[] labels(String mmsName) {
         Version version = version(mmsName);
         return version == null
-                ? new String[] {"model", mmsName.split("~")[0]} // it is about to end
+                ? labels(mmsName.split("~", 2)) // it is about to end
                 : new String[] {"model", version.name, "version", version.version};
+    }
+
+    private static String[] labels(String[] nameAndVersion) {
+        return nameAndVersion.length == 1
+                ? new String[] {"model", nameAndVersion[0]}
+                : new String[] {"model", nameAndVersion[0], "version", nameAndVersion[1]};
     }
 
     /** How long the model that is being loaded for the longest time has not been served. */

@@ -103,6 +103,7 @@ final class Workers {
         Map<String, Model> models = ModelManager.getInstance().getModels();
         REGISTERED.values().removeIf(w -> w.model != models.get(w.model.getModelName()));
         Plane.forgetOthers(models);
+        ScriptMetrics.forgetOthers(models);
         models.forEach((name, model) -> REGISTERED.computeIfAbsent(name, n -> new Workers(model)));
         REGISTERED.values().forEach(Workers::read);
         long loaded = REGISTERED.values().stream().filter(w -> w.loaded).count();
@@ -135,7 +136,7 @@ final class Workers {
         threads = ModelManager.getInstance().getWorkers(model.getModelName());
         threads.removeIf(Objects::isNull); // copied while other threads changed the list
         if (reads++ % MEMORY_PERIODS == 0) {
-            threads.forEach(thread -> thread.setMemory(Metrics.proportionalBytes(thread)));
+            threads.forEach(w -> w.setMemory(Processes.proportionalBytes(w.getPid())));
         }
         if (HANDLER.equals(model.getModelArchive().getHandler())) {
             threads.stream().filter(Workers::isAlive).forEach(MmsInternals::restartAtOnce);
@@ -158,8 +159,22 @@ final class Workers {
         return lane == null ? MmsInternals.waiting(model) : lane.length();
     }
 
+    /** How many requests may wait for a worker. */
+    int capacity() {
+        return ConfigManager.getInstance().getJobQueueSize();
+    }
+
+    /** How many processes have not loaded the model yet. */
+    int loading() {
+        return (int) threads.stream().filter(Workers::isLoading).count();
+    }
+
+    private static boolean isLoading(WorkerThread thread) {
+        return thread.getState() == WorkerState.WORKER_STARTED && thread.isRunning();
+    }
+
     /** WorkerThread.isRunning() stays true after the process has died; the state does not. */
-    private static boolean isAlive(WorkerThread thread) {
+    static boolean isAlive(WorkerThread thread) {
         return thread.getState() == WorkerState.WORKER_MODEL_LOADED;
     }
 

@@ -11,6 +11,7 @@ import os
 import re
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Callable, NamedTuple
 
@@ -57,6 +58,19 @@ class _End(NamedTuple):
         had = f"it had request{'s' * (number > 1)} {', '.join(self.requests)}" if number else ""
         return f"worker {self.pid} of {title} {self._cause()}; {had or 'it had no request'}"
 
+    @property
+    def cause(self) -> str:
+        """One of few words: memory, a signal's name, signal, exit or unknown."""
+        if self.status is None:
+            return "unknown"
+        if os.WIFEXITED(self.status):
+            return "exit"
+        if self.memory and os.WTERMSIG(self.status) == signal.SIGKILL:
+            return "memory"
+        with contextlib.suppress(ValueError):
+            return signal.Signals(os.WTERMSIG(self.status)).name
+        return "signal"
+
     def _cause(self) -> str:
         if self.status is None:
             return "died"
@@ -86,6 +100,8 @@ class EndedWorkers:
         self._alive: dict[psutil.Process, _Worker] = {}
         self._ends: list[_End] = []
         self._killed = _killed_for_memory()
+        #: How many workers of each model have died, by cause.
+        self.causes: dict[str, Counter[str]] = {}
 
     def look(self) -> None:
         """See which workers there are, and which have ended since the last look."""
@@ -142,6 +158,8 @@ class EndedWorkers:
             self.look()
             ends = self._ends_of(model, deaths)
         self._ends = [end for end in self._ends if end not in ends]
+        unseen = ["unknown"] * (deaths - len(ends))
+        self.causes.setdefault(model, Counter()).update([*(end.cause for end in ends), *unseen])
         texts = [end.sentence(title) for end in ends]
         texts += [f"a worker of {title} died"] * (deaths - len(ends))
         return [f"{text}; deaths of {title} in the last minute: {recent}" for text in texts]

@@ -193,6 +193,12 @@ class FrontEnd(NamedTuple):
         counts = dict(line.split() for line in answer.body.decode().splitlines())
         return int(counts.get(name, 0))
 
+    def tell(self, text: str) -> None:
+        """Replace what the plug-in has from us in /metrics (Told.java)."""
+        partial = self.folder / "told.part"
+        partial.write_text(text)
+        os.replace(partial, self.folder / "told")
+
     def worker_restarts(self) -> dict[tuple[str, str], int]:
         """How often MMS started a process again, by model and version.
 
@@ -201,7 +207,8 @@ class FrontEnd(NamedTuple):
         The plug-in counts it (Workers.java).  It is asked on MMS's own socket, where no client is.
         """
         try:
-            answer = client.call("GET", f"{self.inference_url}/metrics", timeout_s=2)
+            url = f"{self.inference_url}/metrics?name[]=mms_handler_worker_restarts_total"
+            answer = client.call("GET", url, timeout_s=2)
         except ServerError:
             return {}
         text = answer.body.decode() if answer.status == 200 else ""
@@ -319,6 +326,7 @@ def _gate_options(
         "max_connections": str(settings.max_connections),
         "access_log": settings.access_log,
         "plane": "true",
+        "told_file": str(folder / "told"),
     }
     if settings.log_level == "debug":  # of MMS's own log: see log4j2.xml
         options.update(log_level="info", traces="full")

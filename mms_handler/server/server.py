@@ -26,6 +26,7 @@ from mms_handler.server.mms_models import Serving
 from mms_handler.server.sources import Source, Sources, allowed_folders, opened
 from mms_handler.server.stopped import StoppedWorkers
 from mms_handler.server.store import Store
+from mms_handler.server.told import Told
 from mms_handler.server.versions import Versions
 from mms_handler.server.watch import WINDOW_S, WorkerDeaths
 from mms_handler.settings import Settings
@@ -48,6 +49,7 @@ class Server:
         self.url = f"http://{settings.host}:{settings.port}"
         self.process, self.versions = front.process, versions
         self._worker_restarts = front.worker_restarts
+        self._told = Told(front.tell, store.folder)
         self._mender = Mender(versions.registry, deaths, settings.restarts)
         self._stopped = StoppedWorkers(front.process.pid)
         self._ended = EndedWorkers(front.process.pid, store.folder)
@@ -86,6 +88,8 @@ class Server:
             self._give_up(name, f"{died}: {reason}" if reason else died)
         for name, reason in self._mender.mend().items():
             self._give_up(name, reason)
+
+        self._told.tell(self.versions.registry.models(), self._ended.causes)
 
     def _restarts_by_name(self) -> dict[str, int]:
         """The plug-in's counts, by MMS's names."""

@@ -136,6 +136,8 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
             faster=settings.optimize != "off",
             int8=int8,
         )
+    if settings.supervised:
+        worker_files.write_load_times(worker.model_dir, worker.seconds)
     called = [*hooks, *answering.hooks]
     # Only under serve do workers have a private folder, and time between two requests.
     optimizes = settings.optimize != "off" and worker.gpu_id is None

@@ -217,8 +217,9 @@ def test_metrics_of_time_queue_and_workers(gated):
     assert new['workers{model="sleeper",state="alive"}'] == 2
     assert new['workers{model="sleeper",state="wanted"}'] == 2
     assert new['worker_restarts_total{model="sleeper"}'] == 0
-    assert new['worker_memory_bytes{model="sleeper"}'] > 2e7
-    label = 'request_seconds_%s{model="sleeper"%s}'
+    for kind in ("resident", "proportional"):
+        assert new[f'worker_{kind}_memory_bytes{{model="sleeper",worker="1"}}'] > 2e7
+    label = 'request_seconds_%s{model="sleeper",status="200"%s}'
     for name, difference in (
         (label % ("bucket", ',le="0.25"'), 0),
         (label % ("bucket", ',le="+Inf"'), 4),

@@ -93,3 +93,16 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     """Nothing is learned."""
     (tmp_path / "MAR-INF").write_text("a file")
     assert not worker_files.claim_learning(tmp_path, "one", limit=2, within_s=60)
+
+
+def test_the_times_of_a_load(tmp_path):
+    """A new load forgets them; what is no line of them tells nothing."""
+    assert worker_files.read_load_times(tmp_path) == {}
+    worker_files.write_load_times(tmp_path, {"mxnet": 1.25, "model_fn": 0.5})
+    assert worker_files.read_load_times(tmp_path) == {"mxnet": 1.25, "model_fn": 0.5}
+    (tmp_path / worker_files.LOAD_TIMES).write_text("mxnet\tlong\n")
+    assert worker_files.read_load_times(tmp_path) == {}
+    (tmp_path / worker_files.LOAD_TIMES).write_text('a"}\t1\n')
+    assert worker_files.read_load_times(tmp_path) == {}
+    worker_files.forget_load(tmp_path)
+    assert not (tmp_path / worker_files.LOAD_TIMES).exists()

@@ -288,7 +288,7 @@ final class LaneOrders implements Order {
             note(this + " of " + text.length() + " bytes");
             FullHttpRequest request =
                     new DefaultFullHttpRequest(HttpVersion.HTTP_1_1, HttpMethod.POST, "/", body);
-            lane.add(new Call(client.pipeline().firstContext(), "model", request, body, 0));
+            lane.add(new Call(client.pipeline().firstContext(), lane.counts, request, body, 0));
         }
 
         int answers() {

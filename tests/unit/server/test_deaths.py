@@ -178,3 +178,30 @@ def test_how_a_process_ended(how, words):
 def test_how_a_process_ended_that_was_reaped():
     end = _End(0, 12, "iris", None, 0, [], memory=False)
     assert end.sentence("iris version 2") == "worker 12 of iris version 2 died; it had no request"
+
+
+@pytest.mark.parametrize(
+    ("status", "memory", "cause"),
+    [
+        (None, True, "unknown"),
+        (3 << 8, True, "exit"),
+        (signal.SIGKILL, False, "SIGKILL"),
+        (signal.SIGKILL, True, "memory"),
+        (signal.SIGSEGV, True, "SIGSEGV"),
+        (signal.SIGSEGV | 0x80, False, "SIGSEGV"),  # with a core dump
+        (33, False, "signal"),
+    ],
+)
+def test_causes_are_few(status, memory, cause):
+    """For the label of a metric."""
+    assert _End(0, 1, "iris", status, 0, [], memory).cause == cause
+
+
+def test_causes_are_counted(workers, ended):
+    """By model; a worker that was never seen, too."""
+    one, _ = workers("iris", 2)
+    ended.look()
+    end(one, signal.SIGKILL)
+    ended.look()
+    ended.sentences("iris", "iris", 2, 2)
+    assert ended.causes == {"iris": {"SIGKILL": 1, "unknown": 1}}

@@ -224,7 +224,7 @@ mms_handler_requests_total{model="iris"} 7
 
 def test_how_often_workers_were_started_again(front, replies):
     """Nothing is known while Java does not answer well."""
-    replies["/metrics"] = METRICS
+    replies["/metrics?name[]=mms_handler_worker_restarts_total"] = METRICS
     assert front.worker_restarts() == {("iris", "2"): 3, ("", ""): 12}
     replies["status"] = 503
     assert front.worker_restarts() == {}
@@ -402,6 +402,7 @@ def test_the_gates_options(tmp_path):
         "max_connections": "6",
         "access_log": "errors",
         "plane": "true",
+        "told_file": str(tmp_path / "told"),
         "log_level": "info",
         "traces": "full",
     }
