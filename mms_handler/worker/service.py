@@ -51,10 +51,7 @@ class Service:
     def __call__(self, batch: list[dict[str, Any]] | None, context: Any) -> list[bytes] | None:
         """Load the model if ``batch`` is None, else answer each request of the batch."""
         if batch is None:
-            if lifeline.in_listener():
-                fork_server.install()
-            else:
-                self._start(context)
+            self._start(context)
             return None
         responses = self.answer(received_by_mms(batch, context))
         for index, response in enumerate(responses):
@@ -137,7 +134,7 @@ class Service:
                 _continue(self._context, context)
             else:
                 self._deadline = Deadline(self._settings.timeout_s)
-                fork_server.begin(self._settings)
+                fork_server.begin(self._settings, context.system_properties["gpu_id"])
                 with self._lifeline:
                     loaded = self._load(context, self._settings)
                 self._pipeline, self._learning = loaded.pipeline, loaded.learning

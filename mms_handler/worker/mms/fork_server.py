@@ -30,15 +30,16 @@ from types import SimpleNamespace
 from typing import Any, Callable, NoReturn
 
 from mms_handler.names import FORK_SERVER
-from mms_handler.settings import Settings
-from mms_handler.worker.mms.forkable import State, obstacle
+from mms_handler.settings import Settings, environment
 from mms_handler.worker.mms.lifeline import Lifeline
-from mms_handler.worker.mms.seeds import Seeds
 
 log = logging.getLogger(__name__)
 
 #: What the first process says: send connections to me, or let workers load the model each.
 _FORKS, _LOADS = b"f", b"l"
+
+_USES_GPU = "MXNet uses a GPU"
+_HAS_THREADS = "MXNet has threads of its own (MXNET_ENGINE_TYPE)"
 
 #: Seconds for which a process that has ended is not reaped: serve looks how it ended (deaths.py).
 _KEPT_S = 2
@@ -124,21 +125,24 @@ class First:
     """The first process, until it is known whether it becomes the fork server."""
 
     def __init__(self, listener: socket.socket) -> None:
-        self._listener = listener
-        self._base: State | None = None  # once MXNet is imported, and no script
-        self._seeds = Seeds()
+        # They import numpy, which the listener does without.
+        from mms_handler.worker.mms import forkable, seeds
+
+        self._listener, self._forkable = listener, forkable
+        self._base: Any = None  # its state once MXNet is imported, and no script
+        self._seeds = seeds.Seeds()
 
     def look_at_base(self) -> str:
         """Look at what this process has before its script is imported; returns an obstacle."""
         self._seeds.watch()
-        self._base = State.now()
+        self._base = self._forkable.State.now()
         if self._base.native_threads():
-            return "MXNet has threads of its own (MXNET_ENGINE_TYPE)"
-        return "MXNet uses a GPU" if self._base.has_gpu() else ""
+            return _HAS_THREADS
+        return _USES_GPU if self._base.has_gpu() else ""
 
     def look(self) -> str:
         """Look at what the script has done; returns an obstacle."""
-        return obstacle(self._base) if self._base else ""
+        return self._forkable.obstacle(self._base) if self._base else ""
 
     def refuse(self, reason: str) -> None:
         """Let workers load the model each; the log says why, if there is a reason to give."""
@@ -212,12 +216,23 @@ _first: list[First] = []
 has_model = False
 
 
-def begin(settings: Settings) -> None:
-    """Decide, before the load, whether the settings let workers be forked."""
+def begin(settings: Settings, gpu_id: int | None) -> None:
+    """Decide, before the load, whether workers can be forked, as far as it is known by then.
+
+    If they cannot, the others need not wait for what this process finds out.
+
+    Args:
+        settings: this process's.
+        gpu_id: the GPU that the model shall use; None: the CPU.
+    """
     if not settings.supervised or settings.fork == "off":
         _decide(" ")
     elif settings.threads != 1:
         _decide("each has several threads (OMP_NUM_THREADS)")
+    elif gpu_id is not None:
+        _decide(_USES_GPU)
+    elif environment().get("MXNET_ENGINE_TYPE", "NaiveEngine") != "NaiveEngine":
+        _decide(_HAS_THREADS)
 
 
 def end_phase(name: str) -> None:
