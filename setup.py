@@ -122,6 +122,7 @@ test = [
     "moto[s3]>=5",  # a local S3; its extra "server" would bring what other services need
     "mypy>=1.8",
     "prometheus-client>=0.20",  # reads /metrics
+    "promql-parser>=0.4",  # reads the queries of deploy/monitoring
     "protobuf>=4",  # tests compare RecordIO with it
     "pytest>=8",
     "pytest-xdist>=3",
