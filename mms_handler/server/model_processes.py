@@ -50,10 +50,12 @@ def workers(java_pid: int) -> list[psutil.Process]:
         with contextlib.suppress(psutil.NoSuchProcess):
             if _option(process, "--model-name"):
                 parents[process] = process.ppid()
+    servers = {process.pid for process in parents if is_fork_server(process)}
     forking = {
         process.pid
         for process, parent in parents.items()
-        if parent == java_pid or is_fork_server(process)
+        # A worker has its parent's name for a moment.
+        if parent == java_pid or (process.pid in servers and parent not in servers)
     }
     others = {process.pid for process in parents} - forking
     # A worker's parent is one that forks, or no process of a model once that has ended.

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from types import SimpleNamespace
 
 import psutil
 import pytest
 from local_mms import wait_until
 
+from mms_handler.names import FORK_SERVER
 from mms_handler.server import model_processes
 
 
@@ -48,6 +50,36 @@ def test_an_orphan_is_the_models_but_no_listener(java, mms):
     assert len(model_processes.of_model(java, "one")) == 2
     assert model_processes.listener(java, "one") is None
     assert len(model_processes.workers(java)) == 4
+
+
+class Process(SimpleNamespace):
+    """A process of the model ``one``."""
+
+    def __hash__(self):
+        return self.pid
+
+    def ppid(self):
+        return self.parent
+
+    def name(self):
+        return self.called
+
+    def cmdline(self):
+        return ["python", "--model-name", "one"]
+
+
+def test_a_worker_is_one_from_its_first_moment(monkeypatch):
+    """It has the fork server's name then.  What a script has forked is none."""
+    processes = [
+        Process(pid=2, parent=1, called="python"),  # the listener
+        Process(pid=3, parent=2, called=FORK_SERVER),
+        Process(pid=4, parent=3, called="python"),
+        Process(pid=5, parent=3, called=FORK_SERVER),
+        Process(pid=6, parent=4, called="python"),
+    ]
+    monkeypatch.setattr(model_processes, "of_all_models", lambda java_pid: processes)
+    assert [process.pid for process in model_processes.workers(1)] == [4, 5]
+    assert [process.pid for process in model_processes.forked(processes)] == [4, 5]
 
 
 def test_a_zombie_is_not_alive():
