@@ -11,6 +11,10 @@ JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
 NPZ, JSON_LINES = "application/x-npz", "application/jsonlines"
 RECORDIO = "application/x-recordio-protobuf"
 
+#: Tensors by the Open Inference Protocol: the type that the gate gives to requests of its paths.
+#: The parameter ``header-length`` is what the client sent as Inference-Header-Content-Length.
+INFER = "application/vnd.mms-handler.infer+json"
+
 #: Content types of files, by suffix.
 SUFFIXES = {
     ".csv": CSV,
@@ -48,10 +52,19 @@ def is_text(content_type: str) -> bool:
 @lru_cache(maxsize=64)
 def charset(content_type: str) -> str:
     """The charset parameter in lower case, without quotes; "" if there is none."""
-    for parameter in _split(content_type, ";")[1:]:
-        name, _, value = parameter.partition("=")
-        if name.strip().lower() == "charset":
-            return value.strip().strip('"').lower()
+    return parameter(content_type, "charset").lower()
+
+
+@lru_cache(maxsize=64)
+def parameter(content_type: str, parameter_name: str) -> str:
+    """The value of a parameter, without quotes; "" if there is none of this name.
+
+    ``parameter_name`` is in lower case.
+    """
+    for piece in _split(content_type, ";")[1:]:
+        name, _, value = piece.partition("=")
+        if name.strip().lower() == parameter_name:
+            return value.strip().strip('"')
     return ""
 
 

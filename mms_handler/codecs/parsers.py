@@ -86,6 +86,23 @@ def loads(text: str) -> Any:
     return json.loads(text)
 
 
+def document(body: bytes) -> Any:
+    """Parse JSON in UTF-8 as ``loads`` does, in less time where the result is certain to be near.
+
+    An integer of more than 64 bits may become a float.
+
+    Raises:
+        ValueError: as ``loads``.
+    """
+    small = len(body) <= _MAX_VALUES_BYTES // max(_VALUE_BYTES.values())
+    if orjson is not None and (small or body.count(b"[") + body.count(b"{") < _MAX_DIGITS):
+        try:
+            return orjson.loads(body)
+        except ValueError:  # NaN, an infinity, or what is no JSON
+            pass
+    return loads(body.decode())
+
+
 def numbers_between_commas(part: bytes) -> Array:
     """Read numbers as json does; null is NaN.
 

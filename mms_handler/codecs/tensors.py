@@ -1,0 +1,379 @@
+"""Tensors: the requests and replies of the Open Inference Protocol, version 2.
+
+    JSON ─or─ JSON, then the values of its tensors in binary ──read──▶ arrays by name
+    arrays by name ──write──▶ the same, as the client asked for it
+
+Arrays keep the client's types.  An array of BYTES is one of objects, each of them bytes.
+
+Source: the KServe project, "Open Inference Protocol" and Triton's "Binary Tensor Data Extension".
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from itertools import islice
+from typing import Any, Iterator, Mapping, NamedTuple
+
+import numpy as np
+
+from mms_handler.codecs import json, parsers
+from mms_handler.codecs.arrays import (
+    MAX_ARRAYS,
+    MAX_DIMENSIONS,
+    Array,
+    check_bytes,
+    misfit,
+    shape_of_first,
+)
+from mms_handler.errors import BadInput, NotAcceptable
+from mms_handler.media import JSON, parameter
+
+#: NumPy's types of the protocol's numbers; in binary they are little-endian.
+DTYPES = {
+    "BOOL": np.dtype("?"),
+    "UINT8": np.dtype("u1"),
+    "UINT16": np.dtype("<u2"),
+    "UINT32": np.dtype("<u4"),
+    "UINT64": np.dtype("<u8"),
+    "INT8": np.dtype("i1"),
+    "INT16": np.dtype("<i2"),
+    "INT32": np.dtype("<i4"),
+    "INT64": np.dtype("<i8"),
+    "FP16": np.dtype("<f2"),
+    "FP32": np.dtype("<f4"),
+    "FP64": np.dtype("<f8"),
+}
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+_TEXTS = "BYTES"
+
+#: The header with the bytes of a body's JSON; without it, a body is JSON alone.
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+_BINARY = "application/octet-stream"
+_LENGTH = struct.Struct("<I")
+
+#: An empty text takes the memory of so many numbers.
+_TEXT_VALUES = 16
+
+
+class TensorRequest(NamedTuple):
+    """A request.
+
+    Attributes:
+        id: the client's, for the reply; None if it sent none.
+        inputs: the arrays by name.
+        content_types: of the texts in inputs of BYTES, by name, as far as the client says.
+        outputs: those that it wants, and whether in binary; None: all.
+        binary: whether outputs are in binary of which nothing else is said.
+    """
+
+    id: str | None
+    inputs: Mapping[str, Array]
+    content_types: Mapping[str, str]
+    outputs: Mapping[str, bool] | None
+    binary: bool
+
+
+class Written(NamedTuple):
+    """A reply, with the headers that it needs."""
+
+    body: bytes
+    content_type: str
+    headers: Mapping[str, str]
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+
+def read(body: bytes, content_type: str, limit_bytes: int) -> TensorRequest:
+    """Read a request.
+
+    Args:
+        body: as received.
+        content_type: has the parameter header-length if values in binary follow the JSON.
+        limit_bytes: what the arrays may take as float32.
+
+    Raises:
+        BadInput: it is not a request, or its sizes do not agree.
+        TooLarge: the arrays take more than the limit.
+    """
+    try:
+        header = _header_bytes(content_type, len(body))
+        message = parsers.document(body[:header] if header < len(body) else body)
+        return _request(message, memoryview(body)[header:], limit_bytes)
+    except (ValueError, TypeError, RecursionError, OverflowError) as exc:
+        raise BadInput(f"not a valid inference request: {exc}") from exc
+
+
+def _header_bytes(content_type: str, body_bytes: int) -> int:
+    length = parameter(content_type, "header-length") if ";" in content_type else ""
+    if not length:
+        return body_bytes
+    if not (length.isascii() and length.isdecimal() and len(length) < 20):
+        raise ValueError(f"{HEADER_LENGTH} is {length[:40]!r}, which is not a number of bytes")
+    if int(length) > body_bytes:
+        raise ValueError(f"{HEADER_LENGTH} is {length}, but the body has {body_bytes} bytes")
+    return int(length)
+
+
+def _request(message: Any, binary: memoryview, limit_bytes: int) -> TensorRequest:
+    if not isinstance(message, dict):
+        raise ValueError("the JSON is not an object")
+    entries = _entries(message, "inputs")
+    if not entries:
+        raise ValueError('"inputs" is missing or empty')
+    _check_values(entries, limit_bytes)
+    arrays, at = {}, 0
+    for entry in entries:
+        size = _parameters(entry).get("binary_data_size")
+        if size is None:
+            arrays[entry["name"]] = _from_json(entry)
+            continue
+        if type(size) is not int or size < 0 or "data" in entry:
+            raise ValueError(f'{_shown(entry)} has data in JSON beside "binary_data_size": {size}')
+        if at + size > len(binary):
+            raise ValueError(f"{_shown(entry)} has {size} bytes, but {len(binary) - at} are left")
+        arrays[entry["name"]] = _from_binary(entry, binary[at : at + size])
+        at += size
+    if at < len(binary):
+        raise ValueError(f"{len(binary) - at} bytes in binary belong to no input")
+    return TensorRequest(
+        _id(message),
+        arrays,
+        {entry["name"]: _content_type(entry) for entry in entries if entry["datatype"] == _TEXTS},
+        _wanted(message),
+        _parameters(message).get("binary_data_output") is True,
+    )
+
+
+def _entries(message: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
+    """The inputs or outputs of a message, each with a name of its own."""
+    entries = message.get(key, [])
+    if not isinstance(entries, list) or len(entries) > MAX_ARRAYS:
+        raise ValueError(f'"{key}" is not a list of up to {MAX_ARRAYS} tensors')
+    names = set()
+    for entry in entries:
+        if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
+            raise ValueError(f'an item of "{key}" is not an object with a name')
+        if entry["name"] in names:
+            raise ValueError(f'"{key}" has {_shown(entry)} twice')
+        names.add(entry["name"])
+    return entries
+
+
+def _shown(entry: Mapping[str, Any]) -> str:
+    """A tensor's name for a message; a client's may be long."""
+    return repr(entry["name"])[:60]
+
+
+def _parameters(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    parameters = entry.get("parameters") or {}
+    if not isinstance(parameters, dict):
+        raise ValueError('"parameters" is not an object')
+    if any(name.startswith("shared_memory") for name in parameters):
+        raise ValueError("shared memory is not read; send the values in the body")
+    return parameters
+
+
+def _id(message: Mapping[str, Any]) -> str | None:
+    value = message.get("id")
+    if value is not None and not isinstance(value, str):
+        raise ValueError('"id" is not a text')
+    return value
+
+
+def _content_type(entry: Mapping[str, Any]) -> str:
+    value = _parameters(entry).get("content_type") or ""
+    if not isinstance(value, str) or not (value.isascii() and value.isprintable()):
+        raise ValueError(f"the content_type of {_shown(entry)} is not one")
+    return value
+
+
+def _wanted(message: Mapping[str, Any]) -> dict[str, bool] | None:
+    entries = _entries(message, "outputs")
+    if any("classification" in _parameters(entry) for entry in entries):
+        raise ValueError("outputs are not classified here; ask for them without classification")
+    by_default = _parameters(message).get("binary_data_output") is True
+    in_binary = {
+        entry["name"]: bool(_parameters(entry).get("binary_data", by_default)) for entry in entries
+    }
+    return in_binary or None
+
+
+def _check_values(entries: list[dict[str, Any]], limit_bytes: int) -> None:
+    """Check the types and shapes of inputs before memory is allocated for them.
+
+    Raises:
+        ValueError: one of them is none.
+        TooLarge: they take more than the limit as float32.
+    """
+    values = 0
+    for entry in entries:
+        datatype, shape = entry.get("datatype"), entry.get("shape")
+        if datatype not in DTYPES and datatype != _TEXTS:
+            known = ", ".join([*DTYPES, _TEXTS])
+            text = str(datatype)[:40]
+            raise ValueError(f"{_shown(entry)} has the datatype {text!r}; expected one of {known}")
+        lengths = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)
+        if not (isinstance(shape, list) and lengths and len(shape) <= MAX_DIMENSIONS):
+            raise ValueError(
+                f"the shape of {_shown(entry)} is not a list of up to {MAX_DIMENSIONS} lengths"
+            )
+        if not math.prod(shape):
+            raise ValueError(f"{_shown(entry)} has no values (shape {shape})")
+        values += math.prod(shape) * (_TEXT_VALUES if datatype == _TEXTS else 1)
+    check_bytes(4 * values, limit_bytes)
+
+
+def _from_json(entry: Mapping[str, Any]) -> Array:
+    """The values of an input in JSON: in a flat list, or in nested ones of its shape."""
+    data, shape = entry.get("data"), tuple(entry["shape"])
+    if not isinstance(data, list):
+        raise ValueError(f'{_shown(entry)} has neither a list "data" nor "binary_data_size"')
+    data_shape = shape_of_first(data)
+    if data_shape not in ((math.prod(shape),), shape):
+        raise ValueError(f"{_shown(entry)} has data of the shape {data_shape}, expected {shape}")
+    if entry["datatype"] == _TEXTS:
+        return _texts(data, entry).reshape(shape)
+    if misfit(data, data_shape) is not None:
+        raise ValueError(
+            f"the data of {_shown(entry)} are not numbers in a list of shape {data_shape}"
+        )
+    return _cast(data, entry).reshape(shape)
+
+
+def _cast(data: list[Any], entry: Mapping[str, Any]) -> Array:
+    dtype = DTYPES[entry["datatype"]]
+    if dtype.kind == "f":
+        return np.asarray(data, np.float64).astype(dtype)
+    # NumPy would make doubles of integers beyond 63 bits.
+    array = np.asarray(data, object if dtype.itemsize == 8 and dtype.kind == "u" else None)
+    integers = set(map(type, array.flat)) <= {int, bool} if array.dtype == object else True
+    if array.dtype.kind not in "biuO" or not integers or not _in_range(array, dtype):
+        raise ValueError(f"the data of {_shown(entry)} are not all {entry['datatype']}")
+    return array.astype(dtype)
+
+
+def _in_range(array: Array, dtype: Any) -> bool:
+    """Whether integers are of a type."""
+    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    return bool(low <= array.min() and array.max() <= high)
+
+
+def _texts(data: Any, entry: Mapping[str, Any]) -> Array:
+    values = np.asarray(data, object).ravel().tolist()
+    if not all(isinstance(value, str) for value in values):
+        raise ValueError(f"the data of {_shown(entry)} are not texts in a list of its shape")
+    return _objects([value.encode() for value in values])
+
+
+def _objects(values: list[bytes]) -> Array:
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+def _from_binary(entry: Mapping[str, Any], values: memoryview) -> Array:
+    count, shape = math.prod(entry["shape"]), entry["shape"]
+    if entry["datatype"] == _TEXTS:
+        texts = list(islice(_binary_texts(values), count + 1))
+        if len(texts) != count:
+            raise ValueError(f"{_shown(entry)} has not {count} texts, as its shape says")
+        return _objects(texts).reshape(shape)
+    dtype = DTYPES[entry["datatype"]]
+    if len(values) != dtype.itemsize * count:
+        raise ValueError(
+            f"{_shown(entry)} has {len(values)} bytes, but {entry['datatype']} of shape {shape} "
+            f"takes {dtype.itemsize * count}"
+        )
+    if dtype.kind == "b":  # any other number is true, too
+        return np.frombuffer(values, np.uint8).astype(np.bool_).reshape(shape)
+    return np.frombuffer(values, dtype).reshape(shape)
+
+
+def _binary_texts(values: memoryview) -> Iterator[bytes]:
+    """The texts in ``values``, each after its length."""
+    at = 0
+    while at < len(values):
+        if at + 4 > len(values):
+            raise ValueError("the values end inside a text's length")
+        (length,) = _LENGTH.unpack_from(values, at)
+        at += 4
+        if at + length > len(values):
+            raise ValueError(f"a text has {length} bytes, but {len(values) - at} are left")
+        yield bytes(values[at : at + length])
+        at += length
+
+
+# --- writing ---------------------------------------------------------------------------------
+
+
+def datatype(array: Array) -> str | None:
+    """The protocol's name of an array's type; None if it has none."""
+    if array.dtype.kind == "O":
+        return _TEXTS if all(isinstance(value, bytes) for value in array.flat) else None
+    return _NAMES.get(array.dtype.newbyteorder("<"))
+
+
+def write(
+    request: TensorRequest, model: str, outputs: Mapping[str, Array], content_type: str = ""
+) -> Written:
+    """Write a reply.
+
+    Args:
+        request: the client's.
+        model: its name.
+        outputs: all outputs that the model has, by name, in types of the protocol.
+        content_type: of the texts in outputs of BYTES; "" if there is nothing to say.
+
+    Raises:
+        BadInput: the client wants an output that there is not.
+        NotAcceptable: a text is not UTF-8, and the client wants JSON.
+    """
+    binary_by_name = request.outputs or dict.fromkeys(outputs, request.binary)
+    unknown = [name for name in binary_by_name if name not in outputs]
+    if unknown:
+        names = ", ".join(map(repr, unknown))[:200]
+        raise BadInput(f"the model's outputs are {', '.join(outputs)}; it has no {names}")
+    entries, binary = [], []
+    for name, in_binary in binary_by_name.items():
+        entry, values = _output(name, outputs[name], in_binary, content_type)
+        entries.append(entry)
+        binary.append(values)
+    start = {"model_name": model, **({} if request.id is None else {"id": request.id})}
+    text = json.dumps(start)[:-1].encode() + b', "outputs": [' + b", ".join(entries) + b"]}"
+    if not any(binary_by_name.values()):
+        return Written(text, JSON, {})
+    return Written(b"".join([text, *binary]), _BINARY, {HEADER_LENGTH: str(len(text))})
+
+
+def _output(name: str, array: Array, in_binary: bool, content_type: str) -> tuple[bytes, bytes]:
+    """An output's object in JSON, and its values in binary; none if they are in the JSON."""
+    kind = datatype(array)
+    values = _to_binary(array) if in_binary else b""
+    parameters: dict[str, Any] = {"binary_data_size": len(values)} if in_binary else {}
+    if content_type and kind == _TEXTS:
+        parameters["content_type"] = content_type
+    entry: dict[str, Any] = {"name": name, "datatype": kind, "shape": list(array.shape)}
+    if parameters:
+        entry["parameters"] = parameters
+    text = json.dumps(entry).encode()
+    return (text if in_binary else text[:-1] + b', "data": ' + _to_json(array) + b"}"), values
+
+
+def _to_binary(array: Array) -> bytes:
+    if array.dtype.kind == "O":
+        return b"".join(_LENGTH.pack(len(text)) + text for text in array.flat)
+    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _to_json(array: Array) -> bytes:
+    if array.dtype.kind != "O":
+        return json.encode(array.ravel())
+    try:
+        return json.encode([text.decode() for text in array.flat])
+    except UnicodeDecodeError:
+        raise NotAcceptable(
+            "an output has bytes that are no text; ask for it in binary (binary_data: true)"
+        ) from None
