@@ -1,7 +1,8 @@
 """MAR-INF/MANIFEST.json: what MMS reads in an archive, and what this package adds to it.
 
 MMS takes a model's name and handler from the manifest and ignores unknown keys.  Ours is
-``mms_handler``: the versions that the archive was packed with, each file's hash, the sample.
+``mms_handler``: the versions that the archive was packed with, each file's hash, the sample, the
+model's inputs and outputs.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from pathlib import Path
 from typing import Any, Iterable, Mapping, NamedTuple
 
 from mms_handler import __version__
+from mms_handler import schema as schemas
 from mms_handler.errors import ArchiveError
+from mms_handler.schema import Schema
 
 HANDLER = "mms_handler.service:handle"
 MANIFEST = "MAR-INF/MANIFEST.json"
@@ -109,6 +112,7 @@ class Manifest(NamedTuple):
         sample: the sample request, if there is one.
         quantized: the int8 graph, if there is one.
         version: the model's; "" if it has none.
+        schema: the model's inputs and outputs; None if they were not looked for.
     """
 
     name: str
@@ -118,6 +122,7 @@ class Manifest(NamedTuple):
     sample: Sample | None = None
     quantized: Quantized | None = None
     version: str = ""
+    schema: Schema | None = None
 
 
 # --- writing ---------------------------------------------------------------------------------
@@ -131,6 +136,7 @@ def encode(
     quantized: Quantized | None = None,
     handler: str = HANDLER,
     version: str | None = None,
+    schema: Schema | None = None,
 ) -> bytes:
     """A manifest as JSON.  The same model and versions give the same bytes.
 
@@ -142,6 +148,7 @@ def encode(
         quantized: the int8 graph, if there is one.
         handler: ``module:function`` that MMS calls.
         version: the model's; None: it has none.
+        schema: the model's inputs and outputs; None: they were not looked for.
     """
     model = {"modelName": name, "handler": handler}
     if version:
@@ -152,6 +159,8 @@ def encode(
     if sample:
         entry = sample._asdict()
         extension["sample"] = {key: value for key, value in entry.items() if value is not None}
+    if schema:
+        extension["schema"] = schemas.encode(schema)
     if quantized:
         extension["quantized"] = dict(zip(QUANTIZED_KEYS, quantized))
     manifest = {
@@ -195,6 +204,7 @@ def read(text: bytes) -> Manifest:
             packages=_strings(extension.get("packages", {})),
             sample=_sample(**sample) if sample else None,
             quantized=_quantized(extension["quantized"]) if "quantized" in extension else None,
+            schema=schemas.read(extension["schema"]) if "schema" in extension else None,
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise ArchiveError(f"{MANIFEST} is not a valid manifest: {exc!r}") from exc

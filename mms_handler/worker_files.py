@@ -21,6 +21,9 @@ LOAD_PHASE = "MAR-INF/load-phase"
 #: How long each phase of the latest load took: a line each, the seconds after a tab.
 LOAD_TIMES = "MAR-INF/load-times"
 
+#: The inputs and outputs of the model, as JSON.
+SCHEMA = "MAR-INF/schema.json"
+
 #: The ids of a worker's requests; its process id is appended.
 _REQUESTS = "MAR-INF/requests-"
 
@@ -52,6 +55,18 @@ def write_load_times(folder: Path, seconds: Mapping[str, float]) -> None:
     """Write how long each phase took of the load of the model in ``folder``."""
     lines = (f"{phase}\t{took_s:.6f}\n" for phase, took_s in seconds.items())
     _write(folder / LOAD_TIMES, "".join(lines))
+
+
+def write_schema(folder: Path, text: str) -> None:
+    """Write what the model in ``folder`` takes and gives, as JSON."""
+    _write(folder / SCHEMA, text)
+
+
+def read_schema(folder: Path) -> str:
+    """What a worker wrote about the model's inputs and outputs; "" if none did."""
+    with contextlib.suppress(OSError):
+        return (folder / SCHEMA).read_text("utf-8", "replace")
+    return ""
 
 
 def _write(path: Path, text: str) -> None:

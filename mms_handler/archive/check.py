@@ -7,10 +7,10 @@ import tempfile
 from pathlib import Path
 from typing import Any, Mapping
 
-from mms_handler import settings
+from mms_handler import schema, settings
 from mms_handler.archive import child, packed_reply, samples
 from mms_handler.archive.report import Report, make_report, make_script_report
-from mms_handler.archive.samples import SampleRequest
+from mms_handler.archive.samples import SampleRequest, Tried
 from mms_handler.archive.unpacking import unpack_any
 from mms_handler.errors import ArchiveError, ScriptError
 from mms_handler.script.find import find_script
@@ -84,7 +84,7 @@ def _difference(request: SampleRequest | None, inspected: Mapping[str, Any]) -> 
     return f"was answered {packed_reply.describe_reply(packed)} when it was packed, now {current}"
 
 
-def try_sample(folder: Path, request: SampleRequest | None) -> SampleRequest | None:
+def try_sample(folder: Path, request: SampleRequest | None) -> Tried:
     """Load the model in ``folder`` and let it answer a sample request.
 
     Args:
@@ -92,7 +92,8 @@ def try_sample(folder: Path, request: SampleRequest | None) -> SampleRequest | N
         request: the request; None: the model is only loaded.
 
     Returns:
-        The request with its reply; None if it was generated and the model refuses it.
+        The request with its reply, none if it was generated and the model refuses it; and the
+        model's inputs and outputs.
 
     Raises:
         ArchiveError: the model does not load, or refuses a request that a person chose.
@@ -101,15 +102,16 @@ def try_sample(folder: Path, request: SampleRequest | None) -> SampleRequest | N
     traceback = report.get("traceback", "")
     if "error" in report:
         raise ArchiveError(f"{folder.name} does not load: {report['error']}", traceback)
+    shapes = schema.read(report["schema"]) if "schema" in report else None
     if request is None or (request.generated and report["status"] >= 400):
-        return None
+        return Tried(None, shapes)
     if report["status"] >= 400:
         message = f"the sample request gets {report['status']}: {report['reply']}"
         raise ArchiveError(message, traceback)
     reply = _reply(report)
     if str(folder) in str(reply.get("body")):  # the body depends on the folder
         del reply["body"]
-    return request._replace(entry=request.entry._replace(reply=reply))
+    return Tried(request._replace(entry=request.entry._replace(reply=reply)), shapes)
 
 
 def _with_types(

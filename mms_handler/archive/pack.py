@@ -19,7 +19,7 @@ from typing import Callable, Iterator, Mapping, Optional
 from mms_handler import manifest
 from mms_handler.archive import files, safety, samples, tars, zips
 from mms_handler.archive.quantize import Int8Graph
-from mms_handler.archive.samples import SampleRequest
+from mms_handler.archive.samples import SampleRequest, Tried
 from mms_handler.errors import ArchiveError
 from mms_handler.manifest import INT8, MANIFEST
 from mms_handler.names import check_version
@@ -32,8 +32,8 @@ _STORED = {".params", ".npy", ".npz", ".png", ".jpg", ".jpeg", ".gz", ".zip", ".
 _CHUNK = 2**20  # bytes
 
 #: Called with the model in a folder, as MMS would unpack it, and with the sample request.  Returns
-#: the request to pack, with its reply; None packs none.  Raises if the model must not be packed.
-Trial = Callable[[Path, Optional[SampleRequest]], Optional[SampleRequest]]
+#: what there is to pack.  Raises if the model must not be packed.
+Trial = Callable[[Path, Optional[SampleRequest]], Tried]
 
 #: Called with the same folder.  Returns the int8 graph to pack, or raises.
 Quantizer = Callable[[Path], Int8Graph]
@@ -218,6 +218,7 @@ def write(
         manifest.check_handler(handler, packed)
     script = None if handler else script_of(packed, program)
     int8: Int8Graph | None = None
+    tried = Tried(request)
     with files.replacing(target, force) as partial:
         with zipfile.ZipFile(partial, "w") as mar:
             hashes = {inner: _add(mar, inner, packed[inner], progress) for inner in sorted(packed)}
@@ -227,15 +228,22 @@ def write(
                 write_sources(folder, {"": name, **sources})
                 # The quantizer is first, because its errors name the file of a failing request.
                 int8 = quantizer(folder) if quantizer else None
-                request = trial(folder, request) if trial else request
+                tried = trial(folder, request) if trial else tried
         with zipfile.ZipFile(partial, "a") as mar:
-            if request:
-                hashes[request.entry.name] = _add(mar, request.entry.name, request.body)
+            if tried.request:
+                name_of_sample = tried.request.entry.name
+                hashes[name_of_sample] = _add(mar, name_of_sample, tried.request.body)
             if int8:
                 hashes[INT8] = _add(mar, INT8, int8.symbol)
-            sample, quantized = request.entry if request else None, int8.entry if int8 else None
             encoded = manifest.encode(
-                name, script, hashes, sample, quantized, handler or manifest.HANDLER, version
+                name,
+                script,
+                hashes,
+                tried.request.entry if tried.request else None,
+                int8.entry if int8 else None,
+                handler or manifest.HANDLER,
+                version,
+                tried.schema,
             )
             _add(mar, MANIFEST, encoded)
         zips.size(partial)  # raises if unpack would refuse the list of entries

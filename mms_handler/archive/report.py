@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Mapping, NamedTuple, Sequence
 
+from mms_handler import schema
+
 
 class Question(NamedTuple):
     """A statement about a model that holds, does not hold, or was not tried."""
@@ -112,6 +114,9 @@ def _details(inspected: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows.append(("files", ", ".join(inspected["files"]) or "none"))
     if "model" in inspected:
         rows.append(("model", inspected["model"]))
+    if "schema" in inspected:
+        for name, tensors in schema.read(inspected["schema"]).named():
+            rows.append((name, ", ".join(map(str, tensors)) or "not known"))
     if "reply" in inspected:
         reply = f"{inspected['status']} {inspected['content_type']}: {inspected['reply']}"
         rows.append(("reply", reply))

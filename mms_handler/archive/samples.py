@@ -10,6 +10,7 @@ from typing import Any, Mapping, NamedTuple, Sequence
 from mms_handler import manifest, media
 from mms_handler.errors import ArchiveError
 from mms_handler.manifest import SAMPLE, Sample
+from mms_handler.schema import Schema
 
 #: The largest sample, in values, that is made of zeros.
 MAX_ZEROS = 1_000_000
@@ -27,6 +28,18 @@ class SampleRequest(NamedTuple):
     entry: Sample
     body: bytes
     generated: bool = False
+
+
+class Tried(NamedTuple):
+    """What is known of a model that was tried before it is packed.
+
+    Attributes:
+        request: the sample request to pack, with its reply; None packs none.
+        schema: the model's inputs and outputs; None if they are not known.
+    """
+
+    request: SampleRequest | None
+    schema: Schema | None = None
 
 
 def from_file(

@@ -74,11 +74,15 @@ class ModulePredictor:
     """``module.predict``, for one array or a dict of arrays.
 
     Attributes:
+        input_names: of the arrays, in their order.
+        output_names: of the prediction's.
         shared: whether several requests may share a forward; None if that must be tried.
     """
 
     def __init__(self, module: Any, subject: str = "the body has") -> None:
         self._module = module
+        self.input_names: list[str] = list(module.data_names)
+        self.output_names: list[str] = list(module.output_names)
         self._executors: Executors | None
         try:
             self._executors, self.shared = executors_of(module)
@@ -224,7 +228,12 @@ def executors_of(module: Any) -> tuple[Executors | None, bool | None]:
 
 
 class BlockPredictor:
-    """``block(array)``, or a call with an array for each parameter of its forward."""
+    """``block(array)``, or a call with an array for each parameter of its forward.
+
+    Attributes:
+        input_names: of the arrays, in their order; [] if the forward has none.
+        output_names: always []: what a forward returns has no names.
+    """
 
     shared = None  # tried when requests of a kind first come together
 
@@ -237,19 +246,20 @@ class BlockPredictor:
         subject: str = "the body has",
     ) -> None:
         self._block, self._device, self._plain = block, device_of(block, device), plain
-        self._names = forward_names(block)
-        self._expected = Expected(self._rules, self._names, saved, subject=subject)
+        self.input_names = forward_names(block)
+        self.output_names: list[str] = []
+        self._expected = Expected(self._rules, self.input_names, saved, subject=subject)
 
     def _rules(self) -> ShapeRules | None:
-        return ShapeRules.of_block(self._block, max(1, len(self._names)))
+        return ShapeRules.of_block(self._block, max(1, len(self.input_names)))
 
     def take(self, value: Any) -> Any:
         """Take decoded arrays, which ``arrays`` gets, without a copy: nothing else has them."""
-        return Arrays(map(contiguous, in_order(value, self._names)))
+        return Arrays(map(contiguous, in_order(value, self.input_names)))
 
     def stack(self, rows: Any, counts: Sequence[int]) -> Stack | None:
         """Take the rows of several decoded bodies; None if the forward takes several arrays."""
-        return None if len(self._names) > 1 else Stack(Arrays([contiguous(rows)]), counts)
+        return None if len(self.input_names) > 1 else Stack(Arrays([contiguous(rows)]), counts)
 
     def fitted(self, shape: Shape) -> Shape | None:
         """The shape that a body's only array of ``shape`` gets: its own."""
@@ -270,7 +280,7 @@ class BlockPredictor:
         """
         if isinstance(value, Arrays) or not is_array(value):
             return value
-        return Arrays(map(copied, in_order(value, self._names)))
+        return Arrays(map(copied, in_order(value, self.input_names)))
 
     def is_straight(self, data: Any) -> bool:
         """Whether ``data`` can go to a graph of the Block without conversion to NDArrays."""

@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Sequence
 
-from mms_handler import errors, manifest, media, settings
+from mms_handler import errors, manifest, media, schema, settings
 from mms_handler.errors import Failed, LoadError, attempt
 from mms_handler.script.frames import as_edited
 from mms_handler.script.load import HOOKS, Script
@@ -15,6 +15,7 @@ from mms_handler.script.signature import BoundHook, bind, doubts
 from mms_handler.settings import Settings
 from mms_handler.worker import faults, plain
 from mms_handler.worker.loading import Worker, load, load_script, note, phase, start_mxnet
+from mms_handler.worker.reply import Reply
 from mms_handler.worker.request import request_without_mms
 from mms_handler.worker.trials import context_of
 
@@ -37,10 +38,11 @@ def inspect(model_dir: Path, sample: Sample | None, script: Path | None = None) 
 
     Returns:
         ``error``, and ``traceback`` of the script, if the model does not load; else ``files``,
-        ``model``, ``script``, ``functions`` and ``doubts`` about names; for an archive with another
-        handler than ours only ``files`` and ``handler``.  With a sample also ``status``,
-        ``content_type``, ``reply`` (its beginning, or the reason of a failure), ``traceback`` if
-        the script failed, and ``body`` in base64 if two replies are equal.
+        ``model``, ``script``, ``functions``, ``doubts`` about names, and ``schema`` as a manifest
+        keeps it; for an archive with another handler than ours only ``files`` and ``handler``.
+        With a sample also ``status``, ``content_type``, ``reply`` (its beginning, or the reason of
+        a failure), ``traceback`` if the script failed, and ``body`` in base64 if two replies are
+        equal.
     """
     handler = None if script else manifest.foreign_handler(model_dir)
     if handler:
@@ -51,6 +53,8 @@ def inspect(model_dir: Path, sample: Sample | None, script: Path | None = None) 
         loaded = load(context, _settings(), script)
     except LoadError as exc:
         return _refusal(exc)
+    from mms_handler import models  # imported with the model
+
     path, kind = loaded.script.path, type(loaded.pipeline.model)
     report = {
         "script": _name(path, model_dir),
@@ -59,15 +63,27 @@ def inspect(model_dir: Path, sample: Sample | None, script: Path | None = None) 
         "model": f"{kind.__module__}.{kind.__qualname__}",
         "doubts": loaded.doubts,
     }
+    saved = models.saved_shapes(model_dir)
     if sample is None:
-        return report
+        return {**report, **_schema(loaded.pipeline, None, None, saved)}
+    request = attempt(request_without_mms, context, *sample, "sample")
+    replies = []
 
     def answer() -> Any:
-        request = attempt(request_without_mms, context, *sample, "sample")
-        (reply,) = loaded.pipeline.answer([request])
-        return reply
+        replies.extend(loaded.pipeline.answer([request]))
+        return replies[-1]
 
-    return {**report, **_answered(answer, folders)}
+    answered = _answered(answer, folders)
+    good = isinstance(replies[0], Reply) and replies[0].status < 400
+    arrays = _schema(loaded.pipeline, request if good else None, replies[0], saved)
+    return {**report, **answered, **arrays}
+
+
+def _schema(pipeline: Any, request: Any, reply: Any, saved: Any) -> dict[str, Any]:
+    """What the model takes and gives, as a manifest keeps it."""
+    from mms_handler.worker.shapes import schema_of  # imports mxnet
+
+    return {"schema": schema.encode(schema_of(pipeline, request, reply, saved))}
 
 
 def _inspect_plain(model_dir: Path, handler: str, sample: Sample | None) -> dict[str, Any]:

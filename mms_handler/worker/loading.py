@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import json
 import logging
 import multiprocessing
 import sys
@@ -15,10 +16,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
-from mms_handler import errors, manifest, worker_files
+from mms_handler import errors, manifest, names, worker_files
+from mms_handler import schema as schemas
 from mms_handler.codecs import compiled
 from mms_handler.errors import HandlerError, LoadError, ModelError
 from mms_handler.mxnet_import import fast_import, without
+from mms_handler.schema import Schema
 from mms_handler.script import containers, requirements
 from mms_handler.script.find import find_script
 from mms_handler.script.frames import as_edited, script_traceback
@@ -82,6 +85,7 @@ class Loaded(NamedTuple):
     hooks: Sequence[BoundHook]  # the functions in the order in which they are called
     seconds: Mapping[str, float]  # how long each phase took, by name
     doubts: Sequence[str]  # sentences about names that are nearly those of the contract
+    inference: Any  # inference.Inference: the pipeline for tensors
     learning: Any = None  # learning.Learning; None if requests teach nothing
     request_s: float | None = None  # processor seconds of a request like the sample, if known
 
@@ -109,7 +113,7 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
     with phase("mxnet", worker):
         worker = start_mxnet(worker)
         from mms_handler import models  # these import mxnet
-        from mms_handler.worker import learning, pipeline, sample
+        from mms_handler.worker import inference, learning, pipeline, sample, shapes
     with phase("script", worker):
         program = manifest.script_name(context.manifest)
         path = script_path or find_script(worker.model_dir, settings.program, program)
@@ -129,13 +133,18 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
     with phase("sample", worker):
         int8 = packed_int8(worker.model_dir) if settings.optimize == "on" else None
         packed = packed_sample(worker)
-        request_s = sample.prepare(
+        prepared = sample.prepare(
             answering,
             packed,
             properties["batch_size"],
             faster=settings.optimize != "off",
             int8=int8,
         )
+        if settings.supervised:  # serve tells clients what the model takes
+            schema = packed_schema(model_dir) or shapes.schema_of(
+                answering, packed, prepared.reply, options.saved_shapes
+            )
+            worker_files.write_schema(model_dir, json.dumps(schemas.encode(schema)))
     if settings.supervised:
         worker_files.write_load_times(worker.model_dir, worker.seconds)
     called = [*hooks, *answering.hooks]
@@ -144,7 +153,10 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
     learns = settings.supervised and packed is None and optimizes
     batch_size = properties["batch_size"]
     taught = learning.Learning(answering, model_dir, batch_size) if learns else None
-    return Loaded(answering, script, called, worker.seconds, worker.doubts, taught, request_s)
+    name = names.of_model(str(context.model_name))
+    tensors = inference.Inference(answering, name, settings.max_array_bytes)
+    facts = worker.seconds, worker.doubts
+    return Loaded(answering, script, called, *facts, tensors, taught, prepared.request_s)
 
 
 @contextmanager
@@ -294,6 +306,12 @@ def packed_sample(worker: Worker) -> Request | None:
         return None
     sample, body = packed
     return request_without_mms(worker.context, body, sample.content_type, sample.accept, "sample")
+
+
+def packed_schema(model_dir: Path) -> Schema | None:
+    """The inputs and outputs that were found when a model was packed, if they were."""
+    packed = manifest.read_folder(model_dir)
+    return packed.schema if packed else None
 
 
 def packed_int8(model_dir: Path) -> Any:

@@ -23,7 +23,7 @@ from mms_handler.errors import BadInput, Failed, ScriptError, attempt
 from mms_handler.script.load import Script
 from mms_handler.script.signature import BoundHook, bind
 from mms_handler.worker.phases import DECODE, ENCODE, PREDICT, Phases
-from mms_handler.worker.reply import Reply, make_reply
+from mms_handler.worker.reply import Outputs, Reply, make_reply
 from mms_handler.worker.request import PER_REQUEST, Request
 from mms_handler.worker.results import Source, described, stumbled, unusable
 
@@ -168,7 +168,7 @@ class Whole(_Answering):
     """
 
     predictor = passes = None
-    batches = is_default = False
+    batches = is_default = reads_bodies = writes_arrays = False
 
     def __init__(self, hook: str, script: Script, model: Any, options: Options) -> None:
         """``hook`` is the script's transform_fn or process_request_fn.
@@ -212,6 +212,8 @@ class Steps(_Answering):
         passes: predicts several requests in as few forwards as is correct; None if each request
             must be answered before the next one is read.
         is_default: whether no function of the script is called for a request.
+        reads_bodies: whether the default input_fn is used.
+        writes_arrays: whether both the default predict_fn and the default output_fn are used.
     """
 
     def __init__(self, script: Script, model: Any, options: Options) -> None:
@@ -241,10 +243,9 @@ class Steps(_Answering):
                 options.saved_shapes,
                 "input_fn returned" if "input_fn" in script else "the body has",
             )
-        self._reads_bytes = "input_fn" not in script
-        #: Whether both the default predict_fn and the default output_fn are used.
-        self._writes_arrays = bool(self.predictor) and "output_fn" not in script
-        self.is_default = self._reads_bytes and self._writes_arrays
+        self.reads_bodies = "input_fn" not in script
+        self.writes_arrays = bool(self.predictor) and "output_fn" not in script
+        self.is_default = self.reads_bodies and self.writes_arrays
         #: For a script's predict_fn, if the arrays that it gets have the body's shapes.
         self._expected = models.Expected(
             lambda: models.ShapeRules.of_block(model, 1) if models.is_block(model) else None,
@@ -262,7 +263,7 @@ class Steps(_Answering):
         self.hooks: list[BoundHook] = [self._input, self._predict, self._output]
         # The guide's predict_fn(module, data) takes a DataIter, also after a script's input_fn.
         # The SDK's predict_fn(data, model) takes what the script's input_fn returned.
-        self._iterates = is_module and (self._reads_bytes or self._predict.model_first)
+        self._iterates = is_module and (self.reads_bodies or self._predict.model_first)
         self._writes_ndarrays = bool(self.predictor) and "output_fn" in script and is_module
         self.passes = self._shared_passes(script)
         #: What the rows of several bodies may take that are read together.
@@ -297,7 +298,7 @@ class Steps(_Answering):
             run: calls each step.
 
         Returns:
-            A Reply or a Failed for each request, in their order.
+            A Reply, Outputs or a Failed for each request, in their order.
         """
         if len(requests) == 1 or not self.batches:
             return [run(request, self._answer, request) for request in requests]
@@ -316,7 +317,7 @@ class Steps(_Answering):
 
     def _read_all(self, requests: Sequence[Any], run: Run) -> models.Stack | None:
         """Read requests whose bodies are plain and alike; None if not all are, or one is wrong."""
-        if not (self._reads_bytes and self.predictor):
+        if not (self.reads_bodies and self.predictor):
             return None
         data = run(None, self._stacked, requests)
         return data if isinstance(data, models.Stack) else None
@@ -335,7 +336,7 @@ class Steps(_Answering):
     def _read_some(self, requests: Sequence[Any], run: Run) -> list[Any]:
         """Read requests until their data take half of what one request's may: the rest waits."""
         data: list[Any] = []
-        if not self._reads_bytes:
+        if not self.reads_bodies:
             self._read_into(data, requests, run)
             return data
         interrupted = run(None, self._read_into, data, requests, _attempt_default)
@@ -352,7 +353,7 @@ class Steps(_Answering):
     def _write_all(self, requests: Sequence[Any], predictions: Any, run: Run) -> list[Reply] | None:
         """Write predictions that are stacked; None if they can only be written one by one."""
         accept = requests[0].accept if isinstance(predictions, models.Stack) else None
-        if accept is None or not self._writes_arrays:
+        if accept is None or not self.writes_arrays:
             return None
         if any(request.accept != accept for request in requests):
             return None
@@ -383,8 +384,8 @@ class Steps(_Answering):
     ) -> dict[str, list[int]]:
         """The places of predictions that can be written together, by what the clients accept."""
         places: dict[str, list[int]] = {}
-        for place, prediction in enumerate(predictions if self._writes_arrays else ()):
-            if not isinstance(prediction, Failed):
+        for place, prediction in enumerate(predictions if self.writes_arrays else ()):
+            if not isinstance(prediction, Failed) and requests[place].tensors is None:
                 places.setdefault(self._accept(requests[place]), []).append(place)
         return places
 
@@ -392,7 +393,7 @@ class Steps(_Answering):
         values = [models.to_plain(prediction) for prediction in predictions]
         return [Reply(*each) for each in codecs.encode_each(values, accept, self._options.accept)]
 
-    def _answer(self, request: Request) -> Reply:
+    def _answer(self, request: Request) -> Reply | Outputs:
         self.phases.enter(DECODE)
         data = self.read(request)
         self.phases.enter(PREDICT)
@@ -431,7 +432,7 @@ class Steps(_Answering):
         try:
             prediction = run([data])
         except Exception as exc:
-            fault = self._expected.fault([data], exc, run) if self._reads_bytes else None
+            fault = self._expected.fault([data], exc, run) if self.reads_bodies else None
             if fault:
                 raise fault from exc
             raise
@@ -446,7 +447,9 @@ class Steps(_Answering):
             ScriptError: a script's input_fn returns None to the default predict_fn.
         """
         try:
-            if self._reads_bytes:
+            if self.reads_bodies and request.tensors is not None:
+                data = self._taken(request.tensors)
+            elif self.reads_bodies:
                 data = self._default_input(request.body, request.content_type)
             else:
                 values = self._values(self._input, request, data=request.script_body())
@@ -465,9 +468,11 @@ class Steps(_Answering):
             models.to_data(data, self.model) if self._iterates and models.is_array(data) else data
         )
 
-    def write(self, request: Request, prediction: Any) -> Reply:
+    def write(self, request: Request, prediction: Any) -> Reply | Outputs:
         """Call output_fn with a prediction; returns the reply that is made of its result."""
-        if self._writes_arrays:
+        if self.writes_arrays and request.tensors is not None:
+            return Outputs(prediction)
+        if self.writes_arrays:
             return Reply(*self._default_output(prediction, self._accept(request)))
         return self._reply(request, self.output(request, prediction), self._output)
 
@@ -479,7 +484,10 @@ class Steps(_Answering):
         return self._call(self._output, values)
 
     def _default_input(self, input_data: bytes, content_type: str) -> Any:
-        arrays = codecs.decode(input_data, content_type, self._options.max_array_bytes)
+        return self._taken(codecs.decode(input_data, content_type, self._options.max_array_bytes))
+
+    def _taken(self, arrays: Any) -> Any:
+        """The default input_fn's result for decoded arrays."""
         if self.predictor:
             return self.predictor.take(arrays)
         if isinstance(arrays, dict):

@@ -18,6 +18,21 @@ class Reply(NamedTuple):
     status: int = 200
 
 
+class HeadedReply(NamedTuple):
+    """A Reply with headers beside its content type."""
+
+    body: bytes
+    content_type: str
+    status: int
+    headers: Mapping[str, str]
+
+
+class Outputs(NamedTuple):
+    """A prediction of the default functions that is not written yet: arrays."""
+
+    prediction: Any
+
+
 class Response(NamedTuple):
     """What is sent for a request: a Reply, or the fault of one that failed, with all headers."""
 

@@ -39,12 +39,15 @@ class Request(NamedTuple):
         content_type: the Content-Type header as sent; never empty.
         accept: the Accept header as sent, or "".
         by_name: values for parameters of exactly the names PER_REQUEST.
+        tensors: the arrays of a request that names them, which the default functions take in place
+            of a body and answer with Outputs; None for any other request.
     """
 
     body: bytes
     content_type: str
     accept: str
     by_name: Mapping[str, Any]
+    tensors: Mapping[str, Any] | None = None
 
     def script_body(self) -> bytes | TextBody:
         """The body as the contract hands it to scripts: text for JSON and CSV, bytes otherwise."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any, Sequence, Tuple
+from typing import Any, NamedTuple, Sequence, Tuple
 
 from mms_handler import models
 from mms_handler.errors import Failed, attempt
@@ -24,6 +24,18 @@ HEAVY_S = 6e-3
 WARM_UP_S = 0.5
 
 
+class Prepared(NamedTuple):
+    """What was seen of a sample.
+
+    Attributes:
+        request_s: the processor seconds that such a request takes; None if there is no answer to it.
+        reply: the Reply to it; None likewise.
+    """
+
+    request_s: float | None = None
+    reply: Any = None
+
+
 def prepare(
     pipeline: Whole | Steps,
     sample: Request | None,
@@ -31,7 +43,7 @@ def prepare(
     *,
     faster: bool,
     int8: models.PackedInt8 | None = None,
-) -> float | None:
+) -> Prepared:
     """Answer a sample request, to warm up and to find the fastest way to serve others like it.
 
     Args:
@@ -42,21 +54,21 @@ def prepare(
         int8: the archive's int8 graph, to be tried too.
 
     Returns:
-        The processor seconds that such a request takes; None if there is no answer to it.
+        What was seen of the sample.
     """
     if sample is None:
         if pipeline.passes and not pipeline.predictor:
             log.warning(
                 "batch_predict has no effect: without a packed sample request it cannot be tried"
             )
-        return None
+        return Prepared()
     start_s = time.thread_time()
     with models.recorded_calls(models.blocks(pipeline.model)) as calls:
         (reply,) = pipeline.answer([sample])
     if isinstance(reply, Failed):
         text = f"{type(reply.exc).__name__}: {reply.exc}"
         log.warning("the sample request fails, so nothing is warmed up: %.200s", text)
-        return None
+        return Prepared()
     request_s = time.thread_time() - start_s
     if faster:
         failure = attempt(_try_with_sample, pipeline, sample, calls, int8)
@@ -67,11 +79,12 @@ def prepare(
         pipeline.answer([sample])
         request_s = time.thread_time() - start_cpu_s
         if time.monotonic() - start_s > HEAVY_S:
-            return request_s  # if such requests come in a batch after all, they are tried then
+            # If such requests come in a batch after all, they are tried then.
+            return Prepared(request_s, reply)
     if isinstance(pipeline, Steps) and pipeline.passes:
         _try_batches(pipeline, sample)
         _warm_up(pipeline, sample, batch_size)
-    return request_s
+    return Prepared(request_s, reply)
 
 
 def _try_with_sample(

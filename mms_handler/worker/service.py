@@ -26,7 +26,7 @@ from mms_handler.worker.mms.current_requests import CurrentRequests
 from mms_handler.worker.mms.deadline import Deadline
 from mms_handler.worker.mms.metrics import Metrics
 from mms_handler.worker.mms.output import Output
-from mms_handler.worker.reply import Response
+from mms_handler.worker.reply import HeadedReply, Response
 from mms_handler.worker.request import Received, Request, received_by_mms
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Service:
                 max_bytes = self._settings.max_body_bytes
                 requests = [attempt(received.read, max_bytes) for received in batch]
                 answering = self._learning or self._pipeline
-                replies = answering.answer(requests, self._run)
+                replies = self._inference.answer(answering, requests, self._run)
                 return [self._respond(*each) for each in zip(batch, replies)]
             finally:
                 self._current.clear()
@@ -139,6 +139,7 @@ class Service:
                     loaded = self._load(context, self._settings)
                 self._pipeline, self._learning = loaded.pipeline, loaded.learning
                 self._request_s = loaded.request_s
+                self._inference = loaded.inference
                 gc.collect()
                 gc.freeze()  # the model stays: later collections need not look through it
                 self._context = context
@@ -208,7 +209,7 @@ def respond(received: Received, reply: Any, max_bytes: int) -> Response:
 
     Args:
         received: the request.
-        reply: a Reply or a Failed.
+        reply: a Reply, a HeadedReply or a Failed.
         max_bytes: limit of a body; MMS kills the worker for a larger one.
     """
     if not isinstance(reply, Failed) and len(reply.body) > max_bytes:
@@ -217,6 +218,8 @@ def respond(received: Received, reply: Any, max_bytes: int) -> Response:
     if isinstance(reply, Failed):
         return faults.response(reply.exc, received)
     status, phrase, headers = reply.status, None, None
+    if isinstance(reply, HeadedReply):
+        return reply_frame.response(reply.body, reply.content_type, status, None, reply.headers)
     processor = received.processor
     if processor:  # the script may have set them
         phrase, headers = processor.get_response_status_phrase(), processor.get_response_headers()

@@ -175,9 +175,12 @@ def test_what_a_request_costs_is_not_known(packed):
 def test_what_is_tried(model_dir, monkeypatch, settings, faster):
     """Batches have up to the size of the registration, of which MMS tells the worker."""
     calls = []
-    monkeypatch.setattr(
-        sample, "prepare", lambda *arguments, **options: calls.append((*arguments[1:], options))
-    )
+
+    def prepare(*arguments, **options):
+        calls.append((*arguments[1:], options))
+        return sample.Prepared()
+
+    monkeypatch.setattr(sample, "prepare", prepare)
     folder = model_dir(SCRIPT)
     loading.load(Context("m", str(folder), None, 5, None, ""), Settings(**settings))
     assert calls == [(None, 5, {"faster": faster, "int8": None})]

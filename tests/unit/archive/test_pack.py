@@ -12,7 +12,9 @@ from importlib import metadata
 import pytest
 
 from mms_handler import archive, manifest
+from mms_handler.archive.samples import Tried
 from mms_handler.errors import ArchiveError, BadInput, ScriptError
+from mms_handler.schema import Schema, Tensor
 from mms_handler.script.frames import SOURCES
 
 
@@ -377,6 +379,7 @@ def test_the_trial_gets_the_packed_files(tmp_path, model_dir):
     def trial(folder, request):
         tried.update({p.relative_to(folder).as_posix(): p.read_bytes() for p in files(folder)})
         assert folder.name == "m"
+        return Tried(request)
 
     archive.pack(model_dir, tmp_path / "m.mar", trial=trial)
     sources = json.loads(tried.pop(SOURCES))
@@ -391,23 +394,25 @@ def files(folder):
 
 
 def test_the_reply_of_the_trial_is_packed(tmp_path, model_dir):
-    """With the sample request."""
+    """With the sample request, and the model's inputs and outputs."""
     (tmp_path / "row.csv").write_text("1,2")
+    schema = Schema((Tensor("data", (None, 2), "FP32"),), (Tensor("y", (None,), "FP32"),))
     reply = {"status": 200, "content_type": "text/csv", "body": "3"}
 
     def trial(folder, request):
         assert request.body == b"1,2"
-        return request._replace(entry=request.entry._replace(reply=reply))
+        return Tried(request._replace(entry=request.entry._replace(reply=reply)), schema)
 
     target = archive.pack(model_dir, tmp_path / "m.mar", sample=tmp_path / "row.csv", trial=trial)
     sample = archive.verify(target).sample
     assert sample == ("MAR-INF/sample.csv", "text/csv", "*/*", reply)
+    assert archive.verify(target).schema == schema
 
 
 def test_a_request_that_the_trial_drops_is_not_packed(tmp_path, model_dir):
     """For example a generated one that the script refuses."""
     put(model_dir, **{"model-shapes.json": SHAPES})
-    target = archive.pack(model_dir, tmp_path / "m.mar", trial=lambda folder, request: None)
+    target = archive.pack(model_dir, tmp_path / "m.mar", trial=lambda folder, request: Tried(None))
     assert archive.verify(target).sample is None
     assert "MAR-INF/sample.json" not in entries(target)
 
