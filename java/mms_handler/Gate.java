@@ -115,6 +115,7 @@ final class Gate {
         private final Forward forward = new Forward();
         private final Forms forms = new Forms();
         private final Dispatch dispatch = new Dispatch();
+        private final OpenInference openInference = new OpenInference();
         private final LostClients lostClients = new LostClients();
 
         Initializer() {
@@ -131,6 +132,7 @@ final class Gate {
             channel.pipeline().addAfter("encoder", "connection", connection);
             channel.pipeline().addBefore("aggregator", "buffers", new ClientBuffers(connection));
             channel.pipeline().addBefore("handler", "lost clients", lostClients);
+            channel.pipeline().addBefore("handler", "open inference", openInference);
             channel.pipeline().addBefore("handler", "router", new Router());
             if (Plugin.ADMIN_PORT != null) {
                 channel.pipeline().addBefore("handler", "forward", forward);

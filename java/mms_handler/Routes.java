@@ -85,6 +85,16 @@ final class Routes {
         return version == null ? route.next() : route.named(version);
     }
 
+    /** The version that a client names; where several may answer, the main one; null: none. */
+    static Version main(String name, String version) {
+        Routes routes = current;
+        Route route = routes == null ? null : routes.byName.get(name);
+        if (route == null) {
+            return null;
+        }
+        return version == null ? route.turns[0] : route.named(version);
+    }
+
     /** MMS's name of what a request is for; where several versions may answer, of the main one. */
     static String mmsName(String name, String version) {
         Routes routes = current;

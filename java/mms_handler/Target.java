@@ -73,7 +73,34 @@ final class Target {
     /** Whether a health check asks, which cannot send a token. */
     boolean isPing(HttpMethod method) {
         boolean get = method.equals(HttpMethod.GET) || method.equals(HttpMethod.HEAD);
-        return get && first().equals("ping") && path.length == 2;
+        boolean health = isOpenInference() && path.length == 4 && path[2].equals("health");
+        return get && (health || first().equals("ping") && path.length == 2);
+    }
+
+    /** Whether it is a path of the Open Inference Protocol, or that of the API's description. */
+    boolean isOpenInference() {
+        return isDescription() || first().equals("v2") && path.length != 3; // a model may be "v2"
+    }
+
+    /** Whether it is the description of the API. */
+    boolean isDescription() {
+        return first().equals("openapi.json") && path.length == 2;
+    }
+
+    /** Whether it asks a model for tensors. */
+    boolean isInference() {
+        if (path.length < 5 || !first().equals("v2")) {
+            return false;
+        }
+        boolean plain = path.length == 5 && path[4].equals("infer");
+        boolean versioned =
+                path.length == 7 && path[4].equals("versions") && path[6].equals("infer");
+        return path[2].equals("models") && (plain || versioned);
+    }
+
+    /** The path's segments, after an empty first one. */
+    String[] segments() {
+        return path;
     }
 
     /** Whether it is /models or below, but not /models/NAME/invoke, which clients may send. */
@@ -91,6 +118,9 @@ final class Target {
             case "models":
                 return path.length == 4 && path[3].equals("invoke") ? path[2] : null;
             default:
+                if (isInference()) {
+                    return path[3];
+                }
                 boolean legacy = path.length == 3 && path[2].equals("predict");
                 return legacy && !isEndpoint() ? path[1] : null;
         }
@@ -98,11 +128,17 @@ final class Target {
 
     /** The version that is to answer; null if the URI names none. */
     String version() {
+        if (isInference()) {
+            return path.length == 7 ? path[5] : null;
+        }
         return first().equals("predictions") && path.length > 3 ? path[3] : null;
     }
 
     /** A URI by which MMS invokes the model that it calls {@code mmsName}. */
     String as(String mmsName) {
+        if (isInference()) {
+            return "/predictions/" + mmsName;
+        }
         if (path.length > 2 && mmsName.equals(model())) {
             return uri.uri();
         }

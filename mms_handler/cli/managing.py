@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterator
 
 import click
 
+from mms_handler import schema
 from mms_handler.cli.command import (
     connection_advice,
     end,
@@ -309,6 +310,8 @@ def _print_description(description: dict[str, Any]) -> None:
         )
     if "phase" in description:
         rows.append(("loading", _phase(description)[2:]))
+    arrays = schema.read(description) if "inputs" in description else schema.Schema()
+    rows += [(name, ", ".join(map(str, tensors))) for name, tensors in arrays.named() if tensors]
     print_rows(rows)
     if versions := _versions(description):
         click.echo()

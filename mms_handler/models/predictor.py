@@ -263,7 +263,7 @@ class BlockPredictor:
 
     def fitted(self, shape: Shape) -> Shape | None:
         """The shape that a body's only array of ``shape`` gets: its own."""
-        return None if len(self._names) > 1 else shape
+        return None if len(self.input_names) > 1 else shape
 
     def quick(self, shape: Shape, numbers: Any) -> Any:
         """The prediction for one array, by the compiled core alone; see ``Executors.quick``."""

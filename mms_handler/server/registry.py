@@ -13,9 +13,9 @@ from typing import Any, Callable, Iterator, NamedTuple
 
 import psutil
 
-from mms_handler import names
+from mms_handler import names, schema
 from mms_handler.errors import NoSuchModel, Unavailable
-from mms_handler.server import sizing
+from mms_handler.server import documents, sizing
 from mms_handler.server.front_end import FrontEnd
 from mms_handler.server.memory import Memory
 from mms_handler.server.mms_models import MmsModels, Serving
@@ -132,7 +132,9 @@ class Registry:
             "modelUrl": model.url,
             "maxBatchDelay": 0,
         }
-        return {**description, **for_clients}
+        arrays = documents.schema_in(self._store.folder(name))
+        described = schema.encode(arrays) if any(arrays) else {}
+        return {**description, **for_clients, **described}
 
     def load_error(self, name: str) -> str:
         """Why a worker of a model could not load it within the last minute; "" if none failed."""

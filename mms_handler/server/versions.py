@@ -14,7 +14,9 @@ from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from mms_handler import manifest, names, worker_files
 from mms_handler.errors import Conflict, NameTaken, NoSuchModel, ServerError, Unavailable
-from mms_handler.server import routes
+from mms_handler.server import documents, routes
+from mms_handler.server.api_parts import Described
+from mms_handler.server.documents import Documents
 from mms_handler.server.front_end import FrontEnd
 from mms_handler.server.mms_models import Serving
 from mms_handler.server.registry import Model, Registry
@@ -79,6 +81,10 @@ class Versions:
         self._traffic: dict[str, Traffic] = {}
         self._loads: dict[str, int] = {}  # of each model that there is
         self._changes: dict[str, _Change] = {}
+        self._documents = Documents(front_end.folder / "tmp" / "documents")
+        self._described: dict[
+            tuple[str, bool], Described
+        ] = {}  # by MMS's name, and if it is loaded
         self._leaving: set[str] = set()  # MMS's names of versions that are about to be unloaded
         self._lock = threading.Condition()
         self._publishing = threading.Lock()
@@ -501,8 +507,27 @@ class Versions:
         with self._publishing:
             with self._lock:
                 models = self.registry.models()
-                table = routes.table(self._invocations(), self._routes(models))
+                invocations = self._invocations()
+                table = routes.table(invocations, self._routes(models))
+                served = [traffic.served for _, traffic in sorted(self._traffic.items())]
+            self._describe_to_clients(models, served, invocations)
             self._front_end.set_routes(table)
+
+    def _describe_to_clients(
+        self, models: Mapping[str, Model], served: Sequence[str], invocations: str
+    ) -> None:
+        """Let the gate know what models take and give; what is known of a loaded one stays."""
+        known = self._described
+        self._described = {
+            (mms_name, model.listener is not None): known.get(
+                (mms_name, model.listener is not None)
+            )
+            or documents.describe(model.name, model.version, self._store.folder(mms_name))
+            for mms_name, model in models.items()
+        }
+        described = {mms_name: each for (mms_name, _), each in self._described.items()}
+        there = [mms_name for mms_name in served if mms_name in described]
+        self._documents.write(described, there, invocations, self._multi_model)
 
     def _invocations(self) -> str:
         there = {*self._traffic, *self._expected}

@@ -28,7 +28,7 @@ class Prepared(NamedTuple):
     """What was seen of a sample.
 
     Attributes:
-        request_s: the processor seconds that such a request takes; None if there is no answer to it.
+        request_s: the processor seconds that such a request takes; None if it has no answer.
         reply: the Reply to it; None likewise.
     """
 

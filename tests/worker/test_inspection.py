@@ -229,7 +229,7 @@ def test_a_reply_that_changes(plain):
 
 def test_without_a_sample(model_dir):
     """Nothing is answered."""
-    fields = {"script", "functions", "files", "model", "doubts"}
+    fields = {"script", "functions", "files", "model", "doubts", "schema"}
     assert set(inspect(model_dir(), None)) == fields
 
 

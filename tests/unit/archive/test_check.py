@@ -15,9 +15,10 @@ import pytest
 
 from mms_handler.archive import child, report
 from mms_handler.archive.check import check, try_sample
-from mms_handler.archive.samples import SampleRequest
+from mms_handler.archive.samples import SampleRequest, Tried
 from mms_handler.errors import ArchiveError, ScriptError
 from mms_handler.manifest import MANIFEST, Sample
+from mms_handler.schema import Schema
 from mms_handler.script.frames import SOURCES
 
 JSON = "application/json"
@@ -266,30 +267,33 @@ OWN, GENERATED = (SampleRequest(ENTRY, b"[1]", generated) for generated in (Fals
 def test_a_sample_with_its_reply(inspect, tmp_path):
     """The body is left out if it names the folder, which is another one each time."""
     tried = try_sample(tmp_path, OWN)
-    assert tried == OWN._replace(entry=ENTRY._replace(reply=REPLY))
+    assert tried == Tried(OWN._replace(entry=ENTRY._replace(reply=REPLY)))
     inspect.report = report_of(f"in {tmp_path}".encode())
-    reply = try_sample(tmp_path, OWN).entry.reply
+    reply = try_sample(tmp_path, OWN).request.entry.reply
     assert reply == {"status": 200, "content_type": JSON}
     inspect.report = {"status": 200, "content_type": JSON, "reply": "a time"}
-    assert try_sample(tmp_path, OWN).entry.reply == {"status": 200, "content_type": JSON}
+    reply = try_sample(tmp_path, OWN).request.entry.reply
+    assert reply == {"status": 200, "content_type": JSON}
 
 
 def test_no_sample(inspect, tmp_path):
     """The model loads, and that is all."""
-    assert try_sample(tmp_path, None) is None
-    assert inspect.calls == [(tmp_path, None)]
+    assert try_sample(tmp_path, None) == Tried(None)
+    inspect.report = {**inspect.report, "schema": {"inputs": [], "outputs": []}}
+    assert try_sample(tmp_path, None) == Tried(None, Schema((), ()))
+    assert inspect.calls == [(tmp_path, None)] * 2
 
 
 @pytest.mark.parametrize(("status", "refused"), [(399, False), (400, True), (500, True)])
 def test_a_sample_that_is_refused(inspect, tmp_path, status, refused):
     """Zeros may not be what the model takes; what a person chose must be."""
     inspect.report = report_of(b"no", status)
-    assert (try_sample(tmp_path, GENERATED) is None) == refused
+    assert (try_sample(tmp_path, GENERATED).request is None) == refused
     if refused:
         with pytest.raises(ArchiveError, match=f"^the sample request gets {status}: no$"):
             try_sample(tmp_path, OWN)
     else:
-        assert try_sample(tmp_path, OWN).entry.reply["status"] == status
+        assert try_sample(tmp_path, OWN).request.entry.reply["status"] == status
 
 
 @pytest.mark.parametrize("request_", [None, OWN, GENERATED])

@@ -396,7 +396,7 @@ def test_each_request_gets_what_it_would_get_alone(pipes, name, requests):
 
 def step_by_step(pipe, single_request):
     """What codecs and the predictor make of a request, called one after the other."""
-    body, content_type, accept, _ = single_request
+    body, content_type, accept, *_ = single_request
     predictor = pipe.predictor
     try:
         data = predictor.arrays(codecs.decode(body, content_type))

@@ -1,0 +1,196 @@
+package mms_handler;
+
+import com.amazonaws.ml.mms.util.NettyUtils;
+import com.google.gson.Gson;
+import com.google.gson.GsonBuilder;
+import com.google.gson.JsonObject;
+import com.google.gson.JsonParseException;
+import io.netty.buffer.ByteBuf;
+import io.netty.buffer.Unpooled;
+import io.netty.channel.ChannelHandler.Sharable;
+import io.netty.channel.ChannelHandlerContext;
+import io.netty.channel.ChannelInboundHandlerAdapter;
+import io.netty.handler.codec.http.DefaultFullHttpResponse;
+import io.netty.handler.codec.http.FullHttpRequest;
+import io.netty.handler.codec.http.FullHttpResponse;
+import io.netty.handler.codec.http.HttpHeaderNames;
+import io.netty.handler.codec.http.HttpHeaderValues;
+import io.netty.handler.codec.http.HttpMethod;
+import io.netty.handler.codec.http.HttpResponse;
+import io.netty.handler.codec.http.HttpResponseStatus;
+import io.netty.handler.codec.http.HttpUtil;
+import io.netty.handler.codec.http.HttpVersion;
+import java.io.IOException;
+import java.nio.charset.StandardCharsets;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.nio.file.Paths;
+
+/**
+ * The paths of the Open Inference Protocol, and the description of the whole API.
+ *
+ * <p>Health is answered here, from the table of versions; what a model takes and gives, from files
+ * that the supervisor writes. A request for a prediction gets the content type that means a tensor
+ * to a worker, and goes the way of all others.
+ */
+@Sharable
+final class OpenInference extends ChannelInboundHandlerAdapter {
+    private static final String TYPE = "application/vnd.mms-handler.infer+json";
+    private static final String HEADER_LENGTH = "Inference-Header-Content-Length";
+    private static final String METHODS = "GET, HEAD, OPTIONS";
+    private static final Gson GSON = new GsonBuilder().disableHtmlEscaping().create();
+    private static final Path DOCUMENTS =
+            Paths.get(System.getProperty("java.io.tmpdir"), "documents");
+
+    @Override
+    public void channelRead(ChannelHandlerContext context, Object message) {
+        FullHttpRequest request = (FullHttpRequest) message;
+        Target target = Target.of(request.uri());
+        boolean infers = target.isInference() && request.method().equals(HttpMethod.POST);
+        if (infers) {
+            mark(request);
+        }
+        if (infers || !target.isOpenInference()) {
+            context.fireChannelRead(request);
+            return;
+        }
+        NettyUtils.requestReceived(context.channel(), request);
+        request.release();
+        NettyUtils.sendHttpResponse(context, reply(request.method(), target), true);
+    }
+
+    /** Say that the body has tensors; any other type that the client gives it means nothing here. */
+    private static void mark(FullHttpRequest request) {
+        String length = request.headers().get(HEADER_LENGTH);
+        String type = length == null ? TYPE : TYPE + "; header-length=\"" + length + "\"";
+        request.headers().set(HttpHeaderNames.CONTENT_TYPE, type);
+    }
+
+    private static FullHttpResponse reply(HttpMethod method, Target target) {
+        boolean get = method.equals(HttpMethod.GET) || method.equals(HttpMethod.HEAD);
+        if (get && !target.isInference()) {
+            return target.isDescription() ? document("openapi") : answer(target.segments());
+        }
+        String methods = target.isInference() ? "POST, OPTIONS" : METHODS;
+        boolean options = method.equals(HttpMethod.OPTIONS);
+        FullHttpResponse reply =
+                options
+                        ? json(HttpResponseStatus.OK, "")
+                        : error(HttpResponseStatus.METHOD_NOT_ALLOWED, "the path has " + methods);
+        reply.headers().set(HttpHeaderNames.ALLOW, methods);
+        return reply;
+    }
+
+    /** @param path "v2" and what follows it, after an empty segment */
+    private static FullHttpResponse answer(String[] path) {
+        String last = path[path.length - 1];
+        if (path.length == 2) {
+            return document("server");
+        }
+        if (path[2].equals("health") && path.length == 4 && last.equals("live")) {
+            return json(HttpResponseStatus.OK, "{\"live\": true}");
+        }
+        if (path[2].equals("health") && path.length == 4 && last.equals("ready")) {
+            return ready("", Workers.health().status == 200);
+        }
+        boolean versioned = path.length > 5 && path[4].equals("versions");
+        int rest = path.length - (versioned ? 6 : 4);
+        boolean known = path[2].equals("models") && (rest == 0 || rest == 1 && last.equals("ready"));
+        if (!known) {
+            return error(HttpResponseStatus.NOT_FOUND, "there is no such path");
+        }
+        return ofModel(path[3], versioned ? path[5] : null, rest == 1);
+    }
+
+    private static FullHttpResponse ofModel(String name, String asked, boolean whetherReady) {
+        Routes.Version version = Routes.main(name, asked);
+        if (version == null) {
+            String shown = asked == null ? name : name + "/" + asked;
+            return error(HttpResponseStatus.NOT_FOUND, "Model not found: " + shown);
+        }
+        boolean ready = version.state == Routes.State.READY;
+        if (whetherReady) {
+            return ready("\"name\": \"" + version.name + "\", ", ready);
+        }
+        if (ready || version.state == Routes.State.IDLE) {
+            return document("models/" + version.mmsName);
+        }
+        return error(
+                HttpResponseStatus.SERVICE_UNAVAILABLE,
+                "the model is being loaded; try again later");
+    }
+
+    private static FullHttpResponse ready(String members, boolean ready) {
+        HttpResponseStatus status =
+                ready ? HttpResponseStatus.OK : HttpResponseStatus.SERVICE_UNAVAILABLE;
+        return json(status, "{" + members + "\"ready\": " + ready + "}");
+    }
+
+    /** A file of the supervisor's. */
+    private static FullHttpResponse document(String name) {
+        try {
+            byte[] bytes = Files.readAllBytes(DOCUMENTS.resolve(name + ".json"));
+            return json(HttpResponseStatus.OK, Unpooled.wrappedBuffer(bytes));
+        } catch (IOException e) {
+            return error(
+                    HttpResponseStatus.SERVICE_UNAVAILABLE,
+                    "the server is about to describe this; try again later");
+        }
+    }
+
+    private static FullHttpResponse error(HttpResponseStatus status, String message) {
+        return json(status, errorText(message));
+    }
+
+    private static String errorText(String message) {
+        JsonObject error = new JsonObject();
+        error.addProperty("error", message);
+        return GSON.toJson(error);
+    }
+
+    private static FullHttpResponse json(HttpResponseStatus status, String text) {
+        return json(status, Unpooled.copiedBuffer(text, StandardCharsets.UTF_8));
+    }
+
+    private static FullHttpResponse json(HttpResponseStatus status, ByteBuf body) {
+        FullHttpResponse reply = new DefaultFullHttpResponse(HttpVersion.HTTP_1_1, status, body);
+        reply.headers().set(HttpHeaderNames.CONTENT_TYPE, HttpHeaderValues.APPLICATION_JSON);
+        HttpUtil.setContentLength(reply, body.readableBytes());
+        return reply;
+    }
+
+    // --- errors of others ---
+
+    /**
+     * The response in the protocol's form, if it is an error on one of its paths: of the gate, of MMS
+     * or of a worker.
+     */
+    static HttpResponse inForm(String uri, HttpResponse response) {
+        boolean error = response.status().code() >= 400 && response instanceof FullHttpResponse;
+        if (!error || !uri.startsWith("/v2") || !Target.of(uri).isOpenInference()) {
+            return response;
+        }
+        FullHttpResponse full = (FullHttpResponse) response;
+        String text = full.content().toString(StandardCharsets.UTF_8);
+        JsonObject body = object(text);
+        if (body != null && !body.has("message")) {
+            return response; // it is from here
+        }
+        String message = body == null ? text : body.get("message").getAsString();
+        String said = message.isEmpty() ? full.status().reasonPhrase() : message;
+        ByteBuf content = Unpooled.copiedBuffer(errorText(said), StandardCharsets.UTF_8);
+        FullHttpResponse replaced = full.replace(content);
+        replaced.headers().set(HttpHeaderNames.CONTENT_TYPE, HttpHeaderValues.APPLICATION_JSON);
+        HttpUtil.setContentLength(replaced, content.readableBytes());
+        full.release();
+        return replaced;
+    }
+
+    private static JsonObject object(String text) {
+        try {
+            return GSON.fromJson(text, JsonObject.class);
+        } catch (JsonParseException e) {
+            return null;
+        }
+    }
+}
