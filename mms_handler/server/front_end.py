@@ -32,7 +32,7 @@ from mms_handler.log_records import Record
 from mms_handler.server import class_data, gpus, java, java_log, sizing
 from mms_handler.server.access import Tokens
 from mms_handler.server.properties import config_properties
-from mms_handler.settings import Settings, environment, hidden_removed, path_of_programs
+from mms_handler.settings import Settings, environment, hidden_removed, path_of_programs, traces
 
 logger = logging.getLogger(__name__)
 
@@ -328,6 +328,8 @@ def _gate_options(
         "plane": "true",
         "told_file": str(folder / "told"),
     }
+    if traces():
+        options["tells_queue"] = "true"
     if settings.log_level == "debug":  # of MMS's own log: see log4j2.xml
         options.update(log_level="info", traces="full")
     if settings.allowed_hosts:

@@ -94,6 +94,13 @@ def environment(settings: Settings | None = None) -> dict[str, str]:
     return {**env, **settings.variables()}
 
 
+def traces() -> bool:
+    """Whether spans of requests are to be sent somewhere, by OpenTelemetry's own variables."""
+    ends = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    return any(map(os.environ.get, ends)) and not disabled
+
+
 def path_of_programs(path: str | None) -> str:
     """PATH with this interpreter's folder first, so that ``python`` and ``pip`` are its own.
 

@@ -31,6 +31,13 @@ class Phases:
             self._ns[self._phase] += now_ns - self._since_ns
             self._phase, self._since_ns = phase, now_ns
 
+    def so_far_us(self) -> list[int]:
+        """The microseconds of each phase until now."""
+        now_ns = perf_counter_ns()
+        self._ns[self._phase] += now_ns - self._since_ns
+        self._since_ns = now_ns
+        return [ns // 1000 for ns in self._ns]
+
     def end_us(self) -> list[int]:
         """End the batch; returns the microseconds of each phase."""
         self._ns[self._phase] += perf_counter_ns() - self._since_ns

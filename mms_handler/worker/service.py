@@ -20,7 +20,7 @@ from mms_handler.codecs import compiled
 from mms_handler.errors import Failed, LoadError, OutOfResources, SettingsError, attempt
 from mms_handler.log_records import log_with_traceback
 from mms_handler.settings import Settings
-from mms_handler.worker import faults
+from mms_handler.worker import faults, tracing
 from mms_handler.worker.mms import bodies, fork_server, lifeline, plane, reply_frame
 from mms_handler.worker.mms.current_requests import CurrentRequests
 from mms_handler.worker.mms.deadline import Deadline
@@ -47,6 +47,8 @@ class Service:
         self._learning: Any = None
         self._lane: Any = None
         self._tagged = ""  # the id that output has
+        self._tracing: Any = None
+        self._step = self._run
 
     def __call__(self, batch: list[dict[str, Any]] | None, context: Any) -> list[bytes] | None:
         """Load the model if ``batch`` is None, else answer each request of the batch."""
@@ -71,12 +73,18 @@ class Service:
                 max_bytes = self._settings.max_body_bytes
                 requests = [attempt(received.read, max_bytes) for received in batch]
                 answering = self._learning or self._pipeline
-                replies = self._inference.answer(answering, requests, self._run)
+                replies = self._inference.answer(answering, requests, self._step)
                 return [self._respond(*each) for each in zip(batch, replies)]
             finally:
                 self._current.clear()
                 self._output.tag("")
                 self._tagged = ""
+
+    def _trace(self, model: str) -> None:
+        """Make spans of requests, if they are wanted; no process has a thread for them yet."""
+        self._tracing = tracing.prepared(model) if self._settings.supervised else None
+        if self._tracing:
+            self._step = self._tracing.step(self._run)
 
     def _learn(self) -> None:
         """Go on with what the requests so far have taught; no request is being answered."""
@@ -134,6 +142,7 @@ class Service:
                 _continue(self._context, context)
             else:
                 self._deadline = Deadline(self._settings.timeout_s)
+                self._trace(context.model_name)
                 fork_server.begin(self._settings, context.system_properties["gpu_id"])
                 with self._lifeline:
                     loaded = self._load(context, self._settings)
@@ -153,9 +162,14 @@ class Service:
             if connection:
                 connection.limit(self._settings.timeout_s)
             if connection and supervised:
-                self._lane = self._make_lane()
+                answer, phases = self.answer, self._pipeline.phases
+                if self._tracing:
+                    self._tracing.start()
+                    answer = self._tracing.answering(answer, phases)
+                else:
+                    self._lane = self._make_lane()
                 plane.join(
-                    *(self.answer, self._takes, context, connection, self._pipeline.phases),
+                    *(answer, self._takes, context, connection, phases),
                     between=self._learn,
                     request_s=self._request_s,
                     lane=self._usable_lane,

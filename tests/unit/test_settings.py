@@ -704,3 +704,22 @@ def test_what_is_mms_own(key):
     assert settings.effective({name: "a b"}, {}).settings.passed_on == ((key, "a b"),)
     with pytest.raises(SettingsError, match=f"^{name}: 'a.nb' is not one line of text$"):
         settings.effective({name: "a\nb"}, {})
+
+
+@pytest.mark.parametrize(
+    ("variables", "wanted"),
+    [
+        ({}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:4318"}, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://a:4318/v1/traces"}, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:4318", "OTEL_SDK_DISABLED": "True"}, False),
+    ],
+)
+def test_whether_traces_are_wanted(monkeypatch, variables, wanted):
+    """By OpenTelemetry's own variables."""
+    for name in [name for name in os.environ if name.startswith("OTEL_")]:
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert settings.traces() is wanted

@@ -436,6 +436,12 @@ def test_the_gates_options(tmp_path):
     assert (tmp_path / "tokens").read_text() == f"management {TOKEN}\n"
 
 
+def test_the_gate_tells_how_long_requests_wait_if_there_are_traces(tmp_path, monkeypatch):
+    """In a header, which costs a little."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
+    assert gate(tmp_path, Settings())["tells_queue"] == "true"
+
+
 def test_java_is_in_a_group_of_its_own(commands):
     """The models' processes are found by it."""
     with front_end.started(

@@ -49,3 +49,16 @@ def test_each_batch_begins_anew(clock):
 
 def test_more_than_a_field_can_have(clock):
     assert batch(clock, Phases(), (PREDICT, 10**16)) == [0, 2**32 - 1, 0]
+
+
+def test_so_far(clock):
+    """Nothing counts twice, and the batch goes on."""
+    measured = Phases()
+    measured.begin()
+    clock[0] += 2_000
+    assert measured.so_far_us() == [2, 0, 0]
+    measured.enter(PREDICT)
+    clock[0] += 5_000
+    assert measured.so_far_us() == [2, 5, 0]
+    clock[0] += 1_000
+    assert measured.end_us() == [2, 6, 0]
