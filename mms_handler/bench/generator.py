@@ -21,7 +21,7 @@ from array import array
 from typing import Any, Deque
 
 from mms_handler.bench.order import Order
-from mms_handler.bench.replies import Judge, parse
+from mms_handler.bench.replies import Judge, Parser
 
 #: Seconds between two reports.
 REPORT_S = 0.25
@@ -55,7 +55,7 @@ class Generator:
         """Begin at ``begin_s``; ``output`` is a binary stream for the reports."""
         self._order, self._output = order, output
         self._address = (order.host, order.port)
-        self._judge = Judge(order.expected)
+        self._judge, self._parser = Judge(order.expected), Parser()
         timing, self._first_s = order.timing, begin_s + order.first_s
         self._begin_s, self._counts_s = begin_s, begin_s + timing.warmup_s
         self._end_s = self._counts_s + timing.seconds
@@ -122,12 +122,14 @@ class Generator:
     def _wait(self, report_s: float) -> list[tuple[int, int]]:
         """Wait for the sockets, until the next thing is due.
 
-        epoll alone counts in milliseconds.
+        epoll alone counts in milliseconds, which is enough without a rate.
         """
         due_s = min([report_s, *([self._paused[0]] if self._paused else [])])
         if self._step_s and self._next_s < self._end_s:
             due_s = min(due_s, self._next_s)
         seconds = max(0.0, due_s - time.monotonic())
+        if not self._step_s:
+            return self._epoll.poll(seconds)
         if not select.select([self._epoll], [], [], seconds)[0]:
             return []
         return self._epoll.poll(0)
@@ -219,7 +221,7 @@ class Generator:
             self._lose(connection, _reason(exc.errno or 0))
             return
         connection.data = connection.data + data if connection.data else data
-        reply = parse(connection.data, closed=not data)
+        reply = self._parser.parse(connection.data, closed=not data)
         if reply is None:
             if not data:
                 self._lose(connection, "connection closed")

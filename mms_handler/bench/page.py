@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Sequence
 
 _STYLE = """
-:root { color-scheme: light dark; --line: #8884; --faint: #777; --bad: #c0392b; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 64rem; padding: 0 1rem; }
+:root { color-scheme: light dark; --line: #8884; --faint: #666; --bad: #b03020; }
+@media (prefers-color-scheme: dark) { :root { --faint: #aaa; --bad: #ff8a7a; } }
+body { font: 15px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 68rem; padding: 0 1rem; }
 h1 { font-size: 1.4rem; }
 .scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; white-space: nowrap; }
-caption { caption-side: bottom; color: var(--faint); padding-top: .5rem; text-align: left;
-  white-space: normal; }
-th, td { border-bottom: 1px solid var(--line); padding: .35rem .7rem; text-align: right; }
+table { border-collapse: collapse; font-size: .82rem; font-variant-numeric: tabular-nums;
+  white-space: nowrap; }
+.units { color: var(--faint); margin-top: .5rem; }
+th, td { border-bottom: 1px solid var(--line); padding: .35rem .45rem; text-align: right; }
 th:first-child, td:first-child { text-align: left; }
 figure { background: #fff; border-radius: .5rem; margin: 1.5rem 0; padding: .5rem; }
-figure svg { height: auto; max-width: 100%; }
+figure svg { height: auto; width: 100%; }
 dl { display: grid; gap: .2rem 1rem; grid-template-columns: max-content 1fr; }
 dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }
 .bad { color: var(--bad); }
@@ -61,10 +62,11 @@ def write(
 <title>{html.escape(title)}</title><style>{_STYLE}</style></head>
 <body><h1>{html.escape(title)}</h1>
 {warnings}
-<div class="scroll"><table><caption>{html.escape(caption)}</caption>
+<div class="scroll"><table>
 <thead><tr>{heads}</tr></thead><tbody>
 {body}
 </tbody></table></div>
+<p class="units">{html.escape(caption)}</p>
 <figure>{picture}</figure>
 <dl>{listed}</dl>
 </body></html>

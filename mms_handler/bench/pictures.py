@@ -67,7 +67,8 @@ def _figure(results: Sequence[Result], title: str) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=_SIZE, layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    if title:
+        figure.suptitle(title, fontsize=11)
     above, below = figure.subplots(2, 1)
     drawn = [result for result in results if result.measured.latencies.total_count]
     _draw_throughput(above, drawn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Mapping, NamedTuple
 
 #: Bodies whose judgement is remembered.
@@ -49,6 +50,34 @@ def parse(data: bytes, closed: bool) -> Reply | None:
         return None
     ends = closed or b"\r\nconnection: close" in head or head.startswith(b"http/1.0")
     return Reply(_status(head), data[:split], body, ends)
+
+
+class Parser:
+    """Parses replies; those that are like the last one in less time."""
+
+    def __init__(self) -> None:
+        self._length_line, self._size = b"", 0
+
+    def parse(self, data: bytes, closed: bool) -> Reply | None:
+        """As the function ``parse``."""
+        split = data.find(b"\r\n\r\n")
+        if (
+            self._length_line
+            and not closed
+            and len(data) == split + 4 + self._size
+            and data.find(self._length_line, 0, split + 2) >= 0
+            and data.find(b" 200 ", 0, 13) == 8
+            and data.find(b"lose", 0, split) < 0
+        ):
+            return Reply(200, data[:split], data[split + 4 :], False)
+        reply = parse(data, closed)
+        if reply:
+            self._size = len(reply.body)
+            line = re.search(
+                rb"\r\ncontent-length: *%d\r\n" % self._size, reply.head + b"\r\n", re.I
+            )
+            self._length_line = line.group() if line else b""
+        return reply
 
 
 def _status(head: bytes) -> int:

@@ -70,13 +70,16 @@ def from_model(path: Path, content_type: str | None, accept: str | None) -> Requ
 
 
 @contextlib.contextmanager
-def served(path: Path, server_settings: Settings, log: Callable[[str], None]) -> Iterator[str]:
+def served(
+    path: Path, server_settings: Settings, log: Callable[[str], None], *, use_tuned: bool = True
+) -> Iterator[str]:
     """Serve a model for the length of a ``with`` block; yields its URL.
 
     Args:
         path: an archive or a folder.
         server_settings: for the server, except its addresses.
         log: called with each line of the server's log.
+        use_tuned: whether the settings count to which an archive was tuned.
 
     Raises:
         HandlerError: the model cannot be served.
@@ -90,7 +93,7 @@ def served(path: Path, server_settings: Settings, log: Callable[[str], None]) ->
         multi_model=False,
         token_file=None,
     )
-    with server.serve([path], private, log=log) as running:
+    with server.serve([path], private, log=log, use_tuned=use_tuned) as running:
         (name,) = running.versions.names()
         yield running.predictions_url(name)
 
@@ -133,9 +136,18 @@ def asked_once(url: str, request: Request, token: str = "", timeout_s: float = 6
             "be answered before it can be measured"
         )
     first = packed_reply.encode(answer.status, answer.content_type, answer.body)
-    return Target(
-        address.hostname, address.port or 80, _encode(url, request, token), request.reply or first
-    )
+    port = address.port or 80
+    host = _resolved(address.hostname, port)
+    return Target(host, port, _encode(url, request, token), request.reply or first)
+
+
+def _resolved(host: str, port: int) -> str:
+    """The address of a server that answers, so that no connection has to look for it."""
+    try:
+        with socket.create_connection((host, port), timeout=10) as connection:
+            return str(connection.getpeername()[0])
+    except OSError as exc:
+        raise ServerError(f"no answer from {host}:{port}: {exc.strerror or exc}") from exc
 
 
 def _encode(url: str, request: Request, token: str) -> bytes:

@@ -28,7 +28,8 @@ class Used(NamedTuple):
 
 def listener(host: str, port: int) -> psutil.Process | None:
     """The process of this machine that listens there; None if it is another's, or elsewhere."""
-    if host not in ("127.0.0.1", "localhost", "::1", "0.0.0.0"):
+    addresses = {each.address for card in psutil.net_if_addrs().values() for each in card}
+    if host not in addresses:
         return None
     with contextlib.suppress(psutil.Error, OSError):
         for connection in psutil.net_connections("tcp"):

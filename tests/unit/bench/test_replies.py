@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mms_handler.bench.replies import Judge, Reply, content_type, parse
+from mms_handler.bench.replies import Judge, Parser, Reply, content_type, parse
 
 LENGTH = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc"
 CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x=y\r\nc\r\n0\r\n\r\n"
@@ -65,3 +65,24 @@ def test_without_an_expected_body_any_is_right():
 def test_the_content_type_of_a_reply():
     assert content_type(b"HTTP/1.1 200 OK\r\nA: b\r\ncontent-TYPE:  text/csv ") == "text/csv"
     assert content_type(b"HTTP/1.1 200 OK") == ""
+
+
+OTHERS = [
+    LENGTH,
+    LENGTH.replace(b"abc", b"xyz"),
+    LENGTH.replace(b"abc", b"abcd"),  # a byte too many
+    LENGTH.replace(b"200 OK", b"500 200 "),
+    LENGTH.replace(b"3", b"2"),
+    LENGTH.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"),
+    LENGTH[:-1],
+    LENGTH.replace(b"content-length: 3", b"x-content-length: 3\r\ncontent-length: 1"),
+    CHUNKS,
+]
+
+
+@pytest.mark.parametrize("data", OTHERS, ids=range(len(OTHERS)))
+@pytest.mark.parametrize("last", OTHERS, ids=range(len(OTHERS)))
+def test_the_last_reply_does_not_change_how_one_is_read(last, data):
+    parser = Parser()
+    parser.parse(last, closed=False)
+    assert parser.parse(data, closed=False) == parse(data, closed=False)
