@@ -97,6 +97,40 @@ class Quantized(NamedTuple):
     max_difference: float
 
 
+class Tuned(NamedTuple):
+    """The manifest's entry for the settings that serve the model fastest, as ``tune`` found.
+
+    Attributes:
+        cpus: cores of the machine where they were found.
+        workers: as the setting; None: the default.
+        threads: likewise.
+        batch_size: likewise.
+        core: likewise.
+        optimize: likewise.
+    """
+
+    cpus: float
+    workers: int | None = None
+    threads: int | None = None
+    batch_size: int | None = None
+    core: str | None = None
+    optimize: str | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """The settings by name, without those that have their defaults."""
+        fields = self._asdict()
+        del fields["cpus"]
+        return {name: value for name, value in fields.items() if value is not None}
+
+    def __str__(self) -> str:
+        words = [f"{name} {value}" for name, value in self.settings().items()]
+        text = ", ".join(words).replace("_", " ") or "the defaults"
+        return f"{text}, for {self.cpus:g} cores"
+
+
+#: The most workers, threads and requests of a batch that an archive may ask for.
+_MAX_TUNED = 1024
+
 #: The keys of Quantized's fields in a manifest.
 QUANTIZED_KEYS = ("type", "symbol", "operators", "of", "inputs", "rows", "top", "mean", "most")
 
@@ -113,6 +147,7 @@ class Manifest(NamedTuple):
         quantized: the int8 graph, if there is one.
         version: the model's; "" if it has none.
         schema: the model's inputs and outputs; None if they were not looked for.
+        tuned: the settings that serve it fastest, if they are known.
     """
 
     name: str
@@ -123,6 +158,7 @@ class Manifest(NamedTuple):
     quantized: Quantized | None = None
     version: str = ""
     schema: Schema | None = None
+    tuned: Tuned | None = None
 
 
 # --- writing ---------------------------------------------------------------------------------
@@ -174,6 +210,14 @@ def encode(
     return json.dumps(manifest, indent=2).encode()
 
 
+def with_tuned(text: bytes, tuned: Tuned) -> bytes:
+    """A manifest that is valid, with these settings instead of those that it has."""
+    manifest = json.loads(text)
+    entry = {"cpus": tuned.cpus, **tuned.settings()}
+    manifest["mms_handler"] = {**manifest.get("mms_handler", {}), "tuned": entry}
+    return json.dumps(manifest, indent=2).encode()
+
+
 def _packages() -> dict[str, str]:
     """Versions of the packages that predictions depend on; no mxnet under another name."""
     versions = {"python": platform.python_version()}
@@ -205,6 +249,7 @@ def read(text: bytes) -> Manifest:
             sample=_sample(**sample) if sample else None,
             quantized=_quantized(extension["quantized"]) if "quantized" in extension else None,
             schema=schemas.read(extension["schema"]) if "schema" in extension else None,
+            tuned=_tuned(extension["tuned"]) if "tuned" in extension else None,
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise ArchiveError(f"{MANIFEST} is not a valid manifest: {exc!r}") from exc
@@ -276,6 +321,21 @@ def _quantized(entry: Mapping[str, Any]) -> Quantized:
     if not all(isinstance(number, (int, float)) and number >= 0 for number in quantized[2:]):
         raise ValueError(f"the int8 graph's numbers are {quantized[2:]}; expected 0 or more")
     return quantized
+
+
+def _tuned(entry: Mapping[str, Any]) -> Tuned:
+    tuned = Tuned(**entry)
+    counts = (tuned.workers, tuned.threads, tuned.batch_size)
+    if not all(
+        count is None or (type(count) is int and 0 < count <= _MAX_TUNED) for count in counts
+    ):
+        raise ValueError(f"the tuned numbers are {counts}; expected 1 to {_MAX_TUNED} each")
+    words = (tuned.core, tuned.optimize)
+    if words[0] not in (None, "auto", "off") or words[1] not in (None, "on", "off", "float"):
+        raise ValueError(f"the tuned core and optimize are {words}; expected words of the settings")
+    if not isinstance(tuned.cpus, (int, float)):
+        raise TypeError(f"the tuned cores are {tuned.cpus!r}; expected a number")
+    return tuned
 
 
 def _string(value: object) -> str:

@@ -17,6 +17,7 @@ from mms_handler.archive.formats import other_suffix, size
 from mms_handler.archive.pack import contents, entries, pack, pack_tar
 from mms_handler.archive.quantize import MIN_AGREEMENT, calibration_requests, quantize
 from mms_handler.archive.report import Question, Report
+from mms_handler.archive.retuning import write_tuned
 from mms_handler.archive.unpacking import unpack_any
 from mms_handler.archive.verify import manifest_of, unpack, verify, verify_folder
 
@@ -43,4 +44,5 @@ __all__ = [
     "unpack_any",
     "verify",
     "verify_folder",
+    "write_tuned",
 ]

@@ -228,7 +228,9 @@ def _verified(path: Path) -> str:
     if manifest.hashes is None:
         return f"{manifest.name}, packed by another tool, without hashes"
     versions = ", ".join(f"{name} {version}" for name, version in manifest.packages.items())
-    return f"{manifest.name}, {len(manifest.hashes)} files as they were packed, with {versions}"
+    tuned = f"; tuned to {manifest.tuned}" if manifest.tuned else ""
+    files = f"{len(manifest.hashes)} files as they were packed"
+    return f"{manifest.name}, {files}, with {versions}{tuned}"
 
 
 @group.command(

@@ -308,6 +308,10 @@ def _print_description(description: dict[str, Any]) -> None:
         rows.append(
             ("loaded", "at the server's start" if description["loadedAtStartup"] else "later")
         )
+    if tuned := description.get("tuned"):
+        from mms_handler.manifest import Tuned
+
+        rows.append(("tuned", str(Tuned(**tuned))))
     if "phase" in description:
         rows.append(("loading", _phase(description)[2:]))
     arrays = schema.read(description) if "inputs" in description else schema.Schema()

@@ -91,6 +91,11 @@ class MmsModels:
         plain = manifest.foreign_handler(self._store.folder(name))
         return serving.batch_size or (1 if plain else DEFAULT_BATCH_SIZE)
 
+    def tuned(self, name: str) -> manifest.Tuned | None:
+        """The settings that a model of the store was tuned to, if it was."""
+        packed = manifest.read_folder(self._store.folder(name))
+        return packed.tuned if packed else None
+
     def processes(self, name: str) -> list[psutil.Process]:
         """The listener and the workers of a model."""
         return model_processes.of_model(self._front_end.process.pid, name)

@@ -126,12 +126,14 @@ class Registry:
                 "batchSize": self._mms.batch_size(name, model.serving),
                 "workers": [],
             }
-        for_clients = {
+        for_clients: dict[str, Any] = {
             "modelName": model.name,
             "modelVersion": model.version,
             "modelUrl": model.url,
             "maxBatchDelay": 0,
         }
+        if tuned := self._mms.tuned(name):
+            for_clients["tuned"] = {"cpus": tuned.cpus, **tuned.settings()}
         arrays = documents.schema_in(self._store.folder(name))
         described = schema.encode(arrays) if any(arrays) else {}
         return {**description, **for_clients, **described}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
 from mms_handler.errors import Conflict, HandlerError, NoSuchModel, ServerError
-from mms_handler.server import access, admin, admin_http, front_end, sizing
+from mms_handler.server import access, admin, admin_http, front_end, sizing, tuned
 from mms_handler.server.access import Access, Tokens, read_tokens
 from mms_handler.server.deaths import EndedWorkers
 from mms_handler.server.front_end import FrontEnd, ProcessLog
@@ -127,6 +127,7 @@ def serve(
     script: Path | None = None,
     colours: bool = False,
     starting: Callable[[Callable[[], str]], None] = lambda loading: None,
+    use_tuned: bool = True,
 ) -> Iterator[Server]:
     """Serve models for the length of a ``with`` block.
 
@@ -140,6 +141,7 @@ def serve(
         colours: whether text of the log may have colours.
         starting: called before the models are loaded, with a function that says which one is being
             loaded and for how long, or "" if none is.
+        use_tuned: whether the settings count to which an archive was tuned.
 
     Yields:
         The server, once every model is loaded.  No process of it is left after the block.
@@ -150,7 +152,7 @@ def serve(
     """
     records = Log(log, settings.log_format, settings.log_level, colours)
     with records.following(), _serve(
-        places, settings, records, ready_s, script, starting
+        places, settings, records, ready_s, script, starting, use_tuned
     ) as server:
         yield server
 
@@ -163,6 +165,7 @@ def _serve(
     ready_s: float,
     script: Path | None,
     starting: Callable[[Callable[[], str]], None],
+    use_tuned: bool,
 ) -> Iterator[Server]:
     """As ``serve``."""
     tokens = Tokens()
@@ -174,7 +177,7 @@ def _serve(
         log.warning("%s", warning)
     front_end.check_port(settings.host, settings.port)
     front_end.check_port("127.0.0.1", settings.management_port)
-    deaths, serving = WorkerDeaths(settings.restarts), Serving.by_default(settings)
+    deaths = WorkerDeaths(settings.restarts)
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(contextlib.ExitStack())
         sources = check_distinct(
@@ -183,6 +186,9 @@ def _serve(
                 for place in places
             ]
         )
+        if use_tuned:
+            settings = tuned.settings_for(settings, sources, this_machine())
+        serving = Serving.by_default(settings)
         plan = sizing.plan(this_machine(), settings, [source.size_bytes for source in sources])
         log.info("%s", sizing.summary(plan))
         names = [source.name for source in sources]

@@ -25,6 +25,7 @@ class Source(NamedTuple):
         code: a script, or its folder, that replaces a folder's own; None: its own.
         fetched: ``path`` is temporary.
         version: the version of the model that its manifest names; "" if it names none.
+        tuned: the settings that its manifest names, if it does.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Source(NamedTuple):
     code: Path | None = None
     fetched: bool = False
     version: str = ""
+    tuned: manifest.Tuned | None = None
 
 
 @contextlib.contextmanager
@@ -80,7 +82,15 @@ def source_at(path: Path, code: Path | None = None) -> Source:
     name = name_of(path)
     if code and not path.is_dir():
         raise ArchiveError(f"{path} has a script of its own; --script is for a model in a folder")
-    return Source(name, path, archive.size(path), str(path), code, version=_version(path))
+    return Source(
+        name,
+        path,
+        archive.size(path),
+        str(path),
+        code,
+        version=_version(path),
+        tuned=_tuned(path),
+    )
 
 
 def name_of(path: Path) -> str:
@@ -122,6 +132,14 @@ def _version(path: Path) -> str:
         packed = _manifest(path)
         return packed.version if packed and names.is_version(packed.version) else ""
     return ""
+
+
+def _tuned(path: Path) -> manifest.Tuned | None:
+    """The settings that a manifest names; one that is not valid is refused later."""
+    with contextlib.suppress(ArchiveError):
+        packed = _manifest(path)
+        return packed.tuned if packed else None
+    return None
 
 
 def own_name(path: Path) -> str:

@@ -32,6 +32,7 @@ __all__ = [
     "export",
     "export_defaults",
     "hidden_removed",
+    "is_set",
     "make_private",
     "path_of_programs",
 ]
@@ -72,6 +73,11 @@ def effective(env: Mapping[str, str], options: Mapping[str, object]) -> Effectiv
 def current() -> Settings:
     """Read the settings of this process."""
     return Settings.from_env(os.environ)
+
+
+def is_set(field: str) -> bool:
+    """Whether a variable of this process sets a field of Settings."""
+    return any(os.environ.get(variable) for variable in TABLE[field].variables)
 
 
 def environment(settings: Settings | None = None) -> dict[str, str]:

@@ -221,3 +221,39 @@ def test_handlers(handler):
 def test_handlers_that_are_refused(handler, reason):
     with pytest.raises(ArchiveError, match=reason):
         manifest.check_handler(handler, ["own.py"])
+
+
+# --- what tune writes ------------------------------------------------------------------------
+
+
+def tuned(**entry):
+    return json.dumps({"model": MODEL, "mms_handler": {"tuned": entry}}).encode()
+
+
+def test_tuned_settings_are_written_and_read():
+    text = manifest.encode("iris", None, {"a": "1"})
+    settings = manifest.Tuned(2, workers=1, batch_size=8)
+    written = manifest.with_tuned(text, settings)
+    assert manifest.read(written) == manifest.read(text)._replace(tuned=settings)
+    assert str(manifest.read(written).tuned) == "workers 1, batch size 8, for 2 cores"
+    again = manifest.with_tuned(written, manifest.Tuned(2))
+    assert str(manifest.read(again).tuned) == "the defaults, for 2 cores"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"cpus": 2, "workers": 0},
+        {"cpus": 2, "threads": 5000},
+        {"cpus": 2, "batch_size": True},
+        {"cpus": 2, "core": "on"},
+        {"cpus": 2, "optimize": 1},
+        {"cpus": "2"},
+        {"cpus": 2, "colour": "red"},
+        {},
+    ],
+    ids=str,
+)
+def test_tuned_settings_that_are_not_valid(entry):
+    with pytest.raises(ArchiveError, match="is not a valid manifest"):
+        manifest.read(tuned(**entry))
