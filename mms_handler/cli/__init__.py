@@ -17,6 +17,7 @@ from mms_handler.cli import (
     serving,
     starting,
     train,
+    tune,
 )
 from mms_handler.cli.command import group, main
 
@@ -32,4 +33,5 @@ __all__ = [
     "serving",
     "starting",
     "train",
+    "tune",
 ]

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mms_handler.bench.target import Request
 
 #: The exit code after Ctrl-C, as in shells.
-_INTERRUPTED = 130
+INTERRUPTED = 130
 
 #: Numbers of clients without --clients and --rate.
 _CLIENTS = (1, 8, 32)
@@ -125,12 +125,12 @@ def bench(
     from mms_handler.bench.order import Load, Timing
 
     check_files(**files)
-    request = _request(target, file, sample, content_type, accept)
+    request = request_for(target, file, sample, content_type, accept)
     loads = [Load(clients=number) for number in clients]
     loads += [Load(rate=number) for number in rate]
     loads = loads or [Load(clients=number) for number in _CLIENTS]
     timing = Timing(warmup_s, seconds, timeout_s)
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
     count = processes or measuring.default_processes()
     with _url(target) as url:
         address = _ask(url, request, token_file if isinstance(target, str) else None)
@@ -138,12 +138,13 @@ def bench(
     finish(results, str(target), request.description, timing, **files)
     if not whole:
         click.echo("interrupted: this is what there was", err=True)
-        sys.exit(_INTERRUPTED)
+        sys.exit(INTERRUPTED)
     if not all(result.is_good for result in results):
         sys.exit(1)
 
 
-def _interrupt(number: int, frame: Any) -> None:
+def interrupt(number: int, frame: Any) -> None:
+    """End as after Ctrl-C."""
     raise KeyboardInterrupt
 
 
@@ -162,13 +163,14 @@ def check_files(json_file: Path | None, plot: Path | None, html_file: Path | Non
         pictures.check_has_matplotlib("--html")
 
 
-def _request(
+def request_for(
     target: str | Path,
     file: Path | None,
     sample: Path | None,
     content_type: str | None,
     accept: str | None,
 ) -> Request:
+    """The request: FILE, or the sample of a model."""
     from mms_handler.bench import target as targets
 
     model = sample or (target if isinstance(target, Path) else None)
@@ -253,6 +255,10 @@ class Line:
         """Show this from now on."""
         if measured is not self._measured:
             self._measured, self._since_s = measured, time.monotonic()
+
+    def forget(self) -> None:
+        """Show nothing until ``show`` is called."""
+        self._measured = None
 
     def text(self) -> str:
         measured = self._measured

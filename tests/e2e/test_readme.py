@@ -29,6 +29,9 @@ LONG = {
         ("make bench", "make quick", "make chaos", "make soak", "make mutate", "make test-hosts"),
         "--dry-run",
     ),
+    "mms-handler tune model_archives/linear.mar --seconds 0.5 --warmup-s 0.2 --plot tune.svg": (
+        "--max-trials 1"
+    ),
     "python -m benchmarks.bodies": "'JSON: one integer'",
     ".venv/bin/pytest -q tests/unit/test_orders.py": "--collect-only",
 }

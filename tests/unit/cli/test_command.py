@@ -36,4 +36,6 @@ def completed(words):
 def test_bash_completes_commands_and_options():
     assert completed("mms-handler che") == ["check"]
     assert completed("mms-handler init --k") == ["--kind"]
+    assert completed("mms-handler ben") == ["bench"]
+    assert completed("mms-handler tune --p9") == ["--p99-ms"]
     assert completed("mms-handler init fruit --kind ''") == ["gluon", "module", "transform"]
