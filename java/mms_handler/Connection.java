@@ -75,6 +75,9 @@ final class Connection extends ChannelDuplexHandler {
     /** What the access log has of the request; null if it has none. */
     private AccessLog.Entry entry;
 
+    /** The copy of the request, if it is captured; null otherwise. */
+    private Capture capture;
+
     /** Whose request it is, if that is counted; null otherwise. */
     private Clients.Client client;
 
@@ -147,6 +150,9 @@ final class Connection extends ChannelDuplexHandler {
             entry.bytesIn += ((HttpContent) message).content().readableBytes();
             entry.readNs = System.nanoTime();
         }
+        if (capture != null && message instanceof HttpContent) {
+            capture.add(((HttpContent) message).content());
+        }
         if (refused) {
             ReferenceCountUtil.release(message);
         } else {
@@ -213,6 +219,9 @@ final class Connection extends ChannelDuplexHandler {
             reply = Checks.reply(request, target);
         }
         refused = reply != null;
+        if (Capture.ON && !refused) {
+            capture = Capture.begin(request);
+        }
         if (refused) {
             answerHead(reply);
         } else if (head && target.isEndpoint()) {
@@ -378,6 +387,10 @@ final class Connection extends ChannelDuplexHandler {
             response.headers().set(RequestId.HEADER, RequestId.next());
         }
         describe(response);
+        if (capture != null) {
+            capture.end(response, System.nanoTime() - startNs);
+            capture = null;
+        }
     }
 
     // --- the access log ---
@@ -477,6 +490,10 @@ final class Connection extends ChannelDuplexHandler {
     public void channelInactive(ChannelHandlerContext context) {
         phase = Phase.CLOSING;
         leave();
+        if (capture != null) {
+            capture.release();
+            capture = null;
+        }
         if (inFlight()) {
             if (unanswered && entry != null) {
                 entry.status = GONE;

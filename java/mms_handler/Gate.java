@@ -179,6 +179,7 @@ final class Gate {
         Connection.OPEN.forEach(Connection::tooLate);
         await(QUIET_NS, 2 * QUIET_NS);
         AccessLog.flush();
+        Capture.finish();
     }
 
     /**

@@ -224,5 +224,8 @@ public final class Metrics extends GetEndpoint {
         for (Limits limit : Limits.values()) {
             page.sample("limit_hits_total", limit.count.sum(), "limit", limit.label);
         }
+        page.family("captured_total", "counter", "Predictions captured, and dropped instead.");
+        page.sample("captured_total", Capture.WRITTEN.sum(), "result", "written");
+        page.sample("captured_total", Capture.DROPPED.sum(), "result", "dropped");
     }
 }

@@ -49,6 +49,24 @@ final class Plugin {
     /** Proxies in front of the server that add their client to X-Forwarded-For. */
     static final int PROXIES = number("mms_handler.proxies", 0);
 
+    /** The folder for captured predictions; null: none is captured. */
+    static final String CAPTURE = System.getProperty("mms_handler.capture");
+
+    /** The share of them, above 0 and up to 1. */
+    static final double CAPTURE_SHARE = rate("mms_handler.capture_share", 1.0);
+
+    /** The main content types that are captured, in lower case; null: all. */
+    static final Set<String> CAPTURE_TYPES = names("mms_handler.capture_types");
+
+    /** What the folder may take. */
+    static final int CAPTURE_MAX_MB = number("mms_handler.capture_max_mb", 1000);
+
+    /** Seconds after which a file is finished. */
+    static final int CAPTURE_FILE_S = number("mms_handler.capture_file_s", 60);
+
+    /** What is captured and not written may take so much; null: a part of the heap. */
+    static final Integer CAPTURE_BUFFER_MB = number("mms_handler.capture_buffer_mb", null);
+
     /** The server's copy of the tokens: a line with a use and a token each.  Without it none is. */
     static final String TOKEN_FILE = System.getProperty("mms_handler.token_file");
 
@@ -87,6 +105,7 @@ final class Plugin {
             Gate.bind(GATE);
             Limits.watch();
             AccessLog.start();
+            Capture.start();
         }
         Workers.watch();
     }

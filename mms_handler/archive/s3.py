@@ -1,4 +1,4 @@
-"""Download an object, or a folder of objects, from S3."""
+"""Download an object, or a folder of objects, from S3; upload a file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ADVICE = {
     "AWS_ENDPOINT_URL",
     "NoSuchKey": "the bucket has no such object; the address of a folder ends with /",
     "AccessDenied": "the credentials do not allow it, or the object does not exist; they need "
-    "s3:GetObject, and for a folder s3:ListBucket",
+    "s3:GetObject, for a folder s3:ListBucket, and for an upload s3:PutObject",
     "InvalidAccessKeyId": _CREDENTIALS,
     "SignatureDoesNotMatch": _CREDENTIALS,
     "ExpiredToken": _CREDENTIALS,
@@ -95,6 +95,32 @@ def download(
     return target
 
 
+def upload(file: Path, url: str) -> None:
+    """Write a file of a few megabytes to an object.
+
+    Args:
+        file: the file.
+        url: s3://bucket/key.
+
+    Raises:
+        ArchiveError: the upload fails, or boto3 is not installed.
+    """
+    bucket, key = split(url)
+    with _boto3(url, "uploaded") as boto3, file.open("rb") as body:
+        client = boto3.session.Session().client("s3")
+        client.put_object(Bucket=bucket, Key=key, Body=body)
+
+
+def check_boto3(url: str) -> None:
+    """Do nothing if boto3 is installed.
+
+    Raises:
+        ArchiveError: it is not.
+    """
+    with _boto3(url):
+        return
+
+
 def split(url: str) -> tuple[str, str]:
     """The bucket and the key of an s3:// address.
 
@@ -131,8 +157,8 @@ def _objects(client: Any, bucket: str, key: str) -> Mapping[str, _Object]:
 
 
 @contextlib.contextmanager
-def _boto3(url: str) -> Iterator[Any]:
-    """Yield boto3; its errors become ArchiveErrors that say what to do."""
+def _boto3(url: str, what: str = "downloaded") -> Iterator[Any]:
+    """Yield boto3; its errors become ArchiveErrors that say ``what`` failed, and what to do."""
     try:
         import boto3
         from botocore.exceptions import BotoCoreError, ClientError
@@ -146,7 +172,7 @@ def _boto3(url: str) -> Iterator[Any]:
     try:
         yield boto3
     except (boto3.exceptions.Boto3Error, BotoCoreError, ClientError, replaced) as exc:
-        raise ArchiveError(f"{url} cannot be downloaded: {_reason(exc)}") from exc
+        raise ArchiveError(f"{url} cannot be {what}: {_reason(exc)}") from exc
 
 
 def _reason(exc: Exception) -> str:

@@ -71,13 +71,17 @@ def from_model(path: Path, content_type: str | None, accept: str | None) -> Requ
 
 @contextlib.contextmanager
 def served(
-    path: Path, server_settings: Settings, log: Callable[[str], None], *, use_tuned: bool = True
+    path: str | Path,
+    server_settings: Settings,
+    log: Callable[[str], None],
+    *,
+    use_tuned: bool = True,
 ) -> Iterator[str]:
     """Serve a model for the length of a ``with`` block; yields its URL.
 
     Args:
-        path: an archive or a folder.
-        server_settings: for the server, except its addresses.
+        path: an archive or a folder, or its address.
+        server_settings: for the server, but for addresses, tokens, captures, limits of clients.
         log: called with each line of the server's log.
         use_tuned: whether the settings count to which an archive was tuned.
 
@@ -92,6 +96,9 @@ def served(
         management_port=management_port,
         multi_model=False,
         token_file=None,
+        client_rate=None,
+        client_concurrency=None,
+        capture=None,
     )
     with server.serve([path], private, log=log, use_tuned=use_tuned) as running:
         (name,) = running.versions.names()

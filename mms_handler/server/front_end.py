@@ -337,6 +337,12 @@ def _gate_options(
     for name in ("max_requests", "max_worker_mb", *_CLIENT_LIMITS):
         if getattr(settings, name):
             options[name] = str(getattr(settings, name))
+    if settings.capture:
+        options["capture"] = settings.capture
+        options["capture_share"] = repr(settings.capture_share)
+        options["capture_max_mb"] = str(settings.capture_max_mb)
+        if settings.capture_types:
+            options["capture_types"] = ",".join(settings.capture_types)
     if settings.trusted_proxies:
         options["proxies"] = str(settings.trusted_proxies)
     if expected:

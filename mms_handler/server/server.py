@@ -8,13 +8,14 @@ POST /models ──▶ Api ──▶ Versions ──▶ the gate's table
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import subprocess
 from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
 from mms_handler.errors import Conflict, HandlerError, NoSuchModel, ServerError
-from mms_handler.server import access, admin, admin_http, front_end, sizing, tuned
+from mms_handler.server import access, admin, admin_http, capturing, front_end, sizing, tuned
 from mms_handler.server.access import Access, Tokens, read_tokens
 from mms_handler.server.deaths import EndedWorkers
 from mms_handler.server.front_end import FrontEnd, ProcessLog
@@ -192,9 +193,20 @@ def _serve(
         plan = sizing.plan(this_machine(), settings, [source.size_bytes for source in sources])
         log.info("%s", sizing.summary(plan))
         names = [source.name for source in sources]
+        front_settings = settings
+        if settings.capture:
+            captured = stack.enter_context(capturing.folder_for(settings.capture))
+            front_settings = dataclasses.replace(settings, capture=captured)
+            share = f"{100 * settings.capture_share:g} %"
+            log.info("%s of the predictions are captured into %s", share, settings.capture)
         front = stack.enter_context(
             front_end.started(
-                settings, tokens, plan, ProcessLog(records.put, records.put_access), ready_s, names
+                front_settings,
+                tokens,
+                plan,
+                ProcessLog(records.put, records.put_access),
+                ready_s,
+                names,
             )
         )
         store = Store(front.folder / "store", settings.program)

@@ -300,6 +300,37 @@ class Settings:
         "the header is not read.",
         option="trusted-proxies",
     )
+    capture: str | None = declare(
+        None,
+        {"MMS_HANDLER_CAPTURE": texts.place},
+        "Folder, or s3:// address, into which a share of the predictions is written.",
+        default_text="none: nothing is kept",
+        option="capture",
+        metavar="PLACE",
+    )
+    capture_share: float = declare(
+        0.01,
+        {"MMS_HANDLER_CAPTURE_SHARE": texts.share},
+        "Share of the predictions that is captured, such as 0.01 or 1%.",
+        text=lambda share: f"{share:.15g}",
+        option="capture-share",
+        metavar="SHARE",
+    )
+    capture_max_mb: int = declare(
+        1000,
+        {"MMS_HANDLER_CAPTURE_MAX_MB": texts.positive},
+        "Size that captured predictions may have in the folder; the oldest are removed.",
+        unit="MB",
+        option="capture-max-mb",
+    )
+    capture_types: tuple[str, ...] = declare(
+        (),
+        {"MMS_HANDLER_CAPTURE_TYPES": texts.media_types},
+        "Content types of bodies that may be captured, separated by commas.",
+        default_text="all",
+        option="capture-types",
+        metavar="TYPES",
+    )
     restarts: int = declare(
         5,
         {"MMS_HANDLER_MAX_RESTARTS": texts.natural},

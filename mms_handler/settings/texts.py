@@ -41,6 +41,31 @@ def rate(text: str) -> float:
     return float(number)
 
 
+def share(text: str) -> float:
+    number = text.strip()
+    if not re.fullmatch(r"\d{1,3}(\.\d{1,6})?%?", number):
+        raise ValueError("a share such as 0.01 or 1%")
+    value = float(number.rstrip("%")) / (100 if number.endswith("%") else 1)
+    if not 1e-6 <= value <= 1:
+        raise ValueError("a share above 0 and up to 1, or 100%")
+    return value
+
+
+def place(text: str) -> str:
+    scheme, separator, rest = text.partition("://")
+    if not text.isprintable() or (separator and (scheme.lower() != "s3" or not rest.strip("/"))):
+        raise ValueError("a folder, or s3://bucket/folder")
+    return text
+
+
+def media_types(text: str) -> tuple[str, ...]:
+    if not re.fullmatch(
+        r"[\w.+*-]+/[\w.+-]+(,[\w.+*-]+/[\w.+-]+)*", "".join(text.split()), re.ASCII
+    ):
+        raise ValueError("content types separated by commas, such as application/json,text/csv")
+    return tuple(word.lower() for word in words(text))
+
+
 def burst(text: str) -> int:
     if not _is_whole(text) or not 0 < int(text) <= 1_000_000:
         raise ValueError("a whole number from 1 to 1000000")

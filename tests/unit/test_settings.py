@@ -55,6 +55,10 @@ DEFAULTS = {
     "header_timeout_s": 10,
     "body_timeout_s": 60,
     "max_connections": 1024,
+    "capture": None,
+    "capture_share": 0.01,
+    "capture_max_mb": 1000,
+    "capture_types": (),
     "client_rate": None,
     "client_burst": None,
     "client_concurrency": None,
@@ -135,6 +139,17 @@ def test_an_empty_environment_gives_the_defaults():
         ("MMS_HANDLER_HEADER_TIMEOUT_SECONDS", "1", {"header_timeout_s": 1}),
         ("MMS_HANDLER_BODY_TIMEOUT_SECONDS", "600", {"body_timeout_s": 600}),
         ("MMS_HANDLER_MAX_CONNECTIONS", "9", {"max_connections": 9}),
+        ("MMS_HANDLER_CAPTURE", "/srv/captured", {"capture": "/srv/captured"}),
+        ("MMS_HANDLER_CAPTURE", "s3://bucket/a", {"capture": "s3://bucket/a"}),
+        ("MMS_HANDLER_CAPTURE_SHARE", "0.25", {"capture_share": 0.25}),
+        ("MMS_HANDLER_CAPTURE_SHARE", "2.5%", {"capture_share": 0.025}),
+        ("MMS_HANDLER_CAPTURE_SHARE", "100%", {"capture_share": 1.0}),
+        ("MMS_HANDLER_CAPTURE_MAX_MB", "20", {"capture_max_mb": 20}),
+        (
+            "MMS_HANDLER_CAPTURE_TYPES",
+            "Text/CSV, application/x-npy",
+            {"capture_types": ("text/csv", "application/x-npy")},
+        ),
         ("MMS_HANDLER_CLIENT_RATE", "20/s", {"client_rate": 20.0}),
         ("MMS_HANDLER_CLIENT_RATE", " 0.5 ", {"client_rate": 0.5}),
         ("MMS_HANDLER_CLIENT_RATE", "1000000", {"client_rate": 1e6}),
@@ -210,6 +225,7 @@ def test_the_help_says_what_each_option_takes():
     assert values == {
         *("BYTES", "MB", "S", "NUMBER"),
         *("ADDRESS", "PORT", "FOLDER", "URLS", "NAMES", "FILE", "FORMAT", "LEVEL", "WHICH"),
+        *("PLACE", "SHARE", "TYPES"),
     }
 
 
@@ -265,6 +281,31 @@ def test_an_empty_variable_is_an_absent_one():
             "MMS_HANDLER_CLIENT_RATE: '0' is not a number of requests a second, such as 20/s or "
             "0.5, up to 1000000",
             id="no rate",
+        ),
+        pytest.param(
+            "MMS_HANDLER_CAPTURE",
+            "https://a/b",
+            "MMS_HANDLER_CAPTURE: 'https://a/b' is not a folder, or s3://bucket/folder",
+            id="captured by another protocol",
+        ),
+        pytest.param(
+            "MMS_HANDLER_CAPTURE_SHARE",
+            "0",
+            "MMS_HANDLER_CAPTURE_SHARE: '0' is not a share above 0 and up to 1, or 100%",
+            id="no share",
+        ),
+        pytest.param(
+            "MMS_HANDLER_CAPTURE_SHARE",
+            "half",
+            "MMS_HANDLER_CAPTURE_SHARE: 'half' is not a share such as 0.01 or 1%",
+            id="a share in words",
+        ),
+        pytest.param(
+            "MMS_HANDLER_CAPTURE_TYPES",
+            "json",
+            "MMS_HANDLER_CAPTURE_TYPES: 'json' is not content types separated by commas, such as "
+            "application/json,text/csv",
+            id="no content type",
         ),
         pytest.param(
             "MMS_HANDLER_TRUSTED_PROXIES",
@@ -521,6 +562,10 @@ OTHERS = {
     "header_timeout_s": 3,
     "body_timeout_s": 4,
     "max_connections": 50,
+    "capture": "s3://a/b",
+    "capture_share": 0.3,
+    "capture_max_mb": 5,
+    "capture_types": ("text/csv", "image/png"),
     "client_rate": 0.125,
     "client_burst": 3,
     "client_concurrency": 4,

@@ -361,7 +361,7 @@ def test_without_credentials(bucket, folder, monkeypatch):
         (
             "AccessDenied",
             "the credentials do not allow it, or the object does not exist; they need "
-            "s3:GetObject, and for a folder s3:ListBucket",
+            "s3:GetObject, for a folder s3:ListBucket, and for an upload s3:PutObject",
         ),
         (
             "AuthorizationHeaderMalformed",
