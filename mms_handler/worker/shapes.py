@@ -70,13 +70,20 @@ def _default_inputs(pipeline: Steps, sample: Any, data: Any, saved: Any) -> list
             array.shape for array in (arrays.values() if isinstance(arrays, dict) else [arrays])
         ]
     else:
-        shapes = list(saved)
+        shapes = list(saved) or _searched(model, len(names))
     if len(shapes) != len(names):
         shapes = [(0,)] * len(names)
     return [Tensor(name, _rows(shape), "FP32") for name, shape in zip(names, shapes)]
 
 
-def _rows(shape: Sequence[int]) -> tuple[int | None, ...]:
+def _searched(block: Any, inputs: int) -> list[Any]:
+    """The shape that the graph of a Block takes, None for any length; [] if none can be found."""
+    rules = models.ShapeRules.of_block(block, inputs) if models.is_block(block) else None
+    pattern = rules.search() if rules else None
+    return [pattern[1]] if pattern else []
+
+
+def _rows(shape: Sequence[int | None]) -> tuple[int | None, ...]:
     """A shape with any number of rows."""
     return (None, *shape[1:]) if shape else ()
 

@@ -6,6 +6,7 @@ import base64
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -272,3 +273,12 @@ def test_a_handler_that_returns_no_list(plain):
         "ModelError: the handler returned str for a batch of one request; MMS needs a list with "
         "one reply"
     )
+
+
+def test_what_a_block_takes_that_has_no_sample():
+    """Its graph tells; what its script writes, only a request does."""
+    folder = Path(__file__).parents[2] / "model_archives" / "gluon_blocks"
+    assert inspect(folder, None)["schema"] == {
+        "inputs": [{"name": "x", "shape": ["N", 4], "type": "FP32"}],
+        "outputs": [],
+    }
