@@ -90,6 +90,7 @@ soak: $(VENV)/test$(JAVA) ## serve at 70 % of capacity for an hour and watch wha
 # older ones fuzz without coverage.
 fuzz: $(VENV)/test,fuzz$(JAVA) ## fuzz all that reads input, a million times; SECONDS=60 for a minute; TARGETS="json zips" for two
 	$(BIN)/python tests/fuzz $(TARGETS) $(if $(SECONDS),--seconds $(SECONDS))
+	$(if $(TARGETS),,$(BIN)/python tests/fuzz/described_api.py $(if $(SECONDS),5))
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

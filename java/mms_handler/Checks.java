@@ -19,6 +19,8 @@ import java.nio.charset.StandardCharsets;
 
 /** What the gate itself answers, from a request's head, because MMS would answer 500. */
 final class Checks {
+    private static final String METHODS = "GET, HEAD, POST, PUT, DELETE, OPTIONS";
+
     private Checks() {}
 
     /** Whether {@link #reply} has nothing to say: so with almost all requests. */
@@ -35,15 +37,23 @@ final class Checks {
         }
         HttpMethod method = request.method();
         if (method.equals(HttpMethod.OPTIONS) && request.uri().equals("*")) {
-            return options("GET, HEAD, POST, PUT, DELETE, OPTIONS");
+            return options(METHODS);
         }
-        if (!target.isEndpoint() || target.isForEndpoint(method)) {
+        boolean known = target.isForEndpoint(method);
+        if (!target.isEndpoint()) { // MMS would make a prediction for any method
+            boolean asks = target.model() != null && !target.isInference();
+            return asks && !known && !method.equals(HttpMethod.OPTIONS) ? notAllowed(METHODS) : null;
+        }
+        if (known) {
             return null;
         }
-        FullHttpResponse reply = options("GET, HEAD, OPTIONS");
-        if (!method.equals(HttpMethod.OPTIONS)) {
-            reply.setStatus(HttpResponseStatus.METHOD_NOT_ALLOWED);
-        }
+        String methods = "GET, HEAD, OPTIONS";
+        return method.equals(HttpMethod.OPTIONS) ? options(methods) : notAllowed(methods);
+    }
+
+    private static FullHttpResponse notAllowed(String methods) {
+        FullHttpResponse reply = options(methods);
+        reply.setStatus(HttpResponseStatus.METHOD_NOT_ALLOWED);
         return reply;
     }
 

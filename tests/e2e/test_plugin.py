@@ -342,7 +342,9 @@ def test_a_path_that_cannot_be_decoded_is_a_bad_request(gated, method, target):
         ("GET", "/%2F", 405, ""),
         ("GET", "/;a", 404, ""),
         ("GET", "/%00", 404, ""),
-        ("CONNECT", "/predictions/unknown", 404, ""),
+        ("CONNECT", "/predictions/unknown", 405, "GET, HEAD, POST, PUT, DELETE, OPTIONS"),
+        ("TRACE", "/predictions/sleeper", 405, "GET, HEAD, POST, PUT, DELETE, OPTIONS"),
+        ("QUERY", "/predictions/sleeper", 405, "GET, HEAD, POST, PUT, DELETE, OPTIONS"),
     ],
 )
 def test_unusual_methods_and_paths_are_answered(gated, method, target, status, allow):
