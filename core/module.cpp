@@ -5,8 +5,8 @@
 #include <Python.h>
 
 #include "frames.h"
-#include "read_numbers.h"
-#include "write_numbers.h"
+#include "read_bodies.h"
+#include "write_bodies.h"
 
 namespace core {
 namespace {
@@ -14,8 +14,6 @@ namespace {
 // Other functions, or other arguments of one, make another number.
 constexpr int INTERFACE = 2;
 
-constexpr int MAX_DIMENSIONS = 8;
-constexpr Py_ssize_t FLOAT = sizeof(float);
 constexpr uint16_t OK = 200;
 
 // A reference that is given back.
@@ -53,101 +51,6 @@ bool bytes_of(PyObject* object, const char*& start, const char*& end) {
     end = start + length;
     return true;
 }
-
-// The lengths of the outermost list of each body, and of the lists in it, which are the same in
-// all bodies.
-struct Shape {
-    int depth = 0;  // 0: not known yet
-    Py_ssize_t lengths[MAX_DIMENSIONS] = {};
-};
-
-// Where the numbers go.
-struct Numbers {
-    float* at;
-    float* end;
-};
-
-inline const char* skip_blanks(const char* at, const char* end) {
-    while (at < end && (*at == ' ' || *at == '\n' || *at == '\r' || *at == '\t')) ++at;
-    return at;
-}
-
-// Read nested lists of numbers.  `shape` has the lengths that lists must have, 0 where the first
-// list of a level decides.  Returns whether `at` to `end` is that and nothing else.
-bool read_lists(const char* at, const char* end, Numbers& numbers, Shape& shape) {
-    Py_ssize_t counts[MAX_DIMENSIONS] = {};
-    int level = -1;
-    at = skip_blanks(at, end);
-    for (;;) {
-        while (at < end && *at == '[') {
-            if (++level == (shape.depth ? shape.depth : MAX_DIMENSIONS)) return false;
-            counts[level] = 0;
-            at = skip_blanks(at + 1, end);
-        }
-        if (level < 0) return false;
-        if (!shape.depth) shape.depth = level + 1;
-        if (level != shape.depth - 1) return false;
-        for (;;) {
-            if (at == end || numbers.at == numbers.end) return false;
-            at = read_number<false>(at, end, *numbers.at);
-            if (!at) return false;
-            ++numbers.at;
-            ++counts[level];
-            if (at < end && *at == ',') {
-                ++at;
-                if (at < end && *at == ' ') ++at;
-                if (at < end && *at <= ' ') at = skip_blanks(at, end);
-                continue;
-            }
-            at = skip_blanks(at, end);
-            if (at == end) return false;
-            if (*at != ',') break;
-            at = skip_blanks(at + 1, end);
-        }
-        while (at < end && *at == ']') {
-            if (!shape.lengths[level]) shape.lengths[level] = counts[level];
-            if (shape.lengths[level] != counts[level]) return false;
-            at = skip_blanks(at + 1, end);
-            if (--level < 0) return at == end;
-            ++counts[level];
-        }
-        if (at == end || *at != ',') return false;
-        at = skip_blanks(at + 1, end);
-        if (at == end || *at != '[') return false;
-    }
-}
-
-// Read lines of numbers between commas; empty lines only at the end.
-bool read_lines(const char* at, const char* end, Numbers& numbers, Shape& shape) {
-    const auto skip = [&at, end] {
-        while (at < end && (*at == ' ' || *at == '\t')) ++at;
-    };
-    while (end > at && end[-1] == '\n') end -= end - at > 1 && end[-2] == '\r' ? 2 : 1;
-    shape.depth = 2;
-    for (;;) {
-        Py_ssize_t columns = 0;
-        for (;;) {
-            skip();
-            if (at == end || numbers.at == numbers.end) return false;
-            at = read_number<true>(at, end, *numbers.at);
-            if (!at) return false;
-            ++numbers.at;
-            ++columns;
-            skip();
-            if (at == end || *at != ',') break;
-            ++at;
-        }
-        if (!shape.lengths[1]) shape.lengths[1] = columns;
-        if (shape.lengths[1] != columns) return false;
-        ++shape.lengths[0];
-        if (at == end) return true;
-        if (*at == '\r') ++at;
-        if (at == end || *at != '\n') return false;
-        ++at;
-    }
-}
-
-using Read = bool (*)(const char*, const char*, Numbers&, Shape&);
 
 // Memory for the numbers of one call, kept for the next one: memory that is new to the process takes
 // the kernel time.  The interpreter's lock is held while it is used.
@@ -270,7 +173,7 @@ void write_ids(Requests requests, char* at, char* const end) {
     *at = '\0';
 }
 
-constexpr Read READERS[] = {read_lists, read_lines};
+constexpr Read READERS[] = {read_lists, read_lines, read_npy};
 
 // (frame, {what a head asks for: (number of a reader, ...)}, limit in bytes, buffer for ids or None)
 // -> (what the dict has, bytearray of float32, [length of each body], lengths inside)
@@ -310,107 +213,6 @@ PyObject* read_requests(PyObject*, PyObject* arguments) {
     }
     return requests.left ? none() : reading.end(form);
 }
-
-// A text that grows.
-class Text {
-  public:
-    Text() = default;
-    Text(const Text&) = delete;
-    Text& operator=(const Text&) = delete;
-    ~Text() { PyMem_Free(start); }
-
-    // Make room for `more` characters at `at`; false, with an exception, if there is no memory.
-    bool reserve(size_t more) {
-        const size_t length = static_cast<size_t>(at - start);
-        if (static_cast<size_t>(end - at) >= more) return true;
-        const size_t size = (length + more) * 2;
-        char* const moved = static_cast<char*>(PyMem_Realloc(start, size));
-        if (!moved) return PyErr_NoMemory(), false;
-        start = moved;
-        at = moved + length;
-        end = moved + size;
-        return true;
-    }
-
-    PyObject* bytes() const { return PyBytes_FromStringAndSize(start, at - start); }
-    PyObject* byte_array() const { return PyByteArray_FromStringAndSize(start, at - start); }
-    char* beginning() const { return start; }
-    void clear() { at = start; }
-    void put(char c) { *at++ = c; }
-    void fill(char c, int count) {
-        while (count--) *at++ = c;
-    }
-    template <size_t N>
-    void put(const char (&text)[N]) {
-        std::memcpy(at, text, N - 1);
-        at += N - 1;
-    }
-
-    char* at = nullptr;
-
-  private:
-    char* start = nullptr;
-    char* end = nullptr;
-};
-
-// Write an array of `depth` dimensions as nested lists; null for what is not finite.
-bool write_lists(Text& text, const float* numbers, const Py_ssize_t* lengths, int depth) {
-    const Py_ssize_t last = lengths[depth - 1];
-    Py_ssize_t lists = 1;
-    for (int level = 0; level < depth - 1; ++level) lists *= lengths[level];
-    const size_t room = static_cast<size_t>(last) * (MAX_WRITTEN + 2) + 2 * MAX_DIMENSIONS + 2;
-    int open = depth;  // lists that begin before the next number
-    for (Py_ssize_t list = 0; list < lists; ++list) {
-        if (!text.reserve(room)) return false;
-        if (list) {
-            open = 1;
-            Py_ssize_t index = list;
-            for (int level = depth - 2; level > 0 && index % lengths[level] == 0; --level) {
-                index /= lengths[level];
-                ++open;
-            }
-            text.fill(']', open);
-            text.put(", ");
-        }
-        text.fill('[', open);
-        for (Py_ssize_t i = 0; i < last; ++i) {
-            if (i) text.put(", ");
-            const float number = *numbers++;
-            if (std::isfinite(number))
-                text.at = write_number<true>(text.at, number);
-            else
-                text.put("null");
-        }
-    }
-    if (!text.reserve(MAX_DIMENSIONS)) return false;
-    text.fill(']', depth);
-    return true;
-}
-
-// Write a line for each row, with all its numbers.
-bool write_lines(Text& text, const float* numbers, const Py_ssize_t* lengths, int depth) {
-    Py_ssize_t columns = 1;
-    for (int level = 1; level < depth; ++level) columns *= lengths[level];
-    for (Py_ssize_t row = 0; row < lengths[0]; ++row) {
-        if (!text.reserve(static_cast<size_t>(columns) * (MAX_WRITTEN + 1) + 2)) return false;
-        for (Py_ssize_t i = 0; i < columns; ++i) {
-            if (i) text.put(',');
-            const float number = *numbers++;
-            if (std::isfinite(number))
-                text.at = write_number<false>(text.at, number);
-            else if (std::isnan(number))
-                text.put("nan");
-            else if (number < 0)
-                text.put("-inf");
-            else
-                text.put("inf");
-        }
-        text.put("\r\n");
-    }
-    return true;
-}
-
-using Write = bool (*)(Text&, const float*, const Py_ssize_t*, int);
 
 // Read the shape of an array of `values`; false if it does not have that shape, or is too deep.
 bool read_shape(PyObject* shape, Py_ssize_t values, Py_ssize_t* lengths, int& depth) {

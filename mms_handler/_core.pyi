@@ -54,7 +54,8 @@ def read_requests(
     Args:
         frame: as the gate sent it, without its length.
         forms: by the three lines of a head that name its Content-Type, Accept and Content-Encoding:
-            a tuple that begins with 0 for JSON, or 1 for CSV; or None.
+            a tuple that begins with 0 for JSON, 1 for CSV, or 2 for NPY as numpy.save writes it,
+            with float32 in C's order; or None.
         limit_bytes: what the numbers may take.
         ids: a buffer to which the ids of the requests are written first, or None.
 

@@ -22,8 +22,8 @@ from mms_handler.worker.phases import DECODE, ENCODE, PREDICT
 from mms_handler.worker.pipeline import Steps
 from mms_handler.worker.request import as_sent
 
-#: The core's readers and writers, by their numbers.
-_TYPES = (media.JSON, media.CSV)
+#: What the core reads and writes; the places are the numbers of its readers and writers.
+_READ, _WRITTEN = (media.JSON, media.CSV, media.NPY), (media.JSON, media.CSV)
 
 #: What heads ask for, and which rows came, that is remembered.
 _FORMS, _SAMPLES = 64, 1_000
@@ -130,10 +130,10 @@ class Lane:
 
     def _form(self, content_type: str, accept: str) -> Form | None:
         sent = as_sent(content_type) or media.JSON
-        read = media.main_type(sent)
+        read, charset = media.main_type(sent), media.charset(sent)
         written = attempt(self._steps.written_as, as_sent(accept))
-        if media.charset(sent) not in ("", "utf-8", "utf8"):
+        if read not in _READ or written not in _WRITTEN:
             return None
-        if read not in _TYPES or written not in _TYPES:
+        if read != media.NPY and charset not in ("", "utf-8", "utf8"):
             return None
-        return Form(_TYPES.index(read), _TYPES.index(written), self._head(written))
+        return Form(_READ.index(read), _WRITTEN.index(written), self._head(written))

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib.util
+import io
 import json
 import math
 import os
@@ -30,6 +31,7 @@ if _FOLDER:
 
 from mms_handler.codecs import compiled  # noqa: E402  # it imports the core
 from mms_handler.codecs import csv as csv_codec  # noqa: E402
+from mms_handler.codecs import npy as npy_codec  # noqa: E402
 from mms_handler.worker.mms import plane  # noqa: E402
 
 _PIECES = [b"1", b"-0", b"0.1", b"1e5", b"123456789012345678", b",", b"[", b"]", b" ", b"\r\n"]
@@ -145,8 +147,9 @@ def _write(choices: Choices) -> None:
 def _read_requests(choices: Choices) -> None:
     """A frame, which may be damaged, holds what its bodies hold each by itself."""
     limit = choices.pick([2**20] * 5 + [0, 40])
-    reader = choices.number(2)
-    frame = bytearray(_frame(choices, _bodies(choices, reader == 0)))
+    reader = choices.number(3)
+    bodies = _arrays(choices) if reader == 2 else _bodies(choices, reader == 0)
+    frame = bytearray(_frame(choices, bodies))
     for _ in range(choices.number(4)):
         frame[choices.number(min(256, len(frame)))] = choices.number(256)
     del frame[len(frame) - choices.pick([0, 0, 0, 1, choices.number(min(256, len(frame) + 1))]) :]
@@ -160,11 +163,29 @@ def _read_requests(choices: Choices) -> None:
     assert form == (reader, "form")
     assert all(request.asked == _ASKED.decode().split("\n")[:3] for request in requests)
     bodies = [bytes(request.parts()["body"]) for request in requests]
-    again = (compiled.core.read_json, compiled.core.read_csv)[reader](bodies, limit)
-    assert tuple(numbers) == again
+    if reader == 2:
+        _check(numbers, [npy_codec.decode(body, 2**20) for body in bodies], limit)
+    else:
+        again = (compiled.core.read_json, compiled.core.read_csv)[reader](bodies, limit)
+        assert tuple(numbers) == again
     if ids:
         written = "\n".join(request.request_id for request in requests).encode("ascii", "replace")
         assert ids[: len(written) + 1] == written[: len(ids) - 1] + b"\0"
+
+
+def _arrays(choices: Choices) -> list[bytes]:
+    """Files of NumPy, some of them damaged."""
+    bodies = []
+    for _ in range(choices.number(4)):
+        shape = tuple(choices.number(4) for _ in range(choices.pick([2, 2, 2, 0, 1, 3, 9])))
+        kind = choices.pick(["<f4"] * 5 + [">f4", "<f8", "i1"])
+        out = io.BytesIO()
+        np.save(out, np.full(shape, 7, kind), allow_pickle=False)
+        body = bytearray(out.getvalue())
+        for _ in range(choices.number(3)):
+            body[choices.number(min(256, len(body)))] = choices.pick([*b"0123456789,()' \n", 255])
+        bodies.append(bytes(body[: len(body) - choices.pick([0, 0, 0, 1, choices.number(128)])]))
+    return bodies
 
 
 _ASKED = b"a/b\n*/*\n\n"

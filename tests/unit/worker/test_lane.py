@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import struct
 
@@ -27,7 +28,7 @@ from tests.unit.tiny_models import DATA, bind
 
 pytestmark = pytest.mark.skipif(compiled.core is None, reason="there is no compiled core")
 
-JSON, CSV = "application/json", "text/csv"
+JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"
 MAX_BYTES, PHASES = 100_000, (1, 2, 3)
 
 
@@ -47,6 +48,12 @@ def plain(*bodies, content_type=JSON, accept="*/*"):
     return frame_of(
         *((f"id-{place}", content_type, accept, "", body, 0) for place, body in enumerate(bodies))
     )
+
+
+def npy_of(array):
+    out = io.BytesIO()
+    np.save(out, array)
+    return out.getvalue()
 
 
 class Both:
@@ -150,6 +157,9 @@ def test_plain_batches_take_the_lane(kinds):
         lines = b"1,2.5,-3e-2,4\r\n"
         assert both.agree(plain(lines, lines * 3, content_type=CSV), taken=True)
         assert both.agree(plain(lines, content_type=CSV, accept=CSV), taken=True)
+        saved = npy_of(np.float32([[1, 2.5, np.inf, np.nan]]))
+        assert both.agree(plain(saved, content_type=NPY), taken=True)
+        assert both.agree(plain(saved, saved, content_type=NPY, accept=CSV), taken=True)
 
 
 def test_the_bytes():
@@ -178,7 +188,7 @@ GZIP, FORM, QUERY = "gzip", "application/x-www-form-urlencoded", "multipart/form
         pytest.param([("a", FORM, "*/*", "", ROW, 0)], id="a form"),
         pytest.param([("a", "text/plain", "*/*", "", ROW, 0)], id="an unknown type"),
         pytest.param([("a", JSON, "image/png", "", ROW, 0)], id="a type that cannot be written"),
-        pytest.param([("a", JSON, "application/x-npy", "", ROW, 0)], id="NPY is wanted"),
+        pytest.param([("a", JSON, NPY, "", ROW, 0)], id="NPY is wanted"),
         pytest.param([("a", f"{JSON}; charset=utf-16", "", "", ROW, 0)], id="a charset"),
         pytest.param(
             [("a", JSON, "*/*", "", ROW, 0), ("b", CSV, "*/*", "", b"1,2,3,4", 0)], id="two types"
@@ -350,10 +360,29 @@ def bodies(draw, content_type):
     return text[: draw(st.sampled_from([None] * 20 + [-1, 3]))].encode()
 
 
+ARRAYS = [
+    np.float32([[1, 2, 3, 4]]),
+    np.float32([[1, np.nan, -np.inf, 4], [5, 6, 7, 8]]),
+    *(np.ones(shape, np.float32) for shape in [(4,), (), (0, 4), (1, 4, 1), (2, 2)]),
+    *(np.ones((1, 4), kind) for kind in (">f4", np.float64, np.int8, bool)),
+    np.asfortranarray(np.ones((2, 4), np.float32)),
+]
+
+
+@st.composite
+def arrays(draw):
+    """NPY, mostly of rows of four; sometimes damaged."""
+    body = bytearray(npy_of(draw(st.sampled_from(ARRAYS[:2] * 8 + ARRAYS))))
+    if draw(st.integers(0, 5)) == 3:
+        place = draw(st.integers(0, len(body) - 1))
+        body[place] = draw(st.sampled_from(b"0123456789,() '\n\x01\xff"))
+    return bytes(body[: draw(st.sampled_from([None] * 20 + [-1, 9, 60]))])
+
+
 @st.composite
 def frames(draw):
     """Mostly requests of one type."""
-    types = [JSON, CSV, "", f"{JSON}; charset=utf-8"]
+    types = [JSON, CSV, NPY, "", f"{JSON}; charset=utf-8"]
     content_type = draw(st.sampled_from(types * 3 + ["text/plain"]))
     accepts = ["*/*", "", JSON, CSV, "text/*;q=0.5, */*;q=0.1"]
     accept = draw(st.sampled_from(accepts * 3 + ["image/png"]))
@@ -362,7 +391,8 @@ def frames(draw):
         is_odd = draw(st.integers(0, 29)) == 17
         kind = CSV if is_odd else content_type
         encoding = draw(st.sampled_from([""] * 30 + ["gzip"]))
-        requests.append((f"id-{place}", kind, accept, encoding, draw(bodies(kind)), 0))
+        body = draw(arrays() if kind == NPY else bodies(kind))
+        requests.append((f"id-{place}", kind, accept, encoding, body, 0))
     return frame_of(*requests)
 
 
@@ -381,7 +411,7 @@ def test_any_batch_gets_what_the_present_way_sends(lasting):
     """Many of them are taken by the lane."""
     taken = []
 
-    @settings(max_examples=600, deadline=None)
+    @settings(max_examples=900, deadline=None)
     @given(frames())
     def agree(frame):
         taken.extend(both.agree(frame, taken=None) for both in lasting)
