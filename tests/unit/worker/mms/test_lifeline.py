@@ -80,10 +80,20 @@ def tcp():
         return client, server.accept()[0]
 
 
+def spin_in_lane(connection):
+    """Be busy for ever in a batch of the lane."""
+    line = Lifeline(connection.fileno())
+    line.begin()
+    connection.send(b"!")
+    while True:
+        pass
+
+
+@pytest.mark.parametrize("program", [spin, spin_in_lane])
 @pytest.mark.parametrize("pair", [socket.socketpair, tcp])
-def test_a_busy_worker_dies_with_its_connection(child, pair):
+def test_a_busy_worker_dies_with_its_connection(child, pair, program):
     """The kernel kills it, whatever it runs, with each kind of socket that MMS can use."""
-    worker = child(spin, pair())
+    worker = child(program, pair())
     assert worker.end(0.1) is None
     worker.socket.close()
     assert worker.end() == signal.SIGKILL
