@@ -28,6 +28,10 @@ _READ, _WRITTEN = (media.JSON, media.CSV, media.NPY), (media.JSON, media.CSV)
 #: What heads ask for, and which rows came, that is remembered.
 _FORMS, _SAMPLES = 64, 1_000
 
+#: After so many batches in turn that were not for the lane, only one in so many is tried: reading
+#: bodies that the present way reads again takes time.
+_PATIENCE, _RARELY = 8, 32
+
 Shape = Tuple[int, ...]
 
 
@@ -70,12 +74,17 @@ class Lane:
         self._start_bytes, self._max_bytes, self._current = start_bytes, max_bytes, current
         self._forms: Dict[bytes, Form | None] = {}
         self._samples: Dict[Any, Shape] = {}
+        self._misses = 0  # batches since the last one that was answered
 
     def answer(self, frame: memoryview) -> Replies | None:
         """Answer a frame's requests; None if they are not plain."""
+        self._misses += 1
+        if self._misses > _PATIENCE and self._misses % _RARELY:
+            return None
         replies = attempt(self._answer, frame)
         self._current.clear()
         if isinstance(replies, Replies):
+            self._misses = 0
             return replies
         self._phases.enter(DECODE)  # the present way begins
         return None
