@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import mxnet as mx
 import numpy as np
+import pytest
 from tiny_models import DATA, bind, dense, predicted, resident
 
 from mms_handler import models
+from mms_handler.codecs import compiled
 from mms_handler.models.graphs import executors, graph
 from mms_handler.models.graphs.executors import Executors
 from mms_handler.models.predictor import ModulePredictor
@@ -102,3 +104,37 @@ def test_the_oldest_executors_go(monkeypatch):
     for count in (1, 2, 3, 1, 4):
         rows([np.ones((count, 2), np.float32)])
     assert [shape[0] for (shape,) in rows._bound] == [3, 1, 4]
+
+
+ARRAYS = [
+    np.random.RandomState(0).randn(5, 3, 8, 8).astype(np.float32),
+    np.random.RandomState(1).randn(1, 3, 8, 8),
+    np.asfortranarray(np.random.RandomState(2).randn(4, 3, 8, 8).astype(np.float32)),
+    np.float32(np.random.RandomState(3).randn(6, 3, 8, 8))[::2],
+    np.full((2, 3, 8, 8), np.nan, np.float32),
+]
+
+
+@pytest.mark.parametrize("array", ARRAYS, ids=["plain", "double", "Fortran", "a view", "NaN"])
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_the_core_runs_executors_as_mxnet_s_python_does(array, outputs, monkeypatch):
+    """To the last bit; what it cannot read where it is, it leaves to MXNet's Python."""
+    graph_of_module = graph.of_module(convolution())
+    if outputs == 2:
+        both = mx.sym.Group([graph_of_module.symbol, mx.sym.sum(DATA, axis=1)])
+        graph_of_module = graph_of_module._replace(symbol=both)
+    with_core = [Executors(graph_of_module)([array]) for _ in range(2)]
+    monkeypatch.setattr(compiled, "core", None)
+    without = Executors(graph_of_module)([array])
+    for arrays in with_core:
+        assert [a.shape for a in arrays] == [a.shape for a in without]
+        assert [a.tobytes() for a in arrays] == [a.tobytes() for a in without]
+        assert all(a.flags.writeable for a in arrays)
+
+
+def test_outputs_are_the_caller_s_own():
+    """The next call does not change them."""
+    run = Executors(graph.of_module(dense()))
+    first = run([np.float32([[1, 2]])])
+    run([np.float32([[5, 6]])])
+    assert first[0].tolist() == [[4.0]]
