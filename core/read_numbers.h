@@ -60,7 +60,7 @@ inline uint64_t value_of_8(uint64_t chars) {
 
 // Append the digits at `at` to `value`, which wraps around beyond 19 digits; returns their end.
 inline const char* read_digits(const char* at, const char* end, uint64_t& value) {
-    constexpr uint64_t POWER[] = {1, 10, 100, 1'000, 10'000, 100'000, 1'000'000, 10'000'000};
+    static constexpr uint64_t POWER[] = {1, 10, 100, 1'000, 10'000, 100'000, 1'000'000, 10'000'000};
     while (end - at >= 8) {
         const uint64_t chars = load_8(at);
         const uint64_t others = not_digits(chars);
@@ -95,7 +95,7 @@ inline bool read_exactly(const char* start, const char* end, double& value) {
 // Returns where it ends; nullptr if there is no such number, or one that is not finite as float32.
 // An integer has no minus zero in JSON; in CSV it has.
 template <bool MINUS_ZERO>
-inline const char* read_number(const char* at, const char* end, float& number) {
+__attribute__((always_inline)) inline const char* read_number(const char* at, const char* end, float& number) {
     const char* const start = at;
     const bool negative = *at == '-';
     at += negative;
