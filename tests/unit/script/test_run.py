@@ -54,7 +54,7 @@ def test_the_stacks_of_a_script_that_hangs(tmp_path):
 
 def test_lines_come_at_once_under_mpirun(tmp_path):
     """Also those that are printed to a pipe."""
-    (tmp_path / "s.py").write_text("print('early'); input()")
+    (tmp_path / "s.py").write_text("import sys; print('early'); sys.stdin.readline()")
     process = subprocess.Popen(
         [sys.executable, run.__file__, tmp_path / "report", "file", "s.py"],
         cwd=tmp_path,

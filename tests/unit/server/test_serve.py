@@ -132,7 +132,7 @@ def test_tokens(serving, tmp_path):
     path.write_text(f"inference {'a' * 32}\n")
     path.chmod(0o644)
     with serving("one", token_file=str(path)):
-        assert serving.tokens == ("a" * 32, "")
+        assert serving.tokens[:2] == ("a" * 32, "")
     assert str(path) in serving.lines[0]
     path.chmod(0o600)
     with serving("one", token_file=str(path)):
