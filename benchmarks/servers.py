@@ -168,7 +168,8 @@ def no_op_under_serve(name: str) -> System:
     def path(place: Place) -> Path:
         return _archived(place, no_op_model(place.folder), NO_OP, "default") / "model.mar"
 
-    return mms_handler(name, path=path, tolerance=float("inf"))
+    env = {"MMS_DECODE_INPUT_REQUEST": "false"}  # as _PROPERTIES has it for MMS alone
+    return mms_handler(name, path=path, tolerance=float("inf"), **env)
 
 
 _PEER = "sagemaker_mxnet_serving_container.handler_service"
