@@ -12,9 +12,7 @@ import io.netty.handler.codec.http.HttpHeaders;
 import io.netty.handler.codec.http.HttpResponseStatus;
 import io.netty.util.AsciiString;
 import io.netty.util.concurrent.EventExecutor;
-import java.nio.charset.StandardCharsets;
 import java.util.Iterator;
-import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
 
@@ -24,6 +22,8 @@ final class Call {
     private static final AsciiString[] ASKED = {
         HttpHeaderNames.CONTENT_TYPE, HttpHeaderNames.ACCEPT, HttpHeaderNames.CONTENT_ENCODING
     };
+
+    private static final byte[] LINE_END = {'\n'};
 
     /** When it came. */
     final long sinceNs = System.nanoTime();
@@ -68,29 +68,34 @@ final class Call {
     }
 
     /** Write lines: the id, the values of ASKED, and a name and a value for each header. */
-    void writeHead(ByteBuf out) {
-        writeLine(out, id);
+    void writeHead(Text out) {
+        out.put(id, LINE_END);
         for (AsciiString name : ASKED) {
-            List<String> values = request.headers().getAll(name);
-            writeLine(out, values.isEmpty() ? "" : values.get(values.size() - 1));
+            out.put(last(name), LINE_END);
         }
         Iterator<Map.Entry<CharSequence, CharSequence>> headers =
                 request.headers().iteratorCharSequence();
         while (headers.hasNext()) {
             Map.Entry<CharSequence, CharSequence> header = headers.next();
-            writeLine(out, header.getKey());
-            writeLine(out, header.getValue());
+            out.put(header.getKey(), LINE_END);
+            out.put(header.getValue(), LINE_END);
         }
         if (Plugin.TELLS_QUEUE) { // the last one counts
             long waitedNs = System.nanoTime() - sinceNs;
-            writeLine(out, "x-queue-microseconds");
-            writeLine(out, String.valueOf(TimeUnit.NANOSECONDS.toMicros(waitedNs)));
+            out.put("x-queue-microseconds", LINE_END);
+            out.put(String.valueOf(TimeUnit.NANOSECONDS.toMicros(waitedNs)), LINE_END);
         }
     }
 
-    private static void writeLine(ByteBuf out, CharSequence text) {
-        out.writeCharSequence(text, StandardCharsets.ISO_8859_1);
-        out.writeByte('\n');
+    /** The last value of a header; "" if there is none. */
+    private CharSequence last(AsciiString name) {
+        CharSequence last = "";
+        Iterator<? extends CharSequence> values =
+                request.headers().valueCharSequenceIterator(name);
+        while (values.hasNext()) {
+            last = values.next();
+        }
+        return last;
     }
 
     EventExecutor executor() {
@@ -133,7 +138,7 @@ final class Call {
                 status < 400 ? HttpHeaderValues.KEEP_ALIVE : HttpHeaderValues.CLOSE);
         counts.answered(status, System.nanoTime() - sinceNs);
         counts.responseBytes.add(response.content().readableBytes());
-        ChannelFuture sent = client.channel().writeAndFlush(response);
+        ChannelFuture sent = client.writeAndFlush(response);
         if (status >= 400) {
             sent.addListener(ChannelFutureListener.CLOSE);
         }

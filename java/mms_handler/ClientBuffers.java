@@ -3,6 +3,7 @@ package mms_handler;
 import io.netty.channel.ChannelDuplexHandler;
 import io.netty.channel.ChannelHandlerContext;
 import io.netty.channel.ChannelPromise;
+import io.netty.handler.codec.http.FullHttpRequest;
 import io.netty.handler.codec.http.HttpContent;
 import io.netty.handler.codec.http.HttpObjectAggregator;
 import io.netty.handler.codec.http.HttpRequest;
@@ -38,6 +39,7 @@ final class ClientBuffers extends ChannelDuplexHandler {
     private boolean refused;
 
     private boolean cut;
+    private ChannelHandlerContext aggregator;
 
     ClientBuffers(Connection connection) {
         this.connection = connection;
@@ -54,9 +56,19 @@ final class ClientBuffers extends ChannelDuplexHandler {
         }
         if (cut) {
             ReferenceCountUtil.release(message);
+        } else if (message instanceof FullHttpRequest) {
+            aggregator(context).fireChannelRead(message);
         } else {
             context.fireChannelRead(message);
         }
+    }
+
+    /** Where the handler is that makes parts whole: what is whole passes it by. */
+    private ChannelHandlerContext aggregator(ChannelHandlerContext context) {
+        if (aggregator == null) {
+            aggregator = context.pipeline().context(HttpObjectAggregator.class);
+        }
+        return aggregator;
     }
 
     private void keep(long more) {

@@ -6,8 +6,6 @@ import io.netty.channel.ChannelPromise;
 import io.netty.handler.codec.http.FullHttpResponse;
 import io.netty.handler.codec.http.HttpResponseEncoder;
 import io.netty.handler.codec.http.HttpResponseStatus;
-import io.netty.util.AsciiString;
-import java.util.Arrays;
 import java.util.Iterator;
 import java.util.Map;
 
@@ -25,10 +23,8 @@ final class Encoder extends HttpResponseEncoder {
 
     private final Connection connection;
 
-    /** The latest head, and its length. */
-    private byte[] head = new byte[512];
-
-    private int length;
+    /** The latest head. */
+    private final Text head = new Text(512);
 
     Encoder(Connection connection) {
         this.connection = connection;
@@ -47,8 +43,8 @@ final class Encoder extends HttpResponseEncoder {
         ByteBuf body = response.content();
         int bytes = empty ? 0 : body.readableBytes();
         putHead(response);
-        ByteBuf out = context.alloc().directBuffer(length + (bytes > SMALL ? 0 : bytes));
-        out.writeBytes(head, 0, length);
+        ByteBuf out = context.alloc().directBuffer(head.length() + (bytes > SMALL ? 0 : bytes));
+        head.writeTo(out);
         if (bytes > SMALL) {
             context.write(out);
             context.write(body, promise);
@@ -62,34 +58,17 @@ final class Encoder extends HttpResponseEncoder {
     /** Write the status and the headers to {@link #head}. */
     private void putHead(FullHttpResponse response) {
         HttpResponseStatus status = response.status();
-        length = 0;
-        put(response.protocolVersion().text(), SPACE);
-        put(status.codeAsText(), SPACE);
-        put(status.reasonPhrase(), LINE_END);
+        head.clear();
+        head.put(response.protocolVersion().text(), SPACE);
+        head.put(status.codeAsText(), SPACE);
+        head.put(status.reasonPhrase(), LINE_END);
         Iterator<Map.Entry<CharSequence, CharSequence>> headers =
                 response.headers().iteratorCharSequence();
         while (headers.hasNext()) {
             Map.Entry<CharSequence, CharSequence> header = headers.next();
-            put(header.getKey(), COLON);
-            put(header.getValue(), LINE_END);
+            head.put(header.getKey(), COLON);
+            head.put(header.getValue(), LINE_END);
         }
-        put("", LINE_END);
-    }
-
-    private void put(CharSequence text, byte[] end) {
-        int size = text.length();
-        if (length + size + end.length > head.length) {
-            head = Arrays.copyOf(head, 2 * (length + size + end.length));
-        }
-        if (text instanceof AsciiString) {
-            AsciiString ascii = (AsciiString) text;
-            System.arraycopy(ascii.array(), ascii.arrayOffset(), head, length, size);
-        } else {
-            for (int i = 0; i < size; i++) {
-                head[length + i] = AsciiString.c2b(text.charAt(i));
-            }
-        }
-        System.arraycopy(end, 0, head, length + size, end.length);
-        length += size + end.length;
+        head.put("", LINE_END);
     }
 }

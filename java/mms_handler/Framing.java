@@ -55,6 +55,9 @@ final class Framing extends ChannelDuplexHandler {
     /** A request that has come whole and alone, as most do: it needs no decoder. */
     private FullHttpRequest whole;
 
+    /** Where netty's decoder is, which such a request passes by; null until there is one. */
+    private ChannelHandlerContext decoder;
+
     private boolean ignoring;
     private boolean inputEnded;
 
@@ -90,7 +93,10 @@ final class Framing extends ChannelDuplexHandler {
         if (whole != null) {
             FullHttpRequest request = whole;
             whole = null;
-            context.pipeline().context(HttpRequestDecoder.class).fireChannelRead(request);
+            if (decoder == null) {
+                decoder = context.pipeline().context(HttpRequestDecoder.class);
+            }
+            decoder.fireChannelRead(request);
             return;
         }
         if (good > start && withheld.length > 0) {

@@ -75,23 +75,21 @@ final class LaneWorker extends ByteToMessageDecoder {
         sentNs = System.nanoTime();
         count(calls);
         int count = calls.size();
-        int directory = 2 * LENGTH_BYTES;
+        Text heads = new Text(count * HEAD_BYTES);
         ByteBuf start =
-                context.alloc().directBuffer(directory + count * (REQUEST_BYTES + HEAD_BYTES));
-        start.writeZero(directory + count * REQUEST_BYTES);
+                context.alloc()
+                        .directBuffer(2 * LENGTH_BYTES + count * (REQUEST_BYTES + HEAD_BYTES));
+        start.writeIntLE(0).writeShortLE(count).writeShortLE(0);
         long bodies = 0;
-        for (int i = 0; i < count; i++) {
-            Call call = calls.get(i);
-            int before = start.writerIndex();
-            call.writeHead(start);
-            int record = directory + i * REQUEST_BYTES;
-            start.setIntLE(record, start.writerIndex() - before);
-            start.setIntLE(record + 4, call.bytes());
-            start.setShortLE(record + 8, call.parts);
+        for (Call call : calls) {
+            int before = heads.length();
+            call.writeHead(heads);
+            start.writeIntLE(heads.length() - before).writeIntLE(call.bytes());
+            start.writeShortLE(call.parts).writeShortLE(0);
             bodies += call.bytes();
         }
+        heads.writeTo(start);
         start.setIntLE(0, (int) (start.writerIndex() - LENGTH_BYTES + bodies));
-        start.setShortLE(LENGTH_BYTES, count);
         context.write(start, context.voidPromise());
         calls.forEach(call -> context.write(call.takeBody(), context.voidPromise()));
         context.flush();

@@ -1,13 +1,14 @@
 package mms_handler;
 
 import io.netty.handler.codec.http.HttpRequest;
+import io.netty.util.AsciiString;
 import java.util.List;
 import java.util.UUID;
 import java.util.concurrent.ThreadLocalRandom;
 
 /** The id that a client gives to its request.  MMS makes one for each request that has none. */
 final class RequestId {
-    static final String HEADER = "x-request-id";
+    static final AsciiString HEADER = AsciiString.cached("x-request-id");
 
     private static final int MAX_LENGTH = 128;
 
@@ -23,10 +24,10 @@ final class RequestId {
 
     /** The client's id; null if it sent none.  What is no id is removed, so that nobody reads it. */
     static String take(HttpRequest request) {
-        List<String> values = request.headers().getAll(HEADER);
-        if (values.isEmpty()) {
+        if (!request.headers().contains(HEADER)) {
             return null;
         }
+        List<String> values = request.headers().getAll(HEADER);
         if (values.size() == 1 && isId(values.get(0))) {
             return values.get(0);
         }

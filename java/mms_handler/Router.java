@@ -14,6 +14,7 @@ import io.netty.handler.codec.http.HttpHeaderNames;
 import io.netty.handler.codec.http.HttpMethod;
 import io.netty.handler.codec.http.HttpResponseStatus;
 import io.netty.handler.codec.http.HttpUtil;
+import io.netty.util.AsciiString;
 import java.nio.charset.StandardCharsets;
 import java.util.Map;
 import java.util.concurrent.ConcurrentHashMap;
@@ -28,6 +29,8 @@ final class Router extends ChannelDuplexHandler {
 
     /** The name of no model: MMS's name of a version is none that a client can use. */
     private static final String NO_MODEL = "-";
+
+    private static final AsciiString MODEL_VERSION = AsciiString.cached("X-Model-Version");
 
     /** How many requests each version has, by MMS's name. */
     private static final Map<String, Integer> IN_FLIGHT = new ConcurrentHashMap<>();
@@ -160,7 +163,7 @@ final class Router extends ChannelDuplexHandler {
         FullHttpResponse reply = (FullHttpResponse) message;
         if (version != null) {
             reply = withModelName(reply);
-            reply.headers().set("X-Model-Version", version.version);
+            reply.headers().set(MODEL_VERSION, version.version);
             end();
         }
         context.write(reply, promise);

@@ -31,6 +31,9 @@ final class Target {
     private final QueryStringDecoder uri;
     private final String[] path;
 
+    /** The latest name that {@link #as} was asked for, and its answer: most targets have one. */
+    private volatile String[] latest = {null, null};
+
     /** What a URI addresses; clients ask for the same few again and again. */
     static Target of(String uri) {
         Target target = RECENT.get(uri);
@@ -136,6 +139,15 @@ final class Target {
 
     /** A URI by which MMS invokes the model that it calls {@code mmsName}. */
     String as(String mmsName) {
+        String[] known = latest;
+        if (!mmsName.equals(known[0])) {
+            known = new String[] {mmsName, written(mmsName)};
+            latest = known;
+        }
+        return known[1];
+    }
+
+    private String written(String mmsName) {
         if (isInference()) {
             return "/predictions/" + mmsName;
         }
