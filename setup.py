@@ -151,7 +151,14 @@ setup(
     python_requires=PYTHON,
     packages=find_packages(include=["mms_handler*"]),
     package_data={
-        "mms_handler": ["log4j2.xml", "py.typed", "*.pyi", "plugins/*.jar", "project/templates/*"]
+        "mms_handler": [
+            "log4j2.xml",
+            "py.typed",
+            "*.pyi",
+            "plugins/*.jar",
+            "project/templates/*",
+            "ui/*",
+        ]
     },
     install_requires=[
         "click>=8.1,<9",

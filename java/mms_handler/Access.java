@@ -53,7 +53,8 @@ final class Access {
                             + "clients call it by another name");
         }
         List<byte[]> tokens = TOKENS.get(management ? "management" : "inference");
-        if (tokens == null || !management && target.isPing(request.method())) {
+        boolean open = target.isPing(request.method()) || Pages.isOpen(request);
+        if (tokens == null || !management && open) {
             return null;
         }
         List<String> credentials = request.headers().getAll(HttpHeaderNames.AUTHORIZATION);

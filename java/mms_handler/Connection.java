@@ -217,6 +217,7 @@ final class Connection extends ChannelDuplexHandler {
         Target target = Checks.isCommon(request) ? null : Target.of(request.uri());
         if (reply == null && target != null) {
             reply = Checks.reply(request, target);
+            reply = reply == null ? Pages.reply(request) : reply;
         }
         refused = reply != null;
         if (Capture.ON && !refused) {

@@ -73,6 +73,9 @@ final class Plugin {
     /** Which requests have a line in the access log: off, on or errors. */
     static final String ACCESS_LOG = System.getProperty("mms_handler.access_log", "off");
 
+    /** The supervisor's list of what the gate answers itself.  Without it all is for MMS. */
+    static final String PAGES = System.getProperty("mms_handler.pages");
+
     /** Names by which clients may call the server, separated by commas.  Without it, loopback's. */
     static final String ALLOWED_HOSTS = System.getProperty("mms_handler.allowed_hosts");
 
@@ -102,6 +105,7 @@ final class Plugin {
         ScriptMetrics.follow();
         if (GATE != null) {
             Access.start();
+            Pages.start();
             Gate.bind(GATE);
             Limits.watch();
             AccessLog.start();

@@ -108,6 +108,7 @@ final class Workers {
         REGISTERED.values().forEach(Workers::read);
         long loaded = REGISTERED.values().stream().filter(w -> w.loaded).count();
         complete |= loaded >= EXPECTED_MODELS && isConfirmed();
+        Live.note(REGISTERED.values());
         return REGISTERED.values();
     }
 

@@ -1,18 +1,21 @@
-"""HTTP for a server of one worker: requests for predictions, and /ping."""
+"""HTTP for a server of one worker: requests for predictions, /ping, and the page."""
 
 from __future__ import annotations
 
 import http.server
-from typing import Any, Callable, Mapping
+from typing import Any, Callable, Mapping, Optional
 
 from mms_handler import media
 from mms_handler.dev.worker import Reply, failure
-from mms_handler.errors import BadInput, HandlerError, NoSuchModel, TooLarge, Unavailable
+from mms_handler.errors import BadInput, Forbidden, HandlerError, NoSuchModel, TooLarge, Unavailable
 from mms_handler.request_ids import HEADER, request_id
 from mms_handler.server.access import Access
 
 #: Takes a body and the headers by lower-case name.
 Answer = Callable[[bytes, Mapping[str, str]], Reply]
+
+#: Takes a path, Accept and If-None-Match; None if there is nothing.
+Page = Callable[[str, str, Optional[str]], Optional[Reply]]
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -21,6 +24,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     access: Access
     answer: Answer
+    page: Page
     ready: Callable[[], bool]
     name: str
     max_body_bytes: int
@@ -29,8 +33,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Answer a request for a prediction."""
         identity = request_id(self.headers.get(HEADER))
         try:
-            # A web page may have a name of its own that leads here (DNS rebinding).
-            self.access.check_host(self.headers.get_all("Host", []))
+            self._check_site()
             paths = ("/invocations", f"/predictions/{self.name}", f"/models/{self.name}/invoke")
             if self.path.partition("?")[0] not in paths:
                 raise NoSuchModel(f"there is only {', '.join(paths)}")
@@ -43,13 +46,33 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self._send(refusal(exc, request_id=identity), **{HEADER: identity})
 
     def do_GET(self) -> None:
-        """Answer /ping."""
-        if self.path != "/ping":
-            self._send(refusal(NoSuchModel("there is only /ping")))
-        elif not self.ready():
-            self._send(refusal(Unavailable("the model is not loaded")))
-        else:
-            self._send(Reply(200, {"content-type": media.JSON}, b'{"status": "Healthy"}'))
+        """Answer /ping, or send a file of the page."""
+        try:
+            self._send(self._resource(self.path.partition("?")[0]))
+        except HandlerError as exc:
+            self._send(refusal(exc))
+
+    do_HEAD = do_GET
+
+    def _resource(self, path: str) -> Reply:
+        if path == "/ping":
+            if not self.ready():
+                raise Unavailable("the model is not loaded")
+            return Reply(200, {"content-type": media.JSON}, b'{"status": "Healthy"}')
+        self._check_site()
+        accept = ",".join(self.headers.get_all("Accept", []))
+        reply = self.page(path, accept, self.headers.get("If-None-Match"))
+        if reply is None:
+            raise NoSuchModel("there is only /, /ping and /ui/")
+        return reply
+
+    def _check_site(self) -> None:
+        """Refuse pages of other sites, and names that lead here (DNS rebinding)."""
+        hosts = self.headers.get_all("Host", [])
+        self.access.check_host(hosts)
+        origin = self.headers.get("Origin")
+        if origin is not None and origin.lower() != f"http://{hosts[0].strip().lower()}":
+            raise Forbidden(f"the request comes from a page of {origin[:200]}, not of this server")
 
     def _length(self) -> int:
         text = self.headers.get("Content-Length", "")
@@ -63,9 +86,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_response(reply.status)
         for name, value in {**reply.headers, **more}.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(reply.body)))
+        if reply.status != 304:
+            self.send_header("Content-Length", str(len(reply.body)))
         self.end_headers()
-        self.wfile.write(reply.body)
+        if self.command != "HEAD":
+            self.wfile.write(reply.body)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Print nothing: the terminal is the script's."""
@@ -81,6 +106,7 @@ def serving(
     name: str,
     access: Access,
     answer: Answer,
+    page: Page,
     ready: Callable[[], bool],
     max_body_bytes: int,
 ) -> http.server.HTTPServer:
@@ -88,6 +114,7 @@ def serving(
     members = {
         "access": access,
         "answer": staticmethod(answer),
+        "page": staticmethod(page),
         "ready": staticmethod(ready),
         "name": name,
         "max_body_bytes": max_body_bytes,

@@ -10,6 +10,7 @@ from typing import Callable, Iterator, Mapping
 
 from mms_handler.dev import watch
 from mms_handler.dev.http import refusal, serving
+from mms_handler.dev.page import Page
 from mms_handler.dev.worker import Reply, Worker
 from mms_handler.errors import HandlerError, LoadError, ServerError, SettingsError, Unavailable
 from mms_handler.request_ids import HEADER
@@ -27,6 +28,7 @@ class DevServer:
     Attributes:
         name: the model's.
         url: of its predictions.
+        page: for people.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class DevServer:
         self.name = name_of(path)
         self.url = f"http://{settings.host}:{settings.port}/predictions/{self.name}"
         self._path, self._script, self._log = path, script, log
+        self.page = Page(self.name, path, lambda: self._failure)
         self._watched = [path, *([script.parent] if script else [])]
         self._files = watch.snapshot(self._watched)
         self._worker: Worker | None = None
@@ -89,6 +92,9 @@ class DevServer:
         If the files do not load as they are now, a header says why; without any worker, the reply
         is that, with the traceback.
         """
+        return self.page.counts.counted(lambda: self._answer(body, headers))
+
+    def _answer(self, body: bytes, headers: Mapping[str, str]) -> Reply:
         self.look()
         identity = headers[HEADER]
         with self._lock:
@@ -143,6 +149,7 @@ def serve(
         dev.name,
         access.Access.by(settings, access.Tokens()),
         dev.answer,
+        lambda path, accept, tag: dev.page.answer(path, accept, tag, dev.ready()),
         dev.ready,
         settings.max_body_bytes,
     )

@@ -29,7 +29,7 @@ from typing import IO, Callable, ContextManager, Iterator, NamedTuple, Sequence
 from mms_handler import client, processes
 from mms_handler.errors import ServerError
 from mms_handler.log_records import Record
-from mms_handler.server import class_data, gpus, java, java_log, sizing
+from mms_handler.server import class_data, gpus, java, java_log, page, sizing
 from mms_handler.server.access import Tokens
 from mms_handler.server.properties import config_properties
 from mms_handler.settings import Settings, environment, hidden_removed, path_of_programs, traces
@@ -254,6 +254,7 @@ def started(
             *data.options(),
             *sizing.java_options(plan),
             *_gate_options(settings, tokens, folder, expected),
+            f"-Dmms_handler.pages={page.write(folder, page.resources(ui=settings.ui))}",
         ]
         command = java.command(env, folder, options, settings.java_jars)
         inference, management = f"unix:{folder / 'inference'}", f"unix:{folder / 'management'}"

@@ -15,7 +15,18 @@ from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
 from mms_handler.errors import Conflict, HandlerError, NoSuchModel, ServerError
-from mms_handler.server import access, admin, admin_http, capturing, front_end, sizing, tuned
+from mms_handler.names import of_model, version_in
+from mms_handler.server import (
+    access,
+    admin,
+    admin_http,
+    capturing,
+    front_end,
+    page,
+    page_models,
+    sizing,
+    tuned,
+)
 from mms_handler.server.access import Access, Tokens, read_tokens
 from mms_handler.server.deaths import EndedWorkers
 from mms_handler.server.front_end import FrontEnd, ProcessLog
@@ -113,6 +124,7 @@ class Server:
             return
         except ServerError as exc:
             failure = exc
+        self.versions.note_failure(of_model(name), version_in(name), reason)
         log.error("%s; it is unregistered", reason)
         if failure:
             log.error("%s may still have processes: %s", title, failure)
@@ -214,6 +226,9 @@ def _serve(
         allowed = Sources(allowed_folders(settings), settings.allowed_urls, front.folder)
         later = LaterChanges()
         stack.callback(later.end)  # before the requests in flight, which do not need them
+        if settings.ui:
+            models = page_models.PageModels(versions, store, front.folder / page.MODELS_FILE)
+            stack.enter_context(models.kept())
         api = admin.Api(versions, allowed, serving, later)
         stack.enter_context(
             admin_http.listening(api, Access.by(settings, tokens), settings.management_port)

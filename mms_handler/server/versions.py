@@ -13,7 +13,14 @@ import time
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from mms_handler import manifest, names, worker_files
-from mms_handler.errors import Conflict, NameTaken, NoSuchModel, ServerError, Unavailable
+from mms_handler.errors import (
+    Conflict,
+    HandlerError,
+    NameTaken,
+    NoSuchModel,
+    ServerError,
+    Unavailable,
+)
 from mms_handler.server import documents, routes
 from mms_handler.server.api_parts import Described
 from mms_handler.server.documents import Documents
@@ -31,6 +38,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks at the requests of a version that gets no more of them.
 _LOOK_S = 0.02
+
+#: How many failed loads are remembered.
+_MAX_FAILURES = 20
 
 
 class _Change(NamedTuple):
@@ -85,6 +95,7 @@ class Versions:
         self._described: dict[
             tuple[str, bool], Described
         ] = {}  # by MMS's name, and if it is loaded
+        self._failures: dict[tuple[str, str], str] = {}  # of models and versions, the latest last
         self._leaving: set[str] = set()  # MMS's names of versions that are about to be unloaded
         self._lock = threading.Condition()
         self._publishing = threading.Lock()
@@ -106,6 +117,24 @@ class Versions:
             for model in served
             if model
         ]
+
+    def routes(self) -> Sequence[Route]:
+        """The versions as the gate knows them."""
+        with self._lock:
+            return [*self._routes(self.registry.models())]
+
+    def failures(self) -> dict[tuple[str, str], str]:
+        """Why models and versions could not be loaded: the latest that are not there now."""
+        with self._lock:
+            return dict(self._failures)
+
+    def note_failure(self, name: str, version: str, reason: str) -> None:
+        """Take note of why a model, or a version of it, is not served."""
+        with self._lock:
+            self._failures.pop((name, version), None)
+            self._failures[name, version] = reason
+            for oldest in [*self._failures][:-_MAX_FAILURES]:
+                del self._failures[oldest]
 
     def find(self, name: str, version: str = "") -> str:
         """MMS's name of a version of a model; without ``version``, of the served one.
@@ -271,7 +300,7 @@ class Versions:
             change = self._changes[name]._replace(version=version, mms_name=mms_name)
             self._changes[name] = change
         self._republish()
-        self.registry.load(mms_name, version, source, serving)
+        self._load(mms_name, version, source, serving)
         try:
             self._route(name, new)
         except ServerError:
@@ -282,6 +311,17 @@ class Versions:
             self._drain(old.served)
         self._unload_others(name, new, mms_name)
         return version
+
+    def _load(self, mms_name: str, version: str, source: Source, serving: Serving) -> None:
+        """As ``Registry.load``; a failure is remembered until a load of this model succeeds."""
+        try:
+            self.registry.load(mms_name, version, source, serving)
+        except HandlerError as exc:
+            self.note_failure(source.name, version, str(exc))
+            raise
+        with self._lock:
+            for key in [key for key in self._failures if key[0] == source.name]:
+                del self._failures[key]
 
     def _new_version(self, name: str, version: str) -> str:
         """The name for a new version of a model, by default the next number."""

@@ -379,6 +379,12 @@ class Settings:
         option="access-log",
         metavar="WHICH",
     )
+    ui: bool = declare(
+        False,
+        {"MMS_HANDLER_UI": texts.boolean},
+        "Serve a page on which models can be watched and tried, at /ui/ of the port for clients.",
+        option="ui",
+    )
     optimize: str = declare(
         "on",
         {"MMS_HANDLER_OPTIMIZE": texts.graphs},

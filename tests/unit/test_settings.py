@@ -73,6 +73,7 @@ DEFAULTS = {
     "optimize": "on",
     "fork": "auto",
     "core": "auto",
+    "ui": False,
     "supervised": False,
     "passed_on": (),
 }
@@ -160,6 +161,7 @@ def test_an_empty_environment_gives_the_defaults():
         ("MMS_HANDLER_MAX_REQUESTS", "1000", {"max_requests": 1000}),
         ("MMS_HANDLER_MAX_WORKER_MB", "800", {"max_worker_mb": 800}),
         ("MMS_HANDLER_KEEP_GOING", "1", {"keep_going": True}),
+        ("MMS_HANDLER_UI", "yes", {"ui": True}),
         ("MMS_HANDLER_CORE", "OFF", {"core": "off"}),
         ("MMS_HANDLER_LOG_FORMAT", "JSON", {"log_format": "json"}),
         ("MMS_HANDLER_LOG_LEVEL", "Debug", {"log_level": "debug"}),
@@ -579,6 +581,7 @@ OTHERS = {
     "access_log": "on",
     "optimize": "off",
     "fork": "off",
+    "ui": True,
     "supervised": True,
     "cache_dir": "/c",
     "core": "off",

@@ -26,7 +26,16 @@ def served():
 
     access = Access("", ["mine.example"], any_public_host=False)
     ready = []
-    server = http.serving(("127.0.0.1", 0), "words", access, answer, lambda: bool(ready), 5)
+
+    def page(path, accept, tag):
+        if path != "/ui/":
+            return None
+        if tag == '"1"':
+            return Reply(304, {"ETag": tag}, b"")
+        return Reply(200, {"content-type": accept, "ETag": '"1"'}, b"a page")
+
+    address = ("127.0.0.1", 0)
+    server = http.serving(address, "words", access, answer, page, lambda: bool(ready), 5)
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     server.ready = ready
@@ -85,6 +94,8 @@ def test_a_connection_is_kept(served):
         pytest.param(post(**{"Content-Length": "-1"}), 400, "BadInput", id="no length"),
         pytest.param(post(host="evil.example"), 403, "Forbidden", id="another site's name"),
         pytest.param(post(host="a\r\nHost: a"), 403, "Forbidden", id="two hosts"),
+        pytest.param(post(Origin="http://evil.example"), 403, "Forbidden", id="another site"),
+        pytest.param(post(Origin="http://localhost:1"), 403, "Forbidden", id="another port"),
         pytest.param(post(body=b"bad"), 400, "BadInput", id="the worker's refusal"),
     ],
 )
@@ -107,11 +118,35 @@ def test_a_host_that_the_settings_name(served):
     assert parsed(exchange(served, post(host="mine.example:8080")))[0] == 201
 
 
+def test_the_page_may_ask(served):
+    """What the browser calls the site is what the server is called."""
+    origin = {"Host": "LOCALHOST:8080", "Origin": "http://localhost:8080"}
+    assert parsed(exchange(served, post(**origin)))[0] == 201
+
+
+def get(path="/ui/", method="GET", **headers):
+    lines = [f"{name}: {value}" for name, value in {"Host": "localhost", **headers}.items()]
+    return "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""]).encode()
+
+
+def test_a_page(served):
+    """Its head alone is the same without the body; what the client has is not sent again."""
+    status, headers, body = parsed(exchange(served, get(Accept="text/html")))
+    assert (status, headers["content-type"], body) == (200, "text/html", b"a page")
+    status, headers, body = parsed(exchange(served, get("/ui/?a", "HEAD")))
+    assert (status, headers["content-length"], body) == (200, "6", b"")
+    status, headers, body = parsed(exchange(served, get(**{"If-None-Match": '"1"'})))
+    assert (status, "content-length" in headers, body) == (304, False, b"")
+    assert parsed(exchange(served, get("/ui/x")))[0] == 404
+    assert parsed(exchange(served, get(Host="evil.example")))[0] == 403
+
+
 def test_ping(served):
-    """Whether the model is loaded; there is nothing else to get."""
+    """Whether the model is loaded."""
 
     def get(path):
-        status, headers, body = parsed(exchange(served, f"GET {path} HTTP/1.1\r\n\r\n".encode()))
+        head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        status, headers, body = parsed(exchange(served, head))
         assert headers["content-type"] == "application/json"
         return status, json.loads(body)
 

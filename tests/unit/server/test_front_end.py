@@ -312,7 +312,7 @@ def test_started(commands, temporary):
     }
     assert seen["path"].split(":")[:2] == [f"{folder}/bin", os.path.dirname(sys.executable)]
     assert seen["cwd"] == str(folder)
-    assert seen["files"] == ["config.properties", "tmp", "tokens"]
+    assert seen["files"] == ["config.properties", "pages", "tmp", "tokens"]
     config = seen["config"]
     assert config.endswith(
         f"inference_address=unix:{folder}/inference\nmanagement_address=unix:{folder}/management\n"
@@ -323,6 +323,7 @@ def test_started(commands, temporary):
     assert options[: len(planned)] == planned
     assert "-Dmms_handler.gate=127.0.0.1:1234" in options
     assert "-Dmms_handler.startup_models=iris" in options
+    assert f"-Dmms_handler.pages={folder}/pages/list.json" in options
 
 
 def test_a_folder_whose_path_is_too_long_for_sockets(commands, temporary, monkeypatch):
