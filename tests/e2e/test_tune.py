@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -80,7 +81,8 @@ def test_a_run_goes_on_and_what_it_finds_is_served(linear, tmp_path):
     with subprocess.Popen(
         [BIN / "mms-handler", "serve", linear, *ports],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as server:  # fmt: skip
+    ) as server, contextlib.ExitStack() as stack:  # fmt: skip
+        stack.callback(server.terminate)  # before Popen waits for it
         assert server.stdout.readline().startswith("linear is ready")
         answer = client.describe(f"http://127.0.0.1:{management}", "linear")
         description = client.description(answer)
@@ -94,7 +96,7 @@ def test_a_run_goes_on_and_what_it_finds_is_served(linear, tmp_path):
             [BIN / "mms-handler", "models", "describe", "linear", *ports[2:]],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
-        assert f"tuned   {first}, for {CPUS:g} cores" in described.stdout
+        assert f"tuned    {first}, for {CPUS:g} cores" in described.stdout
         server.terminate()
         assert f"linear is served as it was tuned: {first}" in server.stderr.read()
 
