@@ -68,11 +68,13 @@ def facts(folder: Path) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
         shapes = json.loads((folder / "model-shapes.json").read_bytes())
         known["inputs"] = [{"name": each["name"], "shape": each["shape"]} for each in shapes]
-    if inputs := schema_in(folder).inputs:
-        known["inputs"] = [
-            {"name": each.name, "shape": ["any" if n is None else n for n in each.shape]}
-            for each in inputs
-        ]
+    inputs = [
+        {"name": each.name, "shape": ["any" if n is None else n for n in each.shape]}
+        for each in schema_in(folder).inputs
+        if each.type != "BYTES"  # a body that is the script's to read
+    ]
+    if inputs:
+        known["inputs"] = inputs
     with contextlib.suppress(OSError, ArchiveError):
         packed = manifest.read_sample(folder)
         if packed:

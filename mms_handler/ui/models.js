@@ -70,15 +70,15 @@ class Card {
     this.history = new History();
     this.button = element("button", { type: "button", textContent: name, onclick: choose });
     this.versions = element("ul");
-    this.rate = element("dd");
-    this.times = element("dd");
+    this.rate = element("span");
+    this.times = element("span");
     this.rateChart = chart("");
     this.timesChart = chart("");
     this.figures = element(
       "dl",
       { className: "figures" },
-      element("div", {}, element("dt", { textContent: "Rate" }), this.rate, this.rateChart),
-      element("div", {}, element("dt", { textContent: "Latency" }), this.times, this.timesChart),
+      element("div", {}, element("dt", { textContent: "Rate" }), element("dd", {}, this.rate, this.rateChart)),
+      element("div", {}, element("dt", { textContent: "Latency" }), element("dd", {}, this.times, this.timesChart)),
     );
     this.item = element("li", {}, element("h3", {}, this.button), this.versions, this.figures);
   }

@@ -194,9 +194,9 @@ function showBars(rows) {
 function showCommands() {
   if (chosen === null || get("try").hidden) return;
   const sent = request();
-  get("curl").textContent = curl(sent);
-  get("python").textContent = inPython(sent);
-  get("invoke").textContent = invoke(sent);
+  replace("curl", curl(sent));
+  replace("python", inPython(sent));
+  replace("invoke", invoke(sent));
   const save = get("save");
   save.hidden = isInline(sent) || sent.text === undefined;
   if (save.href.startsWith("blob:")) URL.revokeObjectURL(save.href);
@@ -205,6 +205,11 @@ function showCommands() {
     save.download = sent.file;
     save.textContent = `Save the body as ${sent.file}`;
   }
+}
+
+// Writes a text that has changed; the same text again would end its selection.
+function replace(id, text) {
+  if (get(id).textContent !== text) get(id).textContent = text;
 }
 
 async function copy(id) {
@@ -219,14 +224,19 @@ async function copy(id) {
 
 // --- the token ---
 
+// The server has refused a request: without a token, or with one that it does not take.
 function askForToken() {
-  const dialog = get("token-dialog");
-  if (dialog.open) return;
+  if (get("token-dialog").open) return;
   say("the server needs a token", "bad");
-  get("token-wrong").textContent = hasToken() ? "The server does not take this token." : "";
+  const wrong = hasToken() ? "The server does not take this token." : "";
   useToken("");
   get("change-token").hidden = false;
-  dialog.showModal();
+  showTokenForm(wrong);
+}
+
+function showTokenForm(wrong) {
+  get("token-wrong").textContent = wrong;
+  get("token-dialog").showModal();
 }
 
 get("token-form").addEventListener("submit", (event) => {
@@ -237,7 +247,7 @@ get("token-form").addEventListener("submit", (event) => {
   look();
 });
 get("token-cancel").addEventListener("click", () => get("token-dialog").close());
-get("change-token").addEventListener("click", askForToken);
+get("change-token").addEventListener("click", () => showTokenForm(""));
 
 // --- events ---
 

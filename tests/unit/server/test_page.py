@@ -141,6 +141,10 @@ def test_facts_of_a_folder(tmp_path):
     text = json.dumps({"inputs": [tensor], "outputs": []})
     (tmp_path / "MAR-INF" / "schema.json").write_text(text)
     assert page_models.facts(tmp_path) == {"inputs": [{"name": "data", "shape": ["any", 4, "any"]}]}
+    body = {"name": "input", "shape": ["N"], "type": "BYTES"}
+    text = json.dumps({"inputs": [body], "outputs": []})
+    (tmp_path / "MAR-INF" / "schema.json").write_text(text)
+    assert page_models.facts(tmp_path) == {"inputs": [{"name": "data", "shape": [1, 4]}]}
     (tmp_path / "MAR-INF" / "schema.json").unlink()
     (tmp_path / "model-shapes.json").write_text('[{"name": "data"}]')
     assert page_models.facts(tmp_path) == {}
