@@ -133,5 +133,5 @@ def test_every_command_does_what_is_shown(here, page):
                 answer = client.invoke(f"{url}/predictions/linear", b"[[1,2]]")
                 assert answer.body == b"[[4.9999918937683105]]"
             else:
-                output = run(command)
+                output = run(command.replace(":8080", f":{port}"))
                 assert output.rstrip("\n") == (shown or output).rstrip("\n")
