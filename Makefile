@@ -14,7 +14,7 @@ PYTHON ?= $(shell for v in 3.11 3.10 3.9 3.8; do \
 	p=$$(command -v python$$v) && $$p -c 'import sys' 2>/dev/null && echo $$p && exit; done; \
 	python3 -c 'import sys; exit(not (3, 8) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null && echo python3)
 
-.PHONY: install demo test test-all test-hosts mutate quick e2e check lint fix plugin lock dist bench chaos soak fuzz clean help
+.PHONY: install demo test test-all test-hosts mutate quick e2e check lint fix plugin lock dist bench chaos soak fuzz screenshots clean help
 
 install: $(VENV)/demo$(JAVA) ## install mms_handler into .venv (the default target)
 
@@ -92,8 +92,11 @@ fuzz: $(VENV)/test,fuzz$(JAVA) ## fuzz all that reads input, a million times; SE
 	$(BIN)/python tests/fuzz $(TARGETS) $(if $(SECONDS),--seconds $(SECONDS))
 	$(if $(TARGETS),,$(BIN)/python tests/fuzz/described_api.py $(if $(SECONDS),5))
 
+screenshots: $(VENV)/test$(JAVA) ## make the pictures of docs/page.md anew, in Chromium
+	$(BIN)/python tools/screenshots.py
+
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 clean: ## remove everything that the targets made
 	rm -rf .venv* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \

@@ -114,6 +114,7 @@ test = [
     *plot,
     *otel,
     *bench,
+    "axe-playwright-python>=0.1.4",  # brings axe-core, which looks at the page
     "build>=1",
     "dockerfile-parse>=2",
     "flask>=2.2",  # moto's server runs on these two
@@ -124,6 +125,7 @@ test = [
     "moto[s3]>=5",  # a local S3; its extra "server" would bring what other services need
     "mypy>=1.8",
     "openapi-spec-validator>=0.8; python_version >= '3.10'",
+    "playwright>=1.40",  # drives Chromium
     "prometheus-client>=0.20",  # reads /metrics
     "promql-parser>=0.4",  # reads the queries of deploy/monitoring
     "protobuf>=4",  # tests compare RecordIO with it
