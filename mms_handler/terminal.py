@@ -11,8 +11,6 @@ import threading
 import time
 from typing import Callable, Iterator, Sequence
 
-from rich.cells import set_cell_size
-
 from mms_handler.periodic import repeated
 
 STDOUT, STDERR = 1, 2
@@ -185,6 +183,8 @@ def _visible(line: bytes) -> str:
 
 
 def _cropped(text: str, width: int) -> str:
+    from rich.cells import set_cell_size  # only where there is a terminal
+
     fits = set_cell_size(text, width).rstrip()
     return fits if fits == text.rstrip() else set_cell_size(text, width - 1) + "…"
 

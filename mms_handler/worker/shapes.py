@@ -26,6 +26,8 @@ def schema_of(
     sample: Request | None,
     reply: Reply | None,
     saved: Sequence[tuple[int, ...]] = (),
+    *,
+    searches: bool = False,
 ) -> Schema:
     """What a model takes and gives, as far as it can be known.
 
@@ -34,8 +36,10 @@ def schema_of(
         sample: a request that it answers; None: there is none.
         reply: to the sample.
         saved: shapes of the inputs, from the file of the default save.
+        searches: also try shapes that a Block's graph may take.  This runs the Block's code, so
+            no worker does it.
     """
-    schema = attempt(_schema_of, pipeline, sample if reply else None, reply, saved)
+    schema = attempt(_schema_of, pipeline, sample if reply else None, reply, saved, searches)
     if isinstance(schema, Failed):  # the model answers, so it is served without one
         log.warning(
             "the inputs and outputs are unknown: %s: %s", type(schema.exc).__name__, schema.exc
@@ -44,10 +48,10 @@ def schema_of(
     return cast(Schema, schema)
 
 
-def _schema_of(pipeline: Any, sample: Any, reply: Any, saved: Any) -> Schema:
+def _schema_of(pipeline: Any, sample: Any, reply: Any, saved: Any, searches: bool) -> Schema:
     data = pipeline.read(sample) if sample and pipeline.writes_arrays else None
     if pipeline.reads_bodies:
-        inputs = _default_inputs(pipeline, sample, data, saved)
+        inputs = _default_inputs(pipeline, sample, data, saved, searches)
     else:
         inputs = [_body("body", sample.body, sample.content_type)] if sample else []
     return Schema(tuple(inputs), tuple(_outputs(pipeline, reply, data, inputs)))
@@ -56,7 +60,9 @@ def _schema_of(pipeline: Any, sample: Any, reply: Any, saved: Any) -> Schema:
 # --- inputs ----------------------------------------------------------------------------------
 
 
-def _default_inputs(pipeline: Steps, sample: Any, data: Any, saved: Any) -> list[Tensor]:
+def _default_inputs(
+    pipeline: Steps, sample: Any, data: Any, saved: Any, searches: bool
+) -> list[Tensor]:
     """The arrays that the default input_fn reads."""
     names = inference.input_names(pipeline)
     model = pipeline.model
@@ -70,7 +76,7 @@ def _default_inputs(pipeline: Steps, sample: Any, data: Any, saved: Any) -> list
             array.shape for array in (arrays.values() if isinstance(arrays, dict) else [arrays])
         ]
     else:
-        shapes = list(saved) or _searched(model, len(names))
+        shapes = list(saved) or (_searched(model, len(names)) if searches else [])
     if len(shapes) != len(names):
         shapes = [(0,)] * len(names)
     return [Tensor(name, _rows(shape), "FP32") for name, shape in zip(names, shapes)]

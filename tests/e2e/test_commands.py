@@ -218,6 +218,8 @@ def test_check_reports_how_each_function_is_called(tmp_path):
         "output_fn output_fn(prediction, accept): gets prediction, accept",
         "files README.md, model-0000.params, model-shapes.json, model-symbol.json",
         "model mxnet.module.module.Module",
+        "inputs not known",
+        "outputs not known",
         "",
         "passed it loads",
         "not tried it answers a request: --sample FILE sends one",

@@ -116,6 +116,7 @@ INFERENCE = paths(
 ASKS_BY_DEFAULT = "changes are answered when they are done, unless `synchronous=false`"
 LOADS_BY_DEFAULT = "a registration without `initial_workers` loads the model"
 STRICT_JSON = "JSON has double quotes"
+ROOT_PATH = "`GET /` says what there is"
 STARTUP = "a model that `serve` was started with counts again when it is registered again"
 MANIFEST = "a folder without a manifest has a script of SageMaker's"
 ADDRESSES = "only addresses of `MMS_HANDLER_ALLOWED_URLS` are fetched"
@@ -346,7 +347,15 @@ ROWS = [
         b"data=invalid_output",
         FORM,
     ),
-    Row("InvalidRootRequest", "i", "GET", "/", (405, NOT_ALLOWED)),
+    Row(
+        "InvalidRootRequest",
+        "i",
+        "GET",
+        "/",
+        (405, NOT_ALLOWED),
+        (200, has('"name": "mms_handler"')),
+        ROOT_PATH,
+    ),
     Row("InvalidInferenceUri", "i", "GET", "/InvalidUrl", (404, NOT_FOUND)),
     Row("InvalidPredictionsUri", "i", "GET", "/predictions", (404, NOT_FOUND)),
     Row(

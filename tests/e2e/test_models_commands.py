@@ -109,8 +109,8 @@ def test_tables(commands):
     assert listed[1].split() == ["linear", "1", str(commands.store / "linear")]
     text = commands.run("describe", "linear")
     head, versions, workers = text.split("\n\n")
-    assert head.splitlines()[0] == "model   linear, version 1"
-    assert head.splitlines()[2] == "loaded  at the server's start"
+    assert head.splitlines()[0] == "model    linear, version 1"
+    assert head.splitlines()[2] == "loaded   at the server's start"
     assert versions.splitlines()[1].split()[:4] == ["1", "served", "100", "%"]
     number, unit = workers.splitlines()[1].split()[2:4]
     assert unit == "MB"
