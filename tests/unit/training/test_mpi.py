@@ -48,6 +48,7 @@ def test_command(job):
         ("-verbose --NCCL_DEBUG INFO -x A=1", "-mca btl b -x NCCL_DEBUG=INFO -verbose -x A=1 x"),
         ("--NCCL_DEBUG", "-mca btl b x"),
         ("--NCCL A", "-mca btl b --NCCL A x"),
+        ("-h", "-mca btl b -h x"),
     ],
 )
 def test_own_options(job, options, end):
