@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from typing import Any, Iterator
 
 import numpy as np
 import pytest
+
+if sys.version_info < (3, 10):
+    pytest.skip("Triton's client needs Python 3.10", allow_module_level=True)
+
 import tritonclient.http as triton
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from running_mms import EXAMPLES, ROOT, Serving, free_ports, mms_handler, wait_for
