@@ -22,6 +22,7 @@ from mms_handler.cli.command import (
     group,
     place,
     print_table,
+    request_options,
     token_file_option,
 )
 from mms_handler.errors import ServerError
@@ -64,22 +65,16 @@ def _numbers(kind: Callable[[str], Any]) -> Callable[..., Any]:
     )
 )
 @click.argument("target", metavar="URL|MODEL", type=place)
-@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False,
-                                                        path_type=Path))  # fmt: skip
-@click.option("--content-type", metavar="TYPE",
-              help="Content type of the request.  [default: the sample's, or from FILE's "
-              "suffix]")  # fmt: skip
-@click.option("--accept", metavar="TYPES",
-              help="Content types that the reply may have.  [default: the sample's, or "
-              "*/*]")  # fmt: skip
+@request_options
 @click.option("--sample", type=existing, metavar="MODEL",
               help="Send the sample of this model to URL.  [default: FILE]")  # fmt: skip
 @click.option("--clients", callback=_numbers(int), metavar="NUMBERS",
-              help="Measure with so many clients, one number after the other; each sends its next "
-              "request when it has its reply.  [default: 1,8,32 without --rate]")  # fmt: skip
+              help="Numbers of clients, which are measured one after the other; each client sends "
+              "its next request when it has its reply.  [default: 1,8,32 without "
+              "--rate]")  # fmt: skip
 @click.option("--rate", callback=_numbers(float), metavar="NUMBERS",
-              help="Measure with so many requests a second, one number after the other, whether or "
-              "not earlier ones were answered.  [default: none]")  # fmt: skip
+              help="Rates, in requests a second, which are measured one after the other; requests "
+              "are sent whether or not earlier ones were answered.  [default: none]")  # fmt: skip
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), default=10, metavar="S",
               help="Time to measure each load.  [default: 10 s]")  # fmt: skip
 @click.option("--warmup-s", type=click.FloatRange(0), default=2, metavar="S",

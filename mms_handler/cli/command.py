@@ -7,12 +7,14 @@ import socket
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any, NoReturn, Sequence
+from typing import Any, Callable, NoReturn, Sequence, TypeVar
 
 import click
 
 from mms_handler import __version__, settings
 from mms_handler.errors import HandlerError, ServerError, SettingsError
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 existing = click.Path(exists=True, path_type=Path)
 
@@ -54,6 +56,22 @@ PORT_HELP = (
     "Port of the server on 127.0.0.1.  "
     f"[env var: SAGEMAKER_BIND_TO_PORT; default: {settings.Settings.port}]"
 )
+
+
+def request_options(function: _Function) -> _Function:
+    """FILE, --content-type and --accept: the request of a command, if it is not the sample."""
+    for option in (
+        click.option("--accept", metavar="TYPES",
+                     help="Content types that the reply may have.  [default: the sample's, or "
+                     "*/*]"),
+        click.option("--content-type", metavar="TYPE",
+                     help="Content type of the request.  [default: the sample's, or from FILE's "
+                     "suffix]"),
+        click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False,
+                                                               path_type=Path)),
+    ):  # fmt: skip
+        function = option(function)
+    return function
 
 
 def main() -> None:

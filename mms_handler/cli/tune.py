@@ -11,7 +11,7 @@ import click
 
 from mms_handler import settings, terminal
 from mms_handler.cli.bench import INTERRUPTED, Line, interrupt, request_for
-from mms_handler.cli.command import examples, existing, group, print_table
+from mms_handler.cli.command import examples, existing, group, print_table, request_options
 
 if TYPE_CHECKING:
     from mms_handler.bench.order import Timing
@@ -29,14 +29,7 @@ if TYPE_CHECKING:
     )
 )
 @click.argument("model", type=existing)
-@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False,
-                                                        path_type=Path))  # fmt: skip
-@click.option("--content-type", metavar="TYPE",
-              help="Content type of the request.  [default: the sample's, or from FILE's "
-              "suffix]")  # fmt: skip
-@click.option("--accept", metavar="TYPES",
-              help="Content types that the reply may have.  [default: the sample's, or "
-              "*/*]")  # fmt: skip
+@request_options
 @click.option("--p99-ms", type=click.FloatRange(0, min_open=True), metavar="MS",
               help="99 of 100 replies must come within this time.  [default: no "
               "limit]")  # fmt: skip
@@ -48,8 +41,8 @@ if TYPE_CHECKING:
 @click.option("--warmup-s", type=click.FloatRange(0), default=1, metavar="S",
               help="Time that does not count, before.  [default: 1 s]")  # fmt: skip
 @click.option("--max-trials", type=click.IntRange(1), metavar="COUNT",
-              help="End the search after so many candidates; the last rounds follow.  [default: "
-              "no limit]")  # fmt: skip
+              help="End the search after this number of candidates; the last rounds follow.  "
+              "[default: no limit]")  # fmt: skip
 @click.option("--state", type=click.Path(path_type=Path), metavar="FILE",
               help="File that keeps the trials until the end.  [default: beside the model, with "
               ".tune after its name]")  # fmt: skip
