@@ -83,8 +83,8 @@ def _schema(pipeline: Any, request: Any, reply: Any, saved: Any) -> dict[str, An
     """What the model takes and gives, as a manifest keeps it."""
     from mms_handler.worker.shapes import schema_of  # imports mxnet
 
-    found = schema_of(pipeline, request, reply, saved, searches=True)
-    return {"schema": schema.encode(found)}
+    arrays = schema_of(pipeline, request, reply, saved, searches=True)
+    return {"schema": schema.encode(arrays)}
 
 
 def _inspect_plain(model_dir: Path, handler: str, sample: Sample | None) -> dict[str, Any]:
