@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 
 import pytest
+
+from mms_handler.training import cluster
+
+
+@pytest.fixture(autouse=True)
+def ports_of_this_process(monkeypatch):
+    """Pick ports from a range that no other process of pytest-xdist picks from.
+
+    Between the moment when a port is found free and the moment when it is used, another test
+    could take it.
+    """
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 8
+    first = cluster.LOCAL_PORTS.start + 1500 * process
+    monkeypatch.setattr(cluster, "LOCAL_PORTS", range(first, first + 1500))
 
 
 @pytest.fixture

@@ -212,19 +212,20 @@ def test_a_host_that_is_lost_at_the_end(run):
 
 @contextlib.contextmanager
 def sending(number, path):
-    """Send this process a signal as soon as ``path`` exists."""
-    ended = threading.Event()
+    """Send this process a signal as soon as ``path`` exists.  Yields an event: it was sent."""
+    ended, sent = threading.Event(), threading.Event()
 
     def send():
         while not ended.wait(0.01):
             if path.exists():
                 os.kill(os.getpid(), number)
+                sent.set()
                 return
 
     thread = threading.Thread(target=send)
     thread.start()
     try:
-        yield
+        yield sent
     finally:
         ended.set()
         thread.join()
@@ -267,9 +268,9 @@ def test_a_signal_and_a_lost_host(run, tmp_path, monkeypatch):
     monkeypatch.setattr(supervise, "LOST_S", 0.1)
     member = Member()
     ready = tmp_path / "ready"
-    member.lost = lambda: "host algo-2 was lost" if ready.exists() else None
     started_s = time.monotonic()
-    with sending(signal.SIGTERM, ready), pytest.raises(Stopped):
+    with sending(signal.SIGTERM, ready) as sent, pytest.raises(Stopped):
+        member.lost = lambda: "host algo-2 was lost" if sent.is_set() else None
         run("trap '' TERM; touch ready; sleep 60", member=member)
     assert time.monotonic() - started_s < supervise.GRACE_S / 2
 
