@@ -108,12 +108,27 @@ s3 = ["boto3>=1.28"]
 plot = ["matplotlib>=3.5"]
 otel = ["opentelemetry-sdk>=1.20", "opentelemetry-exporter-otlp-proto-http>=1.20"]
 bench = ["hdrhistogram>=0.10.1"]
+# onnx 1.18 and newer want an ml_dtypes that numpy 1.23 does not have.
+onnx = ["onnx>=1.14,<1.18", "onnxruntime>=1.16"]
+ray = ["ray>=2.10"]
+transform = ["python-jsonpath>=1.1"]
+signing = ["cryptography>=42"]
+docs = [
+    "mkdocs-material>=9.5; python_version >= '3.10'",
+    "mkdocstrings[python]>=0.26; python_version >= '3.10'",
+    "mkdocs-git-revision-date-localized-plugin>=1.2; python_version >= '3.10'",
+]
 test = [
     *demo,
     *s3,
     *plot,
     *otel,
     *bench,
+    *onnx,
+    *ray,
+    *transform,
+    *signing,
+    *docs,
     "axe-playwright-python>=0.1.4",  # brings axe-core, which looks at the page
     "build>=1",
     "dockerfile-parse>=2",
@@ -181,6 +196,11 @@ setup(
         "plot": plot,
         "otel": otel,
         "bench": bench,
+        "onnx": onnx,
+        "ray": ray,
+        "transform": transform,
+        "signing": signing,
+        "docs": docs,
         "demo": demo,
         "test": test,
         "dev": test,
