@@ -18,7 +18,7 @@ from mms_handler import client, server
 README = ROOT / "README.md"
 PAGES = [
     path
-    for path in [README, ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    for path in [README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
     if "```console" in path.read_text()
 ]
 
@@ -35,6 +35,11 @@ LONG = {
     "python -m benchmarks.bodies": "'JSON: one integer'",
     ".venv/bin/pytest -q tests/unit/test_orders.py": "--collect-only",
 }
+
+
+def page_name(page: Path) -> str:
+    """``tutorial``; of a page in a folder ``migration/torchserve``."""
+    return str(page.relative_to(ROOT).with_suffix("")).replace("docs/", "", 1)
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -87,7 +92,7 @@ def here(tmp_path):
         yield tmp_path, {**env, **server.java_variables(env)}, port
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[path.stem for path in PAGES])
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
 def test_every_command_does_what_is_shown(here, page):
     """In their order, each with the output that the page shows."""
     folder, env, port = here

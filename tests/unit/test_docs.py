@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 def links(page: Path) -> list[str]:
@@ -27,7 +27,7 @@ def anchors(page: Path) -> set[str]:
     return set(plain)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=[path.stem for path in PAGES])
+@pytest.mark.parametrize("page", PAGES, ids=[str(path.relative_to(ROOT)) for path in PAGES])
 def test_every_link_leads_somewhere(page):
     """To a file or folder that exists, and to a heading in it."""
     for target in links(page):
@@ -39,9 +39,10 @@ def test_every_link_leads_somewhere(page):
 
 
 def test_the_index_names_every_page():
-    """docs/README.md leads to each page beside it."""
-    named = {target.partition("#")[0] for target in links(ROOT / "docs" / "README.md")}
-    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    """docs/README.md leads to each page beside it and in folders."""
+    docs = ROOT / "docs"
+    named = {target.partition("#")[0] for target in links(docs / "README.md")}
+    pages = {str(path.relative_to(docs)) for path in docs.rglob("*.md")} - {"README.md"}
     assert pages <= named
 
 
