@@ -31,6 +31,12 @@ def test_a_reply_that_ends_its_connection(data, status, body):
     assert (reply.status, reply.body, reply.ends) == (status, body, True)
 
 
+def test_the_size_of_a_chunk_is_hexadecimal():
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    reply = parse(head + b"1A\r\n" + b"z" * 26 + b"\r\n0\r\n\r\n", closed=False)
+    assert reply.body == b"z" * 26
+
+
 def test_a_reply_without_a_length_ends_with_its_connection():
     data = b"HTTP/1.1 200 OK\r\n\r\nabc"
     assert parse(data, closed=False) is None

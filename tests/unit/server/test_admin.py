@@ -433,6 +433,8 @@ def test_a_connection_that_is_closed_says_so(ask):
     )[1:]
     assert "Connection" not in first
     assert "\r\nConnection: close\r\n" in second
+    fields, body = first.split("\r\n\r\n")  # the client knows where the first answer ends
+    assert f"\r\nContent-Length: {len(body)}\r\n" in f"{fields}\r\n"
 
 
 def test_idle_connections(ask):

@@ -125,6 +125,15 @@ def test_options_override_the_files(base, tmp_path):
     assert (job.checkpoint_dir, job.seed) == (tmp_path / "c", 7)
 
 
+@pytest.mark.parametrize("seed", [0, 2**31 - 1])
+def test_the_first_and_the_last_seed(tmp_path, seed):
+    script = tmp_path / "train.py"
+    script.write_text("")
+    job = read_job(tmp_path / "ml", JobOptions(entry_point=str(script), seed=seed))
+    job.check()
+    assert job.seed == seed
+
+
 @pytest.mark.parametrize(
     ("config", "name"),
     [
