@@ -111,7 +111,7 @@ bench = ["hdrhistogram>=0.10.1"]
 # onnx 1.18 and newer want an ml_dtypes that numpy 1.23 does not have.
 onnx = ["onnx>=1.14,<1.18", "onnxruntime>=1.16"]
 ray = ["ray>=2.10"]
-transform = ["python-jsonpath>=1.1"]
+transform = ["google-crc32c>=1.5", "python-jsonpath>=2"]
 signing = ["cryptography>=42"]
 docs = [
     "mkdocs-material>=9.5; python_version >= '3.10'",

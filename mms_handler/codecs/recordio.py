@@ -25,11 +25,12 @@ from mms_handler.codecs.record import read_record, write_record
 from mms_handler.errors import TooLarge
 
 _HEADER = struct.Struct("<II")
+HEADER_BYTES = _HEADER.size
 _MAGIC = 0xCED7230A
-_MAGIC_BYTES = struct.pack("<I", _MAGIC)
+MAGIC_BYTES = struct.pack("<I", _MAGIC)
 #: The flag bits of a frame: a whole record, or a part of one.  A writer cuts a record where its
 #: data contains the magic number, and leaves that number out.
-_WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
+WHOLE, FIRST, MIDDLE, LAST = range(4)
 _MAX_LENGTH = 2**29
 
 
@@ -42,7 +43,7 @@ def decode(body: bytes, limit_bytes: int) -> Arrays:
     """
     columns: dict[str, list[Array]] = {}
     remaining_bytes = limit_bytes
-    for number, data in enumerate(_records(memoryview(body)), 1):
+    for number, data in enumerate(records(memoryview(body)), 1):
         try:
             tensors = read_record(data, remaining_bytes)
         except TooLarge as exc:
@@ -74,22 +75,26 @@ def _add(tensors: dict[str, Array], columns: dict[str, list[Array]], number: int
         rows.append(tensor)
 
 
-def _records(body: memoryview) -> Iterator[memoryview]:
-    """The data of each record, with its parts joined."""
+def records(body: memoryview) -> Iterator[memoryview]:
+    """The data of each record, with its parts joined.
+
+    Raises:
+        ValueError: a frame is damaged, or stands where it cannot be.
+    """
     joined: bytearray | None = None
     number = 1
     for flag, data in _frames(body):
-        if flag > _LAST or (flag in (_MIDDLE, _LAST)) != (joined is not None):
+        if flag > LAST or (flag in (MIDDLE, LAST)) != (joined is not None):
             raise ValueError(f"record {number} has a misplaced frame (flag {flag})")
-        if flag == _WHOLE:
+        if flag == WHOLE:
             yield data
         elif joined is None:
             joined = bytearray(data)
             continue
         else:
-            joined += _MAGIC_BYTES
+            joined += MAGIC_BYTES
             joined += data
-            if flag != _LAST:
+            if flag != LAST:
                 continue
             yield memoryview(joined)
             joined = None
@@ -103,18 +108,30 @@ def _frames(body: memoryview) -> Iterator[tuple[int, memoryview]]:
     at = number = 0
     while at < len(body):
         number += 1
-        if len(body) - at < _HEADER.size:
-            raise ValueError(f"frame {number} has {len(body) - at} bytes, but its header takes 8")
-        magic, word = _HEADER.unpack_from(body, at)
-        if magic != _MAGIC:
-            raise ValueError(f"frame {number} does not begin with RecordIO's magic number")
-        flag, length = word >> 29, word % _MAX_LENGTH
-        start = at + _HEADER.size
+        start = at + HEADER_BYTES
+        try:
+            flag, length = read_header(body[at:start])
+        except ValueError as exc:
+            raise ValueError(f"frame {number} {exc}") from None
         at = start + length + -length % 4
         if at > len(body):
             sizes = f"{at - start} bytes, but {len(body) - start} are left"
             raise ValueError(f"frame {number} takes {sizes}")
         yield flag, body[start : start + length]
+
+
+def read_header(header: bytes | memoryview) -> tuple[int, int]:
+    """The flag of a frame, and the length of its data in bytes, without the zeros that follow.
+
+    Raises:
+        ValueError: the header is cut off, or is none; the text goes on from "the frame".
+    """
+    if len(header) < HEADER_BYTES:
+        raise ValueError(f"has {len(header)} bytes, but its header takes {HEADER_BYTES}")
+    magic, word = _HEADER.unpack(header)
+    if magic != _MAGIC:
+        raise ValueError("does not begin with RecordIO's magic number")
+    return word >> 29, word % _MAX_LENGTH
 
 
 def encode(value: Any) -> bytes:

@@ -1,0 +1,1 @@
+"""Batch transform: the records of files, answered by a model."""
