@@ -12,7 +12,8 @@ NPZ, JSON_LINES = "application/x-npz", "application/jsonlines"
 RECORDIO = "application/x-recordio-protobuf"
 
 #: Tensors by the Open Inference Protocol: the type that the gate gives to requests of its paths.
-#: The parameter ``header-length`` is what the client sent as Inference-Header-Content-Length.
+#: The parameter ``header-length`` is what the client sent as Inference-Header-Content-Length,
+#: ``version`` is that of the model that answers.
 INFER = "application/vnd.mms-handler.infer+json"
 
 #: Content types of files, by suffix.

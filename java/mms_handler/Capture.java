@@ -60,18 +60,27 @@ final class Capture {
     final Body input;
     final List<String> headers = new ArrayList<>();
     final String model;
+
+    /** Whether its bodies are tensors of the Open Inference Protocol. */
+    final boolean tensors;
+
     Body output;
     String version;
     String requestId;
     String inferenceId;
     int status;
+
+    /** The bytes of the JSON of a reply with tensors in binary; null of any other one. */
+    String replyHeaderLength;
+
     long latencyNs;
     private long bytes;
     private boolean dropped;
 
-    private Capture(HttpRequest request, String model, String type) {
-        this.model = model;
-        input = new Body(type);
+    private Capture(HttpRequest request, Target target, Body input) {
+        this.input = input;
+        model = target.model();
+        tensors = target.isInference();
         for (String name : CaptureLine.HEADERS) {
             String value = request.headers().get(name);
             if (value != null) {
@@ -85,17 +94,28 @@ final class Capture {
 
     /** A body and its type. */
     static final class Body {
-        /** Null if there is none. */
+        /** As it was sent; null if there was none. */
+        final String observedType;
+
+        /** What it means, without parameters. */
         final String type;
 
         private byte[] bytes = {};
         private int length;
 
         /** Whether it may be written. */
-        boolean kept = true;
+        final boolean kept;
 
-        Body(String type) {
-            this.type = type == null ? null : type.trim(); // MMS adds a blank
+        /**
+         * @param observedType of the Content-Type; null if there was none
+         * @param meant what the body is, whatever its Content-Type says; null: what that says
+         */
+        Body(String observedType, String meant) {
+            this.observedType = observedType == null ? null : observedType.trim(); // MMS adds a blank
+            String known = meant == null ? this.observedType : meant;
+            String named = known == null ? "application/json" : known;
+            type = named.split(";", 2)[0].trim().toLowerCase();
+            kept = Plugin.CAPTURE_TYPES == null || Plugin.CAPTURE_TYPES.contains(type);
         }
 
         byte[] bytes() {
@@ -124,20 +144,12 @@ final class Capture {
             return null;
         }
         Target target = Target.of(request.uri());
-        String model = target.model();
-        if (model == null || target.isInference() || !request.method().equals(HttpMethod.POST)) {
-            return null; // tensors of the Open Inference Protocol are no bodies of a model
+        if (target.model() == null || !request.method().equals(HttpMethod.POST)) {
+            return null;
         }
-        String type = request.headers().get(HttpHeaderNames.CONTENT_TYPE);
-        boolean kept = isChosen(type == null ? "application/json" : type);
-        return kept ? new Capture(request, model, type) : null;
-    }
-
-    private static boolean isChosen(String type) {
-        if (Plugin.CAPTURE_TYPES == null) {
-            return true;
-        }
-        return Plugin.CAPTURE_TYPES.contains(type.split(";", 2)[0].trim().toLowerCase());
+        String meant = target.isInference() ? OpenInference.type(request) : null;
+        Body input = new Body(request.headers().get(HttpHeaderNames.CONTENT_TYPE), meant);
+        return input.kept ? new Capture(request, target, input) : null;
     }
 
     /** A part of the request's body. */
@@ -169,8 +181,8 @@ final class Capture {
         version = names.get("X-Model-Version");
         requestId = names.get(RequestId.HEADER);
         latencyNs = totalNs;
-        output = new Body(names.get(HttpHeaderNames.CONTENT_TYPE));
-        output.kept = output.type == null || isChosen(output.type);
+        replyHeaderLength = names.get(OpenInference.HEADER_LENGTH);
+        output = new Body(names.get(HttpHeaderNames.CONTENT_TYPE), null);
         if (output.kept && reply instanceof FullHttpResponse) {
             keep(output, ((FullHttpResponse) reply).content());
         }

@@ -16,7 +16,9 @@ import java.util.Base64;
 /** A captured prediction as a line of JSON, in the format of SageMaker's data capture. */
 final class CaptureLine {
     /** The headers of requests that are kept: none in which a token could be. */
-    static final String[] HEADERS = {"Accept", "Content-Encoding", "Content-Type", "traceparent"};
+    static final String[] HEADERS = {
+        "Accept", "Content-Encoding", "Content-Type", OpenInference.HEADER_LENGTH, "traceparent"
+    };
 
     private static final DateTimeFormatter SECONDS =
             DateTimeFormatter.ofPattern("yyyy-MM-dd'T'HH:mm:ss'Z'").withZone(ZoneOffset.UTC);
@@ -49,6 +51,9 @@ final class CaptureLine {
         text(capture.model);
         raw(",\"version\":");
         text(capture.version);
+        if (capture.tensors) {
+            raw(",\"protocol\":\"v2\"");
+        }
         raw(",\"status\":" + capture.status + ",\"latencyMs\":");
         raw(String.valueOf(capture.latencyNs / 1000 / 1000.0));
         raw(",\"headers\":{");
@@ -58,12 +63,18 @@ final class CaptureLine {
             raw(":");
             text(capture.headers.get(i + 1));
         }
-        raw("}}}\n");
+        raw("}");
+        if (capture.replyHeaderLength != null) {
+            raw(",\"replyHeaders\":{\"" + OpenInference.HEADER_LENGTH + "\":");
+            text(capture.replyHeaderLength);
+            raw("}");
+        }
+        raw("}}\n");
     }
 
     private void body(Capture.Body body, String mode) throws IOException {
         raw("{\"observedContentType\":");
-        text(body.type);
+        text(body.observedType);
         raw(",\"mode\":\"" + mode + "\"");
         if (body.kept) {
             String encoding = encoding(body);
@@ -84,8 +95,7 @@ final class CaptureLine {
 
     /** JSON or CSV for text of these types in UTF-8. */
     private static String encoding(Capture.Body body) {
-        String type = body.type == null ? "application/json" : body.type.toLowerCase();
-        String main = type.split(";", 2)[0].trim();
+        String main = body.type;
         String encoding =
                 main.endsWith("json") || main.endsWith("jsonlines")
                         ? "JSON"

@@ -352,12 +352,13 @@ final class Connection extends ChannelDuplexHandler {
                 return;
             }
             replying = true;
-            prepare((HttpResponse) message);
+            HttpResponse response = OpenInference.inForm(uri, (HttpResponse) message);
+            prepare(response);
             if (phase != Phase.CLOSING) {
                 enter(Phase.REPLY);
             }
             promise.addListener(done -> answered(done.isSuccess()));
-            context.write(OpenInference.inForm(uri, (HttpResponse) message), promise);
+            context.write(response, promise);
             return;
         }
         context.write(message, promise);

@@ -16,6 +16,7 @@ import io.netty.handler.codec.http.FullHttpResponse;
 import io.netty.handler.codec.http.HttpHeaderNames;
 import io.netty.handler.codec.http.HttpHeaderValues;
 import io.netty.handler.codec.http.HttpMethod;
+import io.netty.handler.codec.http.HttpRequest;
 import io.netty.handler.codec.http.HttpResponse;
 import io.netty.handler.codec.http.HttpResponseStatus;
 import io.netty.handler.codec.http.HttpUtil;
@@ -36,7 +37,10 @@ import java.nio.file.Paths;
 @Sharable
 final class OpenInference extends ChannelInboundHandlerAdapter {
     private static final String TYPE = "application/vnd.mms-handler.infer+json";
-    private static final String HEADER_LENGTH = "Inference-Header-Content-Length";
+
+    /** The bytes of a body's JSON, if values in binary follow it. */
+    static final String HEADER_LENGTH = "Inference-Header-Content-Length";
+
     private static final String METHODS = "GET, HEAD, OPTIONS";
     private static final Gson GSON = new GsonBuilder().disableHtmlEscaping().create();
     private static final Path DOCUMENTS =
@@ -64,6 +68,19 @@ final class OpenInference extends ChannelInboundHandlerAdapter {
         String length = request.headers().get(HEADER_LENGTH);
         String type = length == null ? TYPE : TYPE + "; header-length=\"" + length + "\"";
         request.headers().set(HttpHeaderNames.CONTENT_TYPE, type);
+    }
+
+    /** What the body of a request with tensors is, whatever type the client gives it. */
+    static String type(HttpRequest request) {
+        boolean binary = request.headers().contains(HEADER_LENGTH);
+        return binary ? "application/octet-stream" : "application/json";
+    }
+
+    /** Say which version answers a request with tensors, for its reply. */
+    static void mark(FullHttpRequest request, String version) {
+        String type = request.headers().get(HttpHeaderNames.CONTENT_TYPE);
+        String marked = type + "; version=\"" + version + "\"";
+        request.headers().set(HttpHeaderNames.CONTENT_TYPE, marked);
     }
 
     private static FullHttpResponse reply(HttpMethod method, Target target) {

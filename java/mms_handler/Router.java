@@ -65,6 +65,9 @@ final class Router extends ChannelDuplexHandler {
             context.fireChannelRead(request); // MMS says what is missing
         } else if (chosen != null && chosen.state == Routes.State.READY) {
             isDescription = request.method().equals(HttpMethod.OPTIONS);
+            if (target.isInference()) {
+                OpenInference.mark(request, chosen.version);
+            }
             context.fireChannelRead(request);
         } else {
             NettyUtils.requestReceived(context.channel(), request);

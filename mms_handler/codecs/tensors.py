@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 import struct
+import sys
 from itertools import islice
 from typing import Any, Iterator, Mapping, NamedTuple
 
@@ -62,6 +63,7 @@ class TensorRequest(NamedTuple):
 
     Attributes:
         id: the client's, for the reply; None if it sent none.
+        version: of the model that answers, for the reply; "" if it is unknown.
         inputs: the arrays by name.
         content_types: of the texts in inputs of BYTES, by name, as far as the client says.
         outputs: those that it wants, and whether in binary; None: all.
@@ -69,6 +71,7 @@ class TensorRequest(NamedTuple):
     """
 
     id: str | None
+    version: str
     inputs: Mapping[str, Array]
     content_types: Mapping[str, str]
     outputs: Mapping[str, bool] | None
@@ -91,7 +94,7 @@ def read(body: bytes, content_type: str, limit_bytes: int) -> TensorRequest:
 
     Args:
         body: as received.
-        content_type: has the parameter header-length if values in binary follow the JSON.
+        content_type: has the parameters of media.INFER.
         limit_bytes: what the arrays may take as float32.
 
     Raises:
@@ -99,15 +102,35 @@ def read(body: bytes, content_type: str, limit_bytes: int) -> TensorRequest:
         TooLarge: the arrays take more than the limit.
     """
     try:
-        header = _header_bytes(content_type, len(body))
+        length = parameter(content_type, "header-length") if ";" in content_type else ""
+        header = _header_bytes(length, len(body))
         message = parsers.document(body[:header] if header < len(body) else body)
-        return _request(message, memoryview(body)[header:], limit_bytes)
+        version = parameter(content_type, "version")
+        return _request(message, memoryview(body)[header:], version, limit_bytes)
     except (ValueError, TypeError, RecursionError, OverflowError) as exc:
         raise BadInput(f"not a valid inference request: {exc}") from exc
 
 
-def _header_bytes(content_type: str, body_bytes: int) -> int:
-    length = parameter(content_type, "header-length") if ";" in content_type else ""
+def read_reply(body: bytes, header_length: str) -> dict[str, Array]:
+    """Read the outputs of a reply by name.
+
+    Args:
+        body: as received.
+        header_length: of the reply's HEADER_LENGTH; "" if it has none.
+
+    Raises:
+        ValueError: it is no such reply.
+    """
+    header = _header_bytes(header_length, len(body))
+    message = parsers.document(body[:header])
+    if not isinstance(message, dict):
+        raise ValueError("the JSON is not an object")
+    entries = _entries(message, "outputs")
+    _check_values(entries, sys.maxsize)
+    return _arrays(entries, memoryview(body)[header:])
+
+
+def _header_bytes(length: str, body_bytes: int) -> int:
     if not length:
         return body_bytes
     if not (length.isascii() and length.isdecimal() and len(length) < 20):
@@ -117,13 +140,26 @@ def _header_bytes(content_type: str, body_bytes: int) -> int:
     return int(length)
 
 
-def _request(message: Any, binary: memoryview, limit_bytes: int) -> TensorRequest:
+def _request(message: Any, binary: memoryview, version: str, limit_bytes: int) -> TensorRequest:
     if not isinstance(message, dict):
         raise ValueError("the JSON is not an object")
     entries = _entries(message, "inputs")
     if not entries:
         raise ValueError('"inputs" is missing or empty')
     _check_values(entries, limit_bytes)
+    arrays = _arrays(entries, binary)
+    return TensorRequest(
+        _id(message),
+        version,
+        arrays,
+        {entry["name"]: _content_type(entry) for entry in entries if entry["datatype"] == _TEXTS},
+        _wanted(message),
+        _parameters(message).get("binary_data_output") is True,
+    )
+
+
+def _arrays(entries: list[dict[str, Any]], binary: memoryview) -> dict[str, Array]:
+    """The values of inputs or outputs by name; ``binary`` has those that are not in the JSON."""
     arrays, at = {}, 0
     for entry in entries:
         size = _parameters(entry).get("binary_data_size")
@@ -138,13 +174,7 @@ def _request(message: Any, binary: memoryview, limit_bytes: int) -> TensorReques
         at += size
     if at < len(binary):
         raise ValueError(f"{len(binary) - at} bytes in binary belong to no input")
-    return TensorRequest(
-        _id(message),
-        arrays,
-        {entry["name"]: _content_type(entry) for entry in entries if entry["datatype"] == _TEXTS},
-        _wanted(message),
-        _parameters(message).get("binary_data_output") is True,
-    )
+    return arrays
 
 
 def _entries(message: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
@@ -227,7 +257,7 @@ def _check_values(entries: list[dict[str, Any]], limit_bytes: int) -> None:
 
 
 def _from_json(entry: Mapping[str, Any]) -> Array:
-    """The values of an input in JSON: in a flat list, or in nested ones of its shape."""
+    """The values of a tensor in JSON: in a flat list, or in nested ones of its shape."""
     data, shape = entry.get("data"), tuple(entry["shape"])
     if not isinstance(data, list):
         raise ValueError(f'{_shown(entry)} has neither a list "data" nor "binary_data_size"')
@@ -341,7 +371,11 @@ def write(
         entry, values = _output(name, outputs[name], in_binary, content_type)
         entries.append(entry)
         binary.append(values)
-    start = {"model_name": model, **({} if request.id is None else {"id": request.id})}
+    start = {
+        "model_name": model,
+        **({"model_version": request.version} if request.version else {}),
+        **({} if request.id is None else {"id": request.id}),
+    }
     text = json.dumps(start)[:-1].encode() + b', "outputs": [' + b", ".join(entries) + b"]}"
     if not any(binary_by_name.values()):
         return Written(text, JSON, {})

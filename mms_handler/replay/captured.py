@@ -14,6 +14,9 @@ from mms_handler import media
 from mms_handler.archive import s3
 from mms_handler.errors import ArchiveError
 
+#: Says how many bytes of a body with tensors are JSON (codecs.tensors, which imports numpy).
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
 #: A file that is written now, or whose server was killed.
 _PART = ".jsonl.part"
 
@@ -31,6 +34,8 @@ class Captured(NamedTuple):
         latency_s: None if it is unknown.
         reply: the reply's body; None if it was not captured.
         reply_type: its Content-Type; "" if it has none.
+        tensors: whether both bodies are tensors of the Open Inference Protocol.
+        reply_header_length: the bytes of the reply's JSON, if values in binary follow; else "".
     """
 
     id: str
@@ -42,6 +47,8 @@ class Captured(NamedTuple):
     latency_s: float | None
     reply: bytes | None
     reply_type: str
+    tensors: bool = False
+    reply_header_length: str = ""
 
 
 @contextlib.contextmanager
@@ -105,7 +112,9 @@ def _captured(record: Mapping[str, Any]) -> Captured:
     if body is None:
         raise ValueError("the request has no data")
     headers = {str(name): str(value) for name, value in details.get("headers", {}).items()}
-    headers["Content-Type"] = request.get("observedContentType") or media.JSON
+    tensors = details.get("protocol") == "v2"
+    if not tensors or request.get("observedContentType"):
+        headers["Content-Type"] = request.get("observedContentType") or media.JSON
     latency_ms = details.get("latencyMs")
     return Captured(
         id=str(event.get("eventId") or ""),
@@ -117,6 +126,8 @@ def _captured(record: Mapping[str, Any]) -> Captured:
         latency_s=None if latency_ms is None else latency_ms / 1000,
         reply=_body(reply),
         reply_type=reply.get("observedContentType") or "",
+        tensors=tensors,
+        reply_header_length=str(details.get("replyHeaders", {}).get(HEADER_LENGTH, "")),
     )
 
 

@@ -55,6 +55,26 @@ def differences(then: bytes, now: bytes, content_type: str) -> Differences | Non
         return None
 
 
+def differences_of_tensors(then: tuple[bytes, str], now: tuple[bytes, str]) -> Differences | None:
+    """How far the numbers of two replies by the Open Inference Protocol are apart.
+
+    The names and versions of models do not count.
+
+    Args:
+        then: the body, and how many bytes of it are JSON; "" for all.
+        now: likewise.
+
+    Returns:
+        None if they differ in something else: a text, a shape, a type, a name of a tensor.
+    """
+    from mms_handler.codecs import tensors  # imports numpy
+
+    try:
+        return _sum(_in_tensors(tensors.read_reply(*then), tensors.read_reply(*now)))
+    except (_Different, ValueError, TypeError, RecursionError, OverflowError, HandlerError):
+        return None
+
+
 def _sum(pairs: Iterator[tuple[float, float]]) -> Differences:
     total = Differences()
     for then, now in pairs:
@@ -115,6 +135,18 @@ def _in_values(then: Any, now: Any) -> Iterator[tuple[float, float]]:
             yield from _in_values(then[key], now[key])
     elif type(then) is not type(now) or then != now:
         raise _Different
+
+
+def _in_tensors(then: Any, now: Any) -> Iterator[tuple[float, float]]:
+    if {name: array.dtype for name, array in then.items()} != {
+        name: array.dtype for name, array in now.items()
+    }:
+        raise _Different
+    texts = {name for name, array in then.items() if array.dtype.kind == "O"}
+    if any(then[name].tolist() != now[name].tolist() for name in texts):
+        raise _Different
+    for name in then.keys() - texts:
+        yield from _in_arrays(then[name], now[name])
 
 
 def _in_arrays(then: Any, now: Any) -> Iterator[tuple[float, float]]:

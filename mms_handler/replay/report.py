@@ -8,8 +8,8 @@ from typing import Any, Sequence
 
 from mms_handler import media
 from mms_handler.client import Answer
-from mms_handler.replay.captured import Captured
-from mms_handler.replay.differences import Differences, differences
+from mms_handler.replay.captured import HEADER_LENGTH, Captured
+from mms_handler.replay.differences import Differences, differences, differences_of_tensors
 
 #: Predictions whose ids are named.
 _MAX_NAMED = 5
@@ -66,7 +66,7 @@ class Report:
             return "other"
         if captured.reply == answer.body:
             return "identical"
-        apart = differences(captured.reply, answer.body, answer.content_type)
+        apart = _apart(captured, captured.reply, answer)
         if apart is None:
             return "other"
         self.numbers += apart
@@ -130,6 +130,15 @@ _WORDS = {
     "unanswered": "got no answer",
     "unknown": "cannot be compared, because the reply was not captured",
 }
+
+
+def _apart(captured: Captured, reply: bytes, answer: Answer) -> Differences | None:
+    if not captured.tensors:
+        return differences(reply, answer.body, answer.content_type)
+    now_header_length = answer.headers.get(HEADER_LENGTH.lower(), "")
+    return differences_of_tensors(
+        (reply, captured.reply_header_length), (answer.body, now_header_length)
+    )
 
 
 def _mean(total: float, count: int) -> float:

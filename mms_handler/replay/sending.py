@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import threading
 import time
 import urllib.parse
@@ -12,6 +13,10 @@ from mms_handler.client import Answer
 from mms_handler.errors import ArchiveError, ServerError
 from mms_handler.replay.captured import Captured
 from mms_handler.replay.report import Report
+
+#: Paths of a model or of its version, for bodies and for tensors.
+_PREDICTIONS = re.compile(r"^/predictions/([^/]+)(?:/([^/]+))?/?$")
+_INFER = re.compile(r"/v2/models/[^/]+(/versions/[^/]+)?/infer")
 
 
 class Target(NamedTuple):
@@ -30,12 +35,34 @@ class Target(NamedTuple):
     timeout_s: float = 60
 
     def path(self, captured: Captured) -> str:
-        """The path for a prediction: the URL's own, else that of the model of then."""
+        """The path for a prediction: the URL's own, else that of the model of then.
+
+        Tensors of the Open Inference Protocol go to the path that it has for the same model.
+
+        Raises:
+            ArchiveError: the URL is a path that takes the bodies of another protocol.
+        """
         parts = urllib.parse.urlsplit(self.url)
-        if parts.path.strip("/"):
-            return parts.path + (f"?{parts.query}" if parts.query else "")
-        model = captured.model or self.model
-        return f"/predictions/{urllib.parse.quote(model, safe='')}" if model else "/invocations"
+        if not parts.path.strip("/"):
+            model = urllib.parse.quote(captured.model or self.model, safe="")
+            if captured.tensors:
+                return f"/v2/models/{model}/infer"
+            return f"/predictions/{model}" if model else "/invocations"
+        path = parts.path
+        if captured.tensors:
+            path = _PREDICTIONS.sub(_tensor_path, path)
+        if captured.tensors != bool(_INFER.fullmatch(path)):
+            kind = "tensors of the Open Inference Protocol" if captured.tensors else "other bodies"
+            raise ArchiveError(
+                f"the capture has {kind}, which {self.url} does not take; give the server's "
+                "address without a path"
+            )
+        return path + (f"?{parts.query}" if parts.query else "")
+
+
+def _tensor_path(predictions: re.Match[str]) -> str:
+    model, version = predictions.groups()
+    return f"/v2/models/{model}{f'/versions/{version}' if version else ''}/infer"
 
 
 def replay(

@@ -90,6 +90,7 @@ SCHEMAS: dict[str, Any] = {
         "required": ["model_name", "outputs"],
         "properties": {
             "model_name": {"type": "string"},
+            "model_version": {"type": "string"},
             "id": {"type": "string"},
             "outputs": {"type": "array", "items": {"$ref": "#/components/schemas/ValuedTensor"}},
         },

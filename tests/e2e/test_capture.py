@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Iterator
@@ -21,6 +22,7 @@ from mms_handler import client
 
 pytest_plugins = ["local_s3"]
 
+JSON, BYTES = "application/json", "application/octet-stream"
 WORDS = ("--log-config", str(QUIET_LOG))
 TIME = r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d"
 
@@ -223,6 +225,77 @@ def scaled(folder: Path, factor: float) -> Path:
     script = f"def predict_fn(block, data):\n    return block.predict(data) * {factor}\n"
     (folder / "code" / "inference.py").write_text(script)
     return folder
+
+
+#: Tensors of the Open Inference Protocol: their values in JSON, and in binary after it.
+TENSOR = {"name": "input", "shape": [1, 2], "datatype": "FP32"}
+IN_JSON = json.dumps({"id": "7", "inputs": [{**TENSOR, "data": [1, 2]}]}).encode()
+IN_BINARY = json.dumps(
+    {
+        "inputs": [{**TENSOR, "parameters": {"binary_data_size": 8}}],
+        "parameters": {"binary_data_output": True},
+    }
+).encode()
+BINARY_BODY = IN_BINARY + struct.pack("<2f", 1, 2)
+HEADER_LENGTH = "Inference-Header-Content-Length"
+
+
+@pytest.fixture(scope="module")
+def tensors(tmp_path_factory) -> Path:
+    """Three requests with tensors, one of them wrong, to a model called linear; in a folder."""
+    scratch = tmp_path_factory.mktemp("tensors")
+    model, folder = scaled(scratch / "linear", 1), scratch / "captured"
+    words = (model, "--workers", 1, "--capture", folder, "--capture-share", "100%")
+    with Serving(free_ports(), *words, "--capture-types", f"{JSON},{BYTES}") as serving:
+        url = f"{serving.inference}/v2/models/linear/infer"
+        binary = {"Content-Type": "text/html", HEADER_LENGTH: str(len(IN_BINARY))}
+        types = {"Content-Type": "text/plain"}, binary, {"Content-Type": JSON}
+        bodies = IN_JSON, BINARY_BODY, b"{}"
+        answers = [client.call("POST", url, *each) for each in zip(bodies, types)]
+        assert [answer.status for answer in answers] == [200, 200, 400]
+    return folder
+
+
+def test_tensors_are_captured_as_they_were_sent(tensors):
+    """With the type that the client gave them; it is chosen by what they are."""
+    (file,) = tensors.iterdir()
+    in_json, in_binary, wrong = map(json.loads, file.read_text().splitlines())
+    assert [line["mmsHandler"]["protocol"] for line in (in_json, in_binary, wrong)] == ["v2"] * 3
+    assert in_json["captureData"]["endpointInput"] == {
+        "observedContentType": "text/plain",
+        "mode": "INPUT",
+        "data": IN_JSON.decode(),
+        "encoding": "JSON",
+    }
+    reply = json.loads(in_json["captureData"]["endpointOutput"]["data"])
+    assert (reply["id"], reply["model_version"]) == ("7", "1")
+    assert "replyHeaders" not in in_json["mmsHandler"]
+    request, reply = in_binary["captureData"].values()
+    assert (request["observedContentType"], request["encoding"]) == ("text/html", "BASE64")
+    assert base64.b64decode(request["data"]) == BINARY_BODY
+    assert in_binary["mmsHandler"]["headers"][HEADER_LENGTH] == str(len(IN_BINARY))
+    assert (reply["observedContentType"], reply["encoding"]) == (BYTES, "BASE64")
+    body, header = base64.b64decode(reply["data"]), in_binary["mmsHandler"]["replyHeaders"]
+    assert struct.unpack("<d", body[int(header[HEADER_LENGTH]) :]) == (4.9999918937683105,)
+    error = json.loads(wrong["captureData"]["endpointOutput"]["data"])
+    assert error == {"error": 'not a valid inference request: "inputs" is missing or empty'}
+
+
+@pytest.mark.parametrize(
+    ("factor", "code", "kind"),
+    [
+        pytest.param(1, 0, "close", id="the same numbers"),
+        pytest.param(1.01, 1, "apart", id="other numbers"),
+    ],
+)
+def test_a_replay_of_tensors(tensors, tmp_path, factor, code, kind):
+    """Against another version of the model; what says which one it was does not count."""
+    report = tmp_path / "report.json"
+    model = scaled(tmp_path / "model", factor)
+    result = mms_handler("replay", tensors, "--against", model, "--json", report)
+    assert result.returncode == code, result.stderr
+    replies = json.loads(report.read_text())["replies"]
+    assert (replies[kind], replies["identical"]) == (2, 1)
 
 
 @pytest.fixture(scope="module")

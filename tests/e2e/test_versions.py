@@ -291,6 +291,22 @@ def test_no_name_of_mms_is_seen(server, name):
     assert f'mms_handler_workers{{model="{name}",version="3",state="alive"}} 1\n' in metrics
 
 
+def test_tensors_name_the_version_that_answers(server, name):
+    """Also the first one, which has the model's own name in MMS."""
+    assert server.load(name, "scripted", version="first")[0] == 200
+    assert server.swap(name, "scripted", version="2.0-b")[0] == 200
+    body = {"inputs": [{"name": "x", "shape": [1], "datatype": "FP32", "data": [1]}]}
+    for path, expected in (
+        ("", "2.0-b"),
+        ("/versions/2.0-b", "2.0-b"),
+        ("/versions/first", "first"),
+    ):
+        answer = server.ask(f"v2/models/{name}{path}/infer", json.dumps(body).encode())
+        assert (answer.status, answer.headers["x-model-version"]) == (200, expected)
+        reply = json.loads(answer.body)
+        assert (reply["model_name"], reply["model_version"]) == (name, expected)
+
+
 # --- what fails ---
 
 

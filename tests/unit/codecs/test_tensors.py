@@ -324,6 +324,19 @@ def test_a_reply_in_json():
     )
 
 
+def test_a_reply_says_which_version_has_answered():
+    """As the gate says in the content type; a version is a text."""
+    content_type = f'{TYPE}; version="2.0-b"'
+    body = json.dumps({"id": "7", "inputs": [tensor([1], (1,))]}).encode()
+    written = tensors.write(tensors.read(body, content_type, LIMIT), "m", {"z": np.int64([7])})
+    assert json.loads(written.body) == {
+        "model_name": "m",
+        "model_version": "2.0-b",
+        "id": "7",
+        "outputs": [{"name": "z", "datatype": "INT64", "shape": [1], "data": [7]}],
+    }
+
+
 def test_outputs_as_they_are_asked_for():
     """In the client's order; in binary where it says so."""
     wanted = [{"name": "z", "parameters": {"binary_data": True}}, {"name": "y"}]

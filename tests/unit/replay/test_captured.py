@@ -60,13 +60,32 @@ def test_sagemakers_own_capture(tmp_path):
         "id": "aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee",
         "time_s": 1644859506.0,
         "model": "",
+        "tensors": False,
         "body": b"50,53,42,40",
         "headers": {"Content-Type": "text/csv"},
         "status": 200,
         "latency_s": None,
         "reply": b"0.0254181120544672",
         "reply_type": "text/csv; charset=character-encoding",
+        "reply_header_length": "",
     }
+
+
+def test_tensors_have_no_type_that_was_not_sent(tmp_path):
+    """Only what the client has sent goes out again; the reply's JSON is as long as it was."""
+    details = {
+        **OURS["mmsHandler"],
+        "protocol": "v2",
+        "headers": {"Inference-Header-Content-Length": "90"},
+        "replyHeaders": {"Inference-Header-Content-Length": "120"},
+    }
+    request = {"observedContentType": None, "mode": "INPUT", "data": "e30=", "encoding": "BASE64"}
+    parts = {**SAGEMAKER["captureData"], "endpointInput": request}
+    record = {**OURS, "captureData": parts, "mmsHandler": details}
+    (tmp_path / "capture-1.jsonl").write_text(json.dumps(record) + "\n")
+    (captured,) = all_of(tmp_path)
+    assert (captured.tensors, captured.body, captured.reply_header_length) == (True, b"{}", "120")
+    assert captured.headers == {"Inference-Header-Content-Length": "90"}
 
 
 def test_our_own_capture(tmp_path):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import math
+import struct
 
 import numpy as np
 import pytest
 
-from mms_handler.replay.differences import Differences, differences
+from mms_handler.replay.differences import Differences, differences, differences_of_tensors
 
 JSON, LINES = "application/json", "application/jsonlines"
 
@@ -70,3 +72,70 @@ def test_sums():
     """The largest of both, and the sums."""
     total = Differences(1, 0.5, 0.5, 3, 3) + Differences(2, 0.25, 0.5, 4, 5)
     assert total == Differences(3, 0.5, 1.0, 4, 8)
+
+
+# --- tensors ---------------------------------------------------------------------------------
+
+
+def tensor(data, shape=(2,), datatype="FP32", name="y"):
+    return {"name": name, "datatype": datatype, "shape": shape, "data": data}
+
+
+def reply(*outputs, version="1"):
+    """A reply in JSON, all of which is JSON."""
+    message = {"model_name": f"m{version}", "model_version": version, "outputs": outputs}
+    return json.dumps(message).encode(), ""
+
+
+def binary_reply(*values):
+    """A reply whose values follow the JSON, and the length of that."""
+    parameters = {"binary_data_size": 4 * len(values)}
+    output = {"name": "y", "datatype": "FP32", "shape": [len(values)], "parameters": parameters}
+    head = json.dumps({"model_name": "m", "outputs": [output]}).encode()
+    return head + struct.pack(f"<{len(values)}f", *values), str(len(head))
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "expected"),
+    [
+        pytest.param(
+            reply(tensor([1, 4])), reply(tensor([1, 5])), (2, 0.2, 0.2, 1, 1), id="JSON"
+        ),
+        pytest.param(
+            reply(tensor([1, 4])), reply(tensor([1, 4]), version="2"), (2, 0, 0, 0, 0), id="version"
+        ),
+        pytest.param(binary_reply(1, 4), binary_reply(1, 8), (2, 0.5, 0.5, 4, 4), id="binary"),
+        pytest.param(binary_reply(1, 4), reply(tensor([1, 8])), (2, 0.5, 0.5, 4, 4), id="both"),
+        pytest.param(
+            reply(tensor(["a"], [1], "BYTES")), reply(tensor(["a"], [1], "BYTES"), version="2"),
+            (0, 0, 0, 0, 0), id="texts"
+        ),
+    ],
+)  # fmt: skip
+def test_numbers_of_tensors(then, now, expected):
+    """Whatever the model's version is called, and in both forms."""
+    assert differences_of_tensors(then, now) == pytest.approx(Differences(*expected))
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        pytest.param(reply(tensor([1, 4], [2, 1])), id="another shape"),
+        pytest.param(reply(tensor([1, 4, 4], [3])), id="longer"),
+        pytest.param(reply(tensor([1, 4], datatype="FP64")), id="another type"),
+        pytest.param(reply(tensor([1, 4], name="z")), id="another name"),
+        pytest.param(reply(), id="no output"),
+        pytest.param(reply(tensor(["1", "4"], datatype="BYTES")), id="texts"),
+        pytest.param((b"{", ""), id="no JSON"),
+        pytest.param((b"[]", ""), id="no object"),
+        pytest.param((binary_reply(1, 4)[0], "9999"), id="a length that is too long"),
+    ],
+)
+def test_other_differences_of_tensors(now):
+    assert differences_of_tensors(reply(tensor([1, 4])), now) is None
+
+
+def test_other_texts():
+    """Texts are the same or not."""
+    texts = [reply(tensor([text], [1], "BYTES")) for text in ("a", "b")]
+    assert differences_of_tensors(*texts) is None
