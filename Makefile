@@ -14,7 +14,7 @@ PYTHON ?= $(shell for v in 3.11 3.10 3.9 3.8; do \
 	p=$$(command -v python$$v) && $$p -c 'import sys' 2>/dev/null && echo $$p && exit; done; \
 	python3 -c 'import sys; exit(not (3, 8) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null && echo python3)
 
-.PHONY: install demo test test-all test-hosts mutate quick e2e check lint fix plugin lock dist bench chaos soak fuzz screenshots clean help
+.PHONY: install demo test test-all test-hosts mutate quick e2e check lint fix plugin lock dist bench chaos soak fuzz screenshots docs clean help
 
 install: $(VENV)/demo$(JAVA) ## install mms_handler into .venv (the default target)
 
@@ -99,11 +99,16 @@ fuzz: $(VENV)/test,fuzz$(JAVA) ## fuzz all that reads input, a million times; SE
 screenshots: $(VENV)/test$(JAVA) ## make the pictures of docs/page.md anew, in Chromium
 	$(BIN)/python tools/screenshots.py
 
+# The variable silences a notice of the theme's makers about a successor.
+docs: $(VENV)/test$(JAVA) ## build the site from docs/ into site/, to be opened as site/index.html; needs Python 3.10 or newer
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo site/index.html
+
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 clean: ## remove everything that the targets made
-	rm -rf .venv* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
+	rm -rf .venv* build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache \
 		benchmarks/.venvs benchmarks/.work mms_handler/*.so
 
 $(VENV)/bin/pip:

@@ -15,6 +15,7 @@ MADE = {
     ".venv/bin/pip",
     ".venv/bin/pre-commit",
     "dist/",
+    "site/index.html",
 }  # they are made, not kept
 
 
