@@ -351,15 +351,24 @@ def _strings(values: Mapping[str, object]) -> dict[str, str]:
 def check_handler(handler: str, entries: Iterable[str]) -> None:
     """Check that MMS can find ``handler`` among an archive's ``entries`` or in this Python.
 
+    Args:
+        handler: ``module:function``, or ``module``, which MMS takes for ``module:handle``, or for
+            its only class (mms/model_loader.py:118-135).
+        entries: names in the archive.
+
     Raises:
-        ArchiveError: it is not module:function, it leads outside the archive, or there is no such
+        ArchiveError: it is neither of these, it leads outside the archive, or there is no such
             module.
     """
-    module, _, function = handler.partition(":")
-    if not (module and function.isidentifier()) or module.startswith("/") or ".." in module:
+    module, separator, function = handler.partition(":")
+    if (
+        not (module and function.isidentifier() == bool(separator))
+        or module.startswith("/")
+        or ".." in module
+    ):
         raise ArchiveError(
-            f"the handler {handler!r} is not module:function with a module in the archive or "
-            "an installed one"
+            f"the handler {handler!r} is not module:function or module, with a module in the "
+            "archive or an installed one"
         )
     path = re.sub(r"\.py$", "", module).replace(".", "/")
     if not {f"{path}.py", f"{path}/__init__.py"} & set(entries) and not _is_installed(path):

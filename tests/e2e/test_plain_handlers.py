@@ -51,14 +51,23 @@ def handle(batch, context):
         return [str(os.getpid())]
 """
 
+CLASS = """
+class Sums:
+    def initialize(self, context):
+        self.offset = 10 if context.system_properties["model_dir"] else None
+
+    def handle(self, batch, context):
+        return [str(self.offset + sum(request["body"])) for request in batch]
+"""
+
 BROKEN = """
 def handle(batch, context):
     raise RuntimeError("no weights")
 """
 
 
-def write(path, source, runtime="python"):
-    model = {"modelName": path.stem, "handler": "service:handle"}
+def write(path, source, runtime="python", handler="service:handle"):
+    model = {"modelName": path.stem, "handler": handler}
     manifest = {"runtime": runtime, "model": model, "specificationVersion": "1.0"}
     with zipfile.ZipFile(path, "w") as mar:
         mar.writestr("MAR-INF/MANIFEST.json", json.dumps(manifest))
@@ -67,7 +76,7 @@ def write(path, source, runtime="python"):
 
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory) -> Iterator[Serving]:
-    """``serve`` with the models echo, python3 (which asks for that runtime) and failing."""
+    """``serve`` with the models echo, python3 (which asks for that runtime), failing and sums."""
     folder = tmp_path_factory.mktemp("plain")
     (folder / "store").mkdir()
     write(folder / "echo.mar", ECHO)
@@ -75,7 +84,8 @@ def serving(tmp_path_factory) -> Iterator[Serving]:
     write(folder / "failing.mar", FAILING)
     write(folder / "store" / "broken.mar", BROKEN)
     write(folder / "store" / "four.mar", ECHO)
-    names = [folder / f"{name}.mar" for name in ("echo", "python3", "failing")]
+    write(folder / "sums.mar", CLASS, handler="service")
+    names = [folder / f"{name}.mar" for name in ("echo", "python3", "failing", "sums")]
     words = (*names, "--model-store", folder / "store", "--workers", "1")
     with Serving(free_ports(), *words, log=folder / "log") as serving:
         yield serving
@@ -162,6 +172,11 @@ def test_the_other_paths(serving, mms):
         assert replies[0] == replies[1]
         parts = json.loads(replies[0][1])["parts"]
         assert (parts["x"], parts["body"]) == (["bytearray", "bytearray(b'1')"], ["list", "[1]"])
+
+
+def test_a_handler_that_is_a_class(serving):
+    """Its archive names the module alone, as model-archiver packs it; MMS makes the object."""
+    assert post(f"{serving.inference}/predictions/sums", b"[1, 2]", JSON) == (200, "13")
 
 
 @pytest.mark.parametrize(

@@ -190,6 +190,8 @@ def test_the_manifest_of_a_folder(tmp_path):
     "handler",
     [
         "mms_handler.service:handle",
+        "own",
+        "own.py",
         "own:handle",
         "own.py:handle",
         "package:handle",
@@ -206,7 +208,9 @@ def test_handlers(handler):
 @pytest.mark.parametrize(
     ("handler", "reason"),
     [
-        ("own", "is not module:function"),
+        ("", "is not module:function"),
+        ("/own", "is not module:function"),
+        ("gone", "is neither in the archive nor installed"),
         (":handle", "is not module:function"),
         ("own:", "is not module:function"),
         ("own:a-b", "is not module:function"),

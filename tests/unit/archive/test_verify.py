@@ -482,6 +482,8 @@ def test_a_name_that_mms_cannot_address(tmp_path, name):
         "mms_handler.service:handle",
         "service.py:handle",
         "service:handle",
+        "service.py",
+        "service",
         "code/service.py:handle",
         "pkg.mod:go",
         "pkg:go",
@@ -495,14 +497,14 @@ def test_handlers_that_exist(tmp_path, handler):
     assert archive.verify(path).handler == handler
 
 
-FORM = "is not module:function with a module in the archive or an installed one"
+FORM = "is not module:function or module, with a module in the archive or an installed one"
 
 
 @pytest.mark.parametrize(
     ("handler", "reason"),
     [
         ("", FORM),
-        ("service.py", FORM),
+        ("../service.py", FORM),
         (":handle", FORM),
         ("service:", FORM),
         ("service:a.b", FORM),
