@@ -12,24 +12,33 @@ import os
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, Sequence
 
 from mms_handler import settings
-from mms_handler.errors import ModelError
+from mms_handler.errors import ModelError, ScriptError
 
-#: The package's real name, and its name in the SDK's documentation (CONTRACT A7).
-PACKAGES = ("sagemaker_mxnet_container", "sagemaker_mxnet_training")
+#: The packages that scripts import, each with its submodules and the names of this module that are
+#: in them; "" is the package itself.  The first one's real name and its name in the SDK's
+#: documentation, then the two that read a job for it (CONTRACT A7).
+PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
+    "sagemaker_mxnet_container": {"training_utils": ("save", "scheduler_host")},
+    "sagemaker_mxnet_training": {"training_utils": ("save", "scheduler_host")},
+    "sagemaker_containers": {"": ("training_env",)},
+    "sagemaker_training": {"environment": ("Environment",)},
+}
 
 
 def install() -> None:
-    """Make each of PACKAGES importable, with its training_utils; an installed one is kept."""
-    for name in PACKAGES:
+    """Make each of PACKAGES importable, with its submodules; an installed one is kept."""
+    for name, submodules in PACKAGES.items():
         if name not in sys.modules and importlib.util.find_spec(name) is None:
-            package, utils = _module(name, is_package=True), _module(f"{name}.training_utils")
-            vars(utils).update(save=save, scheduler_host=scheduler_host)
-            vars(package).update(training_utils=utils)
-            sys.modules.update({name: package, utils.__name__: utils})
+            package = sys.modules[name] = _module(name, is_package=True)
+            for submodule, members in submodules.items():
+                module = _module(f"{name}.{submodule}") if submodule else package
+                vars(module).update((member, globals()[member]) for member in members)
+                if submodule:
+                    vars(package)[submodule] = sys.modules[module.__name__] = module
 
 
 def _module(name: str, *, is_package: bool = False) -> ModuleType:
@@ -89,6 +98,33 @@ def _saves(current_host: str | None, hosts: Sequence[str] | None) -> bool:
     hosts = hosts or json.loads(environment.get("SM_HOSTS") or "[]")
     current_host = current_host or environment.get("SM_CURRENT_HOST")
     return not hosts or not current_host or hosts[0] == current_host
+
+
+# --- training_env ----------------------------------------------------------------------------
+
+
+def training_env() -> SimpleNamespace:
+    """The job of a script-mode script, as SM_TRAINING_ENV has it, with a value's name as attribute.
+
+    Such as ``channel_input_dirs``, ``hyperparameters``, ``model_dir``, ``hosts`` and ``num_gpus``.
+
+    Raises:
+        ScriptError: no such job runs here.
+
+    Source: https://github.com/aws/sagemaker-containers, README; ``Environment`` is its name in
+    sagemaker-training.
+    """
+    text = settings.environment().get("SM_TRAINING_ENV")
+    if not text:
+        raise ScriptError(
+            "SM_TRAINING_ENV is not set: the environment of a training was asked for, and no "
+            "script-mode training runs here; if the script also serves, ask for it below "
+            "if __name__ == '__main__'"
+        )
+    return SimpleNamespace(**json.loads(text))
+
+
+Environment = training_env
 
 
 # --- variables -------------------------------------------------------------------------------

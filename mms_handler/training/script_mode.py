@@ -265,7 +265,7 @@ def _to_text(value: Any) -> str:
 def stand_ins(folder: Path) -> list[Path]:
     """Write the modules of the old containers that are not installed.
 
-    Scripts import their ``training_utils`` at module level.  A script-mode script runs in a
+    Scripts import them at module level.  A script-mode script runs in a
     separate process, so the modules are files here, unlike those of ``containers.install``.
 
     Args:
@@ -283,7 +283,10 @@ def stand_ins(folder: Path) -> list[Path]:
     ]
     for name in missing:
         (folder / name).mkdir(parents=True)
-        (folder / name / "__init__.py").write_text("from . import training_utils\n")
-        utils = f"from {containers.__name__} import save, scheduler_host\n"
-        (folder / name / "training_utils.py").write_text(utils)
+        lines = {"": ""}
+        for submodule, members in containers.PACKAGES[name].items():
+            lines[""] += f"from . import {submodule}\n" if submodule else ""
+            lines[submodule] = f"from {containers.__name__} import {', '.join(members)}\n"
+        for submodule, text in lines.items():
+            (folder / name / f"{submodule or '__init__'}.py").write_text(text)
     return [folder] if missing else []

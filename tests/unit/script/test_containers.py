@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from mms_handler.errors import ModelError
+from mms_handler.errors import ModelError, ScriptError
 from mms_handler.script import containers
 
 FILES = ["model-0000.params", "model-shapes.json", "model-symbol.json"]
@@ -18,7 +18,7 @@ FILES = ["model-0000.params", "model-shapes.json", "model-symbol.json"]
 @pytest.fixture(autouse=True)
 def without_hosts(monkeypatch):
     """Remove this shell's SM_* variables, and afterwards the modules that were installed."""
-    for name in ("SM_HOSTS", "SM_CURRENT_HOST"):
+    for name in ("SM_HOSTS", "SM_CURRENT_HOST", "SM_TRAINING_ENV"):
         monkeypatch.delenv(name, raising=False)
     yield
     for name in list(sys.modules):
@@ -74,6 +74,28 @@ def test_installing_does_not_import_mxnet():
         "print('mxnet' in sys.modules)"
     )
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
+
+
+# --- training_env ---
+
+
+def test_training_env_is_the_job_that_runs(monkeypatch):
+    """By both packages' names; the values are attributes."""
+    job = {"channel_input_dirs": {"train": "/data"}, "hyperparameters": {"lr": 0.1}, "num_gpus": 0}
+    monkeypatch.setenv("SM_TRAINING_ENV", json.dumps(job))
+    containers.install()
+    first = importlib.import_module("sagemaker_containers").training_env()
+    environment = importlib.import_module("sagemaker_training.environment")
+    assert importlib.import_module("sagemaker_training").environment is environment
+    for env in (first, environment.Environment()):
+        assert env.channel_input_dirs["train"] == "/data"
+        assert (env.hyperparameters, env.num_gpus) == ({"lr": 0.1}, 0)
+
+
+def test_training_env_without_a_job():
+    """A worker has no job: the message says where to ask for it."""
+    with pytest.raises(ScriptError, match="no script-mode training runs here; .* ask for it below"):
+        containers.training_env()
 
 
 # --- save ---

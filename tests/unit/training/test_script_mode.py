@@ -283,6 +283,8 @@ def test_a_script_sees_it_all(job, code_dir, tmp_path):
         "import argparse, json, os, sys\n"
         "from sagemaker_mxnet_container.training_utils import save, scheduler_host\n"
         "import sagemaker_mxnet_training\n"
+        "import sagemaker_containers\n"
+        "from sagemaker_training import environment\n"
         "import sibling\n"
         "parser = argparse.ArgumentParser()\n"
         "parser.add_argument('--epochs', type=int)\n"
@@ -292,7 +294,9 @@ def test_a_script_sees_it_all(job, code_dir, tmp_path):
         "args = parser.parse_args()\n"
         "print(json.dumps([vars(args), os.getcwd(), sibling.NAME,\n"
         "    scheduler_host(json.loads(os.environ['SM_HOSTS'])),\n"
-        "    sagemaker_mxnet_training.training_utils.save.__name__]))\n"
+        "    sagemaker_mxnet_training.training_utils.save.__name__,\n"
+        "    sagemaker_containers.training_env().channel_input_dirs,\n"
+        "    environment.Environment().hyperparameters['epochs']]))\n"
     )
     folders = script_mode.stand_ins(tmp_path / "scratch")
     done = subprocess.run(
@@ -314,12 +318,14 @@ def test_a_script_sees_it_all(job, code_dir, tmp_path):
         "sibling",
         "algo-1",
         "save",
+        {"train": expected["train"]},
+        3,
     ]
 
 
 def test_modules_that_are_installed_need_no_stand_in(tmp_path, monkeypatch):
     """The real ones are imported."""
-    for name in ("sagemaker_mxnet_container", "sagemaker_mxnet_training"):
+    for name in script_mode.containers.PACKAGES:
         (tmp_path / "site" / name).mkdir(parents=True)
         (tmp_path / "site" / name / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
