@@ -12,7 +12,7 @@ import weakref
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping
 
-from mms_handler import errors, settings
+from mms_handler import errors, manifest, settings
 from mms_handler.client import Answer
 from mms_handler.errors import Failed, LoadError, ScriptError, attempt
 from mms_handler.request_ids import HEADER, request_id
@@ -216,6 +216,7 @@ def load(
 
     Raises:
         LoadError: the model does not load; names the phase, the exception and the script's line.
+            Or an archive has a handler of its own, and no ``script`` takes its place.
         ArchiveError: the archive is broken, or not safe.
         ScriptError: ``script`` is not a script, or several files could be it.
         OSError: the archive cannot be unpacked.
@@ -244,6 +245,12 @@ def _load(folder: Path, script: Path | None, gpu_id: int | None) -> Model:
     from mms_handler.worker import loading
     from mms_handler.worker.trials import context_of
 
+    handler = None if script else manifest.foreign_handler(folder)
+    if handler:
+        raise LoadError(
+            f"{folder.name} has a handler of its own, {handler}, which only a server runs: serve "
+            "it, or check it with --sample; to load its files with a script, name the script"
+        )
     context = context_of(folder, gpu_id)
     try:
         with _working_in(folder):

@@ -243,6 +243,20 @@ def test_a_model_tar_gz_is_loaded(model_dir, tmp_path):
     assert f'"{tmp_path}/model.tar.gz/code/inference.py"' in model.failure(raised.value)[2]
 
 
+def test_an_archive_with_a_handler_of_its_own_is_refused(model_dir, tmp_path_factory):
+    """The default functions would answer something else than the server; a script is used."""
+    folder = model_dir()
+    (folder / "service.py").write_text("def handle(batch, context): return batch and ['own']")
+    (folder / "MAR-INF").mkdir()
+    model = {"modelName": "own", "handler": "service"}
+    (folder / "MAR-INF" / "MANIFEST.json").write_text(json.dumps({"model": model}))
+    with pytest.raises(LoadError, match="handler of its own, service, which only a server runs"):
+        mms_handler.load(folder)
+    script = tmp_path_factory.mktemp("project") / "mine.py"
+    script.write_text(SCRIPT)
+    assert mms_handler.load(folder, script=script).answer("[[1, 2]]").status == 200
+
+
 def test_the_working_directory_is_the_callers(model, tmp_path):
     """The script's folder is it only while the script runs."""
     here = Path.cwd()
