@@ -231,6 +231,9 @@ def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
 MAX_TEXT = 1_000
 
 
+#: What Python 3 says to statements of Python 2.
+_PYTHON_2 = re.compile("Missing parentheses in call to|multiple exception types must be")
+
 #: How MXNet begins its texts: with a line of its own source.
 _MXNET_PLACE = re.compile(r"\ATraceback \(most recent call last\):\n  File \"\.\..*\", line \d+\n")
 
@@ -317,7 +320,7 @@ def cause(exc: BaseException, *folders: str) -> str:
             innermost line of a file in one of them, relative to it; or the first line of the
             function whose result cannot be used.
     """
-    message = _text(exc.msg if isinstance(exc, SyntaxError) else exc)
+    message = syntax_message(exc) if isinstance(exc, SyntaxError) else _text(exc)
     text = " ".join(_MXNET_PLACE.sub("", message, 1)[:MAX_TEXT].split())
     line = f"{type(exc).__name__}: {text}" if text else type(exc).__name__
     if isinstance(exc, SyntaxError) and exc.filename:
@@ -334,6 +337,17 @@ def cause(exc: BaseException, *folders: str) -> str:
         if name
     ]
     return f"{line} ({places[-1]})" if places else line
+
+
+def syntax_message(exc: SyntaxError) -> str:
+    """What is wrong with a file of Python, in one line.
+
+    Most scripts for MXNet 1.2 and older were written for Python 2, which is what their containers
+    ran unless they were asked for another.
+    """
+    if not _PYTHON_2.match(exc.msg or ""):
+        return _text(exc.msg)
+    return f"{exc.msg}; if this is Python 2, convert it: python -m lib2to3 -w -n FILE"
 
 
 def name_in_folders(filename: str, folders: Iterable[str]) -> str | None:

@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 from typing import Iterator, NamedTuple, Sequence, Union
 
-from mms_handler.errors import TrainingError
+from mms_handler.errors import TrainingError, syntax_message
 
 #: Packages that only script-mode files import.
 _TOOLKITS = frozenset(
@@ -90,7 +90,7 @@ def _parse(path: Path) -> ast.Module:
         raise TrainingError(f"cannot read {path}: {exc.strerror}") from exc
     except SyntaxError as exc:
         place = f"{path.name}, line {exc.lineno}" if exc.lineno else path.name
-        raise TrainingError(f"{place}: {exc.msg}") from exc
+        raise TrainingError(f"{place}: {syntax_message(exc)}") from exc
     except ValueError as exc:  # zero bytes, up to Python 3.11.3
         raise TrainingError(f"{path.name}: {exc}") from exc
 

@@ -175,6 +175,14 @@ def raised(path):
             "\n\ndef f(:\n", "SyntaxError: invalid syntax (code/inference.py, line 3)", id="syntax"
         ),
         pytest.param(
+            "x = 1\nprint 'accuracy', x\n",
+            "SyntaxError: Missing parentheses in call to 'print'. Did you mean print(...)?; if "
+            "this is Python 2, convert it: python -m lib2to3 -w -n FILE (code/inference.py, "
+            "line 2)",
+            marks=pytest.mark.skipif(sys.version_info < (3, 10), reason="other words"),
+            id="Python 2",
+        ),
+        pytest.param(
             "import no_such_library\n",
             "ModuleNotFoundError: No module named 'no_such_library' (code/inference.py, line 1)",
             id="missing library",

@@ -340,6 +340,13 @@ def test_a_syntax_error_names_its_line(script):
         mode.choose_mode(path, {})
 
 
+def test_a_script_of_python_2(tmp_path):
+    """As most for MXNet 1.2 and older are: the message says how to convert it."""
+    (tmp_path / "entry.py").write_text("def train(hosts):\n    print 'started'\n")
+    with pytest.raises(TrainingError, match=r"^entry.py, line 2: .*; if this is Python 2, convert"):
+        mode.choose_mode(tmp_path / "entry.py", {})
+
+
 def test_files_that_cannot_be_read(tmp_path):
     """A missing file and one with zero bytes are TrainingErrors."""
     with pytest.raises(TrainingError, match=r"cannot read .*gone\.py: No such file"):
