@@ -16,6 +16,7 @@ from mms_handler import errors, manifest, settings
 from mms_handler.client import Answer
 from mms_handler.errors import Failed, LoadError, ScriptError, attempt
 from mms_handler.request_ids import HEADER, request_id
+from mms_handler.schema import Schema
 
 #: Exceptions that end a debugging session or the program.  They do not become a request's fault.
 _STOPS = (KeyboardInterrupt, bdb.BdbQuit)
@@ -36,6 +37,7 @@ class Model:
         self.model, self.load_s = loaded.pipeline.model, dict(loaded.seconds)
         self.answer_s: dict[str, float] = {}
         self._folder, self._pipeline, self._context = folder, loaded.pipeline, context
+        self._inference, self._find_schema = loaded.inference, loaded.find_schema
         self._settings = settings.current()
         _time_steps(self._pipeline, self.answer_s)
 
@@ -43,6 +45,13 @@ class Model:
     def functions(self) -> dict[str, bool]:
         """The functions that answer a request, by name: whether each is the default."""
         return {hook.name: hook.is_default for hook in self._pipeline.hooks}
+
+    @property
+    def schema(self) -> Schema:
+        """The names, shapes and types of what the model takes and gives, as far as is known."""
+        with _working_in(self._folder):
+            schema: Schema = self._find_schema()
+        return schema
 
     @property
     def sample(self) -> tuple[bytes, str, str] | None:
@@ -90,7 +99,7 @@ class Model:
         self.answer_s.clear()
         request = attempt(self._request, body, content_type, accept, headers)
         with _working_in(self._folder):
-            (reply,) = self._pipeline.answer([request], _run)
+            (reply,) = self._inference.answer(self._pipeline, [request], _run)
         if raises and isinstance(reply, Failed):
             raise reply.exc
         (received,) = received_by_mms([{}], self._context)

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any, Callable, Mapping
 
 from mms_handler import api, media
-from mms_handler.dev.worker import Reply, connection_of, failure
+from mms_handler.dev.worker import VERSION, Reply, connection_of, failure
 from mms_handler.errors import HandlerError, LoadError
+from mms_handler.manifest import Sample
 from mms_handler.request_ids import HEADER
+from mms_handler.server.api_parts import Described
+from mms_handler.server.sources import name_of
 
 
 def run(
@@ -32,7 +35,7 @@ def run(
         return
     except KeyboardInterrupt:  # of the terminal, for the server
         return
-    connection.send(sum(model.load_s.values()))
+    connection.send((sum(model.load_s.values()), _described(model, name_of(path))))
     while True:
         try:
             body, headers = connection.recv()
@@ -44,6 +47,15 @@ def run(
             connection.send(reply)
         except (bdb.BdbQuit, KeyboardInterrupt):
             return  # the person at the debugger has ended it
+
+
+def _described(model: Any, name: str) -> Described:
+    """The model for the descriptions of the server; its sample may be zeros in its shapes."""
+    sample, body = None, b""
+    if model.sample:
+        body, content_type, accept = model.sample
+        sample = Sample("sample", content_type, accept)
+    return Described(name, VERSION, model.schema, sample, body)
 
 
 def _answer(model: Any, body: bytes, headers: Mapping[str, str]) -> Reply:

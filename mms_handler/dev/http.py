@@ -1,4 +1,4 @@
-"""HTTP for a server of one worker: requests for predictions, /ping, and the page."""
+"""HTTP for a server of one worker: requests for predictions, /ping, and what is asked by GET."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import http.server
 from typing import Any, Callable, Mapping, Optional
 
 from mms_handler import media
+from mms_handler.dev import open_inference
 from mms_handler.dev.worker import Reply, failure
 from mms_handler.errors import BadInput, Forbidden, HandlerError, NoSuchModel, TooLarge, Unavailable
 from mms_handler.request_ids import HEADER, request_id
@@ -32,21 +33,29 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         """Answer a request for a prediction."""
         identity = request_id(self.headers.get(HEADER))
+        path = self.path.partition("?")[0]
+        tensors = open_inference.infers(path, self.name)
         try:
             self._check_site()
             paths = ("/invocations", f"/predictions/{self.name}", f"/models/{self.name}/invoke")
-            if self.path.partition("?")[0] not in paths:
-                raise NoSuchModel(f"there is only {', '.join(paths)}")
+            if path not in paths and not tensors:
+                raise NoSuchModel(f"there is only {', '.join(paths)}, /v2/models/{self.name}/infer")
             body = self.rfile.read(self._length())
             headers = {name.lower(): value for name, value in self.headers.items()}
             headers[HEADER] = identity
-            self._send(self.answer(body, headers), **{HEADER: identity})
+            if tensors:
+                length = headers.get(open_inference.HEADER_LENGTH, "")
+                headers["content-type"] = open_inference.content_type(length)
+            reply = self.answer(body, headers)
         except HandlerError as exc:
             self.close_connection = True  # the body may not have been read
-            self._send(refusal(exc, request_id=identity), **{HEADER: identity})
+            reply = refusal(exc, request_id=identity)
+        if open_inference.is_open_inference(path):
+            reply = open_inference.in_form(reply)
+        self._send(reply, **{HEADER: identity})
 
     def do_GET(self) -> None:
-        """Answer /ping, or send a file of the page."""
+        """Answer /ping, describe the model, or send a file of the page."""
         try:
             self._send(self._resource(self.path.partition("?")[0]))
         except HandlerError as exc:
@@ -63,7 +72,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         accept = ",".join(self.headers.get_all("Accept", []))
         reply = self.page(path, accept, self.headers.get("If-None-Match"))
         if reply is None:
-            raise NoSuchModel("there is only /, /ping and /ui/")
+            raise NoSuchModel("there is only /, /ping, /ui/, /openapi.json and /v2; serve has more")
         return reply
 
     def _check_site(self) -> None:

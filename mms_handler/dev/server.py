@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Callable, Iterator, Mapping
 
-from mms_handler.dev import watch
+from mms_handler.dev import open_inference, watch
 from mms_handler.dev.http import refusal, serving
 from mms_handler.dev.page import Page
 from mms_handler.dev.worker import Reply, Worker
@@ -86,6 +86,18 @@ class DevServer:
     def ready(self) -> bool:
         return self._worker is not None
 
+    def described(self, path: str, accept: str, known_tag: str | None) -> Reply | None:
+        """The reply for a path that is read; None if there is no such path.
+
+        Args:
+            path: of the request.
+            accept: the request's Accept.
+            known_tag: of what the client has, if it has it.
+        """
+        worker = self._worker
+        reply = open_inference.answer(path, self.name, worker.described if worker else None)
+        return reply or self.page.answer(path, accept, known_tag, self.ready())
+
     def answer(self, body: bytes, headers: Mapping[str, str]) -> Reply:
         """The reply of the worker that has loaded last, after a look at the files.
 
@@ -149,7 +161,7 @@ def serve(
         dev.name,
         access.Access.by(settings, access.Tokens()),
         dev.answer,
-        lambda path, accept, tag: dev.page.answer(path, accept, tag, dev.ready()),
+        dev.described,
         dev.ready,
         settings.max_body_bytes,
     )

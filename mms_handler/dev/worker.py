@@ -14,6 +14,10 @@ from typing import Any, Mapping, NamedTuple
 
 from mms_handler import media
 from mms_handler.errors import LoadError, ServerError
+from mms_handler.server.api_parts import Described
+
+#: The version of the model that is edited, for clients that ask for one.
+VERSION = "1"
 
 #: Seconds that a worker gets to end by itself.
 _END_S = 2
@@ -35,7 +39,12 @@ def failure(status: int, kind: str, message: str, **more: str) -> Reply:
 
 
 class Worker:
-    """A process with one loaded model; one request at a time."""
+    """A process with one loaded model; one request at a time.
+
+    Attributes:
+        load_s: seconds that the load took.
+        described: what the model takes and gives.
+    """
 
     def __init__(self, path: Path, script: Path | None) -> None:
         """Start the process and wait until it has loaded the model.
@@ -55,7 +64,9 @@ class Worker:
             )
         self._connection = Connection(parent.detach())
         try:
-            self.load_s: float = self._receive()
+            self.load_s: float
+            self.described: Described
+            self.load_s, self.described = self._receive()
         except BaseException:
             self.end()
             raise

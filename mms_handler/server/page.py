@@ -50,7 +50,7 @@ _PATHS = {
     "/v2": "GET: the Open Inference Protocol, with /v2/models/NAME/infer",
     "/execution-parameters": "GET: how many requests batch transform may send at once",
 }
-_OF_DEV = ("/predictions/NAME", "/invocations", "/ping")
+_OF_DEV = ("/predictions/NAME", "/invocations", "/ping", "/openapi.json", "/v2")
 _UI = {"/ui/": "GET: a page on which models can be tried"}
 
 #: Kinds of resources: a file; a file that is replaced now and then; the counts; only elsewhere.

@@ -14,7 +14,7 @@ import sys
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
 from mms_handler import errors, manifest, names, worker_files
 from mms_handler import schema as schemas
@@ -86,6 +86,7 @@ class Loaded(NamedTuple):
     seconds: Mapping[str, float]  # how long each phase took, by name
     doubts: Sequence[str]  # sentences about names that are nearly those of the contract
     inference: Any  # inference.Inference: the pipeline for tensors
+    find_schema: Callable[[], Schema]  # what the model takes and gives, as far as is known
     learning: Any = None  # learning.Learning; None if requests teach nothing
     request_s: float | None = None  # processor seconds of a request like the sample, if known
 
@@ -140,11 +141,14 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
             faster=settings.optimize != "off",
             int8=int8,
         )
+
+        def find_schema() -> Schema:
+            saved = options.saved_shapes
+            known = packed_schema(model_dir)
+            return known or shapes.schema_of(answering, packed, prepared.reply, saved)
+
         if settings.supervised:  # serve tells clients what the model takes
-            schema = packed_schema(model_dir) or shapes.schema_of(
-                answering, packed, prepared.reply, options.saved_shapes
-            )
-            worker_files.write_schema(model_dir, json.dumps(schemas.encode(schema)))
+            worker_files.write_schema(model_dir, json.dumps(schemas.encode(find_schema())))
     if settings.supervised:
         worker_files.write_load_times(worker.model_dir, worker.seconds)
     called = [*hooks, *answering.hooks]
@@ -156,7 +160,9 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
     name = names.of_model(str(context.model_name))
     tensors = inference.Inference(answering, name, settings.max_array_bytes)
     facts = worker.seconds, worker.doubts
-    return Loaded(answering, script, called, *facts, tensors, taught, prepared.request_s)
+    return Loaded(
+        answering, script, called, *facts, tensors, find_schema, taught, prepared.request_s
+    )
 
 
 @contextmanager

@@ -149,10 +149,12 @@ def test_times_and_functions(model):
     assert model.functions == {"input_fn": False, "predict_fn": False, "output_fn": False}
 
 
-def test_the_sample(model_dir, tmp_path):
+def test_the_sample_and_the_schema(model_dir, tmp_path):
     """The packed one, or zeros in the shapes that the default save wrote, or none."""
     folder = model_dir()
-    assert mms_handler.load(folder).sample == (b"[[0, 0]]", "application/json", "*/*")
+    loaded = mms_handler.load(folder)
+    assert loaded.sample == (b"[[0, 0]]", "application/json", "*/*")
+    assert [str(tensor) for tensor in loaded.schema.inputs] == ["data (N, 2) FP32"]
     (tmp_path / "row.csv").write_text("1,2")
     archive.pack(folder, tmp_path / "packed.mar", sample=tmp_path / "row.csv", accept="text/csv")
     assert mms_handler.load(tmp_path / "packed.mar").sample == (b"1,2", "text/csv", "text/csv")

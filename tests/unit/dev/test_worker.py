@@ -68,8 +68,9 @@ def test_a_child_answers(script):
     """A body without a type is JSON; what the script printed is flushed before the reply."""
     flushed = []
     requests = (b"x", HEADERS), (b'"x"', {"x-request-id": "1"})
-    load_s, first, second = talk(script, *requests, flush=flushed.append)
+    (load_s, described), first, second = talk(script, *requests, flush=flushed.append)
     assert load_s > 0
+    assert (described.version, described.sample) == ("1", None)
     assert (first.status, first.body) == (200, b"text/csv text/plain")
     assert first.headers["content-type"].startswith("text/plain")
     assert second.body.startswith(b"application/json")
