@@ -642,7 +642,8 @@ def table() -> str:
         default = setting.default_text or f"`{setting.text(setting.default)}`"
         variables = "<br>".join(f"`{variable}`" for variable in setting.variables)
         option = f"`--{setting.option}`" if setting.option else ""
-        rows.append(f"| {variables} | {option} | {default} | {setting.unit} | {setting.help} |")
+        text = setting.help.replace("*", r"\*")
+        rows.append(f"| {variables} | {option} | {default} | {setting.unit} | {text} |")
     return "\n".join(rows)
 
 
