@@ -17,7 +17,13 @@ _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
 class Answer(NamedTuple):
-    """An HTTP response, whatever its status."""
+    """An HTTP response, whatever its status.
+
+    Attributes:
+        status: 100 to 599.
+        headers: by lower-case name.
+        body: as received.
+    """
 
     status: int
     headers: Mapping[str, str]
@@ -25,6 +31,7 @@ class Answer(NamedTuple):
 
     @property
     def content_type(self) -> str:
+        """The header of this name; "" if there is none."""
         return self.headers.get("content-type", "")
 
     def message(self) -> str:

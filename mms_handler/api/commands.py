@@ -183,8 +183,8 @@ def train(
         stall_s: seconds without any processor time after which the script has failed; None: never.
         checkpoint_dir: the folder for checkpoints, which is kept between runs; None:
             BASE/checkpoints.
-        seed: from 0 to 2**31 - 1, for the random generators of Python, NumPy and MXNet, on every
-            host; None seeds nothing.
+        seed: from 0 to ``2**31 - 1``, for the random generators of Python, NumPy and MXNet, on
+            every host; None seeds nothing.
         force: remove files from the model's folder that no earlier training left there.
         metrics: a file for the metrics that the script prints, a JSON line for each value.
         metric_definitions: a JSON file of SageMaker's metric definitions; None: the usual patterns.

@@ -47,7 +47,11 @@ log = logging.getLogger(__name__)
 
 
 class Server:
-    """A running front end with all its models loaded."""
+    """A running front end with all its models loaded.
+
+    Attributes:
+        url: the address of the port for clients.
+    """
 
     def __init__(
         self,
@@ -70,6 +74,7 @@ class Server:
         self._keep_going = settings.keep_going or settings.multi_model
 
     def predictions_url(self, name: str) -> str:
+        """The address to which a model's requests go."""
         return f"{self.url}/predictions/{name}"
 
     def wait(self) -> None:

@@ -152,6 +152,8 @@ def test_the_reference_has_every_public_name(site):
     headings = re.findall(r'<h2 id="mms_handler\.(\w+)"', page.read_text())
     assert sorted(headings) == sorted(mms_handler.__all__)
     assert "Load a model in this process" in text(page)
+    assert "Management(\n    port: int | None = None," in text(page)  # users make it, but no Model
+    assert "Model(" not in text(page)
     assert 'id="mms_handler.errors.LoadError"' in page.read_text()
 
 

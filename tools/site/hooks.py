@@ -20,7 +20,11 @@ from tools.site import commands, history, pages  # noqa: E402
 
 def python_page() -> str:
     """The public names, and the errors that they raise, each from its docstring."""
-    names = [f"::: mms_handler.{name}" for name in sorted(mms_handler.__all__, key=str.lower)]
+    names = []
+    for name in sorted(mms_handler.__all__, key=str.lower):
+        made = "Args:" in (getattr(mms_handler, name).__init__.__doc__ or "")  # by users
+        option = f"\n    options:\n      merge_init_into_class: {str(made).lower()}"
+        names.append(f"::: mms_handler.{name}{option}")
     lead = "[Use it from Python](api.md) shows how these work together."
     raised = [
         f"::: mms_handler.errors.{name}\n    options:\n      heading_level: 3"
