@@ -7,6 +7,9 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "powers.h"
 
@@ -78,6 +81,48 @@ inline const char* read_digits(const char* at, const char* end, uint64_t& value)
     return at;
 }
 
+#ifdef __SSE2__
+inline __m128i load_16(const char* at) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(at)); }
+
+// What characters are as digits: 0 to 9, and more for others.
+inline __m128i as_digits(__m128i chars) { return _mm_sub_epi8(chars, _mm_set1_epi8('0')); }
+
+// A bit for each of 16 bytes: whether it is from 0 to 9.
+inline int are_digits(__m128i values) {
+    return _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_subs_epu8(values, _mm_set1_epi8(9)), _mm_setzero_si128()));
+}
+
+// Digits, each in a byte, to pairs, to fours, to eights, to the number.
+inline uint64_t value_of_16(__m128i values) {
+    const __m128i tens = _mm_mullo_epi16(_mm_and_si128(values, _mm_set1_epi16(0xFF)), _mm_set1_epi16(10));
+    const __m128i fours = _mm_madd_epi16(_mm_add_epi16(tens, _mm_srli_epi16(values, 8)), _mm_set1_epi32(1 << 16 | 100));
+    const __m128i eights = _mm_madd_epi16(_mm_packs_epi32(fours, fours), _mm_set1_epi32(1 << 16 | 10'000));
+    const uint64_t both = static_cast<uint64_t>(_mm_cvtsi128_si64(eights));
+    return (both & 0xFFFFFFFF) * 100'000'000 + (both >> 32);
+}
+
+// Read a digit, a point, and at least 14 digits: what most languages write for a float that has
+// no exponent.  33 characters are there.
+//
+// Returns where it ends; nullptr if it is something else, or if 14 digits do not decide the float32.
+__attribute__((always_inline)) inline const char* read_long_fraction(const char* const start, float& number) {
+    // Behind a sign, a digit and a point come at least 13 digits; so the end does not wait for the sign.
+    const int more = __builtin_ctz(~are_digits(as_digits(load_16(start + 16))));
+    const char* const end = start + 16 + more;
+    const bool negative = *start == '-';
+    const char* const at = start + negative;
+    const __m128i front = as_digits(load_16(at));
+    if (are_digits(front) != 0xFFFD || at[1] != '.' || more == 16 || (*end | 0x20) == 'e') return nullptr;
+    const uint64_t behind = value_of_16(_mm_and_si128(front, _mm_set_epi32(-1, -1, -1, static_cast<int>(0xFFFF0000))));
+    const uint64_t digits = behind + static_cast<uint64_t>(*at - '0') * 100'000'000'000'000;
+    const double near = static_cast<double>(static_cast<int64_t>(digits)) * 1e-14;
+    const uint64_t low = bits_of(near) & 0x1FFFFFFF;
+    if (low - (0x10000000 - 0x10010) <= 0x10020 || near < 0x1p-9) return nullptr;
+    number = with_sign(static_cast<float>(near), negative);
+    return end;
+}
+#endif
+
 // The double nearest to a number of JSON's grammar, by Python's own function.
 inline bool read_exactly(const char* start, const char* end, double& value) {
     char text[MAX_NUMBER + 1];
@@ -96,6 +141,10 @@ inline bool read_exactly(const char* start, const char* end, double& value) {
 // An integer has no minus zero in JSON; in CSV it has.
 template <bool MINUS_ZERO>
 __attribute__((always_inline)) inline const char* read_number(const char* at, const char* end, float& number) {
+#ifdef __SSE2__
+    if (end - at > 33)
+        if (const char* const behind = read_long_fraction(at, number)) return behind;
+#endif
     const char* const start = at;
     const bool negative = *at == '-';
     at += negative;

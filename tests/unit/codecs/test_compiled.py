@@ -9,6 +9,7 @@ import os
 import random
 import shutil
 import sysconfig
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -66,6 +67,15 @@ def middle(chance):
     return repr(float(np.nextafter(exact, chance.choice([-np.inf, exact, np.inf]))))
 
 
+def long_middle(chance):
+    """The same with a digit before the point and up to 45 behind it, as close as they allow."""
+    low = np.float32(10 ** chance.uniform(-4, 1))
+    exact = (Decimal(float(low)) + Decimal(float(np.nextafter(low, np.float32(20))))) / 2
+    digits = chance.randint(12, 45)
+    exact += chance.choice([-1, 0, 1]) * Decimal(10) ** -chance.randint(10, digits)
+    return f"{chance.choice(['', '-'])}{exact:.{digits}f}"
+
+
 WRITTEN = [
     lambda chance: repr(float(np.float32(chance.gauss(0, 1)))),
     lambda chance: repr(chance.gauss(0, 1)),
@@ -76,13 +86,15 @@ WRITTEN = [
     lambda chance: "%.*e" % (chance.randint(0, 40), chance.gauss(0, 1e3)),
     lambda chance: f"0.{'0' * chance.randint(0, 60)}{chance.randint(0, 10**18)}",
     lambda chance: f"{chance.randint(-9, 9)}E{chance.choice('+-')}0{chance.randint(0, 30)}",
+    lambda chance: "%.*f" % (chance.randint(10, 32), chance.uniform(-1, 1)),
     middle,
+    long_middle,
 ]
 
 
 @needs_core
 def test_numbers_are_read_as_by_json_and_numpy():
-    """Twenty thousand of all kinds, to the last bit, and with their signs."""
+    """Two thousand of each kind, to the last bit, and with their signs."""
     chance = random.Random(7)
     for kind in WRITTEN:
         texts = [kind(chance) for _ in range(2_000)]
@@ -100,11 +112,12 @@ def test_any_number_is_read_as_by_json_or_left(text):
     """What is not finite as float32 is left to Python."""
     with np.errstate(all="ignore"):
         expected = in_python([text])
-    array = read(f"[{text}]".encode())
-    if np.isfinite(expected[0]):
-        assert array.view(np.uint32) == expected.view(np.uint32)
-    else:
-        assert array is None
+    for blanks in ("", " " * 40):  # a number with much text behind it is read in another way
+        array = read(f"[{text}{blanks}]".encode())
+        if np.isfinite(expected[0]):
+            assert array.view(np.uint32) == expected.view(np.uint32)
+        else:
+            assert array is None
 
 
 @needs_core
@@ -114,13 +127,18 @@ def test_any_number_is_read_as_by_json_or_left(text):
     [[NaN]] [[Infinity]] [[null]] [[true]] [["1"]] [[1],[2,3]] [[1,2],[3]] [[1],2] [1,[2]]
     [[1],[[2]]] [[1,2],[3]] [[1]]x x[[1]] [] [[]] [[],[]] [[1],[]] 1 {"a":[1]} [[1e39]] [[-1e999]]
     [[1]\xa0] [[\xd9\xa3]] [ [[1] [[[[[[[[[1]]]]]]]]] [1_0] [0x1] [1;2] [--1] [1-] [1e5.0] [-.5]
-    [0.] [0.e1] [1.e1] [00]""".split(),
+    [0.] [0.e1] [1.e1] [00]
+    [0.12345678901234567.] [0.12345678901234567e] [0.123456789012345678-1] [0.123456789012345x]
+    [01.2345678901234567] [-.12345678901234567] [--0.12345678901234567] [0.12345678901234567E+]
+    [0,12345678901234567] [[0.12345678901234567][1]] [0.1234567890123456:1]""".split(),
 )
 def test_all_else_is_left_to_python(body):
-    """Whole, and with its last bytes missing."""
+    """Whole, with its last bytes missing, and with blanks behind it."""
     encoded = body.encode("latin-1")
     for end in range(len(encoded), -1, -1):
-        assert read(encoded[:end]) is None or json.loads(encoded[:end])
+        for text in (encoded[:end], encoded[:end] + b" " * 40):
+            array = read(text)
+            assert array is None or array.tolist() == np.float32(json.loads(text)).tolist()
 
 
 @needs_core
