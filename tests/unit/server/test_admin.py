@@ -197,6 +197,12 @@ def test_register_without_a_name(ask, versions, store, fields):
             id="longer than the workers' timeout",
         ),
         pytest.param(
+            {"model_name": "i", "url": "no", "batch_size": -3},
+            400,
+            "batch_size: -3 is not a whole number from 0 to 2147483647",
+            id="a number, before the url is looked at",
+        ),
+        pytest.param(
             {"model_name": "i", "url": "no"},
             404,
             "Model not found in model store: no",
