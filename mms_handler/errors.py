@@ -21,6 +21,7 @@ HandlerError            500
     NameTaken           409   a model of this name is registered
     Unavailable         503   the model cannot be used or changed now; try again later
   TrainingError               a training cannot start, or its result is not as required
+  TransformError              a transform job cannot start, or cannot go on
   ProjectError                the files of a new project cannot be written
 """
 
@@ -197,6 +198,10 @@ class Unavailable(ServerError):
 
 class TrainingError(HandlerError):
     """A training cannot start, or its result is not as required."""
+
+
+class TransformError(HandlerError):
+    """A transform job cannot start, or cannot go on."""
 
 
 class ProjectError(HandlerError):

@@ -1,8 +1,9 @@
-"""Download an object, or a folder of objects, from S3; upload a file."""
+"""Objects in S3: download one or a folder of them, list and read them, upload a file."""
 
 from __future__ import annotations
 
 import contextlib
+import io
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, NamedTuple
 from urllib.parse import urlsplit
@@ -16,6 +17,9 @@ _CREDENTIALS = (
 )
 _REGION = "the bucket is in another region; set AWS_DEFAULT_REGION"
 _REPLACED = "it was replaced meanwhile; try again"
+
+#: How often a read is tried whose connection breaks.
+_ATTEMPTS = 5
 
 #: What is wrong and what to do, by S3's error codes and by the names of boto3's exceptions.
 _ADVICE = {
@@ -36,10 +40,11 @@ _ADVICE = {
     "AWS_ENDPOINT_URL",
     "ConnectTimeoutError": "S3 does not answer; check the network, proxies and AWS_ENDPOINT_URL",
     "S3DownloadFailedError": _REPLACED,
+    "PreconditionFailed": _REPLACED,
 }
 
 
-class _Object(NamedTuple):
+class Object(NamedTuple):
     """One version of an object, which changes its ETag when it is replaced."""
 
     key: str
@@ -111,6 +116,92 @@ def upload(file: Path, url: str) -> None:
         client.put_object(Bucket=bucket, Key=key, Body=body)
 
 
+def upload_large(file: Path, url: str) -> None:
+    """Write a file of any size to an object, in parts; the object appears when it is whole.
+
+    Raises:
+        ArchiveError: the upload fails, or boto3 is not installed.
+    """
+    bucket, key = split(url)
+    with _boto3(url, "uploaded") as boto3:
+        boto3.session.Session().client("s3").upload_file(str(file), bucket, key)
+
+
+def listed(url: str) -> Iterator[Object]:
+    """The objects whose keys begin as ``url`` does, in the order of their keys.
+
+    Args:
+        url: s3://bucket/ and the beginning of keys, perhaps none.
+
+    Raises:
+        ArchiveError: they cannot be listed, or boto3 is not installed.
+    """
+    bucket, prefix = urlsplit(url).netloc, url.partition("://")[2].partition("/")[2]
+    with _boto3(url, "listed") as boto3:
+        client = boto3.session.Session().client("s3")
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+            for entry in page.get("Contents", []):
+                yield Object(entry["Key"], entry["Size"], entry["ETag"])
+
+
+class Reader(io.RawIOBase):
+    """One version of an object as a file; a connection that breaks is opened again."""
+
+    def __init__(self, url: str, etag: str, offset: int = 0) -> None:
+        """``offset`` is where to begin, in bytes."""
+        self._url, self._etag, self._at = url, etag, offset
+        self._client: Any = None
+        self._body: Any = None
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Read some bytes; 0 at the end.
+
+        Raises:
+            ArchiveError: the object cannot be read, or was replaced.
+        """
+        for attempt in range(_ATTEMPTS):
+            try:
+                data = self._some(len(buffer))
+                break
+            except ArchiveError as exc:
+                self._body = None
+                cause = exc.__cause__
+                if attempt == _ATTEMPTS - 1 or getattr(cause, "response", None) is not None:
+                    raise
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+    def _some(self, size: int) -> bytes:
+        with _boto3(self._url, "read") as boto3:
+            if self._client is None:
+                self._client = boto3.session.Session().client("s3")
+            if self._body is None:
+                self._body = self._opened()
+            data: bytes = self._body.read(size)
+            return data
+
+    def _opened(self) -> Any:
+        from botocore.exceptions import ClientError
+
+        bucket, key = split(self._url)
+        options = {"Range": f"bytes={self._at}-"} if self._at else {}
+        try:
+            return self._client.get_object(Bucket=bucket, Key=key, IfMatch=self._etag, **options)[
+                "Body"
+            ]
+        except ClientError as exc:
+            if exc.response["Error"]["Code"] == "InvalidRange":  # nothing is left
+                return io.BytesIO()
+            raise
+
+
 def check_boto3(url: str) -> None:
     """Do nothing if boto3 is installed.
 
@@ -133,7 +224,7 @@ def split(url: str) -> tuple[str, str]:
     return bucket, key
 
 
-def _objects(client: Any, bucket: str, key: str) -> Mapping[str, _Object]:
+def _objects(client: Any, bucket: str, key: str) -> Mapping[str, Object]:
     """The objects of a folder by their names in it; an object that is no folder has the name "".
 
     Raises:
@@ -142,7 +233,7 @@ def _objects(client: Any, bucket: str, key: str) -> Mapping[str, _Object]:
     if not key.endswith("/"):
         answer = client.get_object(Bucket=bucket, Key=key)  # HEAD would not say what is missing
         answer["Body"].close()
-        return {"": _Object(key, answer["ContentLength"], answer["ETag"])}
+        return {"": Object(key, answer["ContentLength"], answer["ETag"])}
     objects, entries = {}, Entries(MAX_BYTES)
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=key):
         for entry in page.get("Contents", []):
@@ -152,7 +243,7 @@ def _objects(client: Any, bucket: str, key: str) -> Mapping[str, _Object]:
                     entries.add(name, 0, entry["Size"])
                 except ArchiveError as exc:
                     raise ArchiveError(f"s3://{bucket}/{key} has no model: {exc}") from exc
-                objects[name] = _Object(entry["Key"], entry["Size"], entry["ETag"])
+                objects[name] = Object(entry["Key"], entry["Size"], entry["ETag"])
     return objects
 
 

@@ -18,6 +18,7 @@ from mms_handler.cli import (
     serving,
     starting,
     train,
+    transforming,
     tune,
 )
 from mms_handler.cli.command import group, main
@@ -35,5 +36,6 @@ __all__ = [
     "serving",
     "starting",
     "train",
+    "transforming",
     "tune",
 ]

@@ -139,7 +139,7 @@ def _fit(
         limit = need.workers_within(free_bytes) if models_bytes else 1
         share = cores // ((settings.threads or 1) * models)
         workers = settings.workers or max(1, min(limit, share))
-        threads = settings.threads or _threads(cores, workers, models_bytes)
+        threads = settings.threads or threads_of(cores, workers, models_bytes)
         if threads == 1:  # with more, they are not forked
             break
     return need, limit, workers, threads
@@ -181,7 +181,8 @@ class _Need(NamedTuple):
         return max(workers, min(1, room_bytes // self.own_bytes), 0)
 
 
-def _threads(cores: int, workers: int, models_bytes: Sequence[int]) -> int:
+def threads_of(cores: int, workers: int, models_bytes: Sequence[int]) -> int:
+    """The threads of each worker of models: large ones share the cores, others use one each."""
     if not models_bytes or min(models_bytes) < _LARGE_BYTES:
         return 1
     return max(1, cores // (workers * len(models_bytes)))

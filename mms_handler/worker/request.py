@@ -196,6 +196,36 @@ def request_without_mms(
     return received.read(max_bytes)
 
 
+class _ReadByUs(Received):
+    """A request whose body this program read from a file."""
+
+    def __init__(self, context: Any, body: bytes, content_type: str, accept: str) -> None:
+        super().__init__("transform", context)
+        self._body = body
+        self._sent = {"Content-Type": content_type, **({"Accept": accept} if accept else {})}
+
+    def sent_headers(self) -> Mapping[str, Any]:
+        return self._sent
+
+    def parts(self) -> Mapping[str, Any]:
+        return {"body": self._body}
+
+
+def request_read_by_us(context: Any, body: bytes, content_type: str, accept: str) -> Request:
+    """Make a Request that no client sent; unlike ``request_without_mms``, for a batch of many.
+
+    Args:
+        context: MMS's; it keeps nothing of the request.
+        body: of the request.
+        content_type: its Content-Type.
+        accept: its Accept; "": it has none.
+    """
+    if context.metrics is None:
+        context.metrics = MetricsStore([], context.model_name)
+    received = _ReadByUs(context, body, content_type, accept)
+    return Request(body, content_type, accept, received)
+
+
 def batch_of_one(
     context: Any, body: Any, headers: Mapping[str, str], request_id: str
 ) -> Mapping[str, Any]:

@@ -1,0 +1,126 @@
+"""The process that has a model: it answers the records of parts until its pipe closes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Mapping, NamedTuple, Sequence
+
+from mms_handler import errors, settings
+from mms_handler.errors import Failed, HandlerError, LoadError
+from mms_handler.processes import die_with_parent
+from mms_handler.quiet import quiet_process
+from mms_handler.transform.answering import Answering, Failure, Query
+from mms_handler.transform.part import Options
+from mms_handler.worker.reply import Reply
+from mms_handler.worker.request import Request, request_read_by_us
+
+#: Bodies that are answered together: as many as _BODIES that have together at most _BATCH_BYTES.
+_BODIES, _BATCH_BYTES = 256, 2**23
+
+#: What the default functions take of a request beside its body and its types.
+_NOTHING: Mapping[str, Any] = {}
+
+
+class Setup(NamedTuple):
+    """What a process needs to begin.
+
+    Attributes:
+        model_dir: the unpacked model.
+        script: a script that is not in it; None: its own.
+        options: of the job.
+        variables: of the environment, such as the number of threads.
+        parent: the id of the process that the model's process must not outlive.
+    """
+
+    model_dir: Path
+    script: Path | None
+    options: Options
+    variables: Mapping[str, str]
+    parent: int
+
+
+def main(connection: Connection, setup: Setup) -> None:
+    """Load the model; send "" or why it does not load; then a done part for each part."""
+    die_with_parent(setup.parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group
+    os.dup2(2, 1)  # what a script prints is not the command's output
+    quiet_process()
+    for name, value in setup.variables.items():
+        settings.export(name, value)
+    try:
+        os.chdir(setup.model_dir)
+        answering = Answering(setup.options, LoadedModel(setup).ask)
+    except HandlerError as exc:
+        traceback = exc.traceback if isinstance(exc, LoadError) else ""
+        connection.send((str(exc), traceback))
+        return
+    connection.send(("", ""))
+    while True:
+        try:
+            part = connection.recv()
+        except EOFError:
+            return
+        connection.send(answering.process(part))
+
+
+class LoadedModel:
+    """A model, loaded as a worker of the server loads it."""
+
+    def __init__(self, setup: Setup) -> None:
+        """Load it.
+
+        Raises:
+            LoadError: it does not load.
+        """
+        from mms_handler.worker import loading  # the parts of mxnet are imported here
+        from mms_handler.worker.trials import context_of
+
+        self._context = context_of(setup.model_dir)
+        self._pipeline = loading.load(self._context, settings.current(), setup.script).pipeline
+        self._folders = self._context.system_properties["script_folders"]
+
+    def ask(self, query: Query) -> Sequence[Reply | Failure]:
+        """Answer bodies, as many of them together as the model can predict in one pass."""
+        replies: list[Reply | Failure] = []
+        while len(replies) < len(query.bodies):
+            start = len(replies)
+            end, size = start + 1, len(query.bodies[start])
+            while end < min(len(query.bodies), start + _BODIES):
+                size += len(query.bodies[end])
+                if size > _BATCH_BYTES:
+                    break
+                end += 1
+            replies += self._ask_batch(query._replace(bodies=query.bodies[start:end]))
+        return replies
+
+    def _ask_batch(self, query: Query) -> Sequence[Reply | Failure]:
+        if self._pipeline.is_default:
+            types = query.content_type, query.accept
+            requests = [Request(body, *types, _NOTHING) for body in query.bodies]
+            replies: Sequence[Any] = self._pipeline.answer(requests)
+            if not any(isinstance(reply, Failed) for reply in replies):
+                return replies
+        else:
+            requests = [
+                request_read_by_us(self._context, body, query.content_type, query.accept)
+                for body in query.bodies
+            ]
+            replies = self._pipeline.answer(requests)
+        return [self._reply(*each) for each in zip(requests, replies)]
+
+    def _reply(self, request: Request, reply: Any) -> Reply | Failure:
+        if isinstance(reply, Failed):
+            fault = errors.fault(reply.exc)
+            is_bug = fault.status >= 500
+            text = errors.cause(reply.exc, *self._folders) if is_bug else fault.message
+            return Failure(fault.status, text or fault.phrase)
+        status, body = reply.status, reply.body
+        processor = getattr(request.by_name, "processor", None)
+        if processor and status == 200:  # the script may have set it
+            status = processor.get_response_status_code() or 200
+        if status >= 400:
+            return Failure(status, body.decode("utf-8", "replace") or f"the script sent {status}")
+        return Reply(body, reply.content_type, status)
