@@ -116,7 +116,6 @@ signing = ["cryptography>=42"]
 docs = [
     "mkdocs-material>=9.5; python_version >= '3.10'",
     "mkdocstrings[python]>=0.26; python_version >= '3.10'",
-    "mkdocs-git-revision-date-localized-plugin>=1.2; python_version >= '3.10'",
 ]
 test = [
     *demo,
