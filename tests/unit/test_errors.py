@@ -56,6 +56,7 @@ def test_each_error_has_its_status():
         "NameTaken": 409,
         "Unavailable": 503,
         "TrainingError": 500,
+        "TransformError": 500,
         "ProjectError": 500,
     }
 
