@@ -2,7 +2,7 @@
 
 In the docstrings an ndarray is NumPy's and an NDArray is MXNet's.  In the names of functions an
 ndarray is MXNet's and ``plain`` means NumPy's.  A structure is an array, or lists, tuples and dicts
-of arrays at any depth.
+of arrays at any depth.  MXNet is imported by what makes an NDArray, and by nothing else.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from __future__ import annotations
 import math
 from typing import Any, Hashable, Iterator, List, NamedTuple, Sequence
 
-import mxnet as mx
 import numpy as np
 
-from mms_handler.models.gluon_patch import device_of
+from mms_handler.models.kinds import is_ndarray
 
 
 class Arrays(List[Any]):
@@ -43,16 +42,12 @@ class Stack(NamedTuple):
 def is_array(value: Any) -> bool:
     """Whether ``value`` is an array, or a dict of arrays by input name."""
     values = value.values() if isinstance(value, dict) and value else [value]
-    return all(isinstance(item, (mx.nd.NDArray, np.ndarray)) for item in values)
-
-
-def is_ndarray(value: Any) -> bool:
-    return isinstance(value, mx.nd.NDArray)
+    return all(isinstance(item, np.ndarray) or is_ndarray(item) for item in values)
 
 
 def is_cpu_ndarray(value: Any) -> bool:
     """Whether ``value`` is a dense NDArray in a CPU's memory that is not empty."""
-    dense = isinstance(value, mx.nd.NDArray) and value.stype == "default"
+    dense = is_ndarray(value) and value.stype == "default"
     return dense and value.context.device_type == "cpu" and value.size > 0
 
 
@@ -67,6 +62,10 @@ def to_ndarray(value: Any, model: Any, device: Any) -> Any:
 
     ``device`` is used if the model has no parameters.
     """
+    import mxnet as mx
+
+    from mms_handler.models.gluon_patch import device_of
+
     device = device_of(model, device)
     if isinstance(value, dict):
         return {name: mx.nd.array(array, ctx=device) for name, array in value.items()}
@@ -80,8 +79,10 @@ def as_ndarray(array: Any, device: Any) -> Any:
     use this only for arrays that nothing else writes to or keeps.  An NDArray is returned
     unchanged.
     """
-    if isinstance(array, mx.nd.NDArray):
+    if is_ndarray(array):
         return array
+    import mxnet as mx
+
     array = contiguous(array)
     if device.device_type != "cpu" or not array.size:
         return mx.nd.array(array, ctx=device)
@@ -107,14 +108,14 @@ def copied(array: Any) -> Any:
 def computed(prediction: Any) -> Any:
     """Wait until ``prediction`` is computed.  Only then does MXNet raise a computation's errors."""
     for item in prediction if isinstance(prediction, (list, tuple)) else [prediction]:
-        if isinstance(item, mx.nd.NDArray):
+        if is_ndarray(item):
             item.wait_to_read()
     return prediction
 
 
 def to_plain(value: Any) -> Any:
     """``value`` with an ndarray for every NDArray in it, at any depth; tuples become lists."""
-    if isinstance(value, mx.nd.NDArray):
+    if is_ndarray(value):
         return value.asnumpy()
     if isinstance(value, (list, tuple)):
         return [to_plain(item) for item in value]
@@ -127,7 +128,11 @@ def to_ndarrays(value: Any) -> Any:
     """``value`` with an NDArray for every ndarray in its lists, as scripts expect."""
     if isinstance(value, list):
         return [to_ndarrays(item) for item in value]
-    return mx.nd.array(value, dtype=value.dtype) if isinstance(value, np.ndarray) else value
+    if not isinstance(value, np.ndarray):
+        return value
+    import mxnet as mx
+
+    return mx.nd.array(value, dtype=value.dtype)
 
 
 # --- structures ------------------------------------------------------------------------------
@@ -179,7 +184,7 @@ def kind(datum: Any) -> Hashable:
 def _is_dense(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return True
-    return isinstance(value, mx.nd.NDArray) and bool(value.stype == "default")
+    return is_ndarray(value) and bool(value.stype == "default")
 
 
 def size_bytes(value: Any) -> int:
@@ -220,7 +225,11 @@ def stack(data: Sequence[Any]) -> Any:
         return {name: stack([datum[name] for datum in data]) for name in first}
     if isinstance(first, (list, tuple)):
         return type(first)([stack(items) for items in zip(*data)])
-    return mx.nd.concat(*data, dim=0) if is_ndarray(first) else np.concatenate(data)
+    if not is_ndarray(first):
+        return np.concatenate(data)
+    import mxnet as mx
+
+    return mx.nd.concat(*data, dim=0)
 
 
 def split_rows(prediction: Any, counts: Sequence[int]) -> list[Any]:

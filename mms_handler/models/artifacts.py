@@ -9,22 +9,21 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import tempfile
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Iterable, NamedTuple, Sequence
+from typing import Any, Iterable, Sequence
 
 import mxnet as mx
 
 from mms_handler.errors import ModelError
+from mms_handler.models.files import PARAMS, SHAPES, SYMBOL, Artifacts, find, read_shapes
 from mms_handler.models.gluon_patch import cached_input_names, device_of
 from mms_handler.models.graphs.executors import Executors, may_fuse, unfused
 from mms_handler.models.graphs.graph import Graph
 from mms_handler.models.inputs import UnboundModule, name_and_shape
-from mms_handler.models.mx import first_line, is_module
-
-SYMBOL, PARAMS, SHAPES = "model-symbol.json", "model-0000.params", "model-shapes.json"
+from mms_handler.models.kinds import is_module
+from mms_handler.models.mx import first_line
 
 
 def save(model: Any, model_dir: Path, shapes: Sequence[tuple[int, ...]] = ()) -> None:
@@ -81,51 +80,6 @@ def _write_shapes(folder: Path, shapes: Iterable[tuple[str, tuple[int, ...]]]) -
 # --- loading ---------------------------------------------------------------------------------
 
 
-class Artifacts(NamedTuple):
-    """The files of one model."""
-
-    prefix: str  # "model"
-    params: Path
-    symbol: Path
-    shapes: Path | None
-
-
-def find(model_dir: Path) -> Artifacts:
-    """The artifacts in a model_dir: those of the default save, else the only pair of other names.
-
-    Raises:
-        ModelError: there are none, or there are several pairs; lists the files.
-    """
-    if (model_dir / SYMBOL).is_file() and (model_dir / PARAMS).is_file():
-        return _artifacts(model_dir / PARAMS, "model")
-    pairs = [
-        _artifacts(path, match.group(1))
-        for path in sorted(model_dir.glob("*.params"))
-        for match in [re.fullmatch(r"([^.].*)-\d{4}\.params", path.name)]
-        if match and (model_dir / f"{match.group(1)}-symbol.json").is_file()
-    ]
-    if len(pairs) > 1:
-        raise ModelError(
-            f"the model directory has several models: "
-            f"{', '.join(pair.params.name for pair in pairs)}; keep only one, or define a model_fn "
-            "that loads one"
-        )
-    if not pairs:
-        files = ", ".join(sorted(path.name for path in model_dir.iterdir())[:20]) or "nothing"
-        raise ModelError(
-            f"the model directory has neither {SYMBOL} and {PARAMS} nor another PREFIX-symbol.json "
-            f"and PREFIX-EPOCH.params (it contains: {files}); define model_fn in the script to "
-            "load other files"
-        )
-    return pairs[0]
-
-
-def _artifacts(params: Path, prefix: str) -> Artifacts:
-    shapes = params.with_name(f"{prefix}-shapes.json")
-    symbol = params.with_name(f"{prefix}-symbol.json")
-    return Artifacts(prefix, params, symbol, shapes if shapes.is_file() else None)
-
-
 def load(model_dir: Path, first_dimension: int, device: Any) -> Any:
     """Load the artifacts of a model_dir as a Module for inference.
 
@@ -148,7 +102,7 @@ def load(model_dir: Path, first_dimension: int, device: Any) -> Any:
         if artifacts.shapes is None:
             names = _inputs(symbol, {*arg_params, *aux_params})
             return UnboundModule.of(symbol, names, arg_params, aux_params, device)
-        shapes = _saved_shapes(artifacts.shapes)
+        shapes = read_shapes(artifacts.shapes)
         if first_dimension:
             shapes = [(name, (first_dimension, *shape[1:])) for name, shape in shapes]
         names = [name for name, _ in shapes]
@@ -193,33 +147,6 @@ def _inputs(symbol: Any, parameters: set[str]) -> list[str]:
     if not names:
         raise ModelError("the symbol has no input: all its arguments are parameters or labels")
     return names
-
-
-def saved_shapes(model_dir: Path) -> list[tuple[int, ...]]:
-    """The shapes of the inputs in the default save's file; [] without a file that can be read."""
-    try:
-        return [shape for _, shape in _saved_shapes(model_dir / SHAPES)]
-    except (OSError, ModelError):
-        return []
-
-
-def _saved_shapes(path: Path) -> list[tuple[str, tuple[int, ...]]]:
-    """The names and shapes of the inputs in a file of the default save.
-
-    Raises:
-        ModelError: the file is not a list of names and shapes.
-    """
-    try:
-        saved = json.loads(path.read_text())
-        shapes = [(entry["name"], tuple(entry["shape"])) for entry in saved]
-    except (ValueError, TypeError, KeyError):
-        shapes = []
-    sizes = [size for _, shape in shapes for size in shape]
-    valid = all(isinstance(size, int) and size > 0 for size in sizes)
-    if not (shapes and valid and all(isinstance(name, str) for name, _ in shapes)):
-        example = '[{"name": "data", "shape": [1, 784]}]'
-        raise ModelError(f"{path.name} is not a list of names and shapes such as {example}")
-    return shapes
 
 
 def _check_names(

@@ -9,11 +9,11 @@ import functools
 from itertools import repeat
 from typing import Any, Callable, Iterator, Sequence
 
-import mxnet as mx
 import numpy as np
 import numpy.typing as npt
 
-from mms_handler.models.arrays import is_ndarray, plain_leaves, rows_between
+from mms_handler.models.arrays import plain_leaves, rows_between
+from mms_handler.models.kinds import is_ndarray
 
 Array = npt.NDArray[Any]
 
@@ -103,9 +103,11 @@ def _mapped(datum: Any, change: Callable[[Array], Array]) -> Any:
         return type(datum)([_mapped(item, change) for item in datum])
     (values,) = plain_leaves(datum)
     values = change(values).astype(values.dtype)
-    return (
-        mx.nd.array(values, ctx=datum.context, dtype=datum.dtype) if is_ndarray(datum) else values
-    )
+    if not is_ndarray(datum):
+        return values
+    import mxnet as mx
+
+    return mx.nd.array(values, ctx=datum.context, dtype=datum.dtype)
 
 
 def _is_whole(values: Array) -> bool:

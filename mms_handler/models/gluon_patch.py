@@ -27,7 +27,7 @@ from typing import Any, Callable, Iterator, Sequence
 import mxnet as mx
 from mxnet.gluon.parameter import Parameter, ParameterDict
 
-from mms_handler.models.mx import is_block
+from mms_handler.models.kinds import is_block
 
 # --- recording shapes ------------------------------------------------------------------------
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import mxnet as mx
 import numpy as np
 import numpy.typing as npt
 
@@ -26,6 +25,8 @@ def decode_image(body: bytes, limit_bytes: int) -> npt.NDArray[Any]:
             f"the image has {image.width} x {image.height} pixels, which take {array_bytes} bytes "
             f"as float32; the limit is {limit_bytes}"
         )
+    import mxnet as mx
+
     try:
         pixels = mx.image.imdecode(image.body, to_rgb=True).asnumpy()
     except (mx.base.MXNetError, ValueError) as exc:

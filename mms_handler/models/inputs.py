@@ -1,16 +1,16 @@
-"""Fit the arrays of a request to the inputs of a Module or the parameters of a Block's forward."""
+"""The inputs of a Module and the parameters of a Block's forward, as MXNet takes them."""
 
 from __future__ import annotations
 
 import inspect
-import math
-from typing import Any, Iterable, Mapping
+from typing import Any, Mapping
 
 import mxnet as mx
 
-from mms_handler.errors import BadInput, UnsupportedShape
+from mms_handler.errors import BadInput
 from mms_handler.models import gluon_patch
 from mms_handler.models.mx import first_line
+from mms_handler.models.rows import rows_by_input
 
 
 class UnboundModule(mx.mod.Module):  # type: ignore[misc]
@@ -41,6 +41,13 @@ class UnboundModule(mx.mod.Module):  # type: ignore[misc]
             raise BadInput(f"the model does not take this body: {first_line(exc)}") from exc
 
 
+def fixed_shapes(module: Any) -> list[tuple[int, ...]] | None:
+    """The shapes that a Module's inputs have, in their order; None if those of requests bind it."""
+    if isinstance(module, UnboundModule):
+        return None
+    return [name_and_shape(desc)[1] for desc in module.data_shapes]
+
+
 def name_and_shape(desc: Any) -> tuple[str, tuple[int, ...]]:
     """The name and shape of a DataDesc, or of a pair, which older versions of MXNet used."""
     return desc[0], tuple(desc[1])
@@ -68,7 +75,7 @@ def to_data(value: Any, module: Any) -> Any:
 
     Source: the developer guide, "Request handlers for Module models".
     """
-    rows = rows_by_input(value, module)
+    rows = rows_by_input(value, list(module.data_names), fixed_shapes(module))
     if isinstance(module, UnboundModule):
         module.fit(rows)
     batch_size = name_and_shape(module.data_shapes[0])[1][0]
@@ -76,41 +83,6 @@ def to_data(value: Any, module: Any) -> Any:
     order = list(rows)  # NDArrayIter sorts by name, Module.forward uses the Module's own order
     data.data.sort(key=lambda pair: order.index(pair[0]))
     return data
-
-
-def rows_by_input(value: Any, module: Any) -> dict[str, Any]:
-    """``value`` as (N, *sample) for each input of a Module, in the order of its inputs.
-
-    Raises:
-        BadInput, UnsupportedShape: as ``to_data``.
-    """
-    arrays = by_name(value, list(module.data_names))
-    if isinstance(module, UnboundModule):
-        rows = {name: arrays[name] for name in module.data_names}
-    else:
-        shapes = [name_and_shape(desc) for desc in module.data_shapes]
-        rows = {
-            name: _as_rows(arrays[name], shape[1:], f" as {name}" if len(shapes) > 1 else "")
-            for name, shape in shapes
-        }
-    counts = {name: array.shape[0] if array.shape else 0 for name, array in rows.items()}
-    if len(set(counts.values())) > 1:
-        raise BadInput(f"the inputs have different numbers of rows: {counts}")
-    if 0 in counts.values():
-        raise BadInput("the body has no rows; the model takes one or more")
-    return rows
-
-
-def _as_rows(value: Any, sample: tuple[int, ...], role: str) -> Any:
-    """``value`` as (N, *sample).  The values of two rows are never mixed."""
-    shape, size = tuple(value.shape), math.prod(sample)
-    if shape and shape[0] and math.prod(shape[1:]) == size:
-        return value.reshape((shape[0], *sample))
-    is_sample = len(shape) == 1 or [d for d in shape if d != 1] == [d for d in sample if d != 1]
-    if shape and is_sample and math.prod(shape) == size:
-        return value.reshape((1, *sample))
-    expected = ", ".join(map(str, ("N", *sample)))
-    raise BadInput(f"the model takes ({expected}){role}, the body has {shape}")
 
 
 # --- Blocks ----------------------------------------------------------------------------------
@@ -130,54 +102,3 @@ def forward_names(block: Any) -> list[str]:
         if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty and p.name not in parameters
     ]
     return names[1:] if hybrid else names  # the first parameter of hybrid_forward is F
-
-
-def in_order(value: Any, names: list[str]) -> list[Any]:
-    """An array, or a dict of arrays, in the order of a forward's parameters.
-
-    Raises:
-        BadInput: the body has other names.
-        UnsupportedShape: the body is one array and the forward takes several.
-    """
-    if len(names) < 2:
-        return [single_array(value) if isinstance(value, dict) else value]
-    arrays = by_name(value, names)
-    return [arrays[name] for name in names]
-
-
-# --- names -----------------------------------------------------------------------------------
-
-
-def by_name(value: Any, names: list[str]) -> dict[str, Any]:
-    """``value`` as a dict by input.  If the model has one input, the body may call it anything.
-
-    Raises:
-        BadInput: an input is missing, or the body has one that the model does not have.
-        UnsupportedShape: the body is one array and the model has several inputs.
-    """
-    if not isinstance(value, dict):
-        if len(names) > 1:
-            raise UnsupportedShape(
-                f"the model has {len(names)} inputs ({', '.join(names)}), the body has one"
-            )
-        return {names[0]: value}
-    if len(names) == 1:
-        return {names[0]: single_array(value)}
-    if set(value) != set(names):
-        raise BadInput(f"the model's inputs are {', '.join(names)}, the body's {_quoted(value)}")
-    return value
-
-
-def single_array(value: Mapping[str, Any]) -> Any:
-    """The array of a body that has one array, by any name.
-
-    Raises:
-        BadInput: the body has several arrays.
-    """
-    if len(value) != 1:
-        raise BadInput(f"the model takes one array, the body has {_quoted(value)}")
-    return next(iter(value.values()))
-
-
-def _quoted(names: Iterable[str]) -> str:
-    return ", ".join(map(repr, names))[:200]  # a client's names may be long

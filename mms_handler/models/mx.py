@@ -1,4 +1,4 @@
-"""MXNet itself: its devices, its C functions, its two kinds of models, and its errors."""
+"""MXNet itself: its devices, its C functions and its errors."""
 
 from __future__ import annotations
 
@@ -20,14 +20,6 @@ def device(gpu_id: int | None) -> Any:
 def gpu_count() -> int:
     """The number of GPUs that this MXNet can use; 0 for a build without CUDA."""
     return int(mx.context.num_gpus()) if mx.runtime.Features().is_enabled("CUDA") else 0
-
-
-def is_module(model: Any) -> bool:
-    return isinstance(model, mx.module.BaseModule)
-
-
-def is_block(model: Any) -> bool:
-    return isinstance(model, mx.gluon.Block)
 
 
 def lend_functions(core: Any) -> None:

@@ -28,11 +28,10 @@ from mms_handler.models.graphs.executors import Executors
 from mms_handler.models.graphs.graph import of_module, with_rows
 from mms_handler.models.graphs.int8 import PackedInt8, checked_int8
 from mms_handler.models.graphs.shapes import Shape, ShapeRules
-from mms_handler.models.inputs import forward_names, in_order, rows_by_input, to_data
-from mms_handler.models.mx import is_module, shape_errors_as_bad_input
-
-#: Shapes of bodies' arrays that are remembered.
-_SHAPES = 1_000
+from mms_handler.models.inputs import fixed_shapes, forward_names, to_data
+from mms_handler.models.kinds import is_module
+from mms_handler.models.mx import shape_errors_as_bad_input
+from mms_handler.models.rows import ModuleInputs, in_order
 
 
 def predict(model: Any, data: Any) -> Any:
@@ -49,7 +48,7 @@ def predict(model: Any, data: Any) -> Any:
         return computed(model(*[as_ndarray(copied(array), mx.cpu()) for array in arrays]))
 
 
-def predictor(
+def make_predictor(
     model: Any,
     device: Any,
     plain: bool,
@@ -70,7 +69,7 @@ def predictor(
     return BlockPredictor(model, device, plain, saved, subject)
 
 
-class ModulePredictor:
+class ModulePredictor(ModuleInputs):
     """``module.predict``, for one array or a dict of arrays.
 
     Attributes:
@@ -81,7 +80,7 @@ class ModulePredictor:
 
     def __init__(self, module: Any, subject: str = "the body has") -> None:
         self._module = module
-        self.input_names: list[str] = list(module.data_names)
+        super().__init__(module.data_names)
         self.output_names: list[str] = list(module.output_names)
         self._executors: Executors | None
         try:
@@ -90,54 +89,19 @@ class ModulePredictor:
             self._executors, self.shared = None, False
         #: The executors, or their int8 graph; None: the Module's own predict.
         self._run: Callable[[Any], Any] | None = self._executors
-        #: The shapes that single arrays of a body get for the only input, by their own.
-        self._fitted: dict[Shape, Shape] = {}
         self._expected = Expected(self._rules, module.data_names, subject=subject)
+
+    def fixed_shapes(self) -> Sequence[Shape] | None:
+        """The shapes for which the Module is bound, with any number of rows; None: any."""
+        return fixed_shapes(self._module)
 
     def _rules(self) -> ShapeRules | None:
         return ShapeRules.of_graph(self._executors.graph) if self._executors else None
-
-    def take(self, value: Any) -> Any:
-        """Take decoded arrays, which ``arrays`` gets, without a copy: nothing else has them."""
-        fitted = self._fitted.get(value.shape) if isinstance(value, np.ndarray) else None
-        if fitted:
-            return Arrays([value.reshape(fitted)])
-        arrays = self.arrays(value)
-        if isinstance(value, np.ndarray) and len(self._fitted) < _SHAPES:
-            self._fitted[value.shape] = arrays[0].shape
-        return arrays
-
-    def stack(self, rows: Any, counts: Sequence[int]) -> Stack | None:
-        """Take the rows of several decoded bodies; None if that is not what each of them is alone.
-
-        Raises:
-            BadInput, UnsupportedShape: the Module does not take one of them.
-        """
-        sample = rows.shape[1:]
-        for count in set(counts):
-            alone = self._fitted.get((count, *sample)) or self.take(rows[:count])[0].shape
-            if alone[0] != count:
-                return None
-        return Stack(Arrays([rows.reshape(len(rows), *alone[1:])]), counts)
-
-    def fitted(self, shape: Shape) -> Shape | None:
-        """The shape that a body's only array of ``shape`` gets; None if none has been taken yet."""
-        return self._fitted.get(shape)
 
     def quick(self, shape: Shape, numbers: Any) -> Any:
         """The prediction for one array, by the compiled core alone; see ``Executors.quick``."""
         run = self._run
         return run.quick(shape, numbers) if isinstance(run, Executors) else None
-
-    def arrays(self, value: Any) -> Any:
-        """An ndarray (N, *sample) for each input; a value without arrays is returned unchanged.
-
-        Raises:
-            BadInput, UnsupportedShape: the Module does not take these arrays.
-        """
-        if isinstance(value, Arrays) or not is_array(value):
-            return value
-        return Arrays(map(_plain, rows_by_input(value, self._module).values()))
 
     def __call__(self, data: Any) -> Any:
         """The result of ``module.predict``, in ndarrays if ``data`` are Arrays for executors.
@@ -185,13 +149,6 @@ class ModulePredictor:
         """
         if self._executors and isinstance(data, Arrays):
             self._run = checked_int8(self._executors, data, packed)
-
-
-def _plain(value: Any) -> Any:
-    """An ndarray: a client's values in float32, a script's NDArray in its own type."""
-    if isinstance(value, mx.nd.NDArray):
-        return value.asnumpy()
-    return np.asarray(value, np.float32)
 
 
 def executors_of(module: Any) -> tuple[Executors | None, bool | None]:

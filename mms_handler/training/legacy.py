@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import importlib
 import inspect
 import logging
 import os
@@ -145,7 +146,9 @@ def train(
     # Only this process needs mxnet.  It is imported before the script's folder is on sys.path,
     # where a file could take the place of one of its modules.
     with fast_import():
-        from mms_handler import models
+        importlib.import_module("mms_handler.models.artifacts")
+    from mms_handler import models
+
     faulthandler.enable()  # before MXNet's handler of SIGSEGV, which it calls afterwards
 
     job.check()

@@ -20,7 +20,6 @@ from mms_handler import errors, manifest, names, worker_files
 from mms_handler import schema as schemas
 from mms_handler.codecs import compiled
 from mms_handler.errors import HandlerError, LoadError, ModelError
-from mms_handler.mxnet_import import fast_import, without
 from mms_handler.schema import Schema
 from mms_handler.script import containers, requirements
 from mms_handler.script.find import find_script
@@ -111,6 +110,8 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
     compiled.use(settings.core == "auto")
     with phase("model_dir", worker):
         check_not_empty(worker.model_dir)
+        for name in _NEEDED_LATER:
+            importlib.import_module(name)
     with phase("mxnet", worker):
         worker = start_mxnet(worker)
         from mms_handler import models  # these import mxnet
@@ -208,17 +209,9 @@ def check_not_empty(model_dir: Path) -> None:
 
 def start_mxnet(worker: Worker) -> Worker:
     """Import mxnet, set up for serving; find the worker's device."""
-    if worker.gpu_id is None:
-        # The legacy containers' choice.  Tiny models are up to twice as fast without the threads
-        # of the default engine.
-        export_defaults({"MXNET_ENGINE_TYPE": "NaiveEngine"})
-    export_defaults({"MXNET_SUBGRAPH_VERBOSE": "0"})  # else a line for each shape that is bound
-    with without("sklearn"), fast_import():
-        from mms_handler import models
+    from mms_handler import models
 
-        for name in _NEEDED_LATER:
-            importlib.import_module(name)
-    models.defer_gradients()
+    models.start(gpu=worker.gpu_id is not None)
     gpus = models.gpu_count()
     gpu_id = worker.context.system_properties["gpu_id"] = visible_gpu(worker.gpu_id, gpus)
     return worker._replace(gpu_id=gpu_id, gpus=gpus, device=models.device(gpu_id))

@@ -33,8 +33,13 @@ log = logging.getLogger(__name__)
 #: ``request`` is None for a step that serves several requests at once.
 Run = Callable[..., Any]
 
+
+def _decode_image(body: bytes, limit_bytes: int) -> Any:
+    return models.decode_image(body, limit_bytes)  # by MXNet, which is imported then
+
+
 for _image_type in ("image/jpeg", "image/png", "application/x-image"):
-    codecs.register(codecs.Codec(_image_type, models.decode_image, None))
+    codecs.register(codecs.Codec(_image_type, _decode_image, None))
 
 
 class Options(NamedTuple):
@@ -72,6 +77,11 @@ def build(script: Script, model: Any, options: Options) -> Whole | Steps:
         if hook in script:
             return Whole(hook, script, model, options)
     return Steps(script, model, options)
+
+
+def _default_predict(model: Any, data: Any) -> Any:
+    """The contract's default predict_fn."""
+    return models.predict(model, data)
 
 
 def run_step(request: Any, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -236,7 +246,7 @@ class Steps(_Answering):
         self.predictor: Any = None
         if "predict_fn" not in script:
             # The default output_fn takes NumPy arrays; a script's output_fn expects NDArrays.
-            self.predictor = models.predictor(
+            self.predictor = models.make_predictor(
                 model,
                 options.device,
                 "output_fn" not in script,
@@ -246,17 +256,11 @@ class Steps(_Answering):
         self.reads_bodies = "input_fn" not in script
         self.writes_arrays = bool(self.predictor) and "output_fn" not in script
         self.is_default = self.reads_bodies and self.writes_arrays
-        #: For a script's predict_fn, if the arrays that it gets have the body's shapes.
-        self._expected = models.Expected(
-            lambda: models.ShapeRules.of_block(model, 1) if models.is_block(model) else None,
-            saved=options.saved_shapes,
-            exact=False,
-        )
         self._input = bind("input_fn", script.get("input_fn", self._default_input))
         order = options.predict_order
         self._predict = bind(
             "predict_fn",
-            script.get("predict_fn", models.predict),
+            script.get("predict_fn", _default_predict),
             model_first=order == "model,data" if order else self._input.model_first,
         )
         self._output = bind("output_fn", script.get("output_fn", self._default_output))
@@ -265,6 +269,14 @@ class Steps(_Answering):
         # The SDK's predict_fn(data, model) takes what the script's input_fn returned.
         self._iterates = is_module and (self.reads_bodies or self._predict.model_first)
         self._writes_ndarrays = bool(self.predictor) and "output_fn" in script and is_module
+        #: For a script's predict_fn, if the arrays that it gets have the body's shapes.
+        self._expected: Any = None
+        if not self.predictor:
+            self._expected = models.Expected(
+                lambda: models.ShapeRules.of_block(model, 1) if models.is_block(model) else None,
+                saved=options.saved_shapes,
+                exact=False,
+            )
         self.passes = self._shared_passes(script)
         #: What the rows of several bodies may take that are read together.
         self.max_stack_bytes = min(options.max_array_bytes // 2, models.STACK_BYTES)

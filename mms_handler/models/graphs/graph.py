@@ -12,7 +12,8 @@ from mms_handler.errors import Failed, ModelError, attempt
 from mms_handler.models import gluon_patch
 from mms_handler.models.arrays import is_cpu_ndarray, leaves
 from mms_handler.models.inputs import UnboundModule
-from mms_handler.models.mx import first_line, is_module
+from mms_handler.models.kinds import is_module
+from mms_handler.models.mx import first_line
 
 Shapes = Sequence[Sequence[int]]
 

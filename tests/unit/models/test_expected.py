@@ -11,7 +11,7 @@ from mms_handler.errors import BadInput
 from mms_handler.models.arrays import Arrays
 from mms_handler.models.expected import Expected, _with_rows
 from mms_handler.models.graphs.faster import try_graph
-from mms_handler.models.predictor import ModulePredictor, predictor
+from mms_handler.models.predictor import ModulePredictor, make_predictor
 
 
 def block(*layers, shape=None):
@@ -34,7 +34,7 @@ def refusal(model, *shapes):
 
 
 def of(net, **options):
-    return predictor(net, mx.cpu(), plain=True, **options)
+    return make_predictor(net, mx.cpu(), plain=True, **options)
 
 
 # --- what the graph tells ------------------------------------------------------------------------

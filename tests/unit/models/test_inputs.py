@@ -8,7 +8,8 @@ import pytest
 
 from mms_handler import models
 from mms_handler.errors import BadInput, UnsupportedShape
-from mms_handler.models.inputs import UnboundModule, in_order
+from mms_handler.models.inputs import UnboundModule
+from mms_handler.models.rows import in_order
 
 B = 4
 ROWS = [[0, 0], [1, 0], [0, 1], [2, 3], [5, 5], [-1, 1], [10, 0], [0.5, 0.25], [100, -1]]
