@@ -1,0 +1,42 @@
+"""Networks of MXNet's model zoo, one or more of each family, with random weights.
+
+Sides are the smallest that a network takes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import mxnet as mx
+import numpy as np
+
+#: The side of a picture, by the name of the network.
+SMALL = {
+    "resnet18_v1": 32,
+    "resnet18_v2": 32,
+    "mobilenet0.25": 32,
+    "mobilenetv2_0.25": 32,
+    "squeezenet1.1": 224,
+}
+LARGE = {
+    "resnet50_v1": 224,
+    "resnet50_v2": 224,
+    "vgg11": 224,
+    "vgg11_bn": 224,
+    "alexnet": 224,
+    "densenet121": 224,
+    "inceptionv3": 299,
+    "mobilenet1.0": 224,
+    "mobilenetv2_1.0": 224,
+    "squeezenet1.0": 224,
+}
+
+
+def network(name: str, side: int, classes: int = 10) -> tuple[Any, Any]:
+    """A network, and a picture for it in an array (1, 3, side, side)."""
+    mx.random.seed(0)
+    net = mx.gluon.model_zoo.vision.get_model(name, classes=classes)
+    net.initialize(mx.init.Xavier())
+    picture = np.random.RandomState(0).normal(0, 1, (1, 3, side, side)).astype(np.float32)
+    net(mx.nd.array(picture)).wait_to_read()
+    return net, picture
