@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from pathlib import Path
+from typing import Iterator
 
+import click
 import pytest
+
+import mms_handler
+from mms_handler.cli import group
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -97,3 +103,42 @@ def test_a_part_of_an_example_is_in_its_file():
             assert source in (ROOT / name).read_text(), f"{page.name}: {name}"
             named.append(name)
     assert len(named) >= 3
+
+
+def test_signatures_in_the_page_of_the_api():
+    """Each has the names of the function's parameters, in their order."""
+    page = (ROOT / "docs" / "api.md").read_text()
+    management = page.index("## Management")
+    named = set()
+    for found in re.finditer(r"`(model\.)?(\w+)\(([^)`]+)\)`", page):
+        of_model, name, text = found.groups()
+        place = mms_handler.Model if of_model else mms_handler
+        if found.start() > management and hasattr(mms_handler.Management, name):
+            place = mms_handler.Management
+        names = [part.split("=")[0].strip(" *") for part in text.split(",")]
+        parameters = [each for each in inspect.signature(getattr(place, name)).parameters]
+        assert [each for each in names if each] == [each for each in parameters if each != "self"]
+        named.add(name)
+    assert {"load", "answer", "check", "train", "pack", "serve", "swap", "init"} <= named
+
+
+def commands(command: click.Command, name: str = "mms-handler") -> Iterator[tuple[str, set[str]]]:
+    """Each command's name, and its options."""
+    if isinstance(command, click.Group):
+        for below in command.commands.values():
+            yield from commands(below, f"{name} {below.name}")
+    else:
+        yield name, {"--help"}.union(*(param.opts for param in command.params))
+
+
+def test_every_option_that_a_page_names_exists():
+    """Of the command before it, wherever a command is written out."""
+    options = dict(commands(group))
+    longest_first = "|".join(sorted(options, key=len, reverse=True))
+    named = []
+    for page in PAGES:
+        for name, rest in re.findall(rf"\b({longest_first})\b([^`\n|]*)", page.read_text()):
+            used = set(re.findall(r"(?<= )--[a-z][\w-]*", rest))
+            assert used <= options[name], f"{page.name}: {name}{rest}"
+            named += used
+    assert len(named) >= 100
