@@ -1,7 +1,7 @@
 """The requests of MMS's own test of its server, in their order: what MMS answers, and what we do.
 
 Written anew from the facts of ModelServerTest.java (awslabs/multi-model-server).  Where the answers
-differ the row has ours, and a reason that docs/serving.md has, too.
+differ the row has ours, and a reason that docs/models.md has, too.
 """
 
 from __future__ import annotations
@@ -574,7 +574,7 @@ def test_the_requests_of_mms(serving, undecoded):
 
 def test_the_differences_are_documented():
     """Each reason is in the list."""
-    text = " ".join((ROOT / "docs" / "serving.md").read_text().split())
+    text = " ".join((ROOT / "docs" / "models.md").read_text().split())
     reasons = {row.reason for row in ROWS if row.ours}
     assert [reason for reason in reasons if reason.lower() not in text.lower()] == []
     assert all(bool(row.reason) == bool(row.ours) for row in ROWS)
