@@ -157,6 +157,13 @@ def test_the_reference_has_every_public_name(site):
     assert 'id="mms_handler.errors.LoadError"' in page.read_text()
 
 
+def test_each_decision_has_a_heading(site):
+    """So that the search finds it; in the file it is bold."""
+    source = (ROOT / "docs" / "decisions.md").read_text()
+    headings = re.findall(r"<h2 id=", (site / "decisions.html").read_text())
+    assert len(headings) == len(re.findall(r"^\*\*2", source, re.MULTILINE)) > 100
+
+
 # --- in a browser ----------------------------------------------------------------------------
 
 

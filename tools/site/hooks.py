@@ -72,13 +72,26 @@ def on_files(files: Files, config: Any) -> Files:
     return site
 
 
-def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> None:
-    """Show when a page was last changed; the list of pages needs no navigation beside it."""
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    """Show when a page was last changed; let the search find each decision.
+
+    A decision begins with its date and its sentence in bold letters, which become a heading.  The
+    list of pages needs no navigation beside it.
+    """
     path = page.file.src_uri
     if path == pages.INDEX:
         page.meta["hide"] = ["navigation"]
     if day := config.extra["last_changes"].get(path):
         page.meta["revision_date"] = f"Last changed on {day}"
+    if path == "docs/decisions.md":
+        bold = r"^\*\*(\d{4}-\d\d-\d\d)\. ([^*]+?)\.?\*\*"
+        markdown = re.sub(bold, _headed, markdown, flags=re.MULTILINE)
+    return markdown
+
+
+def _headed(decision: re.Match[str]) -> str:
+    day, sentence = decision.groups()
+    return f"## {' '.join(sentence.split())}\n\n{day}."
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
