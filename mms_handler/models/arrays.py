@@ -30,6 +30,10 @@ class Stack(NamedTuple):
     rows: Any
     counts: Sequence[int]
 
+    def first(self) -> Any:
+        """The data that come first."""
+        return rows_between(self.rows, 0, self.counts[0])
+
     def parts(self) -> list[Any]:
         """What each request has; NDArrays are copied.
 

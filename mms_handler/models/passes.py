@@ -85,7 +85,7 @@ class Passes:
         return self._in_one_pass(Stack(stack(data), list(map(row_count, data)))).parts()
 
     def _predict(self, data: Stack, guard: Callable[..., Any]) -> list[Any] | Stack:
-        if self.shared or self.may_share(data.parts()[0]):
+        if self.shared or self.may_share(data.first()):
             predictions = attempt(guard, self._in_one_pass, data)
             if isinstance(predictions, Stack):
                 return predictions
