@@ -8,8 +8,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple, Sequence
 
-from mms_handler import errors, settings
-from mms_handler.errors import Failed, HandlerError, LoadError
+from mms_handler import errors, manifest, settings
+from mms_handler.errors import Failed, HandlerError, LoadError, attempt
 from mms_handler.processes import die_with_parent
 from mms_handler.quiet import quiet_process
 from mms_handler.transform.answering import Answering, Failure, Query
@@ -19,6 +19,9 @@ from mms_handler.worker.request import Request, request_read_by_us
 
 #: Bodies that are answered together: as many as _BODIES that have together at most _BATCH_BYTES.
 _BODIES, _BATCH_BYTES = 256, 2**23
+
+#: Bodies from which may be learned, until one succeeds.
+_LESSONS = 3
 
 #: What the default functions take of a request beside its body and its types.
 _NOTHING: Mapping[str, Any] = {}
@@ -81,9 +84,12 @@ class LoadedModel:
         self._context = context_of(setup.model_dir)
         self._pipeline = loading.load(self._context, settings.current(), setup.script).pipeline
         self._folders = self._context.system_properties["script_folders"]
+        self._lessons = _lessons(setup.model_dir, self._pipeline)
 
     def ask(self, query: Query) -> Sequence[Reply | Failure]:
         """Answer bodies, as many of them together as the model can predict in one pass."""
+        if self._lessons:
+            self._learn(query)
         replies: list[Reply | Failure] = []
         while len(replies) < len(query.bodies):
             start = len(replies)
@@ -95,6 +101,20 @@ class LoadedModel:
                 end += 1
             replies += self._ask_batch(query._replace(bodies=query.bodies[start:end]))
         return replies
+
+    def _learn(self, query: Query) -> None:
+        """Find faster graphs with the first body, as at a load with a packed sample."""
+        from mms_handler import models
+        from mms_handler.worker import sample
+
+        self._lessons -= 1
+        request = Request(query.bodies[0], query.content_type, query.accept, _NOTHING)
+        with models.recorded_calls(models.blocks(self._pipeline.model)) as calls:
+            (reply,) = self._pipeline.answer([request])
+        if not isinstance(reply, Failed):
+            self._lessons = 0
+            data = self._pipeline.read(request)
+            attempt(sample.try_faster, self._pipeline, data, calls)
 
     def _ask_batch(self, query: Query) -> Sequence[Reply | Failure]:
         if self._pipeline.is_default:
@@ -124,3 +144,16 @@ class LoadedModel:
         if status >= 400:
             return Failure(status, body.decode("utf-8", "replace") or f"the script sent {status}")
         return Reply(body, reply.content_type, status)
+
+
+def _lessons(model_dir: Path, pipeline: Any) -> int:
+    """From how many bodies at most faster graphs may be learned; 0: that is done, or of no use.
+
+    Only where no function of the script is called for a body: it is answered twice.
+    """
+    from mms_handler import models
+
+    is_off = settings.current().optimize == "off"
+    if is_off or not pipeline.is_default or not models.blocks(pipeline.model):
+        return 0
+    return 0 if manifest.read_sample(model_dir) else _LESSONS
