@@ -116,30 +116,49 @@ def upload(file: Path, url: str) -> None:
         client.put_object(Bucket=bucket, Key=key, Body=body)
 
 
-def upload_large(file: Path, url: str) -> None:
-    """Write a file of any size to an object, in parts; the object appears when it is whole.
+def client(url: str) -> Any:
+    """A client of boto3 for many calls, from any thread; to make one takes a third of a second.
+
+    Args:
+        url: that it is for, in a message.
 
     Raises:
-        ArchiveError: the upload fails, or boto3 is not installed.
+        ArchiveError: boto3 is not installed, or not set up.
+    """
+    with _boto3(url, "opened") as boto3:
+        return boto3.session.Session().client("s3")
+
+
+def upload_large(file: Path, url: str, s3_client: Any) -> None:
+    """Write a file of any size to an object, in parts; the object appears when it is whole.
+
+    Args:
+        file: the file.
+        url: s3://bucket/key.
+        s3_client: from ``client``.
+
+    Raises:
+        ArchiveError: the upload fails.
     """
     bucket, key = split(url)
-    with _boto3(url, "uploaded") as boto3:
-        boto3.session.Session().client("s3").upload_file(str(file), bucket, key)
+    with _boto3(url, "uploaded"):
+        s3_client.upload_file(str(file), bucket, key)
 
 
-def listed(url: str) -> Iterator[Object]:
+def listed(url: str, s3_client: Any) -> Iterator[Object]:
     """The objects whose keys begin as ``url`` does, in the order of their keys.
 
     Args:
         url: s3://bucket/ and the beginning of keys, perhaps none.
+        s3_client: from ``client``.
 
     Raises:
         ArchiveError: they cannot be listed, or boto3 is not installed.
     """
     bucket, prefix = urlsplit(url).netloc, url.partition("://")[2].partition("/")[2]
-    with _boto3(url, "listed") as boto3:
-        client = boto3.session.Session().client("s3")
-        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+    with _boto3(url, "listed"):
+        pages = s3_client.get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=bucket, Prefix=prefix):
             for entry in page.get("Contents", []):
                 yield Object(entry["Key"], entry["Size"], entry["ETag"])
 
@@ -147,10 +166,17 @@ def listed(url: str) -> Iterator[Object]:
 class Reader(io.RawIOBase):
     """One version of an object as a file; a connection that breaks is opened again."""
 
-    def __init__(self, url: str, etag: str, offset: int = 0) -> None:
-        """``offset`` is where to begin, in bytes."""
+    def __init__(self, url: str, etag: str, s3_client: Any, offset: int = 0) -> None:
+        """Open nothing yet.
+
+        Args:
+            url: s3://bucket/key.
+            etag: of the version.
+            s3_client: from ``client``.
+            offset: where to begin, in bytes.
+        """
         self._url, self._etag, self._at = url, etag, offset
-        self._client: Any = None
+        self._client = s3_client
         self._body: Any = None
 
     def readable(self) -> bool:
@@ -179,9 +205,7 @@ class Reader(io.RawIOBase):
         return len(data)
 
     def _some(self, size: int) -> bytes:
-        with _boto3(self._url, "read") as boto3:
-            if self._client is None:
-                self._client = boto3.session.Session().client("s3")
+        with _boto3(self._url, "read"):
             if self._body is None:
                 self._body = self._opened()
             data: bytes = self._body.read(size)
@@ -269,6 +293,8 @@ def _boto3(url: str, what: str = "downloaded") -> Iterator[Any]:
 def _reason(exc: Exception) -> str:
     """Why boto3 failed, and what to do if that is known."""
     exc = getattr(exc, "last_exception", exc)  # of several attempts
+    if type(exc).__name__ == "S3UploadFailedError" and isinstance(exc.__context__, Exception):
+        exc = exc.__context__  # why
     error = getattr(exc, "response", {}).get("Error", {})
     code = error.get("Code", type(exc).__name__)
     if code in _ADVICE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import functools
 import glob
 import gzip
 import io
@@ -22,6 +23,16 @@ STATE = ".mms-handler-transform"
 _CHUNK_BYTES = 2**20
 
 _WILD = re.compile(r"[*?[]")
+
+
+@functools.lru_cache(maxsize=1)
+def s3_client() -> Any:
+    """The client for all of a job's objects.
+
+    Raises:
+        ArchiveError: boto3 is not installed, or not set up.
+    """
+    return s3.client("an s3:// address")
 
 
 class Input(NamedTuple):
@@ -95,7 +106,8 @@ def _objects(place: str) -> Iterator[Input]:
     bucket, key = place[len("s3://") :].partition("/")[::2]
     wild = _WILD.search(key)
     folder = key[: key.rfind("/", 0, wild.start() if wild else None) + 1]
-    for each in s3.listed(f"s3://{bucket}/{key[: wild.start()] if wild else key}"):
+    prefix = f"s3://{bucket}/{key[: wild.start()] if wild else key}"
+    for each in s3.listed(prefix, s3_client()):
         is_wanted = fnmatch.fnmatchcase(each.key, key) if wild else True
         if not wild and not key.endswith("/") and key:
             is_wanted = each.key == key
@@ -143,7 +155,7 @@ def opened(source: Input, gzipped: bool, offset: int = 0) -> Iterator[Opened]:
 
 def _raw(source: Input, offset: int) -> Any:
     if source.place.startswith("s3://"):
-        return s3.Reader(source.place, source.version, offset)
+        return s3.Reader(source.place, source.version, s3_client(), offset)
     raw = io.FileIO(source.place)
     raw.seek(offset)
     return raw

@@ -10,7 +10,7 @@ from typing import Sequence
 
 from mms_handler.archive import s3
 from mms_handler.errors import TransformError
-from mms_handler.transform.inputs import STATE, Input
+from mms_handler.transform.inputs import STATE, Input, s3_client
 
 
 class Outputs:
@@ -33,7 +33,7 @@ class Outputs:
         """The inputs whose outputs are there."""
         if not self._place.startswith("s3://"):
             return [each for each in inputs if (Path(self._place) / self.name(each)).exists()]
-        keys = {each.key for each in s3.listed(f"{self._place}/")}
+        keys = {each.key for each in s3.listed(f"{self._place}/", s3_client())}
         prefix = self._place.partition("://")[2].partition("/")[2]
         parent = f"{prefix}/" if prefix else ""
         return [each for each in inputs if parent + self.name(each) in keys]
@@ -49,8 +49,8 @@ class Outputs:
         target = f"{self._place}/{self.name(source)}"
         if self._place.startswith("s3://"):
             if errors:
-                s3.upload_large(errors, f"{target}.errors")
-            s3.upload_large(output, target)
+                s3.upload_large(errors, f"{target}.errors", s3_client())
+            s3.upload_large(output, target, s3_client())
             return
         Path(target).parent.mkdir(parents=True, exist_ok=True)
         if errors:
