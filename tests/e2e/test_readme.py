@@ -26,7 +26,15 @@ PAGES = [
 #: Commands that take too long for a test, each with an argument with which it does little.
 LONG = {
     **dict.fromkeys(
-        ("make bench", "make quick", "make chaos", "make soak", "make mutate", "make test-hosts"),
+        (
+            "make bench",
+            "make quick",
+            "make chaos",
+            "make soak",
+            "make mutate",
+            "make test-hosts",
+            "make test-sdks",
+        ),
         "--dry-run",
     ),
     "mms-handler tune model_archives/linear.mar --seconds 0.5 --warmup-s 0.2 --plot tune.svg": (
