@@ -1,5 +1,8 @@
 package mms_handler;
 
+import com.amazonaws.ml.mms.wlm.Model;
+import com.amazonaws.ml.mms.wlm.ModelManager;
+import com.amazonaws.ml.mms.wlm.WorkerThread;
 import java.io.IOException;
 import java.util.ArrayList;
 import java.util.List;
@@ -19,6 +22,9 @@ import software.amazon.ai.mms.servingsdk.http.Response;
  *
  * <p>GET /routes has a line for each model of MMS that has requests: its name there, and how many it
  * has, those that wait for a worker among them.
+ *
+ * <p>GET /routes?listener=NAME has how the listener of MMS's model has ended: its exit code, or 128
+ * and the number of a signal; nothing while it runs. Java reaps it, so nobody else can see it.
  */
 @Endpoint(urlPattern = "routes", endpointType = EndpointTypes.MANAGEMENT)
 public final class Routing extends ModelServerEndpoint {
@@ -44,6 +50,15 @@ public final class Routing extends ModelServerEndpoint {
 
     @Override
     public void doGet(Request request, Response response, Context context) throws IOException {
-        GetEndpoint.send(response, 200, "text/plain", Router.inFlight());
+        List<String> name = request.getParameter("listener");
+        String text = name == null ? Router.inFlight() : exitValue(name.get(0));
+        GetEndpoint.send(response, 200, "text/plain", text);
+    }
+
+    private static String exitValue(String mmsName) {
+        Model model = ModelManager.getInstance().getModels().get(mmsName);
+        WorkerThread listener = model == null ? null : model.getServerThread();
+        Integer value = listener == null ? null : listener.getLifeCycle().getExitValue();
+        return value == null ? "" : value.toString();
     }
 }

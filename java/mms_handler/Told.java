@@ -27,7 +27,7 @@ final class Told {
                 lines,
                 "worker_deaths_total",
                 "counter",
-                "Workers that died, by a signal, by memory for that they were killed, or by exit.",
+                "Workers and listeners that died: of a signal, for want of memory, or by an exit.",
                 "cause");
         show(
                 page,

@@ -7,6 +7,7 @@ ours some seconds later (fork_server.py).  Until then the kernel has the way in 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import signal
@@ -56,7 +57,7 @@ class _End(NamedTuple):
         """How it ended; ``title`` is what people call the model."""
         number = len(self.requests)
         had = f"it had request{'s' * (number > 1)} {', '.join(self.requests)}" if number else ""
-        return f"worker {self.pid} of {title} {self._cause()}; {had or 'it had no request'}"
+        return f"worker {self.pid} of {title} {self.words()}; {had or 'it had no request'}"
 
     @property
     def cause(self) -> str:
@@ -71,18 +72,19 @@ class _End(NamedTuple):
             return signal.Signals(os.WTERMSIG(self.status)).name
         return "signal"
 
-    def _cause(self) -> str:
+    def words(self) -> str:
+        """How it ended, with the memory that it had, if that is known."""
         if self.status is None:
             return "died"
         if os.WIFEXITED(self.status):
             return f"ended with exit code {os.WEXITSTATUS(self.status)}"
         number = os.WTERMSIG(self.status)
-        size = f"(worker {self.rss_bytes / 1e6:,.0f} MB)"
+        size = f" (worker {self.rss_bytes / 1e6:,.0f} MB)" if self.rss_bytes else ""
         if number == signal.SIGKILL:
-            return f"was killed{', perhaps by the system for memory' * self.memory} {size}"
+            return f"was killed{', perhaps by the system for memory' * self.memory}{size}"
         with contextlib.suppress(ValueError):
-            return f"died of {signal.Signals(number).name} {size}"
-        return f"died of signal {number} {size}"
+            return f"died of {signal.Signals(number).name}{size}"
+        return f"died of signal {number}{size}"
 
 
 class EndedWorkers:
@@ -100,6 +102,7 @@ class EndedWorkers:
         self._alive: dict[psutil.Process, _Worker] = {}
         self._ends: list[_End] = []
         self._killed = _killed_for_memory()
+        self._killed_at_s = -math.inf  # when the last look at it saw more than the one before
         #: How many workers of each model have died, by cause.
         self.causes: dict[str, Counter[str]] = {}
 
@@ -121,8 +124,9 @@ class EndedWorkers:
             del self._alive[process]
             self._ends.append(self._end_of(process.pid, worker, killed > self._killed))
         self._forget_unseen()
-        self._killed = killed
         now_s = time.monotonic()
+        if killed > self._killed:
+            self._killed, self._killed_at_s = killed, now_s
         self._ends = [end for end in self._ends if now_s - end.at_s < _KEPT_S]
 
     def _forget_unseen(self) -> None:
@@ -164,8 +168,33 @@ class EndedWorkers:
         texts += [f"a worker of {title} died"] * (deaths - len(ends))
         return [f"{text}; deaths of {title} in the last minute: {recent}" for text in texts]
 
+    def listener_sentence(self, model: str, title: str, exit_value: int | None) -> str:
+        """Count the death of a model's listener, without which there are no new workers.
+
+        Args:
+            model: its name.
+            title: what people call it.
+            exit_value: its exit code, or 128 and the number of a signal; None: unknown.
+        """
+        end = _End(
+            at_s=time.monotonic(),
+            pid=0,
+            model=model,
+            status=None if exit_value is None else _wait_status(exit_value),
+            rss_bytes=0,
+            requests=[],
+            memory=time.monotonic() - self._killed_at_s < _KEPT_S,
+        )
+        self.causes.setdefault(model, Counter())[end.cause] += 1
+        return f"the listener of {title} {end.words()}; the model is loaded again"
+
     def _ends_of(self, model: str, latest: int) -> list[_End]:
         return [end for end in self._ends if end.model == model][-latest:]
+
+
+def _wait_status(exit_value: int) -> int:
+    """The status of waitpid(2) for what Java says about a process that has ended."""
+    return exit_value - 128 if exit_value > 128 else exit_value << 8
 
 
 def _is_alive(pid: int) -> bool:

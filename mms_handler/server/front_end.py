@@ -193,6 +193,20 @@ class FrontEnd(NamedTuple):
         counts = dict(line.split() for line in answer.body.decode().splitlines())
         return int(counts.get(name, 0))
 
+    def listener_exit(self, name: str) -> int | None:
+        """How the listener of a model of MMS has ended, which only Java can see.
+
+        Returns:
+            Its exit code, or 128 and the number of a signal; None if that is unknown.
+        """
+        query = urllib.parse.urlencode({"listener": name})
+        try:
+            answer = client.call("GET", f"{self.management_url}/routes?{query}", timeout_s=2)
+        except ServerError:
+            return None
+        text = answer.body.decode()
+        return int(text) if answer.status == 200 and text else None
+
     def tell(self, text: str) -> None:
         """Replace what the plug-in has from us in /metrics (Told.java)."""
         partial = self.folder / "told.part"

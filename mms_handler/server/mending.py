@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Callable
 
 from mms_handler.errors import HandlerError
 from mms_handler.server import model_processes
@@ -23,14 +24,22 @@ _MAX_DELAY_S = 8
 class Mender:
     """Mends the models of a registry, whenever one thread calls it."""
 
-    def __init__(self, registry: Registry, deaths: WorkerDeaths, attempts: int) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        deaths: WorkerDeaths,
+        attempts: int,
+        lost: Callable[[str], None] = lambda name: None,
+    ) -> None:
         """Give a model up after ``attempts`` failed attempts beside the first one.
 
         Args:
             registry: the models.
             deaths: counts the loss of a model's processes as one death.
             attempts: 0 or more.
+            lost: called with each model whose listener is gone, before it is loaded again.
         """
+        self._lost = lost
         self._registry, self._deaths, self._attempts = registry, deaths, attempts
 
     def mend(self) -> dict[str, str]:
@@ -62,6 +71,7 @@ class Mender:
         """Try to load a model again; the reason, if it is given up."""
         if not model.mending:
             self._deaths.add(name)
+            self._lost(name)
             if name in self._deaths.above_limit():
                 return None  # it is given up for that at once
         failures = model.mending.failures if model.mending else 0

@@ -64,9 +64,9 @@ class Server:
         """Made by ``serve``."""
         self.url = f"http://{settings.host}:{settings.port}"
         self.process, self.versions = front.process, versions
-        self._worker_restarts = front.worker_restarts
+        self._worker_restarts, self._listener_exit = front.worker_restarts, front.listener_exit
         self._told = Told(front.tell, store.folder)
-        self._mender = Mender(versions.registry, deaths, settings.restarts)
+        self._mender = Mender(versions.registry, deaths, settings.restarts, self._lose)
         self._stopped = StoppedWorkers(front.process.pid)
         self._ended = EndedWorkers(front.process.pid, store.folder)
         self._ended.look()  # a worker may die before the first check
@@ -107,6 +107,11 @@ class Server:
             self._give_up(name, reason)
 
         self._told.tell(self.versions.registry.models(), self._ended.causes)
+
+    def _lose(self, name: str) -> None:
+        """Say, and count, how a model's listener ended."""
+        title = self.versions.title(name)
+        log.warning("%s", self._ended.listener_sentence(name, title, self._listener_exit(name)))
 
     def _restarts_by_name(self) -> dict[str, int]:
         """The plug-in's counts, by MMS's names."""

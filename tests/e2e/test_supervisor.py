@@ -293,10 +293,17 @@ def test_a_worker_that_is_stopped_is_replaced():
 
 
 def test_a_model_whose_listener_is_killed_is_registered_again(linear):
-    """MMS starts no second listener: the model would stay, and every request would hang."""
+    """MMS starts no second listener: the model would stay, and every request would hang.
+
+    /metrics counts the listener's death, by its signal.
+    """
     listener, workers = linear.of_model("linear")
-    for process in (listener, *workers):
-        process.kill()
+    listener.send_signal(signal.SIGABRT)
+    for worker in workers:
+        worker.kill()
+    died = 'mms_handler_worker_deaths_total{model="linear",version="1",cause="SIGABRT"} 1\n'
+    url = f"{linear.inference}/metrics"
+    wait_for(lambda: died in client.call("GET", url).body.decode(), 30)
     wait_for(lambda: _answers(linear), 30)
 
 

@@ -205,3 +205,29 @@ def test_causes_are_counted(workers, ended):
     ended.look()
     ended.sentences("iris", "iris", 2, 2)
     assert ended.causes == {"iris": {"SIGKILL": 1, "unknown": 1}}
+
+
+@pytest.mark.parametrize(
+    ("exit_value", "words", "cause"),
+    [
+        (137, "was killed", "SIGKILL"),
+        (139, "died of SIGSEGV", "SIGSEGV"),
+        (1, "ended with exit code 1", "exit"),
+        (None, "died", "unknown"),
+    ],
+)
+def test_a_listener_that_died(ended, exit_value, words, cause):
+    """Java reaps it, and says how it ended."""
+    sentence = ended.listener_sentence("iris~2", "iris version 2", exit_value)
+    assert sentence == f"the listener of iris version 2 {words}; the model is loaded again"
+    assert ended.causes == {"iris~2": {cause: 1}}
+
+
+def test_a_listener_that_died_for_memory(ended, monkeypatch):
+    """The system has killed something since the look before the last."""
+    monkeypatch.setattr(deaths, "_killed_for_memory", lambda: 10**9)
+    ended.look()
+    ended.look()
+    sentence = ended.listener_sentence("iris", "iris", 137)
+    assert "iris was killed, perhaps by the system for memory; the model" in sentence
+    assert ended.causes == {"iris": {"memory": 1}}

@@ -33,7 +33,9 @@ def listener_of(mms, name):
 
 def test_a_model_that_lost_its_processes(models, mms, deaths, tmp_path):
     """It is loaded again as it was; that counts as a death; clients get 503 meanwhile."""
-    mender, before = Mender(models.registry, deaths, 3), models.registry.model("one")
+    lost = []
+    mender = Mender(models.registry, deaths, 3, lost.append)
+    before = models.registry.model("one")
     mms.end("one")
     mender.mend()  # the first look at it
     assert mms.calls[1:] == [
@@ -44,6 +46,7 @@ def test_a_model_that_lost_its_processes(models, mms, deaths, tmp_path):
     assert after == before._replace(listener=listener_of(mms, "one"))
     assert after.listener != before.listener
     assert len(models.registry.processes("one")) == 3
+    assert lost == ["one"]
     assert mms.routes == ["one", "one 1 one READY 100"]
     assert deaths.above_limit() == []
     for _ in range(2):
