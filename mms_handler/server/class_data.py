@@ -21,12 +21,17 @@ import time
 from pathlib import Path
 from typing import Iterator, Mapping, NamedTuple, Sequence
 
+import psutil
+
 from mms_handler import settings
 from mms_handler.server import java
 from mms_handler.server.machine import available_bytes
 from mms_handler.settings import Settings
 
 log = logging.getLogger(__name__)
+
+#: The end of the name of a file that is being written.
+_PART = ".part"
 
 #: Older Javas cannot keep classes that are not their own.
 _OLDEST_JAVA = 11
@@ -84,7 +89,7 @@ class ClassData(NamedTuple):
             return
         self.file.parent.mkdir(parents=True, exist_ok=True)
         _remove_unused(self.file.parent)
-        partial = self.file.with_name(f".{self.file.stem}.{os.getpid()}.part")
+        partial = self.file.with_name(f".{self.file.stem}.{os.getpid()}{_PART}")
         command = [
             *self.java,
             "-Xshare:dump",
@@ -114,7 +119,8 @@ class ClassData(NamedTuple):
 def _keep(process: subprocess.Popen[bytes], partial: Path, file: Path) -> None:
     """Move the file to its place if the process has written it."""
     if process.wait() == 0:
-        os.replace(partial, file)
+        with contextlib.suppress(FileNotFoundError):  # another machine's server has removed it
+            os.replace(partial, file)
 
 
 def of(env: Mapping[str, str], folder: Path, current: Settings) -> ClassData:
@@ -128,6 +134,7 @@ def of(env: Mapping[str, str], folder: Path, current: Settings) -> ClassData:
     if refusal or release is None:
         log.debug("the front end starts without class data in %s: %s", cache, refusal)
         return ClassData(None, folder / "classes", command)
+    _remove_left(cache)
     key = hashlib.sha256("\n".join([release, *command, *_jars(command[-1])]).encode())
     return ClassData(cache / f"java-{key.hexdigest()[:16]}.jsa", folder / "classes", command)
 
@@ -149,7 +156,23 @@ def _jars(class_path: str) -> Iterator[str]:
 
 
 def _remove_unused(cache: Path) -> None:
-    for file in (*cache.glob("java-*.jsa"), *cache.glob(".java-*.part")):
+    for file in cache.glob("java-*.jsa"):
         with contextlib.suppress(OSError):  # it is another user's, or just removed
             if file.stat().st_mtime < time.time() - _UNUSED_S:
                 file.unlink()
+
+
+def _remove_left(cache: Path) -> None:
+    """Remove what a server was writing when it was killed; its process id is in the name."""
+    for file in cache.glob(f".java-*{_PART}"):
+        pid = file.name[: -len(_PART)].rpartition(".")[2]
+        with contextlib.suppress(OSError, ValueError):  # it is another user's, or just removed
+            if not _wrote(int(pid), file.stat().st_mtime):
+                file.unlink()
+
+
+def _wrote(pid: int, written_s: float) -> bool:
+    """Whether a process may have written a file, which was last written at ``written_s``."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return float(psutil.Process(pid).create_time()) <= written_s
+    return False

@@ -156,7 +156,7 @@ def test_nothing_is_written_where_memory_is_short(fake, folder, settings, monkey
 def test_files_that_nobody_uses_are_removed(fake, folder, settings):
     data = class_data.of(fake, folder, settings)
     data.file.parent.mkdir()
-    days = {"java-a.jsa": 31, "java-b.jsa": 29, ".java-c.7.part": 31, "requirements": 31}
+    days = {"java-a.jsa": 31, "java-b.jsa": 29, "requirements": 31}
     for name, age in days.items():
         path = data.file.with_name(name)
         path.touch()
@@ -164,3 +164,19 @@ def test_files_that_nobody_uses_are_removed(fake, folder, settings):
     with data.written(fake), contextlib.suppress(RuntimeError):
         raise RuntimeError
     assert {file.name for file in data.file.parent.iterdir()} == {"java-b.jsa", "requirements"}
+
+
+def test_what_a_killed_server_was_writing_is_removed(fake, folder, settings):
+    """At the next start; not what a server writes now."""
+    cache = Path(settings.cache_dir)
+    cache.mkdir()
+    ended = subprocess.Popen(["true"])
+    ended.wait(30)
+    names = [f".java-0123.{pid}.part" for pid in (ended.pid, os.getpid(), "x")]
+    for name in names:
+        (cache / name).touch()
+    reused = cache / f".java-4567.{os.getpid()}.part"  # by a process that is younger than the file
+    reused.touch()
+    os.utime(reused, (1, 1))
+    class_data.of(fake, folder, settings)
+    assert sorted(file.name for file in cache.iterdir()) == sorted(names[1:])
