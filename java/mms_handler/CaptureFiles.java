@@ -5,6 +5,7 @@ import java.io.File;
 import java.io.IOException;
 import java.io.OutputStream;
 import java.nio.channels.Channels;
+import java.nio.channels.FileChannel;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.Paths;
@@ -72,17 +73,24 @@ final class CaptureFiles {
     private void open() throws IOException {
         String name = PREFIX + NAME.format(Instant.now()) + "-" + server + END;
         part = folder.resolve(name + PART);
-        out =
-                new Counted(
-                        Channels.newOutputStream(
-                                Files.newByteChannel(
-                                        part,
-                                        EnumSet.of(
-                                                StandardOpenOption.CREATE_NEW,
-                                                StandardOpenOption.WRITE),
-                                        PosixFilePermissions.asFileAttribute(
-                                                PosixFilePermissions.fromString("rw-------")))));
+        FileChannel file =
+                FileChannel.open(
+                        part,
+                        EnumSet.of(StandardOpenOption.CREATE_NEW, StandardOpenOption.WRITE),
+                        PosixFilePermissions.asFileAttribute(
+                                PosixFilePermissions.fromString("rw-------")));
+        lock(file);
+        out = new Counted(Channels.newOutputStream(file));
         sinceNs = System.nanoTime();
+    }
+
+    /** Let servers that begin see that the file is written (left_captures.py). */
+    private static void lock(FileChannel file) {
+        try {
+            file.tryLock();
+        } catch (IOException e) {
+            Plugin.LOG.debug("a file system without locks: {}", e.getMessage());
+        }
     }
 
     /** Knows how much was written to it. */

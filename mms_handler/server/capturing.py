@@ -16,6 +16,7 @@ from typing import Iterator
 from mms_handler import periodic
 from mms_handler.archive import s3
 from mms_handler.errors import ArchiveError, ServerError
+from mms_handler.server import left_captures
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ _LAST_S = 10
 def folder_for(place: str) -> Iterator[str]:
     """A folder for the gate to write into, for the length of a ``with`` block.
 
+    What a server has captured for the same place that was killed is finished first.
     After the block, in which the gate must have ended, the last files are uploaded if ``place`` is
     an address.
 
@@ -41,14 +43,20 @@ def folder_for(place: str) -> Iterator[str]:
         ArchiveError: ``place`` is an address, and boto3 is not installed.
     """
     if "://" not in place:
-        yield str(_writable(Path(place).absolute()))
+        folder = _writable(Path(place).absolute())
+        left_captures.finish(folder)
+        yield str(folder)
         return
     s3.check_boto3(place)
-    with tempfile.TemporaryDirectory(prefix="mms-handler-captured-") as folder:
-        uploads = Uploads(Path(folder), place)
+    with tempfile.TemporaryDirectory(prefix=left_captures.PREFIX) as temporary, left_captures.owned(
+        Path(temporary), place
+    ):
+        folder = Path(temporary)
+        left_captures.adopt(folder, place)
+        uploads = Uploads(folder, place)
         try:
             with periodic.repeated(uploads.look, _EVERY_S):
-                yield folder
+                yield str(folder)
         finally:  # a server ends by an exception
             uploads.end(_LAST_S)
 

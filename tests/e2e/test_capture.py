@@ -19,6 +19,7 @@ from plugin_mms import QUIET_LOG, Running, connected, request, running
 from running_mms import EXAMPLES, Serving, free_ports, mms_handler, wait_for
 
 from mms_handler import client
+from mms_handler.server.capturing import folder_for
 
 pytest_plugins = ["local_s3"]
 
@@ -204,6 +205,23 @@ def test_a_folder_that_is_gone_ends_the_capture_alone(tmp_path):
         assert [ask(mms, b"0").status for _ in range(3)] == [200] * 3
         assert mms.log().count("nothing is captured any more") == 1
         assert counts(mms)[1] >= 1
+
+
+def test_a_server_that_is_killed_loses_nothing_whole(tmp_path):
+    """What it has written is finished at the next start, and not while it is written."""
+    with serving(tmp_path) as mms:
+        ask(mms, b"0", **{"X-Request-Id": "one"})
+        wait_for(lambda: counts(mms)[0] == 1, 30)
+        (part,) = wait_for(lambda: lines(tmp_path) and files(tmp_path), 30)
+        with folder_for(str(part.parent)):
+            assert [file.suffix for file in files(tmp_path)] == [".part"]
+        mms.java().kill()
+        mms.process.wait(40)
+        with part.open("ab") as file:
+            file.write(b'{"captureDat')
+        with folder_for(str(part.parent)):
+            assert files(tmp_path) == [part.with_suffix("")]
+    assert [line["eventMetadata"]["eventId"] for line in lines(tmp_path)] == ["one"]
 
 
 def test_a_folder_that_cannot_be_written_is_refused_at_the_start(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mms_handler.errors import ServerError
-from mms_handler.server import capturing
+from mms_handler.server import capturing, left_captures
 from mms_handler.server.capturing import Uploads, folder_for
 
 pytest_plugins = ["local_s3"]
@@ -96,3 +96,41 @@ def test_an_address_has_a_folder_for_a_while(bucket, monkeypatch):
         write(folders.append(folder) or folder)
     assert len(keys(bucket)) == 2
     assert not os.path.exists(folders[0])
+
+
+# --- what a killed server has left ---
+
+
+def part_in(folder: Path, data: bytes, name: str = NAME) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.part"
+    path.write_bytes(data)
+    return path
+
+
+def test_a_file_that_was_left_gets_its_name(tmp_path):
+    """Without its last line if that is broken; a file without a line is of no use."""
+    part_in(tmp_path, b"one\ntwo\nthr")
+    others = "capture-b.jsonl", "capture-c.jsonl"
+    part_in(tmp_path, b"tw", others[0])
+    os.utime(tmp_path / f"{others[0]}.part", (1, 1))
+    part_in(tmp_path, b"", others[1])  # of a server that starts just now
+    with folder_for(str(tmp_path)):
+        assert (tmp_path / NAME).read_bytes() == b"one\ntwo\n"
+        names = sorted(file.name for file in tmp_path.iterdir())
+        assert names == sorted([NAME, f"{others[1]}.part"])
+
+
+def test_files_that_were_not_uploaded(bucket, tmp_path, monkeypatch):
+    """The next server with the same address uploads them, unless their own one still runs."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left, other, used = (tmp_path / f"{left_captures.PREFIX}{name}" for name in "abc")
+    for folder, url in ((left, "s3://bucket/captured"), (other, "s3://bucket/other")):
+        part_in(folder, b"line\n")
+        (folder / "owner").write_text(url)
+    part_in(used, b"line\n", "capture-d.jsonl")
+    with left_captures.owned(used, "s3://bucket/captured"), folder_for("s3://bucket/captured"):
+        pass
+    assert keys(bucket) == [KEY]
+    assert [folder.exists() for folder in (left, other, used)] == [False, True, True]
+    assert [file.suffix for file in other.iterdir() if file.name != "owner"] == [".part"]
