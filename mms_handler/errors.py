@@ -16,6 +16,7 @@ HandlerError            500
   LoadError             500   a phase of loading failed; seen by MMS and in its log
   SettingsError               a setting is invalid; shown on the command line, never to a client
   ArchiveError          400   an archive cannot be made, or is refused
+    UntrustedArchive    403   it has no signature of a key that is trusted
   ServerError           500   the front end failed to do what it was asked
     NoSuchModel         404   no model has this name, or there is none at this address
     NameTaken           409   a model of this name is registered
@@ -166,6 +167,12 @@ class ArchiveError(HandlerError):
     def __init__(self, message: str, traceback: str = "") -> None:
         super().__init__(message)
         self.traceback = traceback
+
+
+class UntrustedArchive(ArchiveError):
+    """An archive is not as a trusted key signed it; the message says which keys are trusted."""
+
+    status, phrase = 403, "Untrusted Archive"
 
 
 class ServerError(HandlerError):

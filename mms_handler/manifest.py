@@ -148,6 +148,7 @@ class Manifest(NamedTuple):
         version: the model's; "" if it has none.
         schema: the model's inputs and outputs; None if they were not looked for.
         tuned: the settings that serve it fastest, if they are known.
+        signer: who signed the archive, as ``archive.verify`` found; "" for nobody.
     """
 
     name: str
@@ -159,6 +160,7 @@ class Manifest(NamedTuple):
     version: str = ""
     schema: Schema | None = None
     tuned: Tuned | None = None
+    signer: str = ""
 
 
 # --- writing ---------------------------------------------------------------------------------

@@ -29,6 +29,8 @@ def pack(
     accept: str = "*/*",
     calibration: str | os.PathLike[str] | None = None,
     min_agreement: float = 0.95,
+    key: str | os.PathLike[str] | None = None,
+    passphrase: str = "",
     force: bool = False,
 ) -> Path:
     """Check a model and its script in a separate process, and write them as a ``.mar``.
@@ -48,6 +50,8 @@ def pack(
             None: no int8 graph is packed.
         min_agreement: the fraction of predictions, from 0 to 1, that the int8 graph must not
             change.
+        key: a file with an Ed25519 private key, which signs the archive; None: it is not signed.
+        passphrase: of the key, if it is encrypted.
         force: replace ``target`` if it exists.
 
     Returns:
@@ -57,6 +61,7 @@ def pack(
         ArchiveError: the model does not load, does not answer the sample or cannot be quantized;
             or ``target`` exists.  ``target`` is then unchanged.
         ScriptError: ``script`` has no .py file, or several files could be the script.
+        SettingsError: the private key cannot be read.
     """
     from mms_handler import archive
 
@@ -79,6 +84,7 @@ def pack(
         accept=accept,
         force=force,
         trial=archive.try_sample,
+        key=archive.read_private(Path(key), lambda: passphrase) if key else None,
         **options,
     )
 
@@ -93,6 +99,7 @@ def serve(
     batch_size: int | None = None,
     timeout_s: int | None = None,
     keep_going: bool | None = None,
+    require_signature: str | os.PathLike[str] | None = None,
     log: Callable[[str], None] = log.info,
 ) -> Iterator[Server]:
     """Serve models for the length of a ``with`` block.
@@ -109,6 +116,8 @@ def serve(
         batch_size: the maximum batch size; by default 32 for models that can batch, else 1.
         timeout_s: seconds for one request, and for loading a model; by default 60.
         keep_going: serve the other models if one cannot load.
+        require_signature: a file or a folder with public keys, one of which must have signed each
+            archive; by default archives need no signature.
         log: called with each record of the server's log, as text or JSON as the variables say; by
             default these are logged at INFO.  May not raise.
 
@@ -118,6 +127,7 @@ def serve(
 
     Raises:
         ArchiveError: a path is not an archive or a model's folder, or is not safe.
+        UntrustedArchive: a model is not an archive that one of the keys has signed.
         ServerError: there is no Java, a port is in use, MMS ended, or a model cannot be loaded.
         SettingsError: a variable has an invalid value, or everyone could load models.
     """
@@ -132,6 +142,7 @@ def serve(
         "batch_size": batch_size,
         "timeout_s": timeout_s,
         "keep_going": keep_going,
+        "require_signature": os.fspath(require_signature) if require_signature else None,
     }
     options = {name: value for name, value in arguments.items() if value is not None}
     effective = settings.effective(settings.environment(), options)

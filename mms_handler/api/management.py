@@ -18,11 +18,15 @@ from mms_handler.errors import (
     ServerError,
     Unauthorized,
     Unavailable,
+    UntrustedArchive,
 )
 
 _ERRORS = {
     error.status: error
-    for error in (BadInput, Unauthorized, NoSuchModel, Conflict, Unavailable, OutOfResources)
+    for error in (
+        *(BadInput, Unauthorized, UntrustedArchive, NoSuchModel),
+        *(Conflict, Unavailable, OutOfResources),
+    )
 }
 
 

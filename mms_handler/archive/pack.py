@@ -14,10 +14,10 @@ import io
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import Callable, Iterator, Mapping, Optional
+from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Optional
 
 from mms_handler import manifest
-from mms_handler.archive import files, safety, samples, tars, zips
+from mms_handler.archive import files, safety, samples, signing, tars, zips
 from mms_handler.archive.quantize import Int8Graph
 from mms_handler.archive.samples import SampleRequest, Tried
 from mms_handler.errors import ArchiveError
@@ -25,6 +25,9 @@ from mms_handler.manifest import INT8, MANIFEST
 from mms_handler.names import check_version
 from mms_handler.script.find import choose_script
 from mms_handler.script.frames import write_sources
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 _TIME = (1980, 1, 1, 0, 0, 0)  # of every entry: the earliest time that a zip can hold
 _LEFT_OUT = {"__pycache__", "__MACOSX", "MAR-INF"}
@@ -53,6 +56,7 @@ def pack(
     progress: Callable[[int], None] = lambda count: None,
     trial: Trial | None = None,
     quantizer: Quantizer | None = None,
+    key: Ed25519PrivateKey | None = None,
 ) -> Path:
     """Write the archive of a model.
 
@@ -72,6 +76,7 @@ def pack(
         trial: called before the archive is complete; ``check.try_sample`` loads the model.
         quantizer: called before ``trial`` to make the int8 graph, with ``quantize.quantize``;
             None packs none.
+        key: signs the archive; None: it is not signed.
 
     Returns:
         ``target``.
@@ -97,6 +102,7 @@ def pack(
         progress=progress,
         trial=trial,
         quantizer=quantizer,
+        key=key,
     )
 
 
@@ -206,6 +212,7 @@ def write(
     progress: Callable[[int], None] = lambda count: None,
     trial: Trial | None = None,
     quantizer: Quantizer | None = None,
+    key: Ed25519PrivateKey | None = None,
 ) -> Path:
     """Write an archive of ``packed``, its files by their names in it.  See also ``pack``.
 
@@ -247,6 +254,8 @@ def write(
             )
             _add(mar, MANIFEST, encoded)
         zips.size(partial)  # raises if unpack would refuse the list of entries
+        if key:
+            signing.sign_in_place(partial, key)
     return target
 
 

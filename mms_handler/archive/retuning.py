@@ -5,21 +5,34 @@ from __future__ import annotations
 import shutil
 import zipfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mms_handler import manifest
-from mms_handler.archive import files, zips
+from mms_handler.archive import files, signing, zips
 from mms_handler.archive.verify import verify
 from mms_handler.manifest import MANIFEST, Tuned
 
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-def write_tuned(path: Path, tuned: Tuned, target: Path, force: bool = False) -> None:
+
+def write_tuned(
+    path: Path,
+    tuned: Tuned,
+    target: Path,
+    force: bool = False,
+    key: Ed25519PrivateKey | None = None,
+) -> None:
     """Write an archive with tuned settings; all other entries keep their bytes.
+
+    A signature is not kept, because it would not be this archive's.
 
     Args:
         path: a ``.mar``.
         tuned: the settings.
         target: the archive to write, which may be ``path`` itself.
         force: replace ``target`` if it exists.
+        key: signs the archive; None: it is not signed.
 
     Raises:
         ArchiveError: the archive is not safe, or ``target`` exists.
@@ -30,6 +43,8 @@ def write_tuned(path: Path, tuned: Tuned, target: Path, force: bool = False) -> 
             for info in mar.infolist():
                 _copy(mar, info, written, tuned)
         verify(partial)
+        if key:
+            signing.sign_in_place(partial, key)
 
 
 def _copy(

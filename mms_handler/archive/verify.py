@@ -5,38 +5,83 @@ MMS itself unpacks any archive without checks.
 
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import stat
 import zipfile
 from pathlib import Path
 from typing import Mapping
 
 from mms_handler import manifest
-from mms_handler.archive import zips
-from mms_handler.errors import ArchiveError
+from mms_handler.archive import signing, zips
+from mms_handler.archive.keys import Keys
+from mms_handler.errors import ArchiveError, UntrustedArchive
 from mms_handler.manifest import MANIFEST, Manifest
 
 
-def verify(path: Path) -> Manifest:
+def verify(path: Path, keys: Keys | None = None) -> Manifest:
     """Return the manifest of an archive that is safe to unpack.  Nothing is written.
+
+    Args:
+        path: a ``.mar``.
+        keys: one of these must have signed it; None: it needs no signature.
 
     Raises:
         ArchiveError: the archive is unsafe or damaged; names the entry and gives the reason.
+        UntrustedArchive: it is not as one of ``keys`` signed it; says who was expected.
     """
     with zips.opened(path) as mar:
-        return _verified(mar)
+        return _verified(mar, keys)[0]
 
 
-def unpack(path: Path, folder: Path) -> Manifest:
+def unpack(path: Path, folder: Path, keys: Keys | None = None) -> Manifest:
     """Unpack an archive if it is safe, and return its manifest.
 
+    What is written is what was verified, even if another process changes the archive meanwhile.
+
+    Args:
+        path: a ``.mar``.
+        folder: where to; new or empty.
+        keys: as for ``verify``.
+
     Raises:
-        ArchiveError: as ``verify``; nothing is written then.
+        ArchiveError, UntrustedArchive: as ``verify``; nothing is written then, or left.
     """
     with zips.opened(path) as mar:
-        unpacked = _verified(mar)
-        mar.extractall(folder)
+        unpacked, hashes = _verified(mar, keys)
+        try:
+            zips.extract(mar, folder, hashes)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return unpacked
+
+
+def read_entry(path: Path, name: str, keys: Keys | None = None) -> bytes:
+    """The bytes of an entry of an archive that is safe.
+
+    Raises:
+        ArchiveError, UntrustedArchive: as ``verify``; or there is no such entry.
+    """
+    with zips.opened(path) as mar:
+        _, hashes = _verified(mar, keys)
+        if name not in hashes:
+            raise ArchiveError(f"the archive has no {name}")
+        return _read(mar, name, hashes)
+
+
+def refuse_unsigned(path: Path, keys: Keys | None) -> None:
+    """Refuse a model that cannot have a signature, if one is required.
+
+    Raises:
+        UntrustedArchive: says who was expected.
+    """
+    if keys:
+        raise UntrustedArchive(
+            f"{path.name} is not a .mar, and only a .mar can be signed; expected one that is "
+            f"signed by {keys}: mms-handler archive --sign KEY"
+        )
 
 
 def manifest_of(path: Path) -> Manifest:
@@ -47,7 +92,7 @@ def manifest_of(path: Path) -> Manifest:
     """
     with zips.opened(path) as mar:
         _check_manifest(_sizes(mar))
-        return manifest.read(mar.read(MANIFEST))
+        return manifest.read(mar.read(MANIFEST))._replace(signer=signing.claimed(mar.comment))
 
 
 def _sizes(mar: zipfile.ZipFile) -> dict[str, int]:
@@ -61,21 +106,42 @@ def _check_manifest(sizes: Mapping[str, int]) -> None:
         raise ArchiveError(f"{MANIFEST} has more than {manifest.MAX_BYTES:,} bytes")
 
 
-def _verified(mar: zipfile.ZipFile) -> Manifest:
-    """Read every entry, and check the manifest against them."""
+def _verified(mar: zipfile.ZipFile, keys: Keys | None) -> tuple[Manifest, dict[str, str]]:
+    """Read every entry, and check the signature and the manifest against them.
+
+    Returns:
+        The manifest, and the SHA-256 of each entry by name.
+    """
     sizes = _sizes(mar)
     _check_manifest(sizes)
-    hashes = zips.hashes(mar)
-    read = manifest.read(mar.read(MANIFEST))
+    if keys:
+        key, signature = signing.expected(mar.comment, keys)  # before all is read
+        digest = hashlib.sha512()
+        try:
+            hashes = zips.hashes(mar, digest)
+        except ArchiveError as exc:
+            raise UntrustedArchive(f"it is not what {key} signed: {exc}") from exc
+        signer = signing.check(digest.digest(), key, signature)
+    else:
+        hashes, signer = zips.hashes(mar), signing.claimed(mar.comment)
+    read = manifest.read(_read(mar, MANIFEST, hashes))._replace(signer=signer)
     manifest.check_handler(read.handler, sizes)
     if read.sample and read.sample.name not in sizes:
         raise ArchiveError(f"the manifest's sample {read.sample.name!r} is not in the archive")
     if read.quantized and read.quantized.symbol not in sizes:
         raise ArchiveError(f"the manifest's graph {read.quantized.symbol!r} is not in the archive")
     if read.hashes is not None:
-        del hashes[MANIFEST]
-        _check_hashes(read.hashes, hashes)
-    return read
+        others = {name: digest for name, digest in hashes.items() if name != MANIFEST}
+        _check_hashes(read.hashes, others)
+    return read, hashes
+
+
+def _read(mar: zipfile.ZipFile, name: str, hashes: Mapping[str, str]) -> bytes:
+    """An entry of which the hash is known, because another process may change the archive."""
+    data = mar.read(name)
+    if hashlib.sha256(data).hexdigest() != hashes[name]:
+        raise ArchiveError(f"the entry {name!r} was changed meanwhile")
+    return data
 
 
 def _check_hashes(packed: Mapping[str, str], present: Mapping[str, str]) -> None:

@@ -13,8 +13,8 @@ import hashlib
 import struct
 import zipfile
 import zlib
-from pathlib import Path
-from typing import IO, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import IO, Iterator, Mapping, Sequence
 
 from mms_handler.archive.safety import Entries, reason
 from mms_handler.errors import ArchiveError
@@ -41,7 +41,7 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
             _check_list(archive.infolist(), path.stat().st_size)
             yield archive
     except ArchiveError as exc:
-        raise ArchiveError(f"{path.name}: {exc}") from exc
+        raise type(exc)(f"{path.name}: {exc}") from exc
     except Exception as exc:  # zlib's, struct's, UnicodeError: depends on the part that is broken
         raise ArchiveError(f"{path.name} cannot be unpacked: {reason(exc)}") from exc
 
@@ -76,19 +76,56 @@ def _check_list(infos: Sequence[zipfile.ZipInfo], archive_bytes: int) -> None:
             raise ArchiveError(f"the entry {name!r} is compressed in a way that MMS cannot read")
 
 
-def hashes(archive: zipfile.ZipFile) -> dict[str, str]:
-    """The SHA-256 of each entry by name, read in the order in which MMS reads them.
+class _Reader:
+    """A file that is read from its start to its end, and a digest of its bytes."""
+
+    def __init__(self, file: IO[bytes], digest: hashlib._Hash | None) -> None:
+        self._file, self._digest = file, digest
+        file.seek(0)
+
+    def read(self, count: int) -> bytes:
+        data = self._file.read(count)
+        self._add(data)
+        return data
+
+    def read_end(self, comment: bytes) -> None:
+        """Read the rest, which is digested as if the comment were empty."""
+        end, rest = struct.pack("<H", len(comment)) + comment, b""
+        while chunk := self._file.read(_CHUNK):
+            rest += chunk
+            self._add(rest[: -len(end)])
+            rest = rest[-len(end) :]
+        if rest != end:
+            raise ArchiveError("there is data after the archive's end")
+        self._add(bytes(2))
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def _add(self, data: bytes) -> None:
+        if self._digest:
+            self._digest.update(data)
+
+
+def hashes(archive: zipfile.ZipFile, digest: hashlib._Hash | None = None) -> dict[str, str]:
+    """Read a whole archive once, in the order in which MMS reads it.
+
+    Args:
+        archive: the archive.
+        digest: is updated with the bytes that the archive has without its comment.
+
+    Returns:
+        The SHA-256 of each entry by name.
 
     Raises:
         ArchiveError: an entry differs from the list, or there is data outside the entries.
     """
-    file = archive.fp
-    assert file is not None  # the archive is open
+    assert archive.fp is not None  # the archive is open
+    file = _Reader(archive.fp, digest)
     infos = {
         info.orig_filename: info for info in archive.infolist()
     }  # a folder may be listed twice
     digests = {}
-    file.seek(0)
     for info in sorted(infos.values(), key=lambda info: info.header_offset):
         _check_header(file, info)
         digest = hashlib.sha256()
@@ -97,10 +134,36 @@ def hashes(archive: zipfile.ZipFile) -> dict[str, str]:
         digests[info.orig_filename] = digest.hexdigest()
     if file.read(len(_LIST)) != _LIST:
         raise ArchiveError("there is data after the last entry that is not in the archive's list")
+    file.read_end(archive.comment)
     return digests
 
 
-def _check_header(file: IO[bytes], info: zipfile.ZipInfo) -> None:
+def extract(archive: zipfile.ZipFile, folder: Path, verified: Mapping[str, str]) -> None:
+    """Unpack an archive that was verified; what is written is what ``hashes`` has read.
+
+    Args:
+        archive: the archive.
+        folder: where to.
+        verified: the SHA-256 of each entry by name.
+
+    Raises:
+        ArchiveError: another process changed the archive meanwhile.
+    """
+    for info in archive.infolist():
+        path = folder.joinpath(*PurePosixPath(info.orig_filename.lstrip("/")).parts)
+        (path if info.is_dir() else path.parent).mkdir(parents=True, exist_ok=True)
+        if info.is_dir():
+            continue
+        digest = hashlib.sha256()
+        with archive.open(info) as source, path.open("xb") as file:
+            while chunk := source.read(_CHUNK):
+                digest.update(chunk)
+                file.write(chunk)
+        if digest.hexdigest() != verified[info.orig_filename]:
+            raise ArchiveError(f"the entry {info.orig_filename!r} was changed meanwhile")
+
+
+def _check_header(file: _Reader, info: zipfile.ZipInfo) -> None:
     """Read the header at the file's position, and check that it agrees with the list's ``info``."""
     position = file.tell()
     header = file.read(_HEADER.size)
@@ -133,7 +196,7 @@ def _sizes(size: int, packed: int, extra: bytes) -> set[tuple[int, int]]:
     return small | large
 
 
-def _contents(file: IO[bytes], info: zipfile.ZipInfo) -> Iterator[bytes]:
+def _contents(file: _Reader, info: zipfile.ZipInfo) -> Iterator[bytes]:
     """The unpacked data of an entry in chunks, never more than the entry claims to have."""
     read = _stored if info.compress_type == zipfile.ZIP_STORED else _inflated
     size = crc = 0
@@ -151,7 +214,7 @@ def _contents(file: IO[bytes], info: zipfile.ZipInfo) -> Iterator[bytes]:
         )
 
 
-def _stored(file: IO[bytes], size: int) -> Iterator[bytes]:
+def _stored(file: _Reader, size: int) -> Iterator[bytes]:
     while size:
         chunk = file.read(min(_CHUNK, size))
         if not chunk:
@@ -160,7 +223,7 @@ def _stored(file: IO[bytes], size: int) -> Iterator[bytes]:
         yield chunk
 
 
-def _inflated(file: IO[bytes], size: int) -> Iterator[bytes]:
+def _inflated(file: _Reader, size: int) -> Iterator[bytes]:
     """Inflate ``size`` bytes of the file, which must be exactly one deflate stream."""
     inflater = zlib.decompressobj(-zlib.MAX_WBITS)
     while not inflater.eof:

@@ -1,4 +1,4 @@
-"""The commands for archives: archive, check, verify, convert."""
+"""The commands for archives: archive, check, verify, sign, convert."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any, Callable, Iterator, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, Iterator, NamedTuple
 
 import click
 
@@ -18,10 +18,15 @@ from mms_handler.cli.command import (
     existing,
     format_size,
     group,
+    passphrase_option,
     print_rows,
+    private_key,
     script_option,
 )
 from mms_handler.errors import ArchiveError
+
+if TYPE_CHECKING:
+    from mms_handler.archive import Keys
 
 _model_store = click.option(
     "--model-store", type=click.Path(path_type=Path), default="model_archives", show_default=True,
@@ -65,6 +70,10 @@ _force = click.option("--force", is_flag=True, help="Replace an archive of the s
 @click.option("--min-agreement", type=click.FloatRange(0, 1), metavar="FRACTION",
               help="Fraction of the predictions that the int8 graph must not change.  "
               "[default: 0.95]")  # fmt: skip
+@click.option("--sign", "key", type=existing, metavar="KEY",
+              help="Sign the archive with the Ed25519 private key in this file.  [default: do not "
+              "sign it]")  # fmt: skip
+@passphrase_option
 @_force
 def archive_command(
     model_dir: Path,
@@ -73,6 +82,8 @@ def archive_command(
     quantize: str | None,
     calibration: Path | None,
     min_agreement: float | None,
+    key: Path | None,
+    passphrase_file: Path | None,
     **options: Any,
 ) -> None:
     """Check a model and pack it as a .mar.
@@ -94,6 +105,10 @@ def archive_command(
         requests = archive.calibration_requests(calibration, options["content_type"])
         options["sample"] = options["sample"] or requests[0].path
         options["quantizer"] = _quantizer(requests, min_agreement)
+    if passphrase_file and not key:
+        raise click.UsageError("--passphrase-file is for the key of --sign")
+    if key:
+        options["key"] = private_key(key, passphrase_file)
     name = check_name(name or model_dir.resolve().name)
     program = settings.current().program
     pack(model_dir, model_store / f"{name}.mar", program=program, **options)
@@ -199,38 +214,74 @@ def check(path: Path, **options: Any) -> None:
     epilog=examples(
         "mms-handler verify store/iris.mar",
         "mms-handler verify store/*.mar trained",
+        "mms-handler verify store/iris.mar --require-signature keys",
     )
 )
 @click.argument("paths", nargs=-1, required=True, type=existing)
-def verify(paths: tuple[Path, ...]) -> None:
+@click.option("--require-signature", type=existing, metavar="KEYS",
+              help="File or folder with public keys, one of which must have signed each archive.  "
+              "[env var: MMS_HANDLER_REQUIRE_SIGNATURE; default: none: archives need no "
+              "signature]")  # fmt: skip
+def verify(paths: tuple[Path, ...], require_signature: Path | None) -> None:
     """Check that archives and folders are safe to serve.
 
     Each of PATHS is a .mar or a folder.  Nothing is unpacked or loaded.  Prints a line for each one
     that is safe.  If some are not safe, prints the reasons and exits with 1.
     """
+    from mms_handler import archive
+
+    current = settings.current()
+    keys = archive.read_trusted(require_signature) if require_signature else None
+    keys = keys or archive.required(current)
     unsafe = []
     for path in paths:
         try:
-            click.echo(f"{path}: {_verified(path)}")
+            click.echo(f"{path}: {_verified(path, keys)}")
         except ArchiveError as exc:
             unsafe.append(exc)
     if unsafe:
         end("; ".join(map(str, unsafe)), 1)
 
 
-def _verified(path: Path) -> str:
+def _verified(path: Path, keys: Keys | None) -> str:
     from mms_handler import archive
 
     if path.is_dir():
+        archive.refuse_unsigned(path, keys)
         archive.verify_folder(path)
         return "a folder without links that lead out of it"
-    manifest = archive.verify(path)
+    manifest = archive.verify(path, keys)
+    signed = f"; signed by {manifest.signer}" if manifest.signer else ""
     if manifest.hashes is None:
-        return f"{manifest.name}, packed by another tool, without hashes"
+        return f"{manifest.name}, packed by another tool, without hashes{signed}"
     versions = ", ".join(f"{name} {version}" for name, version in manifest.packages.items())
     tuned = f"; tuned to {manifest.tuned}" if manifest.tuned else ""
     files = f"{len(manifest.hashes)} files as they were packed"
-    return f"{manifest.name}, {files}, with {versions}{tuned}"
+    return f"{manifest.name}, {files}, with {versions}{tuned}{signed}"
+
+
+@group.command(
+    epilog=examples(
+        "mms-handler sign store/iris.mar --key release.pem",
+        "mms-handler sign store/*.mar --key release.pem --passphrase-file passphrase",
+    )
+)
+@click.argument("paths", nargs=-1, required=True, type=existing)
+@click.option("--key", required=True, type=existing, metavar="KEY",
+              help="File with the Ed25519 private key.")  # fmt: skip
+@passphrase_option
+def sign(paths: tuple[Path, ...], key: Path, passphrase_file: Path | None) -> None:
+    """Sign archives.
+
+    Each of PATHS is a .mar that is safe to serve.  A signature that it has is replaced; its entries
+    stay as they are.
+    """
+    from mms_handler import archive
+
+    private = private_key(key, passphrase_file)
+    for path in paths:
+        archive.verify(path)
+        click.echo(f"{path} is signed by {archive.sign(path, private)}")
 
 
 @group.command(
@@ -271,6 +322,8 @@ def convert(
     with _progress_bar(target, archive.size(path)) as bar:
         archive.convert(path, target, code=code, program=program, force=force, progress=bar.advance)
     _print_size(target)
+    if path.suffix == ".mar" and archive.manifest_of(path).signer:
+        click.echo("a model.tar.gz has no signature: the one of the archive is not in it")
 
 
 # --- what other commands run in a separate process -------------------------------------------

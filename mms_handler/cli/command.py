@@ -7,12 +7,15 @@ import socket
 import sys
 import textwrap
 from pathlib import Path
-from typing import Any, Callable, NoReturn, Sequence, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, Sequence, TypeVar
 
 import click
 
 from mms_handler import __version__, settings
 from mms_handler.errors import HandlerError, ServerError, SettingsError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -51,6 +54,13 @@ token_file_option = click.option(
     "[env var: MMS_HANDLER_TOKEN_FILE; default: none]",
 )
 
+passphrase_option = click.option(
+    "--passphrase-file",
+    type=existing,
+    metavar="FILE",
+    help="File whose first line is the key's passphrase.  [default: ask for it]",
+)
+
 #: Help of the option --port of the commands that send a request to a server.
 PORT_HELP = (
     "Port of the server on 127.0.0.1.  "
@@ -72,6 +82,24 @@ def request_options(function: _Function) -> _Function:
     ):  # fmt: skip
         function = option(function)
     return function
+
+
+def private_key(path: Path, passphrase_file: Path | None) -> Ed25519PrivateKey:
+    """The key in a file, for which a person may have to enter a passphrase.
+
+    Raises:
+        SettingsError: as ``archive.read_private``.
+    """
+    from mms_handler import archive
+
+    def passphrase() -> str:
+        if passphrase_file:
+            return (passphrase_file.read_text().splitlines() or [""])[0]
+        if not sys.stdin.isatty():
+            raise SettingsError(f"{path} is encrypted: --passphrase-file names its passphrase")
+        return str(click.prompt(f"Passphrase of {path}", hide_input=True, err=True))
+
+    return archive.read_private(path, passphrase)
 
 
 def main() -> None:

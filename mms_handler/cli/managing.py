@@ -308,6 +308,8 @@ def _print_description(description: dict[str, Any]) -> None:
         rows.append(
             ("loaded", "at the server's start" if description["loadedAtStartup"] else "later")
         )
+    if signer := description.get("signedBy"):
+        rows.append(("signed by", signer))
     if tuned := description.get("tuned"):
         from mms_handler.manifest import Tuned
 

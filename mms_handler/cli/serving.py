@@ -97,6 +97,8 @@ def serve(places: tuple[str | Path, ...], dev: bool, script: Path | None, **opti
     if dev:
         if not isinstance(places[0], Path):
             raise click.UsageError("--dev is for a model on this machine, not for an address")
+        if options["require_signature"]:
+            raise click.UsageError("--dev serves what is being edited, which nobody has signed")
         editing.serve(places[0], script, _effective(options).settings)
         return
     from mms_handler.cli import startup

@@ -11,9 +11,19 @@ import click
 
 from mms_handler import settings, terminal
 from mms_handler.cli.bench import INTERRUPTED, Line, interrupt, request_for
-from mms_handler.cli.command import examples, existing, group, print_table, request_options
+from mms_handler.cli.command import (
+    examples,
+    existing,
+    group,
+    passphrase_option,
+    print_table,
+    private_key,
+    request_options,
+)
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     from mms_handler.bench.order import Timing
     from mms_handler.manifest import Tuned
     from mms_handler.tuning.search import Verdict
@@ -49,6 +59,10 @@ if TYPE_CHECKING:
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE",
               help="The archive to write.  [default: MODEL itself]")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace the archive of --output.")
+@click.option("--sign", "key", type=existing, metavar="KEY",
+              help="Sign the archive with the Ed25519 private key in this file.  [default: do not "
+              "sign it]")  # fmt: skip
+@passphrase_option
 @click.option("--dry-run", is_flag=True, help="Write no archive.")
 @click.option("--plot", type=click.Path(path_type=Path), metavar="FILE",
               help="Draw the trials, as .svg or .png; needs matplotlib.")  # fmt: skip
@@ -67,6 +81,8 @@ def tune(
     force: bool,
     dry_run: bool,
     plot: Path | None,
+    key: Path | None,
+    passphrase_file: Path | None,
 ) -> None:
     """Find the settings with which a model answers the most requests, and write them into it.
 
@@ -84,6 +100,7 @@ def tune(
 
     is_archive = model.suffix == ".mar"
     _check(plot, output, force, is_archive)
+    private = private_key(key, passphrase_file) if key else None
     request = request_for(model, file, None, content_type, accept)
     memory = {"memory_bytes": memory_mb * 2**20} if memory_mb else {}
     effective = settings.effective(settings.environment(), {"log_level": "error", **memory})
@@ -106,7 +123,8 @@ def tune(
         from mms_handler.tuning import picture
 
         picture.draw(known.trials, verdict, limits, str(model), plot)
-    _conclude(verdict, model, None if dry_run or not is_archive else output or model, force)
+    target = None if dry_run or not is_archive else output or model
+    _conclude(verdict, model, target, force, private)
     if not whole:
         click.echo("interrupted: the same command goes on from here", err=True)
         sys.exit(INTERRUPTED)
@@ -180,7 +198,13 @@ def sentence(verdict: Verdict) -> str:
     return f"{verdict.candidate}: {speed}, {than}{sure}"
 
 
-def _conclude(verdict: Verdict, model: Path, target: Path | None, force: bool) -> None:
+def _conclude(
+    verdict: Verdict,
+    model: Path,
+    target: Path | None,
+    force: bool,
+    key: Ed25519PrivateKey | None,
+) -> None:
     """Say what is best, and write it."""
     from mms_handler import archive
     from mms_handler.server.machine import this_machine
@@ -195,5 +219,8 @@ def _conclude(verdict: Verdict, model: Path, target: Path | None, force: bool) -
     tuned: Tuned = verdict.candidate.tuned(this_machine().cpus)
     if is_default and target == model and archive.manifest_of(model).tuned is None:
         return
-    archive.write_tuned(model, tuned, target, force)
+    was_signed = archive.manifest_of(model).signer
+    archive.write_tuned(model, tuned, target, force, key)
     click.echo(f"{target} is served with {tuned}")
+    if was_signed and not key:
+        click.echo(f"it is not signed any more: mms-handler sign {target} --key KEY")

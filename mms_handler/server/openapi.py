@@ -10,7 +10,8 @@ from mms_handler import __version__
 _ERRORS = {
     400: "A field is missing or invalid, or the model is not safe or broken",
     401: "The token is missing or wrong",
-    403: "The request comes from another site's page, or names another host",
+    403: "The request comes from another site's page or names another host, or no trusted key "
+    "signed the archive",
     404: "There is no such model or version, or nothing at the url",
     405: "The path has other methods: see Allow",
     409: "The name is taken, the model is being changed, or its versions do not allow it",

@@ -50,6 +50,7 @@ class Model(NamedTuple):
             the model is not loaded.
         change: held while it is scaled, mended or unloaded.
         mending: None while it is served.
+        signer: who signed it; "" for nobody.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Model(NamedTuple):
     listener: psutil.Process | None
     change: threading.Lock
     mending: Mending | None = None
+    signer: str = ""
 
 
 class Registry:
@@ -132,6 +134,8 @@ class Registry:
             "modelUrl": model.url,
             "maxBatchDelay": 0,
         }
+        if model.signer:
+            for_clients["signedBy"] = model.signer
         if tuned := self._mms.tuned(name):
             for_clients["tuned"] = {"cpus": tuned.cpus, **tuned.settings()}
         arrays = documents.schema_in(self._store.folder(name))
@@ -159,7 +163,14 @@ class Registry:
             ServerError: it cannot be loaded, or cannot answer its sample; says why.
         """
         model = Model(
-            source.name, version, source.url, serving, source.size_bytes, None, threading.Lock()
+            source.name,
+            version,
+            source.url,
+            serving,
+            source.size_bytes,
+            None,
+            threading.Lock(),
+            signer=source.signer,
         )
         with self._first_of(name, model, serving) as first:
             self._store.put(name, source)

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import subprocess
 from pathlib import Path
 from typing import Callable, Iterator, Sequence
 
+from mms_handler import archive
 from mms_handler.errors import Conflict, HandlerError, NoSuchModel, ServerError
 from mms_handler.names import of_model, version_in
 from mms_handler.server import (
@@ -198,6 +200,7 @@ def _serve(
             log.warning("%s", warning)
     if warning := access.exposure_warning(settings, tokens):
         log.warning("%s", warning)
+    keys = archive.required(settings)
     front_end.check_port(settings.host, settings.port)
     front_end.check_port("127.0.0.1", settings.management_port)
     deaths = WorkerDeaths(settings.restarts)
@@ -205,7 +208,7 @@ def _serve(
         files = stack.enter_context(contextlib.ExitStack())
         sources = check_distinct(
             [
-                files.enter_context(opened(place, script, settings.allowed_urls, log.info))
+                files.enter_context(opened(place, script, settings.allowed_urls, log.info, keys))
                 for place in places
             ]
         )
@@ -233,7 +236,12 @@ def _serve(
         )
         store = Store(front.folder / "store", settings.program)
         versions = Versions(front, store, settings, deaths, names)
-        allowed = Sources(allowed_folders(settings), settings.allowed_urls, front.folder)
+        allowed = Sources(
+            allowed_folders(settings),
+            settings.allowed_urls,
+            front.folder,
+            functools.partial(archive.required, settings),
+        )
         later = LaterChanges()
         stack.callback(later.end)  # before the requests in flight, which do not need them
         if settings.ui:

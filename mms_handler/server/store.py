@@ -60,13 +60,15 @@ class Store:
 
     def _unpack(self, source: Source, target: Path) -> None:
         if source.path.suffix == ".mar":
-            archive.unpack(source.path, target)
+            archive.unpack(source.path, target, source.keys)
             return
+        archive.refuse_unsigned(source.path, source.keys)
         mar = self._folder / f"{source.name}.mar"  # it gives the manifest its name
         archive.unpack(archive.convert(source.path, mar, program=self._program), target)
         mar.unlink()
 
     def _link(self, source: Source, target: Path) -> None:
+        archive.refuse_unsigned(source.path, source.keys)
         entries = archive.entries(
             source.path, name=source.name, code=source.code, program=self._program
         )

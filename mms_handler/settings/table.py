@@ -126,6 +126,14 @@ class Settings:
         option="token-file",
         metavar="FILE",
     )
+    require_signature: str | None = declare(
+        None,
+        {"MMS_HANDLER_REQUIRE_SIGNATURE": str},
+        "File or folder with public keys, one of which must have signed each archive.",
+        default_text="none: archives need no signature",
+        option="require-signature",
+        metavar="KEYS",
+    )
     hide_env: tuple[str, ...] = declare(
         (),
         {"MMS_HANDLER_HIDE_ENV": texts.patterns},

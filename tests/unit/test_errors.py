@@ -50,6 +50,7 @@ def test_each_error_has_its_status():
         "LoadError": 500,
         "SettingsError": 500,
         "ArchiveError": 400,
+        "UntrustedArchive": 403,
         "ServerError": 500,
         "NoSuchModel": 404,
         "Conflict": 409,

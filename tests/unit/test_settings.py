@@ -43,6 +43,7 @@ DEFAULTS = {
     "allowed_urls": (),
     "allowed_hosts": (),
     "token_file": None,
+    "require_signature": None,
     "hide_env": (),
     "threads": None,
     "memory_bytes": None,
@@ -127,6 +128,7 @@ def test_an_empty_environment_gives_the_defaults():
         ),
         ("MMS_HANDLER_ALLOWED_HOSTS", "a.org, b", {"allowed_hosts": ("a.org", "b")}),
         ("MMS_HANDLER_TOKEN_FILE", "/run/tokens", {"token_file": "/run/tokens"}),
+        ("MMS_HANDLER_REQUIRE_SIGNATURE", "/srv/keys", {"require_signature": "/srv/keys"}),
         ("MMS_HANDLER_HIDE_ENV", "AWS_*, DB.?", {"hide_env": ("AWS_*", "DB.?")}),
         ("OMP_NUM_THREADS", "4", {"threads": 4}),
         ("OMP_NUM_THREADS", "4,2", {"threads": 4}),
@@ -227,7 +229,7 @@ def test_the_help_says_what_each_option_takes():
     assert values == {
         *("BYTES", "MB", "S", "NUMBER"),
         *("ADDRESS", "PORT", "FOLDER", "URLS", "NAMES", "FILE", "FORMAT", "LEVEL", "WHICH"),
-        *("PLACE", "SHARE", "TYPES"),
+        *("PLACE", "SHARE", "TYPES", "KEYS"),
     }
 
 
@@ -546,6 +548,7 @@ OTHERS = {
     "allowed_urls": ("s3://a/", "https://b/"),
     "allowed_hosts": ("a.org", "b"),
     "token_file": "/run/tokens",
+    "require_signature": "/srv/keys",
     "hide_env": ("AWS_*", "?"),
     "workers": 3,
     "threads": 2,
