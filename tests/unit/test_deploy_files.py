@@ -5,6 +5,7 @@ This needs no Docker, no cluster and no account.  docs/deployment.md says what w
 
 from __future__ import annotations
 
+import ast
 import io
 import json
 import re
@@ -14,6 +15,7 @@ from importlib import util
 from pathlib import Path
 
 import boto3
+import botocore.validate
 import dockerfile_parse
 import pytest
 import yaml
@@ -306,6 +308,21 @@ ANSWERS = {
 
 def _page(name):
     return (ROOT / "docs" / f"{name}.md").read_text()
+
+
+def test_the_settings_for_metrics_are_valid():
+    """Those that the page shows, where botocore knows them: it needs Python 3.10 for that."""
+    service = boto3.session.Session()._session.get_service_model("sagemaker")
+    config = service.shape_for("CreateEndpointConfigInput").members["MetricsConfig"]
+    if "EnableDetailedObservability" not in config.members:
+        pytest.skip("this botocore is older than the setting")
+    metrics = re.search(r"^MetricsConfig=(.+)$", PAGE, re.M)[1]
+    container = re.search(r'^"ContainerMetricsConfig".+$', PAGE, re.M)[0]
+    definition = service.shape_for("ContainerDefinition")
+    validator = botocore.validate.ParamValidator()
+    for text, shape in ((metrics, config), (f"{{{container}}}", definition)):
+        report = validator.validate(ast.literal_eval(text), shape)
+        assert not report.has_errors(), report.generate_report()
 
 
 def test_the_calls_of_the_page_are_valid(monkeypatch, tmp_path):
