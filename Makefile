@@ -14,7 +14,7 @@ PYTHON ?= $(shell for v in 3.11 3.10 3.9 3.8; do \
 	p=$$(command -v python$$v) && $$p -c 'import sys' 2>/dev/null && echo $$p && exit; done; \
 	python3 -c 'import sys; exit(not (3, 8) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null && echo python3)
 
-.PHONY: install demo test test-all test-hosts test-zoo test-sdks mutate quick e2e check lint fix plugin lock dist bench chaos soak fuzz screenshots docs clean help
+.PHONY: install demo test test-all test-hosts test-ray test-zoo test-sdks mutate quick e2e check lint fix plugin lock dist bench chaos soak fuzz screenshots docs clean help
 
 install: $(VENV)/demo$(JAVA) ## install mms_handler into .venv (the default target)
 
@@ -37,6 +37,9 @@ test-all: ## run every test on each Python from 3.8 to 3.11 that is here; prints
 # These jobs wait more than they compute.
 test-hosts: $(VENV)/test$(JAVA) ## train on several hosts, as network namespaces, with faults; needs root, prints a table
 	$(BIN)/pytest -q -n 3 --dist worksteal tests/hosts
+
+test-ray: $(VENV)/test$(JAVA) ## transform on a Ray cluster of several nodes, one of which is lost, in two minutes
+	$(BIN)/pytest -q tests/cluster
 
 test-zoo: $(VENV)/test$(JAVA) ## export the large networks of MXNet's model zoo to ONNX, and prove them
 	$(BIN)/pytest -q tests/zoo

@@ -95,6 +95,9 @@ def _run_options(function: Any) -> Any:
                      "place]"),
         click.option("--timeout-s", type=click.FloatRange(0.001), default=60, metavar="S",
                      help="Time to wait for each part of a server's reply.  [default: 60 s]"),
+        click.option("--ray", metavar="ADDRESS",
+                     help="Use the nodes of a Ray cluster: HOST:PORT of its head, or auto on a "
+                     "node.  [default: this machine]"),
         click.option("--max-concurrent", type=click.IntRange(1, 1000), default=4,
                      metavar="NUMBER", show_default=True,
                      help="Requests at a time, if MODEL is a URL."),
@@ -125,6 +128,7 @@ def transform(
     source: str,
     output: str,
     workers: int | None,
+    ray: str | None,
     max_concurrent: int,
     timeout_s: float,
     script: Path | None,
@@ -150,9 +154,11 @@ def transform(
 
     options = Options(max_payload_bytes=max_payload_mb << 20, **_filled(named))
     if model.startswith(("http://", "https://")):
-        if workers or script:
-            raise click.UsageError("--workers and --script are for a model that is loaded here")
+        if workers or script or ray:
+            raise click.UsageError("--workers, --script and --ray are not for a model at a URL")
         ready = _remote(model, options, max_concurrent, timeout_s, token_file)
+    elif ray:
+        ready = _on_ray(model, options, ray, script, workers)
     else:
         ready = _local(model, options, script, workers)
     report: Report | None = None
@@ -188,6 +194,14 @@ def _local(
     from mms_handler.transform.run import local
 
     return local(model, options, script=script, workers=workers)
+
+
+def _on_ray(
+    model: str, options: Options, address: str, script: Path | None, workers: int | None
+) -> ContextManager[Ready]:
+    from mms_handler.transform.ray_cluster import on_ray
+
+    return on_ray(model, options, address, script=script, workers=workers)
 
 
 def _remote(

@@ -81,6 +81,11 @@ def _checksum(folders: list[Path]) -> str:
     return digest.hexdigest()
 
 
+def memory_bytes(size_bytes: int) -> int:
+    """What a process takes that has a model, whose files have ``size_bytes``, and its parts."""
+    return sizing.estimate(size_bytes) + _PART_BYTES
+
+
 def crew(settings: Settings, size_bytes: int, workers: int | None) -> tuple[int, int]:
     """How many processes are to have a model, and how many threads each is to use.
 
@@ -93,6 +98,6 @@ def crew(settings: Settings, size_bytes: int, workers: int | None) -> tuple[int,
     cores = max(1, int(here.cpus))
     limit_bytes = settings.memory_bytes or here.memory_bytes
     free_bytes = min(limit_bytes, machine.available_bytes()) - int(limit_bytes * _SPARE)
-    fitting = free_bytes // (sizing.estimate(size_bytes) + _PART_BYTES)
+    fitting = free_bytes // memory_bytes(size_bytes)
     count = workers or settings.workers or max(1, min(cores // (settings.threads or 1), fitting))
     return count, settings.threads or sizing.threads_of(cores, count, [size_bytes])

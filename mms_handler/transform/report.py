@@ -25,7 +25,8 @@ class Report:
     Attributes:
         finished: what each finished output has, by its input's name.
         failed: the inputs that have no output.
-        errors: the first errors of records that this run met, each with its input's name.
+        errors: the first errors of records, by inputs and records, that this run met, each with its
+            input's name.
         earlier: the records that earlier runs of the job have done.
         records: those that this run has done; ``error_count`` of them have no prediction.
     """
@@ -61,8 +62,9 @@ class Report:
         self.parts += 1
         self.records += done.records
         self.error_count += len(done.errors)
-        room = MAX_ERRORS - len(self.errors)
-        self.errors += [(done.input, error) for error in done.errors[:room]]
+        if done.errors:  # parts are done in any order, and the report is the same
+            errors = [(done.input, error) for error in done.errors[:MAX_ERRORS]]
+            self.errors = sorted(self.errors + errors)[:MAX_ERRORS]
 
     def end(self) -> None:
         """The job has ended."""
