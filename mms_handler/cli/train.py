@@ -195,12 +195,18 @@ def _pack(job: Job, name: str, model_store: Path, sample: Path | None) -> None:
     from mms_handler import archive
 
     code = job.source_dir or job.entry_point
-    program = None if (code / "inference.py").is_file() else job.entry_point.name
+    program = None if (code / "inference.py").is_file() else _program(job, code)
     packing = {"code": code, "program": program, "sample": sample, "force": True}
     pack(job.model_dir, model_store / f"{name}.mar", **packing)
     target = model_store / f"{name}.tar.gz"
     archive.pack_tar(job.model_dir, target, code=code)
     click.echo(f"{target}  {format_size(target.stat().st_size)}")
+
+
+def _program(job: Job, code: Path) -> str:
+    """The script's name in the code's folder, where it may be in another folder."""
+    script, folder = job.entry_point.resolve(), code.resolve()
+    return script.relative_to(folder).as_posix() if folder in script.parents else script.name
 
 
 def _base_dir() -> Path:

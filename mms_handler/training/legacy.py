@@ -155,7 +155,8 @@ def train(
     arguments = keyword_arguments(job)
     job.model_dir.mkdir(parents=True, exist_ok=True)
     job.output_data_dir.mkdir(parents=True, exist_ok=True)
-    add_to_path(folders)
+    above = [] if job.code_dir == job.entry_point.resolve().parent else [job.code_dir]
+    add_to_path([*above, *folders])
     containers.install()
     if job.seed is not None:
         seed_generators(job.seed)

@@ -249,9 +249,12 @@ def load_script(path: Path | None, worker: Worker) -> Script:
     """Install the script's requirements and import it, if there is a script."""
     if path is None:
         return Script()
+    code = worker.model_dir / "code"
+    folder = code if code in path.parents else path.parent
+    above = [folder] if folder != path.parent else []  # of a script in a subfolder of code/
     with phase("requirements", worker):
         cache, shared = cache_folder(worker.settings), worker.settings.cache_dir is not None
-        add_to_path(requirements.paths(path.parent, cache, shared=shared))
+        add_to_path([*above, *requirements.paths(folder, cache, shared=shared)])
     with phase("script", worker):
         containers.install()  # an installed package has precedence, so requirements come first
         model_dir = str(worker.model_dir)

@@ -427,6 +427,48 @@ def test_from_training_to_an_archive_in_one_line(tmp_path):
         assert sorted(packed.getnames()) == ["code/inference.py", "code/train.py", "net.params"]
 
 
+IN_A_SUBFOLDER = """
+from shared.words import greeting
+import sibling
+import vendored
+
+def train(hyperparameters):
+    return hyperparameters["name"]
+
+def save(name, model_dir):
+    with open(model_dir + "/name", "w") as file:
+        file.write(name)
+
+def model_fn(model_dir):
+    return open("name").read()
+
+def transform_fn(model, data, content_type, accept):
+    return [greeting, model, sibling.NAME, vendored.NAME]
+"""
+
+
+def test_a_script_in_a_subfolder(tmp_path):
+    """It imports from its own folder and from its code's; the archive knows where it is."""
+    for name, source in {
+        "jobs/main.py": IN_A_SUBFOLDER,
+        "jobs/sibling.py": "NAME = 'sibling'",
+        "shared/words.py": "greeting = 'hello'",
+        "lib/vendored.py": "NAME = 'vendored'",
+        "other.py": "",
+    }.items():
+        (tmp_path / "code" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "code" / name).write_text(source)
+    done = run(
+        "train", "--source-dir", tmp_path / "code", "--entry-point", "jobs/main.py",
+        "--hp", "name=world", "--base-dir", tmp_path / "base",
+        "--archive", "nested", "--model-store", tmp_path / "store",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr.decode()
+    (tmp_path / "any.json").write_text("[1]")
+    done = run("check", tmp_path / "store" / "nested.mar", "--sample", tmp_path / "any.json")
+    assert '200 application/json: ["hello", "world", "sibling", "vendored"]' in done.stdout.decode()
+
+
 WRITES_ITS_RANK = """
 import mxnet as mx
 
