@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Arrays,
         Stack,
         is_array,
+        plain_leaves,
         size_bytes,
         to_ndarray,
         to_ndarrays,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from mms_handler.models.predictor import make_predictor, predict
     from mms_handler.models.rows import single_array
     from mms_handler.models.starting import start
+    from mms_handler.models.weights import weights
 
 __all__ = [
     "STACK_BYTES",
@@ -72,6 +74,7 @@ __all__ = [
     "is_module",
     "load",
     "make_predictor",
+    "plain_leaves",
     "predict",
     "quantize",
     "recorded_calls",
@@ -88,11 +91,12 @@ __all__ = [
     "try_graph",
     "try_int8",
     "use_graph",
+    "weights",
 ]
 
 #: The names of each module.
 _NAMES = {
-    "arrays": "Arrays Stack is_array size_bytes to_ndarray to_ndarrays to_plain",
+    "arrays": "Arrays Stack is_array plain_leaves size_bytes to_ndarray to_ndarrays to_plain",
     "artifacts": "load save",
     "expected": "Expected",
     "files": "saved_shapes",
@@ -110,6 +114,7 @@ _NAMES = {
     "predictor": "make_predictor predict",
     "rows": "single_array",
     "starting": "start",
+    "weights": "weights",
 }
 
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}

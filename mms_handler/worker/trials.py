@@ -10,6 +10,7 @@ from typing import Any, Iterable, Sequence
 from mms_handler import errors, settings
 from mms_handler.errors import Failed, LoadError, ModelError, attempt
 from mms_handler.manifest import MANIFEST
+from mms_handler.script.frames import as_edited
 from mms_handler.worker.loading import load
 from mms_handler.worker.request import request_without_mms
 
@@ -52,7 +53,7 @@ def quantize(model_dir: Path, bodies: Sequence[tuple[Path, str]]) -> dict[str, A
 def _quantize(pipeline: Any, context: Any, bodies: Iterable[tuple[Path, str]]) -> dict[str, Any]:
     from mms_handler import models
 
-    calls = [_model_call(pipeline, context, path, content_type) for path, content_type in bodies]
+    calls = [model_call(pipeline, context, path, type_, "int8") for path, type_ in bodies]
     model, arrays = calls[0]
     if any(other is not model for other, _ in calls):
         raise ModelError(
@@ -76,10 +77,17 @@ def _quantize(pipeline: Any, context: Any, bodies: Iterable[tuple[Path, str]]) -
     }
 
 
-def _model_call(
-    pipeline: Any, context: Any, path: Path, content_type: str
+def model_call(
+    pipeline: Any, context: Any, path: Path, content_type: str, purpose: str
 ) -> tuple[Any, Sequence[Any]]:
     """The model that a request runs, and its arrays.
+
+    Args:
+        pipeline: answers the request.
+        context: MMS's.
+        path: the request's body.
+        content_type: the body's.
+        purpose: for which this is, as the subject of a sentence.
 
     Raises:
         ModelError: the request fails, or its call of a model cannot be recorded.
@@ -97,16 +105,19 @@ def _model_call(
         exc = outcome.exc
         fault = errors.fault(exc) if isinstance(exc, Exception) else None
         text = f"{fault.status}: {fault.message}" if fault else type(exc).__name__
+        if fault and fault.status >= 500:  # no client reads this
+            folders = context.system_properties["script_folders"]
+            text = f"{fault.status}: {as_edited(errors.cause(exc, *folders), folders[0])}"
         raise ModelError(f"{path.name} gets {text}") from exc
     if len(calls) != 1:
         raise ModelError(
-            f"{path.name} runs {len(calls) or 'no'} graphs that could be recorded; int8 needs "
-            "exactly one: that of a Module without predict_fn, or of a HybridBlock that the script "
-            "calls"
+            f"{path.name} runs {len(calls) or 'no'} graphs that could be recorded; {purpose} "
+            "needs exactly one: that of a Module without predict_fn, or of a HybridBlock that the "
+            "script calls"
         )
     ((model, arrays),) = calls
     if not isinstance(arrays, (list, tuple)) or not all(map(models.is_array, arrays)):
         raise ModelError(
-            f"{path.name}: input_fn does not return arrays; int8 needs arrays for the model"
+            f"{path.name}: input_fn does not return arrays; {purpose} needs arrays for the model"
         )
     return model, arrays

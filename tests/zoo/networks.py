@@ -1,16 +1,13 @@
-"""Networks of MXNet's model zoo, one or more of each family, with random weights.
-
-Sides are the smallest that a network takes.
-"""
+"""Networks with random weights: of each family of MXNet's model zoo, and others."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Callable
 
 import mxnet as mx
 import numpy as np
 
-#: The side of a picture, by the name of the network.
+#: The side of a picture, by the name of the network: the smallest that it takes, or the usual one.
 SMALL = {
     "resnet18_v1": 32,
     "resnet18_v2": 32,
@@ -40,3 +37,19 @@ def network(name: str, side: int, classes: int = 10) -> tuple[Any, Any]:
     picture = np.random.RandomState(0).normal(0, 1, (1, 3, side, side)).astype(np.float32)
     net(mx.nd.array(picture)).wait_to_read()
     return net, picture
+
+
+def words(layer: Callable[..., Any]) -> tuple[Any, Any]:
+    """A reader of fifty tokens by two recurrent layers in both directions, and tokens for it."""
+    mx.random.seed(0)
+    net = mx.gluon.nn.HybridSequential()
+    net.add(
+        mx.gluon.nn.Embedding(5000, 128),
+        layer(128, 2, layout="NTC", bidirectional=True),
+        mx.gluon.nn.LayerNorm(),
+        mx.gluon.nn.Dense(5),
+    )
+    net.initialize(mx.init.Xavier())
+    tokens = np.random.RandomState(0).randint(0, 5000, (1, 50)).astype(np.float32)
+    net(mx.nd.array(tokens)).wait_to_read()
+    return net, tokens
