@@ -216,6 +216,17 @@ def test_no_page_is_wider_than_the_screen(site, opened, width, names):
 
 
 @pytest.mark.parametrize("width", [360, 1300])
+def test_what_a_setting_does_is_in_sight(site, opened, width):
+    """It is the last of five columns; on a narrow screen each row is a card."""
+    page = opened(width)
+    page.goto(f"file://{site}/settings.html")
+    box = page.get_by_text("Time for running requests to finish").bounding_box()
+    assert box["x"] >= 0
+    assert box["width"] >= 150
+    assert box["x"] + box["width"] <= width
+
+
+@pytest.mark.parametrize("width", [360, 1300])
 def test_search(site, opened, width):
     """It finds a setting, without a server, and leads to it."""
     page = opened(width)

@@ -98,17 +98,18 @@ def _headed(decision: re.Match[str]) -> str:
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
     """Let each table be scrolled; break a variable's name in it only after an underscore.
 
-    A table of five columns of text becomes a list of cards on a narrow screen, see site.css.
+    A table of three columns of text or more is a list of cards on a narrow screen, see site.css.
     """
 
     def wrapped(found: re.Match[str]) -> str:
         table = re.sub(r"(?<=\w)_(?=\w[^<>]*</code>)", "_<wbr>", found[0])
         table = re.sub(r"<code>(?=--[\w-]+</code>)", '<code class="option">', table)
         names = re.findall(r"<th>(.*?)</th>", table)  # those of numbers have a style
-        if len(names) < 5:
+        if len(names) < 3:
             return f'<div class="table" tabindex="0">{table}</div>'
-        cells = itertools.cycle(names)
-        table = re.sub("<td>", lambda _: f'<td data-name="{next(cells)}">', table)
+        plain = (re.sub(r"<[^>]+>", "", name) for name in names)
+        cells = itertools.cycle([f'<td data-name="{name}">' if name else "<td>" for name in plain])
+        table = re.sub("<td>", lambda _: next(cells), table)
         return f'<div class="table cards" tabindex="0">{table}</div>'
 
     return re.sub(r"<table>.*?</table>", wrapped, html, flags=re.DOTALL)
