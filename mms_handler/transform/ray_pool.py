@@ -9,6 +9,7 @@ if nodes are lost, the actors that are left do the work, until there is room for
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from typing import Any, Callable
 
@@ -19,8 +20,12 @@ from mms_handler.transform.part import DonePart, Part
 #: Parts of an actor: one that it processes, and one that is on its way meanwhile.
 PARTS = 2
 
-#: A part that so many actors are lost with ends the job, and so do so many that do not start.
+#: A part that so many actors are lost with ends the job, and so do so many that do not start while
+#: none has.
 _MAX_LOSSES = 8
+
+#: How the last line of a traceback begins.
+_EXCEPTION = re.compile(r"[\w.]+(Error|Exception)\b")
 
 #: Characters of what Ray says.
 _MAX_TEXT = 300
@@ -171,7 +176,7 @@ class Pool:
     def _count_loss(self, exc: _Lost) -> None:
         with self._changed:
             self._losses += 1
-            if self._losses >= _MAX_LOSSES:
+            if self._losses >= _MAX_LOSSES and not self._ready:
                 self._fail(
                     TransformError(
                         f"no actor starts on the Ray cluster; of the last one, Ray says: {exc}"
@@ -204,6 +209,10 @@ class RayWorker:
 
 
 def brief(exc: BaseException) -> str:
-    """An exception of Ray in one line."""
-    text = " ".join(str(exc).split()) or type(exc).__name__
+    """An exception of Ray in one line: of a text with a traceback, what that ends with."""
+    lines = str(exc).strip().splitlines()
+    if any(line.startswith("Traceback ") for line in lines):
+        ends = [place for place, line in enumerate(lines) if _EXCEPTION.match(line)]
+        lines = lines[ends[-1] :] if ends else lines
+    text = " ".join(" ".join(lines).split()) or type(exc).__name__
     return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."
