@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib.util
 import struct
+import warnings
 from typing import Any
 
 from mms_handler.codecs import recordio
@@ -161,6 +162,8 @@ def _crc32c() -> Any:
             "the split type TFRecord needs google-crc32c, which is not installed: "
             "pip install 'mms_handler[transform]'"
         )
-    import google_crc32c
+    with warnings.catch_warnings():  # the version for Python 3.8 imports pkg_resources
+        warnings.simplefilter("ignore", DeprecationWarning)
+        import google_crc32c
 
     return google_crc32c

@@ -75,7 +75,7 @@ class Calls:
 
 
 def lost(*_):
-    raise exceptions.RayActorError(error_msg=LOST)
+    raise exceptions.RayError(LOST)
 
 
 def failed(cause):
