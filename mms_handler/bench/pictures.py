@@ -78,7 +78,7 @@ def _figure(results: Sequence[Result], title: str) -> Any:
         axes.grid(**_GRID, which="major")
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)
-        _format_milliseconds(axes)
+        format_milliseconds(axes.yaxis)
     return figure
 
 
@@ -110,7 +110,9 @@ def _draw_throughput(axes: Any, results: Sequence[Result]) -> None:
         [*(["clients: ●"] if closed else []), *(["constant rate: ■"] if opened else [])]
     )
     axes.set_yscale("log")
-    axes.set_xlim(left=0, right=1.1 * max((result.rate for result in results), default=1) or 1)
+    limit = 1.1 * max((result.rate for result in results), default=1) or 1
+    axes.set_xlim(left=-0.04 * limit, right=limit)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.margins(y=0.15)
     axes.set_xlabel(f"right replies a second ({loops})")
     if results:
@@ -147,9 +149,16 @@ def _draw_distribution(axes: Any, results: Sequence[Result]) -> None:
         axes.legend(frameon=False, fontsize=8, loc="upper left")
 
 
-def _format_milliseconds(axes: Any) -> None:
+def format_milliseconds(axis: Any, longest: float = 1e5) -> None:
+    """Write plain numbers on a logarithmic axis: 0.5, 1, 2; powers of ten alone on a long one.
+
+    Args:
+        axis: Matplotlib's.
+        longest: how many times its beginning the end of an axis may be that is not long.
+    """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(10, subs=(1, 2, 5) if high < longest * low else (1,)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any, Sequence
 
+from mms_handler.bench import pictures
 from mms_handler.tuning.candidate import Candidate
 from mms_handler.tuning.search import Verdict
 from mms_handler.tuning.trial import Trial
@@ -63,8 +64,11 @@ def _colour(candidate: Candidate, verdict: Verdict) -> str:
 def _label(speeds: Any, latencies: Any) -> None:
     speeds.set_xlabel("right replies a second")
     latencies.set_xlabel("p99 latency, ms")
+    speeds.set_xlim(left=0)
+    speeds.xaxis.set_major_formatter("{x:,.0f}")
+    latencies.set_xscale("log")
+    pictures.format_milliseconds(latencies.xaxis, longest=100)
     for axes in (speeds, latencies):
-        axes.set_xlim(left=0)
         axes.grid(alpha=0.3)
         for side in ("top", "right"):
             axes.spines[side].set_visible(False)

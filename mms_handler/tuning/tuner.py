@@ -20,6 +20,7 @@ from mms_handler.server.machine import this_machine
 from mms_handler.settings import Settings
 from mms_handler.settings.defaults import DEFAULT_BATCH_SIZE
 from mms_handler.tuning.candidate import Candidate, Space, space
+from mms_handler.tuning.search import FINALISTS
 from mms_handler.tuning.trial import State, Trial
 
 #: Clients with which each candidate is measured.
@@ -90,8 +91,7 @@ class Tuner:
         def measured(candidate: Candidate, number: int) -> Trial:
             trial = state.find(candidate, number)
             if trial is None:
-                short = state.find(candidate, 0) if number else None
-                clients = (short.clients,) if short and short.clients else CLIENTS
+                clients = clients_of_rounds(state.trials) if number else CLIENTS
                 trial = self._try(candidate, number, clients)
                 state.add(trial)
             return trial
@@ -127,6 +127,18 @@ class Tuner:
 
     def _ignore(self, line: str) -> None:
         """A trial's log would hide the trials."""
+
+
+def clients_of_rounds(trials: Sequence[Trial]) -> Sequence[int]:
+    """The numbers of clients for the rounds, the same for all candidates.
+
+    They are those with which the finalists or the defaults were best: one short trial may have
+    been disturbed.
+    """
+    short = [trial for trial in trials if trial.rate and not trial.round]
+    best = sorted(short, key=lambda trial: -trial.rate)[: FINALISTS + 1]
+    defaults = [trial for trial in short if trial.candidate == Candidate()]
+    return sorted({trial.clients for trial in [*best, *defaults]}) or CLIENTS
 
 
 def best_within(

@@ -14,7 +14,7 @@ from mms_handler.errors import ServerError
 from mms_handler.settings import Settings
 from mms_handler.tuning.candidate import Candidate
 from mms_handler.tuning.trial import Trial
-from mms_handler.tuning.tuner import Limits, Tuner, check_fits
+from mms_handler.tuning.tuner import CLIENTS, Limits, Tuner, check_fits, clients_of_rounds
 
 REQUEST = Request(b"[[1, 2]]", "application/json", "*/*", {"body": "[3.0]"}, "a body")
 
@@ -75,3 +75,19 @@ def test_nothing_fits():
         check_fits([slow, large], Limits(50, 800))
     with pytest.raises(ServerError, match="^nothing keeps to right replies "):
         check_fits([slow], Limits())
+
+
+def test_rounds_have_the_same_clients_for_all():
+    """Else the defaults would lose whose short trial was disturbed when there were more clients."""
+    one, two, other = Candidate(workers=1), Candidate(workers=2), Candidate(workers=4)
+    short = [
+        Trial(Candidate(), 0, clients=2, rate=100),
+        Trial(one, 0, clients=32, rate=900),
+        Trial(two, 0, clients=32, rate=800),
+        Trial(other, 0, clients=8, rate=700),
+        Trial(Candidate(workers=8), 0, clients=16, rate=90),
+        Trial(one, 1, clients=64, rate=1000),
+    ]
+    assert clients_of_rounds(short) == [2, 8, 32]
+    assert clients_of_rounds(short[:1]) == [2]
+    assert clients_of_rounds([]) == CLIENTS
