@@ -74,9 +74,9 @@ def write(
     Raises:
         ArchiveError: a file exists.
     """
-    chosen = LAYOUTS[layout]
-    entries = chosen.files(name, content, report, max_batch_size)
-    if chosen.packed:
+    server = LAYOUTS[layout]
+    entries = server.files(name, content, report, max_batch_size)
+    if server.packed:
         return [_write(target, _tar(entries), force)]
     for path in entries:
         files.check_free(target / path, force)

@@ -22,9 +22,9 @@ def reshape(node: Node, graph: Builder) -> list[str]:
     Raises:
         FixedRows: it takes one number of rows; MXNet infers a shape for any.
     """
-    before, after = node.inputs[0].sides, node.outputs[0].sides
+    data, result = node.inputs[0].sides, node.outputs[0].sides
     for rows in ROWS:
-        if math.prod(side.of(rows) for side in before) != math.prod(s.of(rows) for s in after):
+        if math.prod(side.of(rows) for side in data) != math.prod(s.of(rows) for s in result):
             raise FixedRows(f"{node} takes one number of rows")
     return [graph.reshape(node.inputs[0].name, node.outputs[0].sides)]
 

@@ -90,8 +90,8 @@ def _converted(
             names[value.name] = fill(value.shape, value.dtype, 0, builder)
     for node in nodes.nodes:
         known = node._replace(inputs=[_named(value, names) for value in node.inputs])
-        made = convert_node(known, builder)
-        names.update(zip((value.name for value in node.outputs), made))
+        tensors = convert_node(known, builder)
+        names.update(zip((value.name for value in node.outputs), tensors))
     builder.begin("outputs")
     for value, name in zip(nodes.outputs, outputs):
         builder.nodes.append(helper.make_node("Identity", [_named(value, names).name], [name]))
@@ -118,14 +118,14 @@ def _add_constants(nodes: Any, builder: Builder) -> None:
 
 
 def _model(builder: Builder, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> Any:
-    made, constants = builder.finish([tensor.name for tensor in outputs])
+    nodes, constants = builder.finish([tensor.name for tensor in outputs])
     size = sum(tensor.ByteSize() for tensor in constants)
     if size > MAX_BYTES:
         raise ModelError(
             f"the model has {size / 2**30:.1f} GiB of parameters; ONNX's files end at 2"
         )
     graph = helper.make_graph(
-        made, "model", list(map(_info, inputs)), list(map(_info, outputs)), constants
+        nodes, "model", list(map(_info, inputs)), list(map(_info, outputs)), constants
     )
     opsets = [helper.make_opsetid("", OPSET)]
     model = helper.make_model(graph, opset_imports=opsets, producer_name="mms-handler")

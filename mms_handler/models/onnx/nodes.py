@@ -137,15 +137,15 @@ def nodes_of(graph: Graph, inferred: Inferred, names: Sequence[str], taken: set[
             )
     shapes = dict(zip(entries, inferred.shapes))
     types = dict(zip(entries, inferred.types))
-    given = dict(zip(graph.names, names))
+    input_names = dict(zip(graph.names, names))
     constants = _constants(graph, internals, raw, entries, shapes)
     values: dict[Entry, Value] = {}
     for entry in entries:
         node = raw[entry[0]]
         single = (entry[0], 1) not in shapes
         name = node["name"] if single else f"{node['name']}{entry[1]}"
-        is_input = node["op"] == "null" and name in given
-        name = given[name] if is_input else _unique(name, taken)
+        is_input = node["op"] == "null" and name in input_names
+        name = input_names[name] if is_input else _unique(name, taken)
         dtype = np.dtype(types[entry] or np.float32)
         values[entry] = Value(name, shapes[entry], dtype, constants.get(entry))
     converted = [
@@ -162,13 +162,13 @@ def nodes_of(graph: Graph, inferred: Inferred, names: Sequence[str], taken: set[
     ]
     places = {node["name"]: place for place, node in enumerate(raw) if node["op"] == "null"}
     inputs = [
-        values[(places[name], 0)] if name in places else Value(given[name], None, dtype)
+        values[(places[name], 0)] if name in places else Value(input_names[name], None, dtype)
         for name, dtype in zip(graph.names, graph.dtypes)
     ]
     zeros = [
         values[(place, 0)]
         for name, place in places.items()
-        if name not in given and (place, 0) not in constants
+        if name not in input_names and (place, 0) not in constants
     ]
     heads = json.loads(graph.symbol.tojson())["heads"]
     return Nodes(converted, inputs, zeros, [values[(place, out)] for place, out, *_ in heads])
@@ -209,8 +209,8 @@ def _constants(
         else:
             computed.append((place, output))
     if computed:
-        wanted = mx.sym.Group([internals[entries.index(entry)] for entry in computed])
-        constants.update(zip(computed, _run(graph, wanted)))
+        group = mx.sym.Group([internals[entries.index(entry)] for entry in computed])
+        constants.update(zip(computed, _run(graph, group)))
     for place in fixed:  # what only constants take needs no numbers
         constants.setdefault((place, 0), np.zeros(0, np.float32))
     return constants

@@ -114,13 +114,13 @@ def prove(
         if place == 0 and expected is not None:
             outputs = list(expected)
         feeds = {tensor.name: array for tensor, array in zip(converted.inputs, arrays)}
-        given = attempt(run, names, feeds)
-        if isinstance(given, Failed):
-            raise ModelError(f"ONNX Runtime fails for {words}: {_line(given.exc)}")
-        if len(outputs) != len(given):
-            raise ModelError(f"the model gives {len(outputs)} outputs, its graph {len(given)}")
+        answers = attempt(run, names, feeds)
+        if isinstance(answers, Failed):
+            raise ModelError(f"ONNX Runtime fails for {words}: {_line(answers.exc)}")
+        if len(outputs) != len(answers):
+            raise ModelError(f"the model gives {len(outputs)} outputs, its graph {len(answers)}")
         for index, name in enumerate(names):
-            difference = _difference(name, words, outputs[index], given[index])
+            difference = _difference(name, words, outputs[index], answers[index])
             if not difference.largest <= tolerance:  # NaN is not
                 rounding = _rounding(executors, arrays, outputs, index) if place else 0
                 if not difference.largest <= ROUNDING * rounding:
@@ -171,12 +171,12 @@ def _random(array: Array, shape: Sequence[int], scale: float, noise: Any) -> Arr
 # --- differences -----------------------------------------------------------------------------
 
 
-def _difference(output: str, words: str, expected: Array, given: Array) -> Difference:
+def _difference(output: str, words: str, expected: Array, answer: Array) -> Difference:
     """How far two arrays are apart; infinite if their shapes differ or only one is finite."""
-    if expected.shape != given.shape:
-        words = f"{words}, in shape {given.shape} instead of {expected.shape},"
+    if expected.shape != answer.shape:
+        words = f"{words}, in shape {answer.shape} instead of {expected.shape},"
         return Difference(output, float("inf"), words)
-    first, second = expected.astype(np.float64), given.astype(np.float64)
+    first, second = expected.astype(np.float64), answer.astype(np.float64)
     finite = np.isfinite(first)
     if (finite != np.isfinite(second)).any() or not np.array_equal(
         first[~finite], second[~finite], equal_nan=True

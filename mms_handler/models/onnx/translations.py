@@ -72,7 +72,7 @@ def _translated(node: Node, graph: Builder) -> Sequence[str]:
             "inputs": [[place, 0, 0] for place in range(len(inputs))],
         }
         try:
-            made = function(
+            result = function(
                 raw,
                 is_input=False,
                 initializer=initializers,
@@ -83,8 +83,8 @@ def _translated(node: Node, graph: Builder) -> Sequence[str]:
         except Exception as exc:  # assertions, NotImplementedError, AttributeError, KeyError
             text = re.sub(r"\s+", " ", str(exc)) or type(exc).__name__
             raise ModelError(f"{node} cannot be converted to ONNX: {text}") from exc
-    made = made[0] if isinstance(made, tuple) else made
-    nodes = [each for each in made if isinstance(each, onnx.NodeProto)]
+    protos = result[0] if isinstance(result, tuple) else result
+    nodes = [each for each in protos if isinstance(each, onnx.NodeProto)]
     for tensor in initializers:
         graph.add_tensor(tensor)
     graph.nodes.extend(nodes)
