@@ -14,7 +14,7 @@ PYTHON ?= $(shell for v in 3.11 3.10 3.9 3.8; do \
 	p=$$(command -v python$$v) && $$p -c 'import sys' 2>/dev/null && echo $$p && exit; done; \
 	python3 -c 'import sys; exit(not (3, 8) <= sys.version_info[:2] <= (3, 11))' 2>/dev/null && echo python3)
 
-.PHONY: install demo test test-all test-hosts test-ray test-zoo test-sdks mutate quick e2e check lint fix plugin lock dist bench chaos soak fuzz screenshots docs clean help
+.PHONY: install demo test test-all test-hosts test-large test-ray test-zoo test-sdks mutate quick e2e check lint fix plugin lock dist bench chaos soak fuzz screenshots docs clean help
 
 install: $(VENV)/demo$(JAVA) ## install mms_handler into .venv (the default target)
 
@@ -47,6 +47,9 @@ test-zoo: $(VENV)/test$(JAVA) ## export the large networks of MXNet's model zoo 
 # Each SDK gets an environment of its own, in pytest's cache.
 test-sdks: $(VENV)/test$(JAVA) ## train and serve with versions 2 and 3 of SageMaker's Python SDK; installs a gigabyte
 	$(BIN)/pytest -q tests/sdks
+
+test-large: $(VENV)/test$(JAVA) ## transform a file of five gigabytes, and kill that in the middle; GB=1 for a smaller one
+	$(BIN)/pytest -q tests/large $(if $(GB),--gb $(GB))
 
 mutate: $(VENV)/test$(JAVA) ## change 300 places of the code, one at a time: do tests notice? prints a table
 	$(BIN)/python tools/mutate.py $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only '$(ONLY)') $(if $(COUNT),--count $(COUNT)) $(if $(MINUTES),--minutes $(MINUTES))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import threading
+import zlib
 from typing import Callable, Generator, Iterator, Mapping, Sequence
 
 from mms_handler import errors
@@ -81,7 +83,7 @@ class Job:
                 continue
             try:
                 yield from self._cut(source)
-            except (OSError, HandlerError) as exc:
+            except (OSError, EOFError, zlib.error, HandlerError) as exc:
                 if errors.disk_is_full(exc):
                     raise
                 self._fail(source, exc)
@@ -113,11 +115,12 @@ class Job:
 
     def _fail(self, source: Input, exc: Exception) -> None:
         """Note that an input has no output; what is done of it stays, for a later run."""
-        why = exc.strerror if isinstance(exc, OSError) else None
-        reason = f"{source.place}: {why or exc}"
+        reason = str(getattr(exc, "strerror", None) or exc)
+        if isinstance(exc, (gzip.BadGzipFile, EOFError, zlib.error)):
+            reason = f"the gzip data are damaged: {exc}"
         self._report.failed.append(FailedInput(source.name, reason))
         if self._fail_fast:
-            raise TransformError(f"{source.name}: {reason}") from exc
+            raise TransformError(f"{source.place}: {reason}") from exc
 
     # --- done parts ---
 

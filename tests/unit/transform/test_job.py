@@ -245,18 +245,37 @@ def test_two_jobs_cannot_share_an_output(rows, tmp_path):
 # --- inputs and outputs that cannot be used ---
 
 
-def test_an_unreadable_input_leaves_the_others_alone(rows, tmp_path):
-    (rows.parent / "a.json.gz").write_bytes(b"not gzip")
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"not gzip", "Not a gzipped file"),
+        (gzip.compress(b"1\n" * 500)[:-9], "Compressed file ended"),
+        (gzip.compress(b"1\n" * 500)[:14] + b"x" * 60, "Error -3 while decompressing"),
+    ],
+)
+def test_a_damaged_input_leaves_the_others_alone(rows, tmp_path, content, reason):
+    (rows.parent / "a.json.gz").write_bytes(content)
     report = run(Doubling(), rows.parent, tmp_path / "out")
     assert (tmp_path / "out" / "rows.json.out").read_text() == DOUBLED
     (failed,) = report.failed
     assert failed.name == "a.json.gz"
-    assert "a.json.gz" in failed.reason
+    assert f"the gzip data are damaged: {reason}" in failed.reason
     assert not report.complete
     (rows.parent / "a.json.gz").write_bytes(gzip.compress(b"1\n"))
-    executor = Doubling()
-    with pytest.raises(TransformError, match="was changed"):
-        run(executor, rows.parent, tmp_path / "out")
+    with pytest.raises(TransformError, match=r"the input a\.json\.gz was changed"):
+        run(Doubling(), rows.parent, tmp_path / "out")
+    (rows.parent / "a.json.gz").write_bytes(content)
+    with pytest.raises(TransformError, match=r"a\.json\.gz: the gzip data are damaged"):
+        run(Doubling(), rows.parent, tmp_path / "other", fail_fast=True)
+
+
+def test_an_input_that_cannot_be_opened_leaves_the_others_alone(rows, tmp_path, monkeypatch):
+    """A device that gives an error when it is read: /proc/self/mem at 0."""
+    (rows.parent / "a.json").symlink_to("/proc/self/mem")
+    report = run(Doubling(), rows.parent, tmp_path / "out")
+    assert (tmp_path / "out" / "rows.json.out").read_text() == DOUBLED
+    (failed,) = report.failed
+    assert (failed.name, failed.reason) == ("a.json", "Input/output error")
 
 
 def test_a_missing_input_is_told(tmp_path):

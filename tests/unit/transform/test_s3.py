@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gzip
 import io
+from pathlib import Path
 
 import pytest
 from transform_jobs import LINES, Doubling, run
 
+from mms_handler import archive
 from mms_handler.archive import s3
 from mms_handler.errors import ArchiveError, TransformError
-from mms_handler.transform import cutting
+from mms_handler.transform import cutting, models
 from mms_handler.transform.inputs import list_inputs
 
 pytest_plugins = ["local_s3"]
@@ -161,3 +163,16 @@ def test_outputs_may_not_become_inputs(bucket, state):
     bucket.put("in/a.json", ROWS.encode())
     with pytest.raises(TransformError, match="is in the input"):
         run(Doubling(LINES), "s3://bucket/in/", "s3://bucket/in/out", state=state)
+
+
+def test_a_model_may_be_in_s3(bucket, tmp_path):
+    linear = Path(__file__).parents[3] / "model_archives" / "linear"
+    archive.pack(linear, tmp_path / "linear.mar")
+    bucket.put("models/linear.mar", tmp_path / "linear.mar")
+    with models.unpacked("s3://bucket/models/linear.mar", None) as unpacked:
+        names = {path.name for path in unpacked.folder.iterdir()}
+        assert {"model-symbol.json", "model-0000.params"} <= names
+    with pytest.raises(ArchiveError, match="the bucket has no such object"), models.unpacked(
+        "s3://bucket/models/other.mar", None
+    ):
+        pass
