@@ -76,8 +76,7 @@ class Job:
         for source in self._inputs:
             counts = self._state.finished(source)
             if counts:
-                self._report.took_up(counts)
-                self._report.read(source.size_bytes, earlier=True)
+                self._report.took_up(counts, source.size_bytes)
                 self._deliver(source)
                 self._report.finished[source.name] = counts
                 continue
@@ -95,20 +94,18 @@ class Job:
         journal = self._state.journal(source)
         with self._lock:
             self._journals[source.name] = journal
-        self._report.took_up(journal.counts)
         content_type = self._options.content_type or source.content_type()
-        count, read_bytes = journal.written, 0
+        count = journal.written
         with opened(source, gzipped, journal.position.offset) as begin:
-            if not gzipped:
-                read_bytes = min(journal.position.offset, source.size_bytes)
-                self._report.read(read_bytes, earlier=True)
+            read_bytes = min(begin.raw.tell(), source.size_bytes)
+            self._report.took_up(journal.counts, read_bytes)
             arguments = content_type, self._options, size, journal.position
             for part in cut(begin.stream, source.name, *arguments):
                 count = part.number + 1
-                now_bytes = begin.raw.tell()
-                self._report.read(now_bytes - read_bytes)
-                read_bytes = now_bytes
                 if not journal.has(part):
+                    now_bytes = begin.raw.tell()
+                    self._report.read(now_bytes - read_bytes)
+                    read_bytes = now_bytes
                     yield part
         with self._lock:
             self._parts[source.name] = count

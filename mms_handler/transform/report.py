@@ -39,26 +39,26 @@ class Report:
         self.records = self.error_count = self.earlier = self.earlier_errors = self.parts = 0
         self._inputs, self._total_bytes = inputs, total_bytes
         self._read_bytes = self._earlier_bytes = 0
+        self._cut = 0  # parts that were read
         self._start = time.monotonic()
-        self._first: float | None = None  # when the first part was done
+        self._first = self._start  # when the first part was read
         self._ended: float | None = None
 
-    def took_up(self, counts: Counts) -> None:
-        """Count what earlier runs have done of an input."""
+    def took_up(self, counts: Counts, read_bytes: int) -> None:
+        """Count what earlier runs have done of an input, of which they have read so much."""
         self.earlier += counts.records
         self.earlier_errors += counts.errors
+        self._earlier_bytes += read_bytes
 
-    def read(self, count: int, earlier: bool = False) -> None:
-        """Count bytes of the inputs as read; or as those of earlier runs."""
-        if earlier:
-            self._earlier_bytes += count
-        else:
-            self._read_bytes += count
+    def read(self, count: int) -> None:
+        """Count the bytes of an input that were read for a part."""
+        if not self._cut:
+            self._first = time.monotonic()
+        self._cut += 1
+        self._read_bytes += count
 
     def did(self, done: DonePart) -> None:
         """Count a done part."""
-        if self._first is None:
-            self._first = time.monotonic()
         self.parts += 1
         self.records += done.records
         self.error_count += len(done.errors)
@@ -82,25 +82,22 @@ class Report:
 
     def line(self) -> str:
         """How it goes, in one line."""
-        done, total = self._earlier_bytes + self._read_bytes, self._total_bytes
-        words = [f"{self.earlier + self.records:,} records"]
-        if self.records:
-            words.append(f"{self.records / self.seconds:,.0f} a second")
+        if not self.records:
+            return f"{self.earlier:,} records; waiting for the first part"
+        seconds = time.monotonic() - self._first
+        done_bytes = self._read_bytes * self.parts / max(1, self._cut)
+        part = (self._earlier_bytes + done_bytes) / max(1, self._total_bytes)
         errors = self.error_count + self.earlier_errors
-        words.append(f"{errors:,} {'error' if errors == 1 else 'errors'}")
-        if total:
-            words.append(f"{min(100, 100 * done / total):.0f} %")
-        left_s = self._left_s()
-        if left_s is not None:
-            words.append(f"{_duration(left_s)} to go")
+        words = [
+            f"{self.earlier + self.records:,} records",
+            f"{self.records / max(seconds, 1e-9):,.0f} a second",
+            f"{errors:,} {'error' if errors == 1 else 'errors'}",
+            f"{min(1, part):.0%}",
+        ]
+        remaining = self._total_bytes - self._earlier_bytes - done_bytes
+        if done_bytes and remaining > 0:
+            words.append(f"{_duration(seconds * remaining / done_bytes)} to go")
         return ", ".join(words)
-
-    def _left_s(self) -> float | None:
-        """Seconds that the rest will take, at this run's speed; None if that is not known."""
-        remaining = self._total_bytes - self._earlier_bytes - self._read_bytes
-        if not self.records or not self._read_bytes or remaining < 0:
-            return None
-        return self.seconds * remaining / self._read_bytes
 
     def rows(self) -> list[tuple[str, str]]:
         """What was done, as names and values for a person."""
