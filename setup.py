@@ -130,6 +130,7 @@ test = [
     *docs,
     "axe-playwright-python>=0.1.4",  # brings axe-core, which looks at the page
     "build>=1",
+    "cyclonedx-python-lib[json-validation]>=8",  # has the schema of the lists of parts
     "dockerfile-parse>=2",
     "flask>=2.2",  # moto's server runs on these two
     "flask-cors>=4",

@@ -25,6 +25,7 @@ HANDLER = "mms_handler.service:handle"
 MANIFEST = "MAR-INF/MANIFEST.json"
 SAMPLE = "MAR-INF/sample"  # plus a suffix for its content type
 INT8 = "MAR-INF/int8-symbol.json"
+PARTS = "MAR-INF/bom.json"
 
 #: The largest manifest in bytes: room for the hashes of as many files as an archive may have.
 MAX_BYTES = 20 * 10**6
@@ -148,6 +149,7 @@ class Manifest(NamedTuple):
         version: the model's; "" if it has none.
         schema: the model's inputs and outputs; None if they were not looked for.
         tuned: the settings that serve it fastest, if they are known.
+        parts: name of the entry that lists the model's parts and requirements; "" if none does.
         signer: who signed the archive, as ``archive.verify`` found; "" for nobody.
     """
 
@@ -160,6 +162,7 @@ class Manifest(NamedTuple):
     version: str = ""
     schema: Schema | None = None
     tuned: Tuned | None = None
+    parts: str = ""
     signer: str = ""
 
 
@@ -175,6 +178,7 @@ def encode(
     handler: str = HANDLER,
     version: str | None = None,
     schema: Schema | None = None,
+    parts: str | None = None,
 ) -> bytes:
     """A manifest as JSON.  The same model and versions give the same bytes.
 
@@ -187,11 +191,12 @@ def encode(
         handler: ``module:function`` that MMS calls.
         version: the model's; None: it has none.
         schema: the model's inputs and outputs; None: they were not looked for.
+        parts: name of the entry that lists the model's parts and requirements; None: none does.
     """
     model = {"modelName": name, "handler": handler}
     if version:
         model["modelVersion"] = version
-    extension: dict[str, Any] = {"version": __version__, "packages": _packages()}
+    extension: dict[str, Any] = {"version": __version__, "packages": packages()}
     if hashes is not None:
         extension["files"] = dict(sorted(hashes.items()))
     if sample:
@@ -201,6 +206,8 @@ def encode(
         extension["schema"] = schemas.encode(schema)
     if quantized:
         extension["quantized"] = dict(zip(QUANTIZED_KEYS, quantized))
+    if parts:
+        extension["parts"] = parts
     manifest = {
         "runtime": "python",
         "model": {**model, "script": script} if script else model,
@@ -220,7 +227,7 @@ def with_tuned(text: bytes, tuned: Tuned) -> bytes:
     return json.dumps(manifest, indent=2).encode()
 
 
-def _packages() -> dict[str, str]:
+def packages() -> dict[str, str]:
     """Versions of the packages that predictions depend on; no mxnet under another name."""
     versions = {"python": platform.python_version()}
     for name in ("mxnet", "numpy"):
@@ -252,6 +259,7 @@ def read(text: bytes) -> Manifest:
             quantized=_quantized(extension["quantized"]) if "quantized" in extension else None,
             schema=schemas.read(extension["schema"]) if "schema" in extension else None,
             tuned=_tuned(extension["tuned"]) if "tuned" in extension else None,
+            parts=_string(extension.get("parts", "")),
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise ArchiveError(f"{MANIFEST} is not a valid manifest: {exc!r}") from exc

@@ -24,7 +24,7 @@ from mms_handler.archive.signing import sign
 from mms_handler.archive.unpacking import unpack_any
 from mms_handler.archive.verify import (
     manifest_of,
-    read_entry,
+    read_parts,
     refuse_unsigned,
     unpack,
     verify,
@@ -48,7 +48,7 @@ __all__ = [
     "pack",
     "pack_tar",
     "quantize",
-    "read_entry",
+    "read_parts",
     "read_private",
     "read_trusted",
     "refuse_unsigned",

@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Optional
 
 from mms_handler import manifest
-from mms_handler.archive import files, safety, samples, signing, tars, zips
+from mms_handler.archive import files, safety, samples, sbom, signing, tars, zips
 from mms_handler.archive.quantize import Int8Graph
 from mms_handler.archive.samples import SampleRequest, Tried
-from mms_handler.errors import ArchiveError
-from mms_handler.manifest import INT8, MANIFEST
+from mms_handler.errors import ArchiveError, ScriptError
+from mms_handler.manifest import INT8, MANIFEST, PARTS
 from mms_handler.names import check_version
 from mms_handler.script.find import choose_script
 from mms_handler.script.frames import write_sources
+from mms_handler.script.requirements import REQUIREMENTS, lines_of
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -242,6 +243,9 @@ def write(
                 hashes[name_of_sample] = _add(mar, name_of_sample, tried.request.body)
             if int8:
                 hashes[INT8] = _add(mar, INT8, int8.symbol)
+            requirements = _requirements(packed)
+            bill = sbom.encode(name, version, hashes, manifest.packages(), requirements)
+            hashes[PARTS] = _add(mar, PARTS, bill)
             encoded = manifest.encode(
                 name,
                 script,
@@ -251,12 +255,23 @@ def write(
                 handler or manifest.HANDLER,
                 version,
                 tried.schema,
+                PARTS,
             )
             _add(mar, MANIFEST, encoded)
         zips.size(partial)  # raises if unpack would refuse the list of entries
         if key:
             signing.sign_in_place(partial, key)
     return target
+
+
+def _requirements(packed: Mapping[str, Path]) -> list[str]:
+    """The lines of the script's requirements.txt, which lies beside it."""
+    has_code = any(name.startswith("code/") for name in packed)
+    path = packed.get(f"code/{REQUIREMENTS}" if has_code else REQUIREMENTS)
+    try:
+        return lines_of(path) if path else []
+    except ScriptError:  # it cannot be installed, which is said when the model is loaded
+        return []
 
 
 @contextlib.contextmanager

@@ -58,17 +58,23 @@ def unpack(path: Path, folder: Path, keys: Keys | None = None) -> Manifest:
         return unpacked
 
 
-def read_entry(path: Path, name: str, keys: Keys | None = None) -> bytes:
-    """The bytes of an entry of an archive that is safe.
+def read_parts(path: Path, keys: Keys | None = None) -> bytes:
+    """The list of an archive's parts, in CycloneDX's JSON.
+
+    Args:
+        path: a ``.mar``.
+        keys: as for ``verify``.
 
     Raises:
-        ArchiveError, UntrustedArchive: as ``verify``; or there is no such entry.
+        ArchiveError, UntrustedArchive: as ``verify``; or the archive has no such list.
     """
     with zips.opened(path) as mar:
-        _, hashes = _verified(mar, keys)
-        if name not in hashes:
-            raise ArchiveError(f"the archive has no {name}")
-        return _read(mar, name, hashes)
+        packed, hashes = _verified(mar, keys)
+        if not packed.parts:
+            raise ArchiveError(
+                "the archive has no list of its parts; pack the model again to get one"
+            )
+        return _read(mar, packed.parts, hashes)
 
 
 def refuse_unsigned(path: Path, keys: Keys | None) -> None:
@@ -130,6 +136,8 @@ def _verified(mar: zipfile.ZipFile, keys: Keys | None) -> tuple[Manifest, dict[s
         raise ArchiveError(f"the manifest's sample {read.sample.name!r} is not in the archive")
     if read.quantized and read.quantized.symbol not in sizes:
         raise ArchiveError(f"the manifest's graph {read.quantized.symbol!r} is not in the archive")
+    if read.parts and read.parts not in sizes:
+        raise ArchiveError(f"the manifest's list of parts {read.parts!r} is not in the archive")
     if read.hashes is not None:
         others = {name: digest for name, digest in hashes.items() if name != MANIFEST}
         _check_hashes(read.hashes, others)

@@ -1,4 +1,4 @@
-"""The commands for archives: archive, check, verify, sign, convert."""
+"""The commands for archives: archive, check, verify, sbom, sign, convert."""
 
 from __future__ import annotations
 
@@ -258,6 +258,24 @@ def _verified(path: Path, keys: Keys | None) -> str:
     tuned = f"; tuned to {manifest.tuned}" if manifest.tuned else ""
     files = f"{len(manifest.hashes)} files as they were packed"
     return f"{manifest.name}, {files}, with {versions}{tuned}{signed}"
+
+
+@group.command(
+    epilog=examples(
+        "mms-handler sbom store/iris.mar",
+        "mms-handler sbom store/iris.mar > iris.cdx.json",
+    )
+)
+@click.argument("path", type=existing)
+def sbom(path: Path) -> None:
+    """Print the parts and requirements of an archive, in CycloneDX's JSON.
+
+    PATH is a .mar.  The list was made when it was packed: the model's files with their hashes, the
+    packages with which it was tried, and the script's requirements.
+    """
+    from mms_handler import archive
+
+    click.echo(archive.read_parts(path, archive.required(settings.current())))
 
 
 @group.command(

@@ -73,6 +73,15 @@ def paths(code: Path, cache: Path, *, shared: bool = False) -> list[Path]:
     return folders
 
 
+def lines_of(path: Path) -> list[str]:
+    """The lines of a requirements file, with those of the files that it includes.
+
+    Raises:
+        ScriptError: it includes a file that does not exist, or itself.
+    """
+    return _lines(path, ())
+
+
 # --- the requirements ------------------------------------------------------------------------
 
 

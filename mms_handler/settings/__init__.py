@@ -13,6 +13,7 @@ import os
 import sys
 from typing import Mapping, NamedTuple
 
+from mms_handler.errors import SettingsError
 from mms_handler.settings import names, table
 from mms_handler.settings.cache import cache_folder, make_private
 from mms_handler.settings.defaults import MMS_BODY_BYTES
@@ -35,7 +36,11 @@ __all__ = [
     "is_set",
     "make_private",
     "path_of_programs",
+    "source_date_s",
 ]
+
+#: Digits of a time in seconds: up to the year 5138.
+_MAX_TIME_DIGITS = 11
 
 
 class Effective(NamedTuple):
@@ -105,6 +110,22 @@ def traces() -> bool:
     ends = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     disabled = os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     return any(map(os.environ.get, ends)) and not disabled
+
+
+def source_date_s() -> int | None:
+    """The time that SOURCE_DATE_EPOCH gives to what is built, in seconds since 1970, if it is set.
+
+    Raises:
+        SettingsError: it is not a time.
+    """
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    if not text:
+        return None
+    if not text.isdecimal() or len(text) > _MAX_TIME_DIGITS:
+        raise SettingsError(
+            f"SOURCE_DATE_EPOCH: {text[:60]!r} is not a time in whole seconds since 1970"
+        )
+    return int(text)
 
 
 def path_of_programs(path: str | None) -> str:

@@ -300,7 +300,7 @@ def test_verify_prints_a_line_for_each(doubling, tmp_path):
         "verify", doubling, tmp_path / "other.mar", EXAMPLES / "linear"
     )
     assert packed.startswith(
-        f"{doubling}: doubling, 2 files as they were packed, with mxnet 1.9.1, "
+        f"{doubling}: doubling, 3 files as they were packed, with mxnet 1.9.1, "
     )
     assert other == f"{tmp_path / 'other.mar'}: other, packed by another tool, without hashes"
     assert folder == f"{EXAMPLES / 'linear'}: a folder without links that lead out of it"

@@ -40,6 +40,7 @@ def in_mar(path):
     with zipfile.ZipFile(path) as packed:
         inside = {name: packed.read(name) for name in packed.namelist()}
     assert inside.pop("MAR-INF/MANIFEST.json")
+    assert inside.pop("MAR-INF/bom.json")
     assert inside.pop("MAR-INF/sample.json") == b"[[0, 0]]"
     return inside
 

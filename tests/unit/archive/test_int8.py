@@ -37,7 +37,7 @@ def test_a_graph_is_packed(packed):
     """It has a hash like every entry, and the unpacked folder has it, too."""
     read = archive.verify(packed)
     assert read.quantized == ENTRY
-    assert set(read.hashes) == {"net.params", "MAR-INF/int8-symbol.json"}
+    assert set(read.hashes) == {"net.params", "MAR-INF/int8-symbol.json", "MAR-INF/bom.json"}
     archive.unpack(packed, packed.parent / "there")
     assert manifest.read_folder(packed.parent / "there").quantized == ENTRY
     assert (packed.parent / "there" / ENTRY.symbol).read_text() == '{"nodes": []}'

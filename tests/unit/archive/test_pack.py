@@ -52,8 +52,10 @@ PACKED = [
     "labels.txt",
     "model-0000.params",
     "model-symbol.json",
+    "MAR-INF/bom.json",
     "MAR-INF/MANIFEST.json",
 ]
+FILES = PACKED[:-2]
 
 
 def test_an_archive_has_the_manifest_and_the_files(tmp_path, model_dir):
@@ -72,7 +74,7 @@ def test_the_manifest_names_the_model_and_the_handler(tmp_path, model_dir):
     """MMS reads the model's name and handler from it, and the worker the script's name."""
     inside = entries(archive.pack(model_dir, tmp_path / "other-name.mar"))
     decoded = json.loads(inside["MAR-INF/MANIFEST.json"])
-    assert set(decoded.pop("mms_handler")) == {"version", "packages", "files"}
+    assert set(decoded.pop("mms_handler")) == {"version", "packages", "files", "parts"}
     assert decoded == {
         "runtime": "python",
         "model": {
@@ -140,7 +142,7 @@ def test_entries_are_plain_files_of_1980(tmp_path, model_dir):
 def test_files_that_are_left_out(tmp_path, model_dir, name):
     """Hidden files, compiled Python, other archives, and folders that archivers add."""
     put(model_dir, **{name: "secret"})
-    assert list(archive.contents(model_dir)) == PACKED[:-1]
+    assert list(archive.contents(model_dir)) == FILES
     inside = entries(archive.pack(model_dir, tmp_path / "out" / "digits.mar"))
     assert "secret" not in inside.values()
 
@@ -178,6 +180,7 @@ def test_another_folder_of_code(tmp_path, model_dir):
         "labels.txt",
         "model-0000.params",
         "model-symbol.json",
+        "MAR-INF/bom.json",
         "MAR-INF/MANIFEST.json",
     ]
     assert inside["code/serve.py"] == "new\n"
@@ -320,7 +323,8 @@ def test_the_manifest_keeps_hashes_and_versions(tmp_path, model_dir):
     shapes = put(model_dir, **{"model-shapes.json": "[]"})
     read = archive.verify(archive.pack(shapes, tmp_path / "digits.mar"))
     assert read.name == "digits"
-    assert read.hashes == {
+    assert {**read.hashes, "MAR-INF/bom.json": ""} == {
+        "MAR-INF/bom.json": "",
         "MAR-INF/sample.json": sha256(b"null"),
         "code/inference.py": sha256(b"x = 1\n"),
         "code/lib/helper.py": sha256(b"y = 2\n"),
@@ -346,7 +350,9 @@ def test_large_files_are_stored(tmp_path, model_dir):
     target = archive.pack(model_dir, tmp_path / "digits.mar")
     assert archive.verify(target).hashes["zeros.bin"] == sha256(bytes(11_000_000))
     assert target.stat().st_size > 11_000_000
-    assert archive.size(target) == 11_000_030 + len(entries(target)["MAR-INF/MANIFEST.json"])
+    inside = entries(target)
+    ours = len(inside["MAR-INF/bom.json"]) + len(inside["MAR-INF/MANIFEST.json"])
+    assert archive.size(target) == 11_000_030 + ours
 
 
 def test_a_pipe_is_refused(model_dir):
@@ -383,7 +389,7 @@ def test_the_trial_gets_the_packed_files(tmp_path, model_dir):
 
     archive.pack(model_dir, tmp_path / "m.mar", trial=trial)
     sources = json.loads(tried.pop(SOURCES))
-    assert sorted(tried) == sorted(PACKED)
+    assert sorted(tried) == sorted([*FILES, "MAR-INF/MANIFEST.json"])
     assert json.loads(tried["MAR-INF/MANIFEST.json"])["model"]["script"] == "inference.py"
     assert sources[""] == "m"
     assert sources["code/inference.py"] == str(model_dir / "code" / "inference.py")
@@ -448,5 +454,5 @@ def test_the_entries_of_a_folder(tmp_path, model_dir):
         "accept": "*/*",
     }
     assert entries.pop("MAR-INF/sample.json") == b"[[[0], [0]]]"
-    assert entries == {name: model_dir / name for name in [*PACKED[:-1], "model-shapes.json"]}
+    assert entries == {name: model_dir / name for name in [*FILES, "model-shapes.json"]}
     assert archive.size(model_dir) == 6 + 6 + 9 + 7 + 2 + len(SHAPES)

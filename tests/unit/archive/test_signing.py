@@ -427,15 +427,6 @@ def test_an_unsigned_archive_is_refused_before_it_is_read(tmp_path, keys):
     refused(path, keys, f"it is not signed; expected a signature by {RELEASE}")
 
 
-def test_reading_one_entry(mar, keys):
-    assert archive.read_entry(mar, "net.params", keys) == bytes(range(64))
-    with pytest.raises(ArchiveError, match=r"iris.mar: the archive has no other$"):
-        archive.read_entry(mar, "other", keys)
-    commented(mar, b"")
-    with pytest.raises(UntrustedArchive):
-        archive.read_entry(mar, "net.params", keys)
-
-
 def test_time_of_the_clock_is_used(mar, tmp_path, monkeypatch):
     """A key is trusted until its time, and not at it."""
     until_s = 1_893_456_000  # 2030-01-01
