@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 #: The largest file of keys that is read, in bytes.
 _MAX_BYTES = 2**20
 
-_OPTION = re.compile(r'([a-z-]+)(?:="([^"]*)")?(?:,|$)')
+_OPTION = r'([a-z-]+)(?:="([^"]*)")?'
+_OPTIONS = re.compile(f"{_OPTION}(?:,{_OPTION})*")
 _DATES = {8: "%Y%m%d", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}  # by their number of digits
 
 
@@ -95,7 +96,7 @@ def read_private(path: Path, passphrase: Callable[[], str]) -> Ed25519PrivateKey
         SettingsError: it is not such a key, the passphrase is wrong, or cryptography is missing.
     """
     check_installed()
-    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.exceptions import InternalError, UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -111,7 +112,7 @@ def read_private(path: Path, passphrase: Callable[[], str]) -> Ed25519PrivateKey
             key = load(text, passphrase().encode())
     except UnsupportedAlgorithm as exc:
         raise SettingsError(f"{path}: {exc}; pip install bcrypt, or make a key by openssl") from exc
-    except (ValueError, TypeError) as exc:
+    except (ValueError, TypeError, InternalError) as exc:  # the last one is OpenSSL's own
         raise SettingsError(f"{path} cannot be read as a private key: {needed}") from exc
     if not isinstance(key, Ed25519PrivateKey):
         raise SettingsError(f"{path} has another kind of key: expected Ed25519")
@@ -189,14 +190,14 @@ def _read(path: Path) -> bytes:
 
 
 def _pem(path: Path, text: bytes) -> bytes:
-    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.exceptions import InternalError, UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
     try:
         key = serialization.load_pem_public_key(text)
-    except (ValueError, UnsupportedAlgorithm) as exc:
-        raise SettingsError(f"{path} is not a public key in PEM: {exc}") from exc
+    except (ValueError, UnsupportedAlgorithm, InternalError) as exc:
+        raise SettingsError(f"{path} is not a public key in PEM") from exc
     if not isinstance(key, Ed25519PublicKey) or text.count(b"-----BEGIN") > 1:
         raise SettingsError(f"{path} has another kind of key, or several: expected one of Ed25519")
     return key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
@@ -214,7 +215,11 @@ def _line(path: Path, line: str) -> list[Key]:
         raise SettingsError(expected)
     if not at:
         return [Key(" ".join(words[2:]) or path.stem, public)]
-    options = dict(_OPTION.findall(" ".join(words[1:at])))
+    text = " ".join(words[1:at])
+    pairs = re.findall(f"{_OPTION}(?:,|$)", text)
+    options = dict(pairs)
+    if text and (not _OPTIONS.fullmatch(text) or len(options) < len(pairs)):
+        raise SettingsError(f"{path}: {text[:60]!r} of {words[0]} are not options of ssh-keygen")
     if unknown := options.keys() - {"namespaces", "valid-after", "valid-before"}:
         raise SettingsError(f"{path}: the option {unknown.pop()!r} of {words[0]} is not supported")
     patterns = options.get("namespaces", "*").split(",")
@@ -228,11 +233,12 @@ def _time(path: Path, text: str | None) -> float | None:
     """The time of an option, in seconds since 1970: with a Z in UTC, else in the local zone."""
     if text is None:
         return None
-    digits = text.rstrip("Z")
+    digits = text[:-1] if text.endswith("Z") else text
+    zone = datetime.timezone.utc if text.endswith("Z") else None
     try:
-        time = datetime.datetime.strptime(digits, _DATES.get(len(digits), ""))
-    except ValueError as exc:
+        time = datetime.datetime.strptime(digits, _DATES[len(digits)])
+        return time.replace(tzinfo=zone).timestamp()
+    except (ValueError, KeyError, OverflowError) as exc:
         raise SettingsError(
-            f"{path}: {text!r} is not a time: expected YYYYMMDD[HHMM[SS]][Z]"
+            f"{path}: {text[:60]!r} is not a time: expected YYYYMMDD[HHMM[SS]][Z]"
         ) from exc
-    return (time.replace(tzinfo=datetime.timezone.utc) if text.endswith("Z") else time).timestamp()

@@ -24,9 +24,9 @@ from fuzz_checks import outcome, writes_only_in
 from fuzz_input import Choices
 
 from mms_handler import archive, manifest
-from mms_handler.archive import tars, zips
+from mms_handler.archive import keys, sshsig, tars, zips
 from mms_handler.archive.fetch import check_url
-from mms_handler.errors import ArchiveError
+from mms_handler.errors import ArchiveError, SettingsError
 from mms_handler.manifest import MANIFEST
 
 _NAMES = [
@@ -263,6 +263,32 @@ def manifest_text(data: bytes) -> None:
     assert handler is None or isinstance(handler, ArchiveError)
 
 
+_LINE = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea"
+_SIGNATURE = sshsig.encode(sshsig.Signature(bytes(32), bytes(range(64)))).encode()
+
+
+def signature(data: bytes) -> None:
+    """A signature has one spelling, and a file of keys or a private key is read or refused."""
+    choices = Choices(data)
+    kind = choices.number(3)
+    text = choices.rest()
+    if kind == 0:
+        try:
+            decoded = sshsig.decode(text)
+        except ValueError:
+            return
+        assert sshsig.encode(decoded).encode() == text
+        return
+    path = _scratch() / "keys"
+    path.write_bytes(text)
+    if kind == 1:
+        read = outcome(keys.read_trusted, path)
+        assert isinstance(read, SettingsError) or all(len(key.public) == 32 for key in read.keys)
+        return
+    read = outcome(keys.read_private, path, lambda: "secret")
+    assert isinstance(read, SettingsError) or len(keys.public_of(read)) == 32
+
+
 def address(data: bytes) -> None:
     """No spelling of an address leads to another host, or out of the prefix, that is allowed."""
     choices = Choices(data)
@@ -341,5 +367,16 @@ TARGETS = {
         ),
     ),
     "manifests": (manifest_text, lambda: [b"\1\0\0" + _MANIFEST, b"\0\1m\3a:b\0\0\0"]),
+    "signatures": (
+        signature,
+        lambda: [
+            b"\0" + _SIGNATURE,
+            b"\1" + f"# a comment\n{_LINE} ann\n".encode(),
+            b"\1" + f'ann valid-before="20270101Z",namespaces="git" {_LINE}\n'.encode(),
+            b"\1-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----\n",
+            b"\2-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLs"
+            b"LMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n",
+        ],
+    ),
     "addresses": (address, lambda: [b"\0\1\1\2\0", b"\0\1\4\5", b"\1\1\0\0\7\1\x08\1\2"]),
 }

@@ -19,7 +19,7 @@ SHARES = {
     "fuzz_core": {"core": 240},
     "fuzz_properties": {"arrays": 3, "numbers": 3},
     "fuzz_headers": {"accept": 70, "content_type": 70},
-    "fuzz_archives": {"zips": 6, "tars": 6, "manifests": 60, "addresses": 50},
+    "fuzz_archives": {"zips": 6, "tars": 6, "manifests": 60, "signatures": 40, "addresses": 50},
     "fuzz_frames": {"frames": 6},
     "fuzz_settings": {"settings": 40},
     "fuzz_management": {"access": 50, "management": 70, "management_socket": 4},

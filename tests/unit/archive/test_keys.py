@@ -78,7 +78,8 @@ def test_a_private_key_with_a_passphrase(tmp_path, key):
 def test_what_is_no_private_key(tmp_path, key):
     path = tmp_path / "key"
     needed = "expected an Ed25519 key in PEM, as openssl genpkey -algorithm ed25519 writes it"
-    for text in (b"", b"a secret", public_pem(key), private_pem(key)[:-40]):
+    x448 = private_pem(key).replace(b"K2Vw", b"K2Vv")  # its keys are longer
+    for text in (b"", b"a secret", public_pem(key), private_pem(key)[:-40], x448):
         path.write_bytes(text)
         message = refusal(keys.read_private, path, never)
         assert message == f"{path} cannot be read as a private key: {needed}"
@@ -158,6 +159,18 @@ RSA_LINE = "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAAAgQC7 ann"
         (f"ann cert-authority {LINE}", "the option 'cert-authority' of ann is not supported"),
         (f'ann valid-before="soon" {LINE}', "'soon' is not a time: expected YYYYMMDD[HHMM[SS]][Z]"),
         (f'ann valid-before="20261301" {LINE}', "'20261301' is not a time"),
+        (f'ann valid-before="" {LINE}', "'' is not a time"),
+        (f'ann valid-before="Z" {LINE}', "'Z' is not a time"),
+        (f'ann valid-before="20260101ZZ" {LINE}', "'20260101ZZ' is not a time"),
+        (f'ann valid-before="00010101" {LINE}', "'00010101' is not a time"),
+        (f"ann valid-before {LINE}", "'' is not a time"),
+        (f"ann valid-before=20260101 {LINE}", "'valid-before=20260101' of ann are not options"),
+        (f'ann x valid-before="20260101" {LINE}', "of ann are not options of ssh-keygen"),
+        (f'ann valid-before="20260101"; {LINE}', "of ann are not options of ssh-keygen"),
+        (
+            f'ann valid-before="20260101",valid-before="20990101" {LINE}',
+            "of ann are not options of ssh-keygen",
+        ),
         ("-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "not a public key in PEM"),
     ],
 )  # fmt: skip
