@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -22,7 +23,8 @@ class SampleRequest(NamedTuple):
     Attributes:
         entry: its entry in the manifest.
         body: the request's body.
-        generated: whether ``zeros`` made it; otherwise a person chose it.
+        generated: whether ``zeros`` made it, and no model has answered it; otherwise a person
+            chose it, or it was answered when it was packed.
     """
 
     entry: Sample
@@ -95,4 +97,15 @@ def packed(folder: Path) -> SampleRequest | None:
         ArchiveError: the folder's manifest is not valid.
     """
     sample = manifest.read_sample(folder)
-    return SampleRequest(*sample) if sample else None
+    if sample is None:
+        return None
+    entry, body = sample
+    return SampleRequest(entry, body, generated=entry.reply is None and body == _zeros_in(folder))
+
+
+def _zeros_in(folder: Path) -> bytes | None:
+    """What ``zeros`` makes of the model in ``folder``; None if that is nothing."""
+    with contextlib.suppress(ArchiveError):
+        request = zeros({path.name: path for path in folder.iterdir()})
+        return request.body if request else None
+    return None

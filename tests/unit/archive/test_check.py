@@ -157,6 +157,24 @@ def test_a_sample_without_a_packed_reply(inspect, tmp_path, status, fails):
     assert report.failure == (f"the packed sample gets {status}: no" if fails else None)
 
 
+@pytest.mark.parametrize("status", [400, 500])
+def test_zeros_that_a_script_does_not_read(inspect, tmp_path, status):
+    """convert made them, and nobody knows whether the script reads such a body."""
+    model = {"modelName": "old", "handler": "mms_handler.service:handle"}
+    sample = {"name": "MAR-INF/sample.json", "content_type": JSON, "accept": "*/*"}
+    manifest = {"model": model, "mms_handler": {"sample": sample}}
+    with zipfile.ZipFile(tmp_path / "old.mar", "w") as mar:
+        mar.writestr(MANIFEST, json.dumps(manifest))
+        mar.writestr("MAR-INF/sample.json", "[[0, 0]]")
+        mar.writestr("model-shapes.json", '[{"name": "data", "shape": [10, 2]}]')
+    inspect.report = {"script": None, "functions": [], **report_of(b"no", status)}
+    report = check(tmp_path / "old.mar")
+    assert report.verdict == f"{tmp_path / 'old.mar'} can be served"
+    assert (None, "it answers a request: --sample FILE sends one") in statements(report)
+    report = check(tmp_path / "old.mar", accept="text/csv")  # now it is a person's request
+    assert report.failure == f"the packed sample gets {status}: no"
+
+
 def test_other_types(inspect, tmp_path):
     """With them another reply is expected, and so none is compared."""
     path = packed(tmp_path, {**REPLY, "body": "[9]"})

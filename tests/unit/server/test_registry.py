@@ -232,15 +232,16 @@ def test_a_load_over_the_time_limit(versions, source, tmp_path, mms):
         models.register(source("slow"), serving()._replace(timeout_s=1))
 
 
-def packed(tmp_path, name: str) -> Source:
-    """An archive with a sample."""
+def packed(tmp_path, name: str, **files: str) -> Source:
+    """An archive with a sample; ``files`` are entries that take the place of its own."""
     sample = {"name": "MAR-INF/sample.csv", "content_type": "text/csv", "accept": "text/csv"}
     handler = "mms_handler.service:handle"
     manifest = {"model": {"modelName": name, "handler": handler}, "mms_handler": {"sample": sample}}
     with zipfile.ZipFile(tmp_path / f"{name}.mar", "w") as mar:
         mar.writestr(MANIFEST, json.dumps(manifest))
-        mar.writestr("MAR-INF/sample.csv", "1,2")
-        mar.writestr("code/inference.py", "")
+        entries = {"MAR-INF/sample.csv": "1,2", "code/inference.py": "", **files}
+        for entry, text in entries.items():
+            mar.writestr(entry, text)
     return Source(name, tmp_path / f"{name}.mar", 0, "m.mar")
 
 
@@ -284,6 +285,16 @@ def test_a_model_that_cannot_answer_its_sample(versions, tmp_path, mms, status):
     with unchanged(models, tmp_path), pytest.raises(ServerError, match=message):
         models.register(packed(tmp_path, "broken"), serving())
     assert mms.processes("broken") == []
+
+
+def test_zeros_that_a_model_does_not_read(versions, tmp_path, mms):
+    """convert made them for a model that it did not try: it is served."""
+    models = versions()
+    mms.statuses["INVOKE"] = 500
+    shapes = '[{"name": "data", "shape": [10, 2]}]'
+    zeros = {"MAR-INF/sample.csv": "[[0, 0]]", "model-shapes.json": shapes}
+    models.register(packed(tmp_path, "old", **zeros), serving())
+    assert models.registry.model("old").url == "m.mar"
 
 
 def test_processes_that_end_right_after_the_load(versions, source, tmp_path, mms):
