@@ -114,7 +114,7 @@ screenshots: $(VENV)/test$(JAVA) ## make the pictures of docs/page.md anew, in C
 
 # The variable silences a notice of the theme's makers about a successor.
 docs: $(VENV)/test$(JAVA) ## build the site from docs/ into site/, to be opened as site/index.html; needs Python 3.10 or newer
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo site/index.html
 
 help: ## list the targets
