@@ -30,7 +30,8 @@ def save(model: Any, model_dir: Path, shapes: Sequence[tuple[int, ...]] = ()) ->
     """Write the symbol, parameters and input shapes of a model; each file is complete or absent.
 
     Args:
-        model: a bound Module with parameters, or a HybridBlock that was called.
+        model: a bound Module with parameters, or a HybridBlock that was called.  Without
+            ``shapes`` it must have been hybridized, and model-shapes.json is not written.
         model_dir: gets model-symbol.json, model-0000.params (``arg:`` and ``aux:`` keys) and
             model-shapes.json (``[{"name": str, "shape": [ints]}]``, with the batch size of the
             training).  Files with these names are replaced.
@@ -41,8 +42,8 @@ def save(model: Any, model_dir: Path, shapes: Sequence[tuple[int, ...]] = ()) ->
 
     Source: the developer guide, ``save``; CONTRACT A5 for names and bytes.
     """
-    called = isinstance(model, mx.gluon.HybridBlock) and shapes
-    if not (is_module(model) or called):
+    is_block = isinstance(model, mx.gluon.HybridBlock)
+    if not (is_module(model) or (is_block and (shapes or model._cached_graph))):
         raise ModelError(
             "the default save writes a Module, or a HybridBlock that was called; train returned a "
             f"{type(model).__name__}: define save(model, model_dir) in the script, or save the "
@@ -50,12 +51,15 @@ def save(model: Any, model_dir: Path, shapes: Sequence[tuple[int, ...]] = ()) ->
         )
     model_dir.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".saving-", dir=str(model_dir)) as partial:
-        if called:
+        if is_block and shapes:
             _save_block(model, Path(partial), shapes)
+        elif is_block:
+            model.export(str(Path(partial) / "model"), epoch=0)
+            (model_dir / SHAPES).unlink(missing_ok=True)
         else:
             _save_module(model, Path(partial))
-        for name in (SYMBOL, PARAMS, SHAPES):
-            os.replace(Path(partial) / name, model_dir / name)
+        for path in Path(partial).iterdir():
+            os.replace(path, model_dir / path.name)
 
 
 def _save_module(module: Any, folder: Path) -> None:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 
+import mxnet as mx
 import pytest
 
 from mms_handler.errors import ModelError, ScriptError
@@ -121,6 +122,20 @@ def test_save_expects_one_folder_and_one_model(tmp_path, sums):
         containers.save(sums(), sums())
     with pytest.raises(ModelError, match="got str and str"):
         containers.save(str(tmp_path), "model")
+
+
+def test_save_of_a_hybridized_block(tmp_path):
+    """A script-mode script calls it with its network, in the order of the wild (CONTRACT C17)."""
+    net = mx.gluon.nn.Dense(1, in_units=2, use_bias=False, prefix="sum_")
+    net.initialize(mx.init.One())
+    net.hybridize()
+    net(mx.nd.ones((1, 2)))
+    (tmp_path / "model-shapes.json").write_text("[]")  # another model's
+    containers.save(net, str(tmp_path))
+    assert saved(tmp_path) == ["model-0000.params", "model-symbol.json"]
+    symbol, arguments, _ = mx.model.load_checkpoint(str(tmp_path / "model"), 0)
+    assert symbol.list_arguments() == ["data", "sum_weight"]
+    assert arguments["sum_weight"].asnumpy().tolist() == [[1.0, 1.0]]
 
 
 def test_save_of_something_else_than_a_model(tmp_path):
