@@ -53,13 +53,34 @@ NOT_RUN = (
     "test_project_files.py",
 )
 
-#: About a minute of tests that start servers, by the first part of a module's path.
+#: About a minute of tests that start servers, by the beginning of a module's path; the longest
+#: counts.
 SERVER_TESTS = {
-    "training": ("train_command", "train_scripts"),
-    "archive": ("archives", "commands"),
-    "server": ("management", "models_commands", "versions", "logs", "access"),
-    "worker": ("worker_life", "batches", "logs"),
     "": ("serving", "logs", "data_plane", "errors_over_http"),
+    "archive/": ("archives", "commands"),
+    "archive/signing": ("signatures",),
+    "bench/": ("bench",),
+    "codecs/tensors": ("open_inference",),
+    "dev/": ("open_inference", "commands"),
+    "replay/": ("capture",),
+    "server/": ("management", "models_commands", "versions", "logs", "access"),
+    "server/api_parts": ("open_inference",),
+    "server/capturing": ("capture",),
+    "server/documents": ("open_inference",),
+    "server/inference_api": ("open_inference",),
+    "server/page": ("page", "page_in_a_browser"),
+    "server/server": ("supervisor", "tune", "serving"),
+    "server/tensor_api": ("open_inference",),
+    "server/tuned": ("tune",),
+    "training/": ("train_command", "train_scripts"),
+    "transform/": ("transform",),
+    "tuning/": ("tune",),
+    "worker/": ("worker_life", "batches", "logs"),
+    "worker/learning": ("learning",),
+    "worker/mms/fork": ("forked_workers", "worker_processes"),
+    "worker/mms/plain": ("plain_handlers",),
+    "worker/mms/plane": ("data_plane", "worker_frames"),
+    "worker/tracing": ("traces",),
 }
 
 #: Seconds of tests, as they took without a mutant, that are run for one mutant.
@@ -305,7 +326,8 @@ def is_noticed(copy: Path, names: list[str], tests: Tests) -> bool:
 
 def server_tests(module: str) -> tuple[str, ...]:
     """The files of tests with servers that may notice a change of a module."""
-    names = SERVER_TESTS.get(Path(module).parts[1], SERVER_TESTS[""])
+    path = Path(module).relative_to("mms_handler").as_posix()
+    names = SERVER_TESTS[max((each for each in SERVER_TESTS if path.startswith(each)), key=len)]
     return tuple(f"tests/e2e/test_{name}.py" for name in names)
 
 
