@@ -49,7 +49,10 @@ final class Gate {
         String host = address.substring(0, colon);
         int port = Integer.parseInt(address.substring(colon + 1));
         try {
-            EventLoopGroup loops = Connector.newEventLoopGroup(threads());
+            EventLoopGroup loops = Spin.newEventLoopGroup(threads());
+            if (loops == null) {
+                loops = Connector.newEventLoopGroup(threads());
+            }
             listener = bootstrap(loops).bind(new InetSocketAddress(host, port)).sync().channel();
             if (Plane.ON) {
                 Plane.listen(loops);

@@ -51,6 +51,9 @@ final class LaneWorker extends ByteToMessageDecoder {
     private int unanswered;
     private int batchSize;
     private long sentNs;
+
+    /** How long the batch before took. */
+    private long lastNs = Long.MAX_VALUE;
     private boolean leaving;
 
     /** @param lanes the lane for the workers of a listener, by its port; null if there is none */
@@ -93,6 +96,9 @@ final class LaneWorker extends ByteToMessageDecoder {
         context.write(start, context.voidPromise());
         calls.forEach(call -> context.write(call.takeBody(), context.voidPromise()));
         context.flush();
+        if (lastNs < Spin.LIMIT_NS && context.executor().inEventLoop()) {
+            Spin.begin();
+        }
     }
 
     private void count(List<Call> calls) {
@@ -243,7 +249,9 @@ final class LaneWorker extends ByteToMessageDecoder {
             report(calls);
             unanswered -= replies.size();
             if (unanswered == 0 && last) {
-                lane.counts.busyNs.add(System.nanoTime() - sentNs);
+                lastNs = System.nanoTime() - sentNs;
+                lane.counts.busyNs.add(lastNs);
+                Spin.end();
             }
             leaving |= replies.isEmpty();
             if (unanswered == 0 && leaving) {
