@@ -75,6 +75,8 @@ def export(
         raise click.UsageError("--max-batch-size only works with --as")
     name = check_name(name or re.sub(r"\.(mar|tar|tar\.gz|tgz)$", "", model.resolve().name))
     target = output or Path(exports.LAYOUTS[layout].default(name) if layout else f"{name}.{to}")
+    if target.resolve() == model.resolve():
+        raise click.UsageError(f"{target} is the model itself; name another file with --output")
     if not layout:
         files.check_free(target, force)
     if to == "npz":

@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
+_BATCHES = {
+    True: "rows give the same alone as beside others; a server may put requests together",
+    False: "rows may depend on one another; a server must not put requests together",
+}
+
 
 def rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Names and values, for people."""
@@ -23,6 +28,7 @@ def rows(report: Mapping[str, Any]) -> list[tuple[str, str]]:
         *(("output", _tensor(each)) for each in report["outputs"]),
         *differences,
         ("proved with", f"{len(report['cases'])} inputs: the sample, and made-up rows"),
+        ("batches", _BATCHES[report["rows"]]),
         *_functions(report),
     ]
 

@@ -31,8 +31,9 @@ def export_onnx(
 
     Returns:
         ``error`` alone, or ``inputs`` and ``outputs`` with ``name``, ``shape`` and ``type``;
-        ``rows``, whether their number is free; ``differences`` with ``output``, ``largest`` and
-        ``data``; ``cases`` that were compared; ``functions`` of the script that are not exported.
+        ``rows``, whether a server may put those of several requests together; ``differences`` with
+        ``output``, ``largest`` and ``data``; ``cases`` that were compared; ``functions`` of the
+        script that are not exported.
     """
 
     def write(loaded: Loaded, context: Any) -> dict[str, Any]:
@@ -80,7 +81,7 @@ def _write_onnx(
     loaded: Loaded, context: Any, target: Path, body: Path, content_type: str, tolerance: float
 ) -> dict[str, Any]:
     from mms_handler import models
-    from mms_handler.models.onnx import convert, prove
+    from mms_handler.models.onnx import convert, prove, rows_are_independent
 
     pipeline = loaded.pipeline
     model, arrays = model_call(pipeline, context, body, content_type, "ONNX")
@@ -97,7 +98,7 @@ def _write_onnx(
     return {
         "inputs": [_entry(*tensor) for tensor in converted.inputs],
         "outputs": [_entry(*tensor) for tensor in converted.outputs],
-        "rows": all(_follows_rows(t.shape) for t in (*converted.inputs, *converted.outputs)),
+        "rows": rows_are_independent(converted, graph, plain),
         "differences": [each._asdict() for each in proof.differences],
         "cases": list(proof.cases),
         "functions": _functions(loaded),
@@ -116,11 +117,6 @@ def _names(predictor: Any, count: int, prediction: Any) -> tuple[Sequence[str], 
     if isinstance(prediction, (list, tuple)):  # perhaps with lists in it
         prediction = arrays
     return inputs, list(inference.named(prediction, predictor.output_names))
-
-
-def _follows_rows(shape: Sequence[Any]) -> bool:
-    """Whether a shape begins with the number of rows, which a server's batches need."""
-    return bool(shape) and str(shape[0]) == "N" and not any(side.times for side in shape[1:])
 
 
 def _entry(name: str, shape: Sequence[Any], dtype: Any) -> dict[str, Any]:

@@ -77,8 +77,16 @@ class Graph(NamedTuple):
         inputs = dict(zip(self.names, map(tuple, shapes)))
         inferred: tuple[Any, Any, Any] = self.symbol.infer_shape(**inputs)
         if inferred[0] is None:
-            raise mx.base.MXNetError(f"the shapes {inputs} leave others undefined")
+            unknown = self._unknown(inputs)
+            raise mx.base.MXNetError(f"the shapes {inputs} leave that of {unknown} undefined")
         return inferred
+
+    def _unknown(self, inputs: Mapping[str, Any]) -> str:
+        """The first output of an operator whose shape MXNet does not infer."""
+        internals = self.symbol.get_internals()
+        shapes = internals.infer_shape_partial(**inputs)[1]
+        names = zip(internals.list_outputs(), shapes)
+        return next((name for name, shape in names if not shape or 0 in shape), "an output")
 
 
 def with_rows(rows: int, shapes: Shapes) -> list[tuple[int, ...]]:

@@ -6,7 +6,14 @@ Graph ──convert──▶ Converted (onnx.ModelProto) ──prove──▶ Pr
 from __future__ import annotations
 
 from mms_handler.models.onnx.convert import Converted, Tensor, convert
-from mms_handler.models.onnx.proof import TOLERANCE, Difference, Proof, prove, session
+from mms_handler.models.onnx.proof import (
+    TOLERANCE,
+    Difference,
+    Proof,
+    prove,
+    rows_are_independent,
+    session,
+)
 
 __all__ = [
     "TOLERANCE",
@@ -16,5 +23,6 @@ __all__ = [
     "Tensor",
     "convert",
     "prove",
+    "rows_are_independent",
     "session",
 ]

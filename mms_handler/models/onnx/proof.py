@@ -16,6 +16,7 @@ from mms_handler.models.graphs.executors import Executors
 from mms_handler.models.graphs.graph import Graph
 from mms_handler.models.mx import first_line
 from mms_handler.models.onnx.convert import Converted
+from mms_handler.models.onnx.shapes import Length
 
 Array = npt.NDArray[Any]
 
@@ -128,6 +129,21 @@ def prove(
             elif difference.largest >= worst.get(name, difference).largest:
                 worst[name] = difference
     return Proof(tuple(worst.values()), tuple(words for words, _ in cases))
+
+
+def rows_are_independent(converted: Converted, graph: Graph, sample: Sequence[Array]) -> bool:
+    """Whether every input and output begins with the rows, which give the same alone as together.
+
+    Only then may a server put requests together.  It is False also where rows prove nothing.
+    """
+    tensors = (*converted.inputs, *converted.outputs)
+    begin = all(
+        tensor.shape
+        and tensor.shape[0] == Length(0, 1)
+        and not any(side.times for side in tensor.shape[1:])
+        for tensor in tensors
+    )
+    return begin and Executors(graph, fused=False).independent(sample)
 
 
 def _answers(executors: Executors, arrays: Sequence[Array], words: str) -> list[Array]:

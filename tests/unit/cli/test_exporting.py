@@ -83,6 +83,15 @@ def test_a_file_that_exists_is_kept(run, tmp_path):
     assert (tmp_path / "linear.onnx").read_text() == "mine"
 
 
+def test_a_model_does_not_replace_itself(run, tmp_path):
+    (tmp_path / "linear.tar.gz").write_text("mine")
+    options = "--to", "onnx", "--as", "sagemaker", "--force"
+    code, _, error = run("linear.tar.gz", *options)
+    assert code == 2
+    assert "linear.tar.gz is the model itself; name another file with --output" in error
+    assert (tmp_path / "linear.tar.gz").read_text() == "mine"
+
+
 def test_a_missing_package_names_the_extra(run, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(

@@ -22,6 +22,10 @@ def test_people_read_shapes_differences_and_what_is_not_exported():
         ("output", "output (N,) float32"),
         ("difference", "output: 3.3e-07 of its largest value, for 1 row of zeros"),
         ("proved with", "2 inputs: the sample, and made-up rows"),
+        (
+            "batches",
+            "rows give the same alone as beside others; a server may put requests together",
+        ),
         ("not exported", "input_fn, output_fn of the script: clients have to do this"),
     ]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mms_handler.errors import ModelError
-from mms_handler.models.onnx import convert, prove
+from mms_handler.models.onnx import convert, prove, rows_are_independent
 
 nn, sym = mx.gluon.nn, mx.sym
 data = sym.var("data")
@@ -117,3 +117,29 @@ def test_a_model_that_mxnet_itself_cannot_run_is_refused(symbol_graph):
     graph = graph._replace(dtypes=(np.float16,), parameters=half)
     with pytest.raises(ModelError, match="MXNet fails for the sample: float16 fully connected"):
         prove(convert(graph, [(4, 5)]), graph, [noise(4, 5)])
+
+
+class Function(mx.gluon.HybridBlock):
+    def __init__(self, function):
+        super().__init__()
+        self._function = function
+
+    def hybrid_forward(self, F, x):
+        return self._function(F, x)
+
+
+@pytest.mark.parametrize(
+    ("function", "independent"),
+    [
+        (lambda F, x: F.tanh(x), True),
+        (lambda F, x: F.broadcast_sub(x, F.mean(x, axis=0, keepdims=True)), False),
+        (lambda F, x: F.transpose(x), False),
+        (lambda F, x: F.sum(x), False),
+        (lambda F, x: F.reshape(x, (-1, 1)), False),
+    ],
+    ids=["alone", "mean of rows", "moved", "no rows", "several for each"],
+)
+def test_rows_are_put_together_only_where_they_are_independent(function, independent, block_graph):
+    graph = block_graph(Function(function), noise(2, 3))
+    converted = convert(graph, [(2, 3)])
+    assert rows_are_independent(converted, graph, [noise(2, 3)]) is independent
