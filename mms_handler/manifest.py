@@ -10,11 +10,12 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import math
 import platform
 import re
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Iterable, Mapping, NamedTuple
+from typing import Any, Iterable, Mapping, NamedTuple, Sequence
 
 from mms_handler import __version__
 from mms_handler import schema as schemas
@@ -26,6 +27,7 @@ MANIFEST = "MAR-INF/MANIFEST.json"
 SAMPLE = "MAR-INF/sample"  # plus a suffix for its content type
 INT8 = "MAR-INF/int8-symbol.json"
 PARTS = "MAR-INF/bom.json"
+TWIN = "MAR-INF/twin.onnx"
 
 #: The largest manifest in bytes: room for the hashes of as many files as an archive may have.
 MAX_BYTES = 20 * 10**6
@@ -98,6 +100,36 @@ class Quantized(NamedTuple):
     max_difference: float
 
 
+class Twin(NamedTuple):
+    """The manifest's entry for the ONNX twin, and how well it agreed with the model.
+
+    Attributes:
+        file: name of the archive's entry with the twin.
+        sha256: of the twin.
+        inputs: their names, in the model's order.
+        shapes: of a row of each input.
+        fixed: whether the model takes rows of these shapes alone; else MXNet answers other rows.
+        outputs: their names, in the model's order.
+        max_rows: limit of rows in one run.
+        cases: how many inputs were compared.
+        difference: between predictions at most, as a fraction of the largest value of each.
+        tolerance: the difference that is allowed.
+        gain: how many times as fast as MXNet it was when it was packed; 1 if both were quick.
+    """
+
+    file: str
+    sha256: str
+    inputs: Sequence[str]
+    shapes: Sequence[Sequence[int]]
+    fixed: bool
+    outputs: Sequence[str]
+    max_rows: int
+    cases: int
+    difference: float
+    tolerance: float
+    gain: float
+
+
 class Tuned(NamedTuple):
     """The manifest's entry for the settings that serve the model fastest, as ``tune`` found.
 
@@ -151,6 +183,7 @@ class Manifest(NamedTuple):
         tuned: the settings that serve it fastest, if they are known.
         parts: name of the entry that lists the model's parts and requirements; "" if none does.
         signer: who signed the archive, as ``archive.verify`` found; "" for nobody.
+        twin: the ONNX twin, if there is one.
     """
 
     name: str
@@ -164,6 +197,7 @@ class Manifest(NamedTuple):
     tuned: Tuned | None = None
     parts: str = ""
     signer: str = ""
+    twin: Twin | None = None
 
 
 # --- writing ---------------------------------------------------------------------------------
@@ -179,6 +213,7 @@ def encode(
     version: str | None = None,
     schema: Schema | None = None,
     parts: str | None = None,
+    twin: Twin | None = None,
 ) -> bytes:
     """A manifest as JSON.  The same model and versions give the same bytes.
 
@@ -192,6 +227,7 @@ def encode(
         version: the model's; None: it has none.
         schema: the model's inputs and outputs; None: they were not looked for.
         parts: name of the entry that lists the model's parts and requirements; None: none does.
+        twin: the ONNX twin, if there is one.
     """
     model = {"modelName": name, "handler": handler}
     if version:
@@ -208,6 +244,8 @@ def encode(
         extension["quantized"] = dict(zip(QUANTIZED_KEYS, quantized))
     if parts:
         extension["parts"] = parts
+    if twin:
+        extension["twin"] = twin._asdict()
     manifest = {
         "runtime": "python",
         "model": {**model, "script": script} if script else model,
@@ -260,6 +298,7 @@ def read(text: bytes) -> Manifest:
             schema=schemas.read(extension["schema"]) if "schema" in extension else None,
             tuned=_tuned(extension["tuned"]) if "tuned" in extension else None,
             parts=_string(extension.get("parts", "")),
+            twin=_twin(extension["twin"]) if "twin" in extension else None,
         )
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise ArchiveError(f"{MANIFEST} is not a valid manifest: {exc!r}") from exc
@@ -331,6 +370,28 @@ def _quantized(entry: Mapping[str, Any]) -> Quantized:
     if not all(isinstance(number, (int, float)) and number >= 0 for number in quantized[2:]):
         raise ValueError(f"the int8 graph's numbers are {quantized[2:]}; expected 0 or more")
     return quantized
+
+
+def _twin(entry: Mapping[str, Any]) -> Twin:
+    twin = Twin(**entry)
+    if twin.file != TWIN:
+        raise ValueError(f"the ONNX twin is {twin.file!r}; expected {TWIN!r}")
+    for names in (twin.inputs, twin.outputs):
+        if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+            raise TypeError(f"the ONNX twin's names are {str(names)[:80]}; expected strings")
+    lengths = [length for shape in twin.shapes for length in (*shape, 1)]
+    if len(twin.shapes) != len(twin.inputs) or not all(_is_count(length) for length in lengths):
+        raise ValueError("the ONNX twin's shapes are not a list of lengths for each input")
+    if not (_is_count(twin.max_rows) and _is_count(twin.cases) and type(twin.fixed) is bool):
+        raise ValueError("the ONNX twin's rows and cases are not counts")
+    numbers = (twin.difference, twin.tolerance, twin.gain)
+    if not all(type(number) in (int, float) and 0 <= number < math.inf for number in numbers):
+        raise ValueError(f"the ONNX twin's numbers are {numbers}; expected 0 or more")
+    return twin._replace(sha256=_string(twin.sha256))
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value > 0
 
 
 def _tuned(entry: Mapping[str, Any]) -> Tuned:

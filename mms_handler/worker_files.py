@@ -24,6 +24,9 @@ LOAD_TIMES = "MAR-INF/load-times"
 #: The inputs and outputs of the model, as JSON.
 SCHEMA = "MAR-INF/schema.json"
 
+#: What computes the model's predictions: "onnx" or "mxnet".
+ENGINE = "MAR-INF/engine"
+
 #: The ids of a worker's requests; its process id is appended.
 _REQUESTS = "MAR-INF/requests-"
 
@@ -37,7 +40,7 @@ _MAX_LENGTH = 4_000
 
 def forget_load(folder: Path) -> None:
     """Remove what workers wrote about earlier loads of the model in ``folder``."""
-    for name in (LOAD_ERROR, LOAD_PHASE, LOAD_TIMES):
+    for name in (LOAD_ERROR, LOAD_PHASE, LOAD_TIMES, ENGINE):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -67,6 +70,16 @@ def read_schema(folder: Path) -> str:
     with contextlib.suppress(OSError):
         return (folder / SCHEMA).read_text("utf-8", "replace")
     return ""
+
+
+def write_engine(folder: Path, engine: str) -> None:
+    """Write what computes the predictions of the model in ``folder``."""
+    _write(folder / ENGINE, engine)
+
+
+def read_engine(folder: Path) -> str:
+    """What computes a model's predictions, as a worker wrote it; "" if none did."""
+    return _read(folder / ENGINE)[0]
 
 
 def _write(path: Path, text: str) -> None:

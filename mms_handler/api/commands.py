@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping, Sequence
 
 from mms_handler import settings
-from mms_handler.errors import TrainingError
+from mms_handler.errors import ArchiveError, TrainingError
 
 if TYPE_CHECKING:
     from mms_handler.server import Server
@@ -29,6 +29,7 @@ def pack(
     accept: str = "*/*",
     calibration: str | os.PathLike[str] | None = None,
     min_agreement: float = 0.95,
+    engine: str | None = None,
     key: str | os.PathLike[str] | None = None,
     passphrase: str = "",
     force: bool = False,
@@ -50,6 +51,8 @@ def pack(
             None: no int8 graph is packed.
         min_agreement: the fraction of predictions, from 0 to 1, that the int8 graph must not
             change.
+        engine: "onnx" also packs an ONNX twin, from which workers answer where it is faster.
+            None: none is packed.
         key: a file with an Ed25519 private key, which signs the archive; None: it is not signed.
         passphrase: of the key, if it is encrypted.
         force: replace ``target`` if it exists.
@@ -74,6 +77,10 @@ def pack(
             "sample": options["sample"] or requests[0].path,
             "quantizer": lambda folder: archive.quantize(folder, requests, min_agreement),
         }
+    if engine not in (None, "onnx"):
+        raise ArchiveError(f"the engine is {engine!r}; expected 'onnx' or None")
+    if engine:
+        options["twin_maker"] = archive.make_twin
     return archive.pack(
         Path(model_dir),
         Path(target),

@@ -4,9 +4,10 @@
                  │        └──▶ verify: read it as MMS will, before MMS does
                check
 
-``pack`` also packs an int8 graph that ``quantize`` makes.  ``signing`` signs archives with ``keys``
-in the format of ``sshsig``, and tells ``verify`` who signed one.  ``safety`` has the rules for
-entries; ``zips`` and ``tars`` read and write the two formats.
+``pack`` also packs an int8 graph that ``quantize`` makes, or an ONNX twin that ``make_twin`` makes.
+``signing`` signs archives with ``keys`` in the format of ``sshsig``, and tells ``verify`` who
+signed one.  ``safety`` has the rules for entries; ``zips`` and ``tars`` read and write the two
+formats.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from mms_handler.archive.quantize import MIN_AGREEMENT, calibration_requests, qu
 from mms_handler.archive.report import Question, Report
 from mms_handler.archive.retuning import write_tuned
 from mms_handler.archive.signing import sign
+from mms_handler.archive.twin import make_twin
 from mms_handler.archive.unpacking import unpack_any
 from mms_handler.archive.verify import (
     manifest_of,
@@ -43,6 +45,7 @@ __all__ = [
     "convert",
     "entries",
     "fetch",
+    "make_twin",
     "manifest_of",
     "other_suffix",
     "pack",

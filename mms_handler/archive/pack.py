@@ -20,8 +20,9 @@ from mms_handler import manifest
 from mms_handler.archive import files, safety, samples, sbom, signing, tars, zips
 from mms_handler.archive.quantize import Int8Graph
 from mms_handler.archive.samples import SampleRequest, Tried
+from mms_handler.archive.twin import OnnxTwin
 from mms_handler.errors import ArchiveError, ScriptError
-from mms_handler.manifest import INT8, MANIFEST, PARTS
+from mms_handler.manifest import INT8, MANIFEST, PARTS, TWIN
 from mms_handler.names import check_version
 from mms_handler.script.find import choose_script
 from mms_handler.script.frames import write_sources
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 _TIME = (1980, 1, 1, 0, 0, 0)  # of every entry: the earliest time that a zip can hold
 _LEFT_OUT = {"__pycache__", "__MACOSX", "MAR-INF"}
-_STORED = {".params", ".npy", ".npz", ".png", ".jpg", ".jpeg", ".gz", ".zip", ".whl"}
+_STORED = {".params", ".onnx", ".npy", ".npz", ".png", ".jpg", ".jpeg", ".gz", ".zip", ".whl"}
 _CHUNK = 2**20  # bytes
 
 #: Called with the model in a folder, as MMS would unpack it, and with the sample request.  Returns
@@ -41,6 +42,10 @@ Trial = Callable[[Path, Optional[SampleRequest]], Tried]
 
 #: Called with the same folder.  Returns the int8 graph to pack, or raises.
 Quantizer = Callable[[Path], Int8Graph]
+
+#: Called with the same folder, and with the sample request that the model has answered.  Returns
+#: the ONNX twin to pack, or raises.
+TwinMaker = Callable[[Path, Optional[SampleRequest]], OnnxTwin]
 
 
 def pack(
@@ -58,6 +63,7 @@ def pack(
     trial: Trial | None = None,
     quantizer: Quantizer | None = None,
     key: Ed25519PrivateKey | None = None,
+    twin_maker: TwinMaker | None = None,
 ) -> Path:
     """Write the archive of a model.
 
@@ -78,6 +84,8 @@ def pack(
         quantizer: called before ``trial`` to make the int8 graph, with ``quantize.quantize``;
             None packs none.
         key: signs the archive; None: it is not signed.
+        twin_maker: called after ``trial`` to make the ONNX twin, with ``twin.make_twin``; None
+            packs none.
 
     Returns:
         ``target``.
@@ -104,6 +112,7 @@ def pack(
         trial=trial,
         quantizer=quantizer,
         key=key,
+        twin_maker=twin_maker,
     )
 
 
@@ -214,6 +223,7 @@ def write(
     trial: Trial | None = None,
     quantizer: Quantizer | None = None,
     key: Ed25519PrivateKey | None = None,
+    twin_maker: TwinMaker | None = None,
 ) -> Path:
     """Write an archive of ``packed``, its files by their names in it.  See also ``pack``.
 
@@ -226,23 +236,27 @@ def write(
         manifest.check_handler(handler, packed)
     script = None if handler else script_of(packed, program)
     int8: Int8Graph | None = None
+    twin: OnnxTwin | None = None
     tried = Tried(request)
     with files.replacing(target, force) as partial:
         with zipfile.ZipFile(partial, "w") as mar:
             hashes = {inner: _add(mar, inner, packed[inner], progress) for inner in sorted(packed)}
-        if trial or quantizer:
+        if trial or quantizer or twin_maker:
             with _unpacked(partial, manifest.encode(name, script), name) as folder:
                 sources = {inner: path.resolve() for inner, path in packed.items()}
                 write_sources(folder, {"": name, **sources})
                 # The quantizer is first, because its errors name the file of a failing request.
                 int8 = quantizer(folder) if quantizer else None
                 tried = trial(folder, request) if trial else tried
+                twin = twin_maker(folder, tried.request) if twin_maker else None
         with zipfile.ZipFile(partial, "a") as mar:
             if tried.request:
                 name_of_sample = tried.request.entry.name
                 hashes[name_of_sample] = _add(mar, name_of_sample, tried.request.body)
             if int8:
                 hashes[INT8] = _add(mar, INT8, int8.symbol)
+            if twin:
+                hashes[TWIN] = _add(mar, TWIN, twin.content)
             requirements = _requirements(packed)
             bill = sbom.encode(name, version, hashes, manifest.packages(), requirements)
             hashes[PARTS] = _add(mar, PARTS, bill)
@@ -256,6 +270,7 @@ def write(
                 version,
                 tried.schema,
                 PARTS,
+                twin.entry if twin else None,
             )
             _add(mar, MANIFEST, encoded)
         zips.size(partial)  # raises if unpack would refuse the list of entries

@@ -138,6 +138,8 @@ def _verified(mar: zipfile.ZipFile, keys: Keys | None) -> tuple[Manifest, dict[s
         raise ArchiveError(f"the manifest's graph {read.quantized.symbol!r} is not in the archive")
     if read.parts and read.parts not in sizes:
         raise ArchiveError(f"the manifest's list of parts {read.parts!r} is not in the archive")
+    if read.twin and read.twin.file not in sizes:
+        raise ArchiveError(f"the manifest's ONNX twin {read.twin.file!r} is not in the archive")
     if read.hashes is not None:
         others = {name: digest for name, digest in hashes.items() if name != MANIFEST}
         _check_hashes(read.hashes, others)

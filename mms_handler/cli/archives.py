@@ -74,6 +74,10 @@ _force = click.option("--force", is_flag=True, help="Replace an archive of the s
               help="Sign the archive with the Ed25519 private key in this file.  [default: do not "
               "sign it]")  # fmt: skip
 @passphrase_option
+@click.option("--engine", type=click.Choice(["onnx"]),
+              help="Also pack an ONNX twin of the model, which is proved to agree with it.  Where "
+              "it is faster, workers answer from it, and do without MXNet if the script does.  "
+              "Needs the extra onnx.  [default: pack none]")  # fmt: skip
 @_force
 def archive_command(
     model_dir: Path,
@@ -84,6 +88,7 @@ def archive_command(
     min_agreement: float | None,
     key: Path | None,
     passphrase_file: Path | None,
+    engine: str | None,
     **options: Any,
 ) -> None:
     """Check a model and pack it as a .mar.
@@ -101,6 +106,10 @@ def archive_command(
     if not quantize and (calibration or min_agreement is not None):
         option = "--calibration" if calibration else "--min-agreement"
         raise click.UsageError(f"{option} only works with --quantize int8")
+    if quantize and engine:
+        raise click.UsageError("--quantize int8 and --engine onnx exclude each other")
+    if engine:
+        options["twin_maker"] = _make_twin
     if calibration:
         requests = archive.calibration_requests(calibration, options["content_type"])
         options["sample"] = options["sample"] or requests[0].path
@@ -125,6 +134,15 @@ def _quantizer(requests: list[Any], min_agreement: float | None) -> Callable[[Pa
         return graph
 
     return quantizer
+
+
+def _make_twin(*arguments: Any) -> Any:
+    """Make the ONNX twin of a model, and print a line about it."""
+    from mms_handler import archive
+
+    twin = archive.make_twin(*arguments)
+    click.echo(twin.summary)
+    return twin
 
 
 def pack(model_dir: Path, target: Path, **options: Any) -> None:
@@ -357,6 +375,21 @@ def quantize_command(folder: Path, report: Path, requests: Path) -> None:
 
     bodies = [(Path(path), content_type) for path, content_type in json.loads(requests.read_text())]
     report.write_text(json.dumps(trials.quantize(folder, bodies)))
+
+
+@group.command("twin", hidden=True)
+@click.argument("folder", type=existing)
+@click.argument("report", type=click.Path(path_type=Path))
+@click.argument("target", type=click.Path(path_type=Path))
+@click.argument("sample", type=existing)
+@click.argument("types", nargs=2)
+def twin_command(
+    folder: Path, report: Path, target: Path, sample: Path, types: tuple[str, str]
+) -> None:
+    """Write the ONNX twin of the model in FOLDER, and REPORT; used by archive --engine onnx."""
+    from mms_handler.worker import twins
+
+    report.write_text(json.dumps(twins.make(folder, target, sample, types)))
 
 
 @group.command("inspect", hidden=True)

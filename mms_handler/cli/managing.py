@@ -314,6 +314,8 @@ def _print_description(description: dict[str, Any]) -> None:
         from mms_handler.manifest import Tuned
 
         rows.append(("tuned", str(Tuned(**tuned))))
+    if engine := description.get("engine"):
+        rows.append(("engine", engine))
     if "phase" in description:
         rows.append(("loading", _phase(description)[2:]))
     arrays = schema.read(description) if "inputs" in description else schema.Schema()

@@ -1,7 +1,7 @@
 """Load, save and run MXNet's models, and convert between its arrays and NumPy's.
 
 No other package imports mxnet, which takes two seconds; NumPy alone takes a fifth of one.  A name
-is imported when it is first used: what needs no MXNet does without it.
+is imported when it is first used: a worker that answers from an ONNX twin does without MXNet.
 """
 
 from __future__ import annotations
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from mms_handler.models.gluon_patch import defer_gradients, recorded_shapes
     from mms_handler.models.graphs.faster import (
         FasterGraph,
-        blocks,
         recorded_calls,
         try_graph,
         use_graph,
@@ -46,23 +45,29 @@ if TYPE_CHECKING:
     from mms_handler.models.graphs.shapes import ShapeRules
     from mms_handler.models.images import decode_image
     from mms_handler.models.inputs import to_data
-    from mms_handler.models.kinds import is_block, is_module
+    from mms_handler.models.kinds import blocks, is_block, is_module
     from mms_handler.models.mx import device, gpu_count
     from mms_handler.models.passes import STACK_BYTES, Passes
     from mms_handler.models.predictor import make_predictor, predict
     from mms_handler.models.rows import single_array
     from mms_handler.models.starting import start
+    from mms_handler.models.twin import EXTRA, Session, TwinModel, TwinPredictor, near
+    from mms_handler.models.twin_making import make_twin
     from mms_handler.models.weights import weights
 
 __all__ = [
+    "EXTRA",
     "STACK_BYTES",
     "Arrays",
     "Expected",
     "FasterGraph",
     "PackedInt8",
     "Passes",
+    "Session",
     "ShapeRules",
     "Stack",
+    "TwinModel",
+    "TwinPredictor",
     "blocks",
     "decode_image",
     "defer_gradients",
@@ -74,6 +79,8 @@ __all__ = [
     "is_module",
     "load",
     "make_predictor",
+    "make_twin",
+    "near",
     "plain_leaves",
     "predict",
     "quantize",
@@ -101,20 +108,22 @@ _NAMES = {
     "expected": "Expected",
     "files": "saved_shapes",
     "gluon_patch": "defer_gradients recorded_shapes",
-    "graphs.faster": "FasterGraph blocks recorded_calls try_graph use_graph",
+    "graphs.faster": "FasterGraph recorded_calls try_graph use_graph",
     "graphs.graph": "graph_of",
     "graphs.int8": "PackedInt8 try_int8",
     "graphs.quantize": "quantize",
     "graphs.shapes": "ShapeRules",
     "images": "decode_image",
     "inputs": "to_data",
-    "kinds": "is_block is_module",
+    "kinds": "blocks is_block is_module",
     "mx": "device gpu_count",
     "passes": "STACK_BYTES Passes",
     "predictor": "make_predictor predict",
     "rows": "single_array",
     "starting": "start",
     "weights": "weights",
+    "twin": "EXTRA Session TwinModel TwinPredictor near",
+    "twin_making": "make_twin",
 }
 
 _MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}

@@ -11,6 +11,7 @@ from typing import Any, Callable, Sequence
 import mxnet as mx
 import numpy as np
 
+from mms_handler.errors import ModelError
 from mms_handler.models.arrays import (
     Arrays,
     Stack,
@@ -27,11 +28,13 @@ from mms_handler.models.graphs import faster, in_place
 from mms_handler.models.graphs.executors import Executors
 from mms_handler.models.graphs.graph import of_module, with_rows
 from mms_handler.models.graphs.int8 import PackedInt8, checked_int8
+from mms_handler.models.graphs.onnx_twin import CheckedTwin, checked_twin
 from mms_handler.models.graphs.shapes import Shape, ShapeRules
 from mms_handler.models.inputs import fixed_shapes, forward_names, to_data
 from mms_handler.models.kinds import is_module
 from mms_handler.models.mx import shape_errors_as_bad_input
 from mms_handler.models.rows import ModuleInputs, in_order
+from mms_handler.models.twin import Session
 
 
 def predict(model: Any, data: Any) -> Any:
@@ -73,10 +76,13 @@ class ModulePredictor(ModuleInputs):
     """``module.predict``, for one array or a dict of arrays.
 
     Attributes:
+        by_twin: whether the ONNX twin answers.
         input_names: of the arrays, in their order.
         output_names: of the prediction's.
         shared: whether several requests may share a forward; None if that must be tried.
     """
+
+    by_twin = False
 
     def __init__(self, module: Any, subject: str = "the body has") -> None:
         self._module = module
@@ -101,7 +107,7 @@ class ModulePredictor(ModuleInputs):
     def quick(self, shape: Shape, numbers: Any) -> Any:
         """The prediction for one array, by the compiled core alone; see ``Executors.quick``."""
         run = self._run
-        return run.quick(shape, numbers) if isinstance(run, Executors) else None
+        return run.quick(shape, numbers) if isinstance(run, (Executors, CheckedTwin)) else None
 
     def __call__(self, data: Any) -> Any:
         """The result of ``module.predict``, in ndarrays if ``data`` are Arrays for executors.
@@ -150,6 +156,35 @@ class ModulePredictor(ModuleInputs):
         if self._executors and isinstance(data, Arrays):
             self._run = checked_int8(self._executors, data, packed)
 
+    def max_rows(self, data: Arrays) -> int:
+        """The limit of rows in one forward, for arrays like these."""
+        executors = self._executors
+        shapes = [array.shape for array in data]
+        return executors.max_rows or executors.graph.max_rows(shapes) if executors else 1
+
+    @property
+    def best(self) -> Callable[[Any], Any]:
+        """What computes predictions for Arrays.
+
+        Raises:
+            ModelError: only the Module's own predict does.
+        """
+        if self._run is None:
+            raise ModelError("the Module takes no other number of rows than it was bound for")
+        return self._run
+
+    def try_twin(self, data: Any, twin: Session) -> str:
+        """From now on answer by the ONNX twin, if it agrees and is faster for these arrays.
+
+        Returns why it is not used; "" if it is.
+        """
+        if not self._executors or not isinstance(data, Arrays):
+            return "the model has no graph for any number of rows"
+        run, reason = checked_twin(self._executors, self._run or self._executors, data, twin)
+        self.by_twin = not reason
+        self._run = run
+        return reason
+
 
 def executors_of(module: Any) -> tuple[Executors | None, bool | None]:
     """Executors for any number of rows of a Module, and whether requests may share a forward.
@@ -193,6 +228,7 @@ class BlockPredictor:
     """
 
     shared = None  # tried when requests of a kind first come together
+    by_twin = False
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from typing import Any, Callable, Iterator, NamedTuple
 
 import psutil
 
-from mms_handler import names, schema
+from mms_handler import names, schema, worker_files
 from mms_handler.errors import NoSuchModel, Unavailable
 from mms_handler.server import documents, sizing
 from mms_handler.server.front_end import FrontEnd
@@ -138,6 +138,8 @@ class Registry:
             for_clients["signedBy"] = model.signer
         if tuned := self._mms.tuned(name):
             for_clients["tuned"] = {"cpus": tuned.cpus, **tuned.settings()}
+        if engine := worker_files.read_engine(self._store.folder(name)):
+            for_clients["engine"] = engine
         arrays = documents.schema_in(self._store.folder(name))
         described = schema.encode(arrays) if any(arrays) else {}
         return {**description, **for_clients, **described}

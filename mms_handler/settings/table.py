@@ -399,6 +399,12 @@ class Settings:
         "Try faster graphs when a model is loaded: on, off, or float (on, but without an "
         "archive's int8 graph).",
     )
+    engine: str = declare(
+        "auto",
+        {"MMS_HANDLER_ENGINE": texts.engine},
+        "What computes predictions: auto (an archive's ONNX twin, where it agrees and is faster), "
+        "or mxnet.",
+    )
     fork: str = declare(
         "auto",
         {"MMS_HANDLER_FORK": texts.auto},

@@ -145,6 +145,7 @@ log_format = choice("text", "json")
 log_level = choice("debug", "info", "warning", "error")
 access_log = choice("off", "on", "errors")
 auto = choice("auto", "off")
+engine = choice("auto", "mxnet")
 
 
 def words(text: str) -> tuple[str, ...]:

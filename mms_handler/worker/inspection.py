@@ -136,10 +136,9 @@ def _bound(script: Script) -> list[BoundHook]:
 
 
 def _settings() -> Settings:
-    current = settings.current()
-    if current.optimize == "on":  # the packed reply is the model's, not its int8 graph's
-        return dataclasses.replace(current, optimize="float")
-    return current
+    # The packed reply is the model's, not its int8 graph's, nor its ONNX twin's.
+    current = dataclasses.replace(settings.current(), engine="mxnet")
+    return dataclasses.replace(current, optimize="float") if current.optimize == "on" else current
 
 
 def _refusal(exc: LoadError) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
-from mms_handler import errors, manifest, names, worker_files
+from mms_handler import errors, manifest, models, names, worker_files
 from mms_handler import schema as schemas
 from mms_handler.codecs import compiled
 from mms_handler.errors import HandlerError, LoadError, ModelError
@@ -34,6 +34,7 @@ from mms_handler.settings import (
     export_defaults,
     path_of_programs,
 )
+from mms_handler.worker import engine, inference, learning, pipeline, sample, shapes
 from mms_handler.worker.mms import fork_server
 from mms_handler.worker.request import Request, request_without_mms
 
@@ -112,46 +113,31 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
         check_not_empty(worker.model_dir)
         for name in _NEEDED_LATER:
             importlib.import_module(name)
-    with phase("mxnet", worker):
-        worker = start_mxnet(worker)
-        from mms_handler import models  # these import mxnet
-        from mms_handler.worker import inference, learning, pipeline, sample, shapes
     with phase("script", worker):
         program = manifest.script_name(context.manifest)
         path = script_path or find_script(worker.model_dir, settings.program, program)
+    twin, alone = None, False
+    if engine.has_twin(model_dir):
+        with phase("onnx", worker):
+            twin = engine.open_twin(model_dir, settings, gpu_id)
+            alone = twin is not None and engine.may_do_without_mxnet(path)
+    with phase("mxnet", worker):
+        worker = worker if alone else start_mxnet(worker)
     script = load_script(path, worker)
-    model, hooks = load_model(script, worker)
-    with phase("functions", worker):
-        options = pipeline.Options(
-            worker.device,
-            settings.accept,
-            settings.predict_order,
-            settings.max_array_bytes,
-            models.saved_shapes(worker.model_dir),
-        )
-        answering = pipeline.build(script, model, options)
-        for hook in (*hooks, *answering.hooks):
-            note(doubts(hook), worker)
-    with phase("sample", worker):
-        int8 = packed_int8(worker.model_dir) if settings.optimize == "on" else None
-        packed = packed_sample(worker)
-        prepared = sample.prepare(
-            answering,
-            packed,
-            properties["batch_size"],
-            faster=settings.optimize != "off",
-            int8=int8,
-        )
-
-        def find_schema() -> Schema:
-            saved = options.saved_shapes
-            known = packed_schema(model_dir)
-            return known or shapes.schema_of(answering, packed, prepared.reply, saved)
-
-        if settings.supervised:  # serve tells clients what the model takes
-            worker_files.write_schema(model_dir, json.dumps(schemas.encode(find_schema())))
+    if alone and engine.needs_mxnet(script):
+        alone = False
+        with phase("mxnet", worker):
+            worker = start_mxnet(worker)
+    built = _build(script, worker, twin)
+    if alone and not _proved(built, worker, twin):
+        with phase("mxnet", worker):
+            worker = start_mxnet(worker)
+        built = _build(script, worker, None)
+    hooks, answering, packed, prepared, find_schema = built
     if settings.supervised:
         worker_files.write_load_times(worker.model_dir, worker.seconds)
+        if engine.has_twin(model_dir):
+            worker_files.write_engine(model_dir, engine.of(answering))
     called = [*hooks, *answering.hooks]
     # Only under serve do workers have a private folder, and time between two requests.
     optimizes = settings.optimize != "off" and worker.gpu_id is None
@@ -164,6 +150,80 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
     return Loaded(
         answering, script, called, *facts, tensors, find_schema, taught, prepared.request_s
     )
+
+
+class _Built(NamedTuple):
+    """A model with the functions for its requests, once it has answered its sample."""
+
+    hooks: Sequence[BoundHook]  # that were called to load it
+    pipeline: Any
+    packed: Request | None
+    prepared: Any  # sample.Prepared
+    find_schema: Callable[[], Schema]
+
+
+def _build(script: Script, worker: Worker, twin: Any) -> _Built:
+    """Load the model, by its twin alone if MXNet was not imported, and let it answer its sample."""
+    settings, folder = worker.settings, worker.model_dir
+    alone = worker.device is None
+    model, hooks = load_model(script, worker, _twin_model(worker, twin) if alone else None)
+    with phase("functions", worker):
+        options = pipeline.Options(
+            worker.device,
+            settings.accept,
+            settings.predict_order,
+            settings.max_array_bytes,
+            models.saved_shapes(folder),
+        )
+        answering = pipeline.build(script, model, options)
+        for hook in (*hooks, *answering.hooks):
+            note(doubts(hook), worker)
+    with phase("sample", worker):
+        has_int8 = settings.optimize == "on" and not alone
+        packed = packed_sample(worker)
+        prepared = sample.prepare(
+            answering,
+            packed,
+            worker.context.system_properties["batch_size"],
+            faster=settings.optimize != "off" and not alone,
+            int8=packed_int8(folder) if has_int8 else None,
+        )
+        if twin and not alone:
+            engine.try_twin(script, answering, packed, twin)
+
+        def find_schema() -> Schema:
+            saved, known = options.saved_shapes, packed_schema(folder)
+            return known or shapes.schema_of(answering, packed, prepared.reply, saved)
+
+        if settings.supervised:  # serve tells clients what the model takes
+            worker_files.write_schema(folder, json.dumps(schemas.encode(find_schema())))
+    return _Built(hooks, answering, packed, prepared, find_schema)
+
+
+def _proved(built: _Built, worker: Worker, twin: Any) -> bool:
+    """Whether the twin alone answers the sample as the model did; the log says why not."""
+    recorded = manifest.read_sample(worker.model_dir)
+    entry = recorded[0] if recorded else None
+    reason = engine.mismatch(entry, built.prepared.reply, twin.entry.tolerance)
+    if reason:
+        engine.refuse(reason)
+    else:
+        log.info("the model's ONNX twin answers, without MXNet")
+    return not reason
+
+
+def _twin_model(worker: Worker, twin: Any) -> Any:
+    """What stands for the model that the default model_fn loads."""
+
+    def load_mxnet() -> Any:
+        """The default predict_fn of that model."""
+        models.start()
+        device = models.device(None)
+        settings, folder = worker.settings, worker.model_dir
+        model = _default_model(str(folder), settings.first_dimension, device)
+        return models.make_predictor(model, device, True, models.saved_shapes(folder))
+
+    return models.TwinModel(twin, load_mxnet)
 
 
 @contextmanager
@@ -209,8 +269,6 @@ def check_not_empty(model_dir: Path) -> None:
 
 def start_mxnet(worker: Worker) -> Worker:
     """Import mxnet, set up for serving; find the worker's device."""
-    from mms_handler import models
-
     models.start(gpu=worker.gpu_id is not None)
     gpus = models.gpu_count()
     gpu_id = worker.context.system_properties["gpu_id"] = visible_gpu(worker.gpu_id, gpus)
@@ -267,14 +325,24 @@ def load_script(path: Path | None, worker: Worker) -> Script:
         return script
 
 
-def load_model(script: Script, worker: Worker) -> tuple[Any, list[BoundHook]]:
+def load_model(
+    script: Script, worker: Worker, twin_model: Any = None
+) -> tuple[Any, list[BoundHook]]:
     """Call pre_model_fn, model_fn and model_warmup_fn, each in its own phase.
+
+    Args:
+        script: the script.
+        worker: the worker.
+        twin_model: what the default model_fn returns, where MXNet is not imported.
 
     Returns:
         What model_fn returned, and the hooks that were called.
     """
     default = functools.partial(
-        _default_model, first_dimension=worker.settings.first_dimension, device=worker.device
+        _default_model,
+        first_dimension=worker.settings.first_dimension,
+        device=worker.device,
+        twin_model=twin_model,
     )
     values = {
         "model_dir": str(worker.model_dir),
@@ -294,11 +362,11 @@ def load_model(script: Script, worker: Worker) -> tuple[Any, list[BoundHook]]:
     return values["model"], hooks
 
 
-def _default_model(model_dir: str, first_dimension: int, device: Any) -> Any:
-    """The contract's default model_fn."""
-    from mms_handler import models
-
-    return models.load(Path(model_dir), first_dimension, device)
+def _default_model(
+    model_dir: str, first_dimension: int, device: Any, twin_model: Any = None
+) -> Any:
+    """The contract's default model_fn; ``twin_model`` stands for what it returns."""
+    return twin_model or models.load(Path(model_dir), first_dimension, device)
 
 
 def packed_sample(worker: Worker) -> Request | None:
@@ -318,8 +386,6 @@ def packed_schema(model_dir: Path) -> Schema | None:
 
 def packed_int8(model_dir: Path) -> Any:
     """The int8 graph that was packed with a model, if any."""
-    from mms_handler import models
-
     packed = manifest.read_folder(model_dir)
     quantized = packed.quantized if packed else None
     if quantized is None:

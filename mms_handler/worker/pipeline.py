@@ -234,7 +234,8 @@ class Steps(_Answering):
                 model of this kind.
         """
         super().__init__(script, model, options)
-        is_module = models.is_module(model)
+        is_twin = isinstance(model, models.TwinModel)
+        is_module = is_twin or models.is_module(model)
         if not (is_module or models.is_block(model)) and "predict_fn" not in script:
             raise ScriptError(
                 f"model_fn returned {described(model)}, wanted a Module or a gluon Block; any "
@@ -244,7 +245,9 @@ class Steps(_Answering):
         for argument, name in (("data", "input_fn"), ("prediction", "predict_fn")):
             self._sources[argument] = Source(name, script.hooks.get(name))
         self.predictor: Any = None
-        if "predict_fn" not in script:
+        if is_twin:  # of a Module that has no script's predict_fn
+            self.predictor = models.TwinPredictor(model)
+        elif "predict_fn" not in script:
             # The default output_fn takes NumPy arrays; a script's output_fn expects NDArrays.
             self.predictor = models.make_predictor(
                 model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from typing import Any, NamedTuple, Sequence, Tuple
@@ -63,7 +64,7 @@ def prepare(
             )
         return Prepared()
     start_s = time.thread_time()
-    with models.recorded_calls(models.blocks(pipeline.model)) as calls:
+    with _recorded_calls(pipeline.model) as calls:
         (reply,) = pipeline.answer([sample])
     if isinstance(reply, Failed):
         text = f"{type(reply.exc).__name__}: {reply.exc}"
@@ -85,6 +86,12 @@ def prepare(
         _try_batches(pipeline, sample)
         _warm_up(pipeline, sample, batch_size)
     return Prepared(request_s, reply)
+
+
+def _recorded_calls(model: Any) -> Any:
+    """As ``models.recorded_calls``, which imports MXNet, if the model has Blocks."""
+    blocks = models.blocks(model)
+    return models.recorded_calls(blocks) if blocks else contextlib.nullcontext([])
 
 
 def _try_with_sample(

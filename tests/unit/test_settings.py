@@ -72,6 +72,7 @@ DEFAULTS = {
     "log_level": "info",
     "access_log": "off",
     "optimize": "on",
+    "engine": "auto",
     "fork": "auto",
     "core": "auto",
     "ui": False,
@@ -170,6 +171,7 @@ def test_an_empty_environment_gives_the_defaults():
         ("MMS_HANDLER_ACCESS_LOG", "errors", {"access_log": "errors"}),
         ("MMS_HANDLER_OPTIMIZE", "OFF", {"optimize": "off"}),
         ("MMS_HANDLER_FORK", "Off", {"fork": "off"}),
+        ("MMS_HANDLER_ENGINE", "MXNet", {"engine": "mxnet"}),
         ("MMS_HANDLER_SUPERVISED", "yes", {"supervised": True}),
         ("MMS_IO_RATIO", "70", {"passed_on": (("io_ratio", "70"),)}),
         (
@@ -583,6 +585,7 @@ OTHERS = {
     "log_level": "error",
     "access_log": "on",
     "optimize": "off",
+    "engine": "mxnet",
     "fork": "off",
     "ui": True,
     "supervised": True,

@@ -83,12 +83,12 @@ def compare(model: Baseline, best: Run, graph: Run, same: Same = graphs_agree) -
             return Trial(0, f"cannot be run: {first_line(prediction.exc)}")
         if not same(expected, prediction):
             return Trial(0, "gives other values")
-    slow, fast = _fastest(best, graph, model.inputs[0], TIMING_S * model.patience)
+    slow, fast = fastest(best, graph, model.inputs[0], TIMING_S * model.patience)
     summary = f"{slow / fast:.2f} times as fast ({slow * 1e3:.2f} ms, {fast * 1e3:.2f} ms)"
     return Trial(slow / fast, summary)
 
 
-def _fastest(best: Run, graph: Run, arrays: Sequence[Any], timing_s: float) -> tuple[float, float]:
+def fastest(best: Run, graph: Run, arrays: Sequence[Any], timing_s: float) -> tuple[float, float]:
     """Seconds of the fastest run of each.  They take turns, because the machine may be busy."""
     start = time.perf_counter()
     times: list[tuple[float, float]] = []
@@ -118,13 +118,6 @@ def try_unfused(executors: Executors, arrays: Sequence[Any], patience: float = 1
 
 
 # --- Blocks ----------------------------------------------------------------------------------
-
-
-def blocks(model: Any) -> list[Any]:
-    """The HybridBlocks with MXNet's ``forward``: the model itself, or items of a list or tuple."""
-    members = model if isinstance(model, (list, tuple)) else [model]
-    hybrid = {id(block): block for block in members if isinstance(block, mx.gluon.HybridBlock)}
-    return [block for block in hybrid.values() if "forward" not in vars(block)]
 
 
 @contextlib.contextmanager

@@ -40,6 +40,7 @@ _FORKS, _LOADS = b"f", b"l"
 
 _USES_GPU = "MXNet uses a GPU"
 _HAS_THREADS = "MXNet has threads of its own (MXNET_ENGINE_TYPE)"
+_HAS_ONNX = "ONNX Runtime has a thread of its own"
 
 #: Seconds for which a process that has ended is not reaped: serve looks how it ended (deaths.py).
 _KEPT_S = 2
@@ -132,12 +133,17 @@ class First:
         self._base: Any = None  # its state once MXNet is imported, and no script
         self._seeds = seeds.Seeds()
 
+    @property
+    def has_base(self) -> bool:
+        """Whether it has been looked at."""
+        return self._base is not None
+
     def look_at_base(self) -> str:
         """Look at what this process has before its script is imported; returns an obstacle."""
         self._seeds.watch()
         self._base = self._forkable.State.now()
         if self._base.native_threads():
-            return _HAS_THREADS
+            return _HAS_ONNX if "onnxruntime" in sys.modules else _HAS_THREADS
         return _USES_GPU if self._base.has_gpu() else ""
 
     def look(self) -> str:
@@ -238,7 +244,8 @@ def begin(settings: Settings, gpu_id: int | None) -> None:
 def end_phase(name: str) -> None:
     """Look whether workers can be forked after a phase of loading, to know early if not."""
     for first in list(_first):
-        _decide(first.look_at_base() if name == "mxnet" else first.look())
+        is_base = name == "mxnet" and not first.has_base
+        _decide(first.look_at_base() if is_base else first.look())
 
 
 def _decide(reason: str) -> None:

@@ -12,8 +12,9 @@ from tiny_models import images, runs_graph
 from mms_handler.errors import attempt
 from mms_handler.models.graphs import faster
 from mms_handler.models.graphs.executors import Executors
-from mms_handler.models.graphs.faster import blocks, recorded_calls, try_graph, use_graph
+from mms_handler.models.graphs.faster import recorded_calls, try_graph, use_graph
 from mms_handler.models.graphs.graph import of_module
+from mms_handler.models.kinds import blocks
 
 # --- what is used ---
 
