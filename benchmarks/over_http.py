@@ -13,7 +13,7 @@ from typing import Callable, Iterator, NamedTuple, Sequence
 from benchmarks import closed_loop, open_loop, scenarios
 from benchmarks.plan import Plan, Step, rotated
 from benchmarks.probing import Probe, probing
-from benchmarks.processes import NotServing, cpu_seconds, pss_mb
+from benchmarks.processes import NotServing, cpu_seconds, pss_mb, used_since
 from benchmarks.reading import Reading, Traffic
 from benchmarks.results import Results
 from benchmarks.sampling import Samples, in_background
@@ -153,11 +153,11 @@ def _samples(server: Server, traffic: Traffic) -> Samples:
 def _sampled(server: Server, traffic: Traffic, measure: Callable[[], Reading]) -> Reading:
     """Measure while one more client checks answers; return the reading with its counts."""
     samples = _samples(server, traffic)
-    before_s = cpu_seconds(server.processes())
+    before = cpu_seconds(server.processes())
     with in_background(samples):
         reading = measure()
     server.rest()
-    used_us = 1e6 * (cpu_seconds(server.processes()) - before_s)
+    used_us = 1e6 * used_since(before, server.processes())
     return reading._replace(
         checked=samples.checked,
         wrong=samples.wrong,

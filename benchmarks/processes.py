@@ -109,14 +109,22 @@ def free_ports() -> tuple[int, int]:
         return ports[0], ports[1]
 
 
-def cpu_seconds(processes: Sequence[psutil.Process]) -> float:
-    """Return the processor seconds that processes have used; one that is gone counts as 0."""
-    total = 0.0
+def cpu_seconds(processes: Sequence[psutil.Process]) -> dict[psutil.Process, float]:
+    """Return the processor seconds that each process has used so far; one that is gone has none."""
+    seconds = {}
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
-            total += times.user + times.system
-    return total
+            seconds[process] = times.user + times.system
+    return seconds
+
+
+def used_since(
+    before: Mapping[psutil.Process, float], processes: Sequence[psutil.Process]
+) -> float:
+    """Return the processor seconds of processes since ``before``; one that has ended has none."""
+    now = cpu_seconds(processes)
+    return sum(seconds - before.get(process, 0.0) for process, seconds in now.items())
 
 
 def pss_mb(processes: Sequence[psutil.Process]) -> float:

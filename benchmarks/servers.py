@@ -14,7 +14,7 @@ from typing import Callable, Iterator, Mapping, NamedTuple
 import psutil
 
 from benchmarks import environments, packing
-from benchmarks.processes import cpu_seconds, family, free_ports, running, wait_for
+from benchmarks.processes import cpu_seconds, family, free_ports, running, used_since, wait_for
 
 #: One thread for MXNet's engine, which the peer's serving.py sets.
 _ENGINE = {
@@ -75,9 +75,9 @@ class Server(NamedTuple):
         The next system must not be measured during that time.
         """
         for _ in range(50):
-            used_s = cpu_seconds(self.processes())
+            before = cpu_seconds(self.processes())
             time.sleep(0.2)
-            if cpu_seconds(self.processes()) - used_s < 0.05:
+            if used_since(before, self.processes()) < 0.05:
                 return
 
 
