@@ -79,8 +79,8 @@ def _file(path: str, digest: str) -> dict[str, Any]:
     return {"type": "file", "bom-ref": f"file:{path}", "name": path, "hashes": hashes}
 
 
-def _package(name: str, version: str | None, wanted: str = "") -> dict[str, Any]:
-    """A package of PyPI, or Python itself."""
+def _package(name: str, version: str | None, versions: str = "") -> dict[str, Any]:
+    """A package of PyPI, or Python itself; ``versions`` is what a requirement says of them."""
     is_python = name == "python"
     url = f"pkg:{'generic' if is_python else 'pypi'}/{_normal(name)}"
     if version:
@@ -92,8 +92,8 @@ def _package(name: str, version: str | None, wanted: str = "") -> dict[str, Any]
         **({"version": version} if version else {}),
         "purl": url,
     }
-    if wanted:
-        component["properties"] = [{"name": "mms_handler:requirement", "value": wanted}]
+    if versions:
+        component["properties"] = [{"name": "mms_handler:requirement", "value": versions}]
     return component
 
 
@@ -108,12 +108,12 @@ def _required(line: str) -> dict[str, Any] | None:
     match = _REQUIREMENT.fullmatch(text)
     if not match:
         return None
-    name, wanted = match[1], match[2].strip()
-    if wanted.startswith("@"):  # an address, which may have a password
+    name, condition = match[1], match[2].strip()
+    if condition.startswith("@"):  # an address, which may have a password
         return _package(name, None)
-    condition = wanted.partition(";")[0].strip()
-    pinned = _PINNED.fullmatch(condition)
-    return _package(name, pinned[1] if pinned else None, "" if pinned else condition)
+    versions = condition.partition(";")[0].strip()
+    pinned = _PINNED.fullmatch(versions)
+    return _package(name, pinned[1] if pinned else None, "" if pinned else versions)
 
 
 def _normal(name: str) -> str:
