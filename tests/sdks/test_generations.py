@@ -7,6 +7,7 @@ they are, and talk to sagemaker_platform.py.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -42,12 +43,13 @@ def platform(tmp_path) -> Iterator[Platform]:
         for name, root, members in (
             ("code/sourcedir.tar.gz", EXAMPLES, ["gluon_train.py"]),
             ("models/pairs.tar.gz", EXAMPLES / "artifacts", ["."]),
+            ("models/linear.tar.gz", ROOT / "model_archives" / "linear", ["."]),
         ):
             path = folder / Path(name).name
             with tarfile.open(path, "w:gz") as tar:
                 for member in members:
                     tar.add(root / member, member)
-                if name.startswith("models"):
+                if name == "models/pairs.tar.gz":
                     tar.add(EXAMPLES / "serving" / "code", "code")
             platform.s3.upload_file(str(path), "bucket", name)
         platform.s3.upload_file(str(EXAMPLES / "data/pairs.csv"), "bucket", "pairs/pairs.csv")
@@ -55,7 +57,7 @@ def platform(tmp_path) -> Iterator[Platform]:
         platform.end()
 
 
-def run(request, platform: Platform, requirement: str, example: str) -> list[str]:
+def run(request, platform: Platform, requirement: str, example: Path) -> list[str]:
     """Run an example with its SDK; returns the lines that it prints."""
     version = ".".join(map(str, sys.version_info[:2]))
     folder = request.config.cache.mkdir(f"sdk-{requirement[-1]}-{version}")
@@ -71,7 +73,7 @@ def run(request, platform: Platform, requirement: str, example: str) -> list[str
     config.parent.mkdir(parents=True, exist_ok=True)
     config.write_text(NO_TELEMETRY)
     completed = subprocess.run(
-        [python, EXAMPLES / example], cwd=ROOT, env=env, capture_output=True, text=True, check=False
+        [python, example], cwd=ROOT, env=env, capture_output=True, text=True, check=False
     )
     assert completed.returncode == 0, completed.stderr[-5000:]
     return completed.stdout.splitlines()
@@ -79,16 +81,35 @@ def run(request, platform: Platform, requirement: str, example: str) -> list[str
 
 def test_a_notebook_of_version_2(request, platform):
     """MXNet trains, and MXNetModel deploys, with this package's image and no other change."""
-    lines = run(request, platform, "sagemaker>=2.200,<3", "sdk2_notebook.py")
+    lines = run(request, platform, "sagemaker>=2.200,<3", EXAMPLES / "sdk2_notebook.py")
     assert lines[-1].endswith(LARGER)  # after the SDK's own "!"
 
 
 @pytest.mark.skipif(sys.version_info < (3, 10), reason="version 3 needs Python 3.10")
 def test_a_notebook_of_version_3(request, platform):
     """ModelTrainer trains; ModelBuilder deploys, and so do the resources, call by call."""
-    lines = run(request, platform, "sagemaker>=3,<4", "sdk3_notebook.py")
+    lines = run(request, platform, "sagemaker>=3,<4", EXAMPLES / "sdk3_notebook.py")
     assert len([line for line in lines if line.endswith(LARGER)]) == 2
     jobs = [entry for (kind, _), entry in platform.created.items() if kind == "TrainingJob"]
     assert jobs[-1]["TrainingJobStatus"] == "Completed"
     assert jobs[-1]["TrainingJobName"].startswith("pairs")
     assert {("Endpoint", "pairs"), ("Endpoint", "pairs-2")} <= platform.created.keys()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 10), reason="version 3 needs Python 3.10")
+def test_the_client_of_version_3(request, platform):
+    """Its serializers write what the server reads, and its deserializers read the replies."""
+    client = Path(__file__).with_name("v3_client.py")
+    answers = json.loads(run(request, platform, "sagemaker>=3,<4", client)[-1])
+    refusal = answers.pop("too wide")
+    one, two = 4.9999918937683105, 10.999981880187988  # float32, as doubles
+    assert answers == {
+        "JSON": [[one], [two]],
+        "CSV": [["4.999992"], ["10.999982"]],
+        "JSON Lines": [[one], [two]],
+        "NPY": [[one], [two]],
+        "JSON in, NPY out": [[one], [two]],
+    }
+    fault = json.loads(refusal[len("ModelError: ") :])
+    message = "the model takes (N, 2), the body has (1, 3)"
+    assert (fault["code"], fault["message"]) == (400, message)
