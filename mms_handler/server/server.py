@@ -40,6 +40,7 @@ from mms_handler.server.mms_models import Serving
 from mms_handler.server.sources import Source, Sources, allowed_folders, opened
 from mms_handler.server.stopped import StoppedWorkers
 from mms_handler.server.store import Store
+from mms_handler.server.submitted import submitted_code
 from mms_handler.server.told import Told
 from mms_handler.server.versions import Versions
 from mms_handler.server.watch import WINDOW_S, WorkerDeaths
@@ -206,6 +207,8 @@ def _serve(
     deaths = WorkerDeaths(settings.restarts)
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(contextlib.ExitStack())
+        if script is None and keys is None:
+            script = files.enter_context(submitted_code(places, settings, log.info))
         sources = check_distinct(
             [
                 files.enter_context(opened(place, script, settings.allowed_urls, log.info, keys))

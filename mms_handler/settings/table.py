@@ -49,6 +49,12 @@ class Settings:
         "File name of the script.",
         default_text="the archive's, else inference.py, else the only .py file",
     )
+    submit_directory: str | None = declare(
+        None,
+        {"SAGEMAKER_SUBMIT_DIRECTORY": str},
+        "Address in S3 of the code of a model that has no script: a tar.gz with SAGEMAKER_PROGRAM.",
+        default_text="the model's own",
+    )
     accept: str = declare(
         "application/json",
         {"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": str},

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
+import tarfile
 import time
 from typing import Iterator
 
@@ -121,3 +123,34 @@ def test_the_end_of_a_download(models, env, temp, number):
     while list(temp.iterdir()):
         assert time.monotonic() < deadline, list(temp.rglob("*"))
         time.sleep(0.05)
+
+
+def test_the_code_of_an_endpoint_for_mxnet_1_3(bucket, temp, tmp_path):
+    """The SDK named it in a variable of the endpoint, and left it out of the model.tar.gz."""
+    shutil.copytree(EXAMPLES / "linear", tmp_path / "ml" / "model")
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "old.py").write_text(
+        "def output_fn(prediction, accept):\n    return 'old', 'text/plain'\n"
+    )
+    with tarfile.open(tmp_path / "sourcedir.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "jobs" / "old.py", "old.py")
+        tar.add(tmp_path / "jobs" / "old.py", "other.py")
+    bucket.put("job/sourcedir.tar.gz", tmp_path / "sourcedir.tar.gz")
+    env = {
+        **os.environ,
+        "TMPDIR": str(temp),
+        "SAGEMAKER_BASE_DIR": str(tmp_path / "ml"),
+        "SAGEMAKER_PROGRAM": "old.py",
+        "SAGEMAKER_SUBMIT_DIRECTORY": "s3://bucket/job/sourcedir.tar.gz",
+    }
+    with Serving(free_ports(), "--workers", "1", log=tmp_path / "log", env=env) as serving:
+        assert serving.ask("model").body == b"old", (tmp_path / "log").read_text()
+    assert "fetching s3://bucket/job/sourcedir.tar.gz" in (tmp_path / "log").read_text()
+    env["SAGEMAKER_SUBMIT_DIRECTORY"] = "s3://bucket/job/gone.tar.gz"
+    ended = mms_handler("serve", env=env)
+    assert ended.returncode == 1
+    assert b"s3://bucket/job/gone.tar.gz" in ended.stderr
+    # Since MXNet 1.4 the variable names the folder of the code that is in the model.
+    shutil.copytree(tmp_path / "jobs", tmp_path / "ml" / "model" / "code")
+    with Serving(free_ports(), "--workers", "1", log=tmp_path / "log", env=env) as serving:
+        assert serving.ask("model").body == b"old", (tmp_path / "log").read_text()

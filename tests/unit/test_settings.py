@@ -39,6 +39,7 @@ DEFAULTS = {
     "max_response_bytes": 6_553_500,
     "max_array_bytes": 52_428_000,
     "multi_model": False,
+    "submit_directory": None,
     "safe_port_range": None,
     "allowed_urls": (),
     "allowed_hosts": (),
@@ -110,6 +111,7 @@ def test_an_empty_environment_gives_the_defaults():
         ("SAGEMAKER_BASE_DIR", "/srv/ml", {"base_dir": "/srv/ml"}),
         ("MMS_HANDLER_RAW_HYPERPARAMETERS", "yes", {"raw_hyperparameters": True}),
         ("SAGEMAKER_MULTI_MODEL", "true", {"multi_model": True}),
+        ("SAGEMAKER_SUBMIT_DIRECTORY", "s3://b/c.tar.gz", {"submit_directory": "s3://b/c.tar.gz"}),
         ("SAGEMAKER_MULTI_MODEL", "No", {"multi_model": False}),
         ("SAGEMAKER_BIND_TO_PORT", "8081", {"port": 8081, "management_port": 8082}),
         (
@@ -539,6 +541,7 @@ OTHERS = {
     "raw_hyperparameters": True,
     "multi_model": True,
     "program": "serve.py",
+    "submit_directory": "s3://bucket/code.tar.gz",
     "accept": "text/csv",
     "first_dimension": 0,
     "predict_order": "model,data",
