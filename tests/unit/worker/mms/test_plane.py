@@ -171,6 +171,12 @@ def test_mms_objects_are_made_when_they_are_asked_for():
     assert received.processor is None
     received["context"].set_response_header(0, "X-A", "2")
     assert received.processor.get_response_headers() == {"X-A": "2"}
+    processors = plane._Processors([received])  # what scripts find in context.request_processor
+    assert (len(processors), processors[0], list(processors)) == (
+        1,
+        received.processor,
+        [received.processor],
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
