@@ -252,6 +252,13 @@ def test_requests_that_are_refused(more, message):
     assert refused(tensor([1], (1,)), **more) == message
 
 
+def test_values_both_in_json_and_in_binary():
+    """One of them would be passed over."""
+    both = tensor([1.0, 2.0], (2,), "FP32", parameters={"binary_data_size": 8})
+    with pytest.raises(BadInput, match="'x' has data in JSON beside \"binary_data_size\": 8"):
+        read(both, binary=b"\0" * 8)
+
+
 @pytest.mark.parametrize(
     ("size", "raw", "message"),
     [
