@@ -179,4 +179,4 @@ def test_a_url_has_no_workers(job):
                "--input", str(job.rows), "--output", str(job.out), "--workers", "2"]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert "--workers and --script are for a model that is loaded here" in done.stderr
+    assert "--workers, --script and --ray are not for a model at a URL" in done.stderr
