@@ -1,19 +1,27 @@
 """Process parts with several workers at a time, each in a thread that waits for it.
 
-A part is cut only when a worker is free, and a done part waits until it is taken, so that memory
-is bounded by the number of workers.
+One part is cut ahead, so that no worker waits for it, and a done part waits until it is taken.
+Memory is bounded by the number of workers.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import queue
 import threading
-from typing import Callable, Generator, Iterator, Sequence, Union
+from typing import Any, Callable, Generator, Iterator, Sequence, Union
 
 from mms_handler.transform.part import DonePart, Part, Worker
 
 #: A done part; the exception that ended a thread; or None, if a thread had no more parts.
 _Result = Union[DonePart, BaseException, None]
+
+#: A part; None after the last one.
+_Ahead = Union[Part, None]
+
+#: Seconds after which a thread that waits sees that it is to end.
+_LOOK_S = 0.1
 
 
 def processed(
@@ -22,17 +30,18 @@ def processed(
     """Yield the done parts, in the order in which they are done.
 
     Args:
-        parts: those of a job; they are cut by several threads, one after another.
+        parts: those of a job; they are cut by a thread.
         workers: each makes a worker, in the thread that will use it.
 
     Raises:
         HandlerError: a worker or a part cannot be made, or the job cannot go on.
     """
     crew = _Crew(parts, len(workers))
-    threads = [
-        threading.Thread(target=crew.work, args=(make,), daemon=True, name="transform")
-        for make in workers
+    targets: list[Callable[[], None]] = [
+        crew.cut,
+        *(functools.partial(crew.work, make) for make in workers),
     ]
+    threads = [threading.Thread(target=target, daemon=True) for target in targets]
     for thread in threads:
         thread.start()
     try:
@@ -48,7 +57,7 @@ class _Crew:
 
     def __init__(self, parts: Iterator[Part], size: int) -> None:
         self._parts, self._size = parts, size
-        self._lock = threading.Lock()  # of the parts and the workers
+        self._ahead: queue.Queue[_Ahead] = queue.Queue(1)
         self._done: queue.Queue[_Result] = queue.Queue(size)
         self._stopped = False
         self._workers: list[Worker] = []
@@ -58,30 +67,42 @@ class _Crew:
         try:
             worker = make()
             try:
-                with self._lock:
-                    self._workers.append(worker)
-                while not self._stopped:
-                    part = self._next()
-                    if part is None:
-                        break
-                    self._put(worker.process(part))
+                self._workers.append(worker)
+                for part in iter(self._next, None):
+                    self._put(self._done, worker.process(part))
             finally:
                 worker.close()
-            self._put(None)
+            self._put(self._done, None)
         except BaseException as exc:  # it is raised where the results are taken
-            self._put(exc)
+            self._put(self._done, exc)
+
+    def cut(self) -> None:
+        """Cut parts, and after the last one, or after an error, put None for the workers."""
+        try:
+            for part in self._parts:
+                self._put(self._ahead, part)
+                if self._stopped:
+                    return
+        except BaseException as exc:
+            self._put(self._done, exc)
+        self._put(self._ahead, None)
 
     def _next(self) -> Part | None:
-        with self._lock:
-            return None if self._stopped else next(self._parts, None)
-
-    def _put(self, result: _Result) -> None:
+        """The part that was cut ahead; None if there are no more."""
+        part: Part | None = None
         while not self._stopped:
-            try:
-                self._done.put(result, timeout=0.1)
+            with contextlib.suppress(queue.Empty):
+                part = self._ahead.get(timeout=_LOOK_S)
+                break
+        if part is None:
+            self._put(self._ahead, None)  # for the others
+        return part
+
+    def _put(self, target: queue.Queue[Any], item: Any) -> None:
+        while not self._stopped:
+            with contextlib.suppress(queue.Full):
+                target.put(item, timeout=_LOOK_S)
                 return
-            except queue.Full:
-                continue
 
     def results(self) -> Iterator[DonePart]:
         """The done parts, until all threads have ended."""

@@ -80,7 +80,7 @@ class LocalWorker:
         if self._process is None:
             self._start()
         try:
-            self._connection.send(part)
+            process.send(self._connection, part)
             result: DonePart = self._connection.recv()
         except (EOFError, OSError) as exc:
             death = self._death()

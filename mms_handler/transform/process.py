@@ -13,7 +13,7 @@ from mms_handler.errors import Failed, HandlerError, LoadError, attempt
 from mms_handler.processes import die_with_parent
 from mms_handler.quiet import quiet_process
 from mms_handler.transform.answering import Answering, Failure, Query
-from mms_handler.transform.part import Options
+from mms_handler.transform.part import Options, Part
 from mms_handler.worker.reply import Reply
 from mms_handler.worker.request import Request, request_read_by_us
 
@@ -63,10 +63,26 @@ def main(connection: Connection, setup: Setup) -> None:
     connection.send(("", ""))
     while True:
         try:
-            part = connection.recv()
+            part = receive(connection)
         except EOFError:
             return
         connection.send(answering.process(part))
+
+
+def send(connection: Connection, part: Part) -> None:
+    """Send a part; its bytes, which may be many, are not copied into a pickle."""
+    connection.send(part._replace(data=b""))
+    connection.send_bytes(part.data)
+
+
+def receive(connection: Connection) -> Part:
+    """Receive a part.
+
+    Raises:
+        EOFError: there will be no more.
+    """
+    head: Part = connection.recv()
+    return head._replace(data=connection.recv_bytes())
 
 
 class LoadedModel:
