@@ -82,11 +82,11 @@ class Graph(NamedTuple):
         return inferred
 
     def _unknown(self, inputs: Mapping[str, Any]) -> str:
-        """The first output of an operator whose shape MXNet does not infer."""
+        """The first array whose shape MXNet does not infer."""
         internals = self.symbol.get_internals()
         shapes = internals.infer_shape_partial(**inputs)[1]
         names = zip(internals.list_outputs(), shapes)
-        return next((name for name, shape in names if not shape or 0 in shape), "an output")
+        return next((name for name, shape in names if not shape or 0 in shape), "an array")
 
 
 def with_rows(rows: int, shapes: Shapes) -> list[tuple[int, ...]]:

@@ -52,7 +52,7 @@ def test_shapes_that_leave_others_open():
     """MXNet returns nothing for them, and would bind nothing: the first such output is named."""
     symbol = mx.sym.broadcast_add(mx.sym.var("a"), mx.sym.var("b"))
     graph = Graph(symbol, ("a",), (np.float32,), {}, mx.cpu())
-    reason = r"^the shapes {'a': \(1, 2\)} leave that of broadcast_add\d+_output undefined$"
+    reason = r"^the shapes {'a': \(1, 2\)} leave that of b undefined$"
     with pytest.raises(mx.base.MXNetError, match=reason):
         graph.infer([(1, 2)])
 
