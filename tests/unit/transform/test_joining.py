@@ -28,7 +28,13 @@ def test_only_inferences():
     assert joiner.output(b"any\xff", "image/png", b"result\xfe", "x/y") == b"result\xfe"
 
 
-@pytest.mark.parametrize("content_type", [JSON, LINES, "application/json; charset=utf-8"])
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        *(JSON, LINES, "application/json; charset=utf-8"),
+        *("application/x-jsonlines", "application/jsonl", "application/x-ndjson"),
+    ],
+)
 def test_input_and_inferences_of_json(content_type):
     output = Joiner("$", "Input").output(b'{"key":1}', content_type, b'{"label":1}', content_type)
     assert output == b'{"key":1,"SageMakerOutput":{"label":1}}'
@@ -126,6 +132,7 @@ def test_paths_that_sagemaker_does_not_have(path, problem):
         ("$.id", {}, ": an empty object has no name 'id'"),
         ("$['x','id']", {"x": 1}, ": an object with the names 'x' has no name 'id'"),
         ("$.x.y", {"x": "text"}, ": the value 'text' has no name 'y'"),
+        ("$.x[0]", {"x": "text"}, ": the value 'text' has no index 0"),
         ("$[2]", [1, 2], ": a list of 2 has no index 2"),
         ("$[0,2]", [1, 2], ": a list of 2 has no index 2"),
         ("$[-3]", [1, 2], ": a list of 2 has no index -3"),

@@ -149,6 +149,12 @@ def test_recordio_in_several_frames():
     ]
 
 
+def test_the_limit_is_of_a_record_with_what_was_cut_out():
+    """The magic number between two frames takes four bytes."""
+    (record,) = split(frame(bytes(48), FIRST) + frame(bytes(48), LAST), "RecordIO")
+    assert record.data == bytes(48) + MAGIC + bytes(48)
+
+
 TWO = frame(b"good"), frame(b"next")
 
 
@@ -168,6 +174,11 @@ TWO = frame(b"good"), frame(b"next")
             frame(bytes(60), FIRST) + frame(bytes(60), MIDDLE) + frame(b"", LAST),
             "it is larger than the payload limit of 100 bytes",
         ),
+        (
+            frame(bytes(61), FIRST) + frame(bytes(61), MIDDLE) + frame(b"x", LAST),
+            "it is larger than the payload limit of 100 bytes",
+        ),
+        (frame(bytes(48), FIRST) + frame(bytes(49), LAST), "it is larger than the payload limit"),
         (frame(bytes(101), FIRST), "it is larger than the payload limit of 100 bytes"),
     ],
 )
