@@ -69,7 +69,9 @@ def _with_model(model_dir: Path, write: Callable[[Loaded, Any], dict[str, Any]])
     """Load the model as MXNet has it, without other graphs, and write it."""
     context = context_of(model_dir)
     try:
-        loaded = load(context, dataclasses.replace(settings.current(), optimize="off"))
+        loaded = load(
+            context, dataclasses.replace(settings.current(), optimize="off", engine="mxnet")
+        )
         return write(loaded, context)
     except LoadError as exc:
         return {"error": f"the model does not load: {exc}"}

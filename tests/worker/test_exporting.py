@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 
@@ -11,6 +12,11 @@ import onnx
 import onnxruntime
 import pytest
 
+from mms_handler import archive, models
+from mms_handler.archive import packed_reply
+from mms_handler.archive.samples import Tried
+from mms_handler.archive.twin import OnnxTwin
+from mms_handler.export import export_onnx
 from mms_handler.worker import exporting
 
 #: MXNet's own, of ``SymbolBlock.imports``.
@@ -204,6 +210,35 @@ def test_a_model_that_disagrees_is_not_written(model_dir, export):
     request = [[place / 7 for place in range(100)]]
     report, _ = export(model_dir(LAMBDA % "tanh"), request, tolerance=1e-30)
     assert "the ONNX model does not agree with MXNet: for the sample the" in report["error"]
+
+
+def test_from_an_archive_with_a_twin_the_model_is_exported(tmp_path):
+    """In a process without MXNet, a twin that is said to be faster would stand for the model."""
+    symbol = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=2, name="fc")
+    module = mx.mod.Module(symbol, label_names=None)
+    module.bind([("data", (1, 2))], for_training=False)
+    module.init_params(mx.init.One())
+    models.save(module, tmp_path / "source")
+    (tmp_path / "row.json").write_text("[[1, 2]]")
+
+    def make_twin(folder, request):
+        arrays = models.Arrays([np.array([[1, 2]], np.float32)])
+        predictor = models.make_predictor(module, mx.cpu(), True)
+        entry, content = models.make_twin(module, predictor, arrays)
+        digest = hashlib.sha256(content).hexdigest()
+        return OnnxTwin(entry._replace(sha256=digest, gain=9), content, "")
+
+    def answered(folder, request):
+        reply = packed_reply.encode(200, "application/json", b"[[3.0, 3.0]]")
+        return Tried(request._replace(entry=request.entry._replace(reply=reply)))
+
+    mar = archive.pack(
+        tmp_path / "source", tmp_path / "sum.mar", sample=tmp_path / "row.json",
+        trial=answered, twin_maker=make_twin,
+    )  # fmt: skip
+    report = export_onnx(mar).report
+    assert names(report) == ["data", "fc_output"]
+    assert len(report["cases"]) == 13
 
 
 # --- weights ---
