@@ -15,6 +15,7 @@ from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 from mms_handler import settings
 from mms_handler.errors import TransformError
 from mms_handler.server import machine
+from mms_handler.settings import Settings
 from mms_handler.transform import executor, models
 from mms_handler.transform.cutting import MAX_PART_BYTES
 from mms_handler.transform.part import Options
@@ -24,6 +25,14 @@ from mms_handler.transform.run import Ready
 
 #: Seconds in which a cluster's head must take a connection; Ray itself tries for minutes.
 _CONNECT_S = 10
+
+
+#: The settings that decide what a model replies.  Those of a machine, such as folders and memory,
+#: are a node's own.
+_SENT = (
+    *("program", "accept", "first_dimension", "predict_order", "max_body_bytes"),
+    *("max_array_bytes", "timeout_s", "optimize", "engine", "core"),
+)
 
 
 class Need(NamedTuple):
@@ -61,10 +70,15 @@ def on_ray(
         need = Need(current.threads or 1, models.memory_bytes(found_model.size_bytes))
         count = workers or current.workers or room(ray.nodes(), need)
         packed = ray.put(Packed(found_model))
-        variables = {"OMP_NUM_THREADS": str(need.cpus)}
-        with _pool(ray, need, count, packed, options, variables) as pool:
+        with _pool(ray, need, count, packed, options, variables(current, need)) as pool:
             makers = [functools.partial(RayWorker, pool)] * min(count * PARTS, _parts_here())
             yield Ready(found_model.checksum, functools.partial(executor.processed, workers=makers))
+
+
+def variables(current: Settings, need: Need) -> Mapping[str, str]:
+    """The environment of a model on a node: what this machine has set, if it decides replies."""
+    sent = Settings(**{name: getattr(current, name) for name in _SENT})
+    return {**sent.variables(), "OMP_NUM_THREADS": str(need.cpus)}
 
 
 def room(nodes: Sequence[Mapping[str, Any]], need: Need) -> int:

@@ -15,10 +15,11 @@ import psutil
 import pytest
 
 from mms_handler.errors import TransformError
+from mms_handler.settings import Settings
 from mms_handler.transform.models import Unpacked
 from mms_handler.transform.part import Options
 from mms_handler.transform.ray_actor import ModelActor, Packed
-from mms_handler.transform.ray_cluster import Need, on_ray, room
+from mms_handler.transform.ray_cluster import Need, on_ray, room, variables
 
 ROOT = Path(__file__).parents[3]
 BIN = Path(sys.executable).parent
@@ -56,6 +57,16 @@ def test_no_room(nodes):
     assert str(raised.value).startswith(
         f"none of the {len(nodes)} nodes of the Ray cluster has 2 CPU and 1024 MB of memory"
     )
+
+
+def test_what_a_node_is_told():
+    """Settings that decide replies, and no other: a token file is this machine's."""
+    current = Settings(optimize="off", predict_order="array", token_file="/secret", workers=3)
+    assert variables(current, Need(2, GB)) == {
+        "MMS_HANDLER_OPTIMIZE": "off",
+        "MMS_HANDLER_PREDICT_ORDER": "array",
+        "OMP_NUM_THREADS": "2",
+    }
 
 
 def connect(address):
