@@ -7,7 +7,6 @@ import tarfile
 from pathlib import Path
 
 import pytest
-import tritonclient
 import yaml
 from google.protobuf import text_format
 
@@ -29,6 +28,7 @@ REPORT = {
 @pytest.fixture(scope="module")
 def config_proto():
     """Triton's ModelConfig, from the client's package, whose gRPC is not installed."""
+    tritonclient = pytest.importorskip("tritonclient", reason="it needs Python 3.10 or newer")
     path = Path(tritonclient.__file__).parent / "grpc" / "model_config_pb2.py"
     spec = importlib.util.spec_from_file_location("model_config_pb2", path)
     module = importlib.util.module_from_spec(spec)
