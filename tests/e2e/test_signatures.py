@@ -152,6 +152,10 @@ def test_commands_say_who_signed(folder):
     env = {**os.environ, "MMS_HANDLER_REQUIRE_SIGNATURE": str(keys)}
     checked = mms_handler("check", path, env=env).stdout.decode()
     assert f"passed  the archive is as it was packed, signed by {SIGNER}\n" in checked
+    listed = json.loads(mms_handler("sbom", path, env=env).stdout)
+    assert listed["metadata"]["component"]["name"] == "signed"
+    refused = mms_handler("sbom", folder / "store" / "bare.mar", env=env)
+    assert refused.stderr.decode() == f"error: {REASONS['bare.mar']}\n"
     converted = mms_handler(
         *("convert", path, "--name", "again", "--model-store", folder / "converted")
     ).stdout.decode()
