@@ -42,7 +42,13 @@ def convert_node(node: Node, graph: Builder) -> Sequence[str]:
     """
     graph.begin(node.name)
     converter: Any = CONVERTERS.get(node.operator, _translated)
-    names: Sequence[str] = converter(node, graph)
+    try:
+        names: Sequence[str] = converter(node, graph)
+    except ModelError:
+        raise
+    except Exception as exc:  # an attribute that it does not know, for example
+        text = re.sub(r"\s+", " ", str(exc)) or type(exc).__name__
+        raise ModelError(f"{node} cannot be converted to ONNX: {text}") from exc
     if len(names) != len(node.outputs):
         raise ModelError(
             f"{node} cannot be converted to ONNX: it has {len(node.outputs)} outputs, the "
@@ -71,18 +77,14 @@ def _translated(node: Node, graph: Builder) -> Sequence[str]:
             "attrs": dict(node.attributes),
             "inputs": [[place, 0, 0] for place in range(len(inputs))],
         }
-        try:
-            result = function(
-                raw,
-                is_input=False,
-                initializer=initializers,
-                outputs_lookup=inputs,
-                idx=node.place,
-                opset_version=OPSET,
-            )
-        except Exception as exc:  # assertions, NotImplementedError, AttributeError, KeyError
-            text = re.sub(r"\s+", " ", str(exc)) or type(exc).__name__
-            raise ModelError(f"{node} cannot be converted to ONNX: {text}") from exc
+        result = function(
+            raw,
+            is_input=False,
+            initializer=initializers,
+            outputs_lookup=inputs,
+            idx=node.place,
+            opset_version=OPSET,
+        )
     protos = result[0] if isinstance(result, tuple) else result
     nodes = [each for each in protos if isinstance(each, onnx.NodeProto)]
     for tensor in initializers:

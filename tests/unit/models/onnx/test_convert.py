@@ -11,7 +11,7 @@ import pytest
 
 from mms_handler.errors import ModelError
 from mms_handler.models.graphs.graph import Graph
-from mms_handler.models.onnx import convert
+from mms_handler.models.onnx import convert, translations
 
 nn, sym = mx.gluon.nn, mx.sym
 data = sym.var("data")
@@ -231,6 +231,13 @@ def test_what_cannot_be_converted_is_named(function, message, block_graph):
     graph = block_graph(Function(function), noise(2, 3))
     with pytest.raises(ModelError, match=message):
         convert(graph, [(2, 3)])
+
+
+def test_a_converter_that_fails_is_named_by_its_operator(symbol_graph, monkeypatch):
+    monkeypatch.setitem(translations.CONVERTERS, "tanh", lambda node, graph: {}["mode"])
+    graph = symbol_graph(sym.tanh(data, name="squash"), data=(4, 5))
+    with pytest.raises(ModelError, match=r"operator tanh \(squash\) cannot be .* ONNX: 'mode'"):
+        convert(graph, [(4, 5)])
 
 
 def test_an_int8_graph_is_refused_by_its_operator(block_graph):
