@@ -210,8 +210,6 @@ def leaky_relu(node: Node, graph: Builder) -> list[str]:
 
 def _slopes(slopes: Value, data: Value, graph: Builder) -> str:
     """A slope for each channel, or one for all."""
-    if data.rank == 1 or slopes.rank > 1:
-        return slopes.name
     return graph.reshape(slopes.name, [slopes.sides[0], *[Length(1)] * (data.rank - 2)])
 
 

@@ -263,6 +263,13 @@ def test_shapes_that_the_graph_does_not_take_are_refused(symbol_graph):
         convert(graph, [(4, 7)])
 
 
+@pytest.mark.filterwarnings("ignore:Cannot decide shape")
+def test_an_argument_without_values_and_shape_is_named():
+    graph = Graph(sym.broadcast_add(data, sym.var("other")), ("data",), (np.float32,), {}, mx.cpu())
+    with pytest.raises(ModelError, match="other has no values, and MXNet does not infer its shape"):
+        convert(graph, [(1, 2)])
+
+
 def test_sparse_parameters_become_dense(answers):
     weight = mx.nd.array([[0, 0], [1, 2]]).tostype("row_sparse")
     symbol = sym.FullyConnected(data, num_hidden=2, no_bias=True, name="fc")

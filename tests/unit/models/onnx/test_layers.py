@@ -160,6 +160,11 @@ with warnings.catch_warnings():  # of the oldest cells, about the layout
 SYMBOLS = {
     "FullyConnected of four dimensions": (sym.FullyConnected(data, num_hidden=3), (2, 3, 4, 5)),
     "BatchNorm that ignores gamma": (sym.BatchNorm(data), (2, 5, 3, 3)),
+    "LayerNorm with its own epsilon": (sym.LayerNorm(data), (2, 5, 3)),
+    "Deconvolution without bias": (
+        sym.Deconvolution(data, kernel=(2, 2), num_filter=3),
+        (2, 4, 5, 5),
+    ),
     "LRN": (sym.LRN(data, nsize=5, alpha=0.5), (2, 8, 3, 3)),
     "L2Normalization": (sym.L2Normalization(data), (2, 5, 3)),
     "L2Normalization of channels": (sym.L2Normalization(data, mode="channel"), (2, 5, 3)),
