@@ -47,8 +47,8 @@ def make(model_dir: Path, target: Path, sample: Path, types: tuple[str, str]) ->
 
 def _make(loaded: Any, request: Any, target: Path) -> manifest.Twin:
     model, pipeline = loaded.pipeline.model, loaded.pipeline
-    own = [hook.name for hook in loaded.hooks if not hook.is_default]
-    if pipeline.predictor is None or "model_fn" in own or not models.is_module(model):
+    written = [hook.name for hook in loaded.hooks if not hook.is_default]
+    if pipeline.predictor is None or "model_fn" in written or not models.is_module(model):
         raise ModelError("a twin replaces the default model_fn and predict_fn; the script has own")
     data = attempt(pipeline.read, request)
     if isinstance(data, Failed):
