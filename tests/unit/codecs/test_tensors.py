@@ -208,7 +208,7 @@ def test_bodies_that_are_no_request(body, message):
         ),
         pytest.param(tensor([1, 2], (2,), "BYTES"), "the data of 'x' are not texts", id="no texts"),
         pytest.param(
-            tensor([1], (1,), parameters=[]) | {"parameters": [1]},
+            {**tensor([1], (1,), parameters=[]), "parameters": [1]},
             '"parameters" is not an object',
             id="parameters",
         ),
