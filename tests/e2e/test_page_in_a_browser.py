@@ -293,7 +293,7 @@ def test_by_keyboard_alone(opened):
 
 
 def test_a_telephone(opened):
-    """Nothing is wider than 360 pixels."""
+    """Nothing is wider than 360 pixels, also of a model that cannot be loaded."""
     page = opened(width=360)
     choose(page, "digits")
     page.click("#send")
@@ -301,6 +301,10 @@ def test_a_telephone(opened):
     for tab in ("#tab-csv", "#tab-picture", "#tab-draw", "#tab-table", "#tab-python", "#tab-text"):
         page.click(tab)
         assert page.evaluate("document.documentElement.scrollWidth") == 360, tab
+    choose(page, "broken")
+    page.click("#send")
+    assert "Model not found: broken" in status(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
 def test_colours(opened):
