@@ -152,5 +152,5 @@ def test_the_code_of_an_endpoint_for_mxnet_1_3(bucket, temp, tmp_path):
     assert b"s3://bucket/job/gone.tar.gz" in ended.stderr
     # Since MXNet 1.4 the variable names the folder of the code that is in the model.
     shutil.copytree(tmp_path / "jobs", tmp_path / "ml" / "model" / "code")
-    with Serving(free_ports(), "--workers", "1", log=tmp_path / "log", env=env) as serving:
-        assert serving.ask("model").body == b"old", (tmp_path / "log").read_text()
+    with Serving(free_ports(), "--workers", "1", log=tmp_path / "log-2", env=env) as serving:
+        assert serving.ask("model").body == b"old", (tmp_path / "log-2").read_text()

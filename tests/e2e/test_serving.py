@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from running_mms import EXAMPLES, Front
+from running_mms import EXAMPLES, Front, wait_for
 
 from mms_handler import archive, client
 
@@ -136,7 +136,8 @@ def test_a_broken_script_is_refused(front, tmp_path, name):
     line = next(line for line in lines if f"cannot load model {name}:" in line)
     assert cause in line
     assert place in line
-    assert client.describe(front.management, name).status == 404
+    # MMS answers before it forgets the model.
+    wait_for(lambda: client.describe(front.management, name).status == 404, 30)
     assert front.ask("linear", b"[[1,2]]").status == 200
 
 

@@ -413,7 +413,8 @@ def test_workers_that_die_again_and_again_end_serve(ports, tmp_path):
         died = re.findall(
             r" serve +(\w.* of dying .*); deaths of dying in the last minute: (.)", lines
         )
-        assert [number for _, number in died] == ["1", "2", "3"]
+        numbers = [number for _, number in died]  # of a second death, if it was read late, 3
+        assert numbers in (["1", "2", "3"], ["1", "3", "3"])
         request = r"[0-9a-f-]{36}"
         first = rf"worker \d+ of dying ended with exit code 3; it had request {request}"
         assert re.fullmatch(first, died[0][0])
