@@ -125,7 +125,7 @@ def test_the_end_of_a_download(models, env, temp, number):
         time.sleep(0.05)
 
 
-def test_the_code_of_an_endpoint_for_mxnet_1_3(bucket, temp, tmp_path):
+def test_code_of_mxnet_1_3(bucket, temp, tmp_path):
     """The SDK named it in a variable of the endpoint, and left it out of the model.tar.gz."""
     shutil.copytree(EXAMPLES / "linear", tmp_path / "ml" / "model")
     (tmp_path / "jobs").mkdir()
@@ -144,6 +144,7 @@ def test_the_code_of_an_endpoint_for_mxnet_1_3(bucket, temp, tmp_path):
         "SAGEMAKER_SUBMIT_DIRECTORY": "s3://bucket/job/sourcedir.tar.gz",
     }
     with Serving(free_ports(), "--workers", "1", log=tmp_path / "log", env=env) as serving:
+        assert serving.first_line, (tmp_path / "log").read_text()
         assert serving.ask("model").body == b"old", (tmp_path / "log").read_text()
     assert "fetching s3://bucket/job/sourcedir.tar.gz" in (tmp_path / "log").read_text()
     env["SAGEMAKER_SUBMIT_DIRECTORY"] = "s3://bucket/job/gone.tar.gz"
@@ -153,4 +154,5 @@ def test_the_code_of_an_endpoint_for_mxnet_1_3(bucket, temp, tmp_path):
     # Since MXNet 1.4 the variable names the folder of the code that is in the model.
     shutil.copytree(tmp_path / "jobs", tmp_path / "ml" / "model" / "code")
     with Serving(free_ports(), "--workers", "1", log=tmp_path / "log-2", env=env) as serving:
+        assert serving.first_line, (tmp_path / "log-2").read_text()
         assert serving.ask("model").body == b"old", (tmp_path / "log-2").read_text()
