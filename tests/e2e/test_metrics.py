@@ -146,7 +146,8 @@ def test_workers_memory_and_java(serving):
 
 
 def test_the_phases_of_a_load(serving):
-    """The script's model_fn takes 0.2 s."""
+    """The script's model_fn takes 0.2 s.  The supervisor tells them soon after the start."""
+    wait_for(lambda: value(serving, "model_load_seconds", **M, phase="model_fn"), 30)
     assert 0.2 <= value(serving, "model_load_seconds", **M, phase="model_fn") < 1
     assert value(serving, "model_load_seconds", **M, phase="mxnet") > 0.1
 

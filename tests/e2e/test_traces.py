@@ -148,7 +148,7 @@ def test_the_spans_of_requests(collector, tmp_path):
         assert {child.parent_span_id for child in children} == {root.span_id}
         assert spans["lookup"].parent_span_id == root.span_id
         for name, least_ms in {"decode": 20, "predict": 50, "encode": 10}.items():
-            assert least_ms <= milliseconds(spans[name]) < least_ms + 40, name
+            assert least_ms <= milliseconds(spans[name]), name
         for one, next_one in zip(children, children[1:]):
             assert one.end_time_unix_nano == next_one.start_time_unix_nano
         assert root.start_time_unix_nano <= children[0].start_time_unix_nano
