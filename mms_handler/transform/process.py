@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple, Sequence
@@ -13,12 +15,10 @@ from mms_handler.errors import Failed, HandlerError, LoadError, attempt
 from mms_handler.processes import die_with_parent
 from mms_handler.quiet import quiet_process
 from mms_handler.transform.answering import Answering, Failure, Query
+from mms_handler.transform.batching import Ways
 from mms_handler.transform.part import Options, Part
 from mms_handler.worker.reply import Reply
 from mms_handler.worker.request import Request, request_read_by_us
-
-#: Bodies that are answered together: as many as _BODIES that have together at most _BATCH_BYTES.
-_BODIES, _BATCH_BYTES = 256, 2**23
 
 #: Bodies from which may be learned, until one succeeds.
 _LESSONS = 3
@@ -70,9 +70,10 @@ def main(connection: Connection, setup: Setup) -> None:
 
 
 def send(connection: Connection, part: Part) -> None:
-    """Send a part; its bytes, which may be many, are not copied into a pickle."""
-    connection.send(part._replace(data=b""))
-    connection.send_bytes(part.data)
+    """Send a part; its bytes, which may be many, follow as they are."""
+    connection.send((part._replace(data=b""), len(part.data)))
+    with _stream(connection) as stream:
+        stream.sendall(part.data)
 
 
 def receive(connection: Connection) -> Part:
@@ -81,8 +82,22 @@ def receive(connection: Connection) -> Part:
     Raises:
         EOFError: there will be no more.
     """
-    head: Part = connection.recv()
-    return head._replace(data=connection.recv_bytes())
+    head: Part
+    head, size = connection.recv()
+    data = bytearray(size)
+    received = 0
+    with _stream(connection) as stream:
+        while received < size:
+            more = stream.recv_into(memoryview(data)[received:], 0, socket.MSG_WAITALL)
+            if not more:
+                raise EOFError
+            received += more
+    return head._replace(data=bytes(data))
+
+
+def _stream(connection: Connection) -> socket.socket:
+    """The socket of a duplex pipe: it reads into one buffer, where the pipe joins many."""
+    return socket.socket(fileno=os.dup(connection.fileno()))
 
 
 class LoadedModel:
@@ -101,21 +116,19 @@ class LoadedModel:
         self._pipeline = loading.load(self._context, settings.current(), setup.script).pipeline
         self._folders = self._context.system_properties["script_folders"]
         self._lessons = _lessons(setup.model_dir, self._pipeline)
+        self._ways = Ways(settings.current().optimize != "off")
 
     def ask(self, query: Query) -> Sequence[Reply | Failure]:
-        """Answer bodies, as many of them together as the model can predict in one pass."""
+        """Answer bodies, as many of them together as is fastest."""
         if self._lessons:
             self._learn(query)
         replies: list[Reply | Failure] = []
         while len(replies) < len(query.bodies):
             start = len(replies)
-            end, size = start + 1, len(query.bodies[start])
-            while end < min(len(query.bodies), start + _BODIES):
-                size += len(query.bodies[end])
-                if size > _BATCH_BYTES:
-                    break
-                end += 1
+            end = self._ways.end(query.bodies, start)
+            start_s = time.perf_counter()
             replies += self._ask_batch(query._replace(bodies=query.bodies[start:end]))
+            self._ways.took(end - start, time.perf_counter() - start_s)
         return replies
 
     def _learn(self, query: Query) -> None:
