@@ -64,7 +64,9 @@ def _colour(candidate: Candidate, verdict: Verdict) -> str:
 def _label(speeds: Any, latencies: Any) -> None:
     speeds.set_xlabel("right replies a second")
     latencies.set_xlabel("p99 latency, ms")
+    speeds.margins(x=0.1)
     speeds.set_xlim(left=0)
+    speeds.locator_params(axis="x", nbins=4)  # numbers of five digits stay apart
     speeds.xaxis.set_major_formatter("{x:,.0f}")
     latencies.set_xscale("log")
     pictures.format_milliseconds(latencies.xaxis, longest=100)
