@@ -102,8 +102,13 @@ def _joined(data: bytes) -> bytes | None:
         start = end + 4 + size
 
 
+#: How far a number may be from the expected one, as a share of the largest: graphs that are faster
+#: agree with the model's own so far.
+_SHARE = 1e-3
+
+
 class Judge:
-    """Says whether replies are the expected one, up to rounding."""
+    """Says whether replies are the expected one, as near as a faster graph's are."""
 
     def __init__(self, expected: Mapping[str, Any] | None) -> None:
         self._expected = expected
@@ -127,7 +132,7 @@ class Judge:
         from mms_handler.archive import packed_reply
 
         current = packed_reply.encode(reply.status, content_type(reply.head), reply.body)
-        return packed_reply.same(expected, current)
+        return packed_reply.same(expected, current, _SHARE)
 
 
 def content_type(head: bytes) -> str:

@@ -133,3 +133,17 @@ def test_descriptions_of_replies():
     assert len(packed_reply.describe_reply(packed_reply.encode(200, JSON, b"1" * 1_000))) == 222
     long = packed_reply.describe_reply(packed_reply.encode(200, JSON, bytes(100_001)))
     assert long.startswith("200 application/json: a body with the hash ")
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/csv"])
+def test_a_share_of_the_largest_number(content_type):
+    """What a faster graph may be off by is much of a small number."""
+    form = "[[%s]]" if content_type == "application/json" else "%s"
+
+    def reply(numbers):
+        return packed_reply.encode(200, content_type, (form % numbers).encode())
+
+    packed = reply("10.0,0.001")
+    assert not packed_reply.same(packed, reply("10.0,0.009"))
+    assert packed_reply.same(packed, reply("10.0,0.009"), 1e-3)
+    assert not packed_reply.same(packed, reply("10.0,0.012"), 1e-3)
