@@ -8,7 +8,7 @@ of arrays at any depth.  MXNet is imported by what makes an NDArray, and by noth
 from __future__ import annotations
 
 import math
-from typing import Any, Hashable, Iterator, List, NamedTuple, Sequence
+from typing import Any, Callable, Hashable, Iterator, List, NamedTuple, Sequence
 
 import numpy as np
 
@@ -256,3 +256,16 @@ def rows_between(value: Any, start: int, end: int) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)([rows_between(item, start, end) for item in value])
     return value[start:end].copy() if is_ndarray(value) else value[start:end]
+
+
+def in_steps(
+    forward: Callable[[Sequence[Any]], List[Any]], arrays: Sequence[Any], step: int
+) -> List[Any]:
+    """The outputs of ``forward`` for all rows of the arrays, ``step`` rows at a time at most."""
+    rows = len(arrays[0])
+    if rows <= step:
+        return forward(arrays)
+    parts = [
+        forward([array[start : start + step] for array in arrays]) for start in range(0, rows, step)
+    ]
+    return [np.concatenate(outputs) for outputs in zip(*parts)]

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from mms_handler.errors import ModelError
 from mms_handler.manifest import Twin
-from mms_handler.models.arrays import Arrays, plain_leaves
+from mms_handler.models.arrays import Arrays, in_steps, plain_leaves
 from mms_handler.models.evidence import distance
 from mms_handler.models.rows import ModuleInputs, Shape
 
@@ -116,14 +116,7 @@ class Session:
             ValueError: numbers of the inputs or of the outputs are not finite.
             Exception: ONNX Runtime's own.
         """
-        rows, step = len(arrays[0]), self.entry.max_rows
-        if rows <= step:
-            return self._forward(arrays)
-        parts = [
-            self._forward([array[start : start + step] for array in arrays])
-            for start in range(0, rows, step)
-        ]
-        return [np.concatenate(outputs) for outputs in zip(*parts)]
+        return in_steps(self._forward, arrays, self.entry.max_rows)
 
     def _forward(self, arrays: Sequence[Array]) -> List[Array]:
         _check_finite(arrays)

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from mms_handler import settings
 from mms_handler.codecs import compiled
+from mms_handler.models.arrays import in_steps
 from mms_handler.models.graphs.graph import Graph, Shapes
 from mms_handler.models.mx import lend_functions
 from mms_handler.models.passes import KINDS, Passes
@@ -85,15 +86,7 @@ class Executors:
         Raises:
             MXNetError: the graph does not take these shapes.
         """
-        rows = len(arrays[0])
-        step = self.max_rows or self._step(arrays)
-        if rows <= step:
-            return self._forward(arrays)
-        parts = [
-            self._forward([array[start : start + step] for array in arrays])
-            for start in range(0, rows, step)
-        ]
-        return [np.concatenate(outputs) for outputs in zip(*parts)]
+        return in_steps(self._forward, arrays, self.max_rows or self._step(arrays))
 
     def _step(self, arrays: Sequence[Array]) -> int:
         """Rows of one forward: all, or as many as fit if more rows may be run in parts."""
