@@ -9,6 +9,8 @@ import pytest
 from mms_handler.errors import ArchiveError
 from mms_handler.replay import fetched, read
 
+pytest_plugins = ["local_s3"]
+
 #: As AWS's developer guide shows a line of SageMaker's data capture, in one line there, too.
 SAGEMAKER = {
     "captureData": {
@@ -125,3 +127,60 @@ def test_a_line_that_is_no_prediction(tmp_path, change):
 def test_a_folder_without_predictions(tmp_path):
     with pytest.raises(ArchiveError, match="has no captured predictions: expected .jsonl files"):
         all_of(tmp_path)
+
+
+def test_what_a_capture_may_leave_out(tmp_path):
+    """Other details, the id, the reply, its type; JSON is the type of a request that had none."""
+    data = {"captureData": {"endpointInput": {"data": "[1]", "observedContentType": None}}}
+    records = [
+        {**data, "eventMetadata": {"inferenceTime": "2022-02-14T17:25:06Z"}},
+        {
+            **data,
+            "eventMetadata": {"eventId": None},
+            "mmsHandler": {"time": "2022-02-14T17:25:07Z"},
+        },
+    ]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, records)))
+    first, second = all_of(tmp_path)
+    assert first._asdict() == {
+        "id": "", "time_s": 1644859506.0, "model": "", "tensors": False, "body": b"[1]",
+        "headers": {"Content-Type": "application/json"}, "status": 200, "latency_s": None,
+        "reply": None, "reply_type": "", "reply_header_length": "",
+    }  # fmt: skip
+    assert (second.id, second.time_s) == ("", 1644859507.0)
+
+
+def test_bodies_in_base64(tmp_path):
+    part = {"data": "/w==", "encoding": "BASE64"}
+    record = {**OURS, "captureData": {"endpointInput": part, "endpointOutput": part}}
+    (tmp_path / "a.jsonl").write_text(json.dumps(record))
+    (captured,) = all_of(tmp_path)
+    assert (captured.body, captured.reply) == (b"\xff", b"\xff")
+
+
+def test_files_come_one_after_the_other(tmp_path):
+    """By their names, whatever their times, also in folders; other files do not count."""
+    for place, name in enumerate(["b/a.jsonl", "c.jsonl", "a.jsonl.part"]):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        record = {**SAGEMAKER, "eventMetadata": {"inferenceTime": f"2022-02-14T17:25:0{place}Z"}}
+        path.write_text(f"{json.dumps(record)}\n")
+    (tmp_path / "notes.txt").write_text("no prediction")
+    assert [captured.time_s % 10 for captured in all_of(tmp_path)] == [2, 0, 1]
+
+
+def test_a_part_that_is_cut_is_left_out_alone(tmp_path):
+    """In a whole file a line without its end counts."""
+    line = json.dumps(SAGEMAKER)
+    (tmp_path / "a.jsonl").write_text(line)
+    (tmp_path / "b.jsonl.part").write_text(f"{line}\n\n{line}")
+    assert len(all_of(tmp_path)) == 2
+
+
+def test_captures_in_s3(bucket):
+    """A file, or a folder with or without a slash at its end."""
+    text = json.dumps(SAGEMAKER).encode()
+    bucket.put("captures/b.jsonl", text + b"\n" + text)
+    bucket.put("captures/a.jsonl", text)
+    for place, count in (("", 3), ("/", 3), ("/b.jsonl", 2)):
+        assert len(all_of(f"s3://bucket/captures{place}")) == count

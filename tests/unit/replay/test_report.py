@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 
 import pytest
 
@@ -109,3 +110,68 @@ def test_a_latency_that_is_unknown():
     report = Report(0)
     report.add(captured("a", latency_s=None), answer(b"[1.0, 2.0]"), 0.001)
     assert report.as_dict()["latency_ms"] == {"then": {}, "now": {"p50": 1.0, "p99": 1.0}}
+
+
+def tensors(*values: float) -> tuple[bytes, str]:
+    """A reply whose values follow its JSON, and the bytes of that."""
+    parameters = {"binary_data_size": 4 * len(values)}
+    output = {"name": "y", "datatype": "FP32", "shape": [len(values)], "parameters": parameters}
+    head = json.dumps({"model_name": "m", "outputs": [output]}).encode()
+    return head + struct.pack(f"<{len(values)}f", *values), str(len(head))
+
+
+def test_tensors_with_values_in_binary():
+    """Both replies say where their JSON ends."""
+    report = Report(0.5)
+    for now in (4, 8, 16):
+        (then, length), (body, now_length) = tensors(1, 4), tensors(1, now)
+        headers = {"content-type": JSON, "inference-header-content-length": now_length}
+        captured_tensors = captured("a", then, tensors=True, reply_header_length=length)
+        report.add(captured_tensors, Answer(200, headers, body), 0.001)
+    assert report.counts == {"identical": 1, "close": 1, "apart": 1}
+
+
+@pytest.mark.parametrize(
+    ("now", "kind"), [(b"[2]", "identical"), (b"[2.5]", "close"), (b"[2.51]", "apart")]
+)
+def test_the_tolerance_itself_is_close(now, kind):
+    report = Report(0.2)
+    report.add(captured("a", b"[2]"), answer(now), 0.001)
+    assert report.counts == {kind: 1}
+    assert report.failed == (kind == "apart")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(399, "other"), (400, "identical"), (500, "identical")]
+)
+def test_errors_are_the_same_by_their_status(status, kind):
+    """Their texts have ids of requests."""
+    report = Report(0)
+    report.add(captured("a", b'"id 1"', status), answer(b'"id 2"', status), 0.001)
+    assert report.counts == {kind: 1}
+
+
+def test_a_type_with_other_parameters_is_the_same():
+    report = Report(0)
+    body = b"[1.0, 2.0]"
+    report.add(captured("a", body), answer(body, content_type=f"{JSON}; charset=utf-8"), 0.001)
+    assert report.counts == {"identical": 1}
+
+
+def test_a_prediction_without_an_id_is_not_named():
+    report = Report(0)
+    report.lost(captured(""), "gone")
+    report.lost(captured("b"), "too")
+    assert report.as_dict()["first"] == [{"id": "b", "reply": "unanswered"}]
+    assert report.reason == "gone"
+
+
+@pytest.mark.parametrize(
+    ("count", "p50", "p99"), [(1, 1, 1), (2, 1, 2), (3, 2, 3), (100, 50, 99), (101, 51, 100)]
+)
+def test_percentiles(count, p50, p99):
+    """The least time that so many percent did not exceed."""
+    report = Report(0)
+    for milliseconds in range(count, 0, -1):
+        report.add(captured("a", latency_s=None), answer(b"[1.0, 2.0]"), milliseconds / 1000)
+    assert report.as_dict()["latency_ms"]["now"] == {"p50": p50, "p99": p99}
