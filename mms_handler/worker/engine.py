@@ -129,12 +129,13 @@ def _values(body: bytes, content_type: str) -> Any:
 
 
 def _leaves(value: Any) -> Any:
-    """JSON with an array for each list of numbers."""
-    if isinstance(value, dict):
-        return {name: _leaves(item) for name, item in value.items()}
-    if isinstance(value, list) and any(isinstance(item, (list, dict)) for item in value):
-        return [_leaves(item) for item in value]
-    return np.asarray(value, np.float64)
+    """JSON with an array for each list whose numbers have a shape."""
+    try:
+        return np.asarray(value, np.float64)
+    except ValueError:  # the lists in it differ in their lengths
+        if not isinstance(value, list):
+            raise
+        return list(map(_leaves, value))
 
 
 # --- beside MXNet ----------------------------------------------------------------------------
