@@ -8,13 +8,22 @@ import zipfile
 import pytest
 
 from mms_handler import archive
-from mms_handler.bench.order import Timing
+from mms_handler.bench.order import Load, Timing
+from mms_handler.bench.result import Measured, Result
 from mms_handler.bench.target import Request
+from mms_handler.bench.usage import Used
 from mms_handler.errors import ServerError
 from mms_handler.settings import Settings
 from mms_handler.tuning.candidate import Candidate
 from mms_handler.tuning.trial import Trial
-from mms_handler.tuning.tuner import CLIENTS, Limits, Tuner, check_fits, clients_of_rounds
+from mms_handler.tuning.tuner import (
+    CLIENTS,
+    Limits,
+    Tuner,
+    best_within,
+    check_fits,
+    clients_of_rounds,
+)
 
 REQUEST = Request(b"[[1, 2]]", "application/json", "*/*", {"body": "[3.0]"}, "a body")
 
@@ -61,6 +70,96 @@ def test_the_key_knows_the_model_and_the_limits(folder, tmp_path):
     assert key != tuner(path, p99_ms=5).key()
     (folder / "net.params").write_bytes(b"others")
     assert key != tuner(archive.pack(folder, path, force=True)).key()
+
+
+def test_the_key_knows_all_that_was_measured(folder):
+    """Also a folder's files, the request and how long a trial is."""
+    key = tuner(folder).key()
+    assert key == tuner(folder).key()
+    assert sorted(key) == ["cpus", "limits", "model", "request", "timing", "version"]
+    others = [
+        Tuner(folder, REQUEST._replace(body=b"[[1, 3]]"), Settings(), Limits(), Timing()),
+        Tuner(folder, REQUEST, Settings(), Limits(), Timing(seconds=9)),
+        Tuner(folder, REQUEST, Settings(), Limits(memory_mb=9), Timing()),
+    ]
+    changed = [{name for name in key if other.key()[name] != key[name]} for other in others]
+    assert changed == [{"request"}, {"timing"}, {"limits"}]
+    (folder / "net.params").write_bytes(b"weight")
+    assert key != (smaller := tuner(folder).key())
+    (folder / "a.txt").write_bytes(b"")
+    assert smaller != tuner(folder).key()
+
+
+def test_an_archive_without_hashes_is_known_by_its_bytes(tmp_path):
+    """As another tool packs them."""
+    path = tmp_path / "theirs.mar"
+    keys = []
+    for weights in ("a", "a", "b"):
+        with zipfile.ZipFile(path, "w") as made:
+            model = {"modelName": "theirs", "handler": "service:handle"}
+            manifest = zipfile.ZipInfo("MAR-INF/MANIFEST.json")
+            made.writestr(manifest, json.dumps({"runtime": "python", "model": model}))
+            made.writestr(zipfile.ZipInfo("net.params"), weights)
+        keys.append(tuner(path).key())
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_round_takes_longer_than_a_short_trial(folder):
+    made = Tuner(folder, REQUEST, Settings(), Limits(), Timing(warmup_s=1, seconds=3, timeout_s=4))
+    assert made._timing_of(0) == (1, 3, 4)
+    assert made._timing_of(1) == made._timing_of(2) == (1, 6, 4)
+
+
+def result(clients, replies=0, ms=10, *, errors=0, wrong=0, mb=None) -> Result:
+    """What was measured in two seconds, with ``mb`` of memory on this machine."""
+    measured = Measured(Load(clients=clients))
+    for _ in range(replies):
+        measured.latencies.record_value(1000 * ms)
+    measured.in_time, measured.wrong = replies, wrong
+    measured.failures.update({"status 503": errors} if errors else {})
+    return Result(measured, 2, None if mb is None else Used(0, 0, mb - 100, 100, 1))
+
+
+@pytest.mark.parametrize(
+    ("results", "limits", "expected"),
+    [
+        ([result(2, 100), result(8, 300), result(32, 200)], Limits(), (8, 150, "")),
+        ([result(2, 100, 9), result(8, 300, 11)], Limits(p99_ms=10), (2, 50, "")),
+        ([result(2, 100, 11), result(8, 300, 12)], Limits(p99_ms=10), (2, 0, "p99 11.0 ms")),
+        ([result(2, 100, mb=500), result(8, 300, mb=501)], Limits(memory_mb=500), (2, 50, "")),
+        ([result(2, 100, mb=501.2)], Limits(memory_mb=500), (2, 0, "501 MB")),
+        ([result(2, 100)], Limits(memory_mb=1), (2, 50, "")),
+        ([result(2, 100), result(8, 300, errors=2)], Limits(), (2, 50, "")),
+        ([result(2, 9, errors=2, wrong=1)], Limits(), (2, 0, "2 errors, 1 wrong replies")),
+        ([result(2)], Limits(p99_ms=10), (2, 0, "0 errors, 0 wrong replies")),
+    ],
+    ids=[
+        *("the fastest", "within a latency", "no latency", "within a memory", "too much memory"),
+        *("elsewhere", "without errors", "errors and wrong ones", "nothing"),
+    ],
+)
+def test_a_trial_is_its_best_load_within_the_limits(results, limits, expected):
+    trial = best_within(Candidate(workers=3), 2, results, limits)
+    assert (trial.candidate, trial.round) == (Candidate(workers=3), 2)
+    assert (trial.clients, trial.rate, trial.reason) == expected
+
+
+def test_what_a_trial_says():
+    trial = best_within(Candidate(), 0, [result(2, 3, 10, mb=512.34)], Limits())
+    assert trial.p99_ms == pytest.approx(10, rel=1e-3)
+    assert (trial.rate, trial.mb) == (1.5, 512.3)
+    assert best_within(Candidate(), 0, [result(2)], Limits())[3:6] == (0, 0, 0)
+
+
+def test_what_is_asked_of_nothing_fits():
+    """Only the limits that there are; the first three trials."""
+    trials = [Trial(Candidate(workers=n), 0, reason=f"{n} MB") for n in (1, 2, 3, 4)]
+    with pytest.raises(ServerError) as caught:
+        check_fits(trials, Limits(memory_mb=5))
+    assert str(caught.value) == (
+        "nothing keeps to --memory-mb 5 (workers 1: 1 MB; workers 2: 2 MB; workers 3: 3 MB); "
+        "allow more, or send less at a time"
+    )
 
 
 def test_nothing_fits():
