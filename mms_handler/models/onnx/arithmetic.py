@@ -30,8 +30,7 @@ def reshape(node: Node, graph: Builder) -> list[str]:
 
 
 def transpose(node: Node, graph: Builder) -> list[str]:
-    rank = node.inputs[0].rank
-    axes = [axis % rank for axis in node.wholes("axes", range(rank)[::-1])]
+    axes = node.wholes("axes", range(node.inputs[0].rank)[::-1])
     return [graph.op("Transpose", node.inputs[0].name, perm=axes)]
 
 

@@ -37,9 +37,9 @@ class _Window(NamedTuple):
 
 def pooling(node: Node, graph: Builder) -> list[str]:
     """Pooling: max, avg or sum, of windows or of all."""
-    kind, convention = node.text("pool_type", "max"), node.text("pooling_convention", "valid")
-    if kind not in ("max", "avg", "sum") or convention == "same":
-        raise ModelError(f"{node} has pool_type {kind} and pooling_convention {convention}")
+    kind = node.text("pool_type", "max")
+    if kind not in ("max", "avg", "sum"):
+        raise ModelError(f"{node} has pool_type {kind}")
     rank = node.inputs[0].rank
     layout = node.text("layout", "NC")
     last = layout.endswith("C") and layout != "NC"

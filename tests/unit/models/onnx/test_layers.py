@@ -8,6 +8,7 @@ import mxnet as mx
 import numpy as np
 import pytest
 
+from mms_handler.errors import ModelError
 from mms_handler.models.onnx import convert
 
 nn, rnn, sym = mx.gluon.nn, mx.gluon.rnn, mx.sym
@@ -171,6 +172,66 @@ SYMBOLS = {
     "L2Normalization in space": (sym.L2Normalization(data, mode="spatial"), (2, 5, 3, 3)),
     "sums": (sym.Pooling(data, kernel=(3, 2), pool_type="sum", stride=(2, 2)), (2, 5, 8, 8)),
     "a sum of all": (sym.Pooling(data, global_pool=True, pool_type="sum"), (2, 5, 8, 8)),
+    "FullyConnected of the last of four": (
+        sym.FullyConnected(data, num_hidden=3, flatten=False),
+        (2, 3, 4, 5),
+    ),
+    "FullyConnected of one number": (sym.FullyConnected(data, num_hidden=3), (2,)),
+    "Convolution": (sym.Convolution(data, kernel=(2, 3), num_filter=3), (2, 4, 5, 5)),
+    "Convolution without bias": (
+        sym.Convolution(data, kernel=(2,), num_filter=3, no_bias=True, stride=(2,), dilate=(2,)),
+        (2, 4, 9),
+    ),
+    "Deconvolution with bias": (
+        sym.Deconvolution(
+            data, kernel=(3, 2), num_filter=4, num_group=2, no_bias=False, pad=(1, 0), dilate=(2, 1)
+        ),
+        (2, 4, 5, 5),
+    ),
+    "BatchNorm with gamma": (sym.BatchNorm(data, fix_gamma=False, eps=0.5), (2, 5, 3, 3)),
+    "BatchNorm of the last, without gamma": (sym.BatchNorm(data, axis=3, eps=0.5), (2, 5, 3, 4)),
+    "BatchNorm of the last with gamma": (
+        sym.BatchNorm(data, axis=-1, fix_gamma=False),
+        (2, 5, 3, 4),
+    ),
+    "LayerNorm of the first side": (sym.LayerNorm(data, axis=1, eps=0.5), (2, 5, 3)),
+    "GroupNorm of one group": (sym.GroupNorm(data, eps=0.5), (2, 4, 3)),
+    "GroupNorm of each channel": (sym.GroupNorm(data, num_groups=4), (2, 4, 3, 3)),
+    "L2Normalization with epsilon": (sym.L2Normalization(data, eps=0.5), (2, 5)),
+    "LRN with its own numbers": (sym.LRN(data, nsize=3, beta=0.5, knorm=1), (2, 8, 3, 3)),
+    "LRN with alpha": (sym.LRN(data * 100, nsize=3), (2, 8, 3, 3)),
+    "LeakyReLU": (sym.LeakyReLU(data), (2, 5)),
+    "LeakyReLU with a slope": (sym.LeakyReLU(data, slope=0.5), (2, 5)),
+    "elu with a slope": (sym.LeakyReLU(data, act_type="elu", slope=0.5), (2, 5)),
+    "gelu": (sym.LeakyReLU(data, act_type="gelu"), (2, 5)),
+    "prelu of rows": (sym.LeakyReLU(data, act_type="prelu"), (2, 5)),
+    "transpose of all": (sym.transpose(sym.transpose(data), axes=(2, 0, 1)), (2, 4, 6)),
+    "SwapAxis": (sym.SwapAxis(data, dim1=-1, dim2=1), (2, 4, 6)),
+    "maximum": (sym.broadcast_axis(sym.max(data, axis=1, keepdims=True), axis=1, size=4), (2, 4)),
+    "a maximum of all": (sym.Pooling(data, global_pool=True), (2, 5, 8, 8)),
+    "a maximum": (sym.Pooling(data, kernel=(3, 2), pad=(1, 1), stride=(2, 1)), (2, 5, 8, 8)),
+    "a maximum of steps of one": (sym.Pooling(data, kernel=(2, 2)), (2, 5, 4, 4)),
+    "sums with padding": (
+        sym.Pooling(
+            data, kernel=(3,), pad=(1,), stride=(2,), pool_type="sum", pooling_convention="full"
+        ),
+        (2, 5, 8),
+    ),
+    "a mean of all in space": (
+        sym.Pooling(data, global_pool=True, pool_type="avg", layout="NHWC"),
+        (2, 4, 5, 3),
+    ),
+    "means without padding": (
+        sym.Pooling(data, kernel=(3,), pad=(1,), pool_type="avg", count_include_pad=False),
+        (2, 5, 8),
+    ),
+    "numbers at the left": (5 - 2 / (data * data + 1), (2, 5)),
+    "a power": (sym.exp(0.1 * data) ** 3 + 3**data, (2, 5)),
+    "ones and zeros": (
+        sym.broadcast_add(data, sym.broadcast_mul(sym.ones_like(data), sym.zeros((1, 5)) + 3)),
+        (2, 5),
+    ),
+    "a type": (sym.cast(sym.cast(data, dtype="int32"), dtype="float32") + 0.5, (2, 5)),
     "cells": (CELLS[0], (2, 4, 6)),
     "fused cells": (CELLS[1], (2, 4, 6)),
 }
@@ -211,3 +272,41 @@ def test_an_index_beyond_the_table_is_that_of_its_end(block_graph, answers):
     expected = table[[[19, 19], [0, 19], [3, 0]]]
     assert np.array_equal(net(mx.nd.array(array)).asnumpy(), expected)
     assert np.array_equal(answers(converted, array)["y"], expected)
+
+
+REFUSED = {
+    "Convolution of NHWC": (
+        sym.Convolution(data, kernel=(2, 2), num_filter=3, layout="NHWC"),
+        "Convolution .* has the layout NHWC",
+    ),
+    "a target_shape": (
+        sym.Deconvolution(data, kernel=(2, 2), num_filter=3, target_shape=(5, 5)),
+        "Deconvolution .* has the layout NC or a target_shape",
+    ),
+    "means of BatchNorm": (
+        sym.BatchNorm(data, output_mean_var=True)[0],
+        "BatchNorm .* gives the mean and the variance, too",
+    ),
+    "means of LayerNorm": (
+        sym.LayerNorm(data, output_mean_var=True)[0],
+        "LayerNorm .* gives the mean and the deviation, too",
+    ),
+    "means of GroupNorm": (
+        sym.GroupNorm(data, output_mean_var=True)[0],
+        "GroupNorm .* gives the mean and the deviation, too",
+    ),
+    "a gamma that is computed": (
+        sym.BatchNorm(data, gamma=sym.mean(data, axis=(0, 2, 3)), fix_gamma=False),
+        "BatchNorm .* has parameters that depend on an input",
+    ),
+    "dropout": (sym.Dropout(data, mode="always"), "Dropout .* drops at each prediction, too"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Cannot decide shape")
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_converter_refuses(name, symbol_graph):
+    symbol, reason = REFUSED[name]
+    graph = symbol_graph(symbol, data=(2, 3, 4, 4))
+    with pytest.raises(ModelError, match=reason):
+        convert(graph, [(2, 3, 4, 4)])
