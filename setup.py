@@ -142,9 +142,9 @@ test = [
     "openapi-spec-validator>=0.8; python_version >= '3.10'",
     "playwright>=1.40",  # drives Chromium
     "prometheus-client>=0.20",  # reads /metrics
-    # Reads the queries of deploy/monitoring.  Later ones have no wheel for Python 3.8.
-    "promql-parser>=0.4,<0.6; python_version < '3.9'",
-    "promql-parser>=0.6; python_version >= '3.9'",
+    # Reads the queries of deploy/monitoring.  Later ones have no wheel for Python 3.8 and 3.9.
+    "promql-parser>=0.4,<0.6; python_version < '3.10'",
+    "promql-parser>=0.6; python_version >= '3.10'",
     "protobuf>=4",  # tests compare RecordIO with it
     "pytest>=8",
     "pytest-xdist>=3",
