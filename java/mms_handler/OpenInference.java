@@ -4,7 +4,8 @@ import com.amazonaws.ml.mms.util.NettyUtils;
 import com.google.gson.Gson;
 import com.google.gson.GsonBuilder;
 import com.google.gson.JsonObject;
-import com.google.gson.JsonParseException;
+import com.google.gson.stream.JsonReader;
+import com.google.gson.stream.JsonToken;
 import io.netty.buffer.ByteBuf;
 import io.netty.buffer.Unpooled;
 import io.netty.channel.ChannelHandler.Sharable;
@@ -22,10 +23,12 @@ import io.netty.handler.codec.http.HttpResponseStatus;
 import io.netty.handler.codec.http.HttpUtil;
 import io.netty.handler.codec.http.HttpVersion;
 import java.io.IOException;
+import java.io.StringReader;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.nio.file.Paths;
+import java.util.List;
 
 /**
  * The paths of the Open Inference Protocol, and the description of the whole API.
@@ -65,8 +68,9 @@ final class OpenInference extends ChannelInboundHandlerAdapter {
 
     /** Say that the body has tensors; any other type that the client gives it means nothing here. */
     private static void mark(FullHttpRequest request) {
-        String length = request.headers().get(HEADER_LENGTH);
-        String type = length == null ? TYPE : TYPE + "; header-length=\"" + length + "\"";
+        List<String> lengths = request.headers().getAll(HEADER_LENGTH);
+        String all = String.join(", ", lengths).replace("\\", "\\\\").replace("\"", "\\\"");
+        String type = lengths.isEmpty() ? TYPE : TYPE + "; header-length=\"" + all + "\"";
         request.headers().set(HttpHeaderNames.CONTENT_TYPE, type);
     }
 
@@ -189,11 +193,10 @@ final class OpenInference extends ChannelInboundHandlerAdapter {
         }
         FullHttpResponse full = (FullHttpResponse) response;
         String text = full.content().toString(StandardCharsets.UTF_8);
-        JsonObject body = object(text);
-        if (body != null && !body.has("message")) {
-            return response; // it is from here
+        String message = message(text);
+        if (message == null) {
+            return response; // it is from here, or a handler's own
         }
-        String message = body == null ? text : body.get("message").getAsString();
         String said = message.isEmpty() ? full.status().reasonPhrase() : message;
         ByteBuf content = Unpooled.copiedBuffer(errorText(said), StandardCharsets.UTF_8);
         FullHttpResponse replaced = full.replace(content);
@@ -203,11 +206,19 @@ final class OpenInference extends ChannelInboundHandlerAdapter {
         return replaced;
     }
 
-    private static JsonObject object(String text) {
-        try {
-            return GSON.fromJson(text, JsonObject.class);
-        } catch (JsonParseException e) {
+    /** The message of an error; a text that is no JSON object is one; null of any other object. */
+    private static String message(String text) {
+        try (JsonReader reader = new JsonReader(new StringReader(text))) {
+            reader.beginObject();
+            while (reader.hasNext()) {
+                if (reader.nextName().equals("message") && reader.peek() == JsonToken.STRING) {
+                    return reader.nextString();
+                }
+                reader.skipValue(); // however deep it is
+            }
             return null;
+        } catch (IOException | IllegalStateException e) { // no JSON, or another value
+            return text;
         }
     }
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import math
 import sys
@@ -239,6 +240,8 @@ def test_errors_of_the_client(server):
         pytest.param(b"[" * 10_000, None, 400, "not a valid inference request", id="deep"),
         pytest.param(b"{}", "7", 400, "is 7, but the body has 2 bytes", id="longer than the body"),
         pytest.param(b"{}", 'x; y="', 400, "which is not a number of bytes", id="no number"),
+        pytest.param(b"{}", '2"; version="9', 400, "not a number of bytes", id="a parameter"),
+        pytest.param(b"{}", "2\\", 400, "is '2", id="a backslash"),
     ],
 )
 def test_bodies_that_are_refused(serving, body, length, status, error):
@@ -246,6 +249,22 @@ def test_bodies_that_are_refused(serving, body, length, status, error):
     got, answer = post(serving, "/v2/models/linear/infer", body, **headers)
     assert got == status
     assert error in answer["error"]
+
+
+def test_two_lengths_of_the_json(serving):
+    """The first does not win: a proxy may go by the other one."""
+    connection = http.client.HTTPConnection(serving.inference.partition("//")[2], timeout=30)
+    connection.putrequest("POST", "/v2/models/linear/infer")
+    for length in ("2", "1"):
+        connection.putheader("Inference-Header-Content-Length", length)
+    connection.putheader("Content-Length", "2")
+    connection.endheaders(b"{}")
+    reply = connection.getresponse()
+    assert (reply.status, "is '2, 1', which is not" in json.loads(reply.read())["error"]) == (
+        400,
+        True,
+    )
+    connection.close()
 
 
 def test_a_model_that_is_being_loaded(tmp_path):

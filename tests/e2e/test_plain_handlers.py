@@ -51,6 +51,15 @@ def handle(batch, context):
         return [str(os.getpid())]
 """
 
+TEAPOT = """
+def handle(batch, context):
+    if batch is None:
+        return None
+    for index in range(len(batch)):
+        context.set_response_status(code=418, phrase="Teapot", idx=index)
+    return [bytes(request["body"]).decode() for request in batch]
+"""
+
 CLASS = """
 class Sums:
     def initialize(self, context):
@@ -76,16 +85,18 @@ def write(path, source, runtime="python", handler="service:handle"):
 
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory) -> Iterator[Serving]:
-    """``serve`` with the models echo, python3 (which asks for that runtime), failing and sums."""
+    """``serve`` with the models echo, python3 (of that runtime), failing, teapot and sums."""
     folder = tmp_path_factory.mktemp("plain")
     (folder / "store").mkdir()
     write(folder / "echo.mar", ECHO)
     write(folder / "python3.mar", ECHO, runtime="python3")
     write(folder / "failing.mar", FAILING)
+    write(folder / "teapot.mar", TEAPOT)
     write(folder / "store" / "broken.mar", BROKEN)
     write(folder / "store" / "four.mar", ECHO)
     write(folder / "sums.mar", CLASS, handler="service")
-    names = [folder / f"{name}.mar" for name in ("echo", "python3", "failing", "sums")]
+    models = ("echo", "python3", "failing", "teapot", "sums")
+    names = [folder / f"{name}.mar" for name in models]
     words = (*names, "--model-store", folder / "store", "--workers", "1")
     with Serving(free_ports(), *words, log=folder / "log") as serving:
         yield serving
@@ -272,3 +283,20 @@ def test_a_worker_that_dies(serving):
     assert post(f"{serving.inference}/predictions/failing", b"kill", "text/plain")[0] == 500
     line = "of failing ended with exit code 7; it had request "
     wait_for(lambda: line in serving.log.read_text(), 10)
+
+
+@pytest.mark.parametrize(
+    ("text", "reply"),
+    [
+        pytest.param('{"code": 418, "message": "tea"}', '{"error":"tea"}', id="MMS's form"),
+        pytest.param("tea", '{"error":"tea"}', id="a text"),
+        pytest.param('["tea"]', '{"error":"[\\"tea\\"]"}', id="a list"),
+        pytest.param('{"message": null}', '{"message": null}', id="null"),
+        pytest.param('{"message": {"a": 1}}', '{"message": {"a": 1}}', id="an object"),
+        pytest.param('{"a": %s}' % ("[" * 9_999 + "]" * 9_999), None, id="deep"),
+    ],
+)
+def test_an_error_of_a_handler_by_the_open_inference_protocol(serving, text, reply):
+    """It is sent, whatever JSON it is; what has a message gets the protocol's form."""
+    status, answer = post(f"{serving.inference}/v2/models/teapot/infer", text.encode(), "text/csv")
+    assert (status, answer) == (418, reply or text)
