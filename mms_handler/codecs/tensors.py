@@ -166,8 +166,13 @@ def _arrays(entries: list[dict[str, Any]], binary: memoryview) -> dict[str, Arra
         if size is None:
             arrays[entry["name"]] = _from_json(entry)
             continue
-        if type(size) is not int or size < 0 or "data" in entry:
-            raise ValueError(f'{_shown(entry)} has data in JSON beside "binary_data_size": {size}')
+        if "data" in entry:
+            raise ValueError(f'{_shown(entry)} has data in JSON beside "binary_data_size"')
+        if type(size) is not int or size < 0:
+            raise ValueError(
+                f'the "binary_data_size" of {_shown(entry)} is {str(size)[:40]}, which is not a '
+                "number of bytes"
+            )
         if at + size > len(binary):
             raise ValueError(f"{_shown(entry)} has {size} bytes, but {len(binary) - at} are left")
         arrays[entry["name"]] = _from_binary(entry, binary[at : at + size])
@@ -241,7 +246,7 @@ def _check_values(entries: list[dict[str, Any]], limit_bytes: int) -> None:
     values = 0
     for entry in entries:
         datatype, shape = entry.get("datatype"), entry.get("shape")
-        if datatype not in DTYPES and datatype != _TEXTS:
+        if not isinstance(datatype, str) or datatype not in {*DTYPES, _TEXTS}:
             known = ", ".join([*DTYPES, _TEXTS])
             text = str(datatype)[:40]
             raise ValueError(f"{_shown(entry)} has the datatype {text!r}; expected one of {known}")
