@@ -1,10 +1,16 @@
-"""The names of versions: MMS has each version of a model as a model of its own."""
+"""The names of models and versions: MMS has each version as a model of its own."""
 
 from __future__ import annotations
 
 import re
 
-from mms_handler.errors import BadInput
+from mms_handler.errors import ArchiveError, BadInput
+
+#: Names that MMS can address in a URL and that are safe on a worker's command line (not ``-rf``).
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+#: Letters of the longest name.  A file name may have 255 bytes, and suffixes are appended.
+_MAX_NAME = 200
 
 #: A version has the letters of a model's name, and fewer of them: the names of both make a file's.
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,49}")
@@ -14,6 +20,24 @@ FORK_SERVER = "mms-fork-server"
 
 #: No model's name has it.  In a URL, a label and a command line it stands for itself.
 _SEPARATOR = "~"
+
+
+def check_name(name: str) -> str:
+    """Return ``name`` if it is a valid model name.
+
+    Raises:
+        ArchiveError: it is not; lists the valid characters.
+    """
+    if len(name) > _MAX_NAME:
+        raise ArchiveError(
+            f"the model name {name[:20]!r}... has {len(name)} characters; use at most {_MAX_NAME}"
+        )
+    if not _NAME.fullmatch(name):
+        raise ArchiveError(
+            f"{name!r} is not a valid model name: use letters, digits, '_', '.' and '-', "
+            "and start with a letter or digit"
+        )
+    return name
 
 
 def is_version(text: str) -> bool:

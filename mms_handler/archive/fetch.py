@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from mms_handler.archive import files, s3
 from mms_handler.archive.safety import MAX_BYTES
 from mms_handler.errors import ArchiveError
-from mms_handler.manifest import check_name
+from mms_handler.names import check_name
 
 ALLOWED = "MMS_HANDLER_ALLOWED_URLS"
 

@@ -16,8 +16,8 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Iterator, Mapping, Optional
 
-from mms_handler import manifest
-from mms_handler.archive import files, safety, samples, sbom, signing, tars, zips
+from mms_handler import manifest, names
+from mms_handler.archive import files, handlers, safety, samples, sbom, signing, tars, zips
 from mms_handler.archive.quantize import Int8Graph
 from mms_handler.archive.samples import SampleRequest, Tried
 from mms_handler.archive.twin import OnnxTwin
@@ -187,7 +187,7 @@ def entries(
     packed = contents(model_dir, code)
     handler = manifest.foreign_handler(model_dir)
     if handler:
-        manifest.check_handler(handler, packed)
+        handlers.check_handler(handler, packed)
         return {**packed, MANIFEST: manifest.encode(name, None, handler=handler)}
     request = samples.zeros(packed)
     sample = {request.entry.name: request.body} if request else {}
@@ -229,11 +229,11 @@ def write(
 
     ``handler`` is another package's or the archive's own, which needs no script.
     """
-    name = manifest.check_name(target.stem)
+    name = names.check_name(target.stem)
     for inner in packed:
         safety.check_entry_name(inner)
     if handler:
-        manifest.check_handler(handler, packed)
+        handlers.check_handler(handler, packed)
     script = None if handler else script_of(packed, program)
     int8: Int8Graph | None = None
     twin: OnnxTwin | None = None

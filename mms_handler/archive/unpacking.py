@@ -10,7 +10,7 @@ from mms_handler.archive.convert import convert
 from mms_handler.archive.formats import other_suffix
 from mms_handler.archive.keys import required
 from mms_handler.archive.verify import refuse_unsigned, unpack
-from mms_handler.manifest import check_name
+from mms_handler.names import check_name
 from mms_handler.script.frames import write_sources
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Mapping
 
 from mms_handler import manifest
-from mms_handler.archive import signing, zips
+from mms_handler.archive import handlers, signing, zips
 from mms_handler.archive.keys import Keys
 from mms_handler.errors import ArchiveError, UntrustedArchive
 from mms_handler.manifest import MANIFEST, Manifest
@@ -131,7 +131,7 @@ def _verified(mar: zipfile.ZipFile, keys: Keys | None) -> tuple[Manifest, dict[s
     else:
         hashes, signer = zips.hashes(mar), signing.claimed(mar.comment)
     read = manifest.read(_read(mar, MANIFEST, hashes))._replace(signer=signer)
-    manifest.check_handler(read.handler, sizes)
+    handlers.check_handler(read.handler, sizes)
     if read.sample and read.sample.name not in sizes:
         raise ArchiveError(f"the manifest's sample {read.sample.name!r} is not in the archive")
     if read.quantized and read.quantized.symbol not in sizes:

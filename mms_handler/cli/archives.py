@@ -97,7 +97,7 @@ def archive_command(
     The model is first loaded in a separate process.  If it does not load, nothing is packed.
     """
     from mms_handler import archive
-    from mms_handler.manifest import check_name
+    from mms_handler.names import check_name
 
     if options["code"]:
         archive.script_at(options["code"])
@@ -350,7 +350,7 @@ def convert(
     loaded; use check for that.
     """
     from mms_handler import archive
-    from mms_handler.manifest import check_name
+    from mms_handler.names import check_name
 
     stem = re.sub(r"\.(mar|tar|tar\.gz|tgz)$", "", path.name)
     target = model_store / f"{check_name(name or stem)}{archive.other_suffix(path)}"

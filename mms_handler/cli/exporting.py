@@ -66,7 +66,7 @@ def export(
     from mms_handler import export as exports
     from mms_handler.archive import files
     from mms_handler.export import report as reports
-    from mms_handler.manifest import check_name
+    from mms_handler.names import check_name
 
     if to == "npz":
         _refuse(to, {"--as": layout, "--sample": sample, "--content-type": content_type,

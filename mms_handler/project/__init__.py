@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mms_handler.errors import ProjectError
-from mms_handler.manifest import check_name
+from mms_handler.names import check_name
 
 #: The kinds of scripts, each with its template.
 KINDS = ("gluon", "module", "transform")

@@ -18,7 +18,7 @@ from mms_handler.errors import (
     SettingsError,
     UntrustedArchive,
 )
-from mms_handler.manifest import check_name
+from mms_handler.names import check_name
 from mms_handler.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
-from mms_handler import manifest, names, worker_files
+from mms_handler import names, worker_files
 from mms_handler.errors import (
     Conflict,
     HandlerError,
@@ -247,7 +247,7 @@ class Versions:
             NameTaken: a model has that name, or is about to get it, or is not quite gone.
             Conflict: the model is being changed.
         """
-        manifest.check_name(name)
+        names.check_name(name)
         with self._lock:
             if not replace and name in {*self._traffic, *self._changes}:
                 raise NameTaken(f"Model {name} is already registered.")

@@ -23,8 +23,8 @@ from typing import Any
 from fuzz_checks import outcome, writes_only_in
 from fuzz_input import Choices
 
-from mms_handler import archive, manifest
-from mms_handler.archive import keys, sshsig, tars, zips
+from mms_handler import archive, manifest, names
+from mms_handler.archive import handlers, keys, sshsig, tars, zips
 from mms_handler.archive.fetch import check_url
 from mms_handler.errors import ArchiveError, SettingsError
 from mms_handler.manifest import MANIFEST
@@ -257,9 +257,9 @@ def manifest_text(data: bytes) -> None:
     if isinstance(read, Exception):
         assert isinstance(read, ArchiveError)
         return
-    assert manifest.NAME.fullmatch(read.name)
+    assert names.check_name(read.name)
     assert read.sample is None or os.path.dirname(os.path.normpath(read.sample.name)) == "MAR-INF"
-    handler = outcome(manifest.check_handler, read.handler, ["a.py", "code/inference.py"])
+    handler = outcome(handlers.check_handler, read.handler, ["a.py", "code/inference.py"])
     assert handler is None or isinstance(handler, ArchiveError)
 
 

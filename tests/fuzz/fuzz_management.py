@@ -17,7 +17,7 @@ from typing import Any, Iterator
 from fuzz_checks import bounded, no_leak, outcome
 from fuzz_input import Choices
 
-from mms_handler import manifest, names
+from mms_handler import names
 from mms_handler.errors import BadInput, NameTaken, NoSuchModel
 from mms_handler.server import admin, admin_http
 from mms_handler.server.access import Access
@@ -105,7 +105,7 @@ class Versions:
 
     @contextlib.contextmanager
     def reserved(self, name: str, url: str, replace: bool) -> Iterator[None]:
-        if manifest.check_name(name) == "m" and not replace:
+        if names.check_name(name) == "m" and not replace:
             raise NameTaken("Model m is already registered.")
         yield
 

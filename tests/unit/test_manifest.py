@@ -38,25 +38,6 @@ def test_what_is_no_manifest(content, error):
     assert message.startswith(f"MAR-INF/MANIFEST.json is not a valid manifest: {error}(")
 
 
-# --- names and errors ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["a", "7", "Iris-2_b.c", "x" * 200])
-def test_names(name):
-    assert manifest.check_name(name) == name
-
-
-@pytest.mark.parametrize("name", ["", "-rf", ".a", "_a", "a b", "a/b", "ä", "a\n"])
-def test_names_that_are_refused(name):
-    with pytest.raises(ArchiveError, match="is not a valid model name: use letters, digits"):
-        manifest.check_name(name)
-
-
-def test_a_name_that_is_too_long():
-    with pytest.raises(ArchiveError, match=r"'x{20}'\.\.\. has 201 characters; use at most 200$"):
-        manifest.check_name("x" * 201)
-
-
 # --- writing and reading ---------------------------------------------------------------------
 
 SAMPLE = manifest.Sample("MAR-INF/sample.csv", "text/csv", "*/*", {"status": 200})
@@ -181,50 +162,6 @@ def test_the_manifest_of_a_folder(tmp_path):
     (tmp_path / SAMPLE.name).write_text("1,2")
     assert manifest.read_folder(tmp_path).name == "iris"
     assert manifest.read_sample(tmp_path) == (SAMPLE, b"1,2")
-
-
-# --- handlers --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "handler",
-    [
-        "mms_handler.service:handle",
-        "own",
-        "own.py",
-        "own:handle",
-        "own.py:handle",
-        "package:handle",
-        "package.part:handle",
-        "package/part.py:handle",
-        "json:loads",
-    ],
-)
-def test_handlers(handler):
-    """In the archive or in this Python."""
-    manifest.check_handler(handler, ["own.py", "package/__init__.py", "package/part.py"])
-
-
-@pytest.mark.parametrize(
-    ("handler", "reason"),
-    [
-        ("", "is not module:function"),
-        ("/own", "is not module:function"),
-        ("gone", "is neither in the archive nor installed"),
-        (":handle", "is not module:function"),
-        ("own:", "is not module:function"),
-        ("own:a-b", "is not module:function"),
-        ("/own:handle", "is not module:function"),
-        ("../own:handle", "is not module:function"),
-        ("a..b:handle", "is not module:function"),
-        ("gone:handle", "is neither in the archive nor installed"),
-        ("own.part:handle", "is neither in the archive nor installed"),
-        ("__main__:handle", "is neither in the archive nor installed"),
-    ],
-)
-def test_handlers_that_are_refused(handler, reason):
-    with pytest.raises(ArchiveError, match=reason):
-        manifest.check_handler(handler, ["own.py"])
 
 
 # --- what tune writes ------------------------------------------------------------------------

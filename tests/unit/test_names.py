@@ -1,4 +1,4 @@
-"""names: what versions may be called, and what MMS calls them."""
+"""names: what models and versions may be called, and what MMS calls them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,22 @@ import pytest
 
 from mms_handler import names
 from mms_handler.errors import ArchiveError, BadInput
-from mms_handler.manifest import check_name
+
+
+@pytest.mark.parametrize("name", ["a", "7", "Iris-2_b.c", "x" * 200])
+def test_names(name):
+    assert names.check_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "-rf", ".a", "_a", "a b", "a/b", "ä", "a\n"])
+def test_names_that_are_refused(name):
+    with pytest.raises(ArchiveError, match="is not a valid model name: use letters, digits"):
+        names.check_name(name)
+
+
+def test_a_name_that_is_too_long():
+    with pytest.raises(ArchiveError, match=r"'x{20}'\.\.\. has 201 characters; use at most 200$"):
+        names.check_name("x" * 201)
 
 
 @pytest.mark.parametrize("version", ["1", "2.0-b", "a" * 50, "V_1"])
@@ -16,7 +31,7 @@ def test_a_version(version):
     mms_name = names.in_mms("iris", version)
     assert mms_name == f"iris~{version}"
     with pytest.raises(ArchiveError):
-        check_name(mms_name)
+        names.check_name(mms_name)
     assert names.of_model(mms_name) == names.of_model("iris") == "iris"
     assert names.shown(mms_name) == f"iris version {version}"
     assert names.shown("iris") == "iris"

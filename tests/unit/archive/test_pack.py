@@ -11,7 +11,7 @@ from importlib import metadata
 
 import pytest
 
-from mms_handler import archive, manifest
+from mms_handler import archive, names
 from mms_handler.archive.samples import Tried
 from mms_handler.errors import ArchiveError, BadInput, ScriptError
 from mms_handler.schema import Schema, Tensor
@@ -198,7 +198,7 @@ def test_another_script(tmp_path, model_dir):
 )
 def test_valid_model_names(name):
     """Letters, digits, '_', '.' and '-', starting with a letter or digit."""
-    assert manifest.check_name(name) == name
+    assert names.check_name(name) == name
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_valid_model_names(name):
 def test_invalid_model_names(name):
     """Names that MMS cannot address, or would take for an option."""
     with pytest.raises(ArchiveError) as caught:
-        manifest.check_name(name)
+        names.check_name(name)
     assert str(caught.value) == (
         f"{name!r} is not a valid model name: use letters, digits, '_', '.' and '-', "
         "and start with a letter or digit"

@@ -23,7 +23,7 @@ from mms_handler.errors import (
     ServerError,
     Unavailable,
 )
-from mms_handler.manifest import check_name
+from mms_handler.names import check_name
 from mms_handler.server import admin, admin_http, later
 from mms_handler.server.access import Access
 from mms_handler.server.mms_models import Serving

@@ -1,0 +1,51 @@
+"""An archive's manifest: the one thing that those who pack a model and those who serve it share."""
+
+from mms_handler.manifest.entries import (
+    INT8,
+    QUANTIZED_KEYS,
+    SAMPLE,
+    TWIN,
+    Quantized,
+    Sample,
+    Tuned,
+    Twin,
+)
+from mms_handler.manifest.file import (
+    HANDLER,
+    MANIFEST,
+    MAX_BYTES,
+    PARTS,
+    Manifest,
+    encode,
+    foreign_handler,
+    packages,
+    read,
+    read_folder,
+    read_sample,
+    script_name,
+    with_tuned,
+)
+
+__all__ = [
+    "HANDLER",
+    "INT8",
+    "MANIFEST",
+    "MAX_BYTES",
+    "PARTS",
+    "QUANTIZED_KEYS",
+    "SAMPLE",
+    "TWIN",
+    "Manifest",
+    "Quantized",
+    "Sample",
+    "Tuned",
+    "Twin",
+    "encode",
+    "foreign_handler",
+    "packages",
+    "read",
+    "read_folder",
+    "read_sample",
+    "script_name",
+    "with_tuned",
+]
