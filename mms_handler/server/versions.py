@@ -1,7 +1,7 @@
 """The models of a running server, each with one or more versions.
 
-Each version is loaded as a model of its own in MMS (``registry``).  Here is which of them answers
-the requests for a model (``traffic``), and the gate is told (``routes``).
+Each version is loaded as a model of its own in MMS (``registry``).  Here they are changed, a model
+by one thread at a time; after each change the gate is told (``publication``).
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import contextlib
 import logging
 import threading
 import time
-from typing import Any, Iterator, Mapping, NamedTuple, Sequence
+from pathlib import Path
+from typing import Any, Iterator, Sequence
 
-from mms_handler import names, worker_files
+from mms_handler import names
 from mms_handler.errors import (
     Conflict,
     HandlerError,
@@ -21,14 +22,14 @@ from mms_handler.errors import (
     ServerError,
     Unavailable,
 )
-from mms_handler.server import documents, routes
-from mms_handler.server.api_parts import Described
-from mms_handler.server.documents import Documents
+from mms_handler.server.changes import Change
 from mms_handler.server.front_end import FrontEnd
 from mms_handler.server.mms_models import Serving
+from mms_handler.server.publication import Publication
 from mms_handler.server.registry import Model, Registry
 from mms_handler.server.routes import Route
 from mms_handler.server.sources import Source
+from mms_handler.server.state import State
 from mms_handler.server.store import Store
 from mms_handler.server.traffic import Traffic
 from mms_handler.server.watch import WorkerDeaths
@@ -41,22 +42,6 @@ _LOOK_S = 0.02
 
 #: How many failed loads are remembered.
 _MAX_FAILURES = 20
-
-
-class _Change(NamedTuple):
-    """A change of a model that is under way.
-
-    Fields:
-        start_s: monotonic time of its beginning.
-        url: from which a version is loaded; "" if none is.
-        version: that is loaded; "" until it is known.
-        mms_name: of that version.
-    """
-
-    start_s: float
-    url: str = ""
-    version: str = ""
-    mms_name: str = ""
 
 
 class Versions:
@@ -86,19 +71,15 @@ class Versions:
         """
         self.registry = Registry(front_end, store, settings, deaths, self._republish)
         self._front_end, self._store = front_end, store
-        self._multi_model, self._startup = settings.multi_model, frozenset(expected)
+        self._startup = frozenset(expected)
         self._expected = set(expected)
         self._traffic: dict[str, Traffic] = {}
         self._loads: dict[str, int] = {}  # of each model that there is
-        self._changes: dict[str, _Change] = {}
-        self._documents = Documents(front_end.folder / "tmp" / "documents")
-        self._described: dict[
-            tuple[str, bool], Described
-        ] = {}  # by MMS's name, and if it is loaded
+        self._changes: dict[str, Change] = {}
         self._failures: dict[tuple[str, str], str] = {}  # of models and versions, the latest last
         self._leaving: set[str] = set()  # MMS's names of versions that are about to be unloaded
         self._lock = threading.Condition()
-        self._publishing = threading.Lock()
+        self._publication = Publication(front_end, store, settings.multi_model, expected)
 
     # --- asking ---
 
@@ -109,9 +90,8 @@ class Versions:
 
     def list(self) -> list[dict[str, Any]]:
         """Name, version and url of each model, as it is served."""
-        models = self.registry.models()
-        with self._lock:
-            served = [models.get(traffic.served) for _, traffic in sorted(self._traffic.items())]
+        state = self._state()
+        served = [state.models.get(mms_name) for mms_name in state.served()]
         return [
             {"modelName": model.name, "modelUrl": model.url, "modelVersion": model.version}
             for model in served
@@ -120,8 +100,7 @@ class Versions:
 
     def routes(self) -> Sequence[Route]:
         """The versions as the gate knows them."""
-        with self._lock:
-            return [*self._routes(self.registry.models())]
+        return [*self._state().routes()]
 
     def failures(self) -> dict[tuple[str, str], str]:
         """Why models and versions could not be loaded: the latest that are not there now."""
@@ -143,16 +122,16 @@ class Versions:
             NoSuchModel: there is none.
             Unavailable: the model is being registered.
         """
-        with self._lock:
-            traffic, change = self._traffic.get(name), self._changes.get(name)
+        state = self._state()
+        traffic = state.traffic.get(name)
         if traffic is None:
-            if change and change.url:
+            if state.is_being_registered(name):
                 raise Unavailable(f"{name} is being registered; try again when it is")
             raise NoSuchModel(f"Model not found: {name}")
         if not version:
             return traffic.served
-        for mms_name, model in self._of(name).items():
-            if model.version == version and mms_name not in self._leaving:
+        for mms_name, model in state.versions(name).items():
+            if model.version == version and mms_name not in state.leaving:
                 return mms_name
         raise NoSuchModel(f"Model not found: {name}/{version}")
 
@@ -180,56 +159,43 @@ class Versions:
         Raises:
             NoSuchModel: there is none.
         """
-        with self._lock:
-            traffic, change = self._traffic.get(name), self._changes.get(name)
-        if traffic is None and change and change.url:
-            return {"modelName": name, **self._describe_loading(name, change), "workers": []}
+        state = self._state()
+        change = state.changes.get(name)
+        if change and state.is_being_registered(name):
+            loading = change.describe(self._folder(name, change))
+            return {"modelName": name, **loading, "workers": []}
         mms_name = self.find(name, version)
         description = self.registry.describe(mms_name)
         if "loadedAtStartup" in description:  # MMS was started without models
             description["loadedAtStartup"] = mms_name in self._startup
-        if not version and traffic:
-            versions = self._of(name)
-            described = [
-                {
-                    "modelVersion": model.version,
-                    "state": traffic.state(mms_name),
-                    "share": _percent(traffic, mms_name, versions),
-                    "modelUrl": model.url,
-                    "minWorkers": model.serving.workers,
-                }
-                for mms_name, model in versions.items()
-            ]
-            if change and change.version and change.mms_name not in versions:
-                loading = self._describe_loading(name, change)
+        if not version and name in state.traffic:
+            described = state.describe(name)
+            if change and change.version and change.mms_name not in state.models:
+                loading = change.describe(self._folder(name, change))
                 described.append({**loading, "state": "loading", "share": 0})
             description["versions"] = described
         return description
 
     def loading(self) -> str:
         """Which model is being loaded, for how long, and in which phase; "" if none is."""
-        with self._lock:
-            changes = dict(self._changes)
-        for name, change in changes.items():
+        for name, change in self._state().changes.items():
             if change.url:
-                phase = self._describe_loading(name, change)
-                seconds = time.monotonic() - change.start_s
-                return (
-                    f"{name} is loading, {seconds:.0f} s: {phase['phase']} for "
-                    f"{phase['phaseSeconds']} s"
-                )
+                return change.sentence(name, self._folder(name, change))
         return ""
 
-    def _describe_loading(self, name: str, change: _Change) -> dict[str, Any]:
-        written = worker_files.read_load_phase(self._store.folder(change.mms_name or name))
-        phase, seconds = written or ("starting", time.monotonic() - change.start_s)
-        return {
-            **({"modelVersion": change.version} if change.version else {}),
-            "modelUrl": change.url,
-            "status": "LOADING",
-            "phase": phase,
-            "phaseSeconds": int(seconds),
-        }
+    def _folder(self, name: str, change: Change) -> Path:
+        return self._store.folder(change.mms_name or name)
+
+    def _state(self) -> State:
+        """The models as they are now."""
+        with self._lock:
+            return State(
+                self.registry.models(),
+                dict(self._traffic),
+                dict(self._changes),
+                frozenset(self._expected),
+                frozenset(self._leaving),
+            )
 
     # --- loading ---
 
@@ -510,7 +476,7 @@ class Versions:
                 if not wait:
                     raise Conflict(f"{name} is being changed; try again when that is done")
                 self._lock.wait()
-            self._changes[name] = _Change(time.monotonic(), url)
+            self._changes[name] = Change(time.monotonic(), url)
         try:
             yield
         finally:
@@ -544,63 +510,4 @@ class Versions:
         Raises:
             ServerError: Java does not answer.
         """
-        with self._publishing:
-            with self._lock:
-                models = self.registry.models()
-                invocations = self._invocations()
-                table = routes.table(invocations, self._routes(models))
-                served = [traffic.served for _, traffic in sorted(self._traffic.items())]
-            self._describe_to_clients(models, served, invocations)
-            self._front_end.set_routes(table)
-
-    def _describe_to_clients(
-        self, models: Mapping[str, Model], served: Sequence[str], invocations: str
-    ) -> None:
-        """Let the gate know what models take and give; what is known of a loaded one stays."""
-        known = self._described
-        self._described = {
-            (mms_name, model.listener is not None): known.get(
-                (mms_name, model.listener is not None)
-            )
-            or documents.describe(model.name, model.version, self._store.folder(mms_name))
-            for mms_name, model in models.items()
-        }
-        described = {mms_name: each for (mms_name, _), each in self._described.items()}
-        there = [mms_name for mms_name in served if mms_name in described]
-        self._documents.write(described, there, invocations, self._multi_model)
-
-    def _invocations(self) -> str:
-        there = {*self._traffic, *self._expected}
-        meant = there & self._startup if self._startup else there
-        return "" if self._multi_model or len(meant) != 1 else next(iter(meant))
-
-    def _routes(self, models: dict[str, Model]) -> Iterator[Route]:
-        for mms_name, model in models.items():
-            traffic = self._traffic.get(model.name)
-            if traffic and mms_name not in self._leaving:
-                percent = _percent(traffic, mms_name, models)
-                yield Route(model.name, model.version, mms_name, _state(model), percent)
-        for name, change in self._changes.items():
-            first = name not in self._traffic
-            new = change.version and (first or change.mms_name not in models)
-            if new and name not in self._expected:
-                percent = 100 if first else 0
-                yield Route(name, change.version, change.mms_name, routes.NEW, percent)
-        for name in self._expected.difference(self._traffic):
-            yield Route(name, "", name, routes.LOADING, 100)
-
-
-def _percent(traffic: Traffic, mms_name: str, models: Mapping[str, Model]) -> int:
-    """The percentage of its model's requests that a version gets now: none while it is mended."""
-    shares = {
-        each: share
-        for each, share in traffic.shares.items()
-        if each in models and _state(models[each]) == routes.READY
-    }
-    return 100 - sum(shares.values()) if mms_name == traffic.served else shares.get(mms_name, 0)
-
-
-def _state(model: Model) -> str:
-    if model.mending:
-        return routes.LOADING
-    return routes.READY if model.listener else routes.IDLE
+        self._publication.publish(self._state)

@@ -43,8 +43,8 @@ def versions(tmp_path, mms, used, deaths, monkeypatch):
     monkeypatch.setattr(sizing, "request_bytes", lambda settings: 60 * MB)
     front = FrontEnd(tmp_path, mms.java, ProcessLog(lambda line: None), mms.url, mms.url)
 
-    def build(memory_mb: int = 1_000, **more) -> Versions:
-        settings = Settings(memory_bytes=memory_mb * MB, drain_s=5)
+    def build(memory_mb: int = 1_000, multi_model: bool = False, **more) -> Versions:
+        settings = Settings(memory_bytes=memory_mb * MB, multi_model=multi_model, drain_s=5)
         return Versions(front, Store(tmp_path / "store", None), settings, deaths, **more)
 
     return build

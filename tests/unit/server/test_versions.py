@@ -370,8 +370,7 @@ def test_invocations_of_the_only_model(versions, source, mms):
 
 def test_a_server_for_many_models(versions, source, mms):
     """/invocations must always name one."""
-    models = versions(expected=["one"])
-    models._multi_model = True
+    models = versions(multi_model=True, expected=["one"])
     models.register(source("one"), serving())
     assert mms.routes == ["", "one 1 one READY 100"]
 
