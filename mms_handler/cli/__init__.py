@@ -14,12 +14,14 @@ from mms_handler.cli import (
     exporting,
     invoking,
     managing,
+    packing,
     replaying,
     running,
     serving,
     starting,
     train,
     transforming,
+    trials,
     tune,
 )
 from mms_handler.cli.command import group, main
@@ -33,11 +35,13 @@ __all__ = [
     "invoking",
     "main",
     "managing",
+    "packing",
     "replaying",
     "running",
     "serving",
     "starting",
     "train",
     "transforming",
+    "trials",
     "tune",
 ]

@@ -13,9 +13,9 @@ import click
 
 from mms_handler import settings
 from mms_handler.cli import curves
-from mms_handler.cli.archives import pack
 from mms_handler.cli.command import end, examples, existing, format_size, group
 from mms_handler.cli.curves import DEFAULT_PLOT
+from mms_handler.cli.packing import pack
 from mms_handler.cli.sweep import sweep
 
 if TYPE_CHECKING:
