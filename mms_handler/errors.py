@@ -29,11 +29,8 @@ HandlerError            500
 from __future__ import annotations
 
 import errno
-import inspect
-import os
 import re
-import traceback
-from typing import Any, Callable, Iterable, NamedTuple, Sequence
+from typing import Any, Callable, NamedTuple, Sequence
 
 
 class HandlerError(Exception):
@@ -238,18 +235,6 @@ def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
         return Failed(exc)
 
 
-#: Characters of an exception's text in a log line.  Some texts quote the body, and a megabyte of
-#: log delays a worker for seconds.
-MAX_TEXT = 1_000
-
-
-#: What Python 3 says to statements of Python 2.
-_PYTHON_2 = re.compile("Missing parentheses in call to|multiple exception types must be")
-
-#: How MXNet begins its texts: with a line of its own source.
-_MXNET_PLACE = re.compile(r"\ATraceback \(most recent call last\):\n  File \"\.\..*\", line \d+\n")
-
-
 class Fault(NamedTuple):
     """A failed request as the client sees it."""
 
@@ -284,13 +269,13 @@ def fault(exc: BaseException) -> Fault:
 
     name = type(exc).__name__
     if isinstance(exc, HandlerError):
-        return Fault(exc.status, exc.phrase, name, _text(exc))
+        return Fault(exc.status, exc.phrase, name, text_of(exc))
     if isinstance(exc, UnsupportedFormatError):
-        return Fault(UnsupportedType.status, UnsupportedType.phrase, name, _text(exc))
+        return Fault(UnsupportedType.status, UnsupportedType.phrase, name, text_of(exc))
     if isinstance(exc, BaseInferenceToolkitError):
-        return Fault(_status(exc.status_code), ScriptError.phrase, name, _text(exc.message))
+        return Fault(_status(exc.status_code), ScriptError.phrase, name, text_of(exc.message))
     if isinstance(exc, PredictionException):
-        return Fault(_status(exc.error_code), ScriptError.phrase, name, _text(exc.message))
+        return Fault(_status(exc.error_code), ScriptError.phrase, name, text_of(exc.message))
     if out_of_memory(exc):
         message = "not enough memory for this request; send less data at once"
         return Fault(OutOfResources.status, OutOfResources.phrase, name, message)
@@ -302,11 +287,11 @@ def out_of_memory(exc: BaseException) -> bool:
     """Whether ``exc`` means that memory ran out; MXNet says so only in its text."""
     words = r"out of memory|Failed to allocate|Memory allocation failed"
     return isinstance(exc, MemoryError) or (
-        type(exc).__name__ == "MXNetError" and bool(re.search(words, _text(exc), re.IGNORECASE))
+        type(exc).__name__ == "MXNetError" and bool(re.search(words, text_of(exc), re.IGNORECASE))
     )
 
 
-def _text(message: object) -> str:
+def text_of(message: object) -> str:
     """``message`` as text; the str() of a script's own class may raise."""
     try:
         return str(message)
@@ -321,56 +306,3 @@ def _status(code: object) -> int:
     except ValueError:
         return 500
     return number if 400 <= number <= 599 else 500
-
-
-def cause(exc: BaseException, *folders: str) -> str:
-    """Describe ``exc`` in one line: its type, its text, and where in the script it came from.
-
-    Args:
-        exc: raised by a user's script, or by us on its behalf.
-        folders: the model_dir, and the script's own folder if that is elsewhere.  The place is the
-            innermost line of a file in one of them, relative to it; or the first line of the
-            function whose result cannot be used.
-    """
-    message = syntax_message(exc) if isinstance(exc, SyntaxError) else _text(exc)
-    text = " ".join(_MXNET_PLACE.sub("", message, 1)[:MAX_TEXT].split())
-    line = f"{type(exc).__name__}: {text}" if text else type(exc).__name__
-    if isinstance(exc, SyntaxError) and exc.filename:
-        name = name_in_folders(exc.filename, folders) or exc.filename
-        return f"{line} ({name}, line {exc.lineno})"
-    lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(exc.__traceback__)]
-    if isinstance(exc, ScriptError) and exc.function:
-        code = getattr(inspect.unwrap(exc.function), "__code__", None)
-        lines = [(code.co_filename, code.co_firstlineno)] if code else []
-    places = [
-        f"{name}, line {number}"
-        for filename, number in lines
-        for name in [name_in_folders(filename, folders)]
-        if name
-    ]
-    return f"{line} ({places[-1]})" if places else line
-
-
-def syntax_message(exc: SyntaxError) -> str:
-    """What is wrong with a file of Python, in one line.
-
-    Most scripts for MXNet 1.2 and older were written for Python 2, which is what their containers
-    ran unless they were asked for another.
-    """
-    if not _PYTHON_2.match(exc.msg or ""):
-        return _text(exc.msg)
-    return f"{exc.msg}; if this is Python 2, convert it: python -m lib2to3 -w -n FILE"
-
-
-def name_in_folders(filename: str, folders: Iterable[str]) -> str | None:
-    """A file's name relative to the first of ``folders`` that it is in; None if it is in none.
-
-    Packages that are installed in such a folder, as in a project's environment, are not its files.
-    """
-    path = os.path.realpath(filename)
-    for folder in folders:
-        name = os.path.relpath(path, os.path.realpath(folder))
-        parts = name.split(os.sep)
-        if parts[0] != ".." and "site-packages" not in parts:
-            return name
-    return None

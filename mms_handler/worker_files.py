@@ -34,7 +34,7 @@ _REQUESTS = "MAR-INF/requests-"
 #: empty while a worker tries.
 _LEARNED = "MAR-INF/learned-"
 
-#: Characters of a text that are read; errors.MAX_TEXT and the place in the script are fewer.
+#: Characters of a text that are read; causes.MAX_TEXT and the place in the script are fewer.
 _MAX_LENGTH = 4_000
 
 

@@ -12,7 +12,7 @@ import weakref
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping
 
-from mms_handler import errors, manifest, settings
+from mms_handler import causes, errors, manifest, settings
 from mms_handler.client import Answer
 from mms_handler.errors import Failed, LoadError, ScriptError, attempt
 from mms_handler.request_ids import HEADER, request_id
@@ -173,7 +173,7 @@ class Model:
         if fault.status < 500:
             cause = faults.script_cause(exc, folders)
             return fault.status, fault.message + (f"; from {cause}" if cause else ""), ""
-        return fault.status, errors.cause(exc, *folders), faults.bug_traceback(exc, *folders)
+        return fault.status, causes.cause(exc, *folders), faults.bug_traceback(exc, *folders)
 
     def _steps(self, name: str) -> Any:
         whole = self._pipeline.hooks[0].name

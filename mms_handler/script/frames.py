@@ -17,7 +17,7 @@ import traceback
 from pathlib import Path
 from typing import Iterable, Iterator, Mapping
 
-from mms_handler.errors import name_in_folders
+from mms_handler.causes import name_in_folders
 
 log = logging.getLogger(__name__)
 

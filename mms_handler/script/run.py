@@ -22,7 +22,7 @@ import traceback
 from pathlib import Path
 from types import ModuleType, TracebackType
 
-from mms_handler.errors import cause
+from mms_handler.causes import cause
 from mms_handler.script.report import end_now, record_stacks, write_report
 from mms_handler.script.seeds import seed_generators
 

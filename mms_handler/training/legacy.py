@@ -18,7 +18,8 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import Any, Callable, Mapping, Sequence
 
-from mms_handler.errors import HandlerError, TrainingError, cause
+from mms_handler.causes import cause
+from mms_handler.errors import HandlerError, TrainingError
 from mms_handler.mxnet_import import fast_import
 from mms_handler.script import containers
 from mms_handler.script.load import add_to_path, import_script

@@ -10,7 +10,8 @@ import contextlib
 import signal
 from typing import Callable, Iterator
 
-from mms_handler.errors import HandlerError, SettingsError, TrainingError, cause
+from mms_handler.causes import cause
+from mms_handler.errors import HandlerError, SettingsError, TrainingError
 
 #: Characters of a description, and how many of them are its end if it is cut: an exception's place
 #: is there.  SageMaker shows 1,024 characters of a failure file.

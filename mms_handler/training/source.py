@@ -9,7 +9,8 @@ import warnings
 from pathlib import Path
 from typing import Iterator, NamedTuple, Sequence, Union
 
-from mms_handler.errors import TrainingError, syntax_message
+from mms_handler.causes import syntax_message
+from mms_handler.errors import TrainingError
 
 #: Packages that only script-mode files import.
 _TOOLKITS = frozenset(

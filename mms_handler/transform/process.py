@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple, Sequence
 
-from mms_handler import errors, manifest, settings
+from mms_handler import causes, errors, manifest, settings
 from mms_handler.errors import Failed, HandlerError, LoadError, attempt
 from mms_handler.processes import die_with_parent
 from mms_handler.quiet import quiet_process
@@ -164,7 +164,7 @@ class LoadedModel:
         if isinstance(reply, Failed):
             fault = errors.fault(reply.exc)
             is_bug = fault.status >= 500
-            text = errors.cause(reply.exc, *self._folders) if is_bug else fault.message
+            text = causes.cause(reply.exc, *self._folders) if is_bug else fault.message
             return Failure(fault.status, text or fault.phrase)
         status, body = reply.status, reply.body
         processor = getattr(request.by_name, "processor", None)

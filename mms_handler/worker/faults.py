@@ -7,7 +7,7 @@ import logging
 import re
 from typing import Sequence
 
-from mms_handler import errors, media
+from mms_handler import causes, errors, media
 from mms_handler.errors import ScriptError
 from mms_handler.log_records import log_with_traceback
 from mms_handler.script.frames import script_traceback
@@ -52,14 +52,14 @@ def bug_traceback(exc: BaseException, *folders: str) -> str:
 
 def script_cause(exc: BaseException, folders: Sequence[str]) -> str:
     """The script's exception that caused ``exc``, in one line; "" if no line of it did."""
-    cause = errors.cause(exc.__cause__, *folders) if exc.__cause__ else ""
+    cause = causes.cause(exc.__cause__, *folders) if exc.__cause__ else ""
     return cause if re.search(r" \(.+, line \d+\)\Z", cause) else ""
 
 
 def _causes(exc: BaseException, folders: Sequence[str]) -> str:
     """The exception in one line, with the script's exception that caused it."""
     cause = script_cause(exc, folders)
-    return errors.cause(exc, *folders) + (f"; from {cause}" if cause else "")
+    return causes.cause(exc, *folders) + (f"; from {cause}" if cause else "")
 
 
 def _body(fault: errors.Fault, received: Received) -> tuple[bytes, str]:

@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, Callable, NamedTuple, Sequence
 
-from mms_handler import errors, manifest, media, schema, settings
+from mms_handler import causes, errors, manifest, media, schema, settings
 from mms_handler.errors import Failed, LoadError, attempt
 from mms_handler.script.frames import as_edited
 from mms_handler.script.load import HOOKS, Script
@@ -157,7 +157,7 @@ def _name(path: Path | None, model_dir: Path) -> str | None:
     """A script's name in the model_dir; its path if it is elsewhere."""
     if path is None:
         return None
-    return errors.name_in_folders(str(path), [str(model_dir)]) or str(path)
+    return causes.name_in_folders(str(path), [str(model_dir)]) or str(path)
 
 
 def _answered(answer: Callable[[], Any], folders: Sequence[str]) -> dict[str, Any]:
@@ -178,5 +178,5 @@ def _failed(exc: BaseException, folders: Sequence[str]) -> dict[str, Any]:
     report = {"status": fault.status, "content_type": media.JSON, "reply": fault.message}
     if fault.status < 500:
         return report
-    reason = as_edited(errors.cause(exc, *folders), folders[0])
+    reason = as_edited(causes.cause(exc, *folders), folders[0])
     return {**report, "reply": reason, "traceback": faults.bug_traceback(exc, *folders)}

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
-from mms_handler import errors, manifest, models, names, worker_files
+from mms_handler import causes, manifest, models, names, worker_files
 from mms_handler import schema as schemas
 from mms_handler.codecs import compiled
 from mms_handler.errors import HandlerError, LoadError, ModelError
@@ -235,7 +235,7 @@ def phase(name: str, worker: Worker) -> Iterator[None]:
     try:
         yield
     except BaseException as exc:
-        cause = as_edited(errors.cause(exc, *worker.folders), worker.folders[0])
+        cause = as_edited(causes.cause(exc, *worker.folders), worker.folders[0])
         text = "; ".join([cause, *worker.doubts])
         is_ours = isinstance(exc, HandlerError)  # its text says it all
         traceback = "" if is_ours else script_traceback(exc, *worker.folders)

@@ -12,7 +12,8 @@ from typing import Any, Callable, Iterator
 from mms.model_loader import MmsModelLoader
 
 from mms_handler import media
-from mms_handler.errors import LoadError, ModelError, cause
+from mms_handler.causes import cause
+from mms_handler.errors import LoadError, ModelError
 from mms_handler.script.frames import script_traceback
 from mms_handler.worker.mms import bodies
 from mms_handler.worker.reply import Reply

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any, Iterable, Sequence
 
-from mms_handler import errors, settings
+from mms_handler import causes, errors, settings
 from mms_handler.errors import Failed, LoadError, ModelError, attempt
 from mms_handler.manifest import MANIFEST
 from mms_handler.script.frames import as_edited
@@ -107,7 +107,7 @@ def model_call(
         text = f"{fault.status}: {fault.message}" if fault else type(exc).__name__
         if fault and fault.status >= 500:  # no client reads this
             folders = context.system_properties["script_folders"]
-            text = f"{fault.status}: {as_edited(errors.cause(exc, *folders), folders[0])}"
+            text = f"{fault.status}: {as_edited(causes.cause(exc, *folders), folders[0])}"
         raise ModelError(f"{path.name} gets {text}") from exc
     if len(calls) != 1:
         raise ModelError(

@@ -21,7 +21,8 @@ from mms.model_loader import MmsModelLoader
 from mms.service import Service
 
 from mms_handler import media, names, settings, worker_files
-from mms_handler.errors import BadInput, OutOfResources, cause
+from mms_handler.causes import cause
+from mms_handler.errors import BadInput, OutOfResources
 from mms_handler.worker.mms import bodies, lifeline, plane, reply_frame
 from mms_handler.worker.mms.current_requests import CurrentRequests
 from mms_handler.worker.mms.output import Output

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from mms.service import Service
 
-from mms_handler import errors
+from mms_handler import causes, errors
 from mms_handler.script.frames import as_edited, script_traceback, write_sources
 from mms_handler.script.load import import_script
 
@@ -122,7 +122,7 @@ def test_a_script_outside_the_model_dir(tmp_path):
     exc = raised(path)
     lines = script_traceback(exc, *folders).splitlines()
     assert lines[1] == f'  File "{path}", line 5, in <module>'
-    assert errors.cause(exc, *folders) == "ValueError: no (iris.py, line 4)"
+    assert causes.cause(exc, *folders) == "ValueError: no (iris.py, line 4)"
 
 
 def test_texts_name_the_original(tmp_path):
