@@ -14,7 +14,7 @@ from mms_handler.dev.page import Page
 from mms_handler.dev.worker import Reply, Worker
 from mms_handler.errors import HandlerError, LoadError, ServerError, SettingsError, Unavailable
 from mms_handler.request_ids import HEADER
-from mms_handler.server import access, front_end
+from mms_handler.server import access, sockets
 from mms_handler.server.sources import name_of
 from mms_handler.settings import Settings
 
@@ -154,7 +154,7 @@ def serve(
         raise SettingsError(
             f"--dev serves this machine alone, but the host is {settings.host}; leave --host out"
         )
-    front_end.check_port(settings.host, settings.port)
+    sockets.check_port(settings.host, settings.port)
     dev = DevServer(path, script, settings, log)
     server = serving(
         (settings.host, settings.port),

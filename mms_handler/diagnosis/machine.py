@@ -16,7 +16,7 @@ import psutil
 from mms_handler import client, settings
 from mms_handler.diagnosis.finding import Finding, ok, problem, warning
 from mms_handler.errors import ServerError
-from mms_handler.server import front_end, sizing
+from mms_handler.server import sizing, sockets
 from mms_handler.server.machine import available_bytes, this_machine
 from mms_handler.settings import Settings
 
@@ -48,7 +48,7 @@ def management_port(current: Settings) -> Finding:
 
 def _port(name: str, host: str, port: int, options: str) -> Finding:
     try:
-        front_end.check_port(host, port)
+        sockets.check_port(host, port)
     except ServerError as exc:
         with contextlib.suppress(ServerError):
             client.call("GET", f"http://127.0.0.1:{port}/ping", timeout_s=_PING_S)
@@ -77,7 +77,7 @@ def temporary_folder(_: Settings) -> Finding:
     advice = "set TMPDIR to another folder"
     try:
         with tempfile.TemporaryDirectory(prefix="mms-handler-") as scratch:
-            front_end.check_socket_paths(Path(scratch))
+            sockets.check_paths(Path(scratch))
     except (OSError, ServerError) as exc:
         return problem("temporary folder", str(exc), advice)
     if os.statvfs(folder).f_flag & os.ST_NOEXEC:

@@ -1,4 +1,4 @@
-"""MMS's Java process: started in a private folder, its output read, drained and ended.
+"""MMS's Java process: started in a private folder, asked, drained and ended.
 
 serve ──▶ java ──▶ listener ──▶ worker                    one process group
   └── pipe ──▶ guard: ends the group when the pipe closes
@@ -16,23 +16,20 @@ import functools
 import logging
 import os
 import re
-import socket
 import subprocess
 import tempfile
-import threading
 import time
 import urllib.parse
-from collections import deque
 from pathlib import Path
-from typing import IO, Callable, ContextManager, Iterator, NamedTuple, Sequence
+from typing import Callable, ContextManager, Iterator, NamedTuple, Sequence
 
 from mms_handler import client, processes
 from mms_handler.errors import ServerError
-from mms_handler.log_records import Record
-from mms_handler.server import class_data, gpus, java, java_log, page, sizing
+from mms_handler.server import class_data, gate_options, gpus, java, page, sizing, sockets
 from mms_handler.server.access import Tokens
+from mms_handler.server.process_log import ProcessLog
 from mms_handler.server.properties import config_properties
-from mms_handler.settings import Settings, environment, hidden_removed, path_of_programs, traces
+from mms_handler.settings import Settings, environment, hidden_removed, path_of_programs
 
 logger = logging.getLogger(__name__)
 
@@ -46,70 +43,6 @@ _RESTARTS = re.compile(
 
 #: Bytes of a query that ``set_routes`` makes, without what it appends.
 _MAX_QUERY = 3_900
-
-#: What one client may ask for (java/mms_handler/Clients.java).
-_CLIENT_LIMITS = ("client_rate", "client_burst", "client_concurrency")
-
-#: Bytes of a Unix socket's path, with the zero that ends it (unix(7)).
-_SOCKET_BYTES = 108
-
-
-def ignore(line: str) -> None:
-    """Do nothing."""
-
-
-class ProcessLog:
-    """What the front end and its workers print."""
-
-    def __init__(
-        self, put: Callable[[Record], None], put_access: Callable[[str], None] = ignore
-    ) -> None:
-        """Call ``put`` with each record, but ``put_access`` with the lines of the access log.
-
-        They may not raise: Java would block on a full pipe.
-        """
-        self._put, self._put_access = put, put_access
-        self._first: deque[str] | None = deque(maxlen=500)
-
-    def follow(self, stream: IO[bytes]) -> None:
-        """Read ``stream`` to its end, in a thread that ends with it."""
-
-        def copy() -> None:
-            with stream:
-                for line in stream:
-                    self._take(line.decode("utf-8", "replace").rstrip())
-
-        threading.Thread(target=copy, daemon=True).start()
-
-    def _take(self, line: str) -> None:
-        if line.startswith(java_log.ACCESS):
-            self._put_access(line)
-            return
-        record = java_log.record_of(line)
-        if record is None:
-            return
-        first = self._first
-        if first is not None:
-            first += [*record["message"].splitlines(), *record.get("traceback", "").splitlines()]
-        self._put(record)
-
-    def forget(self) -> None:
-        """Keep no line any more.  Java listens: from now on clients and scripts choose the words.
-
-        The log is for people.  Nothing in it may count, since anyone could print it.
-        """
-        self._first = None
-
-    def text_after(self, words: str, within_s: float = 2) -> str | None:
-        """What follows ``words`` in the latest line of Java's start; None if no line has them."""
-        deadline = time.monotonic() + within_s
-        while True:
-            for line in reversed(list(self._first or ())):
-                if words in line:
-                    return line.partition(words)[2]
-            if self._first is None or time.monotonic() > deadline:
-                return None
-            time.sleep(0.05)
 
 
 class FrontEnd(NamedTuple):
@@ -163,7 +96,7 @@ class FrontEnd(NamedTuple):
 
         The plug-in looks for a file, and at the models that are registered.
         """
-        _ready_file(self.folder).touch()
+        gate_options.ready_file(self.folder).touch()
         ping = f"{self.inference_url}/ping"
         self.wait_until(lambda: client.call("GET", ping).status == 200, limit_s)
 
@@ -209,9 +142,9 @@ class FrontEnd(NamedTuple):
 
     def tell(self, text: str) -> None:
         """Replace what the plug-in has from us in /metrics (Told.java)."""
-        partial = self.folder / "told.part"
+        partial = gate_options.told_file(self.folder).with_suffix(".part")
         partial.write_text(text)
-        os.replace(partial, self.folder / "told")
+        os.replace(partial, gate_options.told_file(self.folder))
 
     def worker_restarts(self) -> dict[tuple[str, str], int]:
         """How often MMS started a process again, by model and version.
@@ -251,7 +184,7 @@ def started(
     """
     with tempfile.TemporaryDirectory(prefix="mms-handler-") as private_folder:
         folder, temp = Path(private_folder), Path(private_folder) / "tmp"
-        check_socket_paths(folder)
+        sockets.check_paths(folder)
         private = dataclasses.replace(
             settings,
             token_file=None,
@@ -267,7 +200,7 @@ def started(
         options = [
             *data.options(),
             *sizing.java_options(plan),
-            *_gate_options(settings, tokens, folder, expected),
+            *gate_options.options(settings, tokens, folder, expected),
             f"-Dmms_handler.pages={page.write(folder, page.resources(ui=settings.ui))}",
         ]
         command = java.command(env, folder, options, settings.java_jars)
@@ -325,80 +258,3 @@ def _drain(process: subprocess.Popen[bytes], limit_s: float) -> None:
     process.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(limit_s + _END_S)
-
-
-def _gate_options(
-    settings: Settings, tokens: Tokens, folder: Path, expected: Sequence[str]
-) -> list[str]:
-    """What the plug-in reads from system properties (java/mms_handler/Plugin.java)."""
-    options = {
-        "gate": f"{settings.host}:{settings.port}",
-        "ready_file": str(_ready_file(folder)),
-        "drain_s": str(settings.drain_s),
-        "keep_alive_s": str(settings.keep_alive_s),
-        "head_s": str(settings.header_timeout_s),
-        "body_s": str(settings.body_timeout_s),
-        "max_connections": str(settings.max_connections),
-        "access_log": settings.access_log,
-        "plane": "true",
-        "told_file": str(folder / "told"),
-    }
-    if traces():
-        options["tells_queue"] = "true"
-    if settings.log_level == "debug":  # of MMS's own log: see log4j2.xml
-        options.update(log_level="info", traces="full")
-    if settings.allowed_hosts:
-        options["allowed_hosts"] = ",".join(settings.allowed_hosts)
-    for name in ("max_requests", "max_worker_mb", *_CLIENT_LIMITS):
-        if getattr(settings, name):
-            options[name] = str(getattr(settings, name))
-    if settings.capture:
-        options["capture"] = settings.capture
-        options["capture_share"] = repr(settings.capture_share)
-        options["capture_max_mb"] = str(settings.capture_max_mb)
-        if settings.capture_types:
-            options["capture_types"] = ",".join(settings.capture_types)
-    if settings.trusted_proxies:
-        options["proxies"] = str(settings.trusted_proxies)
-    if expected:
-        options["startup_models"] = ",".join(expected)
-    if settings.multi_model:
-        options.update(admin_port=str(settings.management_port), multi_model="true")
-    if tokens != Tokens():
-        path = folder / "tokens"
-        path.touch(0o600)
-        path.write_text(tokens.text())
-        options["token_file"] = str(path)
-    return [f"-Dmms_handler.{name}={value}" for name, value in options.items()]
-
-
-def _ready_file(folder: Path) -> Path:
-    return folder / "ready"
-
-
-def check_port(host: str, port: int) -> None:
-    """Do nothing if this process can listen there; MMS that cannot exits with 0.
-
-    Raises:
-        ServerError: it cannot; says why.
-    """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
-        try:
-            probe.bind((host, port))
-        except OSError as exc:
-            raise ServerError(f"port {port} of {host} cannot be used: {exc.strerror}") from exc
-
-
-def check_socket_paths(folder: Path) -> None:
-    """Do nothing if MMS's sockets can lie in ``folder``; MMS takes a minute to fail otherwise.
-
-    Raises:
-        ServerError: their paths are too long.
-    """
-    longest = folder / "tmp" / ".mms.sock.99999"
-    if len(os.fsencode(longest)) >= _SOCKET_BYTES:
-        raise ServerError(
-            f"the path of the folder for temporary files, {folder.parent}, is too long for "
-            "sockets; set TMPDIR to a shorter one"
-        )

@@ -27,16 +27,18 @@ from mms_handler.server import (
     page,
     page_models,
     sizing,
+    sockets,
     tuned,
 )
 from mms_handler.server.access import Access, Tokens, read_tokens
 from mms_handler.server.deaths import EndedWorkers
-from mms_handler.server.front_end import FrontEnd, ProcessLog
+from mms_handler.server.front_end import FrontEnd
 from mms_handler.server.later import LaterChanges
 from mms_handler.server.log import Log
 from mms_handler.server.machine import this_machine
 from mms_handler.server.mending import Mender
 from mms_handler.server.mms_models import Serving
+from mms_handler.server.process_log import ProcessLog
 from mms_handler.server.sources import Source, Sources, allowed_folders, opened
 from mms_handler.server.stopped import StoppedWorkers
 from mms_handler.server.store import Store
@@ -202,8 +204,8 @@ def _serve(
     if warning := access.exposure_warning(settings, tokens):
         log.warning("%s", warning)
     keys = archive.required(settings)
-    front_end.check_port(settings.host, settings.port)
-    front_end.check_port("127.0.0.1", settings.management_port)
+    sockets.check_port(settings.host, settings.port)
+    sockets.check_port("127.0.0.1", settings.management_port)
     deaths = WorkerDeaths(settings.restarts)
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(contextlib.ExitStack())

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import threading
+
 import local_mms
 import pytest
 from local_mms import MB
 
 from mms_handler.server import machine, sizing
-from mms_handler.server.front_end import FrontEnd, ProcessLog
+from mms_handler.server.front_end import FrontEnd
+from mms_handler.server.process_log import ProcessLog
 from mms_handler.server.sources import Source
 from mms_handler.server.store import Store
 from mms_handler.server.versions import Versions
@@ -20,6 +24,23 @@ def mms():
     """MMS's stand-in."""
     with local_mms.running() as mms:
         yield mms
+
+
+@pytest.fixture
+def followed():
+    """Let a log read all of a text."""
+
+    def followed(text: bytes, log: ProcessLog) -> None:
+        process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        before = set(threading.enumerate())
+        log.follow(process.stdout)
+        process.stdin.write(text)
+        process.stdin.close()
+        process.wait()
+        for thread in set(threading.enumerate()) - before:
+            thread.join(30)
+
+    return followed
 
 
 @pytest.fixture

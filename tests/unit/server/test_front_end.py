@@ -5,7 +5,6 @@ The end-to-end tests have the real one.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
@@ -22,72 +21,14 @@ import pytest
 from mms_handler.errors import ServerError
 from mms_handler.server import front_end, java, sizing
 from mms_handler.server.access import Tokens
-from mms_handler.server.front_end import FrontEnd, ProcessLog
+from mms_handler.server.front_end import FrontEnd
 from mms_handler.server.machine import Machine
+from mms_handler.server.process_log import ProcessLog
 from mms_handler.settings import Settings
 
 MB = 2**20
 TOKEN = "0123456789abcdef0123456789abcdef"
 PLAN = sizing.plan(Machine(2, 4096 * MB), Settings(), [1000])
-
-
-# --- the log ---------------------------------------------------------------------------------
-
-
-def followed(text: bytes, log: ProcessLog) -> None:
-    """Let a log read all of a text."""
-    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    before = set(threading.enumerate())
-    log.follow(process.stdout)
-    process.stdin.write(text)
-    process.stdin.close()
-    process.wait()
-    for thread in set(threading.enumerate()) - before:
-        thread.join(30)
-
-
-def test_each_line_is_passed_on():
-    """As it came, also what is not UTF-8."""
-    records = []
-    followed(b"one\r\n\ntwo  \n\xff\nthree", ProcessLog(records.append))
-    assert [record["message"] for record in records] == ["one", "two", "�", "three"]
-
-
-def test_lines_of_the_access_log_are_kept_apart():
-    """They are no records of the log; without an access log they are dropped."""
-    records, requests = [], []
-    text = b'{"time": "12:00", "status": 200}\none\n'
-    followed(text, ProcessLog(records.append, requests.append))
-    assert requests == ['{"time": "12:00", "status": 200}']
-    followed(text, ProcessLog(records.append))
-    assert [record["message"] for record in records] == ["one", "one"]
-
-
-def test_the_latest_line_with_some_words():
-    log = ProcessLog(lambda record: None)
-    followed(b"Caused by: a\nx Caused by: b\nother\n", log)
-    assert log.text_after("Caused by: ") == "b"
-    assert log.text_after("ERROR", within_s=0) is None
-
-
-def test_a_line_that_comes_later():
-    """A process that has ended may still be read."""
-    log = ProcessLog(lambda record: None)
-    timer = threading.Timer(0.2, log._take, ["Error: no"])
-    timer.start()
-    assert log.text_after("Error: ", within_s=30) == "no"
-    timer.join()
-
-
-def test_what_clients_can_print_is_not_kept():
-    """As soon as Java listens; nothing is waited for then."""
-    records = []
-    log = ProcessLog(records.append)
-    followed(b"Caused by: a\n", log)
-    log.forget()
-    followed(b"Caused by: b\n", log)
-    assert log.text_after("Caused by: ", within_s=1_000) is None
-    assert [record["message"] for record in records] == ["Caused by: a", "Caused by: b"]
 
 
 # --- a front end -----------------------------------------------------------------------------
@@ -161,7 +102,7 @@ def test_a_reason_that_is_read_late(front):
         (b"Error:\nnothing\n", "see its output above"),
     ],
 )
-def test_why_it_ended(front, text, reason):
+def test_why_it_ended(front, followed, text, reason):
     """By the line that says most; not after it is ready."""
     followed(text, front.log)
     front.process.kill()
@@ -369,85 +310,6 @@ def test_a_java_that_does_not_end(tmp_path):
     front_end._drain(process, 0)
     assert process.returncode == -signal.SIGKILL
     process.stdout.close()
-
-
-# --- what the gate is told -------------------------------------------------------------------
-
-
-def gate(tmp_path, settings: Settings, **tokens: str) -> dict[str, str]:
-    options = front_end._gate_options(settings, Tokens(**tokens), tmp_path, [])
-    assert all(option.startswith("-Dmms_handler.") for option in options)
-    return dict(option[len("-Dmms_handler.") :].split("=", 1) for option in options)
-
-
-def test_the_gates_options(tmp_path):
-    """What is not set is left out."""
-    settings = Settings(
-        host="0.0.0.0",
-        port=1,
-        drain_s=2,
-        keep_alive_s=3,
-        header_timeout_s=4,
-        body_timeout_s=5,
-        max_connections=6,
-        access_log="errors",
-        log_level="debug",
-    )
-    options = {
-        "gate": "0.0.0.0:1",
-        "ready_file": str(tmp_path / "ready"),
-        "drain_s": "2",
-        "keep_alive_s": "3",
-        "head_s": "4",
-        "body_s": "5",
-        "max_connections": "6",
-        "access_log": "errors",
-        "plane": "true",
-        "told_file": str(tmp_path / "told"),
-        "log_level": "info",
-        "traces": "full",
-    }
-    assert gate(tmp_path, settings) == options
-    assert list(tmp_path.iterdir()) == []
-    more = dataclasses.replace(
-        settings,
-        allowed_hosts=("a", "b:1"),
-        max_requests=7,
-        max_worker_mb=8,
-        capture="/captured",
-        capture_share=0.25,
-        capture_types=("text/csv", "image/png"),
-        client_rate=0.5,
-        client_burst=2,
-        client_concurrency=3,
-        trusted_proxies=4,
-        multi_model=True,
-        management_port=9,
-    )
-    assert gate(tmp_path, more, management=TOKEN) == {
-        **options,
-        "allowed_hosts": "a,b:1",
-        "max_requests": "7",
-        "max_worker_mb": "8",
-        "capture": "/captured",
-        "capture_share": "0.25",
-        "capture_max_mb": "1000",
-        "capture_types": "text/csv,image/png",
-        "client_rate": "0.5",
-        "client_burst": "2",
-        "client_concurrency": "3",
-        "proxies": "4",
-        "admin_port": "9",
-        "multi_model": "true",
-        "token_file": str(tmp_path / "tokens"),
-    }
-    assert (tmp_path / "tokens").read_text() == f"management {TOKEN}\n"
-
-
-def test_the_gate_tells_how_long_requests_wait_if_there_are_traces(tmp_path, monkeypatch):
-    """In a header, which costs a little."""
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
-    assert gate(tmp_path, Settings())["tells_queue"] == "true"
 
 
 def test_java_is_in_a_group_of_its_own(commands):

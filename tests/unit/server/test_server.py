@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 from mms_handler import server
 from mms_handler.errors import ServerError, SettingsError
 from mms_handler.server import java
-from mms_handler.server.front_end import check_port, check_socket_paths
 from mms_handler.server.server import check_distinct
 from mms_handler.server.sources import Source
 
@@ -126,49 +124,6 @@ def test_a_folder_that_runs_no_programs(monkeypatch, tmp_path):
         ServerError, match=r"does not allow programs to run .*; set TMPDIR to a fol"
     ):
         java.command({}, tmp_path / "server", [])
-
-
-# --- ports ---
-
-
-def test_a_port_in_use():
-    """MMS exits with 0 if it cannot bind, so the port is checked before."""
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        with pytest.raises(ServerError) as caught:
-            check_port("127.0.0.1", port)
-    assert str(caught.value) == f"port {port} of 127.0.0.1 cannot be used: Address already in use"
-
-
-def test_a_port_of_connections_that_have_ended():
-    """The system keeps them for a minute; a server can start again at once."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:  # may reuse addresses, as Java's do
-        port = listener.getsockname()[1]
-        with socket.create_connection(("127.0.0.1", port)) as client:
-            listener.accept()[0].close()  # the side that closes first keeps it
-            assert client.recv(1) == b""
-    check_port("127.0.0.1", port)
-    check_port("127.0.0.1", port)  # once closed, it is free, and the check leaves it free
-    check_port("127.0.0.1", port)
-
-
-def test_an_address_of_another_machine():
-    """This machine cannot listen on an address that is not its own."""
-    with pytest.raises(ServerError, match=r"port 8080 of 192\.0\.2\.1 cannot be used: "):
-        check_port("192.0.2.1", 8080)
-
-
-@pytest.mark.parametrize(("length", "fits"), [(87, True), (88, False)])
-def test_sockets_need_short_paths(length, fits):
-    """The longest path has 107 bytes; the message for a longer one says what to do."""
-    folder = Path("/" + "t" * (length - 3) + "/x")
-    if fits:
-        check_socket_paths(folder)
-        return
-    with pytest.raises(ServerError, match=r"too long for sockets; set TMPDIR to a shorter one"):
-        check_socket_paths(folder)
 
 
 def test_two_models_of_one_name():
