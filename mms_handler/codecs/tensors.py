@@ -11,12 +11,8 @@ Source: the KServe project, "Open Inference Protocol" and Triton's "Binary Tenso
 from __future__ import annotations
 
 import math
-import struct
 import sys
-from itertools import islice
-from typing import Any, Iterator, Mapping, NamedTuple
-
-import numpy as np
+from typing import Any, Mapping, NamedTuple
 
 from mms_handler.codecs import json, parsers
 from mms_handler.codecs.arrays import (
@@ -24,36 +20,24 @@ from mms_handler.codecs.arrays import (
     MAX_DIMENSIONS,
     Array,
     check_bytes,
-    misfit,
-    shape_of_first,
 )
-from mms_handler.errors import BadInput, NotAcceptable
+from mms_handler.codecs.tensor_values import (
+    DTYPES,
+    TEXTS,
+    datatype_of,
+    from_binary,
+    from_json,
+    shown,
+    to_binary,
+    to_json,
+)
+from mms_handler.errors import BadInput
 from mms_handler.media import JSON, parameter
-
-#: NumPy's types of the protocol's numbers; in binary they are little-endian.
-DTYPES = {
-    "BOOL": np.dtype("?"),
-    "UINT8": np.dtype("u1"),
-    "UINT16": np.dtype("<u2"),
-    "UINT32": np.dtype("<u4"),
-    "UINT64": np.dtype("<u8"),
-    "INT8": np.dtype("i1"),
-    "INT16": np.dtype("<i2"),
-    "INT32": np.dtype("<i4"),
-    "INT64": np.dtype("<i8"),
-    "FP16": np.dtype("<f2"),
-    "FP32": np.dtype("<f4"),
-    "FP64": np.dtype("<f8"),
-}
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
-_TEXTS = "BYTES"
 
 #: The header with the bytes of a body's JSON; without it, a body is JSON alone.
 HEADER_LENGTH = "Inference-Header-Content-Length"
 
 _BINARY = "application/octet-stream"
-_LENGTH = struct.Struct("<I")
-
 #: An empty text takes the memory of so many numbers.
 _TEXT_VALUES = 16
 
@@ -152,7 +136,7 @@ def _request(message: Any, binary: memoryview, version: str, limit_bytes: int) -
         _id(message),
         version,
         arrays,
-        {entry["name"]: _content_type(entry) for entry in entries if entry["datatype"] == _TEXTS},
+        {entry["name"]: _content_type(entry) for entry in entries if entry["datatype"] == TEXTS},
         _wanted(message),
         _parameters(message).get("binary_data_output") is True,
     )
@@ -164,18 +148,18 @@ def _arrays(entries: list[dict[str, Any]], binary: memoryview) -> dict[str, Arra
     for entry in entries:
         size = _parameters(entry).get("binary_data_size")
         if size is None:
-            arrays[entry["name"]] = _from_json(entry)
+            arrays[entry["name"]] = from_json(entry)
             continue
         if "data" in entry:
-            raise ValueError(f'{_shown(entry)} has data in JSON beside "binary_data_size"')
+            raise ValueError(f'{shown(entry)} has data in JSON beside "binary_data_size"')
         if type(size) is not int or size < 0:
             raise ValueError(
-                f'the "binary_data_size" of {_shown(entry)} is {str(size)[:40]}, which is not a '
+                f'the "binary_data_size" of {shown(entry)} is {str(size)[:40]}, which is not a '
                 "number of bytes"
             )
         if at + size > len(binary):
-            raise ValueError(f"{_shown(entry)} has {size} bytes, but {len(binary) - at} are left")
-        arrays[entry["name"]] = _from_binary(entry, binary[at : at + size])
+            raise ValueError(f"{shown(entry)} has {size} bytes, but {len(binary) - at} are left")
+        arrays[entry["name"]] = from_binary(entry, binary[at : at + size])
         at += size
     if at < len(binary):
         raise ValueError(f"{len(binary) - at} bytes in binary belong to no input")
@@ -192,14 +176,9 @@ def _entries(message: Mapping[str, Any], key: str) -> list[dict[str, Any]]:
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
             raise ValueError(f'an item of "{key}" is not an object with a name')
         if entry["name"] in names:
-            raise ValueError(f'"{key}" has {_shown(entry)} twice')
+            raise ValueError(f'"{key}" has {shown(entry)} twice')
         names.add(entry["name"])
     return entries
-
-
-def _shown(entry: Mapping[str, Any]) -> str:
-    """A tensor's name for a message; a client's may be long."""
-    return repr(entry["name"])[:60]
 
 
 def _parameters(entry: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -221,7 +200,7 @@ def _id(message: Mapping[str, Any]) -> str | None:
 def _content_type(entry: Mapping[str, Any]) -> str:
     value = _parameters(entry).get("content_type") or ""
     if not isinstance(value, str) or not (value.isascii() and value.isprintable()):
-        raise ValueError(f"the content_type of {_shown(entry)} is not one")
+        raise ValueError(f"the content_type of {shown(entry)} is not one")
     return value
 
 
@@ -246,109 +225,22 @@ def _check_values(entries: list[dict[str, Any]], limit_bytes: int) -> None:
     values = 0
     for entry in entries:
         datatype, shape = entry.get("datatype"), entry.get("shape")
-        if not isinstance(datatype, str) or datatype not in {*DTYPES, _TEXTS}:
-            known = ", ".join([*DTYPES, _TEXTS])
+        if not isinstance(datatype, str) or datatype not in {*DTYPES, TEXTS}:
+            known = ", ".join([*DTYPES, TEXTS])
             text = str(datatype)[:40]
-            raise ValueError(f"{_shown(entry)} has the datatype {text!r}; expected one of {known}")
+            raise ValueError(f"{shown(entry)} has the datatype {text!r}; expected one of {known}")
         lengths = isinstance(shape, list) and all(type(n) is int and n >= 0 for n in shape)
         if not (isinstance(shape, list) and lengths and len(shape) <= MAX_DIMENSIONS):
             raise ValueError(
-                f"the shape of {_shown(entry)} is not a list of up to {MAX_DIMENSIONS} lengths"
+                f"the shape of {shown(entry)} is not a list of up to {MAX_DIMENSIONS} lengths"
             )
         if not math.prod(shape):
-            raise ValueError(f"{_shown(entry)} has no values (shape {shape})")
-        values += math.prod(shape) * (_TEXT_VALUES if datatype == _TEXTS else 1)
+            raise ValueError(f"{shown(entry)} has no values (shape {shape})")
+        values += math.prod(shape) * (_TEXT_VALUES if datatype == TEXTS else 1)
     check_bytes(4 * values, limit_bytes)
 
 
-def _from_json(entry: Mapping[str, Any]) -> Array:
-    """The values of a tensor in JSON: in a flat list, or in nested ones of its shape."""
-    data, shape = entry.get("data"), tuple(entry["shape"])
-    if not isinstance(data, list):
-        raise ValueError(f'{_shown(entry)} has neither a list "data" nor "binary_data_size"')
-    data_shape = shape_of_first(data)
-    if data_shape not in ((math.prod(shape),), shape):
-        raise ValueError(f"{_shown(entry)} has data of the shape {data_shape}, expected {shape}")
-    if entry["datatype"] == _TEXTS:
-        return _texts(data, entry).reshape(shape)
-    if misfit(data, data_shape) is not None:
-        raise ValueError(
-            f"the data of {_shown(entry)} are not numbers in a list of shape {data_shape}"
-        )
-    return _cast(data, entry).reshape(shape)
-
-
-def _cast(data: list[Any], entry: Mapping[str, Any]) -> Array:
-    dtype = DTYPES[entry["datatype"]]
-    if dtype.kind == "f":
-        return np.asarray(data, np.float64).astype(dtype)
-    # NumPy would make doubles of integers beyond 63 bits.
-    array = np.asarray(data, object if dtype.itemsize == 8 and dtype.kind == "u" else None)
-    integers = set(map(type, array.flat)) <= {int, bool} if array.dtype == object else True
-    if array.dtype.kind not in "biuO" or not integers or not _in_range(array, dtype):
-        raise ValueError(f"the data of {_shown(entry)} are not all {entry['datatype']}")
-    return array.astype(dtype)
-
-
-def _in_range(array: Array, dtype: Any) -> bool:
-    """Whether integers are of a type."""
-    low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
-    return bool(low <= array.min() and array.max() <= high)
-
-
-def _texts(data: Any, entry: Mapping[str, Any]) -> Array:
-    values = np.asarray(data, object).ravel().tolist()
-    if not all(isinstance(value, str) for value in values):
-        raise ValueError(f"the data of {_shown(entry)} are not texts in a list of its shape")
-    return _objects([value.encode() for value in values])
-
-
-def _objects(values: list[bytes]) -> Array:
-    array = np.empty(len(values), object)
-    array[:] = values
-    return array
-
-
-def _from_binary(entry: Mapping[str, Any], values: memoryview) -> Array:
-    count, shape = math.prod(entry["shape"]), entry["shape"]
-    if entry["datatype"] == _TEXTS:
-        texts = list(islice(_binary_texts(values), count + 1))
-        if len(texts) != count:
-            raise ValueError(f"{_shown(entry)} has not {count} texts, as its shape says")
-        return _objects(texts).reshape(shape)
-    dtype = DTYPES[entry["datatype"]]
-    if len(values) != dtype.itemsize * count:
-        raise ValueError(
-            f"{_shown(entry)} has {len(values)} bytes, but {entry['datatype']} of shape {shape} "
-            f"takes {dtype.itemsize * count}"
-        )
-    if dtype.kind == "b":  # any other number is true, too
-        return np.frombuffer(values, np.uint8).astype(np.bool_).reshape(shape)
-    return np.frombuffer(values, dtype).reshape(shape)
-
-
-def _binary_texts(values: memoryview) -> Iterator[bytes]:
-    """The texts in ``values``, each after its length."""
-    at = 0
-    while at < len(values):
-        if at + 4 > len(values):
-            raise ValueError("the values end inside a text's length")
-        (length,) = _LENGTH.unpack_from(values, at)
-        at += 4
-        if at + length > len(values):
-            raise ValueError(f"a text has {length} bytes, but {len(values) - at} are left")
-        yield bytes(values[at : at + length])
-        at += length
-
-
 # --- writing ---------------------------------------------------------------------------------
-
-
-def datatype(array: Array) -> str | None:
-    """The protocol's name of an array's type; None if it has none."""
-    if array.dtype.kind == "O":
-        return _TEXTS if all(isinstance(value, bytes) for value in array.flat) else None
-    return _NAMES.get(array.dtype.newbyteorder("<"))
 
 
 def write(
@@ -389,30 +281,13 @@ def write(
 
 def _output(name: str, array: Array, in_binary: bool, content_type: str) -> tuple[bytes, bytes]:
     """An output's object in JSON, and its values in binary; none if they are in the JSON."""
-    kind = datatype(array)
-    values = _to_binary(array) if in_binary else b""
+    kind = datatype_of(array)
+    values = to_binary(array) if in_binary else b""
     parameters: dict[str, Any] = {"binary_data_size": len(values)} if in_binary else {}
-    if content_type and kind == _TEXTS:
+    if content_type and kind == TEXTS:
         parameters["content_type"] = content_type
     entry: dict[str, Any] = {"name": name, "datatype": kind, "shape": list(array.shape)}
     if parameters:
         entry["parameters"] = parameters
     text = json.dumps(entry).encode()
-    return (text if in_binary else text[:-1] + b', "data": ' + _to_json(array) + b"}"), values
-
-
-def _to_binary(array: Array) -> bytes:
-    if array.dtype.kind == "O":
-        return b"".join(_LENGTH.pack(len(text)) + text for text in array.flat)
-    return array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
-
-
-def _to_json(array: Array) -> bytes:
-    if array.dtype.kind != "O":
-        return json.encode(array.ravel())
-    try:
-        return json.encode([text.decode() for text in array.flat])
-    except UnicodeDecodeError:
-        raise NotAcceptable(
-            "an output has bytes that are no text; ask for it in binary (binary_data: true)"
-        ) from None
+    return (text if in_binary else text[:-1] + b', "data": ' + to_json(array) + b"}"), values

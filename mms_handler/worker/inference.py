@@ -17,6 +17,7 @@ import numpy as np
 
 from mms_handler import codecs, media, models
 from mms_handler.codecs import tensors
+from mms_handler.codecs.tensor_values import datatype_of
 from mms_handler.codecs.tensors import TensorRequest
 from mms_handler.errors import BadInput, Failed, ScriptError
 from mms_handler.worker.pipeline import Run, Steps, Whole
@@ -149,7 +150,7 @@ def named(prediction: Any, names: Sequence[str]) -> dict[str, Any]:
             names = [f"{OUTPUT}_{place}" for place in range(len(values))] if several else [OUTPUT]
         arrays = {name: np.asarray(value) for name, value in zip(names, values)}
     for name, array in arrays.items():
-        if tensors.datatype(array) is None or array.dtype.kind == "O":
+        if datatype_of(array) is None or array.dtype.kind == "O":
             raise ScriptError(f"the prediction's {name} is no array that can be sent as a tensor")
     return arrays
 
@@ -220,7 +221,7 @@ def _array(value: Any) -> Any:
     if kinds <= {int, float, bool, type(None)} and kinds & {int, float, bool}:
         dtype: Any = np.float64 if kinds & {float, type(None)} else None
         typed = _attempted(lambda: np.asarray(value, dtype))
-        return typed if typed is not None and tensors.datatype(typed) else None
+        return typed if typed is not None and datatype_of(typed) else None
     return None
 
 

@@ -10,7 +10,7 @@ import logging
 from typing import Any, Mapping, Sequence, cast
 
 from mms_handler import codecs, media, models
-from mms_handler.codecs import tensors
+from mms_handler.codecs.tensor_values import datatype_of
 from mms_handler.errors import Failed, attempt
 from mms_handler.schema import Schema, Tensor
 from mms_handler.worker import inference
@@ -115,7 +115,7 @@ def _outputs(pipeline: Any, reply: Any, data: Any, inputs: Sequence[Tensor]) -> 
 def _tensors(arrays: Mapping[str, Any], content_type: str = "") -> list[Tensor]:
     """The schema of arrays; of a script's body if it has a content type."""
     return [
-        Tensor(name, _rows(array.shape), str(tensors.datatype(array)), content_type)
+        Tensor(name, _rows(array.shape), str(datatype_of(array)), content_type)
         for name, array in arrays.items()
     ]
 
@@ -127,5 +127,5 @@ def _body(name: str, body: bytes, content_type: str) -> Tensor:
         arrays, unread = inference.from_body(body, content_type)
         if not unread and list(arrays) == [inference.OUTPUT]:
             (array,) = arrays.values()
-            return Tensor("input", _rows(array.shape), str(tensors.datatype(array)), content_type)
+            return Tensor("input", _rows(array.shape), str(datatype_of(array)), content_type)
     return Tensor(name, (1,), "BYTES", content_type)
