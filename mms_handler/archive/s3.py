@@ -2,46 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, NamedTuple
 from urllib.parse import urlsplit
 
+from mms_handler.archive.boto import REPLACED, boto3_with_advice
 from mms_handler.archive.safety import MAX_BYTES, Entries
 from mms_handler.errors import ArchiveError
 
-_CREDENTIALS = (
-    "S3 refuses the credentials; renew them, or correct AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY "
-    "and AWS_SESSION_TOKEN"
-)
-_REGION = "the bucket is in another region; set AWS_DEFAULT_REGION"
-_REPLACED = "it was replaced meanwhile; try again"
-
 #: How often a read is tried whose connection breaks.
 _ATTEMPTS = 5
-
-#: What is wrong and what to do, by S3's error codes and by the names of boto3's exceptions.
-_ADVICE = {
-    "NoSuchBucket": "there is no bucket of this name; for an S3 that is not AWS's, set "
-    "AWS_ENDPOINT_URL",
-    "NoSuchKey": "the bucket has no such object; the address of a folder ends with /",
-    "AccessDenied": "the credentials do not allow it, or the object does not exist; they need "
-    "s3:GetObject, for a folder s3:ListBucket, and for an upload s3:PutObject",
-    "InvalidAccessKeyId": _CREDENTIALS,
-    "SignatureDoesNotMatch": _CREDENTIALS,
-    "ExpiredToken": _CREDENTIALS,
-    "InvalidToken": _CREDENTIALS,
-    "NoCredentialsError": "there are no credentials; set AWS_ACCESS_KEY_ID and "
-    "AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this machine a role",
-    "PermanentRedirect": _REGION,
-    "AuthorizationHeaderMalformed": _REGION,
-    "EndpointConnectionError": "S3 cannot be reached; check the network, the region and "
-    "AWS_ENDPOINT_URL",
-    "ConnectTimeoutError": "S3 does not answer; check the network, proxies and AWS_ENDPOINT_URL",
-    "S3DownloadFailedError": _REPLACED,
-    "PreconditionFailed": _REPLACED,
-}
 
 
 class Object(NamedTuple):
@@ -81,7 +52,7 @@ def download(
             unsafe names, or boto3 is not installed.
     """
     bucket, key = split(url)
-    with _boto3(url) as boto3:
+    with boto3_with_advice(url) as boto3:
         session = boto3.session.Session()  # boto3's default session keeps the first credentials
         client = session.client("s3", region_name=region)
         objects = _objects(client, bucket, key)
@@ -96,7 +67,7 @@ def download(
             client.download_file(bucket, each.key, str(file), Callback=progress)
         # Old versions of boto3 may mix parts of two versions, and a folder is not replaced at once.
         if _objects(client, bucket, key) != objects:
-            raise ArchiveError(f"{url} cannot be downloaded: {_REPLACED}")
+            raise ArchiveError(f"{url} cannot be downloaded: {REPLACED}")
     return target
 
 
@@ -111,7 +82,7 @@ def upload(file: Path, url: str) -> None:
         ArchiveError: the upload fails, or boto3 is not installed.
     """
     bucket, key = split(url)
-    with _boto3(url, "uploaded") as boto3, file.open("rb") as body:
+    with boto3_with_advice(url, "uploaded") as boto3, file.open("rb") as body:
         client = boto3.session.Session().client("s3")
         client.put_object(Bucket=bucket, Key=key, Body=body)
 
@@ -125,7 +96,7 @@ def client(url: str) -> Any:
     Raises:
         ArchiveError: boto3 is not installed, or not set up.
     """
-    with _boto3(url, "opened") as boto3:
+    with boto3_with_advice(url, "opened") as boto3:
         return boto3.session.Session().client("s3")
 
 
@@ -141,7 +112,7 @@ def upload_large(file: Path, url: str, s3_client: Any) -> None:
         ArchiveError: the upload fails.
     """
     bucket, key = split(url)
-    with _boto3(url, "uploaded"):
+    with boto3_with_advice(url, "uploaded"):
         s3_client.upload_file(str(file), bucket, key)
 
 
@@ -156,7 +127,7 @@ def listed(url: str, s3_client: Any) -> Iterator[Object]:
         ArchiveError: they cannot be listed, or boto3 is not installed.
     """
     bucket, prefix = urlsplit(url).netloc, url.partition("://")[2].partition("/")[2]
-    with _boto3(url, "listed"):
+    with boto3_with_advice(url, "listed"):
         pages = s3_client.get_paginator("list_objects_v2")
         for page in pages.paginate(Bucket=bucket, Prefix=prefix):
             for entry in page.get("Contents", []):
@@ -205,7 +176,7 @@ class Reader(io.RawIOBase):
         return len(data)
 
     def _some(self, size: int) -> bytes:
-        with _boto3(self._url, "read"):
+        with boto3_with_advice(self._url, "read"):
             if self._body is None:
                 self._body = self._opened()
             data: bytes = self._body.read(size)
@@ -232,7 +203,7 @@ def check_boto3(url: str) -> None:
     Raises:
         ArchiveError: it is not.
     """
-    with _boto3(url):
+    with boto3_with_advice(url):
         return
 
 
@@ -269,34 +240,3 @@ def _objects(client: Any, bucket: str, key: str) -> Mapping[str, Object]:
                     raise ArchiveError(f"s3://{bucket}/{key} has no model: {exc}") from exc
                 objects[name] = Object(entry["Key"], entry["Size"], entry["ETag"])
     return objects
-
-
-@contextlib.contextmanager
-def _boto3(url: str, what: str = "downloaded") -> Iterator[Any]:
-    """Yield boto3; its errors become ArchiveErrors that say ``what`` failed, and what to do."""
-    try:
-        import boto3
-        from botocore.exceptions import BotoCoreError, ClientError
-        from s3transfer import exceptions
-    except ImportError as exc:
-        raise ArchiveError(
-            f"{url} needs boto3, which is not installed: pip install 'mms_handler[s3]'"
-        ) from exc
-    # The s3transfer of Python 3.8 does not have it.
-    replaced = getattr(exceptions, "S3DownloadFailedError", ClientError)
-    try:
-        yield boto3
-    except (boto3.exceptions.Boto3Error, BotoCoreError, ClientError, replaced) as exc:
-        raise ArchiveError(f"{url} cannot be {what}: {_reason(exc)}") from exc
-
-
-def _reason(exc: Exception) -> str:
-    """Why boto3 failed, and what to do if that is known."""
-    exc = getattr(exc, "last_exception", exc)  # of several attempts
-    if type(exc).__name__ == "S3UploadFailedError" and isinstance(exc.__context__, Exception):
-        exc = exc.__context__  # why
-    error = getattr(exc, "response", {}).get("Error", {})
-    code = error.get("Code", type(exc).__name__)
-    if code in _ADVICE:
-        return f"{_ADVICE[code]} ({code})" if error else _ADVICE[code]
-    return f"{error['Message']} ({code})" if error else str(exc)
