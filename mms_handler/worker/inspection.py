@@ -14,7 +14,8 @@ from mms_handler.script.load import HOOKS, Script
 from mms_handler.script.signature import BoundHook, bind, doubts
 from mms_handler.settings import Settings
 from mms_handler.worker import faults, plain
-from mms_handler.worker.loading import Worker, load, load_script, note, phase, start_mxnet
+from mms_handler.worker.load_phases import Worker, note, phase
+from mms_handler.worker.loading import load, load_script, start_mxnet
 from mms_handler.worker.reply import Reply
 from mms_handler.worker.request import request_without_mms
 from mms_handler.worker.trials import context_of

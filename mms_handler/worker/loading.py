@@ -11,19 +11,16 @@ import json
 import logging
 import multiprocessing
 import sys
-import time
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
-from mms_handler import causes, manifest, models, names, worker_files
+from mms_handler import manifest, models, names, worker_files
 from mms_handler import schema as schemas
 from mms_handler.codecs import compiled
-from mms_handler.errors import HandlerError, LoadError, ModelError
+from mms_handler.errors import ModelError
 from mms_handler.schema import Schema
 from mms_handler.script import containers, requirements
 from mms_handler.script.find import find_script
-from mms_handler.script.frames import as_edited, script_traceback
 from mms_handler.script.load import Script, add_to_path
 from mms_handler.script.signature import BoundHook, bind, doubts
 from mms_handler.settings import (
@@ -35,46 +32,15 @@ from mms_handler.settings import (
     path_of_programs,
 )
 from mms_handler.worker import engine, inference, learning, pipeline, sample, shapes
-from mms_handler.worker.mms import fork_server
-from mms_handler.worker.request import Request, request_without_mms
+from mms_handler.worker.load_phases import Worker, note, phase
+from mms_handler.worker.packed import packed_int8, packed_sample, packed_schema
+from mms_handler.worker.request import Request
 
 log = logging.getLogger(__name__)
 
 #: Modules that only a request needs.  They are imported at load, before a file of the script can
 #: take their names.
 _NEEDED_LATER = ("fractions", "mms.service", "sagemaker_inference.errors")
-
-
-class Worker(NamedTuple):
-    """What a worker loads, and where.
-
-    Attributes:
-        model_dir: folder with the artifacts and ``code/``.
-        context: MMS's.
-        settings: this process's.
-        gpu_id: the GPU that MMS assigned; after ``start_mxnet`` the one used; None: the CPU.
-        seconds: how long each phase has taken, by name.
-        doubts: sentences about names in the script that are nearly those of the contract.
-        gpus: how many GPUs MXNet can use.
-        device: MXNet's device for ``gpu_id``; None until MXNet is imported.
-        script: the script, if it is not in the model_dir.
-    """
-
-    model_dir: Path
-    context: Any
-    settings: Settings
-    gpu_id: int | None
-    seconds: dict[str, float]
-    doubts: list[str]
-    gpus: int = 0
-    device: Any = None
-    script: Path | None = None
-
-    @property
-    def folders(self) -> list[str]:
-        """The folders of the script's files: the model_dir, and its own if that is elsewhere."""
-        elsewhere = [str(self.script.parent)] if self.script else []
-        return [str(self.model_dir), *elsewhere]
 
 
 class Loaded(NamedTuple):
@@ -180,7 +146,7 @@ def _build(script: Script, worker: Worker, twin: Any) -> _Built:
             note(doubts(hook), worker)
     with phase("sample", worker):
         has_int8 = settings.optimize == "on" and not alone
-        packed = packed_sample(worker)
+        packed = packed_sample(folder, worker.context)
         prepared = sample.prepare(
             answering,
             packed,
@@ -224,32 +190,6 @@ def _twin_model(worker: Worker, twin: Any) -> Any:
         return models.make_predictor(model, device, True, models.saved_shapes(folder))
 
     return models.TwinModel(twin, load_mxnet)
-
-
-@contextmanager
-def phase(name: str, worker: Worker) -> Iterator[None]:
-    """A phase of loading.  An exception in it becomes a LoadError that names the phase."""
-    start = time.monotonic()
-    if worker.settings.supervised:
-        worker_files.write_load_phase(worker.model_dir, name)
-    try:
-        yield
-    except BaseException as exc:
-        cause = as_edited(causes.cause(exc, *worker.folders), worker.folders[0])
-        text = "; ".join([cause, *worker.doubts])
-        is_ours = isinstance(exc, HandlerError)  # its text says it all
-        traceback = "" if is_ours else script_traceback(exc, *worker.folders)
-        raise LoadError(f"{name}: {text}", traceback) from exc
-    finally:
-        worker.seconds[name] = worker.seconds.get(name, 0) + time.monotonic() - start
-    fork_server.end_phase(name)
-
-
-def note(doubts: Iterable[str], worker: Worker) -> None:
-    """Log sentences about a script, and keep them: they may be why a later phase fails."""
-    for doubt in doubts:
-        log.warning("%s", doubt)
-        worker.doubts.append(doubt)
 
 
 def check_not_empty(model_dir: Path) -> None:
@@ -367,27 +307,3 @@ def _default_model(
 ) -> Any:
     """The contract's default model_fn; ``twin_model`` stands for what it returns."""
     return twin_model or models.load(Path(model_dir), first_dimension, device)
-
-
-def packed_sample(worker: Worker) -> Request | None:
-    """The request that was packed with a model, if any."""
-    packed = manifest.read_sample(worker.model_dir)
-    if packed is None:
-        return None
-    sample, body = packed
-    return request_without_mms(worker.context, body, sample.content_type, sample.accept, "sample")
-
-
-def packed_schema(model_dir: Path) -> Schema | None:
-    """The inputs and outputs that were found when a model was packed, if they were."""
-    packed = manifest.read_folder(model_dir)
-    return packed.schema if packed else None
-
-
-def packed_int8(model_dir: Path) -> Any:
-    """The int8 graph that was packed with a model, if any."""
-    packed = manifest.read_folder(model_dir)
-    quantized = packed.quantized if packed else None
-    if quantized is None:
-        return None
-    return models.PackedInt8(model_dir / quantized.symbol, quantized.max_difference)

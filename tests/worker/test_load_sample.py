@@ -9,7 +9,8 @@ from mms.context import Context
 
 from mms_handler import archive, manifest
 from mms_handler.settings import Settings
-from mms_handler.worker import loading, sample, service, trials
+from mms_handler.worker import load_phases, loading, sample, service, trials
+from mms_handler.worker.packed import packed_int8
 from mms_handler.worker.request import Request
 
 SCRIPT = """
@@ -201,14 +202,14 @@ def test_where_requirements_are_installed(model_dir, monkeypatch, tmp_path, shar
 
 def test_the_packed_int8_graph(tmp_path):
     """As the manifest says it is; without one there is none."""
-    assert loading.packed_int8(tmp_path) is None
+    assert packed_int8(tmp_path) is None
     (tmp_path / "MAR-INF").mkdir()
     path = tmp_path / manifest.MANIFEST
     path.write_bytes(manifest.encode("m", None))
-    assert loading.packed_int8(tmp_path) is None
+    assert packed_int8(tmp_path) is None
     quantized = manifest.Quantized("int8", manifest.INT8, 1, 2, 3, 4, 4, 0.25, 0.5)
     path.write_bytes(manifest.encode("m", None, quantized=quantized))
-    assert loading.packed_int8(tmp_path) == (tmp_path / manifest.INT8, 0.5)
+    assert packed_int8(tmp_path) == (tmp_path / manifest.INT8, 0.5)
 
 
 def test_the_context_of_a_model_that_no_server_loads(tmp_path):
@@ -239,7 +240,7 @@ def test_what_mxnet_reads_when_it_is_imported(model_dir, monkeypatch):
             monkeypatch.setenv(name, value)
         context = Context("m", str(folder), None, 1, gpu_id, "")
         monkeypatch.setattr(loading, "visible_gpu", lambda gpu_id, gpus: None)
-        loading.start_mxnet(loading.Worker(folder, context, Settings(), gpu_id, {}, []))
+        loading.start_mxnet(load_phases.Worker(folder, context, Settings(), gpu_id, {}, []))
         return tuple(os.environ.get(name) for name in names)
 
     assert started() == ("NaiveEngine", "0")
