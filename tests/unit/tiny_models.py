@@ -15,6 +15,17 @@ from mms_handler.models.predictor import ModulePredictor
 DATA = mx.sym.var("data")
 
 
+class Function(mx.gluon.HybridBlock):
+    """A Block that computes a function of F and its arrays."""
+
+    def __init__(self, function):
+        super().__init__()
+        self._function = function
+
+    def hybrid_forward(self, F, *arrays):
+        return self._function(F, *arrays)
+
+
 def bind(symbol, *shapes, params=None):
     """A Module bound to the shapes of its inputs.  Its parameters are ones, or ``params``."""
     names = [name for name, _ in shapes]

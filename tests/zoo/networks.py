@@ -7,6 +7,9 @@ from typing import Any, Callable
 import mxnet as mx
 import numpy as np
 
+from mms_handler.models.graphs.graph import graph_of
+from mms_handler.models.onnx import convert, prove
+
 #: The side of a picture, by the name of the network: the smallest that it takes, or the usual one.
 SMALL = {
     "resnet18_v1": 32,
@@ -37,6 +40,17 @@ def network(name: str, side: int, classes: int = 10) -> tuple[Any, Any]:
     picture = np.random.RandomState(0).normal(0, 1, (1, 3, side, side)).astype(np.float32)
     net(mx.nd.array(picture)).wait_to_read()
     return net, picture
+
+
+def largest_difference(name: str, side: int, classes: int = 10) -> float:
+    """How far a network's ONNX is from the network itself, as the proof says."""
+    net, picture = network(name, side, classes)
+    graph = graph_of(net, [mx.nd.array(picture)])
+    converted = convert(graph, [picture.shape], ["data"], ["scores"])
+    expected = [net(mx.nd.array(picture)).asnumpy()]
+    (difference,) = prove(converted, graph, [picture], expected).differences
+    assert difference.output == "scores"
+    return difference.largest
 
 
 def words(layer: Callable[..., Any]) -> tuple[Any, Any]:

@@ -8,6 +8,7 @@ import mxnet as mx
 import numpy as np
 import onnx
 import pytest
+from tiny_models import Function
 
 from mms_handler.errors import ModelError
 from mms_handler.models.graphs.graph import Graph
@@ -28,17 +29,6 @@ def tensors(converted):
         each.name: [side.dim_param or side.dim_value for side in each.type.tensor_type.shape.dim]
         for each in (*graph.input, *graph.output)
     }
-
-
-class Function(mx.gluon.HybridBlock):
-    """A Block that computes a function of F and its arrays."""
-
-    def __init__(self, function):
-        super().__init__()
-        self._function = function
-
-    def hybrid_forward(self, F, *arrays):
-        return self._function(F, *arrays)
 
 
 def close(expected, given):

@@ -7,6 +7,7 @@ import warnings
 import mxnet as mx
 import numpy as np
 import pytest
+from tiny_models import Function
 
 from mms_handler.errors import ModelError
 from mms_handler.models.onnx import convert
@@ -23,15 +24,6 @@ def stack(*layers):
     net = nn.HybridSequential()
     net.add(*layers)
     return net
-
-
-class Function(mx.gluon.HybridBlock):
-    def __init__(self, function):
-        super().__init__()
-        self._function = function
-
-    def hybrid_forward(self, F, x):
-        return self._function(F, x)
 
 
 class WithStates(mx.gluon.HybridBlock):

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import mxnet as mx
 import pytest
 
-from mms_handler.models.graphs.graph import graph_of
-from mms_handler.models.onnx import convert, prove
-from tests.zoo.networks import SMALL, network
+from tests.zoo.networks import SMALL, largest_difference
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_a_network_is_proved(name):
-    net, picture = network(name, SMALL[name])
-    graph = graph_of(net, [mx.nd.array(picture)])
-    converted = convert(graph, [picture.shape], ["data"], ["scores"])
-    expected = [net(mx.nd.array(picture)).asnumpy()]
-    (difference,) = prove(converted, graph, [picture], expected).differences
-    assert difference.output == "scores"
-    assert difference.largest <= 1e-5
+    assert largest_difference(name, SMALL[name]) <= 1e-5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mxnet as mx
 import numpy as np
 import pytest
+from tiny_models import Function
 
 from mms_handler.errors import ModelError
 from mms_handler.models.onnx import convert, prove, rows_are_independent
@@ -117,15 +118,6 @@ def test_a_model_that_mxnet_itself_cannot_run_is_refused(symbol_graph):
     graph = graph._replace(dtypes=(np.float16,), parameters=half)
     with pytest.raises(ModelError, match="MXNet fails for the sample: float16 fully connected"):
         prove(convert(graph, [(4, 5)]), graph, [noise(4, 5)])
-
-
-class Function(mx.gluon.HybridBlock):
-    def __init__(self, function):
-        super().__init__()
-        self._function = function
-
-    def hybrid_forward(self, F, x):
-        return self._function(F, x)
 
 
 @pytest.mark.parametrize(
