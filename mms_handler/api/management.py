@@ -182,9 +182,6 @@ def own_name(place: str | os.PathLike[str]) -> str:
     path = Path(place)
     if path.exists():
         return sources.own_name(path)
-    last = path.name
-    for suffix in (".mar", ".tar.gz", ".tgz"):
-        last = last[: -len(suffix)] if last.endswith(suffix) else last
-    if not last:
-        raise ArchiveError(f"{place} does not give the model's name: name it")
-    return last
+    if name := sources.stem(path.name):
+        return name
+    raise ArchiveError(f"{place} does not give the model's name: name it")

@@ -23,6 +23,9 @@ from mms_handler.settings import Settings
 
 log = logging.getLogger(__name__)
 
+#: The ends of the names of archives.
+_SUFFIXES = (".mar", ".tar.gz", ".tgz")
+
 
 class Source(NamedTuple):
     """The files of a model, before they are in the store.
@@ -115,10 +118,15 @@ def name_of(path: Path) -> str:
     """
     if path.is_dir():
         return check_name(os.path.basename(os.path.abspath(path)))
-    for suffix in (".mar", ".tar.gz", ".tgz"):
-        if path.is_file() and path.name.endswith(suffix):
-            return check_name(path.name[: -len(suffix)])
+    if path.is_file() and path.name.endswith(_SUFFIXES):
+        return check_name(stem(path.name))
     raise NoSuchModel(f"{path} is neither a .mar, a .tar.gz, a .tgz nor a folder")
+
+
+def stem(file_name: str) -> str:
+    """The name of a file without the suffix of an archive, if it has one."""
+    suffixes = [suffix for suffix in _SUFFIXES if file_name.endswith(suffix)]
+    return file_name[: -len(suffixes[0])] if suffixes else file_name
 
 
 def _source(name: str | None, path: Path, url: str, keys: Keys | None) -> Source:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from mms_handler.api.management import own_name
 from mms_handler.errors import ArchiveError, NoSuchModel
 from mms_handler.server.sources import Source, Sources, allowed_folders, name_of, opened, source_at
 from mms_handler.settings import Settings
@@ -46,6 +47,16 @@ def test_names(store, monkeypatch):
     (store / "a b").mkdir()
     with pytest.raises(ArchiveError, match="'a b' is not a valid"):
         name_of(store / "a b")
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [("a.mar", "a"), ("b-2.0.tar.gz", "b-2.0"), ("c.tgz", "c"), ("d.tgz.mar", "d.tgz")],
+)
+def test_a_client_gives_the_name_that_a_server_gives(tmp_path, file, name):
+    """One suffix is left out, also of an address that the client cannot look into."""
+    (tmp_path / file).touch()
+    assert name_of(tmp_path / file) == own_name(f"s3://bucket/{file}") == name
 
 
 def test_sources_of_paths(store):
