@@ -36,17 +36,21 @@ class Answer(NamedTuple):
 
     def message(self) -> str:
         """The message of a failed request: MMS's, or else the whole body."""
-        try:
-            return str(json.loads(self.body)["message"])
-        except (ValueError, KeyError, TypeError):
-            return self.body.decode("utf-8", "replace").strip()
+        return self._field("message", self.body.decode("utf-8", "replace").strip())
+
+    def error(self) -> str:
+        """The name of the error of a failed request; "" if the body has none."""
+        return self._field("type")
 
     def request_id(self) -> str:
         """The id of a request that failed in a worker, whose log has lines with it; else ""."""
+        return self._field("request_id")
+
+    def _field(self, name: str, default: str = "") -> str:
         try:
-            return str(json.loads(self.body)["request_id"])
+            return str(json.loads(self.body)[name])
         except (ValueError, KeyError, TypeError):
-            return ""
+            return default
 
 
 def call(

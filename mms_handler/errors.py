@@ -19,7 +19,8 @@ HandlerError            500
     UntrustedArchive    403   it has no signature of a key that is trusted
   ServerError           500   the front end failed to do what it was asked
     NoSuchModel         404   no model has this name, or there is none at this address
-    NameTaken           409   a model of this name is registered
+    Conflict            409   what is asked for is at odds with the versions that a model has
+      NameTaken         409   a model of this name is registered
     Unavailable         503   the model cannot be used or changed now; try again later
   TrainingError               a training cannot start, or its result is not as required
   TransformError              a transform job cannot start, or cannot go on
@@ -182,16 +183,14 @@ class NoSuchModel(ServerError):
     status, phrase = 404, "Not Found"
 
 
-class NameTaken(ServerError):
-    """A model of this name is registered, or is being registered."""
-
-    status, phrase = 409, "Conflict"
-
-
 class Conflict(ServerError):
     """What is asked for is at odds with the versions that a model has."""
 
     status, phrase = 409, "Conflict"
+
+
+class NameTaken(Conflict):
+    """A model of this name is registered, or is being registered."""
 
 
 class Unavailable(ServerError):

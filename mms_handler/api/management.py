@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, Sequence
+from typing import TYPE_CHECKING, Any, Sequence
 
 from mms_handler import settings
 from mms_handler.errors import (
@@ -13,6 +13,7 @@ from mms_handler.errors import (
     BadInput,
     Conflict,
     HandlerError,
+    NameTaken,
     NoSuchModel,
     OutOfResources,
     ServerError,
@@ -20,6 +21,9 @@ from mms_handler.errors import (
     Unavailable,
     UntrustedArchive,
 )
+
+if TYPE_CHECKING:
+    from mms_handler.client import Answer
 
 _ERRORS = {
     error.status: error
@@ -159,7 +163,7 @@ class Management:
             timeout_s=self._timeout_s,
         )
         if answer.status >= 400:
-            raise _error(answer.status)(answer.message() or f"the server answered {answer.status}")
+            raise _error(answer)(answer.message() or f"the server answered {answer.status}")
         try:
             reply = json.loads(answer.body)
         except ValueError:
@@ -167,8 +171,10 @@ class Management:
         return dict(reply[0] if isinstance(reply, list) else reply)
 
 
-def _error(status: int) -> type[HandlerError]:
-    return _ERRORS.get(status, ServerError)
+def _error(answer: Answer) -> type[HandlerError]:
+    if answer.error() == NameTaken.__name__:
+        return NameTaken
+    return _ERRORS.get(answer.status, ServerError)
 
 
 def own_name(place: str | os.PathLike[str]) -> str:

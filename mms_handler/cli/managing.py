@@ -21,7 +21,7 @@ from mms_handler.cli.command import (
     print_table,
     token_file_option,
 )
-from mms_handler.errors import HandlerError, ServerError
+from mms_handler.errors import HandlerError, NameTaken, ServerError
 
 if TYPE_CHECKING:
     from mms_handler.api import Management
@@ -33,6 +33,8 @@ _ADVICE = {
     503: "; try again later",
     507: "; mms-handler models unload NAME makes room",
 }
+
+_NAME_TAKEN = "; mms-handler models swap NAME PATH serves another version"
 
 #: The same for commands that load a model from a place.
 _PLACE_ADVICE = {
@@ -128,8 +130,7 @@ def load(
     """Load a model; it answers requests when this command ends."""
     from mms_handler.api.management import own_name
 
-    advice = {**_PLACE_ADVICE, 409: "; mms-handler models swap NAME PATH serves another version"}
-    with _advised(advice):
+    with _advised(_PLACE_ADVICE):
         name = name or own_name(path)
         management = _management(**server)
         with _progress(management, name):
@@ -233,7 +234,7 @@ def _advised(advice: dict[int, str]) -> Iterator[None]:
     except HandlerError as exc:
         if isinstance(exc, ServerError) and exc.__cause__:  # no answer came
             end(f"{exc}{connection_advice(exc, refused, lost)}", 1)
-        step = advice.get(exc.status)
+        step = _NAME_TAKEN if isinstance(exc, NameTaken) else advice.get(exc.status)
         end(f"{str(exc).rstrip('.')}{step}" if step else str(exc), 1)
 
 

@@ -313,11 +313,7 @@ def test_an_unloading(server):
             "; a server takes models from its --model-store, and from addresses of its "
             "--allowed-urls",
         ),
-        (
-            ["load", "iris.mar"],
-            409,
-            "; mms-handler models swap NAME PATH serves another version",
-        ),
+        (["load", "iris.mar", "--version", "1"], 409, ""),
         (
             ["swap", "iris", "iris.mar"],
             404,
@@ -331,6 +327,15 @@ def test_a_refusal(server, words, status, advice):
     """The server's reason, and what to do."""
     server.replies = [(status, {"code": status, "type": "X", "message": "because"})]
     assert fails(*words) == f"because{advice}"
+
+
+def test_a_name_that_is_taken(server):
+    """Only this conflict is one that a swap ends."""
+    taken = {"code": 409, "type": "NameTaken", "message": "Model iris is already registered."}
+    server.replies = [(409, taken)]
+    assert fails("load", "iris.mar") == (
+        "Model iris is already registered; mms-handler models swap NAME PATH serves another version"
+    )
 
 
 def test_a_swap_of_nothing(server):
