@@ -62,6 +62,13 @@ SERVER_TESTS = {
     "bench/": ("bench",),
     "codecs/tensors": ("open_inference",),
     "dev/": ("open_inference", "commands"),
+    "export/": ("commands",),
+    "models/graphs/int8": ("int8",),
+    "models/graphs/quantize": ("int8",),
+    "models/graphs/onnx_twin": ("twin",),
+    "models/onnx/": ("twin",),
+    "models/rows": ("twin", "serving", "data_plane"),
+    "models/twin": ("twin",),
     "replay/": ("capture",),
     "server/": ("management", "models_commands", "versions", "logs", "access"),
     "server/api_parts": ("open_inference",),
@@ -76,11 +83,18 @@ SERVER_TESTS = {
     "transform/": ("transform",),
     "tuning/": ("tune",),
     "worker/": ("worker_life", "batches", "logs"),
+    "worker/engine": ("twin",),
+    "worker/exporting": ("commands",),
+    "worker/lane": ("data_plane", "batches"),
     "worker/learning": ("learning",),
     "worker/mms/fork": ("forked_workers", "worker_processes"),
+    "worker/mms/metrics": ("metrics",),
+    "worker/mms/output": ("logs", "hostile_output"),
     "worker/mms/plain": ("plain_handlers",),
     "worker/mms/plane": ("data_plane", "worker_frames"),
+    "worker/plain": ("plain_handlers",),
     "worker/tracing": ("traces",),
+    "worker/twins": ("twin",),
 }
 
 #: Seconds of tests, as they took without a mutant, that are run for one mutant.
@@ -207,8 +221,13 @@ def reaching_tests(mutant: Mutant, tests: Tests) -> set[str]:
 
 def is_own(test: str, module: str) -> bool:
     """Whether a test is in the file, or one of the files, that has a module's tests."""
-    file = test.partition("::")[0]
-    return file.startswith(own_folder(module)) and Path(module).stem in Path(file).name
+    file = file_of(test)
+    folders = (own_folder(module), f"tests/{Path(module).parts[1]}/")  # such as tests/worker
+    return file.startswith(folders) and Path(module).stem in Path(file).name
+
+
+def file_of(test: str) -> str:
+    return test.partition("::")[0]
 
 
 def near_lines(source: str, line: int) -> Iterator[Iterable[int]]:
@@ -240,16 +259,18 @@ def tests_of(mutant: Mutant, tests: Tests) -> list[str]:
 
     First the module's own, which may be more than those that reach its line: it may run once in a
     process, in the test that happens to be the first, or only in a child process.  Then others that
-    reach it, and others of the folder.
+    reach it, those of their files, which may share what one of them has made, and others of the
+    folder.
     """
     own = own_folder(mutant.module)
     reaching = reaching_tests(mutant, tests)
+    files = {file_of(name) for name in reaching}
     ordered = sorted(
-        (name for name in tests.seconds if name in reaching or name.startswith(own)),
+        (name for name in tests.seconds if file_of(name) in files or name.startswith(own)),
         key=lambda name: (
             not is_own(name, mutant.module),
             name not in reaching,
-            not name.startswith(own),
+            file_of(name) not in files,
             tests.seconds[name],
         ),
     )
@@ -312,9 +333,9 @@ def is_noticed(copy: Path, names: list[str], tests: Tests) -> bool:
     Those of the first one's file run alone first: mostly one of them fails, and then the others'
     files need not be read.
     """
-    file = names[0].partition("::")[0]
+    file = file_of(names[0])
     for is_first in (True, False):
-        part = [name for name in names if (name.partition("::")[0] == file) is is_first]
+        part = [name for name in names if (file_of(name) == file) is is_first]
         limit_s = 30 + 4 * sum(tests.seconds[name] for name in part)
         if part and forked.fail(copy, part, limit_s):
             return True

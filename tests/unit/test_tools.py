@@ -111,6 +111,23 @@ def test_the_own_tests_of_a_module():
     assert mutate.own_folder("mms_handler/errors.py") == "tests/unit/test_errors.py"
 
 
+def test_which_test_is_a_modules_own():
+    """Its file has the module's name, in the folder for its tests, or in that for its area."""
+    for test, module in [
+        ("unit/worker/test_lane.py", "worker/lane.py"),
+        ("unit/worker/mms/test_output.py", "worker/mms/output.py"),
+        ("worker/test_learning.py", "worker/learning.py"),
+        ("worker/test_load_sample.py", "worker/sample.py"),
+    ]:
+        assert mutate.is_own(f"tests/{test}::test_it", f"mms_handler/{module}")
+    for test, module in [
+        ("unit/worker/test_lane.py", "worker/engine.py"),
+        ("unit/server/test_access.py", "worker/access.py"),
+        ("worker/test_learning.py", "models/learning.py"),
+    ]:
+        assert not mutate.is_own(f"tests/{test}::test_it", f"mms_handler/{module}")
+
+
 USED = """
 LIMIT = 5
 OTHER = 6
@@ -144,13 +161,18 @@ def test_where_a_line_that_an_import_runs_is_used(line, places):
 
 @pytest.mark.skipif(sys.version_info < (3, 9), reason="ast.unparse is new in 3.9")
 def test_the_tests_of_a_mutant(monkeypatch):
-    """The module's own, first those that reach it; then others that do, while there is time."""
+    """The module's own, first those that reach it; then others that do, while there is time.
+
+    Those of their files come next: what the line has made may be shared by all tests of a file.
+    """
     (mutant,) = (each for each in mutate.choose(13, 10_000, "media.py") if each.number == 0)
     own, other, far = (f"tests/unit/{name}" for name in ("test_media.py::", "test_a.py::", "c::"))
     seconds = {f"{own}a": 1, f"{own}b": 2, f"{own}c": 20, f"{other}a": 1, f"{far}a": 0.1}
+    seconds[f"{other}b"] = 0.1
     reaching = {f"{own}b", f"{other}a", "a test that failed"}
     tests = mutate.Tests(seconds, {("mms_handler/media.py", mutant.line): reaching})
-    assert mutate.tests_of(mutant, tests) == [f"{own}b", f"{own}a", f"{other}a"]
+    chosen = [f"{own}b", f"{own}a", f"{other}a", f"{other}b"]
+    assert mutate.tests_of(mutant, tests) == chosen
     monkeypatch.setattr(mutate, "BUDGET_S", 2)
     assert mutate.tests_of(mutant, tests) == [f"{own}b"]
     monkeypatch.setattr(mutate, "BUDGET_S", 3)
