@@ -75,7 +75,7 @@ def served(
     server_settings: Settings,
     log: Callable[[str], None],
     *,
-    use_tuned: bool = True,
+    use_tuned: bool,
 ) -> Iterator[str]:
     """Serve a model for the length of a ``with`` block; yields its URL.
 

@@ -191,7 +191,7 @@ def _url(target: str | Path) -> Iterator[str]:
         return
     effective = settings.effective(settings.environment(), {"log_level": "warning"})
     click.echo(f"serving {target}", err=True)
-    with targets.served(target, effective.settings, _print_log) as url:
+    with targets.served(target, effective.settings, _print_log, use_tuned=True) as url:
         yield url
 
 

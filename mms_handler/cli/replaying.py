@@ -115,7 +115,7 @@ def _served(against: str, print_line: Callable[[str], None]) -> Iterator[str]:
             "such as http://127.0.0.1:8080"
         )
     place = against if "://" in against else Path(against)
-    with served(place, settings.current(), print_line) as url:
+    with served(place, settings.current(), print_line, use_tuned=True) as url:
         yield url
 
 

@@ -43,6 +43,10 @@ def test_a_reply_without_a_length_ends_with_its_connection():
     assert parse(data, closed=True) == Reply(200, b"HTTP/1.1 200 OK", b"abc", True)
 
 
+def test_a_head_may_be_empty():
+    assert parse(b"\r\n\r\nabc", closed=True) == Reply(0, b"", b"abc", True)
+
+
 def test_what_is_no_http_has_no_status():
     assert parse(b"SSH-2.0\r\ncontent-length: 0\r\n\r\n", closed=False).status == 0
 

@@ -230,7 +230,10 @@ def test_inputs_that_are_refused(entry, message):
 
 
 def test_an_input_that_is_there_twice():
+    """A client's name may be long."""
     assert refused(tensor([1], (1,)), tensor([2], (1,))) == "\"inputs\" has 'x' twice"
+    long = {**tensor([1], (1,)), "name": 70 * "x"}
+    assert refused(long, long) == f'"inputs" has \'{59 * "x"} twice'
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from tiny_models import DATA, bind, dense, predicted
 
 from mms_handler import models
 from mms_handler.errors import BadInput
-from mms_handler.models.predictor import BlockPredictor, ModulePredictor
+from mms_handler.models.graphs.graph import Graph
+from mms_handler.models.predictor import BlockPredictor, ModulePredictor, executors_of
 
 # --- Modules --------------------------------------------------------------------------------
 
@@ -140,6 +141,26 @@ def test_dependent_rows_bound_to_one_run_alone():
     predictor, prediction = predicted(module, [[1], [5]])
     assert prediction.tolist() == [[0.0], [0.0]]
     assert predictor._executors.max_rows == 1
+
+
+@pytest.mark.parametrize(
+    ("build", "most", "max_rows", "shared"),
+    [(dense, 1, 1, True), (dense, 2, 2, True), (centred, 2, 1, True), (centred, 1, 1, True)],
+)
+def test_a_module_bound_to_one_row(monkeypatch, build, most, max_rows, shared):
+    """As many rows are run at once as fit, if they are independent; else one."""
+    monkeypatch.setattr(Graph, "max_rows", lambda self, shapes: most)
+    executors, may_share = executors_of(build(1))
+    assert (executors.max_rows, may_share) == (max_rows, shared)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_a_module_bound_to_two_rows(monkeypatch, most):
+    """It may mix them, unless rows were seen to be independent; of one row at once, too."""
+    monkeypatch.setattr(Graph, "max_rows", lambda self, shapes: most)
+    executors, may_share = executors_of(dense(2))
+    assert (executors.max_rows, may_share) == (most, True)
+    assert executors_of(centred(2)) == (None, False)
 
 
 def test_dependent_rows_bound_to_two_run_by_twos():

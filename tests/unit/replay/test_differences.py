@@ -68,6 +68,14 @@ def test_other_differences(then, now, content_type):
     assert differences(then, now, content_type) is None
 
 
+@pytest.mark.parametrize("name", ["jsonlines", "x-jsonlines", "jsonl", "x-ndjson"])
+def test_the_names_of_lines_of_json(name):
+    """Whose numbers are compared, and whose texts."""
+    kind = f"application/{name}"
+    assert differences(b'[1, "a"]\n[2]', b'[1, "a"]\n[4]', kind) == (2, 0.5, 0.5, 2, 2)
+    assert differences(b'["a"]\n', b'["b"]\n', kind) is None
+
+
 def test_sums():
     """The largest of both, and the sums."""
     total = Differences(1, 0.5, 0.5, 3, 3) + Differences(2, 0.25, 0.5, 4, 5)

@@ -76,10 +76,14 @@ def test_a_library_that_a_function_imports(script, tmp_path):
 
 def test_the_file_of_a_syntax_error_is_the_edited_one(script, tmp_path):
     path = script("def f(:\n")
-    write_sources(tmp_path / "model", {"": "/home/me/iris"})
-    text = script_traceback(raised(path), str(tmp_path / "model"))
-    assert text.startswith('  File "/home/me/iris/code/inference.py", line 1\n')
-    assert "importlib" not in text
+    for sources, edited in [
+        ({"": "/home/me/iris"}, "/home/me/iris/code/inference.py"),
+        ({"": "iris", "code": "/src"}, "/src/inference.py"),
+    ]:
+        write_sources(tmp_path / "model", sources)
+        text = script_traceback(raised(path), str(tmp_path / "model"))
+        assert text.startswith(f'  File "{edited}", line 1\n')
+        assert "importlib" not in text
 
 
 def test_a_cause_is_shown_in_the_same_way(script, tmp_path):

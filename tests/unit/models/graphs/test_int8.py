@@ -134,6 +134,7 @@ def test_near_is_twice_what_packing_measured():
     expected = np.array([[10.0, 0]])
     for measured, shift, near in [(0.1, 1.9, True), (0.1, 2.5, False), (0, 0.09, True)]:
         assert PackedInt8(None, measured).near([expected], [expected - [[shift, 0]]]) is near
+    assert PackedInt8(None, 0.25).near(np.array([2.0]), np.array([1.0]))  # half of it: the limit
     assert not PackedInt8(None, 0.1).near([expected], [expected[:, :1]])
     assert not PackedInt8(None, 0.1).near([expected], [expected * np.nan])
 

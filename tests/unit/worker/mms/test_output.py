@@ -88,6 +88,13 @@ def test_a_line_may_come_in_pieces(pipe):
     assert pipe.read() == " [and 1016 bytes more]\n"
 
 
+def test_a_line_of_a_request_in_pieces_has_its_id_once(pipe):
+    pipe.stream.lines.tag("4f1c")
+    for piece in ("one", ", two\nthr", "ee\n"):
+        print(piece, end="", flush=True, file=pipe.stream)
+    assert pipe.read() == "request 4f1c: one, two\nrequest 4f1c: three\n"
+
+
 def test_a_command_in_pieces_is_not_obeyed(pipe):
     """A line that begins like a command gets a space in front."""
     print("[P", end="", flush=True, file=pipe.stream)
