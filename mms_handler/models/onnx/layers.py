@@ -16,14 +16,13 @@ from mms_handler.models.onnx.shapes import Length
 
 def dense(node: Node, graph: Builder) -> list[str]:
     """FullyConnected: of all but the first dimension, which is the default, or of the last."""
-    data, weight = node.inputs[:2]
-    bias = [] if node.flag("no_bias") else [node.inputs[2].name]
+    data, weight, *bias = node.inputs
     name, sides = data.name, node.outputs[0].sides
     if data.rank != 2:
         columns = weight.sides[1]
         rows = data.sides[0] if node.flag("flatten", True) else _product(data.sides[:-1])
         name = graph.reshape(name, [rows, columns])
-    product = graph.op("Gemm", name, weight.name, *bias, transB=1)
+    product = graph.op("Gemm", name, weight.name, *_names(bias), transB=1)
     return [product if len(sides) == 2 else graph.reshape(product, sides)]
 
 
@@ -42,8 +41,7 @@ def convolution(node: Node, graph: Builder) -> list[str]:
     layout = node.text("layout", "NC")
     if not layout.startswith("NC"):
         raise ModelError(f"{node} has the layout {layout}")
-    inputs = node.inputs[: 2 if node.flag("no_bias") else 3]
-    return [graph.op("Conv", *_names(inputs), **_windows(node))]
+    return [graph.op("Conv", *_names(node.inputs), **_windows(node))]
 
 
 def deconvolution(node: Node, graph: Builder) -> list[str]:
@@ -51,10 +49,9 @@ def deconvolution(node: Node, graph: Builder) -> list[str]:
     layout = node.text("layout", "NC")
     if not layout.startswith("NC") or node.wholes("target_shape"):
         raise ModelError(f"{node} has the layout {layout} or a target_shape")
-    inputs = node.inputs[: 2 if node.flag("no_bias", True) else 3]
     windows = _windows(node)
     adjusted = node.wholes("adj", (0,) * len(windows["strides"]))
-    return [graph.op("ConvTranspose", *_names(inputs), output_padding=adjusted, **windows)]
+    return [graph.op("ConvTranspose", *_names(node.inputs), output_padding=adjusted, **windows)]
 
 
 def _windows(node: Node) -> Any:
@@ -98,10 +95,9 @@ def batch_norm(node: Node, graph: Builder) -> list[str]:
     if any(array is None for array in arrays):
         raise ModelError(f"{node} has parameters that depend on an input")
     gamma, beta, mean, variance = map(np.asarray, arrays)
+    names = _names(parameters)
     if node.flag("fix_gamma", True):
         gamma = np.ones_like(gamma)
-    names = [value.name for value in parameters]
-    if node.flag("fix_gamma", True):
         names[0] = graph.constant(gamma, gamma.dtype)
     epsilon = node.number("eps", 1e-3)
     axis = node.whole("axis", 1) % data.rank

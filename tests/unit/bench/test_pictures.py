@@ -243,6 +243,7 @@ def test_a_mark_for_each_trial_within_the_limits(panels):
 def test_the_axes_of_trials(panels):
     speeds, latencies = panels
     assert speeds.get_xlim()[0] == 0
+    assert len(speeds.get_xticks()) <= 6  # numbers of five digits stay apart
     assert speeds.get_ylim() == (-0.6, 3.6)
     assert latencies.get_xscale() == "log"
     assert (speeds.get_xlabel(), latencies.get_xlabel()) == (
