@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
+import json
 import socket
 import threading
 import time
 
+import numpy as np
 import pytest
 from bench.servers import RIGHT, answering, reply, stalling
 
 from mms_handler.archive import packed_reply
-from mms_handler.bench.measuring import Target, measure
+from mms_handler.bench import measuring
+from mms_handler.bench.measuring import Target, default_processes, measure
 from mms_handler.bench.order import Load, Timing
+from mms_handler.errors import ServerError
 
 REQUEST = b"POST / HTTP/1.1\r\nHost: here\r\nContent-Length: 5\r\n\r\n[[1]]"
 EXPECTED = {"status": 200, "content_type": "application/json", "body": "[[5]]"}
@@ -152,3 +157,112 @@ def test_the_processes_of_the_server_are_measured():
         result = measured(port, Load(clients=4), Timing(0, 2, 5))
     assert 0.03 < result.used.front_cpu_s < 3
     assert result.used.front_mb > 10
+
+
+# --- the processes ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("load", "processes", "clients", "rates", "connections", "first_s"),
+    [
+        (Load(clients=1), 1, [1], [0], 256, [0]),
+        (Load(clients=7), 3, [3, 2, 2], [0] * 3, 85, [0] * 3),
+        (Load(clients=2), 5, [1, 1], [0] * 2, 128, [0] * 2),
+        (Load(rate=10), 1, [0], [10], 256, [0]),
+        (Load(rate=10), 4, [0] * 4, [2.5] * 4, 64, [0, 0.1, 0.2, 0.3]),
+        (Load(rate=10), 300, [0] * 300, [10 / 300] * 300, 1, [n / 10 for n in range(300)]),
+    ],
+)
+def test_each_process_makes_a_part(load, processes, clients, rates, connections, first_s):
+    """Together they are the load: as many clients, and requests at constant intervals."""
+    target = Target("here", 80, REQUEST, EXPECTED)
+    orders = measuring._orders(target, load, SECOND, processes)
+    assert [order.clients for order in orders] == clients
+    assert [order.rate for order in orders] == rates
+    assert {order.connections for order in orders} == {connections}
+    assert [order.first_s for order in orders] == pytest.approx(first_s)
+    for order in orders:
+        assert (*order[:4], order.timing) == (*target, SECOND)
+
+
+@pytest.mark.parametrize(("cores", "processes"), [(1, 1), (4, 1), (7, 1), (8, 2), (64, 16)])
+def test_a_process_for_some_cores(monkeypatch, cores, processes):
+    monkeypatch.setattr(measuring.os, "sched_getaffinity", lambda pid: range(cores))
+    assert default_processes() == processes
+
+
+def test_a_process_of_the_load_that_ends(monkeypatch):
+    """Before it is ready, or after."""
+    orders = []
+    monkeypatch.setattr(measuring.Order, "encode", lambda order: orders.append(order) or b"no\n")
+    with answering(lambda number: RIGHT) as port, pytest.raises(
+        ServerError, match="^a process of the load ended early; its error is above$"
+    ):
+        measured(port, Load(clients=1))
+    assert len(orders) == 1
+    with pytest.raises(ServerError, match="^a process of the load ended early"):
+        measuring._Run(measuring.Measured(Load(clients=1)), None, SECOND)._take(0, io.BytesIO())
+
+
+def test_what_is_known_is_shown_meanwhile():
+    """First nothing; the last time all."""
+    counts = []
+    with answering(lambda number: RIGHT) as port:
+        result = measured(
+            port, Load(rate=50), watch=lambda each: counts.append(each.latencies.total_count)
+        )
+    assert counts == sorted(counts)
+    assert (counts[0], counts[-1]) == (0, 50)
+    assert len(set(counts)) > 2
+    assert result.seconds == 1
+    assert 0 < result.rate <= 50
+
+
+def test_a_server_elsewhere_is_not_measured(monkeypatch):
+    monkeypatch.setattr(measuring, "listener", lambda host, port: None)
+    with answering(lambda number: RIGHT) as port:
+        result = measured(port, Load(rate=20))
+    assert result.used is None
+    assert result.is_good
+
+
+def test_a_load_that_is_ended_early():
+    """What was measured counts, for as long as it was measured."""
+
+    def interrupt(measured):
+        if measured.latencies.total_count >= 10:
+            raise KeyboardInterrupt
+
+    with answering(lambda number: RIGHT) as port:
+        target = Target("127.0.0.1", port, REQUEST, EXPECTED)
+        result, whole = measure(target, Load(rate=50), Timing(0, 30, 5), watch=interrupt)
+    assert not whole
+    assert 0 < result.seconds < 30
+    assert result.rate == pytest.approx(result.measured.in_time / result.seconds)
+    assert result.used.front_mb > 1
+
+
+def test_reports_are_added_up():
+    """The time that a process has used before the load counts is not the load's."""
+    run = measuring._Run(measuring.Measured(Load(clients=1)), None, SECOND)
+    head = {
+        "latencies": 3, "late": 1, "in_time": 2, "failures": {"a": 1}, "wrong": 1, "example": "x",
+        "cpu_s": 2.0, "last": False,
+    }  # fmt: skip
+
+    def take(number, **changes):
+        numbers = np.array([0, 5, 5, 7], np.uint32).tobytes()
+        stream = io.BytesIO(json.dumps({**head, **changes}).encode() + b"\n" + numbers)
+        return run._take(number, stream)
+
+    run.begin(time.monotonic() + 1000)
+    assert take(0) is False
+    run._counts_s = time.monotonic()
+    assert take(0, cpu_s=2.5, example="y", last=True) is True
+    assert take(1, cpu_s=0.25) is False
+    got = run.measured
+    assert (got.latencies.total_count, got.latencies.get_count_at_value(5)) == (9, 6)
+    assert got.latencies.get_count_at_value(1) == 3  # no latency is 0
+    assert (got.late.total_count, got.late.get_count_at_value(7)) == (3, 3)
+    assert (got.in_time, got.failures, got.wrong, got.example) == (6, {"a": 3}, 3, "x")
+    assert got.generator_cpu_s == {0: 0.5, 1: 0.25}
