@@ -325,6 +325,7 @@ def _by_hand(
         name,
         lambda place: [place.python("byhand"), "-m", *arguments(place)],
         lambda place: {
+            "ORT_DISABLE_TELEMETRY": "1",
             "MODEL": str(packing.onnx(place.model, place.python("byhand"))),
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(Path(__file__).parents[1]),

@@ -26,8 +26,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Let the processes that tests start have their default signals.
 
     nohup ignores SIGHUP, a shell's background job SIGINT and SIGQUIT, and children inherit that.
-    They do not inherit a handler.
+    They do not inherit a handler.  ONNX Runtime, which some tests import, must upload nothing.
     """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     if config.getoption("numprocesses", None):
         return  # this process runs no test itself
     for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM):

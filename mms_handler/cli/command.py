@@ -104,6 +104,7 @@ def private_key(path: Path, passphrase_file: Path | None) -> Ed25519PrivateKey:
 
 def main() -> None:
     """Run the command.  A known failure becomes one line and an exit code."""
+    settings.forbid_telemetry()
     try:
         group.main(prog_name="mms-handler", standalone_mode=True)
     except SettingsError as exc:

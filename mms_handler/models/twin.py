@@ -21,6 +21,7 @@ from mms_handler.errors import ModelError
 from mms_handler.manifest import Twin
 from mms_handler.models.arrays import Arrays, in_steps, plain_leaves
 from mms_handler.models.evidence import distance
+from mms_handler.models.onnx_runtime import import_onnx_runtime
 from mms_handler.models.rows import ModuleInputs, Shape
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class Session:
             ModelError: ONNX Runtime is not installed, or does not take the file.
         """
         try:
-            import onnxruntime
+            onnxruntime = import_onnx_runtime()
         except ImportError as exc:
             raise ModelError(f"ONNX Runtime is not installed: {EXTRA}") from exc
         options = onnxruntime.SessionOptions()

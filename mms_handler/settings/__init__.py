@@ -32,6 +32,7 @@ __all__ = [
     "environment",
     "export",
     "export_defaults",
+    "forbid_telemetry",
     "hidden_removed",
     "is_set",
     "make_private",
@@ -160,3 +161,12 @@ def export_defaults(values: Mapping[str, str]) -> None:
     """Set the variables that are not set yet, for what this process imports and starts."""
     for name, value in values.items():
         os.environ.setdefault(name, value)
+
+
+def forbid_telemetry() -> None:
+    """Let ONNX Runtime upload nothing, in this process and in what it starts.
+
+    From 1.32 on its import starts two threads that send its use to Microsoft, and writes to the
+    home folder, unless this variable is set by then.  A user's own value stays: 0 allows it.
+    """
+    export_defaults({"ORT_DISABLE_TELEMETRY": "1"})

@@ -29,6 +29,7 @@ from mms_handler.settings import (
     environment,
     export,
     export_defaults,
+    forbid_telemetry,
     path_of_programs,
 )
 from mms_handler.worker import engine, inference, learning, pipeline, sample, shapes
@@ -70,6 +71,7 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
     """
     if settings.log_level == "debug":
         logging.getLogger("mms_handler").setLevel(logging.DEBUG)
+    forbid_telemetry()  # before a script, or the twin, imports ONNX Runtime
     properties = context.system_properties
     model_dir, gpu_id = Path(properties["model_dir"]), properties["gpu_id"]
     worker = Worker(model_dir, context, settings, gpu_id, {}, [], script=script_path)

@@ -781,3 +781,13 @@ def test_whether_traces_are_wanted(monkeypatch, variables, wanted):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert settings.traces() is wanted
+
+
+@pytest.mark.parametrize(("own", "value"), [(None, "1"), ("0", "0")])
+def test_the_telemetry_of_onnx_runtime(monkeypatch, own, value):
+    """It is off, unless the user has set the variable."""
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY")
+    if own:
+        monkeypatch.setenv("ORT_DISABLE_TELEMETRY", own)
+    settings.forbid_telemetry()
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == value

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -99,6 +100,7 @@ importlib.import_module("mx" + "net")
 
 SCRIPTS = {
     "input": INPUT,
+    "onnx": "import onnxruntime\n" + INPUT,
     "model": INPUT.replace("content_type", "content_type, net"),
     "imports": "import mxnet\n" + INPUT,
     "hidden": HIDDEN,
@@ -134,6 +136,13 @@ def edit(folder, **changes):
     text = json.loads(path.read_text())
     text["mms_handler"]["twin"].update(changes)
     path.write_text(json.dumps(text))
+
+
+def environment(home):
+    """This process's, with a home of its own, where ONNX Runtime may upload what it likes."""
+    quiet = {"CI", "GITHUB_ACTIONS", "TF_BUILD", "ORT_DISABLE_TELEMETRY"}
+    usual = {name: value for name, value in os.environ.items() if name not in quiet}
+    return {**usual, "HOME": str(home)}
 
 
 @pytest.fixture(scope="module")
@@ -175,13 +184,14 @@ def reports(net0, tmp_path_factory):
     reply["sha256"] = hashlib.sha256(reply.pop("body").encode()).hexdigest()
     path.write_text(json.dumps(text))
     for name, script in SCRIPTS.items():
-        folder = case(name, any_speed=name != "input")  # which imports MXNet
+        engine = "mxnet" if name == "onnx" else "auto"
+        folder = case(name, any_speed=name != "input", engine=engine)  # any speed imports MXNet
         (folder / "code").mkdir()
         (folder / "code" / "inference.py").write_text(script)
     given = json.dumps([(str(folder), options) for folder, options in cases.values()])
     subprocess.run(
         [sys.executable, "-c", HARNESS], input=given, text=True, check=True, timeout=300,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, env=environment(top),
     )  # fmt: skip
     return {
         name: json.loads((folder / "report").read_text()) for name, (folder, _) in cases.items()
@@ -243,6 +253,12 @@ def test_a_twin_that_is_not_used(reports, name, reason):
 
 def test_a_file_that_is_no_model(reports):
     assert refused(reports["not onnx"]).startswith("ONNX Runtime does not take the twin: ")
+
+
+def test_onnx_runtime_uploads_nothing(reports, tmp_path_factory):
+    """Nor where a script alone imports it; it would keep an identifier in the home folder."""
+    assert reports["onnx"]["answers"][0][0] == pytest.approx(expected(), abs=1e-6)
+    assert not list(tmp_path_factory.getbasetemp().glob("folders*/.cache/**/*onnxruntime*"))
 
 
 def test_an_input_fn_that_needs_no_mxnet(reports):

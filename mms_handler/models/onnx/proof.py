@@ -17,6 +17,7 @@ from mms_handler.models.graphs.graph import Graph
 from mms_handler.models.mx import first_line
 from mms_handler.models.onnx.convert import Converted
 from mms_handler.models.onnx.shapes import Length
+from mms_handler.models.onnx_runtime import import_onnx_runtime
 
 Array = npt.NDArray[Any]
 
@@ -74,8 +75,7 @@ def session(model: bytes, threads: int = 0) -> Any:
     Raises:
         ModelError: ONNX Runtime does not load it.
     """
-    import onnxruntime
-
+    onnxruntime = import_onnx_runtime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what fails is raised
     options.intra_op_num_threads = threads

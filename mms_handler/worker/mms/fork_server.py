@@ -40,7 +40,7 @@ _FORKS, _LOADS = b"f", b"l"
 
 _USES_GPU = "MXNet uses a GPU"
 _HAS_THREADS = "MXNet has threads of its own (MXNET_ENGINE_TYPE)"
-_HAS_ONNX = "ONNX Runtime has a thread of its own"
+_HAS_ONNX = "ONNX Runtime has threads of its own (ORT_DISABLE_TELEMETRY)"
 
 #: Seconds for which a process that has ended is not reaped: serve looks how it ended (deaths.py).
 _KEPT_S = 2
