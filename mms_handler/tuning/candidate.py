@@ -98,6 +98,6 @@ def space(
 
 def _pairs(cores: int) -> list[tuple[int, int]]:
     """Workers and threads that use all cores, half of them or one; and twice as many workers."""
-    threads = [1 << power for power in range(cores.bit_length()) if 1 << power <= cores]
+    threads = [1 << power for power in range(cores.bit_length())]
     pairs = [(max(1, cores // count), count) for count in threads]
     return [*pairs, (1, cores), (max(1, cores // 2), 1), (2 * cores, 1), (1, 1)]

@@ -38,15 +38,12 @@ def search(space: Space, measure: Try, limit: int | None = None) -> list[Trial]:
     trials = {Candidate(): measure(Candidate(), 0)}
     best = trials[Candidate()]
     for _ in range(_PASSES):
-        start = best
         for choice in range(len(space.beside(best.candidate))):
             candidates = space.beside(best.candidate)[choice]
             for candidate in candidates:
                 if candidate not in trials and (limit is None or len(trials) < limit):
                     trials[candidate] = measure(candidate, 0)
             best = _best([best, *(trials[each] for each in candidates if each in trials)])
-        if best is start:
-            break
     return sorted(trials.values(), key=lambda trial: -trial.rate)
 
 

@@ -60,6 +60,7 @@ def test_what_gains_in_one_choice_is_kept_for_the_next():
     assert best.rate == 1800
     assert tried[0] == (DEFAULTS, 0)
     assert len(tried) == len(set(tried)) == 1 + len(others)
+    assert {number for _, number in tried} == {0}
 
 
 def test_a_gain_within_two_percent_changes_nothing():
@@ -154,6 +155,11 @@ OTHER = Candidate(workers=1)
             (1003, 1004, 1005),
             "the defaults are best: the difference is within noise",
         ),
+        (
+            (1000, 1010, 1200),
+            (1200, 1300, 1250),
+            "the defaults are best: the difference is within noise",
+        ),
         ((1000, 1010, 1200), (1210, 1300, 1250), ""),
         ((0, 0, 0), (10, 11, 12), ""),
         ((0, 0, 0), (0, 0, 12), "the defaults are best"),
@@ -162,6 +168,7 @@ OTHER = Candidate(workers=1)
         "slower",
         "rounds that overlap",
         "too little",
+        "rounds that touch",
         "faster",
         "defaults beyond the limits",
         "mostly beyond the limits",
@@ -179,6 +186,7 @@ def test_when_something_is_really_better(default_rates, rates, reason):
     )
     assert verdict.reason == reason
     assert verdict.candidate == (DEFAULTS if reason else OTHER)
+    assert verdict.is_sure is not reason.endswith("noise")
 
 
 @pytest.mark.parametrize(
