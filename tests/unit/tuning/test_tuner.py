@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zipfile
 
 import pytest
+from bench.servers import RIGHT, answering
 
 from mms_handler import archive
+from mms_handler.bench import target as targets
 from mms_handler.bench.order import Load, Timing
 from mms_handler.bench.result import Measured, Result
 from mms_handler.bench.target import Request
 from mms_handler.bench.usage import Used
+from mms_handler.codecs import compiled
 from mms_handler.errors import ServerError
+from mms_handler.manifest import Quantized
 from mms_handler.settings import Settings
+from mms_handler.tuning import tuner as tuners
 from mms_handler.tuning.candidate import Candidate
-from mms_handler.tuning.trial import Trial
+from mms_handler.tuning.trial import State, Trial
 from mms_handler.tuning.tuner import (
     CLIENTS,
+    Interrupted,
     Limits,
     Tuner,
     best_within,
@@ -55,9 +62,57 @@ def test_batches_are_tried_of_our_handler_alone(folder, tmp_path):
 
 def test_without_an_int8_graph_replies_are_checked(folder, tmp_path):
     """With one, the float graph answers other numbers: see tests/e2e/test_tune.py."""
-    made = tuner(archive.pack(folder, tmp_path / "iris.mar"))
+    path = archive.pack(folder, tmp_path / "iris.mar")
+    made = tuner(path)
     assert made._request.reply == {"body": "[3.0]"}
     assert made.space.graphs == (None,)
+    assert made.space.cores == (None, "off")[: 2 if compiled.core else 1]
+    entry = Quantized("int8", "int8.json", 1, 1, 1, 1, 1, 0.1, 0.1)
+    packed = archive.manifest_of(path)._replace(quantized=entry)
+    with_int8 = tuner_of(packed, path)
+    assert with_int8._request == REQUEST._replace(reply=None)
+    assert with_int8.space.graphs == (None, "float")
+
+
+def tuner_of(packed, path) -> Tuner:
+    """A tuner of an archive with another manifest."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(archive, "manifest_of", lambda path: packed)
+        return tuner(path)
+
+
+@pytest.fixture
+def measured(folder, monkeypatch):
+    """A tuner whose trials begin, and fail; what it says, and the clients that they have."""
+    made, calls = tuner(folder), []
+    made.note = lambda line: calls.append(line)
+    attempt = made._try
+    made._try = lambda *arguments: calls.append(arguments[2]) or attempt(*arguments)
+
+    def served(path, settings, log, *, use_tuned):
+        assert use_tuned is False
+        calls.append((settings.workers, settings.port))
+        raise ServerError("it does not start\nbecause")
+
+    monkeypatch.setattr(targets, "served", served)
+    return made, calls
+
+
+def test_a_trial_whose_server_does_not_start(measured, tmp_path):
+    """It is kept, so nobody measures it again; a round has the clients of the best trials."""
+    made, calls = measured
+    state = State(tmp_path / "state", {})
+    measure, two = made.trying(state), Candidate(workers=2)
+    expected = Trial(two, 0, 0, 0, 0, 0, "it does not start")
+    assert [measure(two, 0), measure(two, 0)] == [expected] * 2
+    port = Settings().port
+    assert calls == [(2, 8, 32), "workers 2: ", (2, port)]
+    state.add(Trial(Candidate(), 0, clients=8, rate=10))
+    calls.clear()
+    assert measure(Candidate(), 3).reason == "it does not start"
+    assert calls == [[8], "round 3, the defaults: ", (None, port)]
+    assert [trial.round for trial in state.trials] == [0, 0, 3]
+    assert State(tmp_path / "state", {}).trials == state.trials
 
 
 def test_the_key_knows_the_model_and_the_limits(folder, tmp_path):
@@ -144,11 +199,43 @@ def test_a_trial_is_its_best_load_within_the_limits(results, limits, expected):
     assert (trial.clients, trial.rate, trial.reason) == expected
 
 
+def test_a_trial_on_a_server(folder, monkeypatch):
+    """Each number of clients is measured; Ctrl-C ends all trials."""
+    monkeypatch.setattr(tuners, "CLIENTS", (1, 2))
+    timing = Timing(warmup_s=0, seconds=0.2, timeout_s=5)
+    made = Tuner(folder, REQUEST._replace(reply=None), Settings(), Limits(), timing)
+    shown = []
+    made.watch = lambda start, measured: shown.append((start, measured.load.clients))
+    with answering(lambda number: RIGHT) as port:
+        url = f"http://127.0.0.1:{port}/x"
+        monkeypatch.setattr(targets, "served", lambda *_, **__: contextlib.nullcontext(url))
+        trial = made.trying(State(folder / "state", {}))(Candidate(), 0)
+        assert trial.rate > 0
+        assert (trial.reason, trial.clients in (1, 2)) == ("", True)
+        assert set(shown) == {("the defaults: ", 1), ("the defaults: ", 2)}
+
+        def interrupt(start, measured):
+            raise KeyboardInterrupt
+
+        made.watch = interrupt
+        state = State(folder / "other", {})
+        with pytest.raises(Interrupted):
+            made.trying(state)(Candidate(), 0)
+        assert state.trials == []
+
+
 def test_what_a_trial_says():
     trial = best_within(Candidate(), 0, [result(2, 3, 10, mb=512.34)], Limits())
     assert trial.p99_ms == pytest.approx(10, rel=1e-3)
     assert (trial.rate, trial.mb) == (1.5, 512.3)
     assert best_within(Candidate(), 0, [result(2)], Limits())[3:6] == (0, 0, 0)
+    slow = result(2, 98)
+    for ms in (20, 60):
+        slow.measured.latencies.record_value(1000 * ms)
+    p99_ms = best_within(Candidate(), 0, [slow], Limits()).p99_ms
+    assert p99_ms == pytest.approx(20, rel=1e-3)  # not the largest of a hundred
+    third = result(2, 1)._replace(seconds=3)
+    assert best_within(Candidate(), 0, [third], Limits()).rate == 0.3
 
 
 def test_what_is_asked_of_nothing_fits():
