@@ -72,6 +72,10 @@ def test_without_an_expected_body_any_is_right():
     assert judge.is_right(json_reply(b"2"))
 
 
+def test_without_an_expected_reply_any_is_right():
+    assert Judge(None).is_right(json_reply(b"1"))
+
+
 def test_the_content_type_of_a_reply():
     assert content_type(b"HTTP/1.1 200 OK\r\nA: b\r\ncontent-TYPE:  text/csv ") == "text/csv"
     assert content_type(b"HTTP/1.1 200 OK") == ""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 from dataclasses import replace
+from multiprocessing import reduction
 
 import pytest
 
@@ -65,3 +67,95 @@ def test_the_listener_imports_little():
     )
     command = [sys.executable, "-c", program]
     assert subprocess.run(command, capture_output=True, text=True).stdout == "set()\n"
+
+
+# --- the listener ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def started():
+    """Start workers as MMS's listener does; returns what each says of itself on its connection."""
+    listener = fork_server.Listener()
+
+    def start(target):
+        ours, theirs = socket.socketpair()
+        ours.settimeout(30)
+        with ours, theirs:
+            listener.Process(target=target, args=(theirs,)).start()
+            theirs.close()
+            return ours.recv(100)
+
+    yield start
+    if listener._server:
+        listener._server.close()
+    for pid in listener._children._ended_s:
+        os.waitpid(pid, 0)
+
+
+def says(word):
+    """A worker that loads the model by itself."""
+    return lambda connection: connection.sendall(word)
+
+
+def first(answer, forks=0):
+    """The first worker: it answers the listener, and forks so many others."""
+
+    def work(connection):
+        end = fork_server._first[-1]._listener
+        end.send(answer)
+        connection.sendall(b"first")
+        for left in reversed(range(forks)):
+            (descriptor,) = reduction.recvfds(end, 1)
+            if not left:
+                end.close()  # as at its end, which the listener sees at the next worker
+            with socket.socket(fileno=descriptor) as other:
+                other.sendall(b"forked")
+
+    return work
+
+
+def test_workers_are_forked_by_the_first(started):
+    """If it ends, the next one is a first one again."""
+    assert started(first(b"f", forks=2)) == b"first"
+    assert [started(says(b"loaded")) for _ in range(2)] == [b"forked"] * 2
+    assert started(first(b"f", forks=1)) == b"first"
+    assert started(says(b"loaded")) == b"forked"
+
+
+def test_workers_load_the_model_each(started):
+    """Once the first has said so, for ever."""
+    assert started(first(b"l")) == b"first"
+    assert [started(says(b"%d" % number)) for number in range(3)] == [b"0", b"1", b"2"]
+
+
+def test_a_first_worker_that_ends_before_it_has_loaded(started):
+    """The next one is the first; nobody waits for ever."""
+    assert started(says(b"ends")) == b"ends"
+    assert started(first(b"f", forks=1)) == b"first"
+    assert started(says(b"loaded")) == b"forked"
+
+
+def test_processes_that_have_ended_are_kept_for_a_while(monkeypatch):
+    """MMS looks for them; they are reaped when another one starts, later."""
+    children = fork_server.Children()
+    now = [100.0]
+    monkeypatch.setattr(fork_server.time, "monotonic", lambda: now[0])
+
+    def start():
+        children.start(int)
+        pid = list(children._ended_s)[-1]
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        return pid
+
+    one = start()
+    two = start()  # the end of the first is seen
+    now[0] += fork_server._KEPT_S
+    three = start()
+    assert list(children._ended_s) == [one, two, three]
+    now[0] += 0.1
+    four = start()
+    assert list(children._ended_s) == [two, three, four]
+    with pytest.raises(ChildProcessError):
+        os.waitpid(one, 0)
+    for pid in (two, three, four):
+        assert os.waitpid(pid, 0) == (pid, 0)
