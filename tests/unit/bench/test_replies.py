@@ -47,6 +47,19 @@ def test_a_head_may_be_empty():
     assert parse(b"\r\n\r\nabc", closed=True) == Reply(0, b"", b"abc", True)
 
 
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length:3", 200),
+        (b"HTTP/1.1 200 OK\r\ncontent-LENGTH:  3 \r\nA: b", 200),
+    ],
+    ids=["no blank", "several blanks"],
+)
+def test_how_a_length_is_written(head, status):
+    assert parse(head + b"\r\n\r\nabc", closed=False) == Reply(status, head, b"abc", False)
+    assert parse(head + b"\r\n\r\nab", closed=False) is None
+
+
 def test_what_is_no_http_has_no_status():
     assert parse(b"SSH-2.0\r\ncontent-length: 0\r\n\r\n", closed=False).status == 0
 
@@ -100,3 +113,13 @@ def test_the_last_reply_does_not_change_how_one_is_read(last, data):
     parser = Parser()
     parser.parse(last, closed=False)
     assert parser.parse(data, closed=False) == parse(data, closed=False)
+
+
+def test_a_reply_like_the_last_one_is_there_when_its_last_byte_is():
+    whole = b"HTTP/1.1 200 OK\r\nContent-Length: 40\r\nA: b\r\n\r\n" + 40 * b"x"
+    parser = Parser()
+    reply = parser.parse(whole, closed=False)
+    for count in range(len(whole)):
+        assert parser.parse(whole[:count], closed=False) is None
+    assert parser.parse(whole, closed=False) == reply
+    assert parser.parse(whole, closed=True) == reply._replace(ends=True)
