@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import pytest
 
-from mms_handler.bench.replies import Judge, Parser, Reply, content_type, parse
+from mms_handler.bench.replies import KNOWN, Judge, Parser, Reply, content_type, parse
 
 LENGTH = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nabc"
 CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;x=y\r\nc\r\n0\r\n\r\n"
 
 
 @pytest.mark.parametrize("whole", [LENGTH, CHUNKS], ids=["with a length", "in chunks"])
-def test_a_reply_is_there_when_its_last_byte_is(whole):
+@pytest.mark.parametrize("size", [3, 60])
+def test_a_reply_is_there_when_its_last_byte_is(whole, size):
+    if size == 60:  # one part of many bytes
+        whole = whole.replace(b"length: 3", b"length: 60").replace(b"1;x=y", b"3A;x=y")
+        whole = whole.replace(b"c\r\n0\r\n", 58 * b"c" + b"\r\n0\r\n").replace(
+            b"abc", b"ab" + 58 * b"c"
+        )
     for count in range(len(whole)):
         assert parse(whole[:count], closed=False) is None
     reply = parse(whole, closed=False)
-    assert (reply.status, reply.body, reply.ends) == (200, b"abc", False)
+    assert (reply.status, reply.body, reply.ends) == (200, b"ab" + (size - 2) * b"c", False)
 
 
 @pytest.mark.parametrize(
@@ -60,6 +66,14 @@ def test_how_a_length_is_written(head, status):
     assert parse(head + b"\r\n\r\nab", closed=False) is None
 
 
+@pytest.mark.parametrize(
+    ("head", "status"), [(b"HTTP/1.1 204", 204), (b"abc", 0), (b"a b", 0), (b"", 0)]
+)
+def test_the_status_of_a_head(head, status):
+    """A phrase may be missing."""
+    assert parse(head + b"\r\n\r\n", closed=True).status == status
+
+
 def test_what_is_no_http_has_no_status():
     assert parse(b"SSH-2.0\r\ncontent-length: 0\r\n\r\n", closed=False).status == 0
 
@@ -76,6 +90,26 @@ def json_reply(body: bytes) -> Reply:
 def test_a_right_reply_is_the_expected_one_up_to_rounding(body, right):
     judge = Judge({"status": 200, "content_type": "application/json", "body": "[[0.1]]"})
     assert [judge.is_right(json_reply(body)) for _ in range(3)] == [right] * 3
+
+
+@pytest.mark.parametrize(("number", "right"), [(0.0008, True), (0.0012, False)])
+def test_a_difference_counts_beside_the_largest_number(number, right):
+    judge = Judge({"status": 200, "content_type": "application/json", "body": "[[0, 1.0]]"})
+    assert judge.is_right(json_reply(b"[[%g, 1.0]]" % number)) is right
+
+
+def test_each_body_is_judged_once(monkeypatch):
+    """Some are remembered, and not all that a server makes up."""
+    judge, judged = Judge({"status": 200, "body": "[1]"}), []
+    monkeypatch.setattr(
+        judge, "_same", lambda expected, reply: judged.append(reply.body) or reply.body == b"1"
+    )
+    for number in (1, 2, 1, 2):
+        assert judge.is_right(json_reply(b"%d" % number)) is (number == 1)
+    assert judged == [b"1", b"2"]
+    for number in range(3, 2 * KNOWN):
+        assert not judge.is_right(json_reply(b"%d" % number))
+    assert len(judge._known) == KNOWN
 
 
 def test_without_an_expected_body_any_is_right():
