@@ -20,9 +20,11 @@ from mms_handler.codecs import tensors
 from mms_handler.codecs.tensor_values import datatype_of
 from mms_handler.codecs.tensors import TensorRequest
 from mms_handler.errors import BadInput, Failed, ScriptError
-from mms_handler.worker.pipeline import Run, Steps, Whole
+from mms_handler.worker.functions import Run
+from mms_handler.worker.pipeline import Steps
 from mms_handler.worker.reply import HeadedReply, Outputs, Reply
 from mms_handler.worker.request import Request
+from mms_handler.worker.whole import Whole
 
 #: The name of a model's only output, where the model has no names; more of them are numbered.
 OUTPUT = "output"

@@ -28,7 +28,9 @@ from mms_handler import models, worker_files
 from mms_handler.errors import Failed, attempt
 from mms_handler.processes import die_with_parent
 from mms_handler.worker import sample
-from mms_handler.worker.pipeline import Run, Steps, Whole, run_step
+from mms_handler.worker.functions import Run, run_step
+from mms_handler.worker.pipeline import Steps
+from mms_handler.worker.whole import Whole
 
 log = logging.getLogger(__name__)
 

@@ -33,6 +33,7 @@ from mms_handler.settings import (
     path_of_programs,
 )
 from mms_handler.worker import engine, inference, learning, pipeline, sample, shapes
+from mms_handler.worker.functions import Options
 from mms_handler.worker.load_phases import Worker, note, phase
 from mms_handler.worker.packed import packed_int8, packed_sample, packed_schema
 from mms_handler.worker.request import Request
@@ -47,7 +48,7 @@ _NEEDED_LATER = ("fractions", "mms.service", "sagemaker_inference.errors")
 class Loaded(NamedTuple):
     """A model that can answer requests."""
 
-    pipeline: Any  # pipeline.Whole or pipeline.Steps
+    pipeline: Any  # whole.Whole or pipeline.Steps
     script: Script
     hooks: Sequence[BoundHook]  # the functions in the order in which they are called
     seconds: Mapping[str, float]  # how long each phase took, by name
@@ -136,7 +137,7 @@ def _build(script: Script, worker: Worker, twin: Any) -> _Built:
     alone = worker.device is None
     model, hooks = load_model(script, worker, _twin_model(worker, twin) if alone else None)
     with phase("functions", worker):
-        options = pipeline.Options(
+        options = Options(
             worker.device,
             settings.accept,
             settings.predict_order,

@@ -16,22 +16,20 @@ from __future__ import annotations
 
 import functools
 import logging
-from typing import Any, Callable, Mapping, NamedTuple, Sequence, Tuple
+from typing import Any, Callable, Mapping, Sequence
 
-from mms_handler import codecs, media, models
-from mms_handler.errors import BadInput, Failed, ScriptError, attempt
+from mms_handler import codecs, models
+from mms_handler.errors import BadInput, Failed, ScriptError
 from mms_handler.script.load import Script
 from mms_handler.script.signature import BoundHook, bind
-from mms_handler.worker.phases import DECODE, ENCODE, PREDICT, Phases
-from mms_handler.worker.reply import Outputs, Reply, make_reply
+from mms_handler.worker.functions import Functions, Options, Run, run_step
+from mms_handler.worker.phases import DECODE, ENCODE, PREDICT
+from mms_handler.worker.reply import Outputs, Reply
 from mms_handler.worker.request import PER_REQUEST, Request
-from mms_handler.worker.results import Source, described, stumbled, unusable
+from mms_handler.worker.results import Source, described, unusable
+from mms_handler.worker.whole import Whole
 
 log = logging.getLogger(__name__)
-
-#: ``run(request, function, *arguments)`` calls a step, and returns its result or a Failed.
-#: ``request`` is None for a step that serves several requests at once.
-Run = Callable[..., Any]
 
 
 def _decode_image(body: bytes, limit_bytes: int) -> Any:
@@ -40,25 +38,6 @@ def _decode_image(body: bytes, limit_bytes: int) -> Any:
 
 for _image_type in ("image/jpeg", "image/png", "application/x-image"):
     codecs.register(codecs.Codec(_image_type, _decode_image, None))
-
-
-class Options(NamedTuple):
-    """The settings that a model's answers depend on.
-
-    Attributes:
-        device: where the default input_fn puts arrays.
-        accept: the content type for ``*/*`` and for a request without Accept.
-        predict_order: "model,data" or "data,model", for a predict_fn whose parameters' names do
-            not show the order; None: the same order as input_fn's.
-        max_array_bytes: what a body's arrays may take.
-        saved_shapes: of the model's inputs, from the default save's file.
-    """
-
-    device: Any
-    accept: str = media.JSON
-    predict_order: str | None = None
-    max_array_bytes: int = codecs.MAX_ARRAY_BYTES
-    saved_shapes: Sequence[Tuple[int, ...]] = ()
 
 
 def build(script: Script, model: Any, options: Options) -> Whole | Steps:
@@ -84,11 +63,6 @@ def _default_predict(model: Any, data: Any) -> Any:
     return models.predict(model, data)
 
 
-def run_step(request: Any, function: Callable[..., Any], *arguments: Any) -> Any:
-    """Attempt a step of a request; see Run."""
-    return attempt(function, *arguments)
-
-
 def _attempt_default(_: Any, function: Callable[..., Any], request: Any) -> Any:
     """Attempt a step of a request that runs no function of the script; see Run.
 
@@ -102,116 +76,7 @@ def _attempt_default(_: Any, function: Callable[..., Any], request: Any) -> Any:
         return Failed(exc)
 
 
-class _Answering:
-    """The arguments of hooks, and the reply made of their result: for Whole and Steps."""
-
-    def __init__(self, script: Script, model: Any, options: Options) -> None:
-        self.model, self._options, self.phases = model, options, Phases()
-        #: The script's functions that return arguments of others, by the arguments' names.
-        self._sources = {"model": Source("model_fn", script.hooks.get("model_fn"))}
-
-    def _values(self, hook: BoundHook, request: Request, **values: Any) -> dict[str, Any]:
-        """The arguments for ``hook``, and some others, by the contract's names.
-
-        ``values`` are added.
-        """
-        return {
-            **{name: request.by_name.get(name) for name in hook.by_name},
-            "ctx": self._options.device,
-            "model": self.model,
-            "content_type": request.content_type,
-            "accept": self._accept(request),
-            **values,
-        }
-
-    def _accept(self, request: Request) -> str:
-        return self._accepted(request.accept)
-
-    def _accepted(self, accept: str) -> str:
-        return self._options.accept if accept.strip() in ("", "*/*") else accept
-
-    def _call(self, hook: BoundHook, values: Mapping[str, Any]) -> Any:
-        """Call a hook.
-
-        Raises:
-            ScriptError: it fails because another function returned None.
-        """
-        try:
-            return hook(values)
-        except (AttributeError, TypeError) as exc:
-            arguments = {name: values.get(name) for name in hook.positional}
-            error = stumbled(exc, arguments, self._sources)
-            if error:
-                raise error from exc
-            raise
-
-    def _reply(self, request: Request, result: Any, hook: BoundHook) -> Reply:
-        """The reply that ``hook`` returned.
-
-        Raises:
-            ScriptError: its result cannot be sent.
-        """
-        source = Source(hook.name, hook.function)
-        if result is None:
-            raise unusable(source, None)
-        try:
-            return make_reply(result, self._accept(request), self._options.accept)
-        except ScriptError as exc:
-            raise unusable(source, result, str(exc.__cause__)) from None
-
-    def _default_output(self, prediction: Any, accept: str) -> tuple[bytes, str]:
-        if prediction is None:
-            raise unusable(self._sources["prediction"], None)
-        try:
-            return codecs.encode(models.to_plain(prediction), accept, self._options.accept)
-        except ScriptError as exc:
-            raise unusable(self._sources["prediction"], prediction, str(exc.__cause__)) from None
-
-
-class Whole(_Answering):
-    """One function reads and predicts: transform_fn, or process_request_fn before output_fn.
-
-    Attributes:
-        model: what model_fn returned.
-        hooks: the bound functions, in their order.
-        phases: what the requests that are being answered are in.
-    """
-
-    predictor = passes = None
-    batches = is_default = reads_bodies = writes_arrays = False
-
-    def __init__(self, hook: str, script: Script, model: Any, options: Options) -> None:
-        """``hook`` is the script's transform_fn or process_request_fn.
-
-        Raises:
-            ScriptError: a function's signature fits no documented form.
-        """
-        super().__init__(script, model, options)
-        self._sources["prediction"] = Source(hook, script.hooks[hook])
-        self.hooks = [bind(hook, script.hooks[hook])]
-        others = ["process_request_fn", "input_fn", "predict_fn", "output_fn"]
-        if hook == "process_request_fn":
-            self.hooks.append(bind("output_fn", script.get("output_fn", self._default_output)))
-            others = ["input_fn", "predict_fn"]
-        ignored = [name for name in others if name in script]
-        if ignored:
-            log.warning("%s replaces %s, which will not be called", hook, ", ".join(ignored))
-
-    def answer(self, requests: Sequence[Any], run: Run = run_step) -> list[Any]:
-        """Answer each request alone; see Steps.answer."""
-        return [run(request, self._answer, request) for request in requests]
-
-    def _answer(self, request: Request) -> Reply:
-        first, *rest = self.hooks
-        self.phases.enter(PREDICT)
-        result = self._call(first, self._values(first, request, data=request.script_body()))
-        for hook in rest:
-            self.phases.enter(ENCODE)
-            result = self._call(hook, self._values(hook, request, prediction=result))
-        return self._reply(request, result, self.hooks[-1])
-
-
-class Steps(_Answering):
+class Steps(Functions):
     """input_fn, predict_fn and output_fn: the script's, or else the contract's defaults.
 
     Attributes:
@@ -243,7 +108,7 @@ class Steps(_Answering):
                 script.hooks.get("model_fn"),
             )
         for argument, name in (("data", "input_fn"), ("prediction", "predict_fn")):
-            self._sources[argument] = Source(name, script.hooks.get(name))
+            self.sources[argument] = Source(name, script.hooks.get(name))
         self.predictor: Any = None
         if is_twin:  # of a Module that has no script's predict_fn
             self.predictor = models.TwinPredictor(model)
@@ -266,7 +131,7 @@ class Steps(_Answering):
             script.get("predict_fn", _default_predict),
             model_first=order == "model,data" if order else self._input.model_first,
         )
-        self._output = bind("output_fn", script.get("output_fn", self._default_output))
+        self._output = bind("output_fn", script.get("output_fn", self.default_output))
         self.hooks: list[BoundHook] = [self._input, self._predict, self._output]
         # The guide's predict_fn(module, data) takes a DataIter, also after a script's input_fn.
         # The SDK's predict_fn(data, model) takes what the script's input_fn returned.
@@ -362,7 +227,7 @@ class Steps(_Answering):
         for request in requests:
             data.append(run(request, self.read, request))
             data_bytes += models.size_bytes(data[-1])
-            if data_bytes > self._options.max_array_bytes // 2:
+            if data_bytes > self.options.max_array_bytes // 2:
                 break
 
     def _write_all(self, requests: Sequence[Any], predictions: Any, run: Run) -> list[Reply] | None:
@@ -372,8 +237,8 @@ class Steps(_Answering):
             return None
         if any(request.accept != accept for request in requests):
             return None
-        accept = self._accept(requests[0])
-        written = run(None, codecs.encode_rows, *predictions, accept, self._options.accept)
+        accept = self.accept(requests[0])
+        written = run(None, codecs.encode_rows, *predictions, accept, self.options.accept)
         return (
             None if isinstance(written, Failed) else written and [Reply(*each) for each in written]
         )
@@ -401,12 +266,12 @@ class Steps(_Answering):
         places: dict[str, list[int]] = {}
         for place, prediction in enumerate(predictions if self.writes_arrays else ()):
             if not isinstance(prediction, Failed) and requests[place].tensors is None:
-                places.setdefault(self._accept(requests[place]), []).append(place)
+                places.setdefault(self.accept(requests[place]), []).append(place)
         return places
 
     def _write_each(self, predictions: Sequence[Any], accept: str) -> list[Reply]:
         values = [models.to_plain(prediction) for prediction in predictions]
-        return [Reply(*each) for each in codecs.encode_each(values, accept, self._options.accept)]
+        return [Reply(*each) for each in codecs.encode_each(values, accept, self.options.accept)]
 
     def _answer(self, request: Request) -> Reply | Outputs:
         self.phases.enter(DECODE)
@@ -422,17 +287,17 @@ class Steps(_Answering):
         Raises:
             NotAcceptable: it allows none that can be written.
         """
-        return codecs.negotiate(self._accepted(accept), self._options.accept)
+        return codecs.negotiate(self.accepted(accept), self.options.accept)
 
     def predict(self, request: Request, data: Any) -> Any:
         """Call predict_fn with one request's data."""
         if self.predictor:
             return self.predictor(data)
-        return self._run_script(data, self._values(self._predict, request))
+        return self._run_script(data, self.values(self._predict, request))
 
     def _predict_together(self, data: Any) -> Any:
         """Call the script's predict_fn with the rows of several requests."""
-        return self._run_script(data, {"ctx": self._options.device, "model": self.model})
+        return self._run_script(data, {"ctx": self.options.device, "model": self.model})
 
     def _run_script(self, data: Any, values: Mapping[str, Any]) -> Any:
         """Call the script's predict_fn.
@@ -442,7 +307,7 @@ class Steps(_Answering):
         """
 
         def run(arrays: Sequence[Any]) -> Any:
-            return self._call(self._predict, {**values, "data": self._model_input(arrays[0])})
+            return self.call(self._predict, {**values, "data": self._model_input(arrays[0])})
 
         try:
             prediction = run([data])
@@ -467,14 +332,14 @@ class Steps(_Answering):
             elif self.reads_bodies:
                 data = self._default_input(request.body, request.content_type)
             else:
-                values = self._values(self._input, request, data=request.script_body())
-                data = self._call(self._input, values)
+                values = self.values(self._input, request, data=request.script_body())
+                data = self.call(self._input, values)
         except ValueError as exc:
             raise BadInput(f"input_fn refused the body: {exc}") from exc
         except (LookupError, TypeError) as exc:  # from parsing; the text would not help a client
             raise BadInput(f"input_fn cannot read the body: {type(exc).__name__}") from exc
         if self.predictor and data is None:
-            raise unusable(self._sources["data"], None)
+            raise unusable(self.sources["data"], None)
         return self.predictor.arrays(data) if self.predictor else data
 
     def _model_input(self, data: Any) -> Any:
@@ -488,18 +353,18 @@ class Steps(_Answering):
         if self.writes_arrays and request.tensors is not None:
             return Outputs(prediction)
         if self.writes_arrays:
-            return Reply(*self._default_output(prediction, self._accept(request)))
-        return self._reply(request, self.output(request, prediction), self._output)
+            return Reply(*self.default_output(prediction, self.accept(request)))
+        return self.reply(request, self.output(request, prediction), self._output)
 
     def output(self, request: Request, prediction: Any) -> Any:
         """Call output_fn with a prediction; returns its result."""
         if self._writes_ndarrays:
             prediction = models.to_ndarrays(prediction)
-        values = self._values(self._output, request, prediction=prediction)
-        return self._call(self._output, values)
+        values = self.values(self._output, request, prediction=prediction)
+        return self.call(self._output, values)
 
     def _default_input(self, input_data: bytes, content_type: str) -> Any:
-        return self._taken(codecs.decode(input_data, content_type, self._options.max_array_bytes))
+        return self._taken(codecs.decode(input_data, content_type, self.options.max_array_bytes))
 
     def _taken(self, arrays: Any) -> Any:
         """The default input_fn's result for decoded arrays."""
@@ -507,4 +372,4 @@ class Steps(_Answering):
             return self.predictor.take(arrays)
         if isinstance(arrays, dict):
             arrays = models.single_array(arrays)
-        return models.to_ndarray(arrays, self.model, self._options.device)
+        return models.to_ndarray(arrays, self.model, self.options.device)

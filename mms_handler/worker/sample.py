@@ -9,8 +9,9 @@ from typing import Any, NamedTuple, Sequence, Tuple
 
 from mms_handler import models
 from mms_handler.errors import Failed, attempt
-from mms_handler.worker.pipeline import Steps, Whole
+from mms_handler.worker.pipeline import Steps
 from mms_handler.worker.request import Request
+from mms_handler.worker.whole import Whole
 
 log = logging.getLogger(__name__)
 

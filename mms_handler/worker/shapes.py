@@ -14,9 +14,10 @@ from mms_handler.codecs.tensor_values import datatype_of
 from mms_handler.errors import Failed, attempt
 from mms_handler.schema import Schema, Tensor
 from mms_handler.worker import inference
-from mms_handler.worker.pipeline import Steps, Whole
+from mms_handler.worker.pipeline import Steps
 from mms_handler.worker.reply import Reply
 from mms_handler.worker.request import Request
+from mms_handler.worker.whole import Whole
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,9 @@ import pytest
 from mms_handler import media
 from mms_handler.errors import BadInput, Failed, ScriptError, TooLarge
 from mms_handler.script.load import Script
+from mms_handler.worker.functions import Options, run_step
 from mms_handler.worker.inference import Inference
-from mms_handler.worker.pipeline import Options, build, run_step
+from mms_handler.worker.pipeline import build
 from mms_handler.worker.request import Request
 
 JSON = "application/json"

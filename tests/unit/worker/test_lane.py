@@ -19,10 +19,11 @@ from mms_handler.errors import attempt
 from mms_handler.models.arrays import Arrays
 from mms_handler.models.graphs import faster
 from mms_handler.script.load import Script
+from mms_handler.worker.functions import Options
 from mms_handler.worker.lane import Lane
 from mms_handler.worker.mms import plane
 from mms_handler.worker.mms.current_requests import CurrentRequests
-from mms_handler.worker.pipeline import Options, build
+from mms_handler.worker.pipeline import build
 from mms_handler.worker.service import respond
 from tests.unit.tiny_models import DATA, bind
 

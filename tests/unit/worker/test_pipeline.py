@@ -11,7 +11,8 @@ import pytest
 
 from mms_handler.errors import BadInput, Failed, NotAcceptable, ScriptError, UnsupportedType
 from mms_handler.script.load import Script
-from mms_handler.worker.pipeline import Options, build
+from mms_handler.worker.functions import Options
+from mms_handler.worker.pipeline import build
 from mms_handler.worker.request import Request
 
 JSON, CSV, NPY = "application/json", "text/csv", "application/x-npy"

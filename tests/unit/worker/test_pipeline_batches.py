@@ -21,8 +21,9 @@ from mms_handler.errors import BadInput, TooLarge, attempt
 from mms_handler.models.graphs import faster
 from mms_handler.script.load import Script
 from mms_handler.worker import sample
+from mms_handler.worker.functions import Options
 from mms_handler.worker.mms.deadline import Deadline
-from mms_handler.worker.pipeline import Options, build
+from mms_handler.worker.pipeline import build
 from mms_handler.worker.reply import Reply
 from mms_handler.worker.request import Request
 from mms_handler.worker.sample import prepare

@@ -18,7 +18,8 @@ from mms_handler.errors import Failed
 from mms_handler.models.arrays import Arrays
 from mms_handler.models.inputs import UnboundModule
 from mms_handler.script.load import Script
-from mms_handler.worker.pipeline import Options, build
+from mms_handler.worker.functions import Options
+from mms_handler.worker.pipeline import build
 from mms_handler.worker.request import Request
 
 JSON, CSV, NPY, NPZ = "application/json", "text/csv", "application/x-npy", "application/x-npz"
