@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 
 import pytest
 
@@ -67,8 +68,9 @@ def test_a_relative_import(script, tmp_path, text, required):
 
 
 @pytest.mark.parametrize("name", ["no_such_package_anywhere", "os.path.no", "__main__", ""])
-def test_modules_that_are_nowhere(name):
+def test_modules_that_are_nowhere(name, monkeypatch):
     """A name without a file has no folder; nothing is imported."""
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", None)  # python -m pytest sets it
     assert source._site_folders(name) == []
 
 
