@@ -5,7 +5,7 @@ symbol ──infer──▶ shapes, types ──▶ nodes, constants ──conve
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Sequence, Tuple
+from typing import Any, FrozenSet, NamedTuple, Sequence, Tuple
 
 import mxnet as mx
 import numpy as np
@@ -17,6 +17,7 @@ from mms_handler.models.graphs.graph import Graph
 from mms_handler.models.onnx.arithmetic import fill
 from mms_handler.models.onnx.builder import Builder
 from mms_handler.models.onnx.nodes import Value, nodes_of
+from mms_handler.models.onnx.recurrent import states
 from mms_handler.models.onnx.shapes import FixedRows, Inferred, Lengths, Rows, infer
 from mms_handler.models.onnx.translations import IR_VERSION, OPSET, convert_node
 
@@ -39,12 +40,14 @@ class Converted(NamedTuple):
         model: the ``onnx.ModelProto``.
         rows: where the rows are in the inputs.
         inputs, outputs: what it takes and gives.
+        states: the names of the inputs that are states of recurrent layers.
     """
 
     model: Any
     rows: Rows
     inputs: Tuple[Tensor, ...]
     outputs: Tuple[Tensor, ...]
+    states: FrozenSet[str]
 
 
 def convert(
@@ -99,7 +102,10 @@ def _converted(
     giving = tuple(
         Tensor(name, value.sides, value.dtype) for name, value in zip(outputs, nodes.outputs)
     )
-    return Converted(_model(builder, taking, giving), inferred.rows, taking, giving)
+    model = _model(builder, taking, giving)
+    return Converted(
+        model, inferred.rows, taking, giving, frozenset(states(nodes.nodes).intersection(inputs))
+    )
 
 
 def _named(value: Value, names: Any) -> Value:

@@ -160,15 +160,24 @@ def _answers(executors: Executors, arrays: Sequence[Array], words: str) -> list[
 def made_up(
     converted: Converted, sample: Sequence[Array], seed: int = 0
 ) -> Iterator[tuple[str, list[Array]]]:
-    """The sample, and similar arrays with several numbers of rows, each with words for it."""
+    """The sample, and similar arrays with several numbers of rows, each with words for it.
+
+    States of recurrent layers are never made larger.  A layer gives states from -1 to 1, or one
+    more at each step, so no caller has hundreds in one, where both engines' rounding of sigmoids
+    would be multiplied by it.
+    """
     first = [np.asarray(a, t.dtype) for a, t in zip(sample, converted.inputs)]
     yield "the sample", first
     noise, rows = np.random.RandomState(seed), converted.rows
+    states = [tensor.name in converted.states for tensor in converted.inputs]
     for count in ROWS if rows.free else ROWS[:1]:
         shapes = rows.shapes(count)
         number = f"{count} {'row' if count == 1 else 'rows'}" if rows.free else "rows"
         for words, scale in SCALES.items():
-            arrays = [_random(a, s, scale, noise) for a, s in zip(first, shapes)]
+            scales = [min(scale, 1) if state else scale for state in states]
+            arrays = [_random(*each, noise) for each in zip(first, shapes, scales)]
+            if min(scales) < scale:
+                words += " (states as large)"
             yield f"{number} of random numbers {words}", arrays
         yield f"{number} of zeros", [np.zeros(s, a.dtype) for s, a in zip(shapes, first)]
 

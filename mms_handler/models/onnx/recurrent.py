@@ -34,6 +34,21 @@ _MODES = {
     "rnn_relu": _Mode("RNN", (0,), [("activations", ["Relu"])]),
 }
 
+#: Operators that hand numbers on as they are, in another shape.
+_RESHAPING = {
+    "_copy",
+    "Concat",
+    "expand_dims",
+    "Reshape",
+    "slice",
+    "slice_axis",
+    "SliceChannel",
+    "squeeze",
+    "stack",
+    "SwapAxis",
+    "transpose",
+}
+
 _REFUSED = ("use_sequence_length", "projection_size", "lstm_state_clip_min", "lstm_state_clip_nan")
 
 
@@ -76,6 +91,17 @@ def rnn(node: Node, graph: Builder) -> list[str]:
     if len(node.outputs) == 1:
         return [data]
     return [data, *(_joined(parts, graph) for parts in zip(*ends))]
+
+
+def states(nodes: Sequence[Node]) -> set[str]:
+    """The names of what recurrent layers get as their states, perhaps in another shape."""
+    names: set[str] = set()
+    for node in reversed(nodes):
+        if node.operator == "RNN":
+            names.update(value.name for value in node.inputs[2:])
+        elif node.operator in _RESHAPING and any(value.name in names for value in node.outputs):
+            names.update(value.name for value in node.inputs)
+    return names
 
 
 def _weights(

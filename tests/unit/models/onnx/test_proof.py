@@ -8,7 +8,9 @@ import pytest
 from tiny_models import Function
 
 from mms_handler.errors import ModelError
+from mms_handler.models.graphs.graph import graph_of
 from mms_handler.models.onnx import convert, prove, rows_are_independent
+from mms_handler.models.onnx.proof import made_up
 
 nn, sym = mx.gluon.nn, mx.sym
 data = sym.var("data")
@@ -110,6 +112,40 @@ def test_numbers_without_a_meaningful_digit_may_differ_for_made_up_rows(symbol_g
     assert [each.data for each in proof.differences]
     with pytest.raises(ModelError, match="for the sample"):
         prove(convert(graph, [(2, 64)]), graph, [noise(2, 64)])
+
+
+class Stateful(mx.gluon.HybridBlock):
+    """A recurrent layer that is called with its states, each as (rows, directions, width)."""
+
+    def __init__(self, layer):
+        super().__init__()
+        with self.name_scope():
+            self.layer = layer
+            self.out = nn.Dense(4, flatten=False)
+
+    def hybrid_forward(self, F, x, *states):
+        y, states = self.layer(x, [F.transpose(state, axes=(1, 0, 2)) for state in states])
+        return (self.out(y), *states)
+
+
+def test_states_of_recurrent_layers_are_not_made_larger():
+    """No layer gives a state of hundreds, by which the engines' rounding would be multiplied."""
+    mx.random.seed(0)
+    net = Stateful(mx.gluon.rnn.GRU(64, 2, layout="NTC", bidirectional=True, input_size=6))
+    net.initialize(mx.init.Xavier())
+    arrays = [noise(1, 10, 6, seed=0), np.zeros((1, 4, 64), "f")]
+    inputs = [mx.nd.array(array) for array in arrays]
+    net(*inputs)
+    graph = graph_of(net, inputs)
+    converted = convert(graph, [array.shape for array in arrays])
+    proof = prove(converted, graph, arrays)
+    assert max(each.largest for each in proof.differences) < 2e-6
+    assert proof.cases[2:4] == (
+        "1 row of random numbers a thousandth as large as the sample's",
+        "1 row of random numbers a hundred times as large as the sample's (states as large)",
+    )
+    large = [arrays for words, arrays in made_up(converted, arrays) if "(states as large)" in words]
+    assert all(np.abs(x).max() > 100 and np.abs(state).max() < 5 for x, state in large)
 
 
 def test_a_model_that_mxnet_itself_cannot_run_is_refused(symbol_graph):
