@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from mms_handler import manifest, schema, worker_files
+from mms_handler.archive import files
 from mms_handler.errors import ArchiveError
 from mms_handler.schema import Schema
 from mms_handler.server import inference_api, tensor_api
@@ -70,7 +70,5 @@ class Documents:
             self._put("server", tensor_api.server_metadata())
 
     def _put(self, name: str, document: Mapping[str, Any]) -> None:
-        path = self._folder / f"{name}.json"
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(document))
-        os.replace(partial, path)
+        with files.replacing(self._folder / f"{name}.json", force=True) as partial:
+            partial.write_text(json.dumps(document))

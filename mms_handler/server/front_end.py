@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import functools
 import logging
-import os
 import re
 import subprocess
 import tempfile
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Callable, ContextManager, Iterator, NamedTuple, Sequence
 
 from mms_handler import client, processes
+from mms_handler.archive import files
 from mms_handler.errors import ServerError
 from mms_handler.server import class_data, gate_options, gpus, java, page, sizing, sockets
 from mms_handler.server.access import Tokens
@@ -142,9 +142,8 @@ class FrontEnd(NamedTuple):
 
     def tell(self, text: str) -> None:
         """Replace what the plug-in has from us in /metrics (Told.java)."""
-        partial = gate_options.told_file(self.folder).with_suffix(".part")
-        partial.write_text(text)
-        os.replace(partial, gate_options.told_file(self.folder))
+        with files.replacing(gate_options.told_file(self.folder), force=True) as partial:
+            partial.write_text(text)
 
     def worker_restarts(self) -> dict[tuple[str, str], int]:
         """How often MMS started a process again, by model and version.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
 from mms_handler import __version__, manifest, worker_files
+from mms_handler.archive import files
 from mms_handler.errors import ArchiveError
 from mms_handler.periodic import repeated
 from mms_handler.server import routes
@@ -115,9 +115,8 @@ class PageModels:
         if text == self._written:
             return
         with contextlib.suppress(OSError):
-            partial = self._path.with_suffix(".partial")
-            partial.write_bytes(text)
-            os.replace(partial, self._path)
+            with files.replacing(self._path, force=True) as partial:
+                partial.write_bytes(text)
             self._written = text
 
     def _models(self) -> list[dict[str, Any]]:

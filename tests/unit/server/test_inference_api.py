@@ -179,6 +179,13 @@ def test_the_files(tmp_path):
     assert [path.name for path in (tmp_path / "models").iterdir()] == ["m~2.json"]
 
 
+def test_a_file_that_cannot_be_written(tmp_path):
+    """As on a full disk: what was begun is removed."""
+    (tmp_path / "models" / "m.json").mkdir(parents=True)
+    Documents(tmp_path).write({"m": Described("m", "1", ROWS)}, ["m"], "m", False)
+    assert [path.name for path in (tmp_path / "models").iterdir()] == ["m.json"]
+
+
 def test_a_worker_says_what_a_model_takes(tmp_path):
     """Until it does, or if it writes nonsense, nothing is known."""
     assert schema_in(tmp_path) == Schema()
