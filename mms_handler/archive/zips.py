@@ -36,6 +36,8 @@ def opened(path: Path) -> Iterator[zipfile.ZipFile]:
     Raises:
         ArchiveError: the list is not safe, or the ``with`` block cannot read the archive.
     """
+    if path.exists() and not path.is_file():  # a pipe or a device may have no end
+        raise ArchiveError(f"{path.name} is not a file")
     try:
         with zipfile.ZipFile(path) as archive:
             _check_list(archive.infolist(), path.stat().st_size)

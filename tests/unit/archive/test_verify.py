@@ -801,3 +801,12 @@ def test_a_missing_folder_and_an_empty_one(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ArchiveError, match="empty has no files"):
         archive.verify_folder(tmp_path / "empty")
+
+
+def test_what_is_not_a_file(tmp_path):
+    """A device may have no end, and a pipe waits for a writer."""
+    (tmp_path / "zeros.mar").symlink_to("/dev/zero")
+    os.mkfifo(tmp_path / "pipe.mar")
+    for name in ("zeros.mar", "pipe.mar"):
+        with pytest.raises(ArchiveError, match=f"^{name} is not a file$"):
+            archive.verify(tmp_path / name)
