@@ -189,10 +189,13 @@ class Stage:
         return float("inf")
 
     def _left(self) -> State:
-        """What the server has beyond what it had before; what goes within 5 s does not count."""
+        """What the server has beyond what it had before.
+
+        What goes within the time that a model may take to load does not count.
+        """
         assert self.server
         assert self.load
-        deadline_s = time.monotonic() + 5
+        deadline_s = time.monotonic() + self._timeout_s
         with self.load.pause():
             while any(left := self.server.state().beyond(self._before)):
                 if time.monotonic() > deadline_s:
