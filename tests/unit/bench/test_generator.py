@@ -184,7 +184,8 @@ def test_what_is_wrong_is_counted_and_shown():
         sums = load(port, rate=20)
     assert (sums.wrong, len(sums.latencies)) == (10, 0)
     examples = [head["example"] for head in sums.heads if head["example"]]
-    assert examples[0] == "0" + 199 * "\ufffd"
+    assert examples[0][0] in "0123456789"  # a late one may come first
+    assert examples[0][1:] == 199 * "\ufffd"
 
 
 @pytest.mark.parametrize(

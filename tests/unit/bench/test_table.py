@@ -51,7 +51,7 @@ def test_a_row_for_each_load():
 
 @pytest.mark.parametrize(
     ("us", "text"),
-    [(9_990, "9.99"), (10_000, "10.0"), (99_900, "99.9"), (100_000, "100"), (1_230_000, "1,231")],
+    [(9_990, "9.99"), (10_000, "10.0"), (99_900, "99.9"), (99_999, "100"), (1_230_000, "1,231")],
 )
 def test_the_digits_of_a_latency(us, text):
     assert table.rows([Result(measured(us=[us]), 1)])[0][2] == text
