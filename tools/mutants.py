@@ -99,7 +99,7 @@ def _changes(source: str) -> Iterator[tuple[int, str, str, Any]]:
 
 
 def _figures(tree: ast.Module) -> Iterator[ast.Constant]:
-    """The numbers of named constants and parameters' defaults, and times.
+    """The numbers of named constants, of parameters' and fields' defaults, and times.
 
     They are limits, times and counts, which were measured or agreed on.  One more is no fault that
     a test should notice; none at all is.
@@ -113,6 +113,8 @@ def _figures(tree: ast.Module) -> Iterator[ast.Constant]:
     for node in ast.walk(tree):
         if isinstance(node, ast.arguments):
             values += [*node.defaults, *node.kw_defaults]
+        if isinstance(node, ast.ClassDef):  # the defaults of a NamedTuple's fields
+            values += [each.value for each in node.body if isinstance(each, ast.AnnAssign)]
         if isinstance(node, ast.keyword) and (node.arg or "").endswith(("_s", "timeout")):
             values.append(node.value)
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in _WAITING:

@@ -108,7 +108,7 @@ class Result(NamedTuple):
             "seconds": round(self.seconds, 3),
             "replies_per_second": round(self.rate, 1),
             "replies": measured.latencies.total_count,
-            "latency_ms": {name: round(measured.ms(p), 3) for name, p in PERCENTILES.items()},
+            "latency_ms": {name: measured.ms(p) for name, p in PERCENTILES.items()},
             "errors": dict(measured.failures),
             "wrong_replies": measured.wrong,
             "wrong_reply": measured.example or None,

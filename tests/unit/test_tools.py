@@ -37,6 +37,9 @@ def wait(process):
 
 KINDS = {"i": "a number", "j": "k", "l": "m"}, ("n", "these are more words than four")
 
+class Load(NamedTuple):
+    clients: int = 6
+
 def is_number(kind):
     return kind in "if" or "d" in kind
 '''
@@ -49,6 +52,7 @@ CHANGES = {
     ("8", "0"),
     ("2", "0"),
     ("3", "0"),
+    ("6", "0"),
     ("if width < 0 or not height:", "if False:"),
     ("width < 0 or not height", "width < 0 and (not height)"),
     ("width < 0", "width <= 0"),

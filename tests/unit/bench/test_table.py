@@ -124,6 +124,16 @@ def test_a_result_for_a_program():
     assert other["limited_by_generator"] is None
 
 
+def test_the_percentiles_of_a_result():
+    """None is below what so many percent of the replies took."""
+    document = Result(measured(us=[1000 * ms for ms in range(1, 1001)]), 1).as_json()
+    assert document["latency_ms"] == pytest.approx(
+        {"p50": 500, "p90": 900, "p99": 990, "p99.9": 999, "max": 1000}, rel=2e-3
+    )
+    new = Measured(ONE)
+    assert (new.in_time, new.wrong, new.example, new.errors) == (0, 0, "", 0)
+
+
 @pytest.mark.parametrize(
     ("made", "seconds", "begin"),
     [
