@@ -264,7 +264,7 @@ def test_a_handler_that_hangs(tmp_path):
             "POST", url, b"0", {"Content-Type": "text/plain", "X-Request-Id": "my"}
         )
         assert answer.headers["x-request-id"] == "my"
-        wait_for(lambda: "it has my" in serving.log.read_text(), 10)
+        wait_for(lambda: "request my: it has my" in serving.log.read_text(), 10)
 
 
 def test_a_handler_that_does_not_load(serving):
