@@ -44,7 +44,7 @@ class State:
         """
         self._path = path
         self.trials: list[Trial] = []
-        head = json.dumps({"tune": key}, sort_keys=True)
+        head = json.dumps({"tune": key})
         lines = path.read_text().splitlines() if path.is_file() else []
         if lines[:1] == [head]:
             for line in lines[1:]:

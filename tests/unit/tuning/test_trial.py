@@ -39,5 +39,20 @@ def test_a_line_that_was_cut_is_left_out(path):
     assert State(path, {"model": "a"}).trials == [FIRST, SECOND]
 
 
+def test_the_lines_of_a_file(tmp_path):
+    """As they are on disks."""
+    path = tmp_path / "state"
+    candidate = '{"workers": 2, "threads": null, "batch_size": 8, "core": null, "optimize": null}'
+    line = (
+        f'{{"candidate": {candidate}, "round": 1, "clients": 8, "rate": 9.5, "p99_ms": 3.25, '
+        '"mb": 250.0, "reason": ""}'
+    )
+    text = f'{{"tune": {{"model": "a"}}}}\n{line}\n'
+    path.write_text(text)
+    state = State(path, {"model": "a"})
+    assert state.trials == [Trial(Candidate(workers=2, batch_size=8), 1, 8, 9.5, 3.25, 250.0, "")]
+    assert path.read_text() == text
+
+
 def test_trials_of_another_model_do_not_count(path):
     assert State(path, {"model": "b"}).trials == []
