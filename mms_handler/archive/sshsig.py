@@ -67,7 +67,8 @@ def decode(text: bytes) -> Signature:
     except (ValueError, struct.error, binascii.Error) as exc:
         raise ValueError("it is not a signature as ssh-keygen -Y sign writes it") from exc
     if namespace != NAMESPACE.encode():
-        raise ValueError(f"it was made for {namespace[:60]!r}, not for {NAMESPACE}")
+        other = namespace[:60].decode("ascii", "backslashreplace")
+        raise ValueError(f"it was made for {other!r}, not for {NAMESPACE}")
     if len(decoded.public) != 32 or len(decoded.bytes) != 64 or encode(decoded).encode() != text:
         raise ValueError("it is not one of Ed25519 and SHA-512")
     return decoded

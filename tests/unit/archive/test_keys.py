@@ -248,7 +248,7 @@ def test_a_signature_for_something_else():
     text = sshsig.encode(Signature(PUBLIC, bytes(64)))
     blob = base64.b64decode("".join(text.split("\n")[1:-2]))
     for old, new, message in (
-        (b"\0\0\0\x13mms-handler-archive", b"\0\0\0\3git", "it was made for b'git', not for mms-"),
+        (b"\0\0\0\x13mms-handler-archive", b"\0\0\0\3git", "it was made for 'git', not for mms-"),
         (b"sha512", b"sha256", "it is not one of Ed25519 and SHA-512"),
         (b"SSHSIG\0\0\0\1", b"SSHSIG\0\0\0\2", "it is not one of Ed25519 and SHA-512"),
         (PUBLIC, PUBLIC[:-1], "not one of Ed25519|ssh-keygen"),

@@ -12,12 +12,16 @@ from mms_handler.models.onnx.proof import made_up
 from mms_handler.models.onnx.shapes import Rows
 
 
-def cases(*arrays, axes=None):
-    """What is made up for a graph that takes these arrays, by its words."""
+def cases(*arrays, axes=None, states=()):
+    """What is made up for a graph that takes these arrays, by its words.
+
+    The inputs are x0, x1 and so on; ``states`` names those that are states.
+    """
     shapes = tuple(array.shape for array in arrays)
     converted = SimpleNamespace(
-        inputs=[Tensor("x", (), array.dtype) for array in arrays],
+        inputs=[Tensor(f"x{place}", (), array.dtype) for place, array in enumerate(arrays)],
         rows=Rows(axes or (0,) * len(arrays), shapes),
+        states=states,
     )
     return dict(made_up(converted, arrays))
 
@@ -44,6 +48,15 @@ def test_several_numbers_of_rows_and_of_sizes():
     assert [arrays[0].shape for arrays in made.values()] == [
         *([(4, 3)] + [(1, 3)] * 4 + [(2, 3)] * 4 + [(5, 3)] * 4)
     ]
+
+
+def test_states_are_as_large_as_the_samples_or_smaller():
+    numbers = np.full((1, 1000), 0.5, np.float32)
+    made = cases(numbers, numbers, states=["x1"])
+    large = f"1 row of {LARGE} (states as large)"
+    assert list(made)[1:4] == [f"1 row of {LIKE}", f"1 row of {SMALL}", large]
+    assert [float(np.abs(array).max().round(-2)) for array in made[large]] == [300.0, 0.0]
+    assert [float(np.abs(array).max()) < 0.01 for array in made[f"1 row of {SMALL}"]] == [True] * 2
 
 
 def test_a_fixed_number_of_rows():
