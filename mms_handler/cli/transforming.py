@@ -219,7 +219,7 @@ def _remote(
 
 def _print(report: Report, options: Options) -> None:
     """Print what was done, and end with the exit code that fits."""
-    from mms_handler.transform.splitting import BadRecord, place
+    from mms_handler.transform.splitting import BadRecord, place, printable
 
     print_rows(report.rows())
     for name, error in report.errors[:5]:
@@ -229,8 +229,10 @@ def _print(report: Report, options: Options) -> None:
     if more > 0:
         click.echo(f"and {more:,} more; see the files that end with .errors", err=True)
     for each in report.failed:
-        click.echo(f"{each.name} has no output: {each.reason}", err=True)
+        click.echo(f"{printable(each.name)} has no output: {each.reason}", err=True)
     if not report.complete:
-        end(f"{len(report.failed)} inputs have no output; run the same command to try again", 1)
+        count = len(report.failed)
+        inputs = "1 input has" if count == 1 else f"{count:,} inputs have"
+        end(f"{inputs} no output; run the same command to try again", 1)
     if report.error_count or report.earlier_errors:
         sys.exit(RECORD_ERRORS)

@@ -63,8 +63,14 @@ def records(
         yield source.bad(f"the gzip data are damaged, and nothing after it can be read: {text}")
 
 
+def printable(name: str) -> str:
+    """A file's name for people: in quotes if it has line ends or other control characters."""
+    return name if name.isprintable() else repr(name)
+
+
 def place(name: str, split_type: str, record: Record | BadRecord) -> str:
     """Where a record is, for people: the file ``name``, and the line or the record in it."""
+    name = printable(name)
     if split_type == "None":
         return name
     if split_type == "Line":

@@ -174,6 +174,21 @@ def test_a_model_that_does_not_load_is_told(job):
     assert "error: model_fn: ZeroDivisionError: division by zero (inference.py, line 2)" in stderr
 
 
+def test_no_name_of_a_file_looks_like_a_line_of_its_own(job):
+    job.plan()
+    folder = job.folder / "in"
+    folder.mkdir()
+    (folder / "a\nerror: b.json").write_text("one")
+    (folder / "c\nerror: d.gz").write_text("not packed")
+    job.rows = folder
+    _, stderr = job.run(code=1)
+    assert "'a\\nerror: b.json', line 1: 500 " in stderr
+    assert "'c\\nerror: d.gz' has no output: the gzip data are damaged" in stderr
+    assert [line for line in stderr.splitlines() if line.startswith("error:")] == [
+        "error: 1 input has no output; run the same command to try again"
+    ]
+
+
 def test_a_url_has_no_workers(job):
     command = [sys.executable, "-m", "mms_handler", "transform", "http://127.0.0.1:1/x",
                "--input", str(job.rows), "--output", str(job.out), "--workers", "2"]  # fmt: skip

@@ -391,3 +391,6 @@ def test_places():
     assert place("a/b.csv", "Line", record) == "a/b.csv, line 7"
     assert place("a.rec", "RecordIO", record) == "a.rec, record 7 (at byte 1234)"
     assert place("a.json", "None", BadRecord(1, 0, "")) == "a.json"
+    assert place("日本 b.csv", "Line", record) == "日本 b.csv, line 7"
+    assert place("a\nerror: b", "Line", record) == "'a\\nerror: b', line 7"
+    assert place("\udcff.csv", "None", record) == "'\\udcff.csv'"
