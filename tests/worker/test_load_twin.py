@@ -109,11 +109,11 @@ SCRIPTS = {
 }
 
 
-def net(seed):
+def net(seed, inputs=4):
     mx.random.seed(seed)
     x = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=3, name="fc")
     module = mx.mod.Module(mx.sym.softmax(mx.sym.relu(x), name="softmax"), label_names=None)
-    module.bind([("data", (1, 4))], for_training=False)
+    module.bind([("data", (1, inputs))], for_training=False)
     module.init_params(mx.init.Normal(1))
     return module
 
@@ -174,10 +174,11 @@ def reports(net0, tmp_path_factory):
     (case("gone") / TWIN).unlink()
     edit(case("not onnx"), sha256=hashlib.sha256(b"x").hexdigest())
     (top / "not onnx" / TWIN).write_bytes(b"x")
-    other, sample = net(1), Arrays([np.ones((1, 4), np.float32)])
-    _, content = models.make_twin(other, models.make_predictor(other, mx.cpu(), True), sample)
-    edit(case("disagreeing"), sha256=hashlib.sha256(content).hexdigest())
-    (top / "disagreeing" / TWIN).write_bytes(content)
+    for name, inputs in (("disagreeing", 4), ("failing", 5)):
+        other, sample = net(1, inputs), Arrays([np.ones((1, inputs), np.float32)])
+        _, content = models.make_twin(other, models.make_predictor(other, mx.cpu(), True), sample)
+        edit(case(name), sha256=hashlib.sha256(content).hexdigest())
+        (top / name / TWIN).write_bytes(content)
     path = case("long reply") / MANIFEST
     text = json.loads(path.read_text())
     reply = text["mms_handler"]["sample"]["reply"]
@@ -240,6 +241,7 @@ def test_a_setting_turns_it_off(reports):
         ("tampered", "MAR-INF/twin.onnx was changed after packing: its hash differs"),
         ("gone", "MAR-INF/twin.onnx cannot be read: No such file or directory"),
         ("disagreeing", "its reply to the sample differs by more than 1e-05"),
+        ("failing", "it fails for the sample"),
         ("long reply", "no reply to a sample was packed whole"),
         ("own", "a function of the script loads or runs the model"),
     ],
