@@ -44,8 +44,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             headers = {name.lower(): value for name, value in self.headers.items()}
             headers[HEADER] = identity
             if tensors:
-                length = headers.get(open_inference.HEADER_LENGTH, "")
-                headers["content-type"] = open_inference.content_type(length)
+                lengths = self.headers.get_all(open_inference.HEADER_LENGTH, [])
+                headers["content-type"] = open_inference.content_type(lengths)
             reply = self.answer(body, headers)
         except HandlerError as exc:
             self.close_connection = True  # the body may not have been read

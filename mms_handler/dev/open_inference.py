@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from typing import Any
+from typing import Any, Sequence
 
 from mms_handler import media
 from mms_handler.client import Answer
@@ -16,8 +16,8 @@ from mms_handler.dev.worker import VERSION, Reply
 from mms_handler.server import inference_api, tensor_api
 from mms_handler.server.api_parts import Described
 
-#: The header with the bytes of a body's JSON, in lower case (codecs.tensors, which imports numpy).
-HEADER_LENGTH = "inference-header-content-length"
+#: The header with the bytes of a body's JSON (codecs.tensors has it, but imports numpy).
+HEADER_LENGTH = "Inference-Header-Content-Length"
 
 #: What this server does not have.
 _MISSING = ("/metrics",)
@@ -33,14 +33,15 @@ def is_open_inference(path: str) -> bool:
     return path == "/v2" or path.startswith("/v2/")
 
 
-def content_type(header_length: str) -> str:
+def content_type(lengths: Sequence[str]) -> str:
     """The Content-Type that means tensors to a worker.
 
     Args:
-        header_length: as the client sent it; "" if it did not.
+        lengths: all values of HEADER_LENGTH that the client sent.
     """
     marked = f'{media.INFER}; version="{VERSION}"'
-    return f'{marked}; header-length="{header_length}"' if header_length else marked
+    quoted = ", ".join(lengths).replace("\\", r"\\").replace('"', r"\"")
+    return f'{marked}; header-length="{quoted}"' if lengths else marked
 
 
 def in_form(reply: Reply) -> Reply:

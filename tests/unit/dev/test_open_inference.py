@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import http.client
 import json
 import struct
 import sys
@@ -89,6 +90,30 @@ def test_tensors(url, path):
     answer = post(f"{url}{path}/infer", head + struct.pack("<2f", 1, 2), **length)
     at = int(answer.headers["inference-header-content-length"])
     assert struct.unpack("<f", answer.body[at:]) == (4.9999918937683105,)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "shown"),
+    [
+        pytest.param(["2", "1"], "'2, 1'", id="two"),
+        pytest.param(['2"; version="9'], "'2\\\\\"; version=\\\\\"9'", id="a parameter"),
+    ],
+)
+def test_lengths_of_the_json_that_are_refused(url, lengths, shown):
+    """As serve does."""
+    connection = http.client.HTTPConnection(url.partition("//")[2], timeout=30)
+    connection.putrequest("POST", "/v2/models/linear/infer")
+    for length in lengths:
+        connection.putheader("Inference-Header-Content-Length", length)
+    connection.putheader("Content-Length", "2")
+    connection.endheaders(b"{}")
+    reply = connection.getresponse()
+    error = json.loads(reply.read())["error"]
+    connection.close()
+    name = "Inference-Header-Content-Length"
+    assert (reply.status, error) == (
+        400, f"not a valid inference request: {name} is {shown}, which is not a number of bytes"
+    )  # fmt: skip
 
 
 def test_errors(url):
