@@ -271,7 +271,7 @@ def test_rounds_have_the_same_clients_for_all():
         Trial(one, 0, clients=32, rate=900),
         Trial(two, 0, clients=32, rate=800),
         Trial(other, 0, clients=8, rate=700),
-        Trial(Candidate(workers=8), 0, clients=16, rate=90),
+        Trial(Candidate(workers=8), 0, clients=16, rate=150),
         Trial(one, 1, clients=64, rate=1000),
     ]
     assert clients_of_rounds(short) == [2, 8, 32]
