@@ -18,6 +18,7 @@ from mms_handler.bench.usage import Used
 from mms_handler.codecs import compiled
 from mms_handler.errors import ServerError
 from mms_handler.manifest import Quantized
+from mms_handler.server.machine import this_machine
 from mms_handler.settings import Settings
 from mms_handler.tuning import tuner as tuners
 from mms_handler.tuning.candidate import Candidate
@@ -222,6 +223,23 @@ def test_a_trial_on_a_server(folder, monkeypatch):
         with pytest.raises(Interrupted):
             made.trying(state)(Candidate(), 0)
         assert state.trials == []
+
+
+def test_the_limit_itself_is_within_it():
+    made = result(2, 9, 10)
+    p99_ms = made.measured.ms(99)
+    for limit, reason in ((p99_ms, ""), (p99_ms - 0.001, f"p99 {p99_ms:.1f} ms")):
+        assert best_within(Candidate(), 0, [made], Limits(p99_ms=limit)).reason == reason
+
+
+@pytest.mark.parametrize(("cpus", "most"), [(0.5, 2), (1.9, 2), (3.9, 6)])
+def test_what_a_machine_has_cores_for(folder, monkeypatch, cpus, most):
+    """Twice as many workers as whole cores are tried, of which there is one at least."""
+    machine = this_machine()._replace(cpus=cpus)
+    monkeypatch.setattr(tuners, "this_machine", lambda: machine)
+    made = tuner(folder)
+    assert max(workers or 0 for workers, _ in made.space.pairs) == most
+    assert made.key()["cpus"] == cpus
 
 
 def test_what_a_trial_says():
