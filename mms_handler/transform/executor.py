@@ -42,14 +42,15 @@ def processed(
         *(functools.partial(crew.work, make) for make in workers),
     ]
     threads = [threading.Thread(target=target, daemon=True) for target in targets]
-    for thread in threads:
-        thread.start()
     try:
+        for thread in threads:
+            thread.start()
         yield from crew.results()
     finally:
         crew.stop()
         for thread in threads:
-            thread.join()
+            if thread.ident:  # Ctrl-C may come while they are started
+                thread.join()
 
 
 class _Crew:

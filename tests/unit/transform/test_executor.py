@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -103,3 +104,29 @@ def test_a_worker_that_is_busy_is_closed_when_the_job_is_stopped(made):
     assert next(results) == 0
     results.close()
     assert all(worker.closed.is_set() for worker in made)
+
+
+def test_ctrl_c_while_threads_are_started_ends_those_that_run(made, monkeypatch):
+    class Waiting(Doubling):
+        def process(self, number):
+            assert self.closed.wait(30)
+            return number
+
+    class Interrupted(threading.Thread):
+        count = 0
+
+        def start(self):
+            Interrupted.count += 1
+            if Interrupted.count == 3:  # after the one that cuts, and a worker's
+                while not made:
+                    time.sleep(0.01)
+                raise KeyboardInterrupt
+            super().start()
+
+    parts = (number for number in range(50))
+    monkeypatch.setattr(threading, "Thread", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        next(processed(parts, [Waiting] * 3))
+    (worker,) = made
+    assert worker.closed.is_set()
+    parts.close()  # no thread runs it
