@@ -31,6 +31,8 @@ _BEGUN_S = 60
 def finish(folder: Path) -> None:
     """Give each file that is not written any more its name.  A last line that is broken is cut."""
     for path in sorted(folder.glob("capture-*.jsonl.part")):
+        if path.is_symlink() or not path.is_file():  # not the gate's
+            continue
         with contextlib.suppress(OSError), path.open("r+b") as file:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             end = file.read().rfind(b"\n") + 1

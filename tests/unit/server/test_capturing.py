@@ -121,6 +121,19 @@ def test_a_file_that_was_left_gets_its_name(tmp_path):
         assert names == sorted([NAME, f"{others[1]}.part"])
 
 
+def test_a_name_that_is_no_file(tmp_path):
+    """Another's file behind a link is not cut, and nothing waits for a pipe."""
+    place, outside = tmp_path / "captured", tmp_path / "notes"
+    place.mkdir()
+    outside.write_bytes(b"one\ntw")
+    (place / f"{NAME}.part").symlink_to(outside)
+    os.mkfifo(place / "capture-pipe.jsonl.part")
+    with folder_for(str(place)):
+        names = sorted(path.name for path in place.iterdir())
+    assert names == sorted([f"{NAME}.part", "capture-pipe.jsonl.part"])
+    assert outside.read_bytes() == b"one\ntw"
+
+
 def test_files_that_were_not_uploaded(bucket, tmp_path, monkeypatch):
     """The next server with the same address uploads them, unless their own one still runs."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
