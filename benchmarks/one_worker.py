@@ -136,7 +136,7 @@ def _drain(pipe: Path) -> None:
 def _hello(reader: io.BufferedReader) -> None:
     (length,) = struct.unpack("<I", _read(reader, 4))
     version, _, _, _ = struct.unpack("<HHII", _read(reader, length))
-    if version != 3:
+    if version != 4:
         raise RuntimeError(f"the worker speaks version {version} of the plane's protocol")
 
 

@@ -1,6 +1,6 @@
 // The frames between the gate and a worker: docs/architecture.md, "The data plane".
 //
-// requests  count:2 unused:2  (head:4 body:4 parts:2 unused:2)...      heads  bodies
+// requests  count:2 awake:2   (head:4 body:4 parts:2 unused:2)...      heads  bodies
 // replies   (index:2 status:2 head:4 body:4)...                        heads  bodies
 //
 // The length of a frame of requests, and what precedes the replies, are left to the caller.

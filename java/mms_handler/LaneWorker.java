@@ -20,7 +20,7 @@ import java.util.function.IntFunction;
  * ends a worker; its end is the worker's death.
  */
 final class LaneWorker extends ByteToMessageDecoder {
-    private static final int VERSION = 3;
+    private static final int VERSION = 4;
     private static final int LENGTH_BYTES = 4;
     private static final int REPLIES_BYTES = 16;
     private static final int REQUEST_BYTES = 12;
@@ -54,6 +54,9 @@ final class LaneWorker extends ByteToMessageDecoder {
 
     /** How long the batch before took. */
     private long lastNs = Long.MAX_VALUE;
+
+    /** When it was answered. */
+    private long answeredNs;
     private boolean leaving;
 
     /** @param lanes the lane for the workers of a listener, by its port; null if there is none */
@@ -82,7 +85,7 @@ final class LaneWorker extends ByteToMessageDecoder {
         ByteBuf start =
                 context.alloc()
                         .directBuffer(2 * LENGTH_BYTES + count * (REQUEST_BYTES + HEAD_BYTES));
-        start.writeIntLE(0).writeShortLE(count).writeShortLE(0);
+        start.writeIntLE(0).writeShortLE(count).writeShortLE(awakeMicros());
         long bodies = 0;
         for (Call call : calls) {
             int before = heads.length();
@@ -99,6 +102,15 @@ final class LaneWorker extends ByteToMessageDecoder {
         if (lastNs < Spin.LIMIT_NS && context.executor().inEventLoop()) {
             Spin.begin();
         }
+    }
+
+    /**
+     * How long the worker waits awake for its next batch: a short time while single requests follow
+     * each other quickly.  Where several come together, other processes need the processor.
+     */
+    private int awakeMicros() {
+        boolean quick = batchSize == 1 && sentNs - answeredNs < Spin.LIMIT_NS;
+        return Spin.ON && quick ? (int) TimeUnit.NANOSECONDS.toMicros(Spin.LIMIT_NS) : 0;
     }
 
     private void count(List<Call> calls) {
@@ -249,7 +261,8 @@ final class LaneWorker extends ByteToMessageDecoder {
             report(calls);
             unanswered -= replies.size();
             if (unanswered == 0 && last) {
-                lastNs = System.nanoTime() - sentNs;
+                answeredNs = System.nanoTime();
+                lastNs = answeredNs - sentNs;
                 lane.counts.busyNs.add(lastNs);
                 Spin.end();
             }

@@ -18,7 +18,7 @@ final class Spin implements SelectStrategy {
     /** Batches that take longer are waited for asleep. */
     static final long LIMIT_NS = TimeUnit.MICROSECONDS.toNanos(150);
 
-    private static final boolean ON = Runtime.getRuntime().availableProcessors() > 1;
+    static final boolean ON = Runtime.getRuntime().availableProcessors() > 1;
 
     private static final FastThreadLocal<Spin> OF_THREAD = new FastThreadLocal<>();
 

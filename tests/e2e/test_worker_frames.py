@@ -69,7 +69,7 @@ def connected(serving: Serving) -> socket.socket:
     return connection
 
 
-def hello(serving: Serving, version=3, takes=1, port=None) -> bytes:
+def hello(serving: Serving, version=4, takes=1, port=None) -> bytes:
     """How a worker of the model says that it is there."""
     words = words_of(serving.of_model("slow")[0])
     own = int(words[words.index("--sock-name") + 1].rpartition(".")[2])
@@ -161,12 +161,38 @@ def test_mutants_of_a_good_reply(serving):
     assert all(200 <= status <= 599 for status in statuses)
 
 
+@pytest.mark.usefixtures("busy")
+def test_how_long_a_worker_waits_awake(serving):
+    """Not at first; but 150 us where a single request follows its last answer at once."""
+    awake = set()
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(5):  # another process may have got the processor in between
+            with connected(serving) as connection, connection.makefile("rb") as stream:
+                connection.sendall(hello(serving))
+                asked = [pool.submit(ask, serving) for _ in range(2)]
+                assert awake_us(stream) == 0
+                time.sleep(0.2)  # the other one waits
+                connection.sendall(GOOD)
+                awake.add(awake_us(stream))
+                connection.sendall(GOOD)
+                assert [each.result().body for each in asked] == [b"hi", b"hi"]
+    assert awake == {0} if os.cpu_count() == 1 else 150 in awake
+
+
+def awake_us(stream) -> int:
+    """Read a frame of one request; returns how long the worker may wait for the next one."""
+    length, count, awake = struct.unpack("<IHH", stream.read(8))
+    assert count == 1
+    stream.read(length - 4)
+    return awake
+
+
 @pytest.mark.parametrize(
     ("sent", "words"),
     [
         ({"version": 2}, "version 2 of the protocol, for 1 requests"),
-        ({"takes": 0}, "version 3 of the protocol, for 0 requests"),
-        ({"port": 1}, "version 3 of the protocol, for no model"),
+        ({"takes": 0}, "version 4 of the protocol, for 0 requests"),
+        ({"port": 1}, "version 4 of the protocol, for no model"),
         (struct.pack("<I", 13), "a frame of 13 bytes"),
         (b"GET /ping HTTP/1.1\r\n\r\n", "a frame of 542393671 bytes"),
     ],

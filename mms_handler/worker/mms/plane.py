@@ -7,7 +7,7 @@ The worker connects once it has loaded its model.  From then on it waits for bot
 its main thread.  All integers are little-endian; a frame's length does not count itself.
 
 hello     length:4  version:2  takes:2  pid:4  port:4
-requests  length:4  count:2 unused:2
+requests  length:4  count:2 awake:2
                              (head:4 body:4 parts:2 unused:2)...      heads  bodies
 replies   length:4  count:2 takes:2 decode:4 predict:4 encode:4
                              (index:2 status:2 head:4 body:4)...      heads  bodies
@@ -35,6 +35,7 @@ from mms.metrics.metrics_store import MetricsStore
 from mms.service import emit_metrics
 
 from mms_handler import media
+from mms_handler.worker.mms.awake import Awake
 from mms_handler.worker.mms.lifeline import IDLE_MS, Lifeline
 from mms_handler.worker.mms.reply_frame import SET_BY_MMS
 from mms_handler.worker.phases import Phases
@@ -44,7 +45,7 @@ from mms_handler.worker.request import FORMS, Received, Request, as_sent
 if TYPE_CHECKING:
     from mms_handler.worker.lane import Lane, Replies  # imports mxnet
 
-VERSION = 3
+VERSION = 4
 
 _LENGTH = struct.Struct("<I")
 _HELLO = struct.Struct("<IHHII")
@@ -237,6 +238,7 @@ class Worker:
         self._context, self._lifeline = context, line
         self._phases, self._lane = phases, lane
         self._mean_s = request_s
+        self._awake_us = 0  # how long it waits awake for the next batch
 
     def serve(self, mms: socket.socket) -> None:
         """Answer the gate's requests until MMS sends something, or ends this worker.
@@ -248,8 +250,9 @@ class Worker:
         poll = select.poll()
         poll.register(gate, select.POLLIN)
         poll.register(mms, select.POLLIN)
+        awake = Awake(poll)
         while True:
-            events = poll.poll(IDLE_MS)
+            events = awake.look(self._awake_us) or poll.poll(IDLE_MS)
             if not events:
                 self._lifeline.rest()
                 events = poll.poll()
@@ -277,6 +280,7 @@ class Worker:
         frame = self._plane.receive()
         if frame is None:
             return False
+        self._awake_us = _COUNT.unpack_from(frame)[1]
         self._phases.begin()
         start_s = time.thread_time()
         self._lifeline.watch(self._plane.connection.fileno())

@@ -328,7 +328,7 @@ final class LaneOrders implements Order {
 
     /** A worker's process, and its connection to the lane. */
     private final class Worker {
-        private static final int VERSION = 3;
+        private static final int VERSION = 4;
 
         final int number;
         final EmbeddedChannel channel;

@@ -44,7 +44,7 @@ def worker_end(pair):
     return end
 
 
-def frame_of(*requests):
+def frame_of(*requests, awake=0):
     """A frame as LaneWorker.java writes it; a request is its id, headers, number of parts, body."""
     heads, bodies = [], []
     records = b""
@@ -55,7 +55,7 @@ def frame_of(*requests):
         heads.append("".join(f"{line}\n" for line in lines).encode("latin-1"))
         bodies.append(body)
         records += struct.pack("<IIHH", len(heads[-1]), len(body), parts, 0)
-    rest = struct.pack("<HH", len(requests), 0) + records + b"".join(heads + bodies)
+    rest = struct.pack("<HH", len(requests), awake) + records + b"".join(heads + bodies)
     return struct.pack("<I", len(rest)) + rest
 
 
@@ -67,7 +67,7 @@ def part(name, content_type, value):
 def test_hello(pair):
     gate, worker = pair
     plane.Plane(worker, 9003, 32)
-    assert gate.recv(100) == struct.pack("<IHHII", 12, 3, 32, os.getpid(), 9003)
+    assert gate.recv(100) == struct.pack("<IHHII", 12, 4, 32, os.getpid(), 9003)
 
 
 def context_of_worker():
@@ -345,6 +345,18 @@ def test_the_loop_answers_the_gate_and_returns_for_mms(loop_with):
     assert loop.end() is None
     assert loop.mms_end.recv(1) == b"I"
     assert loop.between == [["a", "b"]]
+
+
+def test_the_gate_says_how_long_the_worker_waits_awake(loop_with, monkeypatch):
+    limits = []
+    monkeypatch.setattr(plane.Awake, "look", lambda _, limit_us: limits.append(limit_us))
+    loop = loop_with(upper)
+    for awake in (150, 0):
+        loop.gate.sendall(frame_of(("a", [], 0, b"x"), awake=awake))
+        assert loop.gate.recv(1000).endswith(b"X")
+    loop.mms.sendall(b"I")
+    assert loop.end() is None
+    assert limits == [0, 150, 0]
 
 
 def test_a_frame_tells_how_long_each_phase_took(loop_with, monkeypatch):
