@@ -158,7 +158,7 @@ def read_twin(entry: Mapping[str, Any]) -> Twin:
     for names in (twin.inputs, twin.outputs):
         if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
             raise TypeError(f"the ONNX twin's names are {str(names)[:80]}; expected strings")
-    lengths = [length for shape in twin.shapes for length in (*shape, 1)]
+    lengths = [length for shape in twin.shapes for length in shape]
     if len(twin.shapes) != len(twin.inputs) or not all(_is_count(length) for length in lengths):
         raise ValueError("the ONNX twin's shapes are not a list of lengths for each input")
     if not (_is_count(twin.max_rows) and _is_count(twin.cases) and type(twin.fixed) is bool):

@@ -9,6 +9,7 @@ import pytest
 
 from mms_handler import __version__, manifest
 from mms_handler.errors import ArchiveError
+from mms_handler.schema import Schema, Tensor
 
 MODEL = {"modelName": "m", "handler": "mms_handler.service:handle"}
 
@@ -185,7 +186,7 @@ def test_tuned_settings_are_written_and_read():
     "entry",
     [
         {"cpus": 2, "workers": 0},
-        {"cpus": 2, "threads": 5000},
+        {"cpus": 2, "threads": 1025},
         {"cpus": 2, "batch_size": True},
         {"cpus": 2, "core": "on"},
         {"cpus": 2, "optimize": 1},
@@ -198,3 +199,86 @@ def test_tuned_settings_are_written_and_read():
 def test_tuned_settings_that_are_not_valid(entry):
     with pytest.raises(ArchiveError, match="is not a valid manifest"):
         manifest.read(tuned(**entry))
+
+
+# --- the rest of our part --------------------------------------------------------------------
+
+TWIN = manifest.Twin(
+    file="MAR-INF/twin.onnx", sha256="ab", inputs=["x", "y"], shapes=[[2], []], fixed=True,
+    outputs=["z"], max_rows=3, cases=4, difference=0, tolerance=1e-5, gain=2.5,
+)  # fmt: skip
+
+
+def test_all_that_may_be_written():
+    schema = Schema((Tensor("x", (None, 2), "FP32"),), ())
+    handler = "service:handle"
+    written = manifest.encode(
+        "iris", None, handler=handler, version="2", schema=schema, parts="MAR-INF/a", twin=TWIN
+    )
+    read = manifest.read(written)
+    assert json.loads(written)["model"] == {
+        "modelName": "iris", "handler": handler, "modelVersion": "2",
+    }  # fmt: skip
+    assert (read.handler, read.version, read.schema) == (handler, "2", schema)
+    assert (read.parts, read.twin, read.hashes) == ("MAR-INF/a", TWIN, None)
+    none = manifest.read(manifest.encode("iris", None))
+    assert (none.version, none.schema, none.parts, none.twin) == ("", None, "", None)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"file": "twin.onnx"}, "the ONNX twin is 'twin.onnx'; expected 'MAR-INF/twin.onnx'"),
+        *(
+            ({field: value}, "the ONNX twin's names are .*; expected strings")
+            for field in ("inputs", "outputs")
+            for value in ([], [1], "x", None)
+        ),
+        *(
+            ({"shapes": shapes}, "the ONNX twin's shapes are not a list of lengths for each input")
+            for shapes in ([[2]], [[2], [], []], [[2], [0]], [[2], [1.5]], [[2], [True]])
+        ),
+        *(
+            ({field: value}, "the ONNX twin's rows and cases are not counts")
+            for field in ("max_rows", "cases")
+            for value in (0, True, 1.0)
+        ),
+        ({"fixed": 1}, "the ONNX twin's rows and cases are not counts"),
+        *(
+            ({field: value}, "the ONNX twin's numbers are .*; expected 0 or more")
+            for field in ("difference", "tolerance", "gain")
+            for value in (-0.1, "1", True, float("inf"), float("nan"))
+        ),
+        ({"sha256": 5}, "5 is not a string"),
+        ({"colour": "red"}, "colour"),
+    ],
+    ids=str,
+)
+def test_the_twins_entry(change, reason):
+    text = json.dumps({"model": MODEL, "mms_handler": {"twin": {**TWIN._asdict(), **change}}})
+    with pytest.raises(ArchiveError, match=reason):
+        manifest.read(text.encode())
+
+
+@pytest.mark.parametrize("core", [None, "auto", "off"])
+@pytest.mark.parametrize("optimize", [None, "on", "off", "float"])
+def test_tuned_words(core, optimize):
+    """And the limits of the numbers."""
+    words = {"core": core, "optimize": optimize, "workers": 1, "threads": 1024}
+    read = manifest.read(tuned(cpus=0.5, **words)).tuned
+    assert (read.cpus, read.core, read.optimize, read.threads) == (0.5, core, optimize, 1024)
+
+
+@pytest.mark.parametrize(
+    ("handler", "foreign"),
+    [("mms_handler.service:handle", None), ("service:handle", "service:handle")],
+)
+def test_a_handler_of_another_tool(tmp_path, handler, foreign):
+    """Nothing is said of a manifest that is missing or not valid."""
+    assert manifest.foreign_handler(tmp_path) is None
+    path = tmp_path / manifest.MANIFEST
+    path.parent.mkdir()
+    path.write_text(json.dumps({"model": {**MODEL, "handler": handler}}))
+    assert manifest.foreign_handler(tmp_path) == foreign
+    path.write_text("{")
+    assert manifest.foreign_handler(tmp_path) is None

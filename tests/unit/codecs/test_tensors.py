@@ -281,6 +281,15 @@ def test_sizes_that_do_not_agree(size, raw, message):
     assert message in refused(entry, binary=raw)
 
 
+def test_a_header_length_of_the_whole_body():
+    """There are no values in binary then."""
+    body = json.dumps({"inputs": [tensor([1], (1,))]}).encode()
+    request = tensors.read(body, f'{TYPE}; header-length="{len(body)}"', LIMIT)
+    assert request == tensors.read(body, TYPE, LIMIT)
+    with pytest.raises(BadInput, match=f"is {len(body) + 1}, but the body has {len(body)} bytes"):
+        tensors.read(body, f'{TYPE}; header-length="{len(body) + 1}"', LIMIT)
+
+
 @pytest.mark.parametrize(
     ("length", "message"),
     [

@@ -381,6 +381,30 @@ def test_a_source_that_cannot_be_built_is_refused(code, cache):
         requirements.paths(code, cache)
 
 
+@pytest.mark.parametrize(
+    ("line", "written"),
+    [
+        *((f"{option} more.txt", ["one", "two"]) for option in ("-r", "--requirement")),
+        ("-rmore.txt", ["one", "two"]),
+        ("  --requirement=more.txt  # why", ["one", "two"]),
+        *((f"{option} limits.txt", ["-c {code}/limits.txt"]) for option in ("-c", "--constraint")),
+        *((f"{option} ./src", ["./src"]) for option in ("-e", "--editable")),
+        ("-r https://example.com/a.txt", ["-r https://example.com/a.txt"]),
+        ("-c http://example.com/a.txt", ["-c http://example.com/a.txt"]),
+        ("--no-index", ["--no-index"]),
+        ("one -r more.txt", ["one -r more.txt"]),
+        ("# -r more.txt", [""]),
+    ],
+)
+def test_the_lines_of_a_file(code, line, written):
+    """Of files that it includes, too; paths are right elsewhere."""
+    code.mkdir(exist_ok=True)
+    (code / "more.txt").write_text("one\ntwo\n")
+    (code / "requirements.txt").write_bytes(b"\xef\xbb\xbf" + line.encode())
+    lines = requirements._lines(code / "requirements.txt", ())
+    assert lines == [each.format(code=code) for each in written]
+
+
 @pytest.mark.parametrize("included", ["gone.txt", "requirements.txt"])
 def test_a_missing_or_circular_include_is_refused(code, cache, included):
     """A file that does not exist, and one that includes itself."""
