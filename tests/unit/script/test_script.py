@@ -11,7 +11,7 @@ import pytest
 
 from mms_handler.errors import ScriptError
 from mms_handler.script.find import choose_script, find_script
-from mms_handler.script.load import HOOKS, Script, import_script
+from mms_handler.script.load import HOOKS, Script, add_to_path, import_script
 from mms_handler.script.signature import bind
 
 # --- finding ---
@@ -645,3 +645,17 @@ def test_whose_function_it_is():
     assert bind("model_fn", functools.partial(import_script)).is_default is True
     assert bind("model_fn", function("(model_dir)")).is_default is False
     assert bind("model_fn", functools.partial(function("(model_dir)"))).is_default is False
+
+
+def test_folders_come_first_on_the_path(monkeypatch, tmp_path):
+    """In their order, before all others, of which none is lost; a new module is found."""
+    before = list(sys.path)
+    monkeypatch.setattr(sys, "path", list(before))
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "new_module_of_two.py").write_text(f"WHERE = {folder.name!r}\n")
+    add_to_path(folders)
+    assert sys.path == [*map(str, folders), *before]
+    assert importlib.import_module("new_module_of_two").WHERE == "one"
+    del sys.modules["new_module_of_two"]
