@@ -71,7 +71,7 @@ def effective(env: Mapping[str, str], options: Mapping[str, object]) -> Effectiv
     Raises:
         SettingsError: a variable has an invalid value, or is named like a setting but is not one.
     """
-    names.check(env, [variable for setting in TABLE.values() for variable in setting.variables])
+    names.check(env, TABLE)
     values, origins = table.read(env, options)
     return Effective(Settings(**values), origins)
 

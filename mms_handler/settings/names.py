@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from typing import Mapping, Sequence
+from typing import Mapping
 
 from mms_handler.errors import SettingsError
 from mms_handler.settings import texts
-from mms_handler.settings.setting import parse
+from mms_handler.settings.setting import Setting, parse
 
 #: Keys of MMS's configuration that do not break what we promise, with their variables.  A variable
 #: that is set becomes a line of config.properties.
@@ -66,20 +66,29 @@ def passed_on(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     )
 
 
-def check(env: Mapping[str, str], settings: Sequence[str]) -> None:
+def check(env: Mapping[str, str], table: Mapping[str, Setting]) -> None:
     """Check that every variable of ``env`` that is named like a setting is one.
 
     Args:
         env: the environment; an empty variable counts as absent.
-        settings: the variables of the table.
+        table: the settings.
 
     Raises:
         SettingsError: names a variable, and why it is refused or the setting nearest to it.
     """
-    known = [*settings, *PASSED_ON.values()]
+    settings = table.values()
+    variables = [variable for setting in settings for variable in setting.variables]
+    known = [*variables, *PASSED_ON.values()]
+    by_option = {_of_option(each.option): next(iter(each.variables)) for each in settings}
     for name in sorted(name for name in env if name.startswith("MMS_") and env[name]):
         if name in REFUSED:
             raise SettingsError(f"{name} cannot be set: {REFUSED[name]}")
         if name not in known:
             (nearest,) = difflib.get_close_matches(name, known, 1, cutoff=0)
+            nearest = by_option.get(name, nearest)
             raise SettingsError(f"{name} is not a setting; did you mean {nearest}?")
+
+
+def _of_option(option: str) -> str:
+    """The variable that someone who knows an option may expect: MMS_HANDLER_PORT for --port."""
+    return f"MMS_HANDLER_{option.upper().replace('-', '_')}"

@@ -497,6 +497,14 @@ def test_an_invalid_variable_is_an_error_even_with_an_option():
             "MMS_HANDLER_BATCHSIZE is not a setting; did you mean MMS_HANDLER_BATCH_SIZE?",
         ),
         (
+            "MMS_HANDLER_PORT",
+            "MMS_HANDLER_PORT is not a setting; did you mean SAGEMAKER_BIND_TO_PORT?",
+        ),
+        (
+            "MMS_HANDLER_JOB_QUEUE_SIZE",
+            "MMS_HANDLER_JOB_QUEUE_SIZE is not a setting; did you mean MMS_JOB_QUEUE_SIZE?",
+        ),
+        (
             "MMS_MAX_RESPONSE_BYTES",
             "MMS_MAX_RESPONSE_BYTES is not a setting; did you mean MMS_MAX_RESPONSE_SIZE?",
         ),
@@ -511,7 +519,14 @@ def test_an_invalid_variable_is_an_error_even_with_an_option():
             "instead of the configuration that serve writes",
         ),
     ],
-    ids=["a typo", "no key of MMS's", "in minutes", "another configuration"],
+    ids=[
+        "a typo",
+        "an option",
+        "an option of MMS's",
+        "no key of MMS's",
+        "in minutes",
+        "another configuration",
+    ],
 )
 def test_the_command_refuses_unknown_names(name, message):
     """A worker may have them: MMS and the platform set others."""
