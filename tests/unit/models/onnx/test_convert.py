@@ -184,6 +184,19 @@ def test_rows_may_be_multiplied_and_joined(block_graph, answers):
     close(np.concatenate([array.reshape(12, 6), np.ones((2, 6))]), answers(converted, array)["y"])
 
 
+def test_a_shape_may_follow_the_rows_in_any_way(block_graph, answers):
+    """Four for each and two more, in an array that has nothing else of the input."""
+    net = Function(
+        lambda F, x: F.ones_like(F.concat(F.reshape(x, (-3, 0)), F.ones((2, 6)), dim=0)) * 3
+    )
+    graph = block_graph(net, noise(2, 4, 6))
+    converted = convert(graph, [(2, 4, 6)], ["x"], ["y"])
+    assert tensors(converted)["y"] == ["4*N+2", 6]
+    for rows in (1, 3):
+        given = answers(converted, noise(rows, 4, 6))["y"]
+        assert given.tolist() == np.full((4 * rows + 2, 6), 3).tolist()
+
+
 # --- constants ---
 
 
