@@ -10,6 +10,7 @@ import socket
 import struct
 import threading
 import time
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -411,6 +412,19 @@ def test_what_a_request_costs():
     """The first one that is measured, or a mean in which the latest has a weight of a 16th."""
     assert plane._mean(None, 0.037) == 0.037
     assert plane._mean(0.016, 0.032) == pytest.approx(0.017)
+
+
+@pytest.mark.parametrize(
+    ("mean_s", "tries"), [(None, 0), (0.0, 1), (0.004, 1), (0.1, 1), (0.101, 0)]
+)
+def test_which_models_may_take_the_lane(loop_with, mean_s, tries):
+    """A known one that is far from its time limit; what the lane refuses goes the present way."""
+    lane = mock.Mock(**{"answer.return_value": None})
+    loop = loop_with(upper)
+    loop.worker._mean_s, loop.worker._lane = mean_s, lambda: lane
+    loop.gate.sendall(frame_of(("a", [], 0, b"x")))
+    assert loop.gate.recv(1000).endswith(b"X")
+    assert lane.answer.call_count == tries
 
 
 def test_slow_requests_are_taken_one_by_one(loop_with, monkeypatch):
