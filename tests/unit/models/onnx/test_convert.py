@@ -273,6 +273,24 @@ def test_an_argument_without_values_and_shape_is_named():
         convert(graph, [(1, 2)])
 
 
+def test_types_are_those_of_the_parameters(answers):
+    """Not those of the input, which are places here; a parameter that is not used has no part."""
+    table = np.array([[1.5, 2], [3, 1e-300]])
+    parameters = {"table": mx.nd.array(table, dtype=np.float64), "more": mx.nd.ones(1)}
+    graph = Graph(
+        sym.take(sym.var("table", shape=(2, 2)), data),
+        ("data",),
+        (np.float32,),
+        parameters,
+        mx.cpu(),
+    )
+    converted = convert(graph, [(1,)], outputs=["y"])
+    assert [output.dtype for output in converted.outputs] == [np.float64]
+    given = answers(converted, np.array([1, 0, 1], "f"))["y"]
+    assert given.dtype == np.float64
+    assert given.tolist() == table[[1, 0, 1]].tolist()
+
+
 def test_sparse_parameters_become_dense(answers):
     weight = mx.nd.array([[0, 0], [1, 2]]).tostype("row_sparse")
     symbol = sym.FullyConnected(data, num_hidden=2, no_bias=True, name="fc")
