@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 
+import numpy as np
 import pytest
 
 from mms_handler import __version__, manifest
@@ -65,6 +66,7 @@ def test_what_is_written():
     packages = extension.pop("packages")
     assert list(packages) == sorted({"python", "numpy", "mxnet"} & packages.keys())
     assert packages["python"] == platform.python_version()
+    assert packages["numpy"] == np.__version__
     assert extension == {
         "version": __version__,
         "files": {"a": "1", "b": "2"},
