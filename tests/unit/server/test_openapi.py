@@ -1,12 +1,21 @@
-"""What the descriptions of both ports say, where a validator passes over what it does not know."""
+"""What the descriptions of both ports say, where a validator passes over what it does not know.
+
+The whole descriptions are in tests/data/openapi.  To write those files anew:
+
+    .venv/bin/python tests/unit/server/test_openapi.py
+"""
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
 
+from mms_handler import __version__
+from mms_handler.manifest import Sample
 from mms_handler.schema import Schema, Tensor
 from mms_handler.server import inference_api, openapi
 from mms_handler.server.api_parts import Described
@@ -16,6 +25,64 @@ DESCRIPTIONS = {
     "management": openapi.description(),
     "inference": inference_api.description([Described("m", "1.0", ROWS)], "m", True),
 }
+
+#: Models that differ in all that a description says of one.
+MODELS = [
+    Described(
+        "rows",
+        "1.0",
+        Schema((Tensor("data", (None, 2), "FP32"),), (Tensor("y", (None, 1), "FP32"),)),
+        Sample(
+            *("MAR-INF/sample.json", "application/json; charset=utf-8", "*/*"),
+            {"status": 200, "content_type": "text/csv", "body": "1.5\n2.5\n"},
+        ),
+        b"[[1, 2], [3, 4]]",
+    ),
+    Described(
+        "pair",
+        "2",
+        Schema(
+            (Tensor("flags", (None, 3), "BOOL"), Tensor("words", (4,), "BYTES")),
+            (Tensor("a", (None,), "FP32"), Tensor("b", (None,), "FP32")),
+        ),
+        Sample("MAR-INF/sample.csv", "text/csv", "*/*"),
+        b"1,2\n" * 1_001,
+    ),
+    Described(
+        "script",
+        "3",
+        Schema(
+            (
+                Tensor("picture", (1,), "BYTES", "image/png"),
+                Tensor("lengths", (2,), "INT64", "application/x-npy"),
+            ),
+            (Tensor("output", (None,), "BYTES", "application/json"),),
+        ),
+    ),
+]
+
+DATA = Path(__file__).parents[2] / "data" / "openapi"
+
+
+def whole(name: str) -> str:
+    """A whole description, an operation a line, with VERSION for the package's."""
+    described = {
+        "management": openapi.description(),
+        "inference": inference_api.description(MODELS, "rows", True),
+    }[name]
+    described["info"]["version"] = described["info"]["version"].replace(__version__, "VERSION")
+    lines = [
+        f"{method} {path} {json.dumps(operation)}"
+        for path, operations in described.pop("paths").items()
+        for method, operation in operations.items()
+    ]
+    return "\n".join([*lines, json.dumps(described, indent=1), ""])
+
+
+@pytest.mark.parametrize("name", DESCRIPTIONS)
+def test_the_whole_description(name):
+    """Nothing that clients are told changes by mistake."""
+    assert whole(name) == (DATA / f"{name}.txt").read_text()
 
 
 def schemas(value: Any) -> Iterator[dict[str, Any]]:
@@ -70,3 +137,8 @@ def test_fields_in_a_body_are_described():
             "type": in_query[name]["schema"]["type"],
             "description": in_query[name]["description"],
         }
+
+
+if __name__ == "__main__":
+    for name in DESCRIPTIONS:
+        (DATA / f"{name}.txt").write_text(whole(name))
