@@ -13,6 +13,7 @@ import pytest
 from signed_archives import fingerprint, key_of, pack_tiny, public_line, trust
 
 from mms_handler import archive
+from mms_handler.archive import keys as keys_module
 from mms_handler.archive import sshsig, zips
 from mms_handler.archive.sshsig import Signature
 from mms_handler.errors import ArchiveError, UntrustedArchive
@@ -164,6 +165,15 @@ def test_a_signature_under_a_trusted_name(mar, keys):
     refused(mar, keys, f"it is not what {RELEASE} signed: {changed}")
 
 
+@pytest.mark.parametrize("comment", [b"-----BEGIN", b"-----BEGIN" + b"x" * 2_000])
+def test_a_malformed_signature_is_replaced_as_a_whole(mar, comment):
+    """Also one that is longer than a new one."""
+    before = mar.read_bytes()
+    commented(mar, comment)
+    archive.sign(mar, key_of("release"))
+    assert mar.read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -201,6 +211,26 @@ def test_a_key_that_expired(tmp_path, mar):
         f'release valid-before="20200131Z" {line}\nrelease valid-after="20200131Z" {line}\n'
     )
     assert archive.verify(mar, archive.read_trusted(tmp_path / "both")).signer == RELEASE
+
+
+@pytest.mark.parametrize(
+    ("now_s", "reason"),
+    [
+        (99.5, "is valid only from 1970-01-01 00:01:40 UTC on"),
+        (100, None),
+        (199.5, None),
+        (200, "was valid only until 1970-01-01 00:03:20 UTC"),
+    ],
+)
+def test_a_key_is_valid_from_a_moment_until_another(mar, monkeypatch, now_s, reason):
+    """The first moment counts, and the last one does not."""
+    key = keys_module.Key("release", keys_module.public_of(key_of("release")), 100, 200)
+    monkeypatch.setattr("time.time", lambda: now_s)
+    trusted = keys_module.Keys([key])
+    if reason:
+        refused(mar, trusted, f"it is signed by {RELEASE}, whose key {reason}")
+    else:
+        assert archive.verify(mar, trusted).signer == RELEASE
 
 
 def test_what_cannot_be_signed(tmp_path, keys):
