@@ -138,8 +138,3 @@ class LocalWorker:
             running.kill()
             running.join()
             self._connection.close()
-
-
-def setups(setup: Setup, count: int) -> list[Any]:
-    """What makes each of so many workers."""
-    return [lambda: LocalWorker(setup) for _ in range(count)]
