@@ -1,9 +1,10 @@
 """Make mutants: copies of a module with one small change each, which a test should notice.
 
 What decides no answer is not changed: docstrings, messages of exceptions, words in tables,
-lines of the log, types and ``__all__``.  Nor is a pause (``time.sleep``), after which a loop looks
-again: it decides when the loop ends, not how.  Limits, times and counts that have a name become 0,
-and a comparison with one is turned around; one more or less is no fault that anybody could notice.
+lines of the log, types, ``__all__``, and how far JSON is indented.  Nor is a pause
+(``time.sleep``), after which a loop looks again: it decides when the loop ends, not how.  Limits,
+times and counts that have a name become 0, and a comparison with one is turned around; one more or
+less is no fault that anybody could notice.
 """
 
 from __future__ import annotations
@@ -87,7 +88,10 @@ def _changes(source: str) -> Iterator[tuple[int, str, str, Any]]:
     """The line, the code before and after, and a function that makes the changed module."""
     tree = ast.parse(source)
     figures = set(_figures(tree))
+    parts = {part for figure in figures for part in ast.walk(figure)} - figures
     for parent, field, index, node in _places(tree):
+        if node in parts:
+            continue
         for changed in [ast.Constant(0)] if node in figures else _variants(node, parent):
             before, after = _text(node), _text(changed)
             if before != after:
@@ -98,11 +102,11 @@ def _changes(source: str) -> Iterator[tuple[int, str, str, Any]]:
                 yield node.lineno, before, after, build
 
 
-def _figures(tree: ast.Module) -> Iterator[ast.Constant]:
+def _figures(tree: ast.Module) -> Iterator[ast.expr]:
     """The numbers of named constants, of parameters' and fields' defaults, and times.
 
     They are limits, times and counts, which were measured or agreed on.  One more is no fault that
-    a test should notice; none at all is.
+    a test should notice; none at all is.  A number may be written as several, as in ``2**20``.
     """
     values: list[ast.AST | None] = []
     for statement in tree.body:
@@ -119,10 +123,22 @@ def _figures(tree: ast.Module) -> Iterator[ast.Constant]:
             values.append(node.value)
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") in _WAITING:
             values += node.args
-    for value in values:
-        for node in ast.walk(value) if value else ():
-            if isinstance(node, ast.Constant) and type(node.value) in (int, float) and node.value:
-                yield node
+    for value in filter(None, values):
+        yield from _numbers(value)
+
+
+def _numbers(node: ast.AST) -> Iterator[ast.expr]:
+    """The numbers in an expression that are not 0; those of a calculation are one."""
+    inner = [each for each in ast.walk(node) if isinstance(each, ast.expr)]
+    if isinstance(node, ast.expr) and all(
+        isinstance(each, ast.BinOp) or type(getattr(each, "value", None)) in (int, float)
+        for each in inner
+    ):
+        if not isinstance(node, ast.Constant) or node.value:
+            yield node
+        return
+    for child in ast.iter_child_nodes(node):
+        yield from _numbers(child)
 
 
 def _text(node: ast.AST) -> str:
@@ -145,8 +161,10 @@ def _places(node: ast.AST) -> Iterator[tuple[ast.AST, str, Any, Any]]:
 
 
 def _decides_nothing(node: ast.AST) -> bool:
-    """Whether a node is a docstring, a message, a call that logs, a pause, or ``__all__``."""
+    """Whether a node is a message, a call that logs, a pause, or anything else for people."""
     if isinstance(node, ast.JoinedStr):
+        return True
+    if isinstance(node, ast.keyword) and node.arg == "indent":
         return True
     if isinstance(node, ast.Assign):
         return any(isinstance(name, ast.Name) and name.id == "__all__" for name in node.targets)

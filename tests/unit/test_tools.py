@@ -35,6 +35,9 @@ def wait(process):
         time.sleep(0.05)
     return process.wait(4)
 
+def write(value):
+    return json.dumps(value, indent=2)
+
 KINDS = {"i": "a number", "j": "k", "l": "m"}, ("n", "these are more words than four")
 
 class Load(NamedTuple):
@@ -45,9 +48,7 @@ def is_number(kind):
 '''
 
 CHANGES = {
-    ("5 << 20", "5 >> 20"),
-    ("5", "0"),
-    ("20", "0"),
+    ("5 << 20", "0"),
     ("7", "0"),
     ("8", "0"),
     ("2", "0"),
@@ -70,6 +71,7 @@ CHANGES = {
     ("9", "0"),
     ("return process.wait(4)", "return None"),
     ("4", "0"),
+    ("return json.dumps(value, indent=2)", "return None"),
     *((f"'{letter}'", f"'{letter}X'") for letter in "ijklmn"),
     ("return kind in 'if' or 'd' in kind", "return None"),
     ("kind in 'if' or 'd' in kind", "kind in 'if' and 'd' in kind"),
