@@ -70,9 +70,8 @@ class Answering:
             replies = self._ask(Query(lines, part.content_type, part.accept))
             if not any(isinstance(reply, Failure) for reply in replies):
                 return done(part, len(lines), self._packed([reply.body for reply in replies]))  # type: ignore[union-attr]
-            records: Sequence[Record | BadRecord] = list(records_of(part, self._options))
-            outcomes = [self._outcome(part, *each) for each in zip(records, replies)]
-            return self._done(part, outcomes)
+            good = [each for each in records_of(part, self._options) if isinstance(each, Record)]
+            return self._done(part, [self._outcome(part, *each) for each in zip(good, replies)])
         records = list(records_of(part, self._options))
         if not self._options.single:
             together = self._together(part, records)
@@ -125,28 +124,26 @@ class Answering:
     ) -> Sequence[bytes | RecordError]:
         """What the output gets of each record, or its error."""
         outcomes: dict[int, bytes | RecordError] = {}
-        bodies: dict[int, bytes] = {}
+        good: dict[int, Record] = {}
+        bodies: list[bytes] = []
         for place, record in enumerate(records):
             if isinstance(record, BadRecord):
                 outcomes[place] = _error(record, Failure(400, record.problem))
                 continue
             try:
-                bodies[place] = self._joiner.body(record.data, part.content_type)
+                bodies.append(self._joiner.body(record.data, part.content_type))
+                good[place] = record
             except BadInput as exc:
                 outcomes[place] = _error(record, Failure(exc.status, str(exc)))
         if bodies:
-            replies = self._ask(Query(list(bodies.values()), part.content_type, part.accept))
-            for place, reply in zip(bodies, replies):
-                outcomes[place] = self._outcome(part, records[place], reply)
+            replies = self._ask(Query(bodies, part.content_type, part.accept))
+            for place, reply in zip(good, replies):
+                outcomes[place] = self._outcome(part, good[place], reply)
         return [outcomes[place] for place in range(len(records))]
 
-    def _outcome(
-        self, part: Part, record: Record | BadRecord, reply: Reply | Failure
-    ) -> bytes | RecordError:
+    def _outcome(self, part: Part, record: Record, reply: Reply | Failure) -> bytes | RecordError:
         if isinstance(reply, Failure):
             return _error(record, reply)
-        if isinstance(record, BadRecord):
-            return _error(record, Failure(400, record.problem))
         try:
             data, kind = record.data, part.content_type
             return self._joiner.output(data, kind, reply.body, reply.content_type)

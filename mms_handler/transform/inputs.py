@@ -102,7 +102,7 @@ def _file(path: Path, name: str) -> Input:
 
 
 def _objects(place: str) -> Iterator[Input]:
-    s3.split(f"{place}/." if place.count("/") < 3 or place.endswith("/") else place)
+    s3.split(f"{place}/.")  # there is a bucket
     bucket, key = place[len("s3://") :].partition("/")[::2]
     wild = _WILD.search(key)
     folder = key[: key.rfind("/", 0, wild.start() if wild else None) + 1]

@@ -34,7 +34,7 @@ class Job:
         options: Options,
         report: Report,
         *,
-        fail_fast: bool = False,
+        fail_fast: bool,
     ) -> None:
         """Make one; ``report`` gets what it does."""
         self._inputs, self._outputs, self._state = inputs, outputs, state

@@ -64,7 +64,7 @@ class State:
     def journal(self, source: Input) -> Journal:
         """The journal of an input's output."""
         folder = self._of(source)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         _write(folder / "input.json", _facts_of(source))
         return Journal(folder)
 

@@ -99,6 +99,7 @@ def test_a_frame_that_is_cut_off_is_a_part_of_its_own():
     assert good.data == frame(b"one")
     assert (bad.first, bad.offset, bad.data) == (2, 12, b"")
     assert "cut off" in bad.problem
+    assert (bad.end > len(content), bad.next_first) == (True, 3)  # nothing follows it
 
 
 def test_an_input_that_is_not_split_is_one_record():

@@ -12,7 +12,7 @@ from transform_jobs import LINES, Doubling, run
 
 from mms_handler.errors import SettingsError, TransformError
 from mms_handler.transform import cutting
-from mms_handler.transform.inputs import STATE
+from mms_handler.transform.inputs import STATE, Input
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +40,7 @@ def test_order_and_count_are_kept(rows, tmp_path, held_back):
     assert (tmp_path / "out" / "rows.json.out").read_text() == DOUBLED
     assert len(executor.parts) > 5
     assert (report.records, report.error_count, report.complete) == (200, 0, True)
+    assert report.line().endswith(" 0 errors, 100%")
     assert os.listdir(tmp_path / "out") == ["rows.json.out"]
 
 
@@ -84,6 +85,22 @@ def test_compression_may_be_told(rows, tmp_path):
     options = LINES._replace(compression_type="Gzip")
     run(Doubling(options), packed, tmp_path / "out", options=options)
     assert (tmp_path / "out" / "rows.out").read_text() == DOUBLED
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type"),
+    [
+        ("a.csv", "text/csv"),
+        ("a.csv.gz", "text/csv"),
+        ("a.CSV.GZ", "text/csv"),
+        ("a.jsonl", "application/jsonlines"),
+        ("a.json.gz", "application/json"),
+        ("a.gz.csv", "text/csv"),
+        ("a", "application/json"),
+    ],
+)
+def test_the_type_of_records_is_that_of_the_name(name, content_type):
+    assert Input(name, f"in/{name}", 1, "").content_type() == content_type
 
 
 def test_a_bad_record_is_written_and_told(rows, tmp_path):

@@ -60,6 +60,15 @@ def test_what_is_done_is_taken_up(journal, tmp_path):
     later.close()
 
 
+def test_a_waiting_part_that_does_not_follow_is_done_again(journal, tmp_path):
+    """The part before it was cut otherwise."""
+    journal.add(answer(2)._replace(end=13))
+    assert output(tmp_path) == b"<0><1><2>"
+    assert journal.counts == Counts(3, 6, 1)
+    assert not journal.has(part(3))
+    assert list((tmp_path / "parts").iterdir()) == []
+
+
 def test_a_part_that_was_cut_otherwise_is_done_again(journal):
     assert not journal.has(part(3)._replace(end=17))
     assert journal.counts == Counts(2, 4, 1)

@@ -77,9 +77,25 @@ def test_a_report_has_a_hundred_errors_at_most():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.5, "0.5 s"), (12, "12 s"), (600, "10 min"), (9_000, "2.5 h")]
+    ("seconds", "text"),
+    [
+        *((0.5, "0.5 s"), (9.9, "9.9 s"), (10, "10 s"), (12, "12 s"), (99, "99 s")),
+        *((100, "2 min"), (600, "10 min"), (5_940, "99 min"), (6_000, "1.7 h"), (6_030, "1.7 h")),
+        (9_000, "2.5 h"),
+    ],
 )
 def test_long_times_are_in_minutes_and_hours(clock, seconds, text):
     report = Report(1, 1)
     clock.now += seconds
     assert report.rows()[-1] == ("time", text)
+
+
+def test_a_short_job_has_its_own_speed(clock):
+    report = Report(1, 1)
+    report.read(1)
+    clock.now += 0.5
+    report.did(done(100))
+    assert report.line() == "100 records, 200 a second, 0 errors, 100%"
+    report.end()
+    told = report.as_dict()
+    assert (told["seconds"], told["records_per_second"]) == (0.5, 200.0)

@@ -192,6 +192,17 @@ def test_recordio_goes_on_after_damage(damaged, problem):
     assert last == Record(3, len(good + damaged), b"next", following)
 
 
+def test_recordio_that_is_too_large_and_damaged():
+    """What follows its first frame is no header of one: it counts as a record of its own."""
+    _, large, bad, last = split(
+        TWO[0] + frame(bytes(101), FIRST) + b"12345678" + TWO[1], "RecordIO"
+    )
+    assert large.problem == "it is larger than the payload limit of 100 bytes"
+    assert (bad.number, bad.offset) == (3, len(TWO[0]) + 8 + 104)
+    assert bad.problem.startswith("its frame 1 does not begin with RecordIO's magic number")
+    assert (last.number, last.data) == (4, b"next")
+
+
 @pytest.mark.parametrize("size", range(1, 12))
 def test_recordio_that_is_cut_off(size):
     good, following = TWO
