@@ -86,6 +86,25 @@ def test_a_name_with_quotes_is_one_string(config_proto):
     assert parsed(config_proto, report).input[0].name == 'a"b\\'
 
 
+@pytest.mark.parametrize(
+    ("type", "expected"),
+    [
+        *(("bool", "BOOL"), ("float16", "FP16"), ("float32", "FP32"), ("float64", "FP64")),
+        *(("uint8", "UINT8"), ("int8", "INT8"), ("int32", "INT32"), ("int64", "INT64")),
+    ],
+)
+def test_types_have_tritons_names(config_proto, type, expected):
+    report = {**REPORT, "outputs": [tensor("y", "N", 2, type=type)]}
+    data_type = parsed(config_proto, report).output[0].data_type
+    assert config_proto.DataType.Name(data_type) == f"TYPE_{expected}"
+
+
+def test_a_batch_size_of_one_is_a_batch(config_proto):
+    config = parsed(config_proto, REPORT, 1)
+    assert config.max_batch_size == 1
+    assert list(config.input[0].dims) == [3, 8, 8]
+
+
 def test_a_type_that_triton_lacks_is_refused():
     report = {**REPORT, "outputs": [tensor("y", "N", type="complex64")]}
     with pytest.raises(ArchiveError, match="Triton has no type for y, which is complex64"):
@@ -125,10 +144,21 @@ def test_kserve_gets_a_repository_and_a_service(tmp_path):
     assert (model["protocolVersion"], model["runtime"]) == ("v2", "kserve-tritonserver")
 
 
-def test_a_service_begins_with_a_letter(tmp_path):
-    write("kserve", "2_irises", b"model", REPORT, tmp_path)
-    service = yaml.safe_load((tmp_path / "2_irises.yaml").read_text())
-    assert service["metadata"]["name"] == "model-2-irises"
+@pytest.mark.parametrize(
+    ("name", "service_name"),
+    [
+        ("2_irises", "model-2-irises"),
+        ("_irises_", "irises"),
+        ("a" * 63, "a" * 63),
+        ("a" * 64, "a" * 63),
+        ("a" * 62 + "-b", "a" * 62),
+    ],
+)
+def test_a_service_begins_with_a_letter_and_is_short(tmp_path, name, service_name):
+    """Kubernetes takes 63 letters, the last of which is no hyphen."""
+    write("kserve", name, b"model", REPORT, tmp_path)
+    service = yaml.safe_load((tmp_path / f"{name}.yaml").read_text())
+    assert service["metadata"]["name"] == service_name
 
 
 def test_sagemaker_gets_a_tar_whose_only_folder_is_the_model(tmp_path):
@@ -137,5 +167,6 @@ def test_sagemaker_gets_a_tar_whose_only_folder_is_the_model(tmp_path):
         write("sagemaker", "iris", b"model", REPORT, target)
     with tarfile.open(first) as tar:
         assert tar.getnames() == ["iris/config.pbtxt", "iris/1/model.onnx"]
+        assert [entry.mode for entry in tar] == [0o644, 0o644]
         assert tar.extractfile("iris/1/model.onnx").read() == b"model"
     assert first.read_bytes() == second.read_bytes()
