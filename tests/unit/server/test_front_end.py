@@ -144,6 +144,17 @@ def test_requests_in_flight(front, replies):
     assert [front.in_flight(name) for name in ("iris", "iris~2", "rose")] == [0, 13, 0]
 
 
+def test_how_a_listener_ended(front, replies):
+    """Nothing is known of one that runs, or while Java does not answer well."""
+    path = "/m/routes?listener=iris~2"
+    for text, value in (("137", 137), ("0", 0), ("", None)):
+        replies[path] = text
+        assert front.listener_exit("iris~2") == value
+    replies.update({path: "137", "status": 503})
+    assert front.listener_exit("iris~2") is None
+    assert front._replace(management_url="http://127.0.0.1:1").listener_exit("iris~2") is None
+
+
 def test_the_gate_is_opened(front, replies, tmp_path):
     """By a file; /ping says when all models are there."""
     front.open_gate(60)

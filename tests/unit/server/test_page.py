@@ -66,6 +66,57 @@ def test_the_files_of_the_page():
             assert each.headers["X-Content-Type-Options"] == "nosniff"
 
 
+HEADERS = {
+    "Cache-Control": "no-cache",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "content_type"),
+    [
+        ("/ui/models.json", "changing", "application/json"),
+        ("/ui/live.json", "live", "application/json"),
+        ("/ui/", "file", "text/html; charset=utf-8"),
+        ("/ui/page.js", "file", "text/javascript; charset=utf-8"),
+        ("/ui/page.css", "file", "text/css; charset=utf-8"),
+        ("/ui/icon.svg", "file", "image/svg+xml"),
+        ("/ui", "moved", None),
+    ],
+)
+def test_the_kinds_and_headers_of_resources(path, kind, content_type):
+    """Java knows the kinds by name."""
+    (found,) = (each for each in page.resources(ui=True) if each.path == path)
+    assert (found.kind, bool(found.body)) == (kind, kind == "file")
+    typed = {"Content-Type": content_type, **HEADERS}
+    assert found.headers == (typed if content_type else {"Location": "ui/"})
+    assert found.media_type() == (content_type or "-").partition(";")[0]
+
+
+@pytest.mark.parametrize("ui", [True, False])
+def test_the_index_for_programs_and_for_browsers(ui):
+    """Both are at one path, with a link to each path that a browser can open."""
+    program, browser = page.resources(ui=ui)[:2]
+    assert [(each.path, each.kind, each.open) for each in (program, browser)] == [
+        ("/", "file", False),
+        ("/", "file", ui),
+    ]
+    assert (program.headers["Content-Type"], program.body[-2:]) == ("application/json", b"}\n")
+    paths = json.loads(program.body)["paths"]
+    assert ("/ui/" in paths) is ui
+    linked = {*paths} - {"/predictions/NAME", "/invocations"}
+    for path in paths:
+        link = f'<a href="{path[1:]}"><code>{path}</code></a>'
+        assert (link.encode() in browser.body) is (path in linked)
+        assert f"<code>{path}</code>".encode() in browser.body
+    assert (b'href="ui/page.css"' in browser.body) is ui
+
+
 def test_nothing_comes_from_elsewhere():
     """The page has no script or style of its own in it, and names no other site."""
     html = (page.FILES / "index.html").read_text()

@@ -311,6 +311,8 @@ def test_a_version_is_unloaded_when_its_requests_are_answered(models, replace, m
     wait_until(lambda: mms.routes[1:] == ["one 2 one~2 READY 100"])
     with pytest.raises(NoSuchModel):
         models.describe("one", "1")
+    thread.join(0.1)
+    assert thread.is_alive()
     assert len(mms.processes("one")) == 2
     mms.in_flight = {}
     thread.join(30)
