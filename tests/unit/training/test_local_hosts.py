@@ -118,12 +118,14 @@ def test_why_a_job_failed():
         ([], JobFailed, "algo-2: training: mms-handler ended with 3, without a reason"),
     ],
 )
-def test_how_hosts_end(tmp_path, monkeypatch, signals, error, text):
+@pytest.mark.parametrize("mode", [None, "legacy"])
+def test_how_hosts_end(tmp_path, monkeypatch, signals, error, text, mode):
     """A job that was stopped has not failed, whatever its hosts say; else each host may fail it."""
-    codes, joined = iter([0, 3]), []
+    codes, joined, commands = iter([0, 3]), [], []
 
     @contextlib.contextmanager
     def group(command, **options):
+        commands.append(command[1:4] + command[6:])
         code = next(codes)
         yield SimpleNamespace(poll=lambda: code, returncode=code)
 
@@ -135,6 +137,8 @@ def test_how_hosts_end(tmp_path, monkeypatch, signals, error, text):
     monkeypatch.setattr(local_hosts, "signals_received", lambda: contextlib.nullcontext(signals))
     job = Job(tmp_path / "train.py", {}, {}, tmp_path / "m", tmp_path / "o", base_dir=tmp_path)
     with pytest.raises(error) as caught:
-        local_hosts.run_local_hosts(job, ("algo-1", "algo-2"), output)
+        local_hosts.run_local_hosts(job, ("algo-1", "algo-2"), output, mode=mode)
     assert str(caught.value) == text
     assert joined == ["host"] * 2  # all that they printed was passed on
+    words = ["-m", "mms_handler", "train-host", *([mode] if mode else [])]
+    assert commands == [words] * 2

@@ -131,6 +131,19 @@ def test_a_line_in_two_writes():
     assert len(whole) > len(screen.pieces) / 2
 
 
+@pytest.mark.parametrize(("data", "waits"), [(b"a\n", 0), (b"10 %\r", 0), (b"a\nb", 1)])
+def test_only_the_rest_of_a_line_is_waited_for(monkeypatch, data, waits):
+    """A progress bar's line ends with a carriage return."""
+    waited = []
+    monkeypatch.setattr(output.select, "select", lambda *args: waited.append(args) or ([], [], []))
+    reading, writing = os.pipe()
+    os.write(writing, data)
+    assert output._read(reading) == data
+    assert len(waited) == waits
+    os.close(reading)
+    os.close(writing)
+
+
 def test_a_line_of_100_megabytes(tmp_path):
     """Without an end; what is kept of it stays small."""
     screen = Recorder()

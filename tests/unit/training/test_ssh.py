@@ -38,6 +38,20 @@ def login(config, *command, **options):
 
 
 @with_sshd
+def test_the_folder_that_sshd_wants(folders, port, monkeypatch):
+    """It stays empty; only root's sshd needs it, and only root may make it."""
+    made, makedirs = [], os.makedirs
+
+    def recorded(path, **options):
+        made.append((path, options))
+        makedirs(path, **options)
+
+    monkeypatch.setattr(os, "makedirs", recorded)
+    with ssh.server(folders[1], "127.0.0.2", port, ssh.make_key(folders[0] / "key"), "127.0.0.1"):
+        assert made == [("/run/sshd", {"mode": 0o755, "exist_ok": True})]
+
+
+@with_sshd
 def test_one_command_is_handed_over(folders, port):
     """As it is, with quotes; it is not run, and a second one is refused."""
     first, other = folders
