@@ -225,7 +225,7 @@ def test_tests_with_servers_notice_a_change_of_a_copy(tmp_path):
 
 def test_which_tests_with_servers_may_notice_a_change():
     """The files are there."""
-    assert mutate.server_tests("mms_handler/server/deaths.py")[0] == "tests/e2e/test_management.py"
+    assert mutate.server_tests("mms_handler/server/gpus.py")[0] == "tests/e2e/test_management.py"
     assert mutate.server_tests("mms_handler/media.py")[0] == "tests/e2e/test_serving.py"
     for area in mutate.SERVER_TESTS:
         for file in mutate.server_tests(f"mms_handler/{area}/module.py"):
