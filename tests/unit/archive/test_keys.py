@@ -9,6 +9,7 @@ import sys
 from datetime import datetime, timezone
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -91,6 +92,22 @@ def test_what_is_no_private_key(tmp_path, key):
     assert "has more than 1,048,576 bytes" in refusal(keys.read_private, path, never)
     assert refusal(keys.read_private, tmp_path / "none", never) == (
         f"{tmp_path / 'none'} cannot be read: No such file or directory"
+    )
+
+
+def test_what_an_encrypted_key_of_ssh_keygen_needs(tmp_path, monkeypatch):
+    """cryptography says what is missing; openssl's keys need nothing else."""
+
+    def load(text, passphrase):
+        raise UnsupportedAlgorithm("Need bcrypt module")
+
+    monkeypatch.setattr(serialization, "load_ssh_private_key", load)
+    path = tmp_path / "key"
+    path.write_text("-----BEGIN OPENSSH PRIVATE KEY-----\n")
+    with pytest.raises(SettingsError) as caught:
+        keys.read_private(path, lambda: "")
+    assert str(caught.value) == (
+        f"{path}: Need bcrypt module; pip install bcrypt, or make a key by openssl"
     )
 
 
