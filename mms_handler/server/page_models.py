@@ -121,7 +121,7 @@ class PageModels:
 
     def _models(self) -> list[dict[str, Any]]:
         by_name: dict[str, list[dict[str, Any]]] = {}
-        table = self._versions.routes()
+        table = [*self._versions.state().routes()]
         budget = _MAX_SAMPLES
         for route in table:
             version = self._version(route)
@@ -138,7 +138,7 @@ class PageModels:
         self._facts = {
             r.mms_name: self._facts[r.mms_name] for r in table if r.mms_name in self._facts
         }
-        for (name, number), reason in self._versions.failures().items():
+        for (name, number), reason in self._versions.failures.latest().items():
             failed = {"version": number, "state": "failed", "reason": short_reason(reason)}
             by_name.setdefault(name, []).append(failed)
         return [{"name": name, "versions": by_name[name]} for name in sorted(by_name)]

@@ -98,15 +98,13 @@ class Server:
         self._stopped.look()
         self._ended.look()
         for name, new in self._deaths.read(self._restarts_by_name).items():
-            recent, title = self._deaths.within_window(name), self.versions.title(name)
+            recent, title = self._deaths.within_window(name), self.versions.state().title(name)
             for sentence in self._ended.sentences(name, title, new, recent):
                 log.warning("%s", sentence)
         for name in self._deaths.above_limit():
             reason = self.versions.registry.load_error(name)
-            died = (
-                f"the workers of {self.versions.title(name)} died more than {self._restarts} times "
-                f"in {WINDOW_S} s"
-            )
+            title = self.versions.state().title(name)
+            died = f"the workers of {title} died more than {self._restarts} times in {WINDOW_S} s"
             self._give_up(name, f"{died}: {reason}" if reason else died)
         for name, reason in self._mender.mend().items():
             self._give_up(name, reason)
@@ -115,7 +113,7 @@ class Server:
 
     def _lose(self, name: str) -> None:
         """Say, and count, how a model's listener ended."""
-        title = self.versions.title(name)
+        title = self.versions.state().title(name)
         log.warning("%s", self._ended.listener_sentence(name, title, self._listener_exit(name)))
 
     def _restarts_by_name(self) -> dict[str, int]:
@@ -132,14 +130,14 @@ class Server:
         """
         if self.versions.is_served(name) and not self._keep_going:
             raise ServerError(reason)
-        title, failure = self.versions.title(name), None
+        title, failure = self.versions.state().title(name), None
         try:
             self.versions.give_up(name)
         except (NoSuchModel, Conflict):  # a client has just unregistered it, or is changing it
             return
         except ServerError as exc:
             failure = exc
-        self.versions.note_failure(of_model(name), version_in(name), reason)
+        self.versions.failures.note(of_model(name), version_in(name), reason)
         log.error("%s; it is unregistered", reason)
         if failure:
             log.error("%s may still have processes: %s", title, failure)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Iterator, Mapping, NamedTuple
 
+from mms_handler import names
+from mms_handler.errors import NoSuchModel, Unavailable
 from mms_handler.server import routes
 from mms_handler.server.changes import Change
+from mms_handler.server.mms_models import Serving
 from mms_handler.server.registry import Model
 from mms_handler.server.routes import Route
 from mms_handler.server.traffic import Traffic
@@ -40,6 +43,47 @@ class State(NamedTuple):
         """Whether the first version of a model is being loaded."""
         change = self.changes.get(name)
         return name not in self.traffic and change is not None and bool(change.url)
+
+    def find(self, name: str, version: str = "") -> str:
+        """MMS's name of a version of a model; without ``version``, of the served one.
+
+        Raises:
+            NoSuchModel: there is none.
+            Unavailable: the model is being registered.
+        """
+        traffic = self.traffic.get(name)
+        if traffic is None:
+            if self.is_being_registered(name):
+                raise Unavailable(f"{name} is being registered; try again when it is")
+            raise NoSuchModel(f"Model not found: {name}")
+        if not version:
+            return traffic.served
+        for mms_name, model in self.versions(name).items():
+            if model.version == version and mms_name not in self.leaving:
+                return mms_name
+        raise NoSuchModel(f"Model not found: {name}/{version}")
+
+    def title(self, mms_name: str) -> str:
+        """What the log calls a version: by its model alone, if there is no other one."""
+        model = self.models.get(mms_name)
+        if model is None or len(self.versions(model.name)) == 1:
+            return names.shown(mms_name)
+        return f"{model.name} version {model.version}"
+
+    def serving(self, name: str) -> Serving | None:
+        """How a model is served; None if there is no such model."""
+        traffic = self.traffic.get(name)
+        model = self.models.get(traffic.served) if traffic else None
+        return model.serving if model else None
+
+    def listing(self) -> list[dict[str, Any]]:
+        """Name, version and url of each model, as it is served."""
+        served = [self.models.get(mms_name) for mms_name in self.served()]
+        return [
+            {"modelName": model.name, "modelUrl": model.url, "modelVersion": model.version}
+            for model in served
+            if model
+        ]
 
     def describe(self, name: str) -> list[dict[str, Any]]:
         """A line of the management API for each version of a model that is loaded."""

@@ -23,11 +23,11 @@ from mms_handler.errors import (
     Unavailable,
 )
 from mms_handler.server.changes import Change
+from mms_handler.server.failures import Failures
 from mms_handler.server.front_end import FrontEnd
 from mms_handler.server.mms_models import Serving
 from mms_handler.server.publication import Publication
 from mms_handler.server.registry import Model, Registry
-from mms_handler.server.routes import Route
 from mms_handler.server.sources import Source
 from mms_handler.server.state import State
 from mms_handler.server.store import Store
@@ -40,15 +40,13 @@ log = logging.getLogger(__name__)
 #: Seconds between two looks at the requests of a version that gets no more of them.
 _LOOK_S = 0.02
 
-#: How many failed loads are remembered.
-_MAX_FAILURES = 20
-
 
 class Versions:
     """The only way to change which models and versions there are.  Safe to call from any thread.
 
     Attributes:
         registry: the versions, as MMS has them.
+        failures: why models and versions are not there.
     """
 
     def __init__(
@@ -70,13 +68,13 @@ class Versions:
                 can mean no other one.
         """
         self.registry = Registry(front_end, store, settings, deaths, self._republish)
+        self.failures = Failures()
         self._front_end, self._store = front_end, store
         self._startup = frozenset(expected)
         self._expected = set(expected)
         self._traffic: dict[str, Traffic] = {}
         self._loads: dict[str, int] = {}  # of each model that there is
         self._changes: dict[str, Change] = {}
-        self._failures: dict[tuple[str, str], str] = {}  # of models and versions, the latest last
         self._leaving: set[str] = set()  # MMS's names of versions that are about to be unloaded
         self._lock = threading.Condition()
         self._publication = Publication(front_end, store, settings.multi_model, expected)
@@ -88,70 +86,32 @@ class Versions:
         with self._lock:
             return sorted(self._traffic)
 
+    def state(self) -> State:
+        """The models as they are now."""
+        with self._lock:
+            return State(
+                self.registry.models(),
+                dict(self._traffic),
+                dict(self._changes),
+                frozenset(self._expected),
+                frozenset(self._leaving),
+            )
+
     def list(self) -> list[dict[str, Any]]:
         """Name, version and url of each model, as it is served."""
-        state = self._state()
-        served = [state.models.get(mms_name) for mms_name in state.served()]
-        return [
-            {"modelName": model.name, "modelUrl": model.url, "modelVersion": model.version}
-            for model in served
-            if model
-        ]
-
-    def routes(self) -> Sequence[Route]:
-        """The versions as the gate knows them."""
-        return [*self._state().routes()]
-
-    def failures(self) -> dict[tuple[str, str], str]:
-        """Why models and versions could not be loaded: the latest that are not there now."""
-        with self._lock:
-            return dict(self._failures)
-
-    def note_failure(self, name: str, version: str, reason: str) -> None:
-        """Take note of why a model, or a version of it, is not served."""
-        with self._lock:
-            self._failures.pop((name, version), None)
-            self._failures[name, version] = reason
-            for oldest in [*self._failures][:-_MAX_FAILURES]:
-                del self._failures[oldest]
+        return self.state().listing()
 
     def find(self, name: str, version: str = "") -> str:
-        """MMS's name of a version of a model; without ``version``, of the served one.
+        """MMS's name of a version of a model, as ``State.find``."""
+        return self.state().find(name, version)
 
-        Raises:
-            NoSuchModel: there is none.
-            Unavailable: the model is being registered.
-        """
-        state = self._state()
-        traffic = state.traffic.get(name)
-        if traffic is None:
-            if state.is_being_registered(name):
-                raise Unavailable(f"{name} is being registered; try again when it is")
-            raise NoSuchModel(f"Model not found: {name}")
-        if not version:
-            return traffic.served
-        for mms_name, model in state.versions(name).items():
-            if model.version == version and mms_name not in state.leaving:
-                return mms_name
-        raise NoSuchModel(f"Model not found: {name}/{version}")
-
-    def title(self, mms_name: str) -> str:
-        """What the log calls a version: by its model alone, if there is no other one."""
-        model = self.registry.models().get(mms_name)
-        if model is None or len(self._of(model.name)) == 1:
-            return names.shown(mms_name)
-        return f"{model.name} version {model.version}"
+    def serving(self, name: str) -> Serving | None:
+        """How a model is served; None if there is no such model."""
+        return self.state().serving(name)
 
     def _of(self, name: str) -> dict[str, Model]:
         """The versions of a model by MMS's names, in the order in which they were loaded."""
         return {key: model for key, model in self.registry.models().items() if model.name == name}
-
-    def serving(self, name: str) -> Serving | None:
-        """How a model is served; None if there is no such model."""
-        with self._lock:
-            traffic = self._traffic.get(name)
-        model = self.registry.models().get(traffic.served) if traffic else None
-        return model.serving if model else None
 
     def describe(self, name: str, version: str = "") -> dict[str, Any]:
         """A model as it is served, with a line for each version; or one version.
@@ -159,7 +119,7 @@ class Versions:
         Raises:
             NoSuchModel: there is none.
         """
-        state = self._state()
+        state = self.state()
         change = state.changes.get(name)
         if change and state.is_being_registered(name):
             loading = change.describe(self._folder(name, change))
@@ -178,24 +138,13 @@ class Versions:
 
     def loading(self) -> str:
         """Which model is being loaded, for how long, and in which phase; "" if none is."""
-        for name, change in self._state().changes.items():
+        for name, change in self.state().changes.items():
             if change.url:
                 return change.sentence(name, self._folder(name, change))
         return ""
 
     def _folder(self, name: str, change: Change) -> Path:
         return self._store.folder(change.mms_name or name)
-
-    def _state(self) -> State:
-        """The models as they are now."""
-        with self._lock:
-            return State(
-                self.registry.models(),
-                dict(self._traffic),
-                dict(self._changes),
-                frozenset(self._expected),
-                frozenset(self._leaving),
-            )
 
     # --- loading ---
 
@@ -283,11 +232,9 @@ class Versions:
         try:
             self.registry.load(mms_name, version, source, serving)
         except HandlerError as exc:
-            self.note_failure(source.name, version, str(exc))
+            self.failures.note(source.name, version, str(exc))
             raise
-        with self._lock:
-            for key in [key for key in self._failures if key[0] == source.name]:
-                del self._failures[key]
+        self.failures.forget(source.name)
 
     def _new_version(self, name: str, version: str) -> str:
         """The name for a new version of a model, by default the next number."""
@@ -510,4 +457,4 @@ class Versions:
         Raises:
             ServerError: Java does not answer.
         """
-        self._publication.publish(self._state)
+        self._publication.publish(self.state)

@@ -263,5 +263,5 @@ def test_a_model_that_cannot_be_loaded(shown, source, mms):
 def test_few_failures_are_remembered(shown):
     """The latest twenty."""
     for number in range(30):
-        shown.models.note_failure(f"m{number:02}", "", "x")
+        shown.models.failures.note(f"m{number:02}", "", "x")
     assert list(shown()) == [f"m{number:02}" for number in range(10, 30)]

@@ -78,9 +78,12 @@ def test_another_version(models, replace, mms):
 
 def test_what_the_log_calls_a_version(models, replace):
     """The model alone, unless it has several versions."""
-    assert models.title("one") == "one"
+    assert models.state().title("one") == "one"
     replace()
-    assert (models.title("one"), models.title("one~2")) == ("one version 1", "one version 2")
+    assert (models.state().title("one"), models.state().title("one~2")) == (
+        "one version 1",
+        "one version 2",
+    )
 
 
 def test_the_old_one_is_drained(models, replace, mms):
