@@ -338,8 +338,9 @@ def test_while_a_version_is_loading(server, name, folder):
             assert server.states(name) == {"1": ("served", 100), "2": ("loading", 0)}
             assert server.swap(name, "two")[0] == 409
             assert server.answered(f"predictions/{name}") == ("1", "one")
-            loading = server.ask(f"predictions/{name}/2")
-            assert (loading.status, loading.headers["retry-after"]) == (503, "2")
+            # The gate learns of a version a moment after the management API.
+            wait_for(lambda: server.ask(f"predictions/{name}/2").status == 503, 30)
+            assert server.ask(f"predictions/{name}/2").headers["retry-after"] == "2"
             gone = pool.submit(server.manage, "DELETE", f"/{name}")
             time.sleep(0.3)
             assert not gone.done()
