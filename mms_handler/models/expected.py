@@ -89,7 +89,8 @@ class Expected:
             self._refused[shapes] = self._reason(arrays, run)
         reason = self._refused.get(shapes)
         rules_known = self._rules is not None and self._rules.exact
-        if reason is None and self._exact and not (rules_known or self._known):
+        known = rules_known or self._known or self._has_worked(shapes)
+        if reason is None and self._exact and not known:
             words = shape_error(exc)  # of MXNet, which alone knows
             reason = f"the model does not take this body: {words}" if words else None
         return BadInput(reason) if reason else None
@@ -104,12 +105,16 @@ class Expected:
         if reason:
             differs = self._difference(shapes, arrays, run)
             return differs or f"the model does not take shape {_listed(shapes)}: {reason}"
-        if self._worked and all(map(_fits, self._worked, shapes)):
+        if self._has_worked(shapes):
             return None
         differs = self._difference(shapes, arrays, run)
         if differs and _fails(run, _zeros(shapes, arrays)) and not self._rows_fail(arrays, run):
             return differs
         return None
+
+    def _has_worked(self, shapes: Sequence[Shape]) -> bool:
+        """Whether calls with shapes like these have worked."""
+        return bool(self._worked) and all(map(_fits, self._worked, shapes))
 
     def _rows_fail(self, arrays: Sequence[Any], run: Run) -> bool:
         """Whether a call also fails for as many rows of a shape that works."""

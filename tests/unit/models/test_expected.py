@@ -350,6 +350,26 @@ def test_words_of_mxnet(rules, reason):
     assert (fault and str(fault)) == reason
 
 
+class Two(nn.Block):
+    """Takes any number of columns, but fails for two rows of one."""
+
+    def forward(self, x):
+        if x.shape == (2, 1):
+            raise mx.base.MXNetError("Check failed: shape")
+        return x
+
+
+def test_words_of_mxnet_about_a_shape_that_fits():
+    """They never count, whether or not the shapes that the model takes were looked for yet."""
+    model = of(Two())
+    for shape in ((1, 1), (1, 2)):
+        ask(model, shape)
+    for _ in range(2):
+        with pytest.raises(mx.base.MXNetError):
+            ask(model, (2, 1))
+        model._expected.fault([np.zeros((3,), np.float32)], OSError(), lambda arrays: arrays)
+
+
 def test_a_time_limit_ends_the_trial():
     class Expired(BaseException):
         pass
