@@ -17,7 +17,7 @@ Shape = Tuple[int, ...]
 #: A shape; None is a dimension of any size.
 Pattern = Tuple[Optional[int], ...]
 
-#: Seconds that looking for a shape may take.
+#: Seconds of processor time that looking for a shape may take.
 SEARCH_S = 0.5
 
 #: Sides of pictures, and lengths of sequences, that are tried.
@@ -93,12 +93,12 @@ class ShapeRules(NamedTuple):
         """
         if len(self.names) != 1:
             return None
-        end = time.monotonic() + SEARCH_S
+        end = time.thread_time() + SEARCH_S
         for shape in self._candidates():
             if self.take(shape):
                 rounder = self._rounder(shape)
                 return rounder, self._pattern(rounder)
-            if time.monotonic() > end:
+            if time.thread_time() > end:
                 break
         return None
 
