@@ -140,7 +140,7 @@ def test_clients_wait_for_their_replies(clients):
 def test_reports_are_sums_since_the_last_one():
     with serving() as server:
         sums = load(server.port, clients=1, timing=(0, 0.8, 5))
-    assert len(sums.heads) >= 3
+    assert len(sums.heads) >= 2
     assert [head["last"] for head in sums.heads] == [False] * (len(sums.heads) - 1) + [True]
     used = [head["cpu_s"] for head in sums.heads]
     assert used == sorted(used)

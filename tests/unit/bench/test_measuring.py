@@ -213,7 +213,7 @@ def test_what_is_known_is_shown_meanwhile():
         )
     assert counts == sorted(counts)
     assert (counts[0], counts[-1]) == (0, 50)
-    assert len(set(counts)) > 2
+    assert len(set(counts)) > 1
     assert result.seconds == 1
     assert 0 < result.rate <= 50
 

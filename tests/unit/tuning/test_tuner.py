@@ -203,7 +203,7 @@ def test_a_trial_is_its_best_load_within_the_limits(results, limits, expected):
 def test_a_trial_on_a_server(folder, monkeypatch):
     """Each number of clients is measured; Ctrl-C ends all trials."""
     monkeypatch.setattr(tuners, "CLIENTS", (1, 2))
-    timing = Timing(warmup_s=0, seconds=0.2, timeout_s=5)
+    timing = Timing(warmup_s=0, seconds=0.6, timeout_s=5)
     made = Tuner(folder, REQUEST._replace(reply=None), Settings(), Limits(), timing)
     shown = []
     made.watch = lambda start, measured: shown.append((start, measured.load.clients))
