@@ -12,6 +12,7 @@ import datetime
 import fnmatch
 import hashlib
 import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, NamedTuple, Sequence
 
@@ -75,7 +76,9 @@ def check_installed() -> None:
         SettingsError: the extra ``signing`` is not installed.
     """
     try:
-        import cryptography.hazmat.primitives.asymmetric.ed25519  # noqa: F401
+        with warnings.catch_warnings():  # the last version for Python 3.8 says that it is the last
+            warnings.simplefilter("ignore")
+            import cryptography.hazmat.primitives.asymmetric.ed25519  # noqa: F401
     except ImportError as exc:
         raise SettingsError(
             f"signatures need cryptography: {exc}; pip install 'mms_handler[signing]'"
