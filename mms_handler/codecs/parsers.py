@@ -77,13 +77,19 @@ def loads(text: str) -> Any:
         ValueError: the text is not JSON, or has an integer that is too long, or very many lists or
             objects for its size.
     """
-    if len(text) > _MAX_DIGITS and _LONG_INTEGER.search(text):
-        raise ValueError("an integer is too large")
     if len(text) > _MAX_VALUES_BYTES // max(_VALUE_BYTES.values()):
         values_bytes = sum(text.count(mark) * size for mark, size in _VALUE_BYTES.items())
         if values_bytes > max(_MAX_VALUES_BYTES, _MAX_VALUES_PER_BYTE * len(text)):
             raise ValueError("not an array of numbers; it has too many lists to say where")
+    if len(text) > _MAX_DIGITS and _LONG_INTEGER.search(text):  # or such a text, or name
+        return json.loads(text, parse_int=_short_integer)
     return json.loads(text)
+
+
+def _short_integer(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError("an integer is too large")
+    return int(digits)
 
 
 def document(body: bytes) -> Any:

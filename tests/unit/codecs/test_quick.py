@@ -774,3 +774,11 @@ def test_a_masked_array_is_written_with_its_mask():
     """Masked values are None in NumPy's list, and so null."""
     array = np.ma.masked_equal(np.arange(40.0), 1)
     assert codecs.encode(array, JSON, JSON)[0].startswith(b"[0.0, null, 2.0")
+
+
+def test_a_name_of_many_digits():
+    """It is no integer: the slow route reads it, too, as with NaN beside it."""
+    name = "9" * 1_001
+    assert_quick_as_slow(f'{{"{name}": [1]}}'.encode(), JSON)
+    arrays = codecs.decode(f'{{"{name}": [1, NaN]}}'.encode(), JSON)
+    assert (list(arrays), arrays[name][0]) == ([name], 1)
