@@ -49,6 +49,15 @@ def test_a_line_beyond_the_payload_is_passed_over():
     assert parts[1].end == parts[2].offset == 3_003
 
 
+@pytest.mark.parametrize("split_type", ["Line", "None"])
+def test_a_payload_may_have_no_limit(split_type):
+    options = Options(split_type=split_type, max_payload_bytes=0)
+    (part,) = parts_of(b"1" * 3_000, options)
+    assert (part.data, part.problem) == (b"1" * 3_000, "")
+    (record,) = records_of(part, options)
+    assert record.data == b"1" * 3_000
+
+
 @pytest.mark.parametrize("ends", [b"\n", b"\r\n"])
 def test_a_line_as_long_as_the_payload_is_read(ends):
     options = LINES._replace(max_payload_bytes=20)
