@@ -117,7 +117,10 @@ class Versions:
         assert not version or names.is_version(version)
         assert share is None or 0 <= share <= 100
         assert self._folder in source.path.resolve().parents, source
-        assert all(isinstance(number, int) and number > 0 for number in serving)
+        workers, *others = serving
+        assert isinstance(workers, int)
+        assert workers >= 0  # with 0 it has its name alone
+        assert all(isinstance(number, int) and number > 0 for number in others)
         return version or "2"
 
     def scale(self, name: str, min_workers: int, max_workers: int, version: str) -> None:
