@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from mms_handler.models.starting import start
     from mms_handler.models.twin import EXTRA, Session, TwinModel, TwinPredictor, near
     from mms_handler.models.twin_making import make_twin
-    from mms_handler.models.weights import weights
+    from mms_handler.models.weights import weights_by_name
 
 __all__ = [
     "EXTRA",
@@ -98,7 +98,7 @@ __all__ = [
     "try_graph",
     "try_int8",
     "use_graph",
-    "weights",
+    "weights_by_name",
 ]
 
 #: The names of each module.
@@ -121,7 +121,7 @@ _NAMES = {
     "predictor": "make_predictor predict",
     "rows": "single_array",
     "starting": "start",
-    "weights": "weights",
+    "weights": "weights_by_name",
     "twin": "EXTRA Session TwinModel TwinPredictor near",
     "twin_making": "make_twin",
 }

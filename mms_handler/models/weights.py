@@ -12,7 +12,7 @@ from mms_handler.models.graphs.graph import of_module
 from mms_handler.models.kinds import is_block, is_module
 
 
-def weights(model: Any) -> dict[str, npt.NDArray[Any]]:
+def weights_by_name(model: Any) -> dict[str, npt.NDArray[Any]]:
     """The parameters and auxiliary states of a model.
 
     Args:

@@ -56,7 +56,7 @@ def export_npz(model_dir: Path, target: Path) -> dict[str, Any]:
     def write(loaded: Loaded, context: Any) -> dict[str, Any]:
         from mms_handler import models
 
-        arrays = models.weights(loaded.pipeline.model)
+        arrays = models.weights_by_name(loaded.pipeline.model)
         with target.open("wb") as file:  # savez would add a suffix to a path
             np.savez(file, **arrays)
         entries = [_entry(name, array.shape, array.dtype) for name, array in arrays.items()]
