@@ -9,7 +9,10 @@ shapes and its treatment of NaN.
 
 from __future__ import annotations
 
-from mms_handler.codecs import csv, json, jsonlines, npy, npz, recordio
+import importlib
+from typing import Any
+
+from mms_handler.codecs import csv, json, jsonlines, npy
 from mms_handler.codecs.arrays import MAX_ARRAY_BYTES, numbers
 from mms_handler.codecs.compression import decompress
 from mms_handler.codecs.content_types import (
@@ -48,12 +51,29 @@ __all__ = [
     "writes",
 ]
 
+#: Modules of codecs that few requests need, which import much, and are imported by the first one.
+LATER = ("mms_handler.codecs.npz", "mms_handler.codecs.recordio")
+
+
+def _later(content_type: str, module: str) -> Codec:
+    """A codec of a module that the first call imports."""
+
+    def read(body: bytes, limit_bytes: int) -> Any:
+        return importlib.import_module(module).decode(body, limit_bytes)
+
+    def write(prediction: Any) -> bytes:
+        body: bytes = importlib.import_module(module).encode(prediction)
+        return body
+
+    return Codec(content_type, read, write)
+
+
 register(Codec(JSON, json.decode, json.encode, text=True, quick=json.quick))
 register(Codec(CSV, csv.decode, csv.encode, text=True, quick=csv.quick))
 register(Codec(NPY, npy.decode, npy.encode))
-register(Codec(NPZ, npz.decode, npz.encode))
+register(_later(NPZ, LATER[0]))
 register(Codec(JSON_LINES, jsonlines.decode, jsonlines.encode, text=True))
 register(Codec("application/x-jsonlines", jsonlines.decode, None, text=True))
 register(Codec("application/jsonl", jsonlines.decode, None, text=True))
 register(Codec("application/x-ndjson", jsonlines.decode, None, text=True))
-register(Codec(RECORDIO, recordio.decode, recordio.encode))
+register(_later(RECORDIO, LATER[1]))

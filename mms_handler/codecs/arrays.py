@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import warnings
 from json import dumps
-from typing import Any, Dict, Union
+from typing import TYPE_CHECKING, Any, Dict, Union
 
 import numpy as np
-import numpy.typing as npt
 
 from mms_handler.errors import TooLarge
 
-Array = npt.NDArray[Any]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    Array = npt.NDArray[Any]
+else:
+    Array = np.ndarray  # numpy.typing takes each worker's start 5 ms
 Arrays = Union[Array, Dict[str, Array]]
 
 #: The limit of what a body's arrays take, where no other is set.

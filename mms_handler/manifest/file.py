@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import platform
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple
 
@@ -135,6 +133,9 @@ def with_tuned(text: bytes, tuned: Tuned) -> bytes:
 
 def packages() -> dict[str, str]:
     """Versions of the packages that predictions depend on; no mxnet under another name."""
+    import platform
+    from importlib import metadata  # workers, which read manifests, need none of it
+
     versions = {"python": platform.python_version()}
     for name in ("mxnet", "numpy"):
         with contextlib.suppress(metadata.PackageNotFoundError):

@@ -10,12 +10,10 @@ from itertools import repeat
 from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from mms_handler.codecs.arrays import Array
 from mms_handler.models.arrays import plain_leaves, rows_between
 from mms_handler.models.kinds import is_ndarray
-
-Array = npt.NDArray[Any]
 
 #: Random inputs tried per kind of data.
 TRIES = 3

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Callable, List, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from mms_handler.codecs.arrays import Array
 from mms_handler.errors import ModelError
 from mms_handler.manifest import Twin
 from mms_handler.models.arrays import Arrays, in_steps, plain_leaves
@@ -25,8 +25,6 @@ from mms_handler.models.onnx_runtime import import_onnx_runtime
 from mms_handler.models.rows import ModuleInputs, Shape
 
 log = logging.getLogger(__name__)
-
-Array = npt.NDArray[Any]
 
 #: How far a twin may be from the model, as a fraction of a prediction's largest value.
 TOLERANCE = 1e-5
@@ -56,12 +54,12 @@ class Session:
         entry: what the manifest says of it.
     """
 
-    def __init__(self, entry: Twin, data: bytes, threads: int) -> None:
+    def __init__(self, entry: Twin, model: bytes | str, threads: int) -> None:
         """Open a twin.
 
         Args:
             entry: what the manifest says of it.
-            data: the file.
+            model: the file's bytes, which ONNX Runtime keeps, or its path.
             threads: with which it computes; 0: one for each core.
 
         Raises:
@@ -78,7 +76,7 @@ class Session:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session = onnxruntime.InferenceSession(
-                data, options, providers=["CPUExecutionProvider"]
+                model, options, providers=["CPUExecutionProvider"]
             )
         except Exception as exc:
             raise ModelError(f"ONNX Runtime does not take the twin: {_line(exc)}") from exc
@@ -98,13 +96,14 @@ class Session:
         Raises:
             ModelError: also if the file is missing, or not the one that was packed.
         """
+        path = folder / entry.file
         try:
-            data = (folder / entry.file).read_bytes()
+            data = path.read_bytes()
         except OSError as exc:
             raise ModelError(f"{entry.file} cannot be read: {exc.strerror}") from exc
         if hashlib.sha256(data).hexdigest() != entry.sha256:
             raise ModelError(f"{entry.file} was changed after packing: its hash differs")
-        return cls(entry, data, threads)
+        return cls(entry, str(path), threads)
 
     def takes(self, arrays: Any) -> bool:
         """Whether rows of these shapes were proved."""

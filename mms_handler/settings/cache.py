@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import tempfile
 from pathlib import Path
 
 from mms_handler.settings.table import Settings
@@ -22,6 +21,8 @@ def cache_folder(settings: Settings) -> Path:
     home = Path(os.path.expanduser("~"))
     if os.access(home, os.W_OK) and home.stat().st_uid == os.geteuid():
         return home / ".cache" / "mms_handler"
+    import tempfile  # few have such a home, and it imports much
+
     return Path(tempfile.gettempdir()) / f"mms_handler-{os.geteuid()}"
 
 
