@@ -38,10 +38,13 @@ STARTS, ROUNDS, SECONDS, WARM_S = 5, 3, 2, 1
 
 #: Loads a folder as a worker does, and prints its memory.
 WORKER = """
-import sys, time
+import gc, sys, time
 from pathlib import Path
+from mms_handler import numpy_import
+numpy_import.postpone()
 from mms_handler import settings
 from mms_handler.worker.loading import load
+from mms_handler.worker.mms import memory
 from mms_handler.worker.request import request_without_mms
 from mms_handler.worker.trials import context_of
 import psutil
@@ -50,11 +53,15 @@ context = context_of(Path(sys.argv[1]))
 loaded = load(context, settings.current())
 process = psutil.Process()
 print(time.time() - float(sys.argv[4]), sum(process.cpu_times()[:2]))
+gc.collect()
+gc.freeze()
+memory.trim()
+memory.unmap_files()
 body = Path(sys.argv[2]).read_bytes()
 for _ in range(100):
     loaded.pipeline.answer([request_without_mms(context, body, sys.argv[3], "", "r")])
-memory = process.memory_full_info()
-print(memory.pss / 1e6, memory.uss / 1e6)
+info = process.memory_full_info()
+print(info.pss / 1e6, info.uss / 1e6)
 """
 
 

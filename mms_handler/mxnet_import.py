@@ -9,13 +9,14 @@ from __future__ import annotations
 import gc
 import importlib.util
 import sys
-import threading
 import warnings
 from contextlib import contextmanager, suppress
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import FunctionType, ModuleType
 from typing import Any, Iterator, Sequence, cast
+
+from mms_handler.postponed import Postponed
 
 
 @contextmanager
@@ -109,30 +110,11 @@ def _postpone(name: str) -> None:
     except ImportError:  # its package is missing or broken
         return
     if spec:
-        module = _Postponed(name)
+        module = Postponed(name)
         module.__spec__, module.__file__ = spec, spec.origin
         package, _, part = name.rpartition(".")
         sys.modules[name] = module
         setattr(sys.modules[package], part, module)
-
-
-class _Postponed(ModuleType):
-    """A placeholder for a module until one of its attributes is used.
-
-    importlib's LazyLoader would load the module at an ``import`` statement.
-    """
-
-    _lock = threading.Lock()
-
-    def __getattr__(self, attribute: str) -> Any:
-        with self._lock:
-            if sys.modules.get(self.__name__) is self:
-                del sys.modules[self.__name__]
-        try:
-            module = importlib.import_module(self.__name__)
-        except ImportError as exc:  # code that looks through all modules expects AttributeError
-            raise AttributeError(f"{self.__name__} cannot be imported: {exc}") from exc
-        return getattr(module, attribute)
 
 
 class _OperatorsFinder(MetaPathFinder):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from mms_handler import settings
+from mms_handler import numpy_import, settings
 from mms_handler.mxnet_import import fast_import, without
 
 
@@ -20,6 +20,7 @@ def start(*, gpu: bool = False) -> None:
         settings.export_defaults({"MXNET_ENGINE_TYPE": "NaiveEngine"})
     # Else a line for each shape that is bound.
     settings.export_defaults({"MXNET_SUBGRAPH_VERBOSE": "0"})
+    numpy_import.finish()
     with without("sklearn"), fast_import():
         for name in ("artifacts", "predictor"):
             importlib.import_module(f"mms_handler.models.{name}")

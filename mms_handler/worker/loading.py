@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
-from mms_handler import manifest, models, names, worker_files
+from mms_handler import codecs, manifest, models, names, numpy_import, worker_files
 from mms_handler import schema as schemas
 from mms_handler.codecs import compiled
 from mms_handler.errors import ModelError
 from mms_handler.schema import Schema
-from mms_handler.script import containers, requirements
+from mms_handler.script import containers
 from mms_handler.script.find import find_script
 from mms_handler.script.load import Script, add_to_path
 from mms_handler.script.signature import BoundHook, bind, doubts
@@ -32,7 +32,7 @@ from mms_handler.settings import (
     forbid_telemetry,
     path_of_programs,
 )
-from mms_handler.worker import engine, inference, learning, pipeline, sample, shapes
+from mms_handler.worker import engine, inference, pipeline, sample, shapes
 from mms_handler.worker.functions import Options
 from mms_handler.worker.load_phases import Worker, note, phase
 from mms_handler.worker.packed import packed_int8, packed_sample, packed_schema
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 #: Modules that only a request needs.  They are imported at load, before a file of the script can
 #: take their names.
-_NEEDED_LATER = ("fractions", "mms.service", "sagemaker_inference.errors")
+_NEEDED_LATER = ("fractions", "mms.service", "sagemaker_inference.errors", *codecs.LATER)
 
 
 class Loaded(NamedTuple):
@@ -80,8 +80,6 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
     compiled.use(settings.core == "auto")
     with phase("model_dir", worker):
         check_not_empty(worker.model_dir)
-        for name in _NEEDED_LATER:
-            importlib.import_module(name)
     with phase("script", worker):
         program = manifest.script_name(context.manifest)
         path = script_path or find_script(worker.model_dir, settings.program, program)
@@ -91,6 +89,10 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
             twin = engine.open_twin(model_dir, settings, gpu_id)
             alone = twin is not None and engine.may_do_without_mxnet(path)
     with phase("mxnet", worker):
+        if path is not None or not alone:
+            numpy_import.finish()  # a script gets the numpy that it knows
+            for name in _NEEDED_LATER:
+                importlib.import_module(name)
         worker = worker if alone else start_mxnet(worker)
     script = load_script(path, worker)
     if alone and engine.needs_mxnet(script):
@@ -111,8 +113,11 @@ def load(context: Any, settings: Settings, script_path: Path | None = None) -> L
     # Only under serve do workers have a private folder, and time between two requests.
     optimizes = settings.optimize != "off" and worker.gpu_id is None
     learns = settings.supervised and packed is None and optimizes
-    batch_size = properties["batch_size"]
-    taught = learning.Learning(answering, model_dir, batch_size) if learns else None
+    taught = None
+    if learns:
+        from mms_handler.worker import learning  # which most workers do without
+
+        taught = learning.Learning(answering, model_dir, properties["batch_size"])
     name = names.of_model(str(context.model_name))
     tensors = inference.Inference(answering, name, settings.max_array_bytes)
     facts = worker.seconds, worker.doubts
@@ -257,6 +262,8 @@ def load_script(path: Path | None, worker: Worker) -> Script:
     folder = code if code in path.parents else path.parent
     above = [folder] if folder != path.parent else []  # of a script in a subfolder of code/
     with phase("requirements", worker):
+        from mms_handler.script import requirements  # imports venv and more
+
         cache, shared = cache_folder(worker.settings), worker.settings.cache_dir is not None
         add_to_path([*above, *requirements.paths(folder, cache, shared=shared)])
     with phase("script", worker):

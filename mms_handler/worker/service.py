@@ -21,7 +21,7 @@ from mms_handler.errors import Failed, LoadError, OutOfResources, SettingsError,
 from mms_handler.log_records import log_with_traceback
 from mms_handler.settings import Settings
 from mms_handler.worker import faults, tracing
-from mms_handler.worker.mms import bodies, fork_server, lifeline, plane, reply_frame
+from mms_handler.worker.mms import bodies, fork_server, lifeline, memory, plane, reply_frame
 from mms_handler.worker.mms.current_requests import CurrentRequests
 from mms_handler.worker.mms.deadline import Deadline
 from mms_handler.worker.mms.metrics import Metrics
@@ -152,8 +152,9 @@ class Service:
                 gc.collect()
                 gc.freeze()  # the model stays: later collections need not look through it
                 self._context = context
-                if connection:
-                    fork_server.share(connection, lifeline.worker())
+                if connection and not fork_server.share(connection, lifeline.worker()):
+                    memory.trim()
+                    memory.unmap_files()
             self._output.renew()
             self._learn()
             if supervised:

@@ -138,6 +138,14 @@ def test_workers_answer_without_mxnet(serving, folder):
     assert len(re.findall(r" same/\d+ +the model's ONNX twin answers, without MXNet\n", log)) == 1
 
 
+def test_they_have_little_memory(serving):
+    """Parts of NumPy that no request needs are not imported."""
+    _, workers = serving.of_model("same")
+    for worker in workers:
+        assert "numpy/random/mtrand" not in Path(f"/proc/{worker.pid}/maps").read_text()
+        assert worker.memory_info().rss < 55e6  # with MXNet 120 MB, and once 78
+
+
 def test_they_are_forked(serving, folder):
     """From a process that has opened the twin, and has one thread."""
     _, workers = serving.of_model("same")

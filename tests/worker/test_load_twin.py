@@ -28,6 +28,8 @@ from mms_handler.models.arrays import Arrays
 HARNESS = """
 import dataclasses, json, logging, os, sys
 from pathlib import Path
+from mms_handler import numpy_import
+numpy_import.postpone()
 from mms_handler.settings import Settings
 from mms_handler.worker import engine, loading
 from mms_handler.worker.request import request_without_mms
@@ -49,14 +51,15 @@ def report(folder, options):
     context = context_of(Path(folder))
     loaded = loading.load(context, Settings(threads=1, **options))
     had_mxnet = "mxnet" in sys.modules
+    had_all_numpy = numpy_import.random() is not None
     answers = []
     for body in bodies:
         request = request_without_mms(context, body.encode(), "application/json", "", "r")
         (reply,) = loaded.pipeline.answer([request])
         answers.append(json.loads(reply.body) if hasattr(reply, "body") else str(reply.exc))
     return {
-        "mxnet": had_mxnet, "mxnet_after": "mxnet" in sys.modules, "answers": answers,
-        "engine": engine.of(loaded.pipeline), "log": lines,
+        "mxnet": had_mxnet, "mxnet_after": "mxnet" in sys.modules, "numpy": had_all_numpy,
+        "answers": answers, "engine": engine.of(loaded.pipeline), "log": lines,
     }
 
 lines = []
@@ -219,6 +222,7 @@ def test_the_twin_answers_without_mxnet(reports):
     """MXNet is imported for NaN, which it treats in its own way; an error needs no MXNet."""
     plain, off = reports["plain"], reports["off"]
     assert (plain["mxnet"], plain["mxnet_after"], plain["engine"]) == (False, True, "onnx")
+    assert (plain["numpy"], off["numpy"]) == (False, True)
     assert plain["log"] == [
         "the model's ONNX twin answers, without MXNet",
         "MXNet is imported for a request that the ONNX twin does not answer",
@@ -266,6 +270,7 @@ def test_onnx_runtime_uploads_nothing(reports, tmp_path_factory):
 def test_an_input_fn_that_needs_no_mxnet(reports):
     report = reports["input"]
     assert (report["mxnet"], report["mxnet_after"], report["engine"]) == (False, False, "onnx")
+    assert report["numpy"]
     assert report["answers"][0][0] == pytest.approx(expected(), abs=1e-6)
 
 

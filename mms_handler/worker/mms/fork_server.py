@@ -15,12 +15,10 @@ it; then the listener sends it the connections that MMS's front end opens, one f
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import functools
 import logging
 import multiprocessing
 import os
-import re
 import socket
 import sys
 import time
@@ -31,6 +29,7 @@ from typing import Any, Callable, NoReturn
 
 from mms_handler.names import FORK_SERVER
 from mms_handler.settings import Settings, environment
+from mms_handler.worker.mms import memory
 from mms_handler.worker.mms.lifeline import Lifeline
 
 log = logging.getLogger(__name__)
@@ -126,8 +125,7 @@ class First:
     """The first process, until it is known whether it becomes the fork server."""
 
     def __init__(self, listener: socket.socket) -> None:
-        # They import numpy, which the listener does without.
-        from mms_handler.worker.mms import forkable, seeds
+        from mms_handler.worker.mms import forkable, seeds  # the listener does without them
 
         self._listener, self._forkable = listener, forkable
         self._base: Any = None  # its state once MXNet is imported, and no script
@@ -162,8 +160,7 @@ class First:
         """Become the fork server; returns in the worker with this process's connection."""
         name = _NAME.read_text().rstrip("\n")
         self._seeds.keep()
-        # What the load has freed would be in every process's memory.
-        ctypes.CDLL(None).malloc_trim(0)
+        memory.trim()
 
         def begin() -> None:
             """Differ from the fork server as processes do that load the model each."""
@@ -185,7 +182,7 @@ class First:
     def _serve(self, work: _StartWorker, children: Children) -> NoReturn:
         """Fork a worker for each connection, until the listener ends."""
         _NAME.write_text(FORK_SERVER)
-        _unmap_code()
+        memory.unmap_files()  # it hardly uses any
         with contextlib.suppress(OSError, EOFError):
             self._listener.send(_FORKS)
             while True:
@@ -194,23 +191,6 @@ class First:
                     children.start(work, connection)
         os._exit(0)
 
-
-def _unmap_code() -> None:
-    """Give the pages of files that hold code back, such as most of MXNet's 80 MB.
-
-    This process hardly uses them, and a fork reads from the file what it uses: madvise(2).  Code is
-    never written to, so nothing is lost.
-    """
-    madvise = ctypes.CDLL(None).madvise
-    for first, last in _CODE.findall(Path("/proc/self/maps").read_text()):
-        start = int(first, 16)
-        madvise(ctypes.c_void_p(start), ctypes.c_size_t(int(last, 16) - start), _MADV_DONTNEED)
-
-
-#: A file's pages that can be executed and not written to, in /proc/self/maps.
-_CODE = re.compile(r"^(\w+)-(\w+) r-xp \S+ \S+ [1-9]\d* ", re.M)
-
-_MADV_DONTNEED = 4
 
 #: What the system calls this process.
 _NAME = Path("/proc/self/comm")
@@ -253,10 +233,10 @@ def _decide(reason: str) -> None:
         _first.pop().refuse(reason.strip())
 
 
-def share(line: Lifeline, worker: Any) -> None:
+def share(line: Lifeline, worker: Any) -> bool:
     """Fork this process's worker, and all others, if it is the first and can be forked.
 
-    Returns in a worker: in this process if it cannot be forked.
+    Returns in a worker: True in the fork, and False in this process if it cannot be forked.
 
     Args:
         line: this process's.
@@ -268,5 +248,6 @@ def share(line: Lifeline, worker: Any) -> None:
         if _first:
             _first.clear()
             first.become_server(line, worker.start_worker)
-        else:
-            line.resume()
+            return True
+        line.resume()
+    return False

@@ -17,15 +17,13 @@ import time
 from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple
 
-import numpy as np
+from mms_handler import numpy_import
 
 #: Files that processes may share: what is read or written there has no place.
 _HARMLESS = re.compile(r"/dev/(null|zero|full|random|urandom)")
 
 #: Memory that forked processes go on sharing: proc(5), maps.
 _SHARED = re.compile(r"^\S+ rw.s .*$", re.M)
-
-_GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
 
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
 
@@ -104,8 +102,16 @@ def _shared() -> frozenset[str]:
 
 
 def _generators() -> list[Any]:
-    """The generators of random numbers that Python's garbage collector knows."""
-    return [each for each in gc.get_objects() if type(each) in _GENERATORS]
+    """The generators of random numbers that Python's garbage collector knows, but for NumPy's own.
+
+    That one is seeded anew in a fork.
+    """
+    kinds: list[Any] = [random.Random]
+    numpy_random: Any = numpy_import.random()
+    if numpy_random:
+        kinds += [numpy_random.Generator, numpy_random.RandomState]
+    own = numpy_random and numpy_random.mtrand._rand
+    return [each for each in gc.get_objects() if type(each) in kinds and each is not own]
 
 
 def _has_children() -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from typing import Any, Callable
 
-import numpy as np
+from mms_handler import numpy_import
 
 
 class Seeds:
@@ -21,7 +21,7 @@ class Seeds:
 
     def watch(self) -> None:
         """Notice from now on which seeds are chosen."""
-        for module in (random, np.random):
+        for module in filter(None, (random, numpy_import.random())):
             self._functions[module] = module.seed
             module.seed = self._noting(module)  # type: ignore[attr-defined]
 
@@ -49,7 +49,8 @@ class Seeds:
 
     def renew(self) -> None:
         """In a fork, choose the seeds that the script has not chosen."""
-        if np.random not in self._chosen:
-            np.random.seed()
+        numpy_random: Any = numpy_import.random()
+        if numpy_random and numpy_random not in self._chosen:
+            numpy_random.seed()
         if random in self._chosen:
             random.setstate(self._state)

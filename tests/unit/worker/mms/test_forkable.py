@@ -108,6 +108,26 @@ before = State.now()
     assert run(LOOK.format(script=script)) == ""
 
 
+LATER = """
+from mms_handler import numpy_import
+numpy_import.postpone()
+"""
+
+
+def test_a_numpy_random_that_is_imported_later():
+    """As MXNet does where a twin does not hold: NumPy's own generator is no obstacle."""
+    script = "np.random.rand()"
+    assert run(LATER + LOOK.format(script=script)) == ""
+    script = "kept = np.random.RandomState()"
+    assert run(LATER + LOOK.format(script=script)).endswith("of its own (RandomState)")
+
+
+def test_a_numpy_random_that_is_imported_later_differs_between_forks():
+    lines = run(LATER + SEEDS.replace(", np.random.seed", "").format(script="np.random.rand()"))
+    first, second = (line.split() for line in lines.splitlines())
+    assert first[1] != second[1]
+
+
 def test_threads_that_are_not_pythons():
     """Such as those of MXNet's default engine."""
     program = """
