@@ -39,8 +39,10 @@ def near(expected: Any, prediction: Any, tolerance: float) -> bool:
     kinds = [[(leaf.shape, leaf.dtype) for leaf in each] for each in (leaves, others)]
     if kinds[0] != kinds[1]:
         return False
-    if any((np.isfinite(a) != np.isfinite(b)).any() for a, b in zip(leaves, others)):
-        return False
+    for pair in zip(leaves, others):
+        first, second = (np.where(np.isfinite(leaf), 0, leaf) for leaf in pair)
+        if not np.array_equal(first, second, equal_nan=True):  # NaN and infinities
+            return False
     finite = [
         [np.nan_to_num(leaf, posinf=0, neginf=0) for leaf in each] for each in (leaves, others)
     ]

@@ -151,8 +151,11 @@ def test_near(prediction, expected):
     assert near(rows([1, 100]), prediction, 1e-5) == expected
 
 
-def test_nan_at_the_same_place_is_near():
-    assert near(rows([np.nan, 2]), rows([np.nan, 2]), 1e-5)
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_near_itself_alone(value):
+    for other in (np.nan, np.inf, -np.inf, 1):
+        same = other == value or np.isnan([other, value]).all()
+        assert near(rows([value, 2]), rows([other, 2]), 1e-5) == same
 
 
 # --- beside MXNet ---
