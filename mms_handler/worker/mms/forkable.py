@@ -110,8 +110,8 @@ def _generators() -> list[Any]:
     numpy_random: Any = numpy_import.random()
     if numpy_random:
         kinds += [numpy_random.Generator, numpy_random.RandomState]
-    own = numpy_random and numpy_random.mtrand._rand
-    return [each for each in gc.get_objects() if type(each) in kinds and each is not own]
+    numpys = numpy_random and numpy_random.mtrand._rand
+    return [each for each in gc.get_objects() if type(each) in kinds and each is not numpys]
 
 
 def _has_children() -> bool:
