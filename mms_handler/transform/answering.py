@@ -102,10 +102,11 @@ class Answering:
         options = self._options
         if options.split_type != "Line" or not options.single or options.filters or part.problem:
             return None
-        lines = part.data.split(b"\n")
+        data = bytes(part.data)
+        lines = data.split(b"\n")
         if not lines[-1]:
             lines.pop()
-        if b"\r" in part.data:
+        if b"\r" in data:
             lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
         if not lines or max(map(len, lines)) > payload_limit(options):
             return None

@@ -6,7 +6,6 @@ after it was stopped cuts as before.
 
 from __future__ import annotations
 
-import io
 from typing import BinaryIO, Iterator, NamedTuple, Sequence
 
 from mms_handler.transform.part import Options, Part
@@ -51,7 +50,7 @@ def part_bytes(stream: BinaryIO, options: Options) -> int:
         return 1  # each part is an input
     limit = min(payload_limit(options), MAX_PART_BYTES)
     first = next(records(stream, options.split_type, limit), None)
-    record_bytes = len(first.framed) if isinstance(first, Record) else 0
+    record_bytes = first.framed_bytes if isinstance(first, Record) else 0
     return max(PART_BYTES, min(PART_RECORDS * record_bytes, MAX_PART_BYTES))
 
 
@@ -148,7 +147,7 @@ def _records(split: Iterator[Record | BadRecord], size: int) -> Iterator[_Piece]
             yield _Piece(bad.number, bad.offset, b"", record.offset, record.number, bad.problem)
             bad = None
         is_bad = isinstance(record, BadRecord)
-        framed_bytes = 0 if isinstance(record, BadRecord) else len(record.framed)
+        framed_bytes = 0 if isinstance(record, BadRecord) else record.framed_bytes
         if held and (is_bad or held_bytes + framed_bytes > size):
             yield _joined(held)
             held, held_bytes = [], 0
@@ -164,7 +163,7 @@ def _records(split: Iterator[Record | BadRecord], size: int) -> Iterator[_Piece]
 
 
 def _joined(held: Sequence[Record]) -> _Piece:
-    data = b"".join(record.framed for record in held)
+    data = b"".join(piece for record in held for piece in record.pieces)
     first, last = held[0], held[-1]
     return _Piece(first.number, first.offset, data, first.offset + len(data), last.number + 1)
 
@@ -174,6 +173,6 @@ def records_of(part: Part, options: Options) -> Iterator[Record | BadRecord]:
     if part.problem:
         yield BadRecord(part.first, part.offset, part.problem)
         return
-    stream = io.BytesIO(part.data)
+    stream = part.stream()
     limit = payload_limit(options)
     yield from records(stream, options.split_type, limit, number=part.first, offset=part.offset)

@@ -10,22 +10,21 @@ import contextlib
 import functools
 import queue
 import threading
-from typing import Any, Callable, Generator, Iterator, Sequence, Union
+from typing import Any, Callable, Generator, Generic, Iterator, Sequence, TypeVar, Union
 
-from mms_handler.transform.part import DonePart, Part, Worker
+from mms_handler.transform.part import DonePart, Worker
 
 #: A done part; the exception that ended a thread; or None, if a thread had no more parts.
 _Result = Union[DonePart, BaseException, None]
 
-#: A part; None after the last one.
-_Ahead = Union[Part, None]
+P = TypeVar("P")  #: parts, as the workers get them
 
 #: Seconds after which a thread that waits sees that it is to end.
 _LOOK_S = 0.1
 
 
 def processed(
-    parts: Iterator[Part], workers: Sequence[Callable[[], Worker]]
+    parts: Iterator[P], workers: Sequence[Callable[[], Worker[P]]]
 ) -> Generator[DonePart, None, None]:
     """Yield the done parts, in the order in which they are done.
 
@@ -53,17 +52,17 @@ def processed(
                 thread.join()
 
 
-class _Crew:
+class _Crew(Generic[P]):
     """What the threads share."""
 
-    def __init__(self, parts: Iterator[Part], size: int) -> None:
+    def __init__(self, parts: Iterator[P], size: int) -> None:
         self._parts, self._size = parts, size
-        self._ahead: queue.Queue[_Ahead] = queue.Queue(1)
+        self._ahead: queue.Queue[P | None] = queue.Queue(1)  # None after the last one
         self._done: queue.Queue[_Result] = queue.Queue(size)
         self._stopped = False
-        self._workers: list[Worker] = []
+        self._workers: list[Worker[P]] = []
 
-    def work(self, make: Callable[[], Worker]) -> None:
+    def work(self, make: Callable[[], Worker[P]]) -> None:
         """Process parts until there are no more."""
         try:
             worker = make()
@@ -88,9 +87,9 @@ class _Crew:
             self._put(self._done, exc)
         self._put(self._ahead, None)
 
-    def _next(self) -> Part | None:
+    def _next(self) -> P | None:
         """The part that was cut ahead; None if there are no more."""
-        part: Part | None = None
+        part: P | None = None
         while not self._stopped:
             with contextlib.suppress(queue.Empty):
                 part = self._ahead.get(timeout=_LOOK_S)

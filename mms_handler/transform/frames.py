@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib.util
 import struct
 import warnings
-from typing import Any
+from typing import Any, Sequence
 
 from mms_handler.codecs import recordio
 from mms_handler.codecs.recordio import FIRST, HEADER_BYTES, LAST, MAGIC_BYTES, MIDDLE, WHOLE
@@ -33,22 +33,34 @@ def recordio_records(source: Source, limit_bytes: int) -> Split:
         if not header:
             return
         try:
-            framed = _frames(source, header, limit_bytes)
-            yield source.record(bytes(next(recordio.records(memoryview(framed)))), framed)
+            pieces, lengths = _frames(source, header, limit_bytes)
+            yield source.record(_data(pieces, lengths), *pieces)
         except _Unreadable as exc:
             yield source.bad(str(exc))
 
 
-def _frames(source: Source, header: bytes, limit_bytes: int) -> bytes:
+def _data(pieces: Sequence[bytes], lengths: Sequence[int]) -> bytes:
+    """The data of a record, from its frames; a writer has left out the magic number between them.
+
+    A large record that is one frame is not copied.
+    """
+    return MAGIC_BYTES.join(data[:length] for data, length in zip(pieces[1::2], lengths))
+
+
+def _frames(source: Source, header: bytes, limit_bytes: int) -> tuple[list[bytes], list[int]]:
     """Read the frames of a record, of which the first header was read.
+
+    Returns:
+        The header and the padded data of each frame, and the lengths of their data.
 
     Raises:
         _Unreadable: they are damaged, cut off or too large.
     """
     frames: list[bytes] = []
+    lengths: list[int] = []
     data_bytes = 0
     while True:
-        flag, length = _header(source, header, len(frames) // 2 + 1)
+        flag, length = _header(source, header, len(lengths) + 1)
         if frames and flag in (WHOLE, FIRST):
             source.unread(header)
             raise _Unreadable("it has no last frame")
@@ -64,8 +76,9 @@ def _frames(source: Source, header: bytes, limit_bytes: int) -> bytes:
         if len(data) < size:
             raise _Unreadable(f"it is cut off: {len(data)} of its frame's {size} bytes are there")
         frames += (header, data)
+        lengths.append(length)
         if flag in (WHOLE, LAST):
-            return b"".join(frames)
+            return frames, lengths
         header = source.read(HEADER_BYTES)
 
 
@@ -146,7 +159,7 @@ def tfrecord_records(source: Source, limit_bytes: int) -> Split:
         elif not _matches(crc32c, data, checksum):
             yield source.bad("the checksum of its data is wrong")
         else:
-            yield source.record(data, header + body)
+            yield source.record(data, header, body)
 
 
 def _matches(crc32c: Any, data: bytes, checksum: bytes) -> bool:

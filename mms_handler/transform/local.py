@@ -12,6 +12,7 @@ from mms_handler.errors import LoadError, TransformError
 from mms_handler.transform import process
 from mms_handler.transform.answering import failed
 from mms_handler.transform.cutting import records_of
+from mms_handler.transform.handover import Files, ReadyPart
 from mms_handler.transform.part import DonePart, Part, done
 from mms_handler.transform.process import Setup
 from mms_handler.transform.splitting import BadRecord, place
@@ -27,29 +28,36 @@ class ProcessDied(Exception):
 class LocalWorker:
     """A process with the model, and the next one if it dies."""
 
-    def __init__(self, setup: Setup) -> None:
+    def __init__(self, setup: Setup, files: Files) -> None:
         """Start it, and wait until the model is loaded.
+
+        Args:
+            setup: what the process needs.
+            files: for the records of a part that go one by one.
 
         Raises:
             LoadError: the model does not load.
         """
         self._setup, self._lock, self._closed = setup, threading.Lock(), False
-        self._deaths = 0
+        self._deaths, self._files = 0, files
         self._process: Any = None
         self._connection: Any = None
         self._start()
 
-    def process(self, part: Part) -> DonePart:
-        """Process a part.  One that a process dies of is tried again, then record by record.
+    def process(self, part: ReadyPart) -> DonePart:
+        """Process a part, and close it.
+
+        One that a process dies of is tried again, then record by record.
 
         Raises:
             LoadError: a new process does not load the model.
             TransformError: one process after another dies.
         """
-        for _ in range(2):
-            with contextlib.suppress(ProcessDied):
-                return self._processed(part)
-        return self._singly(part)
+        with contextlib.closing(part):
+            for _ in range(2):
+                with contextlib.suppress(ProcessDied):
+                    return self._processed(part)
+            return self._singly(part.part)
 
     def _singly(self, part: Part) -> DonePart:
         """Process the records of a part alone, and give those that a process dies of an error."""
@@ -64,14 +72,15 @@ class LocalWorker:
                 first=record.number, offset=record.offset, data=record.framed, problem=""
             )
             try:
-                parts.append(self._processed(single))
+                with contextlib.closing(self._files.ready(single)) as ready:
+                    parts.append(self._processed(ready))
             except ProcessDied as exc:
                 parts.append(failed(single, options, 500, f"the model's process {exc}"))
         output = b"".join(each.output for each in parts)
         errors = tuple(error for each in parts for error in each.errors)
         return done(part, sum(each.records for each in parts), output, errors)
 
-    def _processed(self, part: Part) -> DonePart:
+    def _processed(self, part: ReadyPart) -> DonePart:
         """Process a part in the process.
 
         Raises:
@@ -80,7 +89,7 @@ class LocalWorker:
         if self._process is None:
             self._start()
         try:
-            process.send(self._connection, part)
+            part.send(self._connection)
             result: DonePart = self._connection.recv()
         except (EOFError, OSError) as exc:
             death = self._death()
@@ -88,7 +97,7 @@ class LocalWorker:
             if self._deaths >= _MAX_DEATHS:
                 raise TransformError(
                     f"{_MAX_DEATHS} processes died in turn, the last one {death}; see what the "
-                    f"model does with {self._place(part)}"
+                    f"model does with {self._place(part.head)}"
                 ) from exc
             raise ProcessDied(death) from exc
         self._deaths = 0

@@ -6,7 +6,9 @@ Both can be pickled, so that a part may be processed anywhere.
 from __future__ import annotations
 
 import hashlib
-from typing import NamedTuple, Protocol, Tuple
+import io
+from mmap import mmap
+from typing import BinaryIO, NamedTuple, Protocol, Tuple, TypeVar, Union
 
 from mms_handler import media
 
@@ -70,7 +72,8 @@ class Part(NamedTuple):
         number: of the part in its input, from 0.
         first: the number of its first record in the input, from 1.
         offset: where its first byte lies in the input, once that is decompressed.
-        data: its bytes, with what stands between the records.
+        data: its bytes, with what stands between the records; or a map of the file in which the
+            driver has put them.
         content_type: of its records.
         accept: content types that a reply may have; "": the model decides.
         end: where the next part begins.
@@ -82,12 +85,19 @@ class Part(NamedTuple):
     number: int
     first: int
     offset: int
-    data: bytes
+    data: Union[bytes, mmap]
     content_type: str
     accept: str
     end: int
     next_first: int
     problem: str = ""
+
+    def stream(self) -> BinaryIO:
+        """The bytes, to be read from their beginning."""
+        if isinstance(self.data, mmap):
+            self.data.seek(0)
+            return self.data  # type: ignore[return-value]  # it can be read as a file
+        return io.BytesIO(self.data)
 
 
 class RecordError(NamedTuple):
@@ -140,10 +150,13 @@ def checksum(output: bytes) -> str:
     return hashlib.sha256(output).hexdigest()
 
 
-class Worker(Protocol):
+P = TypeVar("P", contravariant=True)  #: a part, as a worker gets it
+
+
+class Worker(Protocol[P]):
     """Anything that processes parts, one at a time: a process here, a server, another machine."""
 
-    def process(self, part: Part) -> DonePart:
+    def process(self, part: P) -> DonePart:
         """Process a part.  A record that fails becomes an error of the done part.
 
         Raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -16,7 +15,8 @@ from mms_handler.processes import die_with_parent
 from mms_handler.quiet import quiet_process
 from mms_handler.transform.answering import Answering, Failure, Query
 from mms_handler.transform.batching import Ways
-from mms_handler.transform.part import Options, Part
+from mms_handler.transform.handover import receive
+from mms_handler.transform.part import Options
 from mms_handler.worker.reply import Reply
 from mms_handler.worker.request import Request, request_read_by_us
 
@@ -67,37 +67,6 @@ def main(connection: Connection, setup: Setup) -> None:
         except EOFError:
             return
         connection.send(answering.process(part))
-
-
-def send(connection: Connection, part: Part) -> None:
-    """Send a part; its bytes, which may be many, follow as they are."""
-    connection.send((part._replace(data=b""), len(part.data)))
-    with _stream(connection) as stream:
-        stream.sendall(part.data)
-
-
-def receive(connection: Connection) -> Part:
-    """Receive a part.
-
-    Raises:
-        EOFError: there will be no more.
-    """
-    head: Part
-    head, size = connection.recv()
-    data = bytearray(size)
-    received = 0
-    with _stream(connection) as stream:
-        while received < size:
-            more = stream.recv_into(memoryview(data)[received:], 0, socket.MSG_WAITALL)
-            if not more:
-                raise EOFError
-            received += more
-    return head._replace(data=bytes(data))
-
-
-def _stream(connection: Connection) -> socket.socket:
-    """The socket of a duplex pipe: it reads into one buffer, where the pipe joins many."""
-    return socket.socket(fileno=os.dup(connection.fileno()))
 
 
 class LoadedModel:

@@ -12,6 +12,7 @@ from typing import Mapping
 
 from mms_handler import __version__
 from mms_handler.errors import TransformError
+from mms_handler.transform.handover import Files
 from mms_handler.transform.local import LocalWorker
 from mms_handler.transform.models import Unpacked
 from mms_handler.transform.part import DonePart, Options, Part
@@ -54,6 +55,7 @@ class ModelActor:
         folder, script = packed.unpack(Path(self._scratch.name))
         self._setup = Setup(folder, script, options, variables, os.getpid())
         self._worker: LocalWorker | None = None
+        self._files = Files()
 
     def load(self, version: str) -> None:
         """Load the model; ``version`` is that of the driver's mms_handler.
@@ -67,7 +69,7 @@ class ModelActor:
                 f"a node of the Ray cluster has mms_handler {__version__}, and this machine "
                 f"{version}; install the same version on all"
             )
-        self._worker = LocalWorker(self._setup)
+        self._worker = LocalWorker(self._setup, self._files)
 
     def process(self, part: Part) -> DonePart:
         """Process a part.
@@ -76,7 +78,7 @@ class ModelActor:
             HandlerError: the job cannot go on.
         """
         assert self._worker
-        return self._worker.process(part)
+        return self._worker.process(self._files.ready(part))
 
     def close(self) -> None:
         """End the model's process, and remove its files."""

@@ -7,17 +7,18 @@ import functools
 import io
 import os
 from pathlib import Path
-from typing import Callable, ContextManager, Iterator, Mapping, NamedTuple, Sequence
+from typing import Callable, ContextManager, Generator, Iterator, Mapping, NamedTuple, Sequence
 
 from mms_handler import __version__, settings
 from mms_handler.errors import TransformError
 from mms_handler.transform import executor, models, state
 from mms_handler.transform.answering import joiner
+from mms_handler.transform.handover import Files
 from mms_handler.transform.inputs import Input, check_outside, list_inputs, total_bytes
 from mms_handler.transform.job import Executor, Job, facts
 from mms_handler.transform.local import LocalWorker
 from mms_handler.transform.outputs import Outputs, check_writable, state_folder
-from mms_handler.transform.part import Options
+from mms_handler.transform.part import DonePart, Options, Part
 from mms_handler.transform.process import Setup
 from mms_handler.transform.remote import Server
 from mms_handler.transform.report import Report
@@ -134,13 +135,17 @@ def local(
     Raises:
         HandlerError: the model cannot be found, or is not safe.
     """
-    with models.unpacked(model, script) as unpacked:
+    with models.unpacked(model, script) as unpacked, contextlib.closing(Files()) as files:
         count, threads = models.crew(settings.current(), unpacked.size_bytes, workers)
         variables: Mapping[str, str] = {"OMP_NUM_THREADS": str(threads)}
         place = unpacked.folder, unpacked.script
         setup = Setup(*place, options, variables, os.getpid())
-        makers = [functools.partial(LocalWorker, setup)] * count
-        yield Ready(unpacked.checksum, functools.partial(executor.processed, workers=makers))
+        makers = [functools.partial(LocalWorker, setup, files)] * count
+
+        def execute(parts: Iterator[Part]) -> Generator[DonePart, None, None]:
+            return executor.processed(map(files.ready, parts), makers)
+
+        yield Ready(unpacked.checksum, execute)
 
 
 @contextlib.contextmanager

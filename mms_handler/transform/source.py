@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import BinaryIO, Iterator, NamedTuple, Union
+from typing import BinaryIO, Iterator, NamedTuple, Sequence, Union
 
 #: Bytes that are read at once of what is skipped, or of a record whose length is not certain.
 CHUNK_BYTES = 2**20
@@ -15,13 +15,24 @@ class Record(NamedTuple):
         number: of the line, or of the record, counted from 1.
         offset: of its first byte in the unpacked file.
         data: without what the file puts around it.
-        framed: as it is in the file: a line with its line end, or whole frames.
+        pieces: together, the record as it is in the file: a line with its line end, or whole
+            frames.
     """
 
     number: int
     offset: int
     data: bytes
-    framed: bytes
+    pieces: Sequence[bytes]
+
+    @property
+    def framed(self) -> bytes:
+        """The record as it is in the file."""
+        return b"".join(self.pieces)
+
+    @property
+    def framed_bytes(self) -> int:
+        """How many bytes it has in the file."""
+        return sum(map(len, self.pieces))
 
 
 class BadRecord(NamedTuple):
@@ -55,9 +66,9 @@ class Source:
         self._number += 1
         self._offset = self._at
 
-    def record(self, data: bytes, framed: bytes) -> Record:
+    def record(self, data: bytes, *pieces: bytes) -> Record:
         """The record that was read."""
-        return Record(self._number, self._offset, data, framed)
+        return Record(self._number, self._offset, data, pieces)
 
     def bad(self, problem: str) -> BadRecord:
         """The record that could not be read."""
