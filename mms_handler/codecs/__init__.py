@@ -30,6 +30,7 @@ from mms_handler.codecs.content_types import (
 from mms_handler.codecs.text import text
 from mms_handler.codecs.together import Rows
 from mms_handler.codecs.together import decode as decode_together
+from mms_handler.codecs.together import encode as encode_together
 from mms_handler.media import CSV, JSON, JSON_LINES, NPY, NPZ, RECORDIO
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "encode",
     "encode_each",
     "encode_rows",
+    "encode_together",
     "known",
     "negotiate",
     "numbers",

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+import bisect
+import itertools
+import time
+from typing import Callable, Sequence, TypeVar
+
+T = TypeVar("T")
 
 #: Bodies that are answered together: as many as _BODIES that have together at most _BATCH_BYTES.
 _BODIES, _BATCH_BYTES = 256, 2**23
@@ -24,17 +29,28 @@ class Ways:
         self._together_s: list[float] = []  # for each body, of some batches
         self._alone_s: list[float] = []
 
-    def end(self, bodies: Sequence[bytes], start: int) -> int:
-        """Where the next batch ends that begins at ``start``."""
+    def run(self, sizes: Sequence[int], answer: Callable[[int, int], Sequence[T]]) -> list[T]:
+        """Answer bodies batch by batch; returns the replies.
+
+        Args:
+            sizes: of the bodies, in bytes.
+            answer: called with where a batch begins and ends.
+        """
+        replies: list[T] = []
+        while len(replies) < len(sizes):
+            start = len(replies)
+            end = self.end(sizes, start)
+            start_s = time.perf_counter()
+            replies += answer(start, end)
+            self.took(end - start, time.perf_counter() - start_s)
+        return replies
+
+    def end(self, sizes: Sequence[int], start: int) -> int:
+        """Where the next batch ends that begins at ``start``, for bodies of these sizes."""
         if self._is_alone_next():
             return start + 1
-        end, size = start + 1, len(bodies[start])
-        while end < min(len(bodies), start + _BODIES):
-            size += len(bodies[end])
-            if size > _BATCH_BYTES:
-                break
-            end += 1
-        return end
+        totals = list(itertools.accumulate(sizes[start : start + _BODIES]))
+        return start + max(1, bisect.bisect_right(totals, _BATCH_BYTES))
 
     def _is_alone_next(self) -> bool:
         if not self._chooses or len(self._together_s) < _TRIES:

@@ -119,7 +119,11 @@ def assemble(pieces: Iterable[bytes], assemble_with: str) -> bytes:
     """
     if assemble_with != "Line":
         return b"".join(pieces)
-    return b"".join(piece[: _end(piece)] + b"\n" for piece in pieces)
+    lines = [
+        piece[:-2] if piece[-2:] == b"\r\n" else piece[:-1] if piece[-1:] == b"\n" else piece
+        for piece in pieces
+    ]
+    return b"\n".join([*lines, b""])
 
 
 def _end(piece: bytes) -> int:

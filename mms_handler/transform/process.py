@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple, Sequence
@@ -16,7 +15,8 @@ from mms_handler.quiet import quiet_process
 from mms_handler.transform.answering import Answering, Failure, Query
 from mms_handler.transform.batching import Ways
 from mms_handler.transform.handover import receive
-from mms_handler.transform.part import Options
+from mms_handler.transform.lines import Lines
+from mms_handler.transform.part import Options, Part
 from mms_handler.worker.reply import Reply
 from mms_handler.worker.request import Request, request_read_by_us
 
@@ -55,7 +55,8 @@ def main(connection: Connection, setup: Setup) -> None:
         settings.export(name, value)
     try:
         os.chdir(setup.model_dir)
-        answering = Answering(setup.options, LoadedModel(setup).ask)
+        model = LoadedModel(setup)
+        answering = Answering(setup.options, model.ask, model.ask_lines)
     except HandlerError as exc:
         traceback = exc.traceback if isinstance(exc, LoadError) else ""
         connection.send((str(exc), traceback))
@@ -86,19 +87,18 @@ class LoadedModel:
         self._folders = self._context.system_properties["script_folders"]
         self._lessons = _lessons(setup.model_dir, self._pipeline)
         self._ways = Ways(settings.current().optimize != "off")
+        self._lines = Lines(self._pipeline, self._ways)
 
     def ask(self, query: Query) -> Sequence[Reply | Failure]:
         """Answer bodies, as many of them together as is fastest."""
         if self._lessons:
             self._learn(query)
-        replies: list[Reply | Failure] = []
-        while len(replies) < len(query.bodies):
-            start = len(replies)
-            end = self._ways.end(query.bodies, start)
-            start_s = time.perf_counter()
-            replies += self._ask_batch(query._replace(bodies=query.bodies[start:end]))
-            self._ways.took(end - start, time.perf_counter() - start_s)
-        return replies
+        sizes = list(map(len, query.bodies))
+        return self._ways.run(sizes, lambda start, end: self._ask_batch(query, start, end))
+
+    def ask_lines(self, part: Part, count: int) -> Sequence[bytes] | None:
+        """Answer the lines of a part at once; see Lines."""
+        return None if self._lessons else self._lines(part, count)
 
     def _learn(self, query: Query) -> None:
         """Find faster graphs with the first body, as at a load with a packed sample."""
@@ -114,17 +114,19 @@ class LoadedModel:
             data = self._pipeline.read(request)
             attempt(sample.try_faster, self._pipeline, data, calls)
 
-    def _ask_batch(self, query: Query) -> Sequence[Reply | Failure]:
+    def _ask_batch(self, query: Query, start: int, end: int) -> Sequence[Reply | Failure]:
+        """Answer some of the bodies."""
+        bodies = query.bodies[start:end]
         if self._pipeline.is_default:
             types = query.content_type, query.accept
-            requests = [Request(body, *types, _NOTHING) for body in query.bodies]
+            requests = [Request(body, *types, _NOTHING) for body in bodies]
             replies: Sequence[Any] = self._pipeline.answer(requests)
             if not any(isinstance(reply, Failed) for reply in replies):
                 return replies
         else:
             requests = [
                 request_read_by_us(self._context, body, query.content_type, query.accept)
-                for body in query.bodies
+                for body in bodies
             ]
             replies = self._pipeline.answer(requests)
         return [self._reply(*each) for each in zip(requests, replies)]

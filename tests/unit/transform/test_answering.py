@@ -43,12 +43,12 @@ class Asked:
         return double(query)
 
 
-def processed(content, options, ask=double, content_type="text/csv"):
+def processed(content, options, ask=double, content_type="text/csv", ask_lines=lambda *_: None):
     import io
 
     stream = io.BytesIO(content)
     (part,) = cut(stream, "in.csv", content_type, options, 1_000, Position())
-    return Answering(options, ask).process(part)
+    return Answering(options, ask, ask_lines).process(part)
 
 
 def test_each_record_has_a_line():
@@ -90,6 +90,42 @@ def test_a_record_beyond_the_payload_has_an_error():
     assert [(error.record, error.status) for error in done.errors] == [(2, 400)]
     assert "payload limit of 20 bytes" in done.errors[0].message
     assert done.output.splitlines()[::2] == [b"[2]", b"[6]"]
+
+
+@pytest.mark.parametrize("content", [b"1\n2\n3\n", b"1\r\n2\r\n3", b"1\n2\n3"])
+def test_lines_may_be_answered_at_once(content):
+    counts = []
+
+    def at_once(part, count):
+        assert part.data == content
+        counts.append(count)
+        return [b"2\r\n", b"4\r\n", b"6\r\n"]
+
+    done = processed(content, LINES, None, ask_lines=at_once)
+    assert counts == [3]
+    assert (done.output, done.records, done.errors) == (b"2\n4\n6\n", 3, ())
+
+
+def test_lines_that_cannot_be_answered_at_once_are_requests():
+    asked = Asked()
+    assert processed(b"1\n2\n", LINES, asked, ask_lines=lambda *_: None).output == b"[2]\n[4]\n"
+    assert asked.bodies == [b"1", b"2"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"join_source": "Input"}, id="joined"),
+        pytest.param({"max_payload_bytes": 3}, id="of a limit that is near"),
+        pytest.param({"strategy": "MultiRecord"}, id="sent together"),
+    ],
+)
+def test_other_lines_are_never_answered_at_once(changed):
+    def at_once(part, count):
+        raise AssertionError
+
+    options = LINES._replace(accept="text/csv", **changed)
+    assert processed(b"1\n2\n", options, ask_lines=at_once).records == 2
 
 
 MULTI = LINES._replace(strategy="MultiRecord", accept="text/csv")

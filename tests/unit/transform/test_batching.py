@@ -7,16 +7,16 @@ import pytest
 from mms_handler.transform.batching import Ways
 
 
-def batches(bodies, together_s, alone_s, chooses=True):
-    """The sizes of the batches, if a body takes so long in a batch, and alone."""
-    ways, start, sizes = Ways(chooses), 0, []
-    while start < len(bodies):
-        end = ways.end(bodies, start)
+def batches(body_bytes, together_s, alone_s, chooses=True):
+    """The sizes of the batches of 1,000 bodies, if each takes so long in a batch, and alone."""
+    ways, start, counts = Ways(chooses), 0, []
+    while start < 1_000:
+        end = ways.end([body_bytes] * 1_000, start)
         count = end - start
         ways.took(count, alone_s if count == 1 else together_s * count)
-        sizes.append(count)
+        counts.append(count)
         start = end
-    return sizes
+    return counts
 
 
 @pytest.mark.parametrize(
@@ -31,20 +31,30 @@ def batches(bodies, together_s, alone_s, chooses=True):
 def test_both_ways_are_tried_twice_and_then_the_faster_one_is_taken(
     body_bytes, together_s, alone_s, expected
 ):
-    body = bytes(body_bytes)
-    assert batches([body] * 1000, together_s, alone_s) == expected
+    assert batches(body_bytes, together_s, alone_s) == expected
+
+
+def test_all_bodies_are_answered_in_their_order():
+    answered = []
+
+    def answer(start, end):
+        answered.append(end - start)
+        return range(start, end)
+
+    assert Ways(chooses=False).run([4 << 20] * 5, answer) == [0, 1, 2, 3, 4]
+    assert answered == [2, 2, 1]
 
 
 def test_times_do_not_always_decide():
     """Predictions together and alone may differ in their last digits."""
-    assert batches([b"1"] * 1000, 2, 1, chooses=False) == [256, 256, 256, 232]
+    assert batches(1, 2, 1, chooses=False) == [256, 256, 256, 232]
 
 
 def test_a_first_time_does_not_decide():
     """It includes what is done once, such as binding the graph for so many rows."""
-    ways, bodies = Ways(), [b"1"] * 1000
+    ways = Ways()
     ways.took(256, 256 * 9)
     ways.took(256, 256 * 1)
     ways.took(1, 2)
     ways.took(1, 3)
-    assert ways.end(bodies, 0) == 256
+    assert ways.end([1] * 1000, 0) == 256
