@@ -76,6 +76,8 @@ def _place_options(function: Any) -> Any:
         click.option("--overwrite", is_flag=True,
                      help="Replace outputs that are there, and begin anew.  [default: refuse, or "
                      "go on with a job that was stopped]"),
+        _choice("--data-type", "S3Prefix", "ManifestFile", default="S3Prefix",
+                help_text="ManifestFile: --input is a list of the inputs, in SageMaker's form."),
         click.option("--output", required=True, metavar="PLACE",
                      help="A folder, or its s3:// address.  An output has its input's name, and "
                      ".out."),
@@ -136,6 +138,7 @@ def transform(
     fail_fast: bool,
     overwrite: bool,
     state: Path | None,
+    data_type: str,
     json_file: Path | None,
     max_payload_mb: int,
     **named: Any,
@@ -172,8 +175,8 @@ def transform(
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        run(ready, Target(source, output, overwrite, state), options, fail_fast=fail_fast,
-            watch=watch)  # fmt: skip
+        target = Target(source, output, overwrite, state, data_type == "ManifestFile")
+        run(ready, target, options, fail_fast=fail_fast, watch=watch)
     except KeyboardInterrupt:
         done = f"{report.earlier + report.records:,} records are done; " if report else ""
         end(f"stopped: {done}the same command goes on from here", 130)

@@ -71,6 +71,15 @@ def list_inputs(place: str) -> list[Input]:
         raise TransformError(
             f"--input {place}: there is no such file, folder or object, or nothing in it"
         )
+    return checked(inputs)
+
+
+def checked(inputs: Sequence[Input]) -> list[Input]:
+    """The inputs in the order of their names.
+
+    Raises:
+        TransformError: a name could not be an output's in the output folder.
+    """
     for each in inputs:
         parts = each.name.split("/")
         if any(part in ("", ".", "..") for part in parts) or "\0" in each.name:
@@ -86,17 +95,18 @@ def _files(place: str) -> Iterator[Input]:
         for file in sorted(path.rglob("*")):
             name = file.relative_to(path)
             if name.parts[0] != STATE and file.is_file():
-                yield _file(file, name.as_posix())
+                yield file_input(file, name.as_posix())
     elif path.exists():
-        yield _file(path, path.name)
+        yield file_input(path, path.name)
     elif _WILD.search(place):
         folder = Path(re.split(r"[^/]*[*?[]", place, maxsplit=1)[0] or ".")
         for match in glob.glob(place, recursive=True):
             if Path(match).is_file():
-                yield _file(Path(match), Path(match).relative_to(folder).as_posix())
+                yield file_input(Path(match), Path(match).relative_to(folder).as_posix())
 
 
-def _file(path: Path, name: str) -> Input:
+def file_input(path: Path, name: str) -> Input:
+    """A file that is there, with the name that its output is to have."""
     status = path.stat()
     return Input(name, str(path), status.st_size, str(status.st_mtime_ns))
 
@@ -169,7 +179,7 @@ def check_unchanged(source: Input) -> None:
     """
     if source.place.startswith("s3://"):
         return
-    now = _file(Path(source.place), source.name)
+    now = file_input(Path(source.place), source.name)
     if now != source:
         raise TransformError(
             f"{source.place} has changed since this job began: it had {source.size_bytes} bytes, "

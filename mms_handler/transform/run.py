@@ -17,6 +17,7 @@ from mms_handler.transform.handover import Files
 from mms_handler.transform.inputs import Input, check_outside, list_inputs, total_bytes
 from mms_handler.transform.job import Executor, Job, facts
 from mms_handler.transform.local import LocalWorker
+from mms_handler.transform.manifests import listed_inputs
 from mms_handler.transform.outputs import Outputs, check_writable, state_folder
 from mms_handler.transform.part import DonePart, Options, Part
 from mms_handler.transform.process import Setup
@@ -41,16 +42,18 @@ class Target(NamedTuple):
     """Where a job reads and writes.
 
     Attributes:
-        input: a file, a folder, a pattern, or an s3:// address of these.
+        input: a file, a folder, a pattern, or an s3:// address of these; or a manifest of them.
         output: a folder, or the s3:// address of one.
         overwrite: whether outputs that are there may be replaced, and a job that is not finished.
         state: the folder for the state of the job; None: in the output folder, or the cache.
+        is_manifest: whether ``input`` is a file that lists the inputs.
     """
 
     input: str
     output: str
     overwrite: bool = False
     state: Path | None = None
+    is_manifest: bool = False
 
 
 def transform(
@@ -73,7 +76,7 @@ def transform(
     Raises:
         HandlerError: the job cannot start or go on; what is done stays.
     """
-    inputs = list_inputs(target.input)
+    inputs = (listed_inputs if target.is_manifest else list_inputs)(target.input)
     check(options, inputs)
     check_outside(target.input, target.output)
     check_writable(target.output)

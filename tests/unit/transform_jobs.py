@@ -54,6 +54,8 @@ class Doubling:
 
 def run(executor, source, output, *, options=LINES, model="model", **others):
     """Run a job; returns its report."""
-    place = {name: others.pop(name) for name in ("overwrite", "state") if name in others}
+    place = {
+        name: others.pop(name) for name in ("overwrite", "state", "is_manifest") if name in others
+    }
     ready = contextlib.nullcontext(Ready(model, executor))
     return transform(ready, Target(str(source), str(output), **place), options, **others)

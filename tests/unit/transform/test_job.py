@@ -70,6 +70,35 @@ def test_a_pattern_selects_files(tmp_path):
     assert sorted(os.listdir(tmp_path / "out")) == ["a.json.out", "b.json.out"]
 
 
+def test_a_manifest_lists_files(tmp_path):
+    for name in ("a.json", "b.json", "c.json"):
+        (tmp_path / name).write_text(f"{ord(name[0])}\n")
+    manifest = tmp_path / "list.json"
+    manifest.write_text(json.dumps([{"prefix": f"{tmp_path}/"}, "c.json", "a.json"]))
+    run(Doubling(), manifest, tmp_path / "out", is_manifest=True)
+    assert sorted(os.listdir(tmp_path / "out")) == ["a.json.out", "c.json.out"]
+    assert (tmp_path / "out" / "c.json.out").read_text() == "198\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[", "is not JSON: .*it must be a list: "),
+        ("[]", "is not one of SageMaker's; it must be a list: "),
+        ('["a.json"]', "is not one of SageMaker's"),
+        ('[{"prefix": "s3://bucket/"}]', "is not one of SageMaker's"),
+        ('[{"prefix": "s3://bucket/"}, 7]', "is not one of SageMaker's"),
+        ('[{"prefix": "nowhere/"}, "a.json"]', "1 of the inputs .* not there, such as nowhere/a"),
+        ('[{"prefix": ""}, "../in/rows.json"]', "a name that is not safe as an output's"),
+    ],
+)
+def test_a_manifest_that_is_wrong(rows, tmp_path, monkeypatch, content, message):
+    monkeypatch.chdir(rows.parent)
+    (tmp_path / "list.json").write_text(content)
+    with pytest.raises(TransformError, match=message):
+        run(Doubling(), tmp_path / "list.json", tmp_path / "out", is_manifest=True)
+
+
 def test_compressed_inputs_and_outputs(rows, tmp_path):
     packed = tmp_path / "rows.json.gz"
     packed.write_bytes(gzip.compress(rows.read_bytes()))

@@ -176,3 +176,22 @@ def test_a_model_may_be_in_s3(bucket, tmp_path):
         "s3://bucket/models/other.mar", None
     ):
         pass
+
+
+def test_a_manifest_lists_objects(bucket, state):
+    for key in ("rows/a.json", "rows/b/c.json", "rows/other.json"):
+        bucket.put(key, f"{len(key)}\n".encode())
+    bucket.put("list.manifest", b'[{"prefix": "s3://bucket/rows/"}, "b/c.json", "a.json"]')
+    run(Doubling(), "s3://bucket/list.manifest", "s3://bucket/out", state=state, is_manifest=True)
+    written = {key: value for key, value in objects(bucket).items() if key.startswith("out/")}
+    assert written == {"out/a.json.out": b"22\n", "out/b/c.json.out": b"26\n"}
+
+
+def test_a_manifest_may_list_an_object_that_is_not_there(bucket, state):
+    bucket.put("rows/a.json", b"1\n")
+    bucket.put("list.manifest", b'[{"prefix": "s3://bucket/rows/"}, "a.json", "b.json"]')
+    place = "s3://bucket/list.manifest"
+    with pytest.raises(
+        TransformError, match=r"1 of the inputs .* such as s3://bucket/rows/b\.json"
+    ):
+        run(Doubling(), place, "s3://bucket/out", state=state, is_manifest=True)
