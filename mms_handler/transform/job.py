@@ -6,7 +6,9 @@ import contextlib
 import gzip
 import threading
 import zlib
-from typing import Callable, Generator, Iterator, Mapping, Sequence
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Callable, Deque, Generator, Iterator, Mapping, Sequence
 
 from mms_handler import errors
 from mms_handler.errors import HandlerError, TransformError
@@ -21,6 +23,9 @@ from mms_handler.transform.state import State
 
 #: Makes a generator of done parts from an iterator over parts, in any order, as ``processed`` does.
 Executor = Callable[[Iterator[Part]], Generator[DonePart, None, None]]
+
+#: Outputs of a single part that are finished at a time.
+_FINISHING = 8
 
 
 class Job:
@@ -40,6 +45,7 @@ class Job:
         self._inputs, self._outputs, self._state = inputs, outputs, state
         self._options, self._report, self._fail_fast = options, report, fail_fast
         self._by_name = {each.name: each for each in inputs}
+        self._finishing: Deque[Future[None]] = deque()
         self._lock = threading.Lock()  # of the two that follow
         self._journals: dict[str, Journal] = {}  # of the inputs that are under way
         self._parts: dict[str, int] = {}  # of those that were read to their end, how many
@@ -52,11 +58,14 @@ class Job:
         """
         try:
             parts = self._cut_all()
-            with contextlib.closing(parts), contextlib.closing(execute(parts)) as all_done:
+            with ThreadPoolExecutor(_FINISHING, "transform-output") as pool, contextlib.closing(
+                parts
+            ), contextlib.closing(execute(parts)) as all_done:
                 for done in all_done:
                     self._keep(done)
-                    self._finish_whole()
-            self._finish_whole()
+                    self._finish_whole(pool)
+                self._finish_whole(pool)
+                self._wait_for(0)
         except OSError as exc:
             if errors.disk_is_full(exc):
                 raise TransformError(
@@ -131,19 +140,36 @@ class Job:
         self._journals[done.input].add(done)
         self._report.did(done)
 
-    def _finish_whole(self) -> None:
-        """Finish the outputs that have all their parts."""
+    def _finish_whole(self, pool: ThreadPoolExecutor) -> None:
+        """Finish the outputs that have all their parts.
+
+        One of a single part is finished by ``pool``: many small ones would wait for the disk, or
+        for S3, one after another.
+        """
         with self._lock:
             whole = [
                 name for name, count in self._parts.items() if self._journals[name].written == count
             ]
-        for name in whole:
-            source, journal = self._by_name[name], self._journals[name]
-            self._state.finish(source, journal)
-            self._deliver(source)
-            self._report.finished[name] = journal.counts
-            with self._lock:
-                del self._journals[name], self._parts[name]
+            journals = {name: self._journals.pop(name) for name in whole}
+            for name in whole:
+                del self._parts[name]
+        for name, journal in journals.items():
+            if journal.written > 1:
+                self._finish(name, journal)
+            else:
+                self._finishing.append(pool.submit(self._finish, name, journal))
+        self._wait_for(2 * _FINISHING)
+
+    def _finish(self, name: str, journal: Journal) -> None:
+        source = self._by_name[name]
+        self._state.finish(source, journal)
+        self._deliver(source)
+        self._report.finished[name] = journal.counts
+
+    def _wait_for(self, count: int) -> None:
+        """Wait until at most so many outputs are being finished."""
+        while len(self._finishing) > count:
+            self._finishing.popleft().result()
 
     def _deliver(self, source: Input) -> None:
         files = self._state.undelivered(source)

@@ -49,7 +49,7 @@ class Journal:
             OSError: the folder cannot be read or written.
         """
         self._folder = folder
-        (folder / "parts").mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         self.position, self.counts, self.written = Position(), Counts(), 0
         self._waiting: dict[int, Mapping[str, Any]] = {}
         self._output = _appended(folder / "output")
@@ -76,8 +76,9 @@ class Journal:
                 self._advance(head)
         self._output.truncate(output_bytes)
         self._lines.truncate(journal_bytes)
-        for file in (self._folder / "parts").iterdir():
-            self._take_up_part(file)
+        with contextlib.suppress(FileNotFoundError):
+            for file in (self._folder / "parts").iterdir():
+                self._take_up_part(file)
         self._append_waiting()
 
     def _take_up_part(self, file: Path) -> None:
@@ -124,6 +125,7 @@ class Journal:
             self._append_waiting()
             return
         file = self._folder / "parts" / str(done.number)
+        file.parent.mkdir(exist_ok=True)
         temporary = file.with_suffix(".new")
         with temporary.open("wb", buffering=0) as target:
             write_all(target.fileno(), _line(head))

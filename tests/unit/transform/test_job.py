@@ -358,6 +358,31 @@ def test_a_full_disk_is_told(rows, tmp_path):
     assert (tmp_path / "out" / "rows.json.out").read_text() == DOUBLED
 
 
+def test_many_small_outputs_are_finished(tmp_path):
+    """Several at a time."""
+    (tmp_path / "in").mkdir()
+    for number in range(100):
+        (tmp_path / "in" / f"{number}.json").write_text(f"{number}\n")
+    report = run(Doubling(), tmp_path / "in", tmp_path / "out")
+    written = {file.name: file.read_text() for file in (tmp_path / "out").iterdir()}
+    assert written == {f"{number}.json.out": f"{2 * number}\n" for number in range(100)}
+    assert report.complete
+
+
+def test_a_small_output_that_cannot_be_put_in_its_place_ends_the_job(tmp_path):
+    (tmp_path / "in" / "b").mkdir(parents=True)
+    (tmp_path / "in" / "b" / "c.json").write_text("1\n")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b").touch()
+    with pytest.raises(FileExistsError):
+        run(Doubling(), tmp_path / "in", tmp_path / "out")
+    (tmp_path / "out" / "b").unlink()
+    later = Doubling()
+    assert run(later, tmp_path / "in", tmp_path / "out").complete
+    assert later.parts == []  # it was done
+    assert (tmp_path / "out" / "b" / "c.json.out").read_text() == "2\n"
+
+
 def test_filters_are_checked_before_anything_is_read(rows, tmp_path):
     options = LINES._replace(input_filter="features")
     with pytest.raises(SettingsError, match="InputFilter"):
