@@ -231,11 +231,11 @@ def _print(report: Report, options: Options) -> None:
     more = report.error_count - 5
     if more > 0:
         click.echo(f"and {more:,} more; see the files that end with .errors", err=True)
-    for each in report.failed:
+    for each in report.failed[:20]:
         click.echo(f"{printable(each.name)} has no output: {each.reason}", err=True)
     if not report.complete:
         count = len(report.failed)
         inputs = "1 input has" if count == 1 else f"{count:,} inputs have"
-        end(f"{inputs} no output; run the same command to try again", 1)
+        end(f"{inputs} no output; run the same command again when that is mended", 1)
     if report.error_count or report.earlier_errors:
         sys.exit(RECORD_ERRORS)

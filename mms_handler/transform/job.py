@@ -121,7 +121,9 @@ class Job:
 
     def _fail(self, source: Input, exc: Exception) -> None:
         """Note that an input has no output; what is done of it stays, for a later run."""
-        reason = str(getattr(exc, "strerror", None) or exc)
+        reason = str(exc)
+        if isinstance(exc, OSError) and exc.strerror:
+            reason = f"it cannot be read: {exc.strerror}"
         if isinstance(exc, (gzip.BadGzipFile, EOFError, zlib.error)):
             reason = f"the gzip data are damaged: {exc}"
         self._report.failed.append(FailedInput(source.name, reason))

@@ -44,6 +44,7 @@ class Outputs:
         A file is moved there, so that it is whole as soon as it has its name.
 
         Raises:
+            TransformError: a file has the name of a folder that is needed.
             OSError, ArchiveError: it cannot be written there.
         """
         target = f"{self._place}/{self.name(source)}"
@@ -52,7 +53,13 @@ class Outputs:
                 s3.upload_large(errors, f"{target}.errors", s3_client())
             s3.upload_large(output, target, s3_client())
             return
-        Path(target).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            Path(target).parent.mkdir(parents=True, exist_ok=True)
+        except (FileExistsError, NotADirectoryError) as exc:
+            raise TransformError(
+                f"the output {target} needs a folder where {exc.filename} is a file; remove that, "
+                "and run the same command again, which goes on from here"
+            ) from exc
         if errors:
             os.replace(errors, f"{target}.errors")
         os.replace(output, target)
@@ -71,12 +78,22 @@ def check_writable(place: str) -> None:
     """Make the folder.
 
     Raises:
-        TransformError: it is a file.
+        TransformError: it is a file, or cannot be made or written to.
     """
     if place.startswith("s3://"):
         s3.check_boto3(place)
         return
-    with contextlib.suppress(FileExistsError):
-        Path(place).mkdir(parents=True)
+    try:
+        with contextlib.suppress(FileExistsError):
+            Path(place).mkdir(parents=True)
+    except OSError as exc:
+        raise TransformError(
+            f"--output {place} cannot be made: {exc.strerror}; name another folder"
+        ) from exc
     if not Path(place).is_dir():
         raise TransformError(f"--output {place} is a file; name a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise TransformError(
+            f"--output {place} cannot be written to; name another folder, or let this user write "
+            "to it"
+        )

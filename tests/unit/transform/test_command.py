@@ -185,7 +185,7 @@ def test_no_name_of_a_file_looks_like_a_line_of_its_own(job):
     assert "'a\\nerror: b.json', line 1: 500 " in stderr
     assert "'c\\nerror: d.gz' has no output: the gzip data are damaged" in stderr
     assert [line for line in stderr.splitlines() if line.startswith("error:")] == [
-        "error: 1 input has no output; run the same command to try again"
+        "error: 1 input has no output; run the same command again when that is mended"
     ]
 
 

@@ -322,7 +322,7 @@ def test_an_input_that_cannot_be_opened_leaves_the_others_alone(rows, tmp_path, 
     report = run(Doubling(), rows.parent, tmp_path / "out")
     assert (tmp_path / "out" / "rows.json.out").read_text() == DOUBLED
     (failed,) = report.failed
-    assert (failed.name, failed.reason) == ("a.json", "Input/output error")
+    assert (failed.name, failed.reason) == ("a.json", "it cannot be read: Input/output error")
 
 
 def test_a_missing_input_is_told(tmp_path):
@@ -374,7 +374,7 @@ def test_a_small_output_that_cannot_be_put_in_its_place_ends_the_job(tmp_path):
     (tmp_path / "in" / "b" / "c.json").write_text("1\n")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "b").touch()
-    with pytest.raises(FileExistsError):
+    with pytest.raises(TransformError, match=r"out/b is a file; remove that"):
         run(Doubling(), tmp_path / "in", tmp_path / "out")
     (tmp_path / "out" / "b").unlink()
     later = Doubling()
