@@ -309,6 +309,8 @@ def test_a_version_is_unloaded_when_its_requests_are_answered(models, replace, m
     """It gets no new ones first."""
     replace()
     mms.in_flight = {"one": 1}
+    removed = []
+    mms.during = lambda call: removed.append((call[0], dict(mms.in_flight)))
     thread = threading.Thread(target=models.unload, args=("one", "1"))
     thread.start()
     wait_until(lambda: mms.routes[1:] == ["one 2 one~2 READY 100"])
@@ -319,6 +321,7 @@ def test_a_version_is_unloaded_when_its_requests_are_answered(models, replace, m
     assert len(mms.processes("one")) == 2
     mms.in_flight = {}
     thread.join(30)
+    assert removed == [("DELETE", {})]
     assert mms.processes("one") == []
 
 
