@@ -8,6 +8,7 @@ import pytest
 from mms.context import Context
 
 from mms_handler import archive, manifest
+from mms_handler.script import requirements
 from mms_handler.settings import Settings
 from mms_handler.worker import load_phases, loading, sample, service, trials
 from mms_handler.worker.packed import packed_int8
@@ -192,7 +193,7 @@ def test_where_requirements_are_installed(model_dir, monkeypatch, tmp_path, shar
     """A folder that is set is shared with others, and so is not checked as the user's own is."""
     calls = []
     monkeypatch.setattr(
-        loading.requirements, "paths", lambda *arguments, **options: calls.append(options) or []
+        requirements, "paths", lambda *arguments, **options: calls.append(options) or []
     )
     folder = model_dir(SCRIPT)
     settings = Settings(cache_dir=str(tmp_path / "cache") if shared else None)

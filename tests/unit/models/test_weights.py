@@ -1,4 +1,4 @@
-"""weights: the parameters of a Module and of a Block, by name."""
+"""weights_by_name: the parameters of a Module and of a Block, by name."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import pytest
 from tiny_models import DATA, bind, dense
 
 from mms_handler.errors import ModelError
-from mms_handler.models.weights import weights
+from mms_handler.models.weights import weights_by_name
 
 nn = mx.gluon.nn
 
 
 def listed(model):
-    return {name: array.tolist() for name, array in weights(model).items()}
+    return {name: array.tolist() for name, array in weights_by_name(model).items()}
 
 
 def test_the_weights_of_a_module():
@@ -24,7 +24,7 @@ def test_the_weights_of_a_module():
 def test_states_count_and_labels_do_not():
     norm = mx.sym.BatchNorm(mx.sym.FullyConnected(DATA, num_hidden=1, name="fc"), name="bn")
     module = bind(mx.sym.SoftmaxOutput(norm, name="softmax"), ("data", (2, 2)))
-    assert set(weights(module)) == {
+    assert set(weights_by_name(module)) == {
         *("fc_weight", "fc_bias", "bn_gamma", "bn_beta", "bn_moving_mean", "bn_moving_var"),
     }
 
@@ -53,7 +53,7 @@ def test_sparse_weights_become_dense():
     net = nn.Embedding(3, 1, sparse_grad=True)
     net.initialize(mx.init.One())
     net.weight.set_data(mx.nd.array([[0], [5], [0]]).tostype("row_sparse").tostype("default"))
-    (array,) = weights(net).values()
+    (array,) = weights_by_name(net).values()
     assert type(array) is np.ndarray
     assert array.tolist() == [[0], [5], [0]]
 
@@ -64,9 +64,9 @@ def test_a_parameter_without_values(initialized):
     if initialized:
         net.initialize()  # its shape is not known yet
     with pytest.raises(ModelError, match="^the parameter weight has no values yet: "):
-        weights(net)
+        weights_by_name(net)
 
 
 def test_what_has_no_weights():
     with pytest.raises(ModelError, match="^model_fn returns a dict; only a Module or a Block has"):
-        weights({})
+        weights_by_name({})
