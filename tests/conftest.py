@@ -12,7 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
+import hypothesis
 import pytest
+
+# Neither an example nor the making of data fails because the machine is busy.
+hypothesis.settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -107,7 +107,7 @@ def test_numbers_are_read_as_by_json_and_numpy():
 @given(
     st.from_regex(r"-?(0|[1-9][0-9]{0,30})(\.[0-9]{1,30})?([eE][-+]?[0-9]{1,3})?", fullmatch=True)
 )
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_any_number_is_read_as_by_json_or_left(text):
     """What is not finite as float32 is left to Python."""
     with np.errstate(all="ignore"):

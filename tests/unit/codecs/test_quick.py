@@ -164,7 +164,7 @@ def tables(draw):
 
 
 @given(spoilt(nested() | objects()))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_json_is_read_as_by_json(body):
     """Each quick route gives the slow route's array, or nothing."""
     expected = bits(slow(json_codec.decode, body))
@@ -186,7 +186,7 @@ def by_numpy(text):
 
 
 @given(spoilt(tables()))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_csv_is_read_as_by_numpy(body):
     """Whole and in parts, from bytes and from text."""
     expected = bits(slow(by_numpy, body))
@@ -198,7 +198,7 @@ def test_csv_is_read_as_by_numpy(body):
 
 
 @given(spoilt(st.lists(nested() | objects(), min_size=1, max_size=3).map("\n".join)))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_json_lines_are_read_as_by_json(body):
     """Values and errors are the same without orjson, and values in parts."""
 
@@ -217,7 +217,7 @@ def test_json_lines_are_read_as_by_json(body):
 
 
 @given(spoilt(nested() | objects()), st.sampled_from(["", ";charset=utf-8", "; charset=UTF8"]))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_whole_codec_answers_as_the_slow_route(body, charset):
     """Values and error messages are the same on both routes."""
     assert_quick_as_slow(body, JSON + charset)
@@ -731,7 +731,7 @@ FLOATS = st.one_of(
 
 
 @given(st.lists(FLOATS, min_size=2, max_size=60), st.sampled_from(["<f4", ">f4", "<f8"]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_many_floats_have_the_digits_of_few(values, dtype):
     """JSON is as Python writes doubles, with null for what is not finite; CSV as NumPy writes."""
     array = np.array(values * 20).astype(dtype).reshape(-1, len(values))

@@ -34,7 +34,7 @@ def predictions(draw):
     return [draw(arrays.arrays(dtype, (count, *row))) for count in counts]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(values=predictions(), accept=st.sampled_from([JSON, CSV, NPY]))
 def test_each_gets_the_bytes_that_it_gets_alone(values, accept):
     """Also NaN, infinities, exponents, and numbers that Python and orjson spell differently."""
@@ -205,7 +205,7 @@ def bits(array):
     return array.dtype, array.shape, array.tobytes()
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(
     st.one_of(
         st.tuples(
@@ -259,7 +259,7 @@ def test_large_texts_are_read_one_by_one(monkeypatch):
 # --- few values ------------------------------------------------------------------------------
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.floats(width=32), min_size=1, max_size=40))
 def test_few_floats_are_spelled_as_json_spells_them(values):
     """null stands for what is not finite."""
@@ -267,7 +267,7 @@ def test_few_floats_are_spelled_as_json_spells_them(values):
     assert json_codec.encode(np.float32(values)) == json.dumps(doubles).encode()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.sampled_from([*DTYPES, ">f4", ">i2"]).flatmap(
         lambda dtype: arrays.arrays(dtype, arrays.array_shapes(min_dims=0, min_side=0))

@@ -207,7 +207,7 @@ def test_data_without_a_kind(datum):
     assert arrays.kind(datum) is None
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(counts=st.lists(st.integers(1, 5), min_size=1, max_size=6), nd=st.booleans())
 def test_split_rows_undoes_stack(counts, nd):
     """Each datum comes back with its rows, in order, in its structure."""

@@ -132,7 +132,7 @@ def mixed():
     )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(mixed())
 def test_each_gets_what_it_gets_alone(bodies):
     """For random data, good or failing, of several kinds: the same values or failure, in order."""

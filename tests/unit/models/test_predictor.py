@@ -54,7 +54,7 @@ def test_a_body_may_change_after_it_was_read():
     assert prediction.tolist() == [[3.0]]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.sampled_from([1, 3, 8]))
 def test_the_same_as_the_modules_own_predict(counts, saved):
     """For any numbers of rows in any order, the values are those of module.predict."""

@@ -140,7 +140,7 @@ def test_any_lines(lines, ended):
 # --- RecordIO --------------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.lists(st.sampled_from([MAGIC, b"", b"x", b"abcd", b"12345"])), max_size=6))
 def test_recordio_as_mxnet_writes_it(tmp_path_factory, pieces):
     """MXNet cuts records at the magic number; the data are what was written."""

@@ -426,7 +426,7 @@ def test_any_batch_gets_what_the_present_way_sends(lasting):
     """Many of them are taken by the lane."""
     taken = []
 
-    @settings(max_examples=900, deadline=None)
+    @settings(max_examples=900)
     @given(frames())
     def agree(frame):
         for both in lasting:
@@ -437,7 +437,7 @@ def test_any_batch_gets_what_the_present_way_sends(lasting):
     assert sum(taken) > len(taken) / 10
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_malformed_frames_are_refused(lasting, data):
     """Cut, or with other lengths and counts; nothing is read beyond the frame."""

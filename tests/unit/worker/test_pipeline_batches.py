@@ -384,9 +384,7 @@ def bodies():
 
 
 @pytest.mark.parametrize("name", list(models_of_every_kind()))
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(requests=bodies())
 def test_each_request_gets_what_it_would_get_alone(pipes, name, requests):
     """Random requests, good and bad, of several shapes, get the same bytes or errors, in order.

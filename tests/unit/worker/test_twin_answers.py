@@ -174,7 +174,7 @@ def written(value, content_type):
     return out.getvalue()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(value=values, content_type=types, accept=accepts, junk=st.binary(max_size=6))
 def test_a_request_gets_the_same_reply(pair, value, content_type, accept, junk):
     """One in sixty is broken."""
@@ -184,7 +184,7 @@ def test_a_request_gets_the_same_reply(pair, value, content_type, accept, junk):
     agree(expected, reply)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(some=st.lists(st.tuples(values, types, accepts), min_size=2, max_size=5))
 def test_requests_that_come_together_get_the_same_replies(pair, some):
     requests = [request(written(value, kind), kind, accept) for value, kind, accept in some]

@@ -133,7 +133,7 @@ def joined(parts):
     return len(parts), b"".join(part(*each) for each in parts)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     st.lists(
         st.tuples(
