@@ -173,6 +173,6 @@ def records_of(part: Part, options: Options) -> Iterator[Record | BadRecord]:
     if part.problem:
         yield BadRecord(part.first, part.offset, part.problem)
         return
-    stream = part.stream()
+    stream = part.stream(by_lines=options.split_type == "Line")
     limit = payload_limit(options)
     yield from records(stream, options.split_type, limit, number=part.first, offset=part.offset)

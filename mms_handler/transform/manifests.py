@@ -68,14 +68,14 @@ _FORM = 'it must be a list: [{"prefix": "s3://bucket/folder/"}, "a.csv", "b.csv"
 def _objects(prefix: str, names: Sequence[str]) -> Mapping[str, Input]:
     """The objects that are there, by name."""
     start = os.path.commonprefix([prefix + name for name in names])  # noqa: RUF071 - no paths
-    bucket, wanted = s3.split(f"{prefix}.")[0], set(names)
+    bucket, listed = s3.split(f"{prefix}.")[0], set(names)
     parent = prefix[len(f"s3://{bucket}/") :]
-    found: dict[str, Input] = {}
+    inputs: dict[str, Input] = {}
     for each in s3.listed(start, s3_client()):
         name = each.key[len(parent) :]
-        if name in wanted:
-            found[name] = Input(name, f"s3://{bucket}/{each.key}", each.size_bytes, each.etag)
-    return found
+        if name in listed:
+            inputs[name] = Input(name, f"s3://{bucket}/{each.key}", each.size_bytes, each.etag)
+    return inputs
 
 
 def _files(prefix: str, names: Sequence[str]) -> Mapping[str, Input]:

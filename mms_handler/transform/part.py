@@ -92,12 +92,16 @@ class Part(NamedTuple):
     next_first: int
     problem: str = ""
 
-    def stream(self) -> BinaryIO:
-        """The bytes, to be read from their beginning."""
-        if isinstance(self.data, mmap):
-            self.data.seek(0)
-            return self.data  # type: ignore[return-value]  # it can be read as a file
-        return io.BytesIO(self.data)
+    def stream(self, by_lines: bool) -> BinaryIO:
+        """The bytes, to be read from their beginning.
+
+        They are not copied if they are a map, unless ``readline`` is needed, whose limit a map
+        does not take.
+        """
+        if by_lines or not isinstance(self.data, mmap):
+            return io.BytesIO(self.data)
+        self.data.seek(0)
+        return self.data  # type: ignore[return-value]  # it is read as a file
 
 
 class RecordError(NamedTuple):

@@ -9,8 +9,9 @@ import tempfile
 
 import pytest
 
+from mms_handler.transform.cutting import records_of
 from mms_handler.transform.handover import Files, receive
-from mms_handler.transform.part import Part
+from mms_handler.transform.part import Options, Part
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def received(pipe, ready):
     there, here = pipe
     ready.send(there)
     part = receive(here)
-    return part._replace(data=b""), bytes(part.data), part.stream().read()
+    return part._replace(data=b""), bytes(part.data), part.stream(by_lines=False).read()
 
 
 @pytest.mark.parametrize("size", [0, 1, 5_000_000])
@@ -46,6 +47,25 @@ def test_a_part_reaches_the_process_whole(size, pipe, files):
     ready = files.ready(part_of(data))
     assert received(pipe, ready) == (part_of(b""), data, data)
     assert ready.part == part_of(data)  # it can be sent again
+
+
+@pytest.mark.parametrize(
+    ("split_type", "data"),
+    [
+        ("Line", b"1\n\n23\r\n4"),
+        ("RecordIO", b"\n#\xd7\xce\x03\0\0\0abc\0" * 3),
+        ("None", b"1\n2\n"),
+    ],
+)
+def test_the_process_finds_the_same_records(split_type, data, pipe, files):
+    options = Options(split_type=split_type)
+    there, here = pipe
+    files.ready(part_of(data)).send(there)
+    part = receive(here)
+    expected = list(records_of(part_of(data), options))
+    assert len(expected) == {"Line": 3, "RecordIO": 3, "None": 1}[split_type]
+    assert list(records_of(part, options)) == expected
+    assert list(records_of(part, options)) == expected  # it may be read again
 
 
 def test_a_file_is_used_again_when_its_part_is_closed(pipe, files):
