@@ -30,14 +30,14 @@ class State:
             inputs: of the job.
 
         Returns:
-            Whether an earlier run has begun the job.
+            Whether an earlier run has done a part of the job.
 
         Raises:
             TransformError: it is another job's, or an input was changed; says what is different.
         """
         file = self._folder / "job.json"
         earlier = _read(file)
-        if earlier is None:
+        if earlier is None or not self._has_done():
             _write(file, facts)
             return False
         differences = [
@@ -56,6 +56,12 @@ class State:
                 "--overwrite to begin anew"
             )
         return True
+
+    def _has_done(self) -> bool:
+        """Whether an earlier run has done any part."""
+        if any(self._folder.glob("*/finished.json")) or any(self._folder.glob("*/parts/*")):
+            return True
+        return any(file.stat().st_size for file in self._folder.glob("*/journal"))
 
     def begun(self, source: Input) -> bool:
         """Whether an earlier run has begun an input."""

@@ -358,6 +358,17 @@ def test_a_full_disk_is_told(rows, tmp_path):
     assert (tmp_path / "out" / "rows.json.out").read_text() == DOUBLED
 
 
+def test_a_run_that_has_done_nothing_binds_no_later_one(rows, tmp_path):
+    """Such as one whose model did not load, which is mended then."""
+
+    def fail(part):
+        raise TransformError("it does not load")
+
+    with pytest.raises(TransformError, match="it does not load"):
+        run(Doubling(before=fail), rows, tmp_path / "out")
+    assert run(Doubling(), rows, tmp_path / "out", model="mended").complete
+
+
 def test_many_small_outputs_are_finished(tmp_path):
     """Several at a time."""
     (tmp_path / "in").mkdir()
