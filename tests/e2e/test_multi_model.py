@@ -270,14 +270,14 @@ def test_workers_that_do_not_fit_are_507(ports, base, tmp_path):
         "SAGEMAKER_BASE_DIR": str(base),
         "MMS_HANDLER_MEMORY_MB": "1500",
         "MMS_HANDLER_HEAP_MB": "64",
-        "MMS_HANDLER_FORK": "off",  # eleven forks would fit
+        "MMS_HANDLER_FORK": "off",  # as many forks would fit
     }
     with Serving(ports, env=env, log=tmp_path / "log") as serving:
         assert load(serving, "m", put(base, "a1", EXAMPLES / "linear")) == 200
         processes = serving.java().children(recursive=True)
-        status, answer = call(serving, "PUT", "/models/m?min_worker=12")
+        status, answer = call(serving, "PUT", "/models/m?min_worker=100")
         assert status == 507
-        assert answer["message"].startswith("m with 11 more workers needs about ")
+        assert answer["message"].startswith("m with 99 more workers needs about ")
         assert serving.java().children(recursive=True) == processes
         assert call(serving, "GET", "/models/m")[1]["minWorkers"] == 1
         assert invoke(serving, "m") == (200, RIGHT)

@@ -8,7 +8,9 @@ import shutil
 import signal
 import subprocess
 import tarfile
+import tempfile
 import time
+from pathlib import Path
 from typing import Iterator
 
 import pytest
@@ -36,11 +38,10 @@ def models(bucket, tmp_path):
 
 
 @pytest.fixture
-def temp(tmp_path):
+def temp() -> Iterator[Path]:
     """A folder for temporary files, with a path short enough for sockets."""
-    folder = tmp_path / "t"
-    folder.mkdir()
-    return folder
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

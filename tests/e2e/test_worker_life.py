@@ -753,7 +753,7 @@ def test_preload_model(tmp_path):
     with running(tmp_path, preload_model="true") as other:
         start_s = time.monotonic()
         assert other.add("broken").status == 500
-        assert time.monotonic() - start_s < 15
+        assert time.monotonic() - start_s < 60  # MMS's own time limit is 120 s
         assert other.logged("cannot load model broken: model_fn: ValueError: weights are gone")
         assert client.describe(other.management, "broken").status == 404
         assert other.add("commanded", initial_workers=2).status == 200
