@@ -49,7 +49,9 @@ def _make(loaded: Any, request: Any, target: Path) -> manifest.Twin:
     model, pipeline = loaded.pipeline.model, loaded.pipeline
     written = [hook.name for hook in loaded.hooks if not hook.is_default]
     if pipeline.predictor is None or "model_fn" in written or not models.is_module(model):
-        raise ModelError("a twin replaces the default model_fn and predict_fn; the script has own")
+        raise ModelError(
+            "a twin replaces the default model_fn and predict_fn; the script has its own"
+        )
     data = attempt(pipeline.read, request)
     if isinstance(data, Failed):
         raise ModelError(f"the sample cannot be read: {data.exc}")

@@ -340,5 +340,5 @@ def test_a_script_with_its_own_predict_fn(tmp_path):
     text = refusal(tmp_path, mx.sym.relu(mx.sym.var("data")), SCRIPTS["own"])
     assert text == (
         "cannot make an ONNX twin of net: a twin replaces the default model_fn and predict_fn; the "
-        "script has own"
+        "script has its own"
     )

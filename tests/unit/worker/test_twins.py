@@ -54,7 +54,7 @@ def test_an_input_fn_may_be_the_scripts(make):
     assert make(dense(), script)[0]["entry"]["shapes"] == [[2]]
 
 
-OWN = "a twin replaces the default model_fn and predict_fn; the script has own"
+OWN = "a twin replaces the default model_fn and predict_fn; the script has its own"
 READ = "def input_fn(body, kind):\n"
 BLOCK = "import mxnet as mx\n\ndef model_fn(folder):\n    net = mx.gluon.nn.Dense(1)\n"
 
