@@ -43,6 +43,9 @@ class Cluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             "RAY_USAGE_STATS_ENABLED": "0",
+            # On a busy machine a node ends if its agents are not there within 30 and 60 seconds.
+            "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "120",
+            "RAY_agent_register_timeout_ms": "120000",
             "RAY_raylet_start_wait_time_s": "120",
             "TMPDIR": str(folder),
         }
