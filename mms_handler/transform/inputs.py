@@ -122,8 +122,12 @@ def _objects(place: str) -> Iterator[Input]:
         if not wild and not key.endswith("/") and key:
             is_wanted = each.key == key
         if is_wanted and not each.key.endswith("/"):  # consoles make objects for folders
-            name, url = each.key[len(folder) :], f"s3://{bucket}/{each.key}"
-            yield Input(name, url, each.size_bytes, each.etag)
+            yield object_input(bucket, each, each.key[len(folder) :])
+
+
+def object_input(bucket: str, found: s3.Object, name: str) -> Input:
+    """An object that is there, with the name that its output is to have."""
+    return Input(name, f"s3://{bucket}/{found.key}", found.size_bytes, found.etag)
 
 
 class Opened(NamedTuple):

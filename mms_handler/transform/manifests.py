@@ -16,7 +16,15 @@ from typing import Mapping, Sequence
 
 from mms_handler.archive import s3
 from mms_handler.errors import TransformError
-from mms_handler.transform.inputs import Input, checked, file_input, list_inputs, opened, s3_client
+from mms_handler.transform.inputs import (
+    Input,
+    checked,
+    file_input,
+    list_inputs,
+    object_input,
+    opened,
+    s3_client,
+)
 
 
 def listed_inputs(place: str) -> list[Input]:
@@ -74,7 +82,7 @@ def _objects(prefix: str, names: Sequence[str]) -> Mapping[str, Input]:
     for each in s3.listed(start, s3_client()):
         name = each.key[len(parent) :]
         if name in listed:
-            inputs[name] = Input(name, f"s3://{bucket}/{each.key}", each.size_bytes, each.etag)
+            inputs[name] = object_input(bucket, each, name)
     return inputs
 
 
