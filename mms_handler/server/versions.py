@@ -27,7 +27,7 @@ from mms_handler.server.failures import Failures
 from mms_handler.server.front_end import FrontEnd
 from mms_handler.server.mms_models import Serving
 from mms_handler.server.publication import Publication
-from mms_handler.server.registry import Model, Registry
+from mms_handler.server.registry import Registry
 from mms_handler.server.sources import Source
 from mms_handler.server.state import State
 from mms_handler.server.store import Store
@@ -108,10 +108,6 @@ class Versions:
     def serving(self, name: str) -> Serving | None:
         """How a model is served; None if there is no such model."""
         return self.state().serving(name)
-
-    def _of(self, name: str) -> dict[str, Model]:
-        """The versions of a model by MMS's names, in the order in which they were loaded."""
-        return {key: model for key, model in self.registry.models().items() if model.name == name}
 
     def describe(self, name: str, version: str = "") -> dict[str, Any]:
         """A model as it is served, with a line for each version; or one version.
@@ -238,7 +234,7 @@ class Versions:
 
     def _new_version(self, name: str, version: str) -> str:
         """The name for a new version of a model, by default the next number."""
-        there = [model.version for model in self._of(name).values()]
+        there = [model.version for model in self.state().versions(name).values()]
         if not version:
             numbers = [int(each) for each in there if each.isdecimal()]
             return str(1 + max([self._loads.get(name, 0), *numbers]))
@@ -333,7 +329,7 @@ class Versions:
                     raise NoSuchModel(f"Model not found: {name}")
                 self._loads.pop(name, None)
             with contextlib.ExitStack() as rest:  # whichever of it fails
-                for mms_name in self._of(name):
+                for mms_name in self.state().versions(name):
                     rest.callback(self.registry.unload, mms_name)
                 self._publish()
 
@@ -345,7 +341,7 @@ class Versions:
             Conflict: it is served and there are others, or the model is being changed.
         """
         mms_name = self.find(name, version)
-        if mms_name == self.find(name) and len(self._of(name)) == 1:
+        if mms_name == self.find(name) and len(self.state().versions(name)) == 1:
             self.unregister(name)
             return
         with self._changing(name):
@@ -379,7 +375,7 @@ class Versions:
 
     def _unload_others(self, name: str, traffic: Traffic, newest: str) -> None:
         """Unload the versions of a model that are not kept."""
-        for mms_name in self._of(name):
+        for mms_name in self.state().versions(name):
             if mms_name != newest and not traffic.is_needed(mms_name):
                 self._unload(name, mms_name)
 
